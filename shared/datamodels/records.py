@@ -1,0 +1,46 @@
+"""Small JSON objects that prove their own integrity: manifests, run records, finished fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from datamodels.errors import CorruptObjectError
+from datamodels.storage.base import ObjectStore
+
+
+def canonical(body: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, no spaces, finite numbers only."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def plain(body: Any) -> Any:
+    """What a value reads back as after a trip through JSON (tuples become lists)."""
+    return json.loads(canonical(body))
+
+
+def digest(body: Any) -> str:
+    """sha256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(body)).hexdigest()
+
+
+def create(store: ObjectStore, key: str, body: Any) -> bool:
+    """Writes a record unless the key is taken; see `ObjectStore.create`."""
+    return store.create(key, canonical({"body": body, "sha256": digest(body)}))
+
+
+def read(store: ObjectStore, key: str) -> Any:
+    """The body of a record. Raises ObjectNotFoundError, or CorruptObjectError where it was altered."""
+    data = store.read(key)
+    try:
+        record = json.loads(data)
+        body, expected = record["body"], record["sha256"]
+    except (ValueError, TypeError, KeyError):
+        raise CorruptObjectError(f"{store.url}/{key}: is not a record; restore it from a copy") from None
+    found = digest(body)
+    if found != expected:
+        raise CorruptObjectError(
+            f"{store.url}/{key}: sha256 is {found}, its writer recorded {expected}; restore it from a copy"
+        )
+    return body

@@ -1,0 +1,1 @@
+"""One typed client per service: domain types in and out, domain errors raised."""

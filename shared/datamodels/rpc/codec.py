@@ -1,0 +1,127 @@
+"""Arrays and core types, to and from messages."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+
+from datamodels import run as runs
+from datamodels import sample, spec
+from datamodels.errors import InputError
+from datamodels.v1 import types_pb2
+
+_DTYPES = {
+    types_pb2.Tensor.DTYPE_UINT8: np.dtype("u1"),
+    types_pb2.Tensor.DTYPE_INT32: np.dtype("<i4"),
+    types_pb2.Tensor.DTYPE_INT64: np.dtype("<i8"),
+    types_pb2.Tensor.DTYPE_FLOAT16: np.dtype("<f2"),
+    types_pb2.Tensor.DTYPE_FLOAT32: np.dtype("<f4"),
+    types_pb2.Tensor.DTYPE_FLOAT64: np.dtype("<f8"),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_KINDS = {kind: types_pb2.Design.Kind.Value(f"KIND_{kind.upper()}") for kind in sample.KINDS}
+_KIND_NAMES = {code: kind for kind, code in _KINDS.items()}
+
+
+def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
+    """A message of an array of one of the types above."""
+    array = np.asarray(array)
+    dtype = array.dtype.newbyteorder("<")
+    return types_pb2.Tensor(dtype=_CODES[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
+
+
+def from_tensor(
+    tensor: types_pb2.Tensor, name: str, *, dtypes: tuple[str, ...], shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """The array of a message; read-only, no copy.
+
+    `name` is the field, for messages. `dtypes` are those allowed, e.g. ("int32",). `shape` is what is expected, None
+    for any length. Raises InputError where the message is anything else.
+    """
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None or dtype.name not in dtypes:
+        raise InputError(f"{name}: has type {dtype and dtype.name}, must be {' or '.join(dtypes)}")
+    found = tuple(tensor.shape)
+    if len(found) != len(shape) or any(f < 0 or (s is not None and f != s) for f, s in zip(found, shape, strict=True)):
+        wanted = ", ".join("any" if s is None else str(s) for s in shape)
+        raise InputError(f"{name}: has shape ({', '.join(map(str, found))}), must be ({wanted})")
+    if len(tensor.data) != math.prod(found) * dtype.itemsize:
+        raise InputError(
+            f"{name}: has {len(tensor.data)} bytes, shape {found} of {dtype.name} takes "
+            f"{math.prod(found) * dtype.itemsize}"
+        )
+    return np.frombuffer(tensor.data, dtype=dtype).reshape(found)
+
+
+def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = None) -> np.ndarray | None:
+    """int32[length], or None for a message that was left empty."""
+    if tensor == types_pb2.Tensor():
+        return None
+    return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))
+
+
+def _from_optional(array: np.ndarray | None) -> types_pb2.Tensor | None:
+    return None if array is None else to_tensor(np.asarray(array, dtype=np.int32))
+
+
+def to_design(design: sample.Design) -> types_pb2.Design:
+    return types_pb2.Design(
+        kind=_KINDS[design.kind],
+        seed=design.seed,
+        alpha=design.alpha,
+        examples=design.examples,
+        groups=_from_optional(design.groups),
+        pinned_in=_from_optional(np.array(design.pinned_in)) if design.pinned_in else None,
+        pinned_out=_from_optional(np.array(design.pinned_out)) if design.pinned_out else None,
+    )
+
+
+def from_design(message: types_pb2.Design) -> sample.Design:
+    """Raises InputError naming each fault."""
+
+    def pins(tensor, name):
+        columns = optional_int32(tensor, name)
+        return () if columns is None else tuple(columns.tolist())
+
+    return sample.Design(
+        kind=_KIND_NAMES.get(message.kind, "unspecified"),
+        seed=message.seed,
+        alpha=message.alpha,
+        examples=message.examples,
+        groups=optional_int32(message.groups, "design.groups"),
+        pinned_in=pins(message.pinned_in, "design.pinned_in"),
+        pinned_out=pins(message.pinned_out, "design.pinned_out"),
+    )
+
+
+def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
+    return types_pb2.RunRecord(
+        run=run.name,
+        spec_json=json.dumps(run.spec.document()),
+        design=to_design(run.design),
+        own_example=to_tensor(run.own.astype(np.int32)),
+        labels=_from_optional(run.labels),
+        target_labels=_from_optional(run.target_labels),
+    )
+
+
+def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
+    """Raises InputError or SpecError naming each fault."""
+    try:
+        document = json.loads(message.spec_json)
+    except ValueError:
+        raise InputError("spec_json: is not JSON") from None
+    design = from_design(message.design)
+    own = from_tensor(message.own_example, "own_example", dtypes=("int32",), shape=(None,))
+    run = runs.Run(
+        spec=spec.parse(document),
+        design=design,
+        own=own,
+        labels=optional_int32(message.labels, "labels", design.examples),
+        target_labels=optional_int32(message.target_labels, "target_labels", len(own)),
+    )
+    if message.run != run.name:
+        raise InputError(f"run = {message.run!r}: the spec's name and hash make it {run.name!r}")
+    return run

@@ -1,0 +1,155 @@
+"""Run: a spec together with what its data set decides. Created once, in the store, before the first stage."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import importlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from datamodels import keys, records, spec
+from datamodels.errors import ConflictError, InputError, ObjectNotFoundError, RunNotFoundError, SpecError
+from datamodels.sample import Design
+from datamodels.spec import RunSpec
+from datamodels.storage import ObjectStore
+from datamodels.train.data import Dataset
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What every stage needs to know of a run.
+
+    spec           the RunSpec
+    design         how subsets are drawn
+    own            int32[n]; the training example that target j is, or -1
+    labels         int32[examples] or None; class labels for display
+    target_labels  int32[n] or None
+    """
+
+    spec: RunSpec
+    design: Design
+    own: np.ndarray
+    labels: np.ndarray | None = None
+    target_labels: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.run
+
+    @property
+    def n(self) -> int:
+        """Targets."""
+        return len(self.own)
+
+    def document(self) -> dict[str, Any]:
+        design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
+        return {
+            "spec": self.spec.document(),
+            "design": design | {"groups": _encode(self.design.groups)},
+            "own": _encode(self.own),
+            "labels": _encode(self.labels),
+            "target_labels": _encode(self.target_labels),
+        }
+
+
+def from_document(document: dict[str, Any]) -> Run:
+    """Reads back `Run.document`."""
+    design = document["design"]
+    pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
+    return Run(
+        spec=spec.parse(document["spec"]),
+        design=Design(**design | pins | {"groups": _decode(design["groups"])}),
+        own=_decode(document["own"]),
+        labels=_decode(document["labels"]),
+        target_labels=_decode(document["target_labels"]),
+    )
+
+
+def _encode(array: np.ndarray | None) -> str | None:
+    return None if array is None else base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
+
+
+def _decode(text: str | None) -> np.ndarray | None:
+    return None if text is None else np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
+
+
+def reference(field: str, text: str) -> Callable[..., Any]:
+    """The object that `module:name` refers to. Raises SpecError naming the field."""
+    module, _, name = text.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {error}") from error
+    except AttributeError:
+        raise SpecError(f"{field} = {text!r}: module {module} has no {name}") from None
+
+
+def load_dataset(spec: RunSpec) -> Dataset:
+    """The data set of a run. Raises SpecError where it cannot be loaded."""
+    load = reference("dataset.load", spec.dataset.load)
+    try:
+        dataset = load(**spec.dataset.options)
+    except TypeError as error:
+        raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
+    if not isinstance(dataset, Dataset):
+        raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")
+    return dataset
+
+
+def resolve(spec: RunSpec, dataset: Dataset) -> Run:
+    """The run of a spec on its data set. Raises SpecError where they do not fit each other."""
+    targets = dataset.targets(spec.targets)
+    labels, target_labels = _labels(dataset.y), _labels(targets.y)
+    groups = None
+    if spec.design.kind in ("stratified", "grouped"):
+        groups = dataset.groups if dataset.groups is not None or spec.design.kind == "grouped" else labels
+        if groups is None:
+            raise SpecError(f"design.kind = {spec.design.kind!r}: the data set gives no groups")
+        groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)
+    try:
+        design = Design(
+            kind=spec.design.kind,
+            seed=spec.seed,
+            alpha=spec.alpha,
+            examples=len(dataset.y),
+            groups=groups,
+            pinned_in=spec.design.pinned_in,
+            pinned_out=spec.design.pinned_out,
+        )
+    except InputError as error:
+        raise SpecError(str(error).split("; ")) from None
+    return Run(spec, design, targets.own, labels, target_labels)
+
+
+def _labels(y: np.ndarray) -> np.ndarray | None:
+    return y.astype(np.int32) if y.dtype.kind in "iub" and y.ndim == 1 else None
+
+
+def create(store: ObjectStore, run: Run) -> bool:
+    """Writes a run to the store; False where it is there already.
+
+    Raises ConflictError where the data set has changed since: the spec is the same, but not what it resolves to.
+    """
+    document = run.document()
+    if records.create(store, keys.run(run.name), document):
+        return True
+    found = records.read(store, keys.run(run.name))
+    changed = [field for field in document if found.get(field) != records.plain(document[field])]
+    if changed:
+        raise ConflictError(
+            f"run {run.name}: {', '.join(changed)} is not what the run was created with; the data set has changed "
+            "under the same spec: give the spec another name, or restore the data"
+        )
+    return False
+
+
+def read(store: ObjectStore, name: str) -> Run:
+    """A run from the store. Raises RunNotFoundError, CorruptObjectError."""
+    try:
+        return from_document(records.read(store, keys.run(name)))
+    except ObjectNotFoundError:
+        raise RunNotFoundError(f"run {name!r}: there is none in {store.url}; `datamodels status` lists them") from None

@@ -1,0 +1,237 @@
+"""Subsets: (design, index) -> which training examples model `index` is trained on. A pure function, nothing else.
+
+Subset i comes from a Philox generator keyed by (seed, i), so any subset can be made again anywhere, in any order, and
+none is ever stored. Only the generator's raw 64-bit stream is used: NumPy guarantees it across versions, which it
+does not for `Generator.choice`.
+
+A subset has exactly `size` members, as in the paper (Ilyas et al. 2022, section 2), not a coin flip per example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from datamodels.errors import InputError, MaskError
+
+KINDS = ("uniform", "complement", "stratified", "grouped")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Design:
+    """How subsets are drawn.
+
+    A subset is a set of columns. Columns are the training examples, but in a grouped design they are groups of
+    examples (users, sources, clusters), in or out as a whole.
+
+    kind        one of KINDS: `uniform`, all subsets equally likely; `complement`, subset 2i+1 is the complement of
+                subset 2i; `stratified`, each group of examples contributes its share; `grouped`, columns are groups
+    seed        of the generators, 0 <= seed < 2**64
+    alpha       fraction of the unpinned columns in each subset, in (0, 1)
+    examples    training examples in the pool
+    groups      int32[examples], 0-based group of each example; for stratified and grouped designs only
+    pinned_in   columns in every subset
+    pinned_out  columns in no subset
+
+    Raises InputError naming each fault.
+    """
+
+    kind: str
+    seed: int
+    alpha: float
+    examples: int
+    groups: np.ndarray | None = None
+    pinned_in: tuple[int, ...] = ()
+    pinned_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.groups is not None:
+            object.__setattr__(self, "groups", np.ascontiguousarray(self.groups, dtype=np.int32))
+        faults = list(self._faults())
+        if faults:
+            raise InputError("; ".join(faults))
+
+    def _faults(self):
+        if self.kind not in KINDS:
+            yield f"design.kind = {self.kind!r}: must be one of {', '.join(KINDS)}"
+            return
+        if not 0 <= self.seed < 2**64:
+            yield f"seed = {self.seed}: must be 0 to 2**64 - 1"
+        if not 0 < self.alpha < 1:
+            yield f"alpha = {self.alpha}: must be between 0 and 1, both exclusive"
+        if self.examples < 1:
+            yield f"examples = {self.examples}: must be at least 1"
+        group_fault = self._group_fault()
+        if group_fault:
+            yield group_fault
+            return
+        yield from self._pin_faults()
+
+    def _group_fault(self) -> str | None:
+        if self.kind in ("uniform", "complement"):
+            return None if self.groups is None else f"design.groups: a {self.kind} design takes none"
+        if self.groups is None:
+            return f"design.groups: a {self.kind} design needs the group of each example"
+        if self.groups.shape != (self.examples,):
+            return f"design.groups has shape {self.groups.shape}: must be ({self.examples},), one for each example"
+        present = np.unique(self.groups)
+        if present[0] != 0 or present[-1] != len(present) - 1:
+            return f"design.groups: must be numbered 0 to {len(present) - 1} without holes"
+        return None
+
+    def _pin_faults(self):
+        pins = self.pinned_in + self.pinned_out
+        outside = sorted({p for p in pins if not 0 <= p < self.columns})
+        if outside:
+            yield f"design pins column {outside[0]}: must be 0 to {self.columns - 1}"
+            return
+        if len(set(pins)) != len(pins):
+            yield "design pins a column twice: pin each at most once, in or out"
+            return
+        free = self.columns - len(pins)
+        if self.kind == "complement" and (self.alpha != 0.5 or free % 2):
+            yield (
+                f"design.kind = 'complement' with alpha = {self.alpha} and {free} unpinned columns: "
+                "needs alpha = 0.5 and an even number of them (pin one out)"
+            )
+        elif not 0 < self._drawn < free:
+            yield (
+                f"alpha = {self.alpha} of {free} unpinned columns draws {self._drawn}: "
+                f"must draw at least 1 and leave out at least 1"
+            )
+
+    @property
+    def columns(self) -> int:
+        """d: the length of a mask."""
+        return int(self.groups.max()) + 1 if self.kind == "grouped" else self.examples
+
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of one packed mask."""
+        return (self.columns + 7) // 8
+
+    @property
+    def size(self) -> int:
+        """Columns in each subset, pinned ones included."""
+        return self._drawn + len(self.pinned_in)
+
+    @property
+    def _drawn(self) -> int:
+        return round(self.alpha * (self.columns - len(self.pinned_in) - len(self.pinned_out)))
+
+    @functools.cached_property
+    def _strata(self) -> list[tuple[np.ndarray, int]]:
+        """Pairs of (free columns, how many of them each subset draws)."""
+        free = np.ones(self.columns, dtype=bool)
+        free[list(self.pinned_in + self.pinned_out)] = False
+        if self.kind != "stratified":
+            return [(np.flatnonzero(free), self._drawn)]
+        members = [np.flatnonzero(free & (self.groups == g)) for g in range(int(self.groups.max()) + 1)]
+        return list(zip(members, _quotas([len(c) for c in members], self._drawn), strict=True))
+
+    @functools.cached_property
+    def inclusion(self) -> np.ndarray:
+        """float32[d]: the probability that a subset contains each column."""
+        probability = np.zeros(self.columns, dtype=np.float32)
+        for columns, drawn in self._strata:
+            if len(columns):
+                probability[columns] = drawn / len(columns)
+        probability[list(self.pinned_in)] = 1
+        return probability
+
+    def summary(self) -> str:
+        """One sentence for people."""
+        unit = "groups" if self.kind == "grouped" else "examples"
+        pins = [f"{len(p)} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
+        return f"{self.kind}: {self.size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
+
+    def members(self, columns: np.ndarray) -> np.ndarray:
+        """int32: the training examples of a subset of columns, ascending."""
+        if self.kind != "grouped":
+            return np.asarray(columns, dtype=np.int32)
+        chosen = np.zeros(self.columns, dtype=bool)
+        chosen[columns] = True
+        return np.flatnonzero(chosen[self.groups]).astype(np.int32)
+
+    def column_of(self, example: int) -> int:
+        """The column that a training example belongs to."""
+        return int(self.groups[example]) if self.kind == "grouped" else example
+
+
+def _quotas(sizes: list[int], total: int) -> list[int]:
+    """Splits `total` in proportion to sizes, by largest remainder; exact in sum."""
+    shares = np.array(sizes) * (total / max(1, sum(sizes)))
+    quotas = np.floor(shares).astype(int)
+    for i in np.argsort(quotas - shares, kind="stable")[: total - quotas.sum()]:
+        quotas[i] += 1
+    return quotas.tolist()
+
+
+def subset(design: Design, index: int) -> np.ndarray:
+    """int32[size]: the columns of subset `index` >= 0, ascending."""
+    if index < 0:
+        raise InputError(f"subset index {index}: must be at least 0")
+    mask = np.zeros(design.columns, dtype=bool)
+    _draw(design, index, mask)
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+def subsets(design: Design, first: int, last: int) -> np.ndarray:
+    """uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
+    if not 0 <= first < last:
+        raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
+    masks = np.zeros((last - first, design.columns), dtype=bool)
+    for row, index in enumerate(range(first, last)):
+        _draw(design, index, masks[row])
+    return pack(masks)
+
+
+def _draw(design: Design, index: int, mask: np.ndarray) -> None:
+    """Sets the members of subset `index` in an all-false mask."""
+    flip = design.kind == "complement" and index % 2 == 1
+    bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
+    for columns, drawn in design._strata:
+        if not len(columns):
+            continue
+        # The smallest keys are drawn. Low bits hold the position, so that no two keys are equal.
+        low = np.uint64(2 ** len(columns).bit_length() - 1)
+        keys = (bits.random_raw(len(columns)) & ~low) | np.arange(len(columns), dtype=np.uint64)
+        order = np.argpartition(keys, drawn) if drawn < len(columns) else np.arange(len(columns))
+        mask[columns[order[drawn:] if flip else order[:drawn]]] = True
+    mask[list(design.pinned_in)] = True
+
+
+def pack(masks: np.ndarray) -> np.ndarray:
+    """uint8[..., ceil(d / 8)] of bool[..., d]; column c is bit c % 8, least significant first, of byte c // 8."""
+    return np.packbits(masks, axis=-1, bitorder="little")
+
+
+def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
+    """bool[..., d] of packed masks.
+
+    Raises MaskError where the length is not that of d columns, or where a bit beyond them is set.
+    """
+    expected = (columns + 7) // 8
+    if packed.dtype != np.uint8 or packed.shape[-1] != expected:
+        raise MaskError(
+            f"mask of {packed.shape[-1]} {packed.dtype} values: {columns} columns take {expected} bytes of uint8"
+        )
+    spare = expected * 8 - columns
+    if spare and (packed[..., -1] >> (8 - spare)).any():
+        raise MaskError(f"mask has a bit set beyond its {columns} columns")
+    return np.unpackbits(packed, axis=-1, count=columns, bitorder="little").view(bool)
+
+
+def mask_of(columns: np.ndarray, count: int) -> np.ndarray:
+    """uint8[ceil(count / 8)]: the packed mask of a list of columns. Raises MaskError for one outside 0..count-1."""
+    columns = np.asarray(columns)
+    if columns.ndim != 1 or (columns.size and columns.dtype.kind not in "iu"):
+        raise MaskError(f"columns of shape {columns.shape} and type {columns.dtype}: must be a list of integers")
+    outside = columns[(columns < 0) | (columns >= count)]
+    if outside.size:
+        raise MaskError(f"column {outside[0]}: must be 0 to {count - 1}")
+    mask = np.zeros(count, dtype=bool)
+    mask[columns.astype(np.int64)] = True
+    return pack(mask)

@@ -1,0 +1,133 @@
+"""The only reader of os.environ.
+
+Settings are how a process is deployed (addresses, folders, limits); what is computed is in the RunSpec. A field `f` of
+a group with prefix `P` is read from the environment variable `P_F`. Each field's comment gives unit, default's reason,
+or both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self, get_type_hints
+
+from datamodels.errors import SettingsError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of the groups below."""
+
+    prefix: ClassVar[str] = "DATAMODELS"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads the group from the environment. Raises SettingsError naming the variable at fault."""
+        environ = os.environ if environ is None else environ
+        hints = get_type_hints(cls)
+        values = {}
+        for field in dataclasses.fields(cls):
+            variable = f"{cls.prefix}_{field.name.upper()}"
+            if variable in environ:
+                values[field.name] = _parse(hints[field.name], variable, environ[variable])
+        return cls(**values)
+
+    def environ(self) -> dict[str, str]:
+        """The environment variables from which `load` makes this group again."""
+        return {f"{self.prefix}_{f.name.upper()}": _spell(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def _spell(value: object) -> str:
+    return ("false", "true")[value] if isinstance(value, bool) else str(value)
+
+
+def _parse(kind: type, variable: str, text: str):
+    if kind is bool:
+        if text.lower() not in {"true", "false", "1", "0"}:
+            raise SettingsError(f"{variable}={text!r}: must be true or false")
+        return text.lower() in {"true", "1"}
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{variable}={text!r}: must be {kind.__name__}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreSettings(Settings):
+    """Where objects are kept. Credentials come from the usual AWS variables, never from here."""
+
+    prefix: ClassVar[str] = "DATAMODELS_STORE"
+
+    url: str = "file://.datamodels/store"  # file://FOLDER or s3://BUCKET/PREFIX
+    s3_endpoint: str = ""  # another S3-compatible server than AWS
+    s3_region: str = "us-east-1"
+    s3_checksums: str = "when_supported"  # when_required for servers that reject boto3's default checksums
+    timeout: float = 30.0  # seconds, for one request
+    attempts: int = 5  # tries of one request, the first included
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeSettings(Settings):
+    """How a gRPC server listens."""
+
+    prefix: ClassVar[str] = "DATAMODELS_SERVE"
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0 takes a free one
+    metrics_port: int = 0  # of /metrics by HTTP; 0 takes a free one
+    address_file: str = ""  # once serving, JSON {"address", "metrics_address"} is written here, atomically
+    workers: int = 16  # threads; a streaming call holds one while it lasts
+    reflection: bool = False
+    max_message_bytes: int = 8 * 2**20  # received; answers stay under 4 MiB, the default limit of clients
+    max_deadline: float = 3600.0  # seconds; a call without a deadline gets this one
+    grace: float = 10.0  # seconds for running calls when stopping
+    follow_stdin: bool = False  # stop when standard input closes, so that no server outlives a killed parent
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientSettings(Settings):
+    """Where the services are, and how long to wait for them."""
+
+    prefix: ClassVar[str] = "DATAMODELS_CLIENT"
+
+    sampler: str = ""  # host:port, or any gRPC target such as dns:///name:port
+    aggregator: str = ""
+    fitter: str = ""
+    query: str = ""
+    deadline: float = 60.0  # seconds, for one call that is not a watch
+    attempts: int = 5  # tries of an idempotent call, the first included; gRPC allows at most 5
+
+
+@dataclasses.dataclass(frozen=True)
+class TelemetrySettings(Settings):
+    prefix: ClassVar[str] = "DATAMODELS_LOG"
+
+    level: str = "info"  # debug, info, warning or error
+    format: str = "json"  # json, or console for people
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerSettings(Settings):
+    prefix: ClassVar[str] = "DATAMODELS_TRAINER"
+
+    threads: int = 1  # of the numerical libraries; small models train fastest with one thread in many processes
+
+
+@dataclasses.dataclass(frozen=True)
+class AggregatorSettings(Settings):
+    prefix: ClassVar[str] = "DATAMODELS_AGGREGATOR"
+
+    publish_interval: float = 2.0  # seconds; manifests are written at most this often
+    preflight_writers: int = 32  # conditional writes raced at start-up
+
+
+@dataclasses.dataclass(frozen=True)
+class FitterSettings(Settings):
+    prefix: ClassVar[str] = "DATAMODELS_FITTER"
+
+    scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards and checkpoints
+    device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
+    threads: int = 0  # 0: as many as there are cores

@@ -1,0 +1,188 @@
+"""RunSpec: everything that decides what a run computes. Frozen, validated before anything starts, named by its hash.
+
+Where things run, and with what limits, is not in here but in `settings`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from datamodels import records
+from datamodels.errors import SpecError
+
+MAX_CHUNKS = 100_000
+"""The Kubernetes Job API's limit on completions of an Indexed Job."""
+
+REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DatasetSpec(_Part):
+    load: str = Field(pattern=REFERENCE, description="module:function that returns a datamodels.train.Dataset")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of that function")
+
+
+class TrainerSpec(_Part):
+    cls: str = Field(alias="class", pattern=REFERENCE, description="module:Class with train and outputs")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of that class")
+
+
+class DesignSpec(_Part):
+    kind: Literal["uniform", "complement", "stratified", "grouped"] = "uniform"
+    pinned_in: tuple[int, ...] = Field(default=(), strict=False, description="columns in every subset")
+    pinned_out: tuple[int, ...] = Field(default=(), strict=False, description="columns in no subset")
+
+
+class EvaluateSpec(_Part):
+    """Models trained on subsets that the fit never sees, to measure LDS on."""
+
+    subsets: int = Field(default=100, ge=0, le=1_000_000)
+    models: int = Field(default=20, ge=2, le=10_000, description="trained on each of those subsets")
+
+
+class FitSpec(_Part):
+    solver: Literal["saga"] = "saga"
+    lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
+    lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max")
+    holdout: float = Field(default=0.1, gt=0, le=0.5, description="fraction of the m subsets that lambda is chosen on")
+    patience: int = Field(default=3, ge=1, description="a target's path ends when its held-out error rose this often")
+    tolerance: float = Field(default=1e-3, gt=0, lt=1, description="largest relative duality gap")
+    max_epochs: int = Field(default=200, ge=1, description="passes over the rows for one lambda")
+    batch: int = Field(default=512, ge=1, description="rows in one step")
+
+
+class RunSpec(_Part):
+    """What a run computes.
+
+    Model indices: models 0..m-1 are trained on subsets 0..m-1 and feed the fit. They are followed by
+    evaluate.subsets x evaluate.models more, `evaluate.models` of them on each of the subsets m, m+1, ...
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="a label; part of the run's name")
+    dataset: DatasetSpec
+    trainer: TrainerSpec
+    targets: Literal["test", "train", "both"] = "test"
+    alpha: float = Field(default=0.5, gt=0, lt=1, description="fraction of the columns in each subset")
+    m: int = Field(ge=10, le=100_000_000, description="subsets, and models, that the fit may use")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    design: DesignSpec = DesignSpec()
+    chunk: int = Field(default=1000, ge=1, description="models of one trainer job index")
+    sub_chunk: int = Field(default=100, ge=1, description="models of one commit: what a killed trainer may lose")
+    evaluate: EvaluateSpec = EvaluateSpec()
+    fit: FitSpec = FitSpec()
+
+    @property
+    def hash(self) -> str:
+        """64 hexadecimal digits; equal for specs that compute the same."""
+        return records.digest(self.document())
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return f"{self.name}-{self.hash[:12]}"
+
+    @property
+    def models(self) -> int:
+        """Models to train in all."""
+        return self.m + self.evaluate.subsets * self.evaluate.models
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.models // self.chunk)
+
+    def subset_index(self, model: int) -> int:
+        """The subset that a model is trained on. Never falls as `model` grows."""
+        return model if model < self.m else self.m + (model - self.m) // self.evaluate.models
+
+    def chunk_range(self, chunk: int) -> range:
+        """The models of a chunk. Raises SpecError where there is no such chunk."""
+        if not 0 <= chunk < self.chunks:
+            raise SpecError(f"chunk = {chunk}: must be 0 to {self.chunks - 1} in run {self.run}")
+        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.models))
+
+    def sub_chunks(self, models: range) -> list[range]:
+        """The sub-chunks of a chunk, in order: the units of commit."""
+        return [
+            range(first, min(first + self.sub_chunk, models.stop))
+            for first in range(models.start, models.stop, self.sub_chunk)
+        ]
+
+    def sub_chunk_of(self, first: int) -> range | None:
+        """The sub-chunk that starts at model `first`, or None where none does."""
+        if not 0 <= first < self.models or (first % self.chunk) % self.sub_chunk:
+            return None
+        stop = min(first + self.sub_chunk, self.chunk_range(first // self.chunk).stop)
+        return range(first, stop)
+
+    def document(self) -> dict[str, Any]:
+        """The normalised spec, defaults filled in, as JSON values; `parse` reads it back."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def parse(document: Any) -> RunSpec:
+    """A RunSpec from YAML or JSON values. Raises SpecError with one line per fault."""
+    if not isinstance(document, dict):
+        raise SpecError(f"the spec is a {type(document).__name__}: must be a mapping of fields")
+    try:
+        spec = RunSpec.model_validate(document)
+        records.canonical(spec.document())
+    except pydantic.ValidationError as error:
+        raise SpecError([_fault(e) for e in error.errors()]) from None
+    except (ValueError, TypeError, pydantic.PydanticSerializationError) as error:
+        raise SpecError(f"options: {error}; must be plain finite YAML values") from None
+    faults = list(_cross_faults(spec))
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def _cross_faults(spec: RunSpec):
+    if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
+        yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
+    if spec.chunks > MAX_CHUNKS:
+        yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
+    if spec.m * spec.fit.holdout < 2:
+        yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
+
+
+def _fault(error: Any) -> str:
+    field = ".".join(str(part) for part in error["loc"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "missing":
+        return f"{field}: is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{field}: is no field of a spec"
+    return f"{field} = {error['input']!r}: {message.replace('input should', 'must')}"
+
+
+def load(path: str | Path) -> RunSpec:
+    """A RunSpec from a YAML file. Raises SpecError with one line per fault."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        document = yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse(document)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)

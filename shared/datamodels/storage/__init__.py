@@ -1,0 +1,23 @@
+"""Where objects are kept: a local folder, or anything that speaks S3."""
+
+from __future__ import annotations
+
+from datamodels.errors import SettingsError
+from datamodels.settings import StoreSettings
+from datamodels.storage.base import ObjectStore
+
+__all__ = ["ObjectStore", "open_store"]
+
+
+def open_store(settings: StoreSettings) -> ObjectStore:
+    """The store that the settings name. Raises SettingsError where they name none."""
+    scheme, separator, rest = settings.url.partition("://")
+    if separator and rest and scheme == "file":
+        from datamodels.storage.local import LocalStore
+
+        return LocalStore(rest)
+    if separator and rest and scheme == "s3":
+        from datamodels.storage.s3 import S3Store
+
+        return S3Store(settings)
+    raise SettingsError(f"DATAMODELS_STORE_URL={settings.url!r}: must be file://FOLDER or s3://BUCKET/PREFIX")

@@ -1,0 +1,72 @@
+"""The data a run is about: a training pool, test examples, and the targets made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from datamodels.errors import SpecError
+
+NOT_IN_POOL = -1
+"""`Targets.own` of a target that is no training example."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """What model outputs are recorded on.
+
+    x    [n, ...]
+    y    [n]
+    own  int32[n]; the training example that the target is, or NOT_IN_POOL
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    own: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A training pool and test examples. A data set's `load` function returns one.
+
+    x, y            [examples, ...], [examples]: the pool that subsets are drawn from
+    x_test, y_test  likewise: examples that are never trained on
+    groups          int[examples] or None: the group of each pool example, for grouped and stratified designs;
+                    stratified ones fall back to integer y
+    label_names     name of each class, for people; empty where y is no class
+    image_shape     how one row of x looks as a picture, for people: (h, w) or (h, w, 3); values 0 (white) to
+                    `image_max`; None where it is no picture
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    groups: np.ndarray | None = None
+    label_names: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] | None = None
+    image_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        for x, y in (("x", "y"), ("x_test", "y_test")):
+            if len(getattr(self, x)) != len(getattr(self, y)):
+                raise SpecError(
+                    f"dataset: {x} has {len(getattr(self, x))} rows and {y} has {len(getattr(self, y))}: must be equal"
+                )
+        if not len(self.y):
+            raise SpecError("dataset: has no training examples")
+
+    def targets(self, kind: str) -> Targets:
+        """The targets of a run. `kind` is test, train, or both (the test examples first)."""
+        test = Targets(self.x_test, self.y_test, np.full(len(self.y_test), NOT_IN_POOL, dtype=np.int32))
+        train = Targets(self.x, self.y, np.arange(len(self.y), dtype=np.int32))
+        chosen = {"test": test, "train": train}.get(kind) or Targets(
+            np.concatenate([test.x, train.x]), np.concatenate([test.y, train.y]), np.concatenate([test.own, train.own])
+        )
+        if not len(chosen):
+            raise SpecError(f"targets = {kind!r}: the data set has no such examples")
+        return chosen

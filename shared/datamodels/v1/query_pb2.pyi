@@ -1,0 +1,191 @@
+from datamodels.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Run(_message.Message):
+    __slots__ = ("run", "spec_hash", "spec_json", "alpha", "columns", "examples", "targets", "models", "fits")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
+    SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    spec_hash: str
+    spec_json: str
+    alpha: float
+    columns: int
+    examples: int
+    targets: int
+    models: int
+    fits: int
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., spec_json: _Optional[str] = ..., alpha: _Optional[float] = ..., columns: _Optional[int] = ..., examples: _Optional[int] = ..., targets: _Optional[int] = ..., models: _Optional[int] = ..., fits: _Optional[int] = ...) -> None: ...
+
+class GetRunRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class GetRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: Run
+    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRunsResponse(_message.Message):
+    __slots__ = ("runs", "next_page_token")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[Run]
+    next_page_token: str
+    def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Target(_message.Message):
+    __slots__ = ("target", "own_example", "label", "gap", "intercept", "nonzeros", "heldout_r2", "status")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    OWN_EXAMPLE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    INTERCEPT_FIELD_NUMBER: _ClassVar[int]
+    NONZEROS_FIELD_NUMBER: _ClassVar[int]
+    HELDOUT_R2_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    target: int
+    own_example: int
+    label: int
+    gap: float
+    intercept: float
+    nonzeros: int
+    heldout_r2: float
+    status: str
+    def __init__(self, target: _Optional[int] = ..., own_example: _Optional[int] = ..., label: _Optional[int] = ..., gap: _Optional[float] = ..., intercept: _Optional[float] = ..., nonzeros: _Optional[int] = ..., heldout_r2: _Optional[float] = ..., status: _Optional[str] = ..., **kwargs) -> None: ...
+
+class ListTargetsRequest(_message.Message):
+    __slots__ = ("run", "page_size", "page_token")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListTargetsResponse(_message.Message):
+    __slots__ = ("provenance", "targets", "next_page_token")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    targets: _containers.RepeatedCompositeFieldContainer[Target]
+    next_page_token: str
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SparseWeights(_message.Message):
+    __slots__ = ("targets", "indptr", "indices", "weights", "intercept", "gap")
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    INDPTR_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    INTERCEPT_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    targets: _types_pb2.Tensor
+    indptr: _types_pb2.Tensor
+    indices: _types_pb2.Tensor
+    weights: _types_pb2.Tensor
+    intercept: _types_pb2.Tensor
+    gap: _types_pb2.Tensor
+    def __init__(self, targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indptr: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indices: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., weights: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., intercept: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gap: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., **kwargs) -> None: ...
+
+class GetWeightsRequest(_message.Message):
+    __slots__ = ("run", "targets", "top_k")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    targets: _types_pb2.Tensor
+    top_k: int
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class GetWeightsResponse(_message.Message):
+    __slots__ = ("provenance", "weights")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    weights: SparseWeights
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., weights: _Optional[_Union[SparseWeights, _Mapping]] = ...) -> None: ...
+
+class PredictRequest(_message.Message):
+    __slots__ = ("run", "masks", "columns", "targets")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    masks: _types_pb2.Tensor
+    columns: _types_pb2.Tensor
+    targets: _types_pb2.Tensor
+    def __init__(self, run: _Optional[str] = ..., masks: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class PredictResponse(_message.Message):
+    __slots__ = ("provenance", "predictions", "targets", "gap")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    predictions: _types_pb2.Tensor
+    targets: _types_pb2.Tensor
+    gap: _types_pb2.Tensor
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., predictions: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gap: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., **kwargs) -> None: ...
+
+class Influence(_message.Message):
+    __slots__ = ("column", "weight", "label")
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    column: int
+    weight: float
+    label: int
+    def __init__(self, column: _Optional[int] = ..., weight: _Optional[float] = ..., label: _Optional[int] = ...) -> None: ...
+
+class TopInfluencesRequest(_message.Message):
+    __slots__ = ("run", "target", "k")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    target: int
+    k: int
+    def __init__(self, run: _Optional[str] = ..., target: _Optional[int] = ..., k: _Optional[int] = ...) -> None: ...
+
+class TopInfluencesResponse(_message.Message):
+    __slots__ = ("provenance", "target", "helpful", "harmful")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    HELPFUL_FIELD_NUMBER: _ClassVar[int]
+    HARMFUL_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    target: Target
+    helpful: _containers.RepeatedCompositeFieldContainer[Influence]
+    harmful: _containers.RepeatedCompositeFieldContainer[Influence]
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., helpful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ..., harmful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ...) -> None: ...
