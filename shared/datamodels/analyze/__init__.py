@@ -1,0 +1,1 @@
+"""Analyses over fitted weights: one module each, pure functions."""

@@ -1,0 +1,95 @@
+"""How well predictions rank unseen subsets: the linear datamodeling score, its interval and its noise ceiling.
+
+LDS (Park et al. 2023, TRAK, definition 2.3): for each target, Spearman's correlation over unseen subsets between what
+the datamodel predicts and the mean output of models trained on that subset; averaged over targets. Correlations are
+per target and never pooled: pooled over targets, their means alone correlate at 0.95.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from datamodels.analyze.rank import Ranks, spearman
+from datamodels.errors import InputError, NotReadyError
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """
+    lds         mean over targets of Spearman's correlation
+    interval    of lds: percentiles of a bootstrap over subsets, at LEVEL
+    ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
+                the truth leaves to be predicted, for means of half as many models
+    per_target  float64[n]
+    subsets     unseen subsets used
+    models      models trained on each
+    """
+
+    lds: float
+    interval: tuple[float, float]
+    ceiling: float
+    per_target: np.ndarray
+    subsets: int
+    models: int
+
+    def document(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"per_target": self.per_target.tolist(), "interval": list(self.interval)}
+
+
+def from_document(document: dict[str, Any]) -> Evaluation:
+    """Reads back `Evaluation.document`."""
+    fields = {"per_target": np.array(document["per_target"]), "interval": tuple(document["interval"])}
+    return Evaluation(**document | fields)
+
+
+def evaluate(predictions: np.ndarray, outputs: np.ndarray, *, seed: int = 0) -> Evaluation:
+    """Scores predictions against the outputs of retrained models.
+
+    predictions  float[s, n]: of each target, for each of s unseen subsets
+    outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
+
+    Raises InputError where the shapes do not fit or s < 3, NotReadyError where a subset has fewer than two models.
+    """
+    if predictions.ndim != 2 or outputs.ndim != 3 or outputs.shape[::2] != predictions.shape or len(outputs) < 3:
+        raise InputError(
+            f"predictions {predictions.shape} and outputs {outputs.shape}: must be [s, n] and [s, r, n] with s >= 3"
+        )
+    trained = ~np.isnan(outputs).any(axis=2)
+    if trained.sum(axis=1).min() < 2:
+        poorest = int(trained.sum(axis=1).argmin())
+        raise NotReadyError(
+            f"unseen subset {poorest} has {int(trained[poorest].sum())} trained models: at least 2 are needed"
+        )
+    outputs = outputs.astype(np.float64)
+    predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
+    once = np.ones(len(outputs), dtype=np.int64)
+    per_target = spearman(predicted, true, once)
+
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(outputs), once / len(outputs), size=RESAMPLES)
+    resampled = [spearman(predicted, true, weights).mean() for weights in draws]
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+
+    # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
+    first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
+    halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
+    return Evaluation(
+        lds=float(per_target.mean()),
+        interval=(float(low), float(high)),
+        ceiling=float(spearman(*halves, once).mean()),
+        per_target=per_target,
+        subsets=len(outputs),
+        models=outputs.shape[1],
+    )
+
+
+def _mean(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """float64[s, n]: means over the chosen models, bool[s, r], of each subset."""
+    weights = chosen / chosen.sum(axis=1, keepdims=True)
+    return np.einsum("sr,srn->sn", weights, np.where(chosen[:, :, None], outputs, 0.0))

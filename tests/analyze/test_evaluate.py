@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from datamodels import records
+from datamodels.analyze.evaluate import evaluate, from_document
+from datamodels.errors import InputError, NotReadyError
+
+
+def noisy_truth(*, subsets=120, models=10, targets=40, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(subsets, targets))
+    return signal, signal[:, None] + noise * rng.normal(size=(subsets, models, targets))
+
+
+def test_a_perfect_prediction_of_noiseless_truth_scores_one():
+    signal, outputs = noisy_truth(noise=0.0)
+    found = evaluate(signal, outputs)
+    assert found.lds == pytest.approx(1) and found.ceiling == pytest.approx(1)
+    assert found.interval == pytest.approx((1, 1))
+
+
+def test_predictions_unrelated_to_the_truth_score_zero_within_the_interval():
+    _, outputs = noisy_truth()
+    found = evaluate(np.random.default_rng(9).normal(size=(120, 40)), outputs)
+    assert found.interval[0] < 0 < found.interval[1] or abs(found.lds) < 0.05
+
+
+def test_target_means_alone_earn_nothing():
+    """A correlation pooled over targets would be near 1 here."""
+    rng = np.random.default_rng(3)
+    means = 100 * np.arange(40.0)
+    outputs = means + rng.normal(size=(120, 10, 40))
+    assert abs(evaluate(means + rng.normal(size=(120, 40)), outputs).lds) < 0.1
+
+
+def test_ceiling_is_the_correlation_that_the_noise_allows():
+    signal, outputs = noisy_truth(subsets=400, models=10, targets=60, noise=2.0)
+    # Means of 5 models have reliability 1 / (1 + 4/5); Spearman's is 6/pi asin(r/2) of Pearson's for normal values.
+    expected = 6 / np.pi * np.arcsin(1 / 1.8 / 2)
+    found = evaluate(signal, outputs)
+    assert found.ceiling == pytest.approx(expected, abs=0.03)
+    assert found.lds > found.ceiling
+
+
+def test_the_interval_covers_the_score_and_narrows_with_more_subsets():
+    widths = []
+    for subsets in (30, 300):
+        signal, outputs = noisy_truth(subsets=subsets, noise=3.0)
+        found = evaluate(signal, outputs)
+        assert found.interval[0] <= found.lds <= found.interval[1]
+        widths.append(found.interval[1] - found.interval[0])
+    assert widths[1] < widths[0] / 2
+
+
+def test_failed_models_are_left_out_of_the_means():
+    signal, outputs = noisy_truth(noise=0.01)
+    with_failures = outputs.copy()
+    with_failures[::2, 3] = np.nan
+    assert evaluate(signal, with_failures).lds == pytest.approx(evaluate(signal, outputs).lds, abs=0.01)
+
+
+def test_a_subset_with_one_trained_model_is_named():
+    signal, outputs = noisy_truth()
+    outputs[7, 1:] = np.nan
+    with pytest.raises(NotReadyError, match="unseen subset 7 has 1 trained models"):
+        evaluate(signal, outputs)
+
+
+@pytest.mark.parametrize("predictions, outputs", [((5, 4), (5, 2, 3)), ((2, 4), (2, 2, 4)), ((5, 4), (5, 4))])
+def test_shapes_that_do_not_fit_are_refused(predictions, outputs):
+    with pytest.raises(InputError, match="must be"):
+        evaluate(np.zeros(predictions), np.zeros(outputs))
+
+
+def test_it_survives_the_trip_through_a_record():
+    found = evaluate(*noisy_truth())
+    again = from_document(json.loads(records.canonical(found.document())))
+    np.testing.assert_array_equal(again.per_target, found.per_target)
+    assert (again.lds, again.interval, again.ceiling) == (found.lds, found.interval, found.ceiling)
