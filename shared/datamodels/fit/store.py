@@ -1,0 +1,175 @@
+"""Finished fits in the object store.
+
+A fit is committed as one Parquet object per block of targets, then one numbered record that lists them. The record is
+the commit point: a reader that finds it finds everything it lists. Blocks are named by what was fitted (data and
+settings), so that writing them again after a crash changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodels import keys, records, schema
+from datamodels.errors import CorruptObjectError
+from datamodels.fit import problem
+from datamodels.fit.problem import Solution
+from datamodels.storage.base import ObjectStore
+
+BLOCK = 1024
+"""Targets in one object: some megabytes at the sparsity that is usual."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The weights of the targets first <= target < last, at `key`."""
+
+    key: str
+    first: int
+    last: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRecord:
+    """A finished fit.
+
+    number            counted from 0 in each run
+    digest            names what was fitted; see `digest`
+    manifest_version  of the outputs that were fitted
+    settings          of the spec's fit section
+    rows              models that were fitted, held-out ones included
+    columns           d
+    targets           n
+    seconds           the fit took
+    """
+
+    run: str
+    number: int
+    digest: str
+    manifest_version: int
+    spec_hash: str
+    solver: str
+    settings: dict[str, Any]
+    rows: int
+    columns: int
+    targets: int
+    blocks: tuple[Block, ...]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
+    """16 hexadecimal digits; equal for fits of the same outputs with the same settings."""
+    return records.digest({"run": run, "parts": sorted(part_sha256s), "settings": settings})[:16]
+
+
+def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord | None:
+    """The newest finished fit of a run, or None. `known` is the number of one that is known to be there.
+
+    Raises CorruptObjectError.
+    """
+    number = store.newest(lambda number: keys.fit(run, number), known)
+    return None if number < 0 else read_fit(store, run, number)
+
+
+def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
+    """A finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
+    body = records.read(store, keys.fit(run, number))
+    try:
+        return FitRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
+    except (TypeError, KeyError) as error:
+        raise CorruptObjectError(
+            f"{store.url}/{keys.fit(run, number)}: is not the record of a fit ({error}); was it written by another "
+            "version of datamodels?"
+        ) from None
+
+
+def commit(store: ObjectStore, record: FitRecord, solution: Solution) -> FitRecord:
+    """Writes a solution and its record; returns the record as committed, its number and blocks filled in.
+
+    `record.number` and `record.blocks` are ignored. Where the newest fit of the run has the same digest, nothing is
+    written and that fit is returned. Raises StoreFullError, StoreUnavailableError; after those, commit again.
+    """
+    newest = read_newest_fit(store, record.run)
+    if newest is not None and newest.digest == record.digest:
+        return newest
+    blocks = tuple(_commit_blocks(store, record, solution))
+    number = -1 if newest is None else newest.number
+    while True:
+        record = dataclasses.replace(record, number=number + 1, blocks=blocks)
+        if records.create(store, keys.fit(record.run, record.number), record.document()):
+            return record
+        # Another fitter took the number. If it fitted the same, ours is done too.
+        winner = read_fit(store, record.run, record.number)
+        if winner.digest == record.digest:
+            return winner
+        number = winner.number
+
+
+def _commit_blocks(store: ObjectStore, record: FitRecord, solution: Solution) -> Iterator[Block]:
+    for first in range(0, solution.n, BLOCK):
+        last = min(first + BLOCK, solution.n)
+        key = keys.weights(record.run, record.digest, first, last)
+        data = _encode(problem.rows_of(solution, first, last), first)
+        if not store.create(key, data):
+            # An earlier attempt at the same fit wrote it. It is as good as ours, though perhaps not the same bits.
+            data = store.read(key)
+            _decode(data, f"{store.url}/{key}", record.columns)
+        yield Block(key, first, last, hashlib.sha256(data).hexdigest())
+
+
+def load(store: ObjectStore, record: FitRecord) -> Solution:
+    """The weights of a finished fit, checked. Raises ObjectNotFoundError, CorruptObjectError naming the object."""
+    return problem.concatenate(
+        _decode(store.get(block.key, sha256=block.sha256), f"{store.url}/{block.key}", record.columns)
+        for block in record.blocks
+    )
+
+
+def _encode(solution: Solution, first: int) -> bytes:
+    offsets = pa.array(solution.indptr.astype(np.int32))
+    columns = [
+        pa.array(np.arange(first, first + solution.n, dtype=np.int32)),
+        pa.array(solution.status),
+        pa.array(solution.lambda_),
+        pa.array(solution.gap),
+        pa.array(solution.heldout_r2),
+        pa.array(solution.intercept),
+        pa.ListArray.from_arrays(offsets, pa.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
+        pa.ListArray.from_arrays(offsets, pa.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema.WEIGHTS), sink, compression=schema.COMPRESSION)
+    return sink.getvalue()
+
+
+def _decode(data: bytes, where: str, d: int) -> Solution:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
+    if not table.schema.equals(schema.WEIGHTS):
+        raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
+    table = table.combine_chunks()
+    lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
+    return Solution(
+        d=d,
+        status=table.column("status").to_pylist(),
+        lambda_=table.column("lambda").to_numpy(),
+        gap=table.column("gap").to_numpy(),
+        heldout_r2=table.column("heldout_r2").to_numpy(),
+        intercept=table.column("intercept").to_numpy(),
+        indptr=lists["columns"].offsets.to_numpy().astype(np.int64),
+        columns=lists["columns"].flatten().to_numpy(),
+        weights=lists["weights"].flatten().to_numpy(),
+    )

@@ -1,0 +1,135 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from datamodels import keys, records
+from datamodels.errors import CorruptObjectError
+from datamodels.fit import problem, store
+from datamodels.fit.store import FitRecord
+from datamodels.storage.local import LocalStore
+
+
+@pytest.fixture
+def objects(tmp_path):
+    return LocalStore(str(tmp_path / "store"))
+
+
+def solution(n: int, d: int = 30, seed: int = 0) -> problem.Solution:
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(size=(n, d)) * (rng.random((n, d)) < 0.2)
+    theta[0] = 0
+    return problem.of_dense(
+        theta,
+        status=["no_rows"] + ["ok"] * (n - 1),
+        lambda_=rng.random(n),
+        gap=rng.random(n),
+        heldout_r2=np.where(np.arange(n) == 0, np.nan, rng.random(n)),
+        intercept=rng.normal(size=n),
+    )
+
+
+def record(solved: problem.Solution, **changes) -> FitRecord:
+    fields = {
+        "run": "digits-0123456789ab",
+        "number": -1,
+        "digest": "0" * 16,
+        "manifest_version": 3,
+        "spec_hash": "f" * 64,
+        "solver": "saga",
+        "settings": {"lambdas": 20},
+        "rows": 100,
+        "columns": solved.d,
+        "targets": solved.n,
+        "blocks": (),
+        "seconds": 1.5,
+    }
+    return FitRecord(**fields | changes)
+
+
+def same(a: problem.Solution, b: problem.Solution) -> bool:
+    arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status")]
+    return (a.d, a.status) == (b.d, b.status) and all(
+        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=getattr(a, name).dtype.kind == "f")
+        for name in arrays
+    )
+
+
+@pytest.mark.parametrize("n", [1, 5, store.BLOCK + 7])
+def test_what_was_committed_is_loaded(objects, n):
+    solved = solution(n)
+    committed = store.commit(objects, record(solved), solved)
+    assert committed.number == 0
+    assert [(block.first, block.last) for block in committed.blocks][-1][1] == n
+    assert store.read_newest_fit(objects, committed.run) == committed
+    assert same(store.load(objects, committed), solved)
+
+
+def test_no_fit_yet(objects):
+    assert store.read_newest_fit(objects, "digits-0123456789ab") is None
+
+
+def test_the_same_fit_again_is_a_no_op(objects):
+    solved = solution(5)
+    first = store.commit(objects, record(solved), solved)
+    again = store.commit(objects, record(solved, seconds=9.0), solution(5, seed=1))
+    assert again == first
+    assert not objects.exists(keys.fit(first.run, 1))
+
+
+def test_another_fit_gets_the_next_number(objects):
+    solved, other = solution(5), solution(5, seed=1)
+    store.commit(objects, record(solved), solved)
+    second = store.commit(objects, record(other, digest="1" * 16), other)
+    assert second.number == 1
+    assert same(store.load(objects, store.read_fit(objects, second.run, 0)), solved)
+    assert same(store.load(objects, store.read_newest_fit(objects, second.run, known=0)), other)
+
+
+def test_a_block_left_by_a_killed_commit_is_kept(objects):
+    earlier, later = solution(5), solution(5, seed=1)
+    store.commit(objects, record(earlier), earlier)
+    objects.delete(keys.fit("digits-0123456789ab", 0))  # killed between the blocks and the record
+    committed = store.commit(objects, record(later), later)
+    assert same(store.load(objects, committed), earlier)
+
+
+def test_a_flipped_byte_is_found_and_named(objects):
+    solved = solution(5)
+    committed = store.commit(objects, record(solved), solved)
+    key = committed.blocks[0].key
+    data = bytearray(objects.read(key))
+    data[len(data) // 2] ^= 1
+    objects.delete(key)
+    objects.create(key, bytes(data))
+    with pytest.raises(CorruptObjectError, match=key):
+        store.load(objects, committed)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
+def test_a_leftover_block_that_is_no_weights_is_refused(objects, content):
+    solved = solution(5)
+    key = keys.weights("digits-0123456789ab", "0" * 16, 0, 5)
+    if content is None:
+        import io
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"other": [1]}), sink)
+        content = sink.getvalue()
+    objects.create(key, content)
+    with pytest.raises(CorruptObjectError, match=key):
+        store.commit(objects, record(solved), solved)
+
+
+def test_a_record_of_something_else_is_refused(objects):
+    records.create(objects, keys.fit("digits-0123456789ab", 0), {"blocks": [], "surprise": 1})
+    with pytest.raises(CorruptObjectError, match="not the record of a fit"):
+        store.read_newest_fit(objects, "digits-0123456789ab")
+
+
+def test_digest_depends_on_data_and_settings_not_on_order():
+    base = store.digest("r", ["a", "b"], {"lambdas": 20})
+    assert base == store.digest("r", ["b", "a"], {"lambdas": 20})
+    assert len({base, store.digest("r", ["a"], {"lambdas": 20}), store.digest("r", ["a", "b"], {"lambdas": 21})}) == 3
