@@ -1,0 +1,157 @@
+"""Channels to the services: deadlines, retries, and the servers' errors raised again as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import grpc
+
+from datamodels.errors import DatamodelsError
+from datamodels.rpc import status
+from datamodels.settings import ClientSettings
+
+NOT_RETRIED = (("datamodels.v1.AggregatorService", "PutOutputs"),)
+"""Calls that gRPC must not send twice. All others are idempotent, and are sent again when a server is unavailable.
+
+PutOutputs could be, but gRPC would have to keep the whole stream for it; the trainer sends it again itself.
+"""
+
+
+def connect(address: str, settings: ClientSettings) -> grpc.Channel:
+    """A channel to host:port, or to any gRPC target such as dns:///name:port. Connects when first used.
+
+    Calls on it raise the errors of datamodels.errors, also while a stream of responses is read; an error raised by
+    the caller's own stream of requests comes out as it is. Calls with one response that are given no timeout get
+    `settings.deadline`; the others have no deadline but what they are given.
+    """
+    channel = grpc.insecure_channel(
+        address,
+        options=[
+            ("grpc.service_config", json.dumps(service_config(settings.attempts))),
+            ("grpc.keepalive_time_ms", 30_000),  # servers here permit one ping each 10 seconds
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
+    )
+    return grpc.intercept_channel(channel, _Interceptor(address, settings.deadline))
+
+
+def service_config(attempts: int) -> dict[str, Any]:
+    """gRPC's service config: calls go round all servers, and idempotent ones are tried `attempts` times."""
+    methods: list[dict[str, Any]] = [{"name": [{"service": s, "method": m} for s, m in NOT_RETRIED]}]
+    if attempts > 1:
+        retry = {
+            "maxAttempts": attempts,
+            "initialBackoff": "0.2s",
+            "maxBackoff": "5s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": [grpc.StatusCode.UNAVAILABLE.name],
+        }
+        methods.append({"name": [{}], "retryPolicy": retry})
+    return {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": methods}
+
+
+class _Details(NamedTuple):
+    """grpc.ClientCallDetails; gRPC gives no way to change one."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Interceptor(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    def __init__(self, address: str, deadline: float):
+        self._address = address
+        self._deadline = deadline
+
+    def intercept_unary_unary(self, continuation, client_call_details, request):
+        return _Call(continuation(self._limited(client_call_details), request), self._address)
+
+    def intercept_unary_stream(self, continuation, client_call_details, request):
+        return _Call(continuation(client_call_details, request), self._address)
+
+    def intercept_stream_unary(self, continuation, client_call_details, request_iterator):
+        requests = _Requests(request_iterator)
+        return _Call(continuation(self._limited(client_call_details), requests), self._address, requests)
+
+    def intercept_stream_stream(self, continuation, client_call_details, request_iterator):
+        requests = _Requests(request_iterator)
+        return _Call(continuation(client_call_details, requests), self._address, requests)
+
+    def _limited(self, details: grpc.ClientCallDetails) -> _Details:
+        timeout = self._deadline if details.timeout is None else details.timeout
+        return _Details(
+            details.method,
+            timeout,
+            details.metadata,
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+
+
+class _Requests:
+    """A stream of requests that remembers the error it ended with; gRPC only says that there was one."""
+
+    def __init__(self, requests: Iterator[Any]):
+        self._requests = iter(requests)
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._requests)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Call:
+    """A call of gRPC that raises the errors of datamodels.errors instead of grpc.RpcError."""
+
+    def __init__(self, call: Any, address: str, requests: _Requests | None = None):
+        self._call = call
+        self._address = address
+        self._requests = requests
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._translated(lambda: self._call.result(timeout))
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        error = self._call.exception(timeout)
+        return self._translate(error) if isinstance(error, grpc.RpcError) else error
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self._translated(lambda: next(self._call))
+
+    def _translated(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except grpc.RpcError as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: grpc.RpcError) -> Exception:
+        if self._requests is not None and self._requests.error is not None:
+            return self._requests.error
+        if not isinstance(error, grpc.Call):
+            return DatamodelsError(f"{self._address}: {error}")
+        return status.to_error(error, self._address)

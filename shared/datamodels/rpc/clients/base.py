@@ -1,0 +1,39 @@
+"""What the typed clients share: a channel that is opened, or lent, and closed."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import grpc
+
+from datamodels.errors import SettingsError
+from datamodels.rpc.client import connect
+from datamodels.settings import ClientSettings
+
+
+class Client:
+    """Base of the typed clients.
+
+    `to` is an address, or a channel made by `rpc.client.connect`, which stays its owner's to close. A subclass makes
+    its stub from `self._channel` and has one method per call, with arrays and core types in and out.
+    """
+
+    def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
+        self._settings = settings or ClientSettings()
+        if to == "":
+            raise SettingsError(
+                f"{type(self).__name__}: no address; set {ClientSettings.prefix}_* to where the service is"
+            )
+        self._owned = isinstance(to, str)
+        self._channel = connect(to, self._settings) if isinstance(to, str) else to
+
+    def close(self) -> None:
+        """Ends all calls and closes the channel, where this client opened it."""
+        if self._owned:
+            self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,151 @@
+"""What every call passes on the server: errors to statuses, metrics, logs, deadlines.
+
+Bytes are decoded and encoded in here, not by gRPC, so that a malformed request is a typed error too, wherever in a
+stream it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from datamodels.errors import DatamodelsError, InputError
+from datamodels.rpc import status
+from datamodels.rpc.context import CallContext, Watches
+from datamodels.telemetry import logger, metrics
+
+log = logger(__name__)
+
+_TYPES = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Wraps every method of a server.
+
+    service       name of the process, for messages
+    max_deadline  seconds; no call lasts longer
+    watches       where calls that last until something ends them are found
+    """
+
+    def __init__(self, service: str, max_deadline: float, watches: Watches):
+        self._service = service
+        self._max_deadline = max_deadline
+        self._watches = watches
+
+    def intercept_service(self, continuation, handler_call_details):
+        handler = continuation(handler_call_details)
+        if handler is None:
+            labels = ("unary", metrics.OTHER, metrics.OTHER)
+            metrics.STARTED.labels(*labels).inc()
+            metrics.HANDLED.labels(*labels, grpc.StatusCode.UNIMPLEMENTED.name).inc()
+            return None
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        if getattr(behaviour, "experimental_non_blocking", False):  # health's Watch: it holds no thread and has no end
+            return handler
+        return self._wrap(handler, behaviour, handler_call_details.method)
+
+    def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
+        decode = _decoder(handler.request_deserializer, method)
+        encode = handler.response_serializer
+
+        def arguments(request):
+            return map(decode, request) if handler.request_streaming else decode(request)
+
+        def one(request, context: grpc.ServicerContext) -> bytes:
+            with self._call(handler, method, context) as call:
+                return encode(behaviour(arguments(request), call))
+
+        def many(request, context: grpc.ServicerContext) -> Iterator[bytes]:
+            with self._call(handler, method, context) as call:
+                for response in behaviour(arguments(request), call):
+                    call.check()
+                    yield encode(response)
+
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        return make(many if handler.response_streaming else one)
+
+    @contextlib.contextmanager
+    def _call(self, handler: grpc.RpcMethodHandler, method: str, context: grpc.ServicerContext):
+        """One call, from its first byte to its status."""
+        service, _, name = method.lstrip("/").partition("/")
+        labels = (_TYPES[handler.request_streaming, handler.response_streaming], service, name)
+        call = CallContext(context, self._max_deadline, self._watches)
+        metrics.STARTED.labels(*labels).inc()
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            yield call
+            call.check()
+            code = context.code() or code
+        except GeneratorExit:  # the caller is gone, so gRPC asks for no more responses
+            code = _ending(context)
+            raise
+        except BaseException as error:
+            code = call.aborted or self._code(error, context)
+            if call.aborted:
+                raise
+            self._abort(error, code, method, context)
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.HANDLED.labels(*labels, _name(code)).inc()
+            metrics.HANDLING_SECONDS.labels(*labels).observe(seconds)
+            log.debug("call handled", method=method, code=_name(code), seconds=round(seconds, 6), peer=context.peer())
+
+    def _code(self, error: BaseException, context: grpc.ServicerContext) -> grpc.StatusCode:
+        if not context.is_active():
+            return _ending(context)
+        if isinstance(error, DatamodelsError):
+            return grpc.StatusCode[error.grpc_code]
+        return grpc.StatusCode.INTERNAL
+
+    def _abort(self, error: BaseException, code: grpc.StatusCode, method: str, context: grpc.ServicerContext) -> None:
+        """Ends the call with the status of an error; the error goes no further than here."""
+        if isinstance(error, DatamodelsError):
+            context.abort_with_status(status.to_status(error))
+        if context.is_active():
+            number = secrets.token_hex(4)
+            log.error("internal error", id=number, method=method, exc_info=error)
+            context.abort(code, f"internal error, see the log of {self._service} ({number})")
+        context.abort(code, "the call had ended")
+
+
+def _ending(context: grpc.ServicerContext) -> grpc.StatusCode:
+    """The code of a call that was ended from outside."""
+    remaining = context.time_remaining()
+    late = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+
+def _name(code: Any) -> str:
+    """The name of a code; servicers may also set it as a number."""
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return next((c.name for c in grpc.StatusCode if c.value[0] == code), grpc.StatusCode.UNKNOWN.name)
+
+
+def _decoder(deserializer: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any]:
+    if deserializer is None:
+        return lambda raw: raw
+
+    def decode(raw: bytes):
+        try:
+            return deserializer(raw)
+        except Exception as error:
+            raise InputError(f"{method}: the request is no message of this call: {error}") from error
+
+    return decode

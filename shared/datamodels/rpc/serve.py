@@ -1,0 +1,223 @@
+"""The gRPC server that every service runs in, and the main function of every service."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError
+from datamodels.rpc.context import Watches
+from datamodels.rpc.interceptors import CallInterceptor
+from datamodels.settings import ServeSettings, TelemetrySettings
+from datamodels.telemetry import configure_logging, logger
+from datamodels.telemetry.metrics import MetricsServer
+
+log = logger(__name__)
+
+MAX_ANSWER_BYTES = 4 * 2**20
+"""The default limit of gRPC clients on what they receive."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """A servicer, and how it is added to a server.
+
+    descriptor  e.g. sampler_pb2.DESCRIPTOR.services_by_name["SamplerService"]
+    add         e.g. sampler_pb2_grpc.add_SamplerServiceServicer_to_server
+    servicer    the object whose methods answer; it raises errors of datamodels.errors
+    close       called once, after the last call has ended
+    """
+
+    descriptor: ServiceDescriptor
+    add: Callable[[Any, grpc.Server], None]
+    servicer: Any
+    close: Callable[[], None] = lambda: None
+
+
+class Server:
+    """Serves while it is entered. Health, reflection and /metrics come with it.
+
+    Entering raises PortInUseError, or SettingsError where it cannot listen for another reason.
+    """
+
+    def __init__(self, settings: ServeSettings, services: Sequence[Service] = (), name: str = "server"):
+        self.stopping = threading.Event()
+        """Set it to end `wait`."""
+        self.address = ""
+        """host:port, once entered."""
+        self.metrics_address = ""
+        self._settings = settings
+        self._services = tuple(services)
+        self._watches = Watches()
+        self._health = health.HealthServicer()
+        self._exits = contextlib.ExitStack()
+        self._pool = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="grpc")
+        self._server = grpc.server(
+            self._pool,
+            interceptors=[CallInterceptor(name, settings.max_deadline, self._watches)],
+            options=_options(settings),
+        )
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as exits:
+            exits.callback(self._pool.shutdown, wait=False)
+            for service in self._services:
+                exits.callback(service.close)
+            self.address = self._bind()
+            exits.callback(self._stop)
+            metrics = self._serve_metrics()
+            exits.callback(metrics.close)
+            self.metrics_address = _address(self._settings.host, metrics.port)
+            self._add_services()
+            self._server.start()
+            if self._settings.address_file:
+                _write_atomically(
+                    Path(self._settings.address_file),
+                    json.dumps({"address": self.address, "metrics_address": self.metrics_address}),
+                )
+            if self._settings.follow_stdin:
+                threading.Thread(target=self._follow_stdin, name="follow-stdin", daemon=True).start()
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stopping.set()
+        self._exits.close()
+
+    def handle_signals(self) -> None:
+        """Makes SIGTERM and SIGINT set `stopping`. For the main thread of a process that does nothing else."""
+
+        def stop(number: int, frame: object) -> None:
+            # Event.set takes a lock that the interrupted `wait` of this thread may hold, so another thread sets it.
+            threading.Thread(target=self.stopping.set, daemon=True).start()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+
+    def wait(self) -> None:
+        """Blocks until `stopping` is set, then stops gracefully.
+
+        Health turns NOT_SERVING, watches end, new calls are refused, and running ones get `settings.grace` seconds.
+        """
+        self.stopping.wait()
+        self._stop()
+
+    def _stop(self) -> None:
+        self._health.enter_graceful_shutdown()
+        stopped = self._server.stop(self._settings.grace)
+        self._watches.end()
+        stopped.wait()
+
+    def _bind(self) -> str:
+        target = _address(self._settings.host, self._settings.port)
+        try:
+            port = self._server.add_insecure_port(target)
+        except RuntimeError:
+            _explain_bind("PORT", self._settings.host, self._settings.port)
+        return _address(self._settings.host, port)
+
+    def _serve_metrics(self) -> MetricsServer:
+        try:
+            return MetricsServer(self._settings.host, self._settings.metrics_port)
+        except OSError as error:
+            _refuse("METRICS_PORT", self._settings.host, self._settings.metrics_port, error)
+
+    def _add_services(self) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [health.SERVICE_NAME]
+        for service in self._services:
+            service.add(service.servicer, self._server)
+            names.append(service.descriptor.full_name)
+        for name in ("", *names):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if self._settings.reflection:
+            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+    def _follow_stdin(self) -> None:
+        with contextlib.suppress(OSError):  # a process started without a standard input has no parent to follow
+            while os.read(0, 4096):
+                pass
+        self.stopping.set()
+
+
+def _options(settings: ServeSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # or a second server would share the port instead of being refused
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients may ping this often; gRPC's default of 5 minutes turns away most keepalive settings.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Clients reconnect now and then, so that they find new replicas; calls that run go on.
+        ("grpc.max_connection_age_ms", 10 * 60_000),
+        ("grpc.max_connection_age_grace_ms", int(settings.max_deadline * 1000)),
+    ]
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _explain_bind(field: str, host: str, port: int) -> NoReturn:
+    """Binds as gRPC tried to, because gRPC does not say why it failed."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(where)
+    except OSError as error:
+        _refuse(field, host, port, error)
+    _refuse(field, host, port, OSError(errno.EADDRINUSE, "in use a moment ago"))
+
+
+def _refuse(field: str, host: str, port: int, error: OSError) -> NoReturn:
+    variable = f"{ServeSettings.prefix}_{field}"
+    if error.errno == errno.EADDRINUSE:
+        raise PortInUseError(
+            f"{_address(host, port)} is in use by another process; stop it, or set {variable} to another port"
+        ) from error
+    raise SettingsError(f"{_address(host, port)}: cannot listen there: {error.strerror}; see {variable}") from error
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise SettingsError(f"{ServeSettings.prefix}_ADDRESS_FILE={path}: {error.strerror}") from error
+
+
+def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
+    """Runs a service until it is told to stop, and returns the exit code of its process.
+
+    `build` makes the services; an error it raises on purpose is logged in one line and becomes the exit code.
+    """
+    configure_logging(TelemetrySettings(), name)  # so that a fault in the settings is logged like any other
+    try:
+        configure_logging(TelemetrySettings.load(), name)
+        with Server(ServeSettings.load(), build(), name) as server:
+            server.handle_signals()
+            log.info("serving", address=server.address, metrics_address=server.metrics_address)
+            server.wait()
+        log.info("stopped")
+        return ExitCode.DONE
+    except DatamodelsError as error:
+        log.error(str(error), error=type(error).__name__)
+        return int(error.exit_code)

@@ -1,0 +1,69 @@
+"""Structured logs on standard error: one JSON object a line, or coloured lines for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from datamodels.errors import SettingsError
+from datamodels.settings import TelemetrySettings
+
+LEVELS = ("debug", "info", "warning", "error")
+
+bound = structlog.contextvars.bound_contextvars
+"""`with bound(run=name):` adds fields to every log line that this thread writes inside."""
+
+# Log calls of other libraries, gRPC's among them, go through the same steps.
+_SHARED = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def configure_logging(settings: TelemetrySettings, service: str) -> None:
+    """Sends all logs of this process to standard error.
+
+    Each line has timestamp, level, event and service, and `run` and other fields where they are bound. Calling it
+    again replaces what was there. Raises SettingsError for an unknown level or format.
+    """
+    if settings.level not in LEVELS:
+        raise SettingsError(f"{settings.prefix}_LEVEL={settings.level!r}: must be one of {', '.join(LEVELS)}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                lambda _logger, _method, event: {"service": service} | event,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(settings),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.upper())
+
+
+def _renderers(settings: TelemetrySettings) -> list:
+    if settings.format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    if settings.format == "console":
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    raise SettingsError(f"{settings.prefix}_FORMAT={settings.format!r}: must be json or console")
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module: `log.info("subsets drawn", rows=100)`. The event is a fixed phrase, the rest fields."""
+    return structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+    )

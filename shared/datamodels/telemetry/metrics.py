@@ -1,0 +1,45 @@
+"""The metrics of gRPC servers, under their standard names, and the HTTP server that shows all metrics.
+
+A stage's own metrics are named datamodels_<stage>_*_total, _seconds or _bytes, and live with the stage. No label's
+values may grow with models, subsets, targets or runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import Counter, Histogram, start_http_server
+
+OTHER = "other"
+"""Service and method of every call to a method that there is not, so that callers cannot make new labels."""
+
+_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+
+STARTED = Counter("grpc_server_started_total", "Calls started on the server.", _METHOD)
+HANDLED = Counter(
+    "grpc_server_handled_total",
+    "Calls completed on the server, by the status they ended with.",
+    (*_METHOD, "grpc_code"),
+)
+HANDLING_SECONDS = Histogram(
+    "grpc_server_handling_seconds",
+    "Seconds that the server spent on a call.",
+    _METHOD,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+
+
+class MetricsServer:
+    """GET /metrics on a port of its own, in daemon threads. Raises OSError where it cannot bind."""
+
+    def __init__(self, host: str, port: int):
+        self._server: WSGIServer
+        self._thread: threading.Thread
+        self._server, self._thread = start_http_server(port, host)
+        self.port: int = self._server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
