@@ -1,0 +1,84 @@
+"""SamplerService: decode a design, draw its subsets, encode them. Keeps no state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+from datamodels import sample
+from datamodels.errors import InputError
+from datamodels.rpc import codec
+from datamodels.rpc.serve import Service
+from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
+from prometheus_client import Counter, Histogram
+
+MAX_SUBSETS = 10_000_000
+"""In one request."""
+
+MAX_COLUMNS = 1_000_000
+"""Of a design: its inclusion probabilities are one answer, and answers stay under 4 MiB."""
+
+MESSAGE_BYTES = 1_000_000 - 1_000
+"""Of masks in one message, so that with its frame it stays within 1 MB."""
+
+MESSAGE_ROWS = 4096
+"""At most, so that small masks also come at a steady pace, and a call that was given up is noticed soon."""
+
+SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn.", ["kind"])
+DRAW_SECONDS = Histogram("datamodels_sample_draw_seconds", "Seconds to draw the subsets of one message.", ["kind"])
+
+
+class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
+    def GetSubsets(
+        self, request: sampler_pb2.GetSubsetsRequest, context: grpc.ServicerContext
+    ) -> Iterator[sampler_pb2.GetSubsetsResponse]:
+        design = _design(request.design)
+        _check_range(request.first, request.last)
+        rows = max(1, min(MESSAGE_BYTES // design.mask_bytes, MESSAGE_ROWS))
+        for first in range(request.first, request.last, rows):
+            if not context.is_active():
+                return
+            last = min(first + rows, request.last)
+            with DRAW_SECONDS.labels(design.kind).time():
+                masks = sample.subsets(design, first, last)
+            SUBSETS.labels(design.kind).inc(last - first)
+            yield sampler_pb2.GetSubsetsResponse(first=first, masks=codec.to_tensor(masks))
+
+    def DescribeDesign(
+        self, request: sampler_pb2.DescribeDesignRequest, context: grpc.ServicerContext
+    ) -> sampler_pb2.DescribeDesignResponse:
+        design = _design(request.design)
+        return sampler_pb2.DescribeDesignResponse(
+            columns=design.columns,
+            size=design.size,
+            mask_bytes=design.mask_bytes,
+            inclusion=codec.to_tensor(design.inclusion),
+            summary=design.summary(),
+        )
+
+
+def _design(message) -> sample.Design:
+    design = codec.from_design(message)
+    if design.columns > MAX_COLUMNS:
+        raise InputError(
+            f"the design has {design.columns} columns: this service draws at most {MAX_COLUMNS}; group the examples"
+        )
+    return design
+
+
+def _check_range(first: int, last: int) -> None:
+    if not 0 <= first < last:
+        raise InputError(f"first = {first}, last = {last}: first must be at least 0 and less than last")
+    if last - first > MAX_SUBSETS:
+        raise InputError(
+            f"first = {first}, last = {last}: asks for {last - first} subsets, at most {MAX_SUBSETS} allowed in one "
+            "request; ask for them in parts"
+        )
+
+
+def service() -> Service:
+    return Service(
+        descriptor=sampler_pb2.DESCRIPTOR.services_by_name["SamplerService"],
+        add=sampler_pb2_grpc.add_SamplerServiceServicer_to_server,
+        servicer=Sampler(),
+    )

@@ -1,0 +1,135 @@
+"""The typed client of the query service."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import grpc
+import numpy as np
+
+from datamodels.rpc import codec
+from datamodels.rpc.clients.base import Client
+from datamodels.settings import ClientSettings
+from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """
+    provenance   which fit it comes from
+    predictions  float32[s, t]
+    targets      int32[t]
+    lambda_      float64[t]
+    gap          float64[t]
+    """
+
+    provenance: types_pb2.Provenance
+    predictions: np.ndarray
+    targets: np.ndarray
+    lambda_: np.ndarray
+    gap: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightRow:
+    """The weights of one target: `intercept + sum of weights[columns in the subset]` predicts its output."""
+
+    target: int
+    columns: np.ndarray
+    weights: np.ndarray
+    intercept: float
+    lambda_: float
+    gap: float
+
+
+class QueryClient(Client):
+    """Asks for weights and what follows from them. Raises the errors of the service, e.g. RunNotFoundError."""
+
+    def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
+        super().__init__(to, settings)
+        self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
+
+    def run(self, name: str) -> query_pb2.Run:
+        return self._stub.GetRun(query_pb2.GetRunRequest(run=name)).run
+
+    def runs(self, page_size: int = 0) -> Iterator[query_pb2.Run]:
+        """All runs, page by page."""
+        token = ""
+        while True:
+            page = self._stub.ListRuns(query_pb2.ListRunsRequest(page_size=page_size, page_token=token))
+            yield from page.runs
+            token = page.next_page_token
+            if not token:
+                return
+
+    def targets(self, run: str, page_size: int = 0) -> Iterator[query_pb2.Target]:
+        """All targets of a run, page by page."""
+        token = ""
+        while True:
+            page = self._stub.ListTargets(query_pb2.ListTargetsRequest(run=run, page_size=page_size, page_token=token))
+            yield from page.targets
+            token = page.next_page_token
+            if not token:
+                return
+
+    def weights(self, run: str, targets: Sequence[int] | None = None, top_k: int = 0) -> Iterator[WeightRow]:
+        """Weight vectors, target by target; all weights by column, or the top_k largest by magnitude."""
+        request = query_pb2.GetWeightsRequest(run=run, targets=_targets(targets), top_k=top_k)
+        row = None
+        for message in self._stub.GetWeights(request):
+            for piece in _rows(message.weights):
+                if row is not None and piece.target == row.target:
+                    row = _joined(row, piece)
+                    continue
+                if row is not None:
+                    yield row
+                row = piece
+        if row is not None:
+            yield row
+
+    def predict(self, run: str, masks: np.ndarray, targets: Sequence[int] | None = None) -> Prediction:
+        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)]."""
+        return self._predict(run, targets, masks=codec.to_tensor(masks))
+
+    def predict_columns(self, run: str, columns: Sequence[int], targets: Sequence[int] | None = None) -> Prediction:
+        """Outputs of a model trained on the subset of these columns."""
+        return self._predict(run, targets, columns=codec.to_tensor(np.asarray(columns, dtype=np.int32)))
+
+    def _predict(self, run: str, targets: Sequence[int] | None, **subset: types_pb2.Tensor) -> Prediction:
+        answer = self._stub.Predict(query_pb2.PredictRequest(run=run, targets=_targets(targets), **subset))
+        count = answer.targets.shape[0]
+        return Prediction(
+            provenance=answer.provenance,
+            predictions=codec.from_tensor(answer.predictions, "predictions", dtypes=("float32",), shape=(None, count)),
+            targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
+            lambda_=codec.from_tensor(getattr(answer, "lambda"), "lambda", dtypes=("float64",), shape=(count,)),
+            gap=codec.from_tensor(answer.gap, "gap", dtypes=("float64",), shape=(count,)),
+        )
+
+    def top(self, run: str, target: int, k: int = 0) -> query_pb2.TopInfluencesResponse:
+        """The columns that help and harm a target most, k of each; 10 where k is 0."""
+        return self._stub.TopInfluences(query_pb2.TopInfluencesRequest(run=run, target=target, k=k))
+
+
+def _targets(targets: Sequence[int] | None) -> types_pb2.Tensor | None:
+    return None if targets is None else codec.to_tensor(np.asarray(targets, dtype=np.int32))
+
+
+def _rows(message: query_pb2.SparseWeights) -> Iterator[WeightRow]:
+    def vector(field: str, dtype: str) -> np.ndarray:
+        return codec.from_tensor(getattr(message, field), field, dtypes=(dtype,), shape=(None,))
+
+    indptr, columns, weights = vector("indptr", "int64"), vector("indices", "int32"), vector("weights", "float32")
+    lambda_, gap, intercept = vector("lambda", "float64"), vector("gap", "float64"), vector("intercept", "float32")
+    for i, target in enumerate(vector("targets", "int32").tolist()):
+        row = slice(indptr[i], indptr[i + 1])
+        yield WeightRow(target, columns[row], weights[row], float(intercept[i]), float(lambda_[i]), float(gap[i]))
+
+
+def _joined(row: WeightRow, more: WeightRow) -> WeightRow:
+    return dataclasses.replace(
+        row,
+        columns=np.concatenate([row.columns, more.columns]),
+        weights=np.concatenate([row.weights, more.weights]),
+    )

@@ -1,0 +1,33 @@
+"""All the services of a run, connected."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from datamodels.rpc.clients.aggregator import AggregatorClient
+from datamodels.rpc.clients.fitter import FitterClient
+from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.clients.sampler import SamplerClient
+from datamodels.settings import ClientSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Services:
+    sampler: SamplerClient
+    aggregator: AggregatorClient
+    fitter: FitterClient
+    query: QueryClient
+
+
+@contextlib.contextmanager
+def connect_services(settings: ClientSettings) -> Iterator[Services]:
+    """Clients of all four services, closed at the end. Raises SettingsError where an address is missing."""
+    with contextlib.ExitStack() as stack:
+        yield Services(
+            sampler=stack.enter_context(SamplerClient(settings.sampler, settings)),
+            aggregator=stack.enter_context(AggregatorClient(settings.aggregator, settings)),
+            fitter=stack.enter_context(FitterClient(settings.fitter, settings)),
+            query=stack.enter_context(QueryClient(settings.query, settings)),
+        )
