@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import re
 from collections.abc import Iterator
 
-from datamodels.errors import CorruptObjectError
+from datamodels.errors import CorruptObjectError, InputError
+
+_KEY = re.compile(r"(?=.{1,1000}\Z)[A-Za-z0-9_-][\w.-]{0,200}(/[A-Za-z0-9_-][\w.-]{0,200})*", re.ASCII)
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises InputError for one that some backend could not hold, or that leaves the store."""
+    if not _KEY.fullmatch(key):
+        raise InputError(
+            f"object key {key[:200]!r}: must be parts of letters, digits, '.', '_' and '-' joined by '/', no part "
+            "empty, hidden or over 200 characters"
+        )
+    return key
 
 
 class ObjectStore(abc.ABC):

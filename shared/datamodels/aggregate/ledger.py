@@ -1,0 +1,191 @@
+"""What one aggregator knows of one run: the committed parts, and which of them the newest manifest lists."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from datamodels import keys
+from datamodels.aggregate import manifest, metrics, part
+from datamodels.aggregate.manifest import Part, Snapshot, merged
+from datamodels.aggregate.part import Outputs
+from datamodels.aggregate.progress import Progress
+from datamodels.errors import CorruptObjectError
+from datamodels.run import Run
+from datamodels.storage import ObjectStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+
+class Ledger:
+    """Grows only. Safe to use from any thread.
+
+    Every part in here is durable, so it may be acknowledged and listed. `refresh` and `recover` find what other
+    aggregators, and this one before it died, have committed.
+    """
+
+    def __init__(self, store: ObjectStore, run: Run):
+        """Reads the newest manifest and finds the parts that it does not list. Raises StoreError."""
+        self.run = run
+        self._changed = threading.Condition()
+        self._store = store
+        self._publishing = threading.Lock()
+        self._version = manifest.NONE
+        self._parts: dict[int, Part] = {}
+        self._listed: set[int] = set()
+        self._failed = 0
+        self._committed = 0
+        self._refreshed = float("-inf")
+        self.recover()
+
+    def get(self, models: range) -> Part | None:
+        """The committed part of a sub-chunk."""
+        with self._changed:
+            return self._parts.get(models.start)
+
+    def put(self, outputs: Outputs) -> tuple[Part, bool]:
+        """Commits a sub-chunk: its part, once durable, and whether it is this one. Raises StoreError."""
+        known = self.get(outputs.models)
+        if known is not None:
+            return known, False
+        data = part.encode(outputs)
+        committed = _describe(outputs, data)
+        created = self._store.create(committed.key, data)
+        if not created:
+            committed = self._read(outputs.models)
+        self._add([committed])
+        return committed, created
+
+    def refresh(self, older_than: float = 0.0) -> None:
+        """Takes in the manifests that others wrote, unless that was done in the last seconds. Raises StoreError."""
+        now = time.monotonic()
+        with self._changed:
+            if now - self._refreshed < older_than:
+                return
+            self._refreshed = now
+        known, name = self.version, self.run.name
+        newest = self._store.newest(lambda version: keys.manifest(name, version), known)
+        if newest > known:
+            self._merge(manifest.read(self._store, name, newest))
+
+    def recover(self) -> None:
+        """Takes in every part there is, listed in a manifest or not. Raises StoreError."""
+        self.refresh()
+        name, spec = self.run.name, self.run.spec
+        present = set(self._store.list(keys.parts(name)))
+        with self._changed:
+            present -= {p.key for p in self._parts.values()}
+        if not present:
+            return
+        # Keys are made from the sub-chunks rather than taken apart, so nothing foreign is mistaken for a part.
+        sub_chunks = (models for c in range(spec.chunks) for models in spec.sub_chunks(spec.chunk_range(c)))
+        orphans = [models for models in sub_chunks if keys.part(name, models.start, models.stop) in present]
+        for models in orphans:
+            self._add([self._read(models)])
+        metrics.RECOVERED.inc(len(orphans))
+        log.info("recovered parts", run=name, parts=len(orphans), foreign_objects=len(present) - len(orphans))
+
+    def publish(self) -> int:
+        """Writes a manifest that lists every part in here, unless the newest does; returns its version.
+
+        Where another aggregator wrote that version first, its parts are merged into the next; so versions never
+        lose a part. Raises StoreError.
+        """
+        with self._publishing:
+            while True:
+                with self._changed:
+                    version, parts = self._version, dict(self._parts)
+                    if self._listed.issuperset(parts):
+                        return version
+                with metrics.PUBLISH_SECONDS.time():
+                    created = manifest.create(self._store, self.run.name, version + 1, parts.values())
+                if not created:
+                    self.refresh()
+                    continue
+                metrics.MANIFESTS.inc()
+                self._list(version + 1, set(parts))
+
+    @property
+    def version(self) -> int:
+        with self._changed:
+            return self._version
+
+    @property
+    def unlisted(self) -> bool:
+        with self._changed:
+            return len(self._listed) < len(self._parts)
+
+    @property
+    def complete(self) -> bool:
+        with self._changed:
+            return self._committed == self.run.spec.models
+
+    def progress(self) -> Progress:
+        with self._changed:
+            return Progress(
+                run=self.run.name,
+                models=self.run.spec.models,
+                committed=self._committed,
+                failed=self._failed,
+                ranges=merged(p.models for p in self._parts.values()),
+                manifest_version=self._version,
+            )
+
+    def wait(self, seen: Progress, active: Callable[[], bool], timeout: float) -> None:
+        """Returns once progress is further than `seen`, `active` is false, or after `timeout` seconds."""
+        then = (seen.committed, seen.manifest_version)
+        with self._changed:
+            self._changed.wait_for(lambda: (self._committed, self._version) != then or not active(), timeout)
+
+    def wake(self) -> None:
+        """Makes those who wait ask whether they are still active."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _read(self, models: range) -> Part:
+        """The part that another writer committed."""
+        key = keys.part(self.run.name, models.start, models.stop)
+        data = self._store.read(key)
+        try:
+            outputs = part.decode(data, f"{self._store.url}/{key}", run=self.run.name, models=models, n=self.run.n)
+        except CorruptObjectError as error:
+            raise CorruptObjectError(f"{error}, or delete it, and its models are trained again") from error
+        return _describe(outputs, data)
+
+    def _merge(self, snapshot: Snapshot) -> None:
+        # Under one lock: a version may be followed by ours only once its parts are in here.
+        with self._changed:
+            self._add(snapshot.parts)
+            self._list(snapshot.version, {p.first for p in snapshot.parts})
+
+    def _list(self, version: int, listed: set[int]) -> None:
+        with self._changed:
+            if version > self._version:
+                self._version, self._listed = version, listed
+                self._changed.notify_all()
+
+    def _add(self, parts: Iterable[Part]) -> None:
+        with self._changed:
+            for found in parts:
+                if found.first not in self._parts:
+                    self._parts[found.first] = found
+                    self._committed += len(found.models)
+                    self._failed += len(found.failed)
+            self._changed.notify_all()
+
+
+def _describe(outputs: Outputs, data: bytes) -> Part:
+    """How a manifest lists a part."""
+    models = outputs.models
+    return Part(
+        key=keys.part(outputs.run, models.start, models.stop),
+        first=models.start,
+        last=models.stop,
+        rows=len(outputs.model_index),
+        failed=tuple(outputs.failed.items()),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+    )

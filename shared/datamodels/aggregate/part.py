@@ -1,0 +1,192 @@
+"""Outputs of one sub-chunk of models: checked as they arrive, and to and from the bytes of a Parquet part."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodels import schema
+from datamodels.errors import CorruptObjectError, OutputsError
+from datamodels.run import Run
+
+DTYPES = ("float16", "float32", "float64")
+LONGEST_REASON = 300
+"""Characters kept of why a model failed: the reasons of a run are all in each of its manifests."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the models of one sub-chunk said of every target.
+
+    run          name of the run
+    models       the sub-chunk, first <= index < last
+    model_index  int32[r], ascending
+    outputs      float16[r, n], finite
+    failed       reason of each model of the sub-chunk that is not in model_index
+    """
+
+    run: str
+    models: range
+    model_index: np.ndarray
+    outputs: np.ndarray
+    failed: dict[int, str]
+
+
+class Assembly:
+    """Puts the outputs of one sub-chunk together from batches of rows, in any order, refusing the first wrong one.
+
+    `models` must be exactly one sub-chunk of the run. Memory is bounded by the sub-chunk: len(models) * n * 2 bytes.
+    Raises OutputsError, here and below.
+    """
+
+    def __init__(self, run: Run, models: range):
+        if not len(models) or run.spec.sub_chunk_of(models.start) != models:
+            raise OutputsError(
+                f"models {models.start} to {models.stop} of run {run.name}: are no sub-chunk; chunks of "
+                f"{run.spec.chunk} models are committed in steps of {run.spec.sub_chunk}, up to model {run.spec.models}"
+            )
+        self._run = run
+        self._models = models
+        self._outputs = np.empty((len(models), run.n), dtype=np.float16)
+        self._present = np.zeros(len(models), dtype=bool)
+        self._failed: dict[int, str] = {}
+
+    def add(self, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str] | None = None) -> None:
+        """Takes outputs [r, n] of the models int[r], and the reasons of models that could not be trained."""
+        model_index, outputs = np.asarray(model_index), np.asarray(outputs)
+        self._check_shapes(model_index, outputs)
+        rows = [self._row(model) for model in model_index.tolist()]
+        if len(set(rows)) < len(rows):
+            twice = next(model for model in model_index.tolist() if (model_index == model).sum() > 1)
+            raise OutputsError(f"model {twice} of run {self._run.name}: is there twice")
+        half = self._to_half(model_index, outputs)
+        for model, reason in (failed or {}).items():
+            self._fail(model, reason, rows)
+        self._outputs[rows] = half
+        self._present[rows] = True
+
+    def finish(self) -> Outputs:
+        """The whole sub-chunk."""
+        absent = (np.flatnonzero(~self._present) + self._models.start).tolist()
+        missing = [model for model in absent if model not in self._failed]
+        if missing:
+            raise OutputsError(
+                f"run {self._run.name}: {len(missing)} of the models {self._models.start} to {self._models.stop} are "
+                f"neither in outputs nor in failed, the first is {missing[0]}"
+            )
+        model_index = np.flatnonzero(self._present).astype(np.int32) + np.int32(self._models.start)
+        failed = dict(sorted(self._failed.items()))
+        return Outputs(self._run.name, self._models, model_index, self._outputs[self._present], failed)
+
+    def _check_shapes(self, model_index: np.ndarray, outputs: np.ndarray) -> None:
+        if model_index.ndim != 1 or (model_index.size and model_index.dtype.kind not in "iu"):
+            raise OutputsError(
+                f"model_index has shape {model_index.shape} and type {model_index.dtype}: must be a list of integers"
+            )
+        expected = (len(model_index), self._run.n)
+        if outputs.shape != expected:
+            raise OutputsError(
+                f"outputs of run {self._run.name} have shape {outputs.shape}: must be {expected}, models by targets"
+            )
+        if outputs.dtype.name not in DTYPES:
+            raise OutputsError(f"outputs have type {outputs.dtype}: must be {' or '.join(DTYPES)}")
+
+    def _row(self, model: int) -> int:
+        """Where a model goes that was not there yet."""
+        if model not in self._models:
+            raise OutputsError(
+                f"model {model} of run {self._run.name}: must be {self._models.start} to {self._models.stop - 1} in "
+                "this sub-chunk"
+            )
+        row = model - self._models.start
+        if self._present[row] or model in self._failed:
+            raise OutputsError(f"model {model} of run {self._run.name}: is there twice")
+        return row
+
+    def _fail(self, model: int, reason: str, rows: list[int]) -> None:
+        if self._row(model) in rows:
+            raise OutputsError(f"model {model} of run {self._run.name}: is both in outputs and in failed")
+        reason = " ".join(reason.split())[:LONGEST_REASON]
+        if not reason:
+            raise OutputsError(f"model {model} of run {self._run.name}: failed without a reason; say why")
+        self._failed[model] = reason
+
+    def _to_half(self, model_index: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            half = outputs.astype(np.float16)
+        wrong = np.argwhere(~np.isfinite(half))
+        if len(wrong):
+            row, target = wrong[0]
+            value = outputs[row, target]
+            why = "is not finite" if not np.isfinite(value) else "is too large for float16, whose limit is 65504"
+            more = f" ({len(wrong)} such values)" if len(wrong) > 1 else ""
+            raise OutputsError(
+                f"output of model {model_index[row]} on target {target} of run {self._run.name}: {value} {why}{more}"
+            )
+        return half
+
+
+def validate(
+    run: Run, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str] | None = None
+) -> Outputs:
+    """The outputs of a sub-chunk that came in one piece: int[r] and float[r, n]. Raises OutputsError."""
+    assembly = Assembly(run, models)
+    assembly.add(model_index, outputs, failed)
+    return assembly.finish()
+
+
+def encode(outputs: Outputs) -> bytes:
+    """The bytes of a part."""
+    found = schema.outputs(outputs.outputs.shape[1])
+    margins = pa.FixedSizeListArray.from_arrays(
+        pa.array(outputs.outputs.reshape(-1), pa.float16()), type=found.field("margins").type
+    )
+    metadata = {
+        schema.PART: json.dumps({"run": outputs.run, "first": outputs.models.start, "last": outputs.models.stop}),
+        schema.FAILED_MODELS: json.dumps([{"model_index": m, "reason": r} for m, r in outputs.failed.items()]),
+    }
+    table = pa.Table.from_arrays(
+        [pa.array(outputs.model_index, pa.int32()), margins], schema=found.with_metadata(metadata)
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression=schema.COMPRESSION,
+        use_dictionary=False,
+        use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = None) -> Outputs:
+    """Reads back `encode`; n is that of the part where it is not given.
+
+    Raises CorruptObjectError, naming `where`, for bytes that are not the part of these models.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        metadata = table.schema.metadata or {}
+        part = json.loads(metadata[schema.PART])
+        failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
+        found = table.schema.field("margins").type.list_size
+        model_index = table["model_index"].combine_chunks().to_numpy()
+        flat = table["margins"].combine_chunks().flatten().to_numpy()
+        complete = sorted([*model_index.tolist(), *failed]) == list(models)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptObjectError(
+            f"{where}: is not a whole part ({' '.join(str(error).split())[:200]}); restore it from a copy"
+        ) from error
+    expected = {"run": run, "first": models.start, "last": models.stop}
+    if part != expected:
+        raise CorruptObjectError(f"{where}: is the part {part}, its name says {expected}; restore it from a copy")
+    if not table.schema.equals(schema.outputs(found if n is None else n)):
+        raise CorruptObjectError(f"{where}: has other columns than a part of {n or found} targets has")
+    if not complete:
+        raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
+    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed)

@@ -1,0 +1,188 @@
+"""An object store in a local folder.
+
+An object is written to a temporary file, flushed to the disk, and then linked to its name. `link` fails where the
+name is taken, so of many writers exactly one wins, and what is under a name is always whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from datamodels.errors import (
+    ObjectNotFoundError,
+    SettingsError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    StoreUnsafeError,
+)
+from datamodels.storage.base import ObjectStore, check_key
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+"""On macOS: what fsync is elsewhere. Its own fsync leaves data in the drive's cache."""
+
+
+class LocalStore(ObjectStore):
+    """Objects as files below a folder, which is made if need be. Any number of processes may share it.
+
+    Raises SettingsError where the folder cannot be made.
+    """
+
+    STALE = 24 * 3600
+    """Seconds after which the temporary file of a writer that died is removed."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self._root = Path(folder).absolute()
+        self._temporary = self._root / ".tmp"  # no key has a hidden part
+        self._durable: set[Path] = set()
+        self.url = f"file://{self._root}"
+        try:
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise SettingsError(f"{self.url}: cannot be used as a store: {error.strerror}") from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        temporary = self._temporary / uuid.uuid4().hex
+        try:
+            try:
+                self._make_folder(path.parent)
+                _write(temporary, data)
+                created = self._link(temporary, path)
+                # Also for the loser: it may tell its caller that the object is durable.
+                _flush(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            self._durable.clear()
+            raise self._translated(error, key) from error
+        return created
+
+    def _link(self, temporary: Path, path: Path) -> bool:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # On network file systems a link may be made and its answer lost: the repeated request then finds itself.
+            return os.path.samefile(temporary, path)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise StoreUnsafeError(
+                    f"{self.url}: its file system has no hard links ({error.strerror}), without which two writers "
+                    "could both win; use a folder on another one"
+                ) from error
+            raise
+        return True
+
+    def read(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise self._translated(error, key) from error
+            self._check_root()
+            raise ObjectNotFoundError(f"{self.url}/{key}: there is no such object") from None
+
+    def exists(self, key: str) -> bool:
+        path = self._path(key)
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise self._translated(error, key) from error
+            self._check_root()
+            return False
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
+        self._check_root()
+        yield from (key for key in self._walk(start, f"{folder}/" if folder else "") if key.startswith(prefix))
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
+        """Keys of the files below a folder, ascending: a folder sorts as its name with the slash."""
+        try:
+            with os.scandir(folder) as entries:
+                found = [(e.name + "/" * e.is_dir(), e.path) for e in entries if not e.name.startswith(".")]
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return
+            raise self._translated(error, prefix) from error
+        for name, path in sorted(found):
+            if name.endswith("/"):
+                yield from self._walk(Path(path), prefix + name)
+            else:
+                yield prefix + name
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink()
+            _flush(path.parent)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise self._translated(error, key) from error
+            self._check_root()
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Makes a folder of the store, durably, with those above it. Never the root: its disk may be unmounted."""
+        if folder in self._durable or folder == self._root:
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush(folder.parent)  # also where another writer made it, who may not have come this far
+        self._durable.add(folder)
+
+    def _sweep(self) -> None:
+        stale = time.time() - self.STALE
+        with os.scandir(self._temporary) as entries:
+            for entry in entries:
+                if entry.stat(follow_symlinks=False).st_mtime < stale:
+                    Path(entry.path).unlink(missing_ok=True)
+
+    def _check_root(self) -> None:
+        if not self._temporary.is_dir():
+            raise StoreUnavailableError(f"{self.url}: the folder is gone; mount or restore it")
+
+    def _translated(self, error: OSError, key: str) -> StoreError:
+        if error.errno in _FULL:
+            return StoreFullError(f"{self.url}/{key}: {error.strerror}; free some space, nothing of it was kept")
+        return StoreUnavailableError(f"{self.url}/{key}: {error.strerror}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a new file, durably."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        _sync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if _FULL_SYNC is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, _FULL_SYNC)
