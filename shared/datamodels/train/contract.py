@@ -1,0 +1,99 @@
+"""What a user brings: a learning algorithm as a class with two methods, for one model or for many at once.
+
+One model at a time::
+
+    class Trainer:
+        def __init__(self, dataset: Dataset, targets: Targets, **options): ...
+        def train(self, subset, seed): ...       # int32[k] example indices, ascending; 0 <= seed < 2**63 -> a model
+        def outputs(self, model): ...            # a model -> float[n], one per target
+
+Many at once, where that is faster::
+
+    class Trainer:
+        batch = 64                               # how many models at once
+        def __init__(self, dataset: Dataset, targets: Targets, **options): ...
+        def train_many(self, subsets, seeds): ...   # lists of the above, equally long -> models
+        def outputs_many(self, models): ...         # models -> float[r, n], in order
+
+All randomness must come from the seed: the same subset and seed should give the same model.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from datamodels.errors import SpecError
+from datamodels.run import reference
+from datamodels.spec import RunSpec
+from datamodels.train.data import Dataset, Targets
+
+
+class BatchTrainer(Protocol):
+    """The contract for many models at once; `load_trainer` makes the other one into this."""
+
+    batch: int
+
+    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> Any: ...
+
+    def outputs_many(self, models: Any) -> np.ndarray: ...
+
+
+class OneByOne:
+    """A trainer of single models, as a BatchTrainer with batches of one."""
+
+    batch = 1
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+
+    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Any]:
+        return [self.trainer.train(subset, seed) for subset, seed in zip(subsets, seeds, strict=True)]
+
+    def outputs_many(self, models: list[Any]) -> np.ndarray:
+        return np.stack([np.asarray(self.trainer.outputs(model)) for model in models])
+
+
+def model_seed(seed: int, model: int) -> int:
+    """The seed of a model, 0 <= seed < 2**63: a pure function of the run's seed and the model's index.
+
+    NumPy's SeedSequence hashes the two, so that neighbouring models get unrelated seeds.
+    """
+    return int(np.random.SeedSequence((seed, model)).generate_state(1, np.uint64)[0]) >> 1
+
+
+def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
+    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract."""
+    cls = reference("trainer.class", spec.trainer.cls)
+    fault = f"trainer.class = {spec.trainer.cls!r}"
+    if not inspect.isclass(cls):
+        raise SpecError(f"{fault}: is a {type(cls).__name__}, must be a class")
+    many = _has(cls, "train_many", "outputs_many")
+    if not many and not _has(cls, "train", "outputs"):
+        raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
+    trainer = _construct(cls, spec, dataset, targets)
+    if not many:
+        return OneByOne(trainer)
+    batch = getattr(trainer, "batch", None)
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise SpecError(f"{fault}: its attribute batch is {batch!r}, must be how many models are trained at once")
+    return trainer
+
+
+def _construct(cls: type, spec: RunSpec, dataset: Dataset, targets: Targets) -> Any:
+    fault = f"trainer.options = {spec.trainer.options!r}"
+    try:
+        inspect.signature(cls).bind(dataset, targets, **spec.trainer.options)
+    except TypeError as error:
+        raise SpecError(f"{fault}: {spec.trainer.cls}: {error}") from None
+    try:
+        return cls(dataset, targets, **spec.trainer.options)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{fault}: {spec.trainer.cls}: {type(error).__name__}: {error}") from error
+
+
+def _has(cls: type, *methods: str) -> bool:
+    return all(callable(getattr(cls, method, None)) for method in methods)

@@ -1,0 +1,33 @@
+"""Handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datamodels.errors import SpecError
+from datamodels.train.data import Dataset
+
+GREY_LEVELS = 16.0
+"""Largest pixel value as shipped."""
+
+
+def load(train: int = 1400, seed: int = 0) -> Dataset:
+    """The digits, shuffled by `seed`: the first `train` are the pool, the others the test examples.
+
+    x float32[..., 64], 0 (paper) to 1 (ink); y int64. Raises SpecError where `train` leaves no test example.
+    """
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    if not 1 <= train < len(y):
+        raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
+    order = np.random.default_rng(seed).permutation(len(y))
+    x, y = (x[order] / GREY_LEVELS).astype(np.float32), y[order].astype(np.int64)
+    return Dataset(
+        x=x[:train],
+        y=y[:train],
+        x_test=x[train:],
+        y_test=y[train:],
+        label_names=tuple(str(digit) for digit in range(10)),
+        image_shape=(8, 8),
+    )
