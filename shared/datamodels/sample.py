@@ -57,17 +57,23 @@ class Design:
         if self.kind not in KINDS:
             yield f"design.kind = {self.kind!r}: must be one of {', '.join(KINDS)}"
             return
+        scalar_faults = list(self._scalar_faults())
+        if scalar_faults:  # what follows reckons with these values
+            yield from scalar_faults
+            return
+        group_fault = self._group_fault()
+        if group_fault:
+            yield group_fault
+            return
+        yield from self._pin_faults()
+
+    def _scalar_faults(self):
         if not 0 <= self.seed < 2**64:
             yield f"seed = {self.seed}: must be 0 to 2**64 - 1"
         if not 0 < self.alpha < 1:
             yield f"alpha = {self.alpha}: must be between 0 and 1, both exclusive"
         if self.examples < 1:
             yield f"examples = {self.examples}: must be at least 1"
-        group_fault = self._group_fault()
-        if group_fault:
-            yield group_fault
-            return
-        yield from self._pin_faults()
 
     def _group_fault(self) -> str | None:
         if self.kind in ("uniform", "complement"):
@@ -128,7 +134,9 @@ class Design:
         free[list(self.pinned_in + self.pinned_out)] = False
         if self.kind != "stratified":
             return [(np.flatnonzero(free), self._drawn)]
-        members = [np.flatnonzero(free & (self.groups == g)) for g in range(int(self.groups.max()) + 1)]
+        by_group = np.argsort(self.groups, kind="stable")
+        members = np.split(by_group, np.cumsum(np.bincount(self.groups))[:-1])
+        members = [columns[free[columns]] for columns in members]
         return list(zip(members, _quotas([len(c) for c in members], self._drawn), strict=True))
 
     @functools.cached_property
