@@ -40,6 +40,11 @@ class Settings:
         return {f"{self.prefix}_{f.name.upper()}": _spell(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
+def child_environ(*groups: Settings) -> dict[str, str]:
+    """This process's environment with the given groups in it, for a process to start."""
+    return dict(os.environ) | {name: value for group in groups for name, value in group.environ().items()}
+
+
 def _spell(value: object) -> str:
     return ("false", "true")[value] if isinstance(value, bool) else str(value)
 
@@ -131,3 +136,11 @@ class FitterSettings(Settings):
     scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards and checkpoints
     device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
     threads: int = 0  # 0: as many as there are cores
+
+
+@dataclasses.dataclass(frozen=True)
+class QuerySettings(Settings):
+    prefix: ClassVar[str] = "DATAMODELS_QUERY"
+
+    refresh: float = 5.0  # seconds for which the newest fit of a run is not looked for again
+    capacity: int = 8  # fits kept in memory, the latest used

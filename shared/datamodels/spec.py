@@ -149,6 +149,8 @@ def _cross_faults(spec: RunSpec):
         yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
     if spec.chunks > MAX_CHUNKS:
         yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
+    if 0 < spec.evaluate.subsets < 3:
+        yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
     if spec.m * spec.fit.holdout < 2:
         yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
 

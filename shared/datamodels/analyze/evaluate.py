@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.rank import Ranks, spearman
 from datamodels.errors import InputError, NotReadyError
+from datamodels.run import Run
+from datamodels.storage import ObjectStore
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -87,6 +90,21 @@ def evaluate(predictions: np.ndarray, outputs: np.ndarray, *, seed: int = 0) -> 
         subsets=len(outputs),
         models=outputs.shape[1],
     )
+
+
+def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
+    """float32[s, r, n]: the committed outputs of the models trained on unseen subsets.
+
+    NaN for models that failed or are not committed yet. Raises CorruptObjectError.
+    """
+    spec = run.spec
+    outputs = np.full((spec.models - spec.m, run.n), np.nan, dtype=np.float32)
+    for part in snapshot.parts:
+        if part.last > spec.m:
+            found = part.read(store, run.name)
+            unseen = found.model_index >= spec.m
+            outputs[found.model_index[unseen] - spec.m] = found.outputs[unseen]
+    return outputs.reshape(spec.evaluate.subsets, spec.evaluate.models, run.n)
 
 
 def _mean(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -1,0 +1,138 @@
+"""The query service: decode, one core call, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from datamodels import pages, sample
+from datamodels.errors import InputError
+from datamodels.query import Fitted, WeightStore
+from datamodels.rpc import codec
+from datamodels.run import Run
+from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
+
+DEFAULT_TOP = 10
+
+
+class QueryService(query_pb2_grpc.QueryServiceServicer):
+    def __init__(self, weights: WeightStore):
+        self._weights = weights
+
+    def GetRun(self, request, context):
+        return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
+
+    def ListRuns(self, request, context):
+        runs, token = self._weights.page_of_runs(request.page_size, request.page_token)
+        return query_pb2.ListRunsResponse(runs=[self._run(run) for run in runs], next_page_token=token)
+
+    def ListTargets(self, request, context):
+        asked = {"run": request.run}
+        number, start = pages.position(asked, request.page_token) if request.page_token else (None, 0)
+        fitted = self._weights.fitted(request.run, number)
+        stop = min(start + pages.size(request.page_size), fitted.n)
+        return query_pb2.ListTargetsResponse(
+            provenance=_provenance(fitted),
+            targets=[_target(fitted, target) for target in range(start, stop)],
+            next_page_token=pages.token(asked, [fitted.record.number, stop]) if stop < fitted.n else "",
+        )
+
+    def GetWeights(self, request, context) -> Iterator[query_pb2.GetWeightsResponse]:
+        if request.top_k < 0:
+            raise InputError(f"top_k = {request.top_k}: must be at least 0")
+        fitted = self._weights.fitted(request.run)
+        targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
+        provenance = _provenance(fitted)
+        for piece in fitted.chunks(targets, request.top_k):
+            yield query_pb2.GetWeightsResponse(provenance=provenance, weights=_sparse(fitted, *piece))
+
+    def Predict(self, request, context):
+        fitted = self._weights.fitted(request.run)
+        design = fitted.run.design
+        match request.WhichOneof("subset"):
+            case "masks":
+                masks = codec.from_tensor(request.masks, "masks", dtypes=("uint8",), shape=(None, None))
+            case "columns":
+                columns = codec.from_tensor(request.columns, "columns", dtypes=("int32",), shape=(None,))
+                masks = sample.mask_of(columns, design.columns)[None]
+            case _:
+                raise InputError("subset: is missing; give masks or columns")
+        targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
+        return query_pb2.PredictResponse(
+            provenance=_provenance(fitted),
+            predictions=codec.to_tensor(fitted.predict(masks, targets)),
+            targets=codec.to_tensor(targets),
+            **{"lambda": codec.to_tensor(fitted.solution.lambda_[targets])},
+            gap=codec.to_tensor(fitted.solution.gap[targets]),
+        )
+
+    def TopInfluences(self, request, context):
+        fitted = self._weights.fitted(request.run)
+        helpful, harmful = fitted.top(request.target, request.k or DEFAULT_TOP)
+        return query_pb2.TopInfluencesResponse(
+            provenance=_provenance(fitted),
+            target=_target(fitted, request.target),
+            helpful=[_influence(fitted.run, *pair) for pair in helpful],
+            harmful=[_influence(fitted.run, *pair) for pair in harmful],
+        )
+
+    def _run(self, run: Run) -> query_pb2.Run:
+        return query_pb2.Run(
+            run=run.name,
+            spec_hash=run.spec.hash,
+            spec_json=codec.to_run_record(run).spec_json,
+            alpha=run.spec.alpha,
+            columns=run.design.columns,
+            examples=run.design.examples,
+            targets=run.n,
+            models=run.spec.m,
+            fits=self._weights.fits(run.name),
+        )
+
+
+def _provenance(fitted: Fitted) -> types_pb2.Provenance:
+    return types_pb2.Provenance(
+        run=fitted.run.name,
+        spec_hash=fitted.run.spec.hash,
+        alpha=fitted.run.spec.alpha,
+        fit=fitted.record.number,
+        manifest_version=fitted.record.manifest_version,
+        solver=fitted.record.solver,
+    )
+
+
+def _target(fitted: Fitted, target: int) -> query_pb2.Target:
+    solution, run = fitted.solution, fitted.run
+    columns, _ = solution.row(target)
+    return query_pb2.Target(
+        target=target,
+        own_example=run.own[target],
+        label=-1 if run.target_labels is None else run.target_labels[target],
+        **{"lambda": solution.lambda_[target]},
+        gap=solution.gap[target],
+        intercept=solution.intercept[target],
+        nonzeros=len(columns),
+        heldout_r2=solution.heldout_r2[target],
+        status=solution.status[target],
+    )
+
+
+def _influence(run: Run, column: int, weight: float) -> query_pb2.Influence:
+    labelled = run.labels is not None and run.design.kind != "grouped"
+    return query_pb2.Influence(column=column, weight=weight, label=run.labels[column] if labelled else -1)
+
+
+def _sparse(
+    fitted: Fitted, targets: list[int], columns: list[np.ndarray], weights: list[np.ndarray]
+) -> query_pb2.SparseWeights:
+    solution = fitted.solution
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in columns])]).astype(np.int64)
+    return query_pb2.SparseWeights(
+        targets=codec.to_tensor(np.array(targets, dtype=np.int32)),
+        indptr=codec.to_tensor(indptr),
+        indices=codec.to_tensor(np.concatenate(columns)),
+        weights=codec.to_tensor(np.concatenate(weights)),
+        intercept=codec.to_tensor(solution.intercept[targets].astype(np.float32)),
+        **{"lambda": codec.to_tensor(solution.lambda_[targets])},
+        gap=codec.to_tensor(solution.gap[targets]),
+    )

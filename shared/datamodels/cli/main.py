@@ -1,0 +1,182 @@
+"""The command `datamodels`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datamodels import pipeline, spec
+from datamodels.cli import ask, status
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError
+from datamodels.report import page, summary
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import ClientSettings, StoreSettings
+from datamodels.storage import ObjectStore, open_store
+from datamodels.view import TerminalView, View
+
+DESCRIPTION = "Which training examples made the model say this?"
+EPILOG = """\
+the road:  sample -> train -> aggregate -> fit -> query
+  datamodels run SPEC         takes it whole, on this machine, and writes a report
+  datamodels train SPEC       takes it up to and including a stage; likewise the other stages
+Taken again, each goes on from what was committed.
+
+afterwards:
+  datamodels status           what runs there are
+  datamodels query top RUN 17 which examples help and harm target 17 most
+  datamodels query --help     what else can be asked
+
+exit codes: 0 done, 1 failed, 2 what was asked for cannot be done, 75 try again, 130 and 143 stopped
+"""
+SHOWN, TOP = 24, 10
+"""Targets in the report, and influences of each."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code of its process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except DatamodelsError as error:
+        for line in str(error).splitlines():
+            print(f"datamodels: {line}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("datamodels: stopped; what is committed is kept, the same command goes on from it", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain again when it flushes at exit.
+        sys.stdout = None
+    return int(ExitCode.DONE)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(int(ExitCode.TERMINATED))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="datamodels",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    run = _verb(verbs, "run", "take the whole road and write a report", _run)
+    _add_road(run)
+    run.add_argument("--report", metavar="FILE", help="where to write it (default: HOME/reports/RUN.html)")
+    for stage, what in _STAGES.items():
+        verb = _verb(verbs, stage, what, _stage)
+        _add_road(verb)
+        verb.set_defaults(until=stage)
+    shown = _verb(verbs, "status", "show what runs there are, or one of them", status.command)
+    _add_home(shown)
+    shown.add_argument("run", metavar="RUN", nargs="?", help="the run's name; all runs by default")
+    shown.add_argument("--verify", action="store_true", help="read everything and check it against its sha256")
+    shown.set_defaults(store_of=_store)
+    query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
+    ask.add_verbs(query, _add_home, _query)
+    return parser
+
+
+_STAGES = {
+    "sample": "create the run and describe its subsets",
+    "train": "go on to train the models and commit their outputs",
+    "aggregate": "go on to write the manifest that lists the committed outputs",
+    "fit": "go on to fit one LASSO to each target",
+}
+
+
+def _verb(verbs, name: str, what: str, command) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    verb.set_defaults(command=command)
+    return verb
+
+
+def _add_home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--home", metavar="DIR", type=Path, default=Path(".datamodels"), help="working folder (default: .datamodels)"
+    )
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="file://FOLDER or s3://BUCKET/PREFIX (default: DATAMODELS_STORE_URL, or HOME/store)",
+    )
+
+
+def _add_road(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", help="YAML file, e.g. deploy/specs/digits.yaml")
+    _add_home(parser)
+    parser.add_argument(
+        "--trainers", metavar="N", type=_positive, default=2, help="trainer processes at once (default: 2)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
+    return int(text)
+
+
+def _store_settings(options: argparse.Namespace) -> StoreSettings:
+    settings = StoreSettings.load()
+    if options.store:
+        return dataclasses.replace(settings, url=options.store)
+    if settings.url == StoreSettings.url:
+        return dataclasses.replace(settings, url=f"file://{options.home.absolute() / 'store'}")
+    return settings
+
+
+def _store(options: argparse.Namespace) -> ObjectStore:
+    return open_store(_store_settings(options))
+
+
+def _runner(options: argparse.Namespace) -> LocalRunner:
+    return LocalRunner(options.home, store=_store_settings(options), trainers=getattr(options, "trainers", 1))
+
+
+def _travel(options: argparse.Namespace, until: str) -> pipeline.Journey:
+    return pipeline.travel(
+        spec.load(options.spec),
+        runner=_runner(options),
+        store=_store(options),
+        view=View() if options.quiet else TerminalView(),
+        until=until,
+        shown=SHOWN,
+        top=TOP,
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    journey = _travel(options, until="query")
+    path = Path(options.report) if options.report else options.home / "reports" / f"{journey.run.name}.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page.html(journey), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--report {path}: cannot be written: {error.strerror}") from error
+    print(summary.text(journey))
+    print(f"\nreport     {path}")
+
+
+def _stage(options: argparse.Namespace) -> None:
+    journey = _travel(options, until=options.until)
+    print(journey.run.design.summary() if options.until == "sample" else summary.text(journey))
+
+
+@contextlib.contextmanager
+def _query(options: argparse.Namespace) -> Iterator[ClientSettings]:
+    """Where the query service is: the one named by --address or the settings, else one for this question alone."""
+    settings = ClientSettings.load()
+    if options.address or settings.query:
+        yield dataclasses.replace(settings, query=options.address or settings.query)
+        return
+    with _runner(options).services(["query"]) as addresses:
+        yield addresses

@@ -1,0 +1,49 @@
+"""`datamodels status`: what the object store holds of each run. Reads only; needs no service."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from datamodels import keys, records
+from datamodels import run as runs
+from datamodels.aggregate import manifest
+from datamodels.analyze import evaluate
+from datamodels.errors import ObjectNotFoundError
+from datamodels.fit import store as fits
+from datamodels.run import Run
+from datamodels.storage import ObjectStore
+
+
+def command(options: argparse.Namespace) -> None:
+    """Prints one line for each run, or the lines of one."""
+    store = options.store_of(options)
+    if options.run:
+        print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify)))
+        return
+    for key in store.list(keys.RUNS):
+        run = runs.read(store, keys.run_of(key))
+        print("  ".join(lines(store, run, verify=options.verify)))
+
+
+def lines(store: ObjectStore, run: Run, *, verify: bool = False) -> Iterator[str]:
+    """What there is of a run. With `verify`, raises CorruptObjectError for the first object that was altered."""
+    yield run.name
+    snapshot = manifest.read_newest(store, run.name)
+    failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
+    yield f"{snapshot.committed:,} of {run.spec.models:,} models listed{failed}"
+    if verify:
+        rows = sum(len(part.model_index) for part in snapshot.outputs(store))
+        yield f"{len(snapshot.parts)} parts with {rows:,} models verified"
+    record = fits.read_newest_fit(store, run.name)
+    if record is None:
+        yield "no fit"
+        return
+    yield f"fit {record.number} of {record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
+    if verify:
+        yield f"weights of {fits.load(store, record).n:,} targets verified"
+    try:
+        found = evaluate.from_document(records.read(store, keys.evaluation(run.name, record.number)))
+    except ObjectNotFoundError:
+        return
+    yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"

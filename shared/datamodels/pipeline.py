@@ -1,0 +1,169 @@
+"""The whole road: sample -> train -> aggregate -> fit -> query. The same for every runner.
+
+Each stage asks the one before what it committed and does the rest, so a road that was left anywhere goes on when it
+is taken again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from datamodels import keys, records, sample
+from datamodels import run as runs
+from datamodels.aggregate import manifest
+from datamodels.analyze import evaluate
+from datamodels.errors import StageError
+from datamodels.rpc.clients.fitter import FitState
+from datamodels.rpc.clients.services import Services, connect_services
+from datamodels.run import Run
+from datamodels.runners.base import Runner
+from datamodels.settings import ClientSettings
+from datamodels.spec import RunSpec
+from datamodels.storage import ObjectStore
+from datamodels.train.data import Dataset
+from datamodels.v1 import query_pb2
+from datamodels.view import Bar, View
+
+STAGES = {"sample": "run", "train": "models", "aggregate": "models", "fit": "targets", "query": "targets"}
+"""The stages in order, and what each counts."""
+
+
+@dataclasses.dataclass
+class Journey:
+    """What came of taking the road.
+
+    seconds     of each stage, this time; "start" is the services coming up
+    trained     models committed this time
+    failed      models of the run that could not be trained
+    fit         number of the newest fit
+    evaluation  None where the spec asks for none
+    influences  of some targets, from the most brittle (lowest mean output) to the safest
+    """
+
+    run: Run
+    dataset: Dataset
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    trained: int = 0
+    failed: int = 0
+    fit: int | None = None
+    evaluation: evaluate.Evaluation | None = None
+    influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started
+
+
+def travel(
+    spec: RunSpec, *, runner: Runner, store: ObjectStore, view: View, until: str = "query", shown: int = 3, top: int = 5
+) -> Journey:
+    """Takes the road up to and including the stage `until`.
+
+    At its end asks the query service for the `top` influences of `shown` targets. Raises the errors of every stage.
+    """
+    dataset = runs.load_dataset(spec)
+    journey = Journey(runs.resolve(spec, dataset), dataset)
+    with contextlib.ExitStack() as stack:
+        with journey.timed("start"):
+            addresses = stack.enter_context(runner.services())
+            services = stack.enter_context(connect_services(addresses))
+        road = _Road(journey, runner, addresses, services, store)
+        for stage, unit in STAGES.items():
+            with view.stage(stage, unit) as bar, journey.timed(stage):
+                getattr(road, stage)(bar)
+            if stage == until:
+                break
+        else:
+            journey.influences = [services.query.top(journey.run.name, target, top) for target in road.showcase(shown)]
+    return journey
+
+
+class _Road:
+    """One method per stage."""
+
+    def __init__(
+        self, journey: Journey, runner: Runner, addresses: ClientSettings, services: Services, store: ObjectStore
+    ):
+        self._journey = journey
+        self._run = journey.run
+        self._runner = runner
+        self._addresses = addresses
+        self._services = services
+        self._store = store
+        self._unseen: np.ndarray | None = None
+
+    def sample(self, bar: Bar) -> None:
+        self._services.aggregator.create_run(self._run)
+        bar.reach(1, self._services.sampler.describe(self._run.design).summary)
+
+    def train(self, bar: Bar) -> None:
+        spec, aggregator = self._run.spec, self._services.aggregator
+        before = aggregator.progress(self._run.name)
+        bar.expect(spec.models, before.committed)
+        chunks = [c for c in range(spec.chunks) if not covered(spec.chunk_range(c), before.ranges)]
+
+        def tick() -> None:
+            progress = aggregator.progress(self._run.name)
+            bar.reach(progress.committed, f", {progress.failed} failed" if progress.failed else "")
+
+        if chunks:
+            self._runner.train(self._run, chunks, self._addresses, tick)
+        after = aggregator.progress(self._run.name)
+        bar.reach(after.committed)
+        self._journey.trained = after.committed - before.committed
+        self._journey.failed = after.failed
+        if after.committed < spec.models:
+            raise StageError(
+                f"run {self._run.name}: {spec.models - after.committed} of {spec.models} models are not committed "
+                "though every trainer ended; run the same command again to train them"
+            )
+
+    def aggregate(self, bar: Bar) -> None:
+        version = self._services.aggregator.publish(self._run.name)
+        snapshot = manifest.read(self._store, self._run.name, version)
+        bar.expect(self._run.spec.models, 0)
+        bar.reach(snapshot.committed, f", manifest {version}")
+
+    def fit(self, bar: Bar) -> None:
+        bar.expect(self._run.n, 0)
+        self._services.fitter.fit(self._run.name)
+        for progress in self._services.fitter.watch(self._run.name):
+            if progress.state is FitState.FAILED:
+                raise StageError(f"fit of run {self._run.name}: {progress.error}")
+            bar.reach(round(progress.fraction * self._run.n), f", {progress.stage}" if progress.stage else "")
+            self._journey.fit = progress.fit
+        bar.reach(self._run.n)
+
+    def query(self, bar: Bar) -> None:
+        bar.expect(self._run.n, 0)
+        spec, design = self._run.spec, self._run.design
+        if spec.evaluate.subsets:
+            self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
+            masks = sample.subsets(design, spec.m, spec.m + spec.evaluate.subsets)
+            self._journey.evaluation = self._evaluate(masks)
+        bar.reach(self._run.n)
+
+    def _evaluate(self, masks: np.ndarray) -> evaluate.Evaluation:
+        prediction = self._services.query.predict(self._run.name, masks)
+        evaluation = evaluate.evaluate(prediction.predictions, self._unseen, seed=self._run.spec.seed)
+        records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
+        return evaluation
+
+    def showcase(self, count: int) -> list[int]:
+        """Targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
+        order = np.arange(self._run.n)
+        if self._unseen is not None:
+            order = np.argsort(np.nanmean(self._unseen, axis=(0, 1)), kind="stable")
+        return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)].tolist()
+
+
+def covered(models: range, committed: list[range]) -> bool:
+    """Whether ascending, merged ranges hold all of some models."""
+    return any(models.start >= r.start and models.stop <= r.stop for r in committed)

@@ -1,0 +1,60 @@
+"""What a run came to, in a few lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from datamodels.analyze.evaluate import LEVEL
+from datamodels.pipeline import Journey
+from datamodels.v1 import query_pb2
+
+
+def text(journey: Journey) -> str:
+    """The summary, without a final line break."""
+    return "\n".join(_lines(journey))
+
+
+def rate(journey: Journey) -> float:
+    """Models committed per second of the train stage, this time."""
+    return journey.trained / journey.seconds["train"] if journey.seconds.get("train") else 0.0
+
+
+def name_of(journey: Journey, label: int) -> str:
+    """The name of a class, or its number; empty for an example without one."""
+    names = journey.dataset.label_names
+    if label < 0:
+        return ""
+    return names[label] if label < len(names) else str(label)
+
+
+def _lines(journey: Journey) -> Iterator[str]:
+    spec, evaluation = journey.run.spec, journey.evaluation
+    yield f"run        {journey.run.name}"
+    if "train" in journey.seconds:
+        earlier = spec.models - journey.trained
+        before = f", {earlier:,} committed before" if earlier else ""
+        yield f"models     {journey.trained:,} trained at {rate(journey):.1f} models/s{before}, {journey.failed} failed"
+    if evaluation:
+        low, high = evaluation.interval
+        yield (
+            f"LDS        {evaluation.lds:.3f}  ({LEVEL:.0%} interval {low:.3f} to {high:.3f}; "
+            f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {journey.run.n} targets)"
+        )
+        yield f"ceiling    {evaluation.ceiling:.3f}  (the noise between two halves of {evaluation.models} models)"
+    seconds = "  ".join(f"{stage} {value:.1f}" for stage, value in journey.seconds.items())
+    yield f"seconds    {seconds}  total {sum(journey.seconds.values()):.1f}"
+    for answer in journey.influences:
+        yield ""
+        yield f"target {answer.target.target}{_label(journey, answer.target.label)}"
+        yield f"  helpful  {_influences(journey, answer.helpful)}"
+        yield f"  harmful  {_influences(journey, answer.harmful)}"
+
+
+def _label(journey: Journey, label: int) -> str:
+    name = name_of(journey, label)
+    return f" ({name})" if name else ""
+
+
+def _influences(journey: Journey, influences: list[query_pb2.Influence]) -> str:
+    shown = (f"#{i.column}{_label(journey, i.label)} {i.weight:+.3f}" for i in influences)
+    return "  ".join(shown) or "none"

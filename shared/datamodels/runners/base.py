@@ -1,0 +1,29 @@
+"""What the pipeline asks of the place that a run takes place in."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from datamodels.run import Run
+from datamodels.settings import ClientSettings
+
+SERVICES = ("sampler", "aggregator", "fitter", "query")
+"""The services that stay up while a run goes on. Trainers come and go."""
+
+
+class Runner(abc.ABC):
+    @abc.abstractmethod
+    def services(self, names: Sequence[str] = SERVICES) -> AbstractContextManager[ClientSettings]:
+        """Brings services up and says where they are; takes down again what it brought up.
+
+        Raises StageError where one does not come up, and when the body fails because one of them died.
+        """
+
+    @abc.abstractmethod
+    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], None]) -> None:
+        """Trains chunks of a run, in any order, until all ended. Calls `tick` about twice a second.
+
+        Raises StageError where a trainer could not finish; what was committed stays.
+        """

@@ -1,0 +1,186 @@
+"""Stages as processes of this machine, on loopback ports that the system picks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from datamodels.errors import DatamodelsError, ExitCode, StageError
+from datamodels.run import Run
+from datamodels.runners.base import SERVICES, Runner
+from datamodels.settings import (
+    ClientSettings,
+    FitterSettings,
+    ServeSettings,
+    Settings,
+    StoreSettings,
+    TelemetrySettings,
+    child_environ,
+)
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+POLL = 0.5
+RESTARTS = 3
+"""Times that a trainer which was killed, or failed for a passing reason, is started again."""
+
+
+class LocalRunner(Runner):
+    """Runs services and trainers as child processes.
+
+    home      folder for logs, addresses and the fitter's scratch
+    store     where the services keep objects
+    trainers  trainer processes at once
+    """
+
+    def __init__(self, home: Path, *, store: StoreSettings, trainers: int):
+        self._home = home
+        self._store = store
+        self._trainers = trainers
+
+    @contextlib.contextmanager
+    def services(self, names: Sequence[str] = SERVICES) -> Iterator[ClientSettings]:
+        with contextlib.ExitStack() as stack:
+            services = [stack.enter_context(self._process(name, f"services.{name}")) for name in names]
+            addresses = {service.name: service.address() for service in services}
+            try:
+                yield ClientSettings(**addresses)
+            except DatamodelsError as error:
+                for service in services:
+                    service.raise_if_ended(error)
+                raise
+
+    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], None]) -> None:
+        workers = min(self._trainers, len(chunks))
+        shares = [",".join(map(str, chunks[worker::workers])) for worker in range(workers)]
+        with contextlib.ExitStack() as stack:
+            running = {}
+            for worker, share in enumerate(shares):
+                running[worker] = stack.enter_context(self._trainer(worker, run, share, services))
+            restarts = 0
+            while running:
+                time.sleep(POLL)
+                tick()
+                for worker, process in list(running.items()):
+                    code = process.ended()
+                    if code is None:
+                        continue
+                    del running[worker]
+                    if code == ExitCode.DONE:
+                        continue
+                    if not _passing(code) or restarts == RESTARTS:
+                        raise StageError(f"{process.name} {process.epitaph(code)}", code)
+                    restarts += 1
+                    running[worker] = stack.enter_context(self._trainer(worker, run, shares[worker], services))
+
+    def _trainer(
+        self, worker: int, run: Run, share: str, services: ClientSettings
+    ) -> contextlib.AbstractContextManager[_Process]:
+        return self._process(
+            f"trainer-{worker}", "services.trainer", "--run", run.name, "--chunks", share, settings=(services,)
+        )
+
+    @contextlib.contextmanager
+    def _process(
+        self, name: str, module: str, *arguments: str, settings: Sequence[Settings] = ()
+    ) -> Iterator[_Process]:
+        logs, addresses = self._home / "logs", self._home / "addresses"
+        for folder in (logs, addresses):
+            folder.mkdir(parents=True, exist_ok=True)
+        address_file = addresses / f"{name}-{os.getpid()}.json"  # another driver may share the home
+        address_file.unlink(missing_ok=True)
+        environ = child_environ(
+            self._store,
+            ServeSettings(address_file=str(address_file), follow_stdin=True),
+            FitterSettings(scratch=str(self._home / "scratch")),
+            TelemetrySettings(),
+            *settings,
+        )
+        with open(logs / f"{name}.log", "ab") as log:
+            process = _Process.start(name, [sys.executable, "-m", module, *arguments], environ, log, address_file)
+        try:
+            yield process
+        finally:
+            process.stop()
+            address_file.unlink(missing_ok=True)
+
+
+def _passing(code: int) -> bool:
+    """Whether starting again may help: killed by a signal, or ended for a passing reason."""
+    return code < 0 or code in (ExitCode.TRANSIENT, ExitCode.TERMINATED)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Process:
+    name: str
+    popen: subprocess.Popen
+    log: Path
+    log_start: int
+    address_file: Path
+
+    @classmethod
+    def start(
+        cls, name: str, command: list[str], environ: dict[str, str], log: IO[bytes], address_file: Path
+    ) -> _Process:
+        # Its own session, so that Ctrl-C reaches only the driver, which then stops its children in order. Should the
+        # driver be killed, the pipe to standard input closes and the child stops by itself.
+        popen = subprocess.Popen(
+            command, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+        return cls(name, popen, Path(log.name), log.tell(), address_file)
+
+    def address(self) -> str:
+        """Where it serves, once it does. Raises StageError where it ends or hangs before."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                return json.loads(self.address_file.read_text())["address"]
+            self.raise_if_ended(None)
+            time.sleep(0.02)
+        raise StageError(f"{self.name} did not serve within {START_TIMEOUT:.0f} s; its log is {self.log}")
+
+    def ended(self) -> int | None:
+        """Exit code, negative for a signal, or None while it runs."""
+        return self.popen.poll()
+
+    def raise_if_ended(self, cause: Exception | None) -> None:
+        code = self.ended()
+        if code is not None:
+            raise StageError(f"{self.name} {self.epitaph(code)}", code) from cause
+
+    def epitaph(self, code: int) -> str:
+        """How it ended, with the last thing it said."""
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}; run the same command again to go on"
+        return f"ended with exit code {code}: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        with open(self.log, "rb") as log:
+            log.seek(self.log_start)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        if not lines:
+            return f"its log {self.log} is empty"
+        try:
+            entry = json.loads(lines[-1])
+            return f"{entry.get('error') or entry['event']} (log: {self.log})"
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return f"{lines[-1]} (log: {self.log})"
+
+    def stop(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.terminate()
+        try:
+            self.popen.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self.popen.stdin.close()

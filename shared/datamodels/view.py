@@ -1,0 +1,52 @@
+"""What a person sees while a run goes on: one bar for each stage."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+
+class Bar:
+    """Progress of one stage. This one shows nothing."""
+
+    def reach(self, done: float, note: str = "") -> None:
+        """Moves the bar to `done` of its total."""
+
+    def expect(self, total: float, done: float) -> None:
+        """Says how much there is to do, and how much of it was done before."""
+
+
+class View:
+    """Shows nothing. For logs and tests."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        yield Bar()
+
+
+class _TerminalBar(Bar):
+    def __init__(self, bar: tqdm):
+        self._bar = bar
+
+    def expect(self, total: float, done: float) -> None:
+        self._bar.initial = done
+        self._bar.reset(total)
+        self.reach(done)
+
+    def reach(self, done: float, note: str = "") -> None:
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+        self._bar.refresh()
+
+
+class TerminalView(View):
+    """Bars on standard error."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        layout = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+        with tqdm(total=1, desc=name, unit=unit, file=sys.stderr, bar_format=layout, dynamic_ncols=True) as bar:
+            yield _TerminalBar(bar)
