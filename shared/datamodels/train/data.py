@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -70,3 +71,15 @@ class Dataset:
         if not len(chosen):
             raise SpecError(f"targets = {kind!r}: the data set has no such examples")
         return chosen
+
+
+def split(x: np.ndarray, y: np.ndarray, *, train: int, seed: int, **display: Any) -> Dataset:
+    """Shuffles examples by `seed`; the first `train` become the pool, the others the test examples.
+
+    `display` are further fields of Dataset. Raises SpecError where `train` leaves no pool or no test example.
+    """
+    if not 1 <= train < len(y):
+        raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
+    order = np.random.default_rng(seed).permutation(len(y))
+    pool, test = order[:train], order[train:]
+    return Dataset(x=x[pool], y=y[pool], x_test=x[test], y_test=y[test], **display)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodels.errors import SpecError
-from datamodels.train.data import Dataset
+from datamodels.train.data import Dataset, split
 
 GREY_LEVELS = 16.0
 """Largest pixel value as shipped."""
@@ -19,15 +18,11 @@ def load(train: int = 1400, seed: int = 0) -> Dataset:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    if not 1 <= train < len(y):
-        raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
-    order = np.random.default_rng(seed).permutation(len(y))
-    x, y = (x[order] / GREY_LEVELS).astype(np.float32), y[order].astype(np.int64)
-    return Dataset(
-        x=x[:train],
-        y=y[:train],
-        x_test=x[train:],
-        y_test=y[train:],
+    return split(
+        (x / GREY_LEVELS).astype(np.float32),
+        y.astype(np.int64),
+        train=train,
+        seed=seed,
         label_names=tuple(str(digit) for digit in range(10)),
         image_shape=(8, 8),
     )

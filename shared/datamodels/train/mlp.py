@@ -114,6 +114,9 @@ class MLP(_Classifier):
     def __init__(
         self, dataset: Dataset, targets: Targets, *, output="margin", hidden: int = 64, batch: int = 32, **recipe
     ):
+        if hidden < 1:
+            raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
+
         def network(features: int, classes: int) -> OneHidden:
             return OneHidden(features, hidden, classes)
 
