@@ -28,13 +28,14 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     def ListTargets(self, request, context):
         asked = {"run": request.run}
-        number, start = pages.position(asked, request.page_token) if request.page_token else (None, 0)
+        number, start = pages.position(asked, request.page_token, int, int) if request.page_token else (None, 0)
         fitted = self._weights.fitted(request.run, number)
+        start = min(start, fitted.n)
         stop = min(start + pages.size(request.page_size), fitted.n)
         return query_pb2.ListTargetsResponse(
             provenance=_provenance(fitted),
             targets=[_target(fitted, target) for target in range(start, stop)],
-            next_page_token=pages.token(asked, [fitted.record.number, stop]) if stop < fitted.n else "",
+            next_page_token=pages.token(asked, fitted.record.number, stop) if stop < fitted.n else "",
         )
 
     def GetWeights(self, request, context) -> Iterator[query_pb2.GetWeightsResponse]:

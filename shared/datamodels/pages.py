@@ -20,19 +20,24 @@ def size(asked: int) -> int:
     return min(asked or DEFAULT_SIZE, MAX_SIZE)
 
 
-def token(request: dict[str, Any], position: Any) -> str:
+def token(request: dict[str, Any], *position: int | str) -> str:
     """A token for the page of `request` (its fields but for size and token) that starts at `position`."""
     body = records.canonical({"request": records.digest(request)[:16], "position": position})
     return base64.urlsafe_b64encode(body).decode()
 
 
-def position(request: dict[str, Any], token: str) -> Any:
-    """Where the page of a token starts. Raises PageTokenError where it was not given out for this request."""
+def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
+    """Where the page of a token starts: values of the given kinds, numbers not negative.
+
+    Raises PageTokenError where it was not given out for this request.
+    """
     try:
         body = json.loads(base64.urlsafe_b64decode(token.encode()))
-        given_for, start = body["request"], body["position"]
+        given_for, start = body["request"], tuple(body["position"])
     except (ValueError, TypeError, KeyError):
         raise PageTokenError("page_token: is not one that this service gave out; start again without") from None
     if given_for != records.digest(request)[:16]:
         raise PageTokenError("page_token: was given out for another request; start again without")
+    if tuple(map(type, start)) != kinds or any(isinstance(value, int) and value < 0 for value in start):
+        raise PageTokenError("page_token: is not one that this service gave out; start again without")
     return start

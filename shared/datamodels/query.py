@@ -80,14 +80,16 @@ class Fitted:
         helpful = [pair for pair in ranked[::-1][:k] if pair[1] > 0]
         return helpful, harmful
 
-    def chunks(self, targets: np.ndarray, top_k: int) -> Iterator[tuple[list[int], list[np.ndarray], list[np.ndarray]]]:
-        """Weights in pieces of at most MAX_CHUNK_WEIGHTS: (targets, their columns, their weights).
+    def chunks(
+        self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS
+    ) -> Iterator[tuple[list[int], list[np.ndarray], list[np.ndarray]]]:
+        """Weights in pieces of at most `size`: (targets, their columns, their weights).
 
         A row larger than what is left of a piece goes on in the next, under the same target. With top_k, the k
         weights of largest magnitude, largest first; else all, by column.
         """
         rows: tuple[list[int], list[np.ndarray], list[np.ndarray]] = ([], [], [])
-        room = MAX_CHUNK_WEIGHTS
+        room = size
         for target in targets.tolist():
             columns, weights = self.solution.row(target)
             if top_k:
@@ -104,7 +106,7 @@ class Fitted:
                 if room > 0:
                     break
                 yield rows
-                rows, room = ([], [], []), MAX_CHUNK_WEIGHTS
+                rows, room = ([], [], []), size
                 if start >= len(columns):
                     break
         if rows[0]:
@@ -144,7 +146,7 @@ class WeightStore:
 
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
         """Runs by name, and the token of the next page or an empty text."""
-        after = pages.position({}, page_token) if page_token else ""
+        after = pages.position({}, page_token, str)[0] if page_token else ""
         names = sorted(map(keys.run_of, self._store.list(keys.RUNS)))
         size = pages.size(page_size)
         rest = [name for name in names if name > after]

@@ -133,11 +133,8 @@ def parse(document: Any) -> RunSpec:
         raise SpecError(f"the spec is a {type(document).__name__}: must be a mapping of fields")
     try:
         spec = RunSpec.model_validate(document)
-        records.canonical(spec.document())
     except pydantic.ValidationError as error:
         raise SpecError([_fault(e) for e in error.errors()]) from None
-    except (ValueError, TypeError, pydantic.PydanticSerializationError) as error:
-        raise SpecError(f"options: {error}; must be plain finite YAML values") from None
     faults = list(_cross_faults(spec))
     if faults:
         raise SpecError(faults)
@@ -145,6 +142,11 @@ def parse(document: Any) -> RunSpec:
 
 
 def _cross_faults(spec: RunSpec):
+    for field, options in (("dataset", spec.dataset.options), ("trainer", spec.trainer.options)):
+        try:
+            records.canonical(options)
+        except (ValueError, TypeError) as error:
+            yield f"{field}.options = {options!r}: {error}; must be plain YAML values, numbers finite"
     if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
         yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
     if spec.chunks > MAX_CHUNKS:

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from datamodels import run as runs
+from datamodels import sample
+from datamodels.errors import InputError, MaskError, NotReadyError, PageTokenError, RunNotFoundError, TargetRangeError
+from datamodels.query import WeightStore
+from datamodels.rpc import codec
+from datamodels.rpc.client import connect
+from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.serve import Server, Service
+from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.v1 import query_pb2, query_pb2_grpc
+
+from services.query.service import QueryService
+from tests import fitted as made
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(client, run, theta) of a query service on a real socket."""
+    store, run, theta = made.make_store(tmp_path_factory.mktemp("store"))
+    runs.create(store, made.make_run(name="raw"))
+    service = Service(
+        query_pb2.DESCRIPTOR.services_by_name["QueryService"],
+        query_pb2_grpc.add_QueryServiceServicer_to_server,
+        QueryService(WeightStore(store)),
+    )
+    with Server(ServeSettings(), [service]) as server, QueryClient(server.address, ClientSettings()) as client:
+        yield client, run, theta, server.address
+
+
+def stub(address):
+    return query_pb2_grpc.QueryServiceStub(connect(address, ClientSettings(attempts=1)))
+
+
+def test_a_run_is_described(served):
+    client, run, _, _ = served
+    found = client.run(run.name)
+    assert (found.run, found.spec_hash, found.fits) == (run.name, run.spec.hash, 1)
+    assert (found.columns, found.targets, found.models, found.alpha) == (made.D, made.N, 100, 0.5)
+
+
+def test_runs_and_targets_are_listed_page_by_page(served):
+    client, run, theta, _ = served
+    assert [r.run for r in client.runs(page_size=1)] == sorted([run.name, made.make_run(name="raw").name])
+    targets = list(client.targets(run.name, page_size=4))
+    assert [t.target for t in targets] == list(range(made.N))
+    assert [t.nonzeros for t in targets] == (theta != 0).sum(axis=1).tolist()
+    assert all(t.status == "ok" and t.own_example == -1 and t.gap > 0 for t in targets)
+    assert [t.label for t in targets] == run.target_labels.tolist()
+
+
+def test_weights_stream_whole_or_in_part(served):
+    client, run, theta, _ = served
+    dense = np.zeros_like(theta)
+    for row in client.weights(run.name):
+        dense[row.target, row.columns] = row.weights
+        assert (row.intercept, row.lambda_) == (row.target, pytest.approx(0.1 + 0.1 * row.target / (made.N - 1)))
+    np.testing.assert_array_equal(dense, theta)
+    (row,) = client.weights(run.name, [5], top_k=3)
+    np.testing.assert_array_equal(row.columns, np.argsort(-np.abs(theta[5]))[:3])
+
+
+def test_predictions_carry_where_they_come_from(served):
+    client, run, theta, _ = served
+    masks = sample.subsets(run.design, 0, 4)
+    expected = sample.unpack(masks, made.D) @ theta.T.astype(float) + np.arange(made.N)
+    answer = client.predict(run.name, masks)
+    np.testing.assert_allclose(answer.predictions, expected, rtol=1e-4, atol=1e-5)
+    assert (answer.provenance.run, answer.provenance.spec_hash) == (run.name, run.spec.hash)
+    assert (answer.provenance.fit, answer.provenance.manifest_version, answer.provenance.alpha) == (0, 4, 0.5)
+    assert answer.gap.tolist() == [1e-6] * made.N and answer.lambda_[0] == pytest.approx(0.1)
+
+    columns = np.flatnonzero(sample.unpack(masks[2], made.D))
+    by_columns = client.predict_columns(run.name, columns, [4, 0])
+    np.testing.assert_allclose(by_columns.predictions[0], expected[2, [4, 0]], rtol=1e-4, atol=1e-5)
+    assert by_columns.targets.tolist() == [4, 0]
+
+
+def test_top_influences_carry_labels(served):
+    client, run, theta, _ = served
+    answer = client.top(run.name, 2, k=3)
+    assert [i.column for i in answer.helpful] == np.argsort(-theta[2])[:3].tolist()
+    assert [i.column for i in answer.harmful] == np.argsort(theta[2])[:3].tolist()
+    assert all(i.label == run.labels[i.column] for i in (*answer.helpful, *answer.harmful))
+    assert answer.target.target == 2 and len(client.top(run.name, 2).helpful) <= 10
+
+
+@pytest.mark.parametrize(
+    "ask, error",
+    [
+        (lambda c, run: c.run("nope"), RunNotFoundError),
+        (lambda c, run: list(c.targets("nope")), RunNotFoundError),
+        (lambda c, run: list(c.weights("nope")), RunNotFoundError),
+        (lambda c, run: c.top(made.make_run(name="raw").name, 0), NotReadyError),
+        (lambda c, run: c.top(run, made.N), TargetRangeError),
+        (lambda c, run: list(c.weights(run, [made.N])), TargetRangeError),
+        (lambda c, run: list(c.weights(run, [1], top_k=-1)), InputError),
+        (lambda c, run: c.predict(run, np.zeros((1, 2), np.uint8)), MaskError),
+        (lambda c, run: c.predict_columns(run, [made.D]), MaskError),
+        (lambda c, run: c.predict_columns(run, [1], [-1]), TargetRangeError),
+        (lambda c, run: c.predict(run, np.zeros((1, 8), np.int32)), InputError),
+        (lambda c, run: list(c.runs(page_size=-1)), InputError),
+    ],
+)
+def test_bad_questions_raise_the_services_own_errors(served, ask, error):
+    client, run, _, _ = served
+    with pytest.raises(error):
+        ask(client, run.name)
+
+
+def test_a_prediction_needs_a_subset(served):
+    with pytest.raises(InputError, match="give masks or columns"):
+        stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name))
+
+
+def test_a_page_token_is_bound_to_its_request(served):
+    _, run, _, address = served
+    token = stub(address).ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=2)).next_page_token
+    with pytest.raises(PageTokenError):
+        stub(address).ListTargets(query_pb2.ListTargetsRequest(run="other", page_token=token))
+    with pytest.raises(PageTokenError):
+        stub(address).ListRuns(query_pb2.ListRunsRequest(page_token=token))
+
+
+def test_pages_go_on_with_the_fit_that_they_began_with(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    service = QueryService(WeightStore(store, refresh=0))
+    first = service.ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=5), None)
+    made.commit_fit(store, run, theta * 0, digest="d1")
+    rest = service.ListTargets(
+        query_pb2.ListTargetsRequest(run=run.name, page_size=5, page_token=first.next_page_token), None
+    )
+    assert first.provenance.fit == rest.provenance.fit == 0
+    assert [t.target for t in (*first.targets, *rest.targets)] == list(range(made.N))
+
+
+def test_an_oversized_message_is_refused_by_name(served):
+    masks = codec.to_tensor(np.zeros((2_000_000, 8), np.uint8))
+    with pytest.raises(Exception, match="larger than max") as raised:
+        stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name, masks=masks))
+    assert raised.type.__module__ == "datamodels.errors"

@@ -1,0 +1,152 @@
+import threading
+
+import numpy as np
+import pytest
+from datamodels import keys, sample
+from datamodels import run as runs
+from datamodels.errors import (
+    CorruptObjectError,
+    InputError,
+    MaskError,
+    NotReadyError,
+    PageTokenError,
+    RunNotFoundError,
+    TargetRangeError,
+)
+from datamodels.query import WeightStore
+
+from tests import fitted as made
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    return WeightStore(store).fitted(run.name), theta
+
+
+def test_predictions_are_the_linear_models(fitted):
+    found, theta = fitted
+    masks = sample.subsets(found.run.design, 0, 11)
+    members = sample.unpack(masks, made.D)
+    expected = members @ theta.T.astype(float) + np.arange(made.N)
+    np.testing.assert_allclose(found.predict(masks), expected, rtol=1e-4, atol=1e-5)
+    chosen = np.array([7, 2], dtype=np.int32)
+    np.testing.assert_allclose(found.predict(masks, chosen), expected[:, [7, 2]], rtol=1e-4, atol=1e-5)
+
+
+def test_top_influences_are_the_extreme_weights(fitted):
+    found, theta = fitted
+    helpful, harmful = found.top(3, 4)
+    order = np.argsort(theta[3])
+    assert [column for column, _ in harmful] == order[:4].tolist()
+    assert [column for column, _ in helpful] == order[::-1][:4].tolist()
+    assert all(w > 0 for _, w in helpful) and all(w < 0 for _, w in harmful)
+
+
+def test_a_target_without_weights_has_no_influences(fitted):
+    assert fitted[0].top(1, 5) == ([], [])
+
+
+@pytest.mark.parametrize("room", [1, 7, 20, 10_000])
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_chunks_hold_every_weight_once_and_stay_small(fitted, room, top_k):
+    found, theta = fitted
+    rows = {}
+    for targets, columns, weights in found.chunks(found.targets(None), top_k, room):
+        assert sum(map(len, columns)) <= room
+        for target, c, w in zip(targets, columns, weights, strict=True):
+            rows.setdefault(target, []).extend(zip(c.tolist(), w.tolist(), strict=True))
+    assert sorted(rows) == list(range(made.N))
+    for target, pairs in rows.items():
+        nonzero = np.flatnonzero(theta[target])
+        if top_k:
+            nonzero = nonzero[np.argsort(-np.abs(theta[target, nonzero]))][:top_k]
+        assert pairs == [(c, theta[target, c]) for c in nonzero.tolist()]
+
+
+@pytest.mark.parametrize(
+    "ask, error, fault",
+    [
+        (lambda f: f.targets(np.array([3, made.N])), TargetRangeError, "target 9: must be 0 to 8"),
+        (lambda f: f.targets(np.array([-1])), TargetRangeError, "target -1"),
+        (lambda f: f.targets(np.array([3, 3])), InputError, "asked for twice"),
+        (lambda f: f.top(made.N, 3), TargetRangeError, "target 9"),
+        (lambda f: f.top(0, 2000), InputError, "k = 2000"),
+        (lambda f: f.predict(np.zeros((1, 3), np.uint8)), MaskError, "60 columns take 8 bytes"),
+        (lambda f: f.predict(np.full((1, 8), 255, np.uint8)), MaskError, "beyond its 60 columns"),
+        (lambda f: f.predict(np.zeros((200_000, 8), np.uint8)), InputError, "ask for fewer"),
+    ],
+)
+def test_bad_questions_are_refused(fitted, ask, error, fault):
+    with pytest.raises(error, match=fault):
+        ask(fitted[0])
+
+
+def test_unknown_runs_and_runs_without_weights_are_told_apart(tmp_path):
+    store, _, _ = made.make_store(tmp_path)
+    unfitted = made.make_run(name="raw")
+    runs.create(store, unfitted)
+    with pytest.raises(RunNotFoundError):
+        WeightStore(store).fitted("nope")
+    with pytest.raises(NotReadyError, match="no weights yet"):
+        WeightStore(store).fitted(unfitted.name)
+
+
+def test_the_newest_fit_answers_and_an_older_one_can_be_had(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    weights = WeightStore(store, refresh=0)
+    assert weights.fitted(run.name).record.number == 0
+    made.commit_fit(store, run, theta + 1, digest="d1")
+    assert weights.fitted(run.name).record.number == 1
+    assert weights.fitted(run.name, 0).record.digest == "d0"
+
+
+def test_a_flipped_byte_in_the_weights_is_found_and_named(tmp_path):
+    store, run, _ = made.make_store(tmp_path)
+    path = tmp_path / keys.weights(run.name, "d0", 0, made.N)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptObjectError, match=path.name):
+        WeightStore(store).fitted(run.name)
+
+
+def test_memory_is_bounded_by_capacity(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    for number in range(1, 5):
+        made.commit_fit(store, run, theta, digest=f"d{number}")
+    weights = WeightStore(store, capacity=2)
+    first = weights.fitted(run.name, 0)
+    for number in range(1, 5):
+        weights.fitted(run.name, number)
+    assert weights.fitted(run.name, 0) is not first
+    assert weights.fitted(run.name, 4) is weights.fitted(run.name, 4)
+
+
+def test_concurrent_questions_load_a_fit_once(tmp_path):
+    store, run, _ = made.make_store(tmp_path)
+    weights, found = WeightStore(store), []
+    threads = [threading.Thread(target=lambda: found.append(weights.fitted(run.name))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(map(id, found))) == 1
+
+
+def test_runs_come_in_pages(tmp_path):
+    store, run, _ = made.make_store(tmp_path)
+    names = {run.name}
+    for i in range(6):
+        other = made.make_run(name=f"r{i}")
+        runs.create(store, other)
+        names.add(other.name)
+    weights, token, seen = WeightStore(store), "", []
+    for _ in range(10):
+        page, token = weights.page_of_runs(3, token)
+        seen += [run.name for run in page]
+        if not token:
+            break
+    assert seen == sorted(names)
+    with pytest.raises(PageTokenError):
+        weights.page_of_runs(3, "nonsense")
