@@ -1,0 +1,54 @@
+"""Whether a store keeps the one guarantee that commits rest on. Asked once, before anything is written to it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+from datamodels import keys
+from datamodels.errors import ObjectNotFoundError, StoreUnsafeError
+from datamodels.storage.base import ObjectStore
+
+
+def preflight(store: ObjectStore, writers: int = 32) -> None:
+    """Races `writers` conditional writes of one key, and has one more come late.
+
+    Raises StoreUnsafeError, naming the store and the reason, unless exactly one was told that it won and its bytes
+    are what is read back. Raises other StoreErrors where the store cannot be used at all.
+    """
+    key = keys.preflight(uuid.uuid4().hex)
+    payloads = [f"writer {writer} of {writers}".encode() for writer in range(writers)]
+    together = threading.Barrier(writers)
+
+    def write(payload: bytes) -> bool:
+        together.wait()
+        return store.create(key, payload)
+
+    try:
+        with ThreadPoolExecutor(writers) as pool:
+            won = list(pool.map(write, payloads))
+        _judge(store, key, payloads, won)
+    finally:
+        store.delete(key)
+
+
+def _judge(store: ObjectStore, key: str, payloads: list[bytes], won: list[bool]) -> None:
+    if sum(won) != 1:
+        why = "ignores If-None-Match" if sum(won) else "refuses every conditional write"
+        raise _unsafe(store, f"{sum(won)} of {len(won)} writers were told they won: the store {why}")
+    try:
+        found = store.read(key)
+    except ObjectNotFoundError as error:
+        raise _unsafe(store, "an object that was just written is not there") from error
+    if found != payloads[won.index(True)]:
+        raise _unsafe(store, f"a losing writer's bytes were read back ({found[:40]!r})")
+    if store.create(key, b"late"):
+        raise _unsafe(store, "a late writer was told it won: the store ignores If-None-Match")
+
+
+def _unsafe(store: ObjectStore, reason: str) -> StoreUnsafeError:
+    return StoreUnsafeError(
+        f"{store.url}: {reason}; commits would overwrite each other, so it is refused: use a store with conditional "
+        "writes, such as AWS S3, Ceph, MinIO or a local folder"
+    )

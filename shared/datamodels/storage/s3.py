@@ -1,0 +1,177 @@
+"""An object store in a bucket of anything that speaks S3 and honours conditional writes (`If-None-Match: *`)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+from botocore import exceptions
+from botocore.config import Config
+
+from datamodels.errors import (
+    ConflictError,
+    CorruptObjectError,
+    DatamodelsError,
+    ObjectNotFoundError,
+    SettingsError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    StoreUnsafeError,
+)
+from datamodels.settings import StoreSettings
+from datamodels.storage.base import ObjectStore, check_key
+
+CONNECTIONS = 64
+"""Kept open at once: more than a server has threads, so that none waits for another's request."""
+
+_UNREACHED = (
+    exceptions.HTTPClientError,
+    exceptions.ConnectionError,
+    exceptions.IncompleteReadError,
+    exceptions.MetadataRetrievalError,
+    exceptions.CredentialRetrievalError,
+    exceptions.TokenRetrievalError,
+    exceptions.CapacityNotAvailableError,
+)
+"""botocore's own errors after which the same request may succeed. Its others say that it cannot be sent at all."""
+
+_ALTERED = (exceptions.ChecksumError, exceptions.FlexibleChecksumError)
+
+_FULL = {"InsufficientStorage", "StorageFull", "XMinioStorageFull", "QuotaExceeded", "QuotaExceededException"}
+_BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
+_DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
+"""What arrived at the store was not what was sent."""
+_MISSING = {"NoSuchKey", "NotFound", "404"}
+
+
+class S3Store(ObjectStore):
+    """Objects below s3://BUCKET/PREFIX. Safe to use from any thread.
+
+    Every object carries its sha256 and its writer's nonce as metadata. Raises SettingsError where the settings, or
+    the credentials of the usual AWS variables, name no bucket that can be used; that may also come with a later call,
+    for nothing is sent before.
+    """
+
+    def __init__(self, settings: StoreSettings):
+        self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._attempts = max(1, settings.attempts)
+        self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        try:
+            self._client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=settings.s3_endpoint or None,
+                region_name=settings.s3_region,
+                config=Config(
+                    connect_timeout=settings.timeout,
+                    read_timeout=settings.timeout,
+                    retries={"total_max_attempts": 1},  # they are counted here, where what they mean is known
+                    max_pool_connections=CONNECTIONS,
+                    request_checksum_calculation=settings.s3_checksums,
+                    response_checksum_validation=settings.s3_checksums,
+                    s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
+                ),
+            )
+        except (exceptions.BotoCoreError, ValueError) as error:
+            raise SettingsError(f"{self.url}: cannot be used as a store: {error}; see DATAMODELS_STORE_*") from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        nonce = uuid.uuid4().hex
+        metadata = {"sha256": hashlib.sha256(data).hexdigest(), "nonce": nonce}
+        try:
+            self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata=metadata)
+        except ConflictError:
+            # Where the nonce is ours, the write was done and its acknowledgement lost.
+            return self._nonce(key) == nonce
+        return True
+
+    def _nonce(self, key: str) -> str | None:
+        """Who wrote the object of a key that was just found to be taken."""
+        try:
+            return self._call("head_object", key)["Metadata"].get("nonce")
+        except ObjectNotFoundError as error:
+            raise StoreUnavailableError(
+                f"{self.url}/{key}: was deleted while it was written; write it again"
+            ) from error
+
+    def read(self, key: str) -> bytes:
+        return self._call("get_object", key, lambda answer: answer["Body"].read())
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._call("head_object", key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        if prefix:
+            check_key(prefix.rstrip("/"))
+        more: dict[str, str] = {}
+        while True:
+            where = f"{self.url}/{prefix}"
+            answer = self._send("list_objects_v2", where, Prefix=self._prefix + prefix, **more)
+            for found in answer.get("Contents", ()):
+                yield found["Key"].removeprefix(self._prefix)
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def delete(self, key: str) -> None:
+        self._call("delete_object", key)
+
+    def _call(self, operation: str, key: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
+        where = f"{self.url}/{check_key(key)}"
+        return self._send(operation, where, use, Key=self._prefix + key, **arguments)
+
+    def _send(self, operation: str, where: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
+        """Sends a request, again where that may help, and returns what `use` makes of the answer."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return use(getattr(self._client, operation)(Bucket=self._bucket, **arguments))
+            except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+                translated = translate(error, where)
+                if not isinstance(translated, StoreUnavailableError) or attempt == self._attempts:
+                    raise translated from error
+            time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+
+
+def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:
+    """The error of ours that an error of botocore's is. The only place that knows botocore's."""
+    if isinstance(error, exceptions.ClientError):
+        return _translate_answer(error, where)
+    reason = f"{where}: {' '.join(str(error).split())}"
+    if isinstance(error, _UNREACHED):
+        return StoreUnavailableError(f"{reason}; is the store running, and its address right?")
+    if isinstance(error, _ALTERED):
+        return CorruptObjectError(f"{reason}; restore it from a copy")
+    return SettingsError(f"{reason}; see DATAMODELS_STORE_* and the usual AWS variables")
+
+
+def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsError:
+    """By what the store answered: the code in its body, or the HTTP status where it sent no body."""
+    answer = error.response.get("Error", {})
+    code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"
+    if code in _FULL or status == 507:
+        return StoreFullError(f"{said}; free some space, nothing of it was kept")
+    if status == 412:
+        return ConflictError(said)
+    if code in _MISSING:
+        return ObjectNotFoundError(f"{where}: there is no such object")
+    # 409: another conditional write of the key is on its way, and what came of it must be asked again.
+    if code in _BUSY | _DAMAGED or status in (409, 429, 500, 502, 503, 504):
+        return StoreUnavailableError(said)
+    if status == 501:
+        return StoreUnsafeError(f"{said}; it does not know conditional writes: use a store that does")
+    if code == "NoSuchBucket" or status in (301, 307, 400, 401, 403):
+        return SettingsError(f"{said}; see DATAMODELS_STORE_* and the usual AWS variables")
+    return StoreError(said)

@@ -1,0 +1,226 @@
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from datamodels.errors import SettingsError, StoreFullError, StoreUnavailableError
+from datamodels.settings import StoreSettings
+from datamodels.storage import open_store
+from datamodels.storage.local import LocalStore
+
+
+def leftovers(folder) -> list[str]:
+    return os.listdir(folder / ".tmp")
+
+
+def test_leaves_no_temporary_files(tmp_path):
+    store = LocalStore(tmp_path)
+    store.create("a/b", b"1")
+    store.create("a/b", b"2")
+    assert leftovers(tmp_path) == []
+
+
+def test_settings_name_a_folder(tmp_path):
+    store = open_store(StoreSettings(url=f"file://{tmp_path}/x"))
+    assert store.create("a", b"1")
+    assert (tmp_path / "x" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("url", ["", "/tmp/x", "file://", "ftp://x", "s3:/x"])
+def test_settings_that_name_no_store(url):
+    with pytest.raises(SettingsError, match="DATAMODELS_STORE_URL"):
+        open_store(StoreSettings(url=url))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="file/store: cannot be used as a store"):
+        LocalStore(tmp_path / "file" / "store")
+
+
+def test_two_stores_on_one_folder_race_as_one(tmp_path):
+    """Two processes have no lock in common but the file system."""
+    stores = [LocalStore(tmp_path) for _ in range(8)]
+    for round_ in range(20):
+        together, won = threading.Barrier(8), []
+
+        def write(store, together=together, won=won, key=f"deep/{round_}/object"):
+            together.wait()
+            won.append(store.create(key, store.url.encode()))
+
+        threads = [threading.Thread(target=write, args=[store]) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(won) == [False] * 7 + [True]
+
+
+RACER = """
+import sys
+from datamodels.storage.local import LocalStore
+store = LocalStore(sys.argv[1])
+sys.stdin.readline()
+print(sum(store.create(f"race/{i}", sys.argv[2].encode() * 500) for i in range(40)), flush=True)
+"""
+
+
+def test_processes_race_and_each_object_is_one_writers(tmp_path):
+    arguments = [sys.executable, "-c", RACER, str(tmp_path)]
+    racers = [
+        subprocess.Popen([*arguments, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "abc"
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+    assert sum(won) == 40
+    store = LocalStore(tmp_path)
+    found = [store.read(f"race/{i}") for i in range(40)]
+    assert {name: sum(data == name.encode() * 500 for data in found) for name in "abc"} == dict(
+        zip("abc", won, strict=True)
+    )
+
+
+LIMITED = """
+import resource, sys
+from datamodels.errors import StoreFullError
+from datamodels.storage.local import LocalStore
+store = LocalStore(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+store.create("a/small", bytes(5_000))
+try:
+    store.create("a/large", bytes(50_000))
+except StoreFullError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(store.create("a/large", b"later"))
+"""
+
+
+def test_a_write_that_does_not_fit_leaves_nothing_and_can_be_repeated(tmp_path):
+    """The file-size limit of a process stands in for a full disk: the write fails half-way likewise."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    message, later = run.stdout.splitlines()
+    assert f"{tmp_path}/a/large" in message
+    assert "free some space" in message
+    assert later == "True"
+    assert leftovers(tmp_path) == []
+    assert LocalStore(tmp_path).read("a/large") == b"later"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small tmpfs needs root: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk(small_disk):
+    store = LocalStore(small_disk)
+    kept = 0
+    with pytest.raises(StoreFullError, match="No space left on device"):
+        for kept in range(100):
+            store.create(f"a/{kept}", bytes(100_000))
+    assert 0 < kept < 100
+    assert leftovers(small_disk) == []
+    assert len(list(store.list("a/"))) == kept
+    assert all(store.read(key) == bytes(100_000) for key in store.list("a/"))
+    store.delete("a/0")
+    assert store.create("a/0", bytes(100_000))
+
+
+def test_a_store_whose_folder_vanishes_is_unavailable_and_not_empty(tmp_path):
+    folder = tmp_path / "store"
+    store = LocalStore(folder)
+    store.create("a/b", b"1")
+    folder.rename(tmp_path / "elsewhere")
+    for call in (
+        lambda: store.read("a/b"),
+        lambda: store.exists("a/b"),
+        lambda: store.delete("a/b"),
+        lambda: list(store.list("")),
+        lambda: store.create("a/c", b""),
+        lambda: store.create("b/c", b""),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            call()
+    assert not folder.exists()  # an unmounted disk must not fill the one below it
+    (tmp_path / "elsewhere").rename(folder)
+    assert store.read("a/b") == b"1"
+    assert store.create("a/c", b"2")
+
+
+def test_a_folder_of_the_store_that_was_removed_is_made_again(tmp_path):
+    store = LocalStore(tmp_path)
+    store.create("a/b/c", b"1")
+    store.delete("a/b/c")
+    (tmp_path / "a" / "b").rmdir()
+    with pytest.raises(StoreUnavailableError):
+        store.create("a/b/c", b"2")
+    assert store.create("a/b/c", b"2")
+
+
+def test_what_may_not_be_read(tmp_path):
+    store = LocalStore(tmp_path)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(StoreUnavailableError, match=os.strerror(errno.ELOOP)):
+        store.read("loop")
+
+
+def test_temporary_files_of_dead_writers_are_swept_and_those_of_live_ones_kept(tmp_path):
+    LocalStore(tmp_path)
+    old, new = tmp_path / ".tmp" / "old", tmp_path / ".tmp" / "new"
+    for path in (old, new):
+        path.write_bytes(b"half-writt")
+    long_ago = time.time() - LocalStore.STALE - 60
+    os.utime(old, (long_ago, long_ago))
+    store = LocalStore(tmp_path)
+    assert leftovers(tmp_path) == ["new"]
+    assert list(store.list("")) == []
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_objects_only(tmp_path):
+    program = (
+        "import sys; from datamodels.storage.local import LocalStore; store = LocalStore(sys.argv[1])\n"
+        "for i in range(10**6):\n"
+        "    store.create(f'a/{i}', (b'%09d' % i) * 20_000); print(i, flush=True)"
+    )
+    for round_ in range(3):
+        folder = tmp_path / str(round_)
+        writer = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
+        for _ in range(5 + round_):
+            writer.stdout.readline()
+        writer.kill()
+        acknowledged = 5 + round_ + len(writer.communicate()[0].split())
+        store = LocalStore(folder)
+        found = list(store.list("a/"))
+        assert len(found) >= acknowledged
+        for key in found:
+            assert store.read(key) == (b"%09d" % int(key.removeprefix("a/"))) * 20_000
+
+
+def test_reading_works_where_open_files_are_the_limit(tmp_path):
+    """Nothing is left open: more objects than descriptors."""
+    store = LocalStore(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, before[1]))
+    try:
+        for i in range(60):
+            assert store.create(f"a/{i}", b"1") and store.read(f"a/{i}") == b"1"
+        assert len(list(store.list("a/"))) == 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
