@@ -20,7 +20,7 @@ from datamodels.aggregate.manifest import Part
 from datamodels.aggregate.part import Outputs
 from datamodels.aggregate.progress import Progress
 from datamodels.aggregate.publisher import Publisher
-from datamodels.errors import InputError, SpecError
+from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.run import Run
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import ObjectStore
@@ -35,12 +35,16 @@ class Committer:
 
     Any number of them, in any processes, may share a store. Entering it starts the thread that publishes manifests,
     at most one in `publish_interval` for each run, and at once when a run becomes complete; leaving it publishes what
-    is left.
+    is left. Raises SettingsError.
     """
 
     def __init__(self, store: ObjectStore, settings: AggregatorSettings | None = None):
         self.store = store
         self._interval = (settings or AggregatorSettings()).publish_interval
+        if not 0 <= self._interval < float("inf"):
+            raise SettingsError(
+                f"{AggregatorSettings.prefix}_PUBLISH_INTERVAL={self._interval}: must be a number of seconds, 0 or more"
+            )
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._ledgers: dict[str, Ledger] = {}
@@ -150,9 +154,13 @@ class Committer:
                 with self._lock:
                     self._opening.pop(name, None)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Publishes manifests from now on, until `close`."""
         self._publisher = Publisher(self._open_ledgers, self._interval)
         self._publisher.start()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:

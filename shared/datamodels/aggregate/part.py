@@ -45,7 +45,7 @@ class Assembly:
     """
 
     def __init__(self, run: Run, models: range):
-        if not len(models) or run.spec.sub_chunk_of(models.start) != models:
+        if run.spec.sub_chunk_of(models.start) != models:
             raise OutputsError(
                 f"models {models.start} to {models.stop} of run {run.name}: are no sub-chunk; chunks of "
                 f"{run.spec.chunk} models are committed in steps of {run.spec.sub_chunk}, up to model {run.spec.models}"

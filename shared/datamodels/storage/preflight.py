@@ -7,7 +7,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from datamodels import keys
-from datamodels.errors import ObjectNotFoundError, StoreUnsafeError
+from datamodels.errors import ObjectNotFoundError, SettingsError, StoreUnsafeError
+from datamodels.settings import AggregatorSettings
 from datamodels.storage.base import ObjectStore
 
 
@@ -15,8 +16,11 @@ def preflight(store: ObjectStore, writers: int = 32) -> None:
     """Races `writers` conditional writes of one key, and has one more come late.
 
     Raises StoreUnsafeError, naming the store and the reason, unless exactly one was told that it won and its bytes
-    are what is read back. Raises other StoreErrors where the store cannot be used at all.
+    are what is read back; SettingsError for a wrong number of writers; other StoreErrors where the store cannot be
+    used at all.
     """
+    if not 2 <= writers <= 1000:
+        raise SettingsError(f"{AggregatorSettings.prefix}_PREFLIGHT_WRITERS={writers}: must be 2 to 1000")
     key = keys.preflight(uuid.uuid4().hex)
     payloads = [f"writer {writer} of {writers}".encode() for writer in range(writers)]
     together = threading.Barrier(writers)

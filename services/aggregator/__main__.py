@@ -1,0 +1,23 @@
+"""`python -m services.aggregator` checks its store and serves until SIGTERM."""
+
+import sys
+
+from datamodels.aggregate.committer import Committer
+from datamodels.rpc.serve import Service, main
+from datamodels.settings import AggregatorSettings, ServeSettings, StoreSettings
+from datamodels.storage import open_store
+from datamodels.storage.preflight import preflight
+from services.aggregator.service import service
+
+
+def build() -> list[Service]:
+    settings = AggregatorSettings.load()
+    store = open_store(StoreSettings.load())
+    preflight(store, settings.preflight_writers)
+    committer = Committer(store, settings)
+    committer.start()
+    return [service(committer, watches=max(1, ServeSettings.load().workers // 2))]
+
+
+if __name__ == "__main__":
+    sys.exit(main("aggregator", build))

@@ -1,0 +1,146 @@
+"""AggregatorClient: runs, outputs and progress by gRPC."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import grpc
+import numpy as np
+
+from datamodels.aggregate.part import DTYPES, LONGEST_REASON
+from datamodels.aggregate.progress import Progress
+from datamodels.errors import OutputsError, StoreUnavailableError, UnavailableError
+from datamodels.rpc import codec
+from datamodels.rpc.clients.base import Client
+from datamodels.run import Run
+from datamodels.settings import ClientSettings
+from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
+
+MESSAGE_BYTES = 1_000_000 - 1_000
+"""Of rows in one message, so that with its frame it stays within 1 MB."""
+
+MESSAGE_FAILED = 500
+"""Failed models in one message, likewise."""
+
+
+class AggregatorClient(Client):
+    def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
+        super().__init__(to, settings)
+        self._stub = aggregator_pb2_grpc.AggregatorServiceStub(self._channel)
+
+    def create_run(self, run: Run) -> bool:
+        """Creates a run; False where it is there already.
+
+        Raises ConflictError where its data set has changed since, SpecError where it is too large.
+        """
+        request = aggregator_pb2.CreateRunRequest(record=codec.to_run_record(run))
+        return self._stub.CreateRun(request).created
+
+    def run(self, name: str) -> Run:
+        """A run. Raises RunNotFoundError."""
+        return codec.from_run_record(self._stub.GetRunRecord(aggregator_pb2.GetRunRecordRequest(run=name)).record)
+
+    def put(
+        self,
+        run: str,
+        models: range,
+        model_index: np.ndarray,
+        outputs: np.ndarray,
+        failed: Mapping[int, str] | None = None,
+    ) -> bool:
+        """Commits one sub-chunk; False where it had been committed before, and these outputs are dropped.
+
+        model_index  int[r]; the models that have outputs
+        outputs      float[r, n]
+        failed       the others, and why
+
+        On return the sub-chunk is durable. It is sent again, `settings.attempts` times in all, while the service or
+        its store is unavailable: committing twice does nothing.
+
+        Raises OutputsError where the service refuses them, RunNotFoundError, StoreFullError, StoreUnavailableError,
+        UnavailableError, DeadlineError.
+        """
+        messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}))
+        for attempt in itertools.count(1):
+            try:
+                return self._stub.PutOutputs(iter(messages)).committed
+            except (UnavailableError, StoreUnavailableError):
+                if attempt >= self._settings.attempts:
+                    raise
+            time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+
+    def progress(self, run: str) -> Progress:
+        """Which models are committed. Raises RunNotFoundError."""
+        return _progress(self._stub.GetProgress(aggregator_pb2.GetProgressRequest(run=run)).progress)
+
+    def watch(self, run: str, timeout: float | None = None) -> Iterator[Progress]:
+        """Progress, at once and then on every change, until the run is complete.
+
+        Raises RunNotFoundError, DeadlineError after `timeout` seconds, UnavailableError where the service stops.
+        """
+        for response in self._stub.WatchRun(aggregator_pb2.WatchRunRequest(run=run), timeout=timeout):
+            yield _progress(response.progress)
+
+    def publish(self, run: str) -> int:
+        """Makes every committed part visible to readers; returns the version of the newest manifest."""
+        return self._stub.PublishManifest(aggregator_pb2.PublishManifestRequest(run=run)).manifest_version
+
+
+def _messages(
+    run: str, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str]
+) -> Iterator[aggregator_pb2.PutOutputsRequest]:
+    header = aggregator_pb2.PutOutputsRequest.Header(run=run, first=models.start, last=models.stop)
+    yield aggregator_pb2.PutOutputsRequest(header=header)
+    model_index, outputs = _int32(model_index), _narrowed(outputs)
+    rows = max(1, MESSAGE_BYTES // (outputs[:1].nbytes + 4))
+    for first in range(0, max(len(model_index), len(outputs)), rows):
+        yield _rows(model_index[first : first + rows], outputs[first : first + rows])
+    reasons = list(failed.items())
+    for first in range(0, len(reasons), MESSAGE_FAILED):
+        yield _rows(model_index[:0], outputs[:0], reasons[first : first + MESSAGE_FAILED])
+
+
+def _int32(model_index: np.ndarray) -> np.ndarray:
+    narrow = model_index.astype(np.int32)
+    if model_index.ndim != 1 or (narrow != model_index).any():
+        raise OutputsError(f"model_index {model_index!r:.100}: must be a list of int32")
+    return narrow
+
+
+def _narrowed(outputs: np.ndarray) -> np.ndarray:
+    """Outputs as they travel: as float16 where that loses none to infinity, for they are stored so anyway."""
+    if outputs.ndim != 2 or outputs.dtype.name not in DTYPES:
+        raise OutputsError(
+            f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets, of type "
+            f"{' or '.join(DTYPES)}"
+        )
+    with np.errstate(over="ignore"):
+        half = outputs.astype(np.float16)
+        # The service refuses what is not finite, and names the value where it can see it.
+        return half if np.isfinite(half).all() else outputs.astype(np.float32)
+
+
+def _rows(
+    model_index: np.ndarray, outputs: np.ndarray, failed: Sequence[tuple[int, str]] = ()
+) -> aggregator_pb2.PutOutputsRequest:
+    return aggregator_pb2.PutOutputsRequest(
+        rows=aggregator_pb2.PutOutputsRequest.Rows(
+            model_index=codec.to_tensor(model_index),
+            outputs=codec.to_tensor(outputs),
+            failed=[aggregator_pb2.FailedModel(model_index=m, reason=why[:LONGEST_REASON]) for m, why in failed],
+        )
+    )
+
+
+def _progress(message: aggregator_pb2.Progress) -> Progress:
+    return Progress(
+        run=message.run,
+        models=message.models,
+        committed=message.committed,
+        failed=message.failed,
+        ranges=[range(r.first, r.last) for r in message.ranges],
+        manifest_version=message.manifest_version,
+    )
