@@ -122,6 +122,15 @@ class TrainerSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class IndexedJobSettings(Settings):
+    """What Kubernetes tells the pods of an Indexed Job."""
+
+    prefix: ClassVar[str] = "JOB"
+
+    completion_index: int = -1  # the chunk to train; -1 outside of such a Job
+
+
+@dataclasses.dataclass(frozen=True)
 class AggregatorSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_AGGREGATOR"
 

@@ -65,9 +65,10 @@ class Dataset:
         """The targets of a run. `kind` is test, train, or both (the test examples first)."""
         test = Targets(self.x_test, self.y_test, np.full(len(self.y_test), NOT_IN_POOL, dtype=np.int32))
         train = Targets(self.x, self.y, np.arange(len(self.y), dtype=np.int32))
-        chosen = {"test": test, "train": train}.get(kind) or Targets(
-            np.concatenate([test.x, train.x]), np.concatenate([test.y, train.y]), np.concatenate([test.own, train.own])
-        )
+        if kind == "both":
+            chosen = Targets(*(np.concatenate([getattr(t, part) for t in (test, train)]) for part in ("x", "y", "own")))
+        else:
+            chosen = {"test": test, "train": train}[kind]
         if not len(chosen):
             raise SpecError(f"targets = {kind!r}: the data set has no such examples")
         return chosen

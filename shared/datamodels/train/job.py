@@ -11,13 +11,14 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from datamodels import sample
+from datamodels.aggregate.progress import Progress
 from datamodels.errors import ConfigError, DeadlineError, ExitCode, StageError, StoreUnavailableError, UnavailableError
 from datamodels.run import Run
 from datamodels.sample import Design
@@ -34,10 +35,6 @@ class Sampler(Protocol):
     """What the job asks of the sampler service; `rpc.clients.sampler` is one."""
 
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray: ...
-
-
-class Progress(Protocol):
-    ranges: list[range]
 
 
 class Aggregator(Protocol):
@@ -97,7 +94,7 @@ def run_chunk(
     what the clients raise. Whatever was whole by then is committed first.
     """
     observer = observer or Observer()
-    missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name).ranges)
+    missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
     with _Committer(run, aggregator, stop, observer) as committer:
         for models in missing:
             done = train_sub_chunk(run, models, trainer, sampler, stop, observer, between=committer.settle)
@@ -107,13 +104,9 @@ def run_chunk(
     return not committer.abandoned
 
 
-def missing_sub_chunks(run: Run, chunk: int, committed: Sequence[range]) -> list[range]:
+def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
     """The sub-chunks of a chunk that are not committed, in order. Raises SpecError where there is no such chunk."""
-    return [
-        models
-        for models in run.spec.sub_chunks(run.spec.chunk_range(chunk))
-        if not any(r.start <= models.start and models.stop <= r.stop for r in committed)
-    ]
+    return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 
 
 def train_sub_chunk(

@@ -38,7 +38,7 @@ class Recipe:
             "rows": (self.rows >= 1, "at least 1"),
             "rate": (0 < self.rate < math.inf, "greater than 0"),
             "momentum": (0 <= self.momentum < 1, "at least 0 and less than 1"),
-            "decay": (0 <= self.decay * self.rate < 1, "at least 0 and less than 1 / rate"),
+            "decay": (self.decay >= 0 and self.decay * self.rate < 1, "at least 0 and less than 1 / rate"),
         }
         faults = [
             f"trainer.options.{name} = {getattr(self, name)}: must be {rule}"
@@ -117,7 +117,7 @@ class _Descent:
         self.network, self.recipe, self.x = network, recipe, x
         streams = [np.random.PCG64(seed) for seed in seeds]
         self.start = _initial(network, streams, x.dtype)
-        self.minibatches = _Minibatches(subsets, streams, recipe.rows)
+        self.minibatches = Minibatches(subsets, streams, recipe.rows)
         self.last_share = torch.from_numpy(self.minibatches.last_share.astype(x.dtype))
         # Where in the flat logits [r, classes, rows] the right class of each row is: offset + y * rows.
         self.y_offset = np.asarray(y, dtype=np.int64) * recipe.rows
@@ -157,7 +157,7 @@ class _Weights:
         self.matrices = matrices(network, flat)
 
 
-class _Minibatches:
+class Minibatches:
     """Each model's examples in an order of its own, epoch by epoch."""
 
     def __init__(self, subsets: Sequence[np.ndarray], streams: Sequence[np.random.PCG64], rows: int):

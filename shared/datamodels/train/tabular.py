@@ -35,10 +35,13 @@ class Tabular:
         from sklearn.base import clone, is_classifier
 
         cls = reference("trainer.options.estimator", estimator)
+        fault = f"trainer.options.estimator = {estimator!r}, params = {params!r}"
         try:
-            self._estimator = clone(cls(**(params or {})))
+            self._estimator = cls(**(params or {}))
         except TypeError as error:
-            raise SpecError(f"trainer.options.estimator = {estimator!r}, params = {params!r}: {error}") from error
+            raise SpecError(f"{fault}: {error}") from error
+        if not hasattr(self._estimator, "get_params"):
+            raise SpecError(f"{fault}: makes a {type(self._estimator).__name__}, which is no scikit-learn estimator")
         self._clone = clone
         self._seeded = "random_state" in self._estimator.get_params()
         self._classifies = is_classifier(self._estimator)

@@ -1,0 +1,107 @@
+"""The trainer: arguments and settings in, chunks trained, an exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import threadpoolctl
+
+from datamodels import records
+from datamodels import run as runs
+from datamodels.errors import ConfigError, DatamodelsError, ExitCode, SettingsError
+from datamodels.rpc.clients.aggregator import AggregatorClient
+from datamodels.rpc.clients.sampler import SamplerClient
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
+from datamodels.telemetry import configure_logging, logger
+from datamodels.train.contract import BatchTrainer, load_trainer
+from datamodels.train.job import run_chunk
+from services.trainer.metrics import CHUNK, Watch
+
+log = logger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains chunks of a run until they are done or the process is told to stop, and returns its exit code."""
+    given = _parser().parse_args(arguments)
+    configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged like any other
+    try:
+        configure_logging(TelemetrySettings.load(), "trainer")
+        chunks = chosen_chunks(given.chunks, IndexedJobSettings.load())
+        with Server(ServeSettings.load(), name="trainer") as server:
+            server.handle_signals()
+            log.info("started", run=given.run, chunks=len(chunks), metrics_address=server.metrics_address)
+            whole = train_chunks(given.run, chunks, ClientSettings.load(), TrainerSettings.load(), server.stopping)
+        log.info("done" if whole else "stopped", run=given.run)
+        return int(ExitCode.DONE if whole else ExitCode.TERMINATED)
+    except DatamodelsError as error:
+        log.error(str(error), error=type(error).__name__, run=given.run)
+        return int(error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.trainer", description=__doc__)
+    parser.add_argument("--run", required=True, help="the run's name")
+    parser.add_argument("--chunks", help="chunks to train, such as 0,2,4; default: the index of the Kubernetes Job")
+    return parser
+
+
+def chosen_chunks(text: str | None, job: IndexedJobSettings) -> list[int]:
+    """The chunks to train. Raises SettingsError where none are named."""
+    if text is None:
+        if job.completion_index < 0:
+            raise SettingsError("no chunks: give --chunks 0,1,2, or run in an Indexed Job (JOB_COMPLETION_INDEX)")
+        return [job.completion_index]
+    try:
+        return [int(chunk) for chunk in text.split(",")]
+    except ValueError:
+        raise SettingsError(f"--chunks {text!r}: must be numbers with commas between, such as 0,2,4") from None
+
+
+def train_chunks(
+    name: str, chunks: Sequence[int], clients: ClientSettings, settings: TrainerSettings, stop: threading.Event
+) -> bool:
+    """Trains chunks in order; False where `stop` was set before all was committed. Raises DatamodelsError."""
+    with (
+        AggregatorClient(clients.aggregator, clients) as aggregator,
+        SamplerClient(clients.sampler, clients) as sampler,
+    ):
+        run = aggregator.run(name)
+        for chunk in chunks:
+            run.spec.chunk_range(chunk)
+        trainer = prepare(run)
+        with limit_threads(settings.threads):
+            for chunk in chunks:
+                CHUNK.set(chunk)
+                started = time.perf_counter()
+                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, Watch())
+                if not whole:
+                    return False
+                log.info("chunk done", run=name, chunk=chunk, seconds=round(time.perf_counter() - started, 3))
+    return True
+
+
+def prepare(run: runs.Run) -> BatchTrainer:
+    """The run's trainer, on its data set. Raises SpecError, or ConfigError where the data set is another one here."""
+    dataset = runs.load_dataset(run.spec)
+    here, created = (records.plain(r.document()) for r in (runs.resolve(run.spec, dataset), run))
+    changed = [field for field in created if here[field] != created[field]]
+    if changed:
+        raise ConfigError(
+            f"run {run.name}: its data set gives another {', '.join(changed)} here than when it was created; "
+            "give the trainer the same data and package versions"
+        )
+    return load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
+
+
+def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
+    """Limits the threads of the numerical libraries that are loaded by now."""
+    if threads < 1:
+        raise SettingsError(f"{TrainerSettings.prefix}_THREADS={threads}: must be at least 1")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    return threadpoolctl.threadpool_limits(threads)

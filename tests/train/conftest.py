@@ -1,0 +1,127 @@
+"""Small real stand-ins for the two services that the job talks to, and a small run."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from datamodels import run as runs
+from datamodels import sample, spec
+from datamodels.aggregate.progress import Progress
+from datamodels.train import Dataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Small products are slower on several threads, most of all beside other processes."""
+    torch.set_num_threads(1)
+
+
+class MemorySampler:
+    """Draws subsets in this process."""
+
+    def __init__(self):
+        self.asked: list[range] = []
+
+    def subsets(self, design: sample.Design, first: int, last: int) -> np.ndarray:
+        self.asked.append(range(first, last))
+        return sample.subsets(design, first, last)
+
+
+class MemoryAggregator:
+    """Keeps sub-chunks in memory; the first commit of each wins. `faults` are raised by the next puts, in order."""
+
+    def __init__(self, models: int):
+        self.models = models
+        self.parts: dict[range, tuple[np.ndarray, np.ndarray, dict[int, str]]] = {}
+        self.faults: list[Exception] = []
+        self.gate = threading.Event()
+        """Puts wait for it. Set from the start."""
+        self.gate.set()
+
+    def put(self, run, models, model_index, outputs, failed) -> bool:
+        self.gate.wait(30)
+        if self.faults:
+            raise self.faults.pop(0)
+        if models in self.parts:
+            return False
+        self.parts[models] = (model_index.copy(), outputs.copy(), dict(failed))
+        return True
+
+    def progress(self, run: str) -> Progress:
+        ranges: list[range] = []
+        for models in sorted(self.parts, key=lambda r: r.start):
+            if ranges and ranges[-1].stop == models.start:
+                ranges[-1] = range(ranges[-1].start, models.stop)
+            else:
+                ranges.append(models)
+        failed = sum(len(failed) for _, _, failed in self.parts.values())
+        return Progress(run, self.models, sum(map(len, ranges)), failed, ranges, -1)
+
+    def committed(self) -> list[int]:
+        """Model indices in all parts, with those that failed, in order of index; repeated where committed twice."""
+        return sorted(i for index, _, failed in self.parts.values() for i in [*index.tolist(), *failed])
+
+
+class SumTrainer:
+    """Deterministic: output j is the sum of the subset's examples plus target j. Seeds are recorded."""
+
+    def __init__(self, dataset: Dataset, targets, batch: int = 4):
+        self.x, self.targets, self.batch = dataset.x[:, 0], targets.x[:, 0], batch
+        self.trained: list[tuple[tuple[int, ...], int]] = []
+
+    def train_many(self, subsets, seeds):
+        self.trained += [(tuple(subset.tolist()), seed) for subset, seed in zip(subsets, seeds, strict=True)]
+        return [self.x[subset].sum() for subset in subsets]
+
+    def outputs_many(self, models):
+        return np.array(models)[:, None] + self.targets
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    x = np.arange(12, dtype=np.float32)[:, None]
+    return Dataset(x=x, y=np.zeros(12), x_test=x[:3] * 100, y_test=np.zeros(3), groups=np.arange(12) // 2)
+
+
+@pytest.fixture
+def make_run(dataset):
+    """A run of 24 models: 10 for the fit, 7 x 2 to evaluate, in chunks of 10 and sub-chunks of 5."""
+
+    def make(**fields) -> runs.Run:
+        document = {
+            "name": "small",
+            "dataset": {"load": "somewhere:load"},
+            "trainer": {"class": "somewhere:Sum"},
+            "m": 10,
+            "chunk": 10,
+            "sub_chunk": 5,
+            "evaluate": {"subsets": 7, "models": 2},
+            "fit": {"holdout": 0.2},
+        }
+        return runs.resolve(spec.parse(document | fields), dataset)
+
+    return make
+
+
+@pytest.fixture
+def run(make_run) -> runs.Run:
+    return make_run()
+
+
+@pytest.fixture
+def sampler() -> MemorySampler:
+    return MemorySampler()
+
+
+@pytest.fixture
+def aggregator(run) -> MemoryAggregator:
+    return MemoryAggregator(run.spec.models)
+
+
+@pytest.fixture
+def trainer(dataset) -> SumTrainer:
+    return SumTrainer(dataset, dataset.targets("test"))

@@ -1,0 +1,114 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from datamodels import spec
+from datamodels.errors import ExitCode, SpecError
+from datamodels.train import digits
+from datamodels.train.contract import load_trainer, model_seed
+
+USERS_MODULE = '''
+import numpy as np
+
+class Mean:
+    """Predicts the mean label."""
+    def __init__(self, dataset, targets, scale=1.0):
+        if scale < 0:
+            raise ValueError("scale is negative")
+        self.y, self.targets, self.scale = dataset.y, targets, scale
+    def train(self, subset, seed):
+        return self.y[subset].mean() * self.scale + seed
+    def outputs(self, model):
+        return [model] * len(self.targets)
+
+class NoOutputs:
+    def __init__(self, dataset, targets): pass
+    def train(self, subset, seed): pass
+
+class Batched:
+    batch = 3
+    def __init__(self, dataset, targets): pass
+    def train_many(self, subsets, seeds): return [len(s) for s in subsets]
+    def outputs_many(self, models): return np.array(models)[:, None]
+
+class NoBatch(Batched):
+    batch = None
+
+def function(dataset, targets): pass
+'''
+DATA = digits.load()
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    (tmp_path / "users_module.py").write_text(USERS_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(cls, **options):
+        document = {
+            "name": "a",
+            "dataset": {"load": "datamodels.train.digits:load"},
+            "trainer": {"class": cls, "options": options},
+            "m": 100,
+        }
+        return load_trainer(spec.parse(document), DATA, DATA.targets("test"))
+
+    yield load
+    sys.modules.pop("users_module", None)
+
+
+def test_a_trainer_of_single_models_trains_many(load):
+    trainer = load("users_module:Mean", scale=2.0)
+    models = trainer.train_many([np.arange(10), np.arange(20)], [0, 100])
+    outputs = trainer.outputs_many(models)
+    assert trainer.batch == 1 and outputs.shape == (2, 397)
+    np.testing.assert_allclose(outputs[:, 0], [2 * DATA.y[:10].mean(), 2 * DATA.y[:20].mean() + 100])
+
+
+def test_a_batched_trainer_is_used_as_it_is(load):
+    trainer = load("users_module:Batched")
+    assert type(trainer).__name__ == "Batched" and trainer.batch == 3
+
+
+def test_built_in_trainers_fit_the_contract(load):
+    assert load("datamodels.train.mlp:MLP", hidden=8).batch > 1
+    assert load("datamodels.train.tabular:Tabular").batch == 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "fault"),
+    [
+        ("nowhere:Thing", {}, "trainer.class = 'nowhere:Thing': cannot be imported"),
+        ("users_module:Thing", {}, "module users_module has no Thing"),
+        ("users_module:function", {}, "is a function, must be a class"),
+        ("users_module:NoOutputs", {}, "must have the methods train and outputs, or train_many and outputs_many"),
+        ("users_module:NoBatch", {}, "its attribute batch is None"),
+        ("users_module:Mean", {"colour": 1}, "trainer.options = {'colour': 1}: .*unexpected keyword argument 'colour'"),
+        ("users_module:Mean", {"scale": -1.0}, "trainer.options = .*ValueError: scale is negative"),
+        ("datamodels.train.mlp:MLP", {"colour": 1}, "trainer.options = {'colour': 1}: .*'colour'"),
+        ("datamodels.train.mlp:MLP", {"output": "accuracy"}, "trainer.options.output = 'accuracy'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(load, cls, options, fault):
+    with pytest.raises(SpecError, match=fault) as caught:
+        load(cls, **options)
+    assert caught.value.exit_code == ExitCode.CONFIG and "\n" not in str(caught.value)
+
+
+def test_seeds_never_change():
+    """A model trained again must get the seed that it had, by whatever version of this package."""
+    assert [model_seed(0, i) for i in range(3)] == [7896617691693857887, 2918264622725855778, 8597659618385908031]
+    assert model_seed(2**63 - 1, 99_999_999) == 4354992326100303824
+
+
+def test_seeds_differ_between_models_and_runs():
+    seeds = [model_seed(run, model) for run in range(5) for model in range(2000)]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_contract_is_free_of_heavy_imports():
+    code = "import sys, datamodels.train.contract, datamodels.train.job; print({'torch', 'sklearn'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"

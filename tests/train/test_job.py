@@ -1,0 +1,248 @@
+import threading
+
+import numpy as np
+import pytest
+
+from datamodels import run as runs
+from datamodels import sample
+from datamodels.errors import ConfigError, ExitCode, OutputsError, SpecError, StageError, UnavailableError
+from datamodels.train import job
+from datamodels.train.contract import OneByOne, model_seed
+
+NEVER = threading.Event()
+
+
+def expected_outputs(run, dataset, model):
+    """By the definition of SumTrainer, straight from the sampler's pure function."""
+    members = run.design.members(sample.subset(run.design, run.spec.subset_index(model)))
+    return dataset.x[members, 0].sum() + dataset.x_test[:, 0]
+
+
+def run_all(run, trainer, sampler, aggregator):
+    return [job.run_chunk(run, chunk, trainer, sampler, aggregator, NEVER) for chunk in range(run.spec.chunks)]
+
+
+class Stop(job.Observer):
+    """Sets `stop` when a number of models is trained."""
+
+    def __init__(self, stop, after):
+        self.stop, self.left = stop, after
+
+    def trained(self, models, seconds):
+        self.left -= models
+        if self.left <= 0:
+            self.stop.set()
+
+
+def test_each_model_is_trained_on_its_subset_and_committed_once(run, dataset, trainer, sampler, aggregator):
+    assert run_all(run, trainer, sampler, aggregator) == [True] * 3
+    assert aggregator.committed() == list(range(24))
+    assert sorted(map(len, aggregator.parts)) == [4, 5, 5, 5, 5]
+    for index, outputs, failed in aggregator.parts.values():
+        assert not failed and outputs.dtype == np.float32 and index.dtype == np.int32
+        for model, row in zip(index.tolist(), outputs, strict=True):
+            np.testing.assert_array_equal(row, expected_outputs(run, dataset, model))
+
+
+def test_each_model_gets_the_seed_of_its_index_whatever_the_batch(run, dataset, sampler, aggregator, trainer):
+    run_all(run, trainer, sampler, aggregator)
+    assert [seed for _, seed in trainer.trained] == [model_seed(run.spec.seed, i) for i in range(24)]
+    subsets = [members for members, _ in trainer.trained]
+    assert subsets[10] == subsets[11] != subsets[12]  # two models evaluate each unseen subset
+
+
+def test_a_grouped_design_hands_out_examples_not_columns(make_run, dataset, trainer, sampler, aggregator):
+    run = make_run(design={"kind": "grouped"})
+    run_all(run, trainer, sampler, aggregator)
+    for members, _ in trainer.trained:
+        assert len(members) == 6 and all(member ^ 1 in members for member in members)
+
+
+def test_the_sampler_is_asked_for_one_contiguous_range_for_each_sub_chunk(run, trainer, sampler, aggregator):
+    run_all(run, trainer, sampler, aggregator)
+    assert sampler.asked == [range(0, 5), range(5, 10), range(10, 13), range(12, 15), range(15, 17)]
+
+
+def test_what_is_committed_is_not_trained_again(run, trainer, sampler, aggregator):
+    job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    trainer.trained.clear()
+    del aggregator.parts[range(5, 10)]
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert [seed for _, seed in trainer.trained] == [model_seed(run.spec.seed, i) for i in range(5, 10)]
+    assert aggregator.committed() == list(range(10))
+
+
+def test_a_stopped_job_commits_what_is_whole_and_goes_on_later(run, trainer, sampler, aggregator):
+    stop = threading.Event()
+    assert not job.run_chunk(run, 0, trainer, sampler, aggregator, stop, Stop(stop, after=7))
+    assert aggregator.committed() == list(range(5))
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert aggregator.committed() == list(range(10))
+
+
+def test_a_job_that_is_stopped_before_it_starts_trains_nothing(run, trainer, sampler, aggregator):
+    stop = threading.Event()
+    stop.set()
+    assert not job.run_chunk(run, 0, trainer, sampler, aggregator, stop)
+    assert not trainer.trained and not aggregator.parts
+
+
+def test_the_next_sub_chunk_trains_while_one_is_committed_but_no_more_than_a_batch_of_it(
+    run, trainer, sampler, aggregator
+):
+    aggregator.gate.clear()
+    reached, ahead = threading.Event(), []
+
+    class Look(job.Observer):
+        def trained(self, models, seconds):
+            ahead.append(len(trainer.trained))
+            if len(trainer.trained) > 5:
+                reached.set()
+
+    thread = threading.Thread(target=job.run_chunk, args=(run, 0, trainer, sampler, aggregator, NEVER, Look()))
+    thread.start()
+    assert reached.wait(30)
+    assert not aggregator.parts and len(trainer.trained) == ahead[-1] == 7  # 5, and the next batch of 2
+    aggregator.gate.set()
+    thread.join(30)
+    assert aggregator.committed() == list(range(10))
+
+
+class Overflowing:
+    """Model 2 diverges, model 7 gives more than float16 holds."""
+
+    batch = 3
+
+    def __init__(self, run, bad):
+        self.bad = {model_seed(run.spec.seed, model): value for model, value in bad.items()}
+
+    def train_many(self, subsets, seeds):
+        return seeds
+
+    def outputs_many(self, models):
+        return np.array([[1.0, 2.0, self.bad.get(seed, 3.0)] for seed in models])
+
+
+def test_models_without_usable_outputs_are_reported_with_index_and_seed(run, sampler, aggregator):
+    seen = {}
+
+    class Note(job.Observer):
+        def failed(self, reasons):
+            seen.update(reasons)
+
+    trainer = Overflowing(run, {2: np.nan, 4: -np.inf, 7: 7e4, 8: 65504.0})
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER, Note())
+    failed = {model: reason for _, _, part in aggregator.parts.values() for model, reason in part.items()}
+    assert failed == seen and sorted(failed) == [2, 4, 7]
+    assert failed[2] == f"model 2 (seed {model_seed(0, 2)}): 1 of 3 outputs are not finite"
+    assert "7e+04 is beyond what float16 holds" in failed[7]
+    assert aggregator.committed() == list(range(10))
+    assert sorted(i for index, _, _ in aggregator.parts.values() for i in index) == [0, 1, 3, 5, 6, 8, 9]
+
+
+def test_a_sub_chunk_of_failed_models_only_is_committed_too(run, sampler, aggregator):
+    trainer = Overflowing(run, dict.fromkeys(range(5), np.nan))
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    index, outputs, failed = aggregator.parts[range(5)]
+    assert index.shape == (0,) and outputs.shape == (0, 3) and len(failed) == 5
+
+
+class Raising:
+    """Raises on one model."""
+
+    def __init__(self, run, model, error):
+        self.seed, self.error = model_seed(run.spec.seed, model), error
+
+    def train(self, subset, seed):
+        if seed == self.seed:
+            raise self.error
+        return 1.0
+
+    def outputs(self, model):
+        return [model] * 3
+
+
+def test_a_users_class_that_raises_ends_the_job_by_name_and_loses_nothing(run, sampler, aggregator):
+    trainer = OneByOne(Raising(run, 7, ZeroDivisionError("no examples left")))
+    with pytest.raises(ConfigError) as caught:
+        job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert str(caught.value) == (
+        f"somewhere:Sum raised on model 7 (seed {model_seed(0, 7)}): ZeroDivisionError: no examples left"
+    )
+    assert aggregator.committed() == list(range(5))
+
+
+def test_running_out_of_memory_may_pass(run, sampler, aggregator):
+    with pytest.raises(StageError, match=r"model 0 .*out of memory; lower trainer.options.batch") as caught:
+        job.run_chunk(run, 0, OneByOne(Raising(run, 0, MemoryError())), sampler, aggregator, NEVER)
+    assert caught.value.exit_code == ExitCode.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    "outputs", [np.zeros((4, 2)), np.zeros(4), np.zeros((1, 3)), np.full((4, 3), "a")], ids=["n", "flat", "r", "text"]
+)
+def test_outputs_of_the_wrong_shape_or_type_are_the_trainers_fault(run, sampler, aggregator, outputs):
+    class Wrong:
+        batch = 4
+
+        def train_many(self, subsets, seeds):
+            return None
+
+        def outputs_many(self, models):
+            return outputs
+
+    with pytest.raises(ConfigError, match=r"somewhere:Sum gave outputs .* must be float\[2, 3\]"):
+        job.run_chunk(run, 0, Wrong(), sampler, aggregator, NEVER)
+    assert not aggregator.parts
+
+
+def test_a_commit_is_tried_again_when_the_service_is_away(run, trainer, sampler, aggregator):
+    aggregator.faults = [UnavailableError("away")]
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert aggregator.committed() == list(range(10))
+
+
+def test_a_stopped_job_does_not_wait_for_a_service_that_is_away(run, trainer, sampler, aggregator):
+    aggregator.faults = [UnavailableError("away")] * 50
+    stop = threading.Event()
+    assert not job.run_chunk(run, 0, trainer, sampler, aggregator, stop, Stop(stop, after=5))
+    assert not aggregator.parts
+
+
+def test_a_refused_commit_ends_the_job(run, trainer, sampler, aggregator):
+    aggregator.faults = [OutputsError("refused")]
+    with pytest.raises(OutputsError, match="refused"):
+        job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+
+
+def test_a_lost_commit_is_told_beside_the_error_that_came_after(run, sampler, aggregator):
+    aggregator.faults = [OutputsError("refused")]
+    aggregator.gate.clear()
+
+    class Late(Raising):
+        def train(self, subset, seed):
+            if seed == self.seed:
+                aggregator.gate.set()
+            return super().train(subset, seed)
+
+    with pytest.raises(ConfigError, match="raised on model 5") as caught:
+        job.run_chunk(run, 0, OneByOne(Late(run, 5, RuntimeError())), sampler, aggregator, NEVER)
+    assert caught.value.__notes__ == ["and the sub-chunk before it was not committed: refused"]
+
+
+def test_a_chunk_that_does_not_exist_is_refused(run, trainer, sampler, aggregator):
+    with pytest.raises(SpecError, match="chunk = 3: must be 0 to 2"):
+        job.run_chunk(run, 3, trainer, sampler, aggregator, NEVER)
+
+
+@pytest.mark.parametrize(("count", "most"), [(100, 64), (1, 5), (7, 3), (64, 64), (10, 1)])
+def test_batches_are_even_and_no_larger_than_asked(count, most):
+    batches = list(job.even_batches(range(20, 20 + count), most))
+    sizes = [len(batch) for batch in batches]
+    assert [model for batch in batches for model in batch] == list(range(20, 20 + count))
+    assert max(sizes) <= most and max(sizes) - min(sizes) <= 1 and len(batches) == -(-count // most)
+
+
+def test_resolving_again_gives_the_same_design(run, dataset):
+    assert runs.resolve(run.spec, dataset).document() == run.document()
