@@ -50,6 +50,10 @@ class CallContext:
         """`limit` is in seconds from now."""
         self._context = context
         self._ends = time.monotonic() + limit
+        remaining = context.time_remaining()
+        # A caller whose deadline passes cancels the call, a moment before the deadline passes here: gRPC rounds it up
+        # on its way, by at most 1%.
+        self._late = None if remaining is None else time.monotonic() + 0.99 * remaining - 0.05
         self._watches = watches
         self._stopped = False
         self.aborted: grpc.StatusCode | None = None
@@ -68,7 +72,10 @@ class CallContext:
         return self._context.is_active() and time.monotonic() < self._ends and not self._stopped
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Makes this call a watch: `wake` is called from another thread whenever `is_active` may have become false."""
+        """Makes this call a watch: `wake` is called from another thread whenever `is_active` may have become false.
+
+        `wake` must be quick: an Event's `set`, or a Condition's `notify_all` with its lock held shortly.
+        """
 
         def stop() -> None:
             self._stopped = True
@@ -83,10 +90,16 @@ class CallContext:
             self._watches.remove(stop)
             wake()
 
-        if self._context.add_callback(release):
-            self._watches.add(stop)
-        else:
+        self._watches.add(stop)
+        if not self._context.add_callback(release):  # it has ended already
             release()
+
+    def ending(self) -> grpc.StatusCode | None:
+        """CANCELLED or DEADLINE_EXCEEDED where the caller has ended this call, else None."""
+        if self._context.is_active():
+            return None
+        late = self._late is not None and time.monotonic() >= self._late
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
     def check(self) -> None:
         """Raises DeadlineError or UnavailableError where the server has ended this call."""

@@ -10,11 +10,11 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
-from datamodels.errors import DatamodelsError, InputError
+from datamodels.errors import DatamodelsError, InputError, StoreError
 from datamodels.rpc import status
 from datamodels.rpc.context import CallContext, Watches
 from datamodels.telemetry import logger, metrics
@@ -91,44 +91,36 @@ class CallInterceptor(grpc.ServerInterceptor):
         try:
             yield call
             call.check()
-            code = context.code() or code
+            code = call.ending() or context.code() or code
         except GeneratorExit:  # the caller is gone, so gRPC asks for no more responses
-            code = _ending(context)
+            code = call.ending() or grpc.StatusCode.CANCELLED
             raise
         except BaseException as error:
-            code = call.aborted or self._code(error, context)
+            code = call.aborted or call.ending() or _code(error)
             if call.aborted:
                 raise
-            self._abort(error, code, method, context)
+            self._abort(error, method, call)
         finally:
             seconds = time.perf_counter() - started
             metrics.HANDLED.labels(*labels, _name(code)).inc()
             metrics.HANDLING_SECONDS.labels(*labels).observe(seconds)
             log.debug("call handled", method=method, code=_name(code), seconds=round(seconds, 6), peer=context.peer())
 
-    def _code(self, error: BaseException, context: grpc.ServicerContext) -> grpc.StatusCode:
-        if not context.is_active():
-            return _ending(context)
+    def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
+        """Ends the call with the status of an error; the error itself goes no further than here."""
         if isinstance(error, DatamodelsError):
-            return grpc.StatusCode[error.grpc_code]
-        return grpc.StatusCode.INTERNAL
-
-    def _abort(self, error: BaseException, code: grpc.StatusCode, method: str, context: grpc.ServicerContext) -> None:
-        """Ends the call with the status of an error; the error goes no further than here."""
-        if isinstance(error, DatamodelsError):
-            context.abort_with_status(status.to_status(error))
-        if context.is_active():
-            number = secrets.token_hex(4)
-            log.error("internal error", id=number, method=method, exc_info=error)
-            context.abort(code, f"internal error, see the log of {self._service} ({number})")
-        context.abort(code, "the call had ended")
+            if isinstance(error, StoreError) or error.grpc_code == grpc.StatusCode.INTERNAL.name:
+                log.warning("call failed", method=method, error=type(error).__name__, message=str(error))
+            call.abort_with_status(status.to_status(error))
+        if isinstance(error, grpc.RpcError) and call.ending():  # how gRPC ends a stream of requests that was cut off
+            call.abort(call.ending(), "the caller has ended the call")
+        number = secrets.token_hex(4)
+        log.error("internal error", id=number, method=method, exc_info=error)
+        call.abort(grpc.StatusCode.INTERNAL, f"internal error, see the log of {self._service} ({number})")
 
 
-def _ending(context: grpc.ServicerContext) -> grpc.StatusCode:
-    """The code of a call that was ended from outside."""
-    remaining = context.time_remaining()
-    late = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+def _code(error: BaseException) -> grpc.StatusCode:
+    return grpc.StatusCode[error.grpc_code] if isinstance(error, DatamodelsError) else grpc.StatusCode.INTERNAL
 
 
 def _name(code: Any) -> str:

@@ -32,6 +32,9 @@ log = logger(__name__)
 MAX_ANSWER_BYTES = 4 * 2**20
 """The default limit of gRPC clients on what they receive."""
 
+MAX_CALLS = 1000
+"""Of one connection at a time, those that wait for a thread included; the client keeps the rest until it may send."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Service:
@@ -78,13 +81,13 @@ class Server:
             exits.callback(self._pool.shutdown, wait=False)
             for service in self._services:
                 exits.callback(service.close)
-            self.address = self._bind()
-            exits.callback(self._stop)
             metrics = self._serve_metrics()
             exits.callback(metrics.close)
             self.metrics_address = _address(self._settings.host, metrics.port)
             self._add_services()
+            self.address = self._bind()  # last, because only a server that is started lets its port go
             self._server.start()
+            exits.callback(self._stop)
             if self._settings.address_file:
                 _write_atomically(
                     Path(self._settings.address_file),
@@ -160,6 +163,7 @@ def _options(settings: ServeSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # or a second server would share the port instead of being refused
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+        ("grpc.max_concurrent_streams", MAX_CALLS),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -6,10 +6,12 @@ values may grow with models, subsets, targets or runs.
 
 from __future__ import annotations
 
+import socket
+import socketserver
 import threading
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import Counter, Histogram, make_wsgi_app
 
 OTHER = "other"
 """Service and method of every call to a method that there is not, so that callers cannot make new labels."""
@@ -34,12 +36,33 @@ class MetricsServer:
     """GET /metrics on a port of its own, in daemon threads. Raises OSError where it cannot bind."""
 
     def __init__(self, host: str, port: int):
-        self._server: WSGIServer
-        self._thread: threading.Thread
-        self._server, self._thread = start_http_server(port, host)
+        self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), _QuietHandler)
         self.port: int = self._server.server_port
+        # The default poll of half a second would be half a second at each stop.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True
+        )
+        self._thread.start()
 
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def _listener(host: str, port: int) -> type[WSGIServer]:
+    class Listener(socketserver.ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+        address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+
+        def server_bind(self) -> None:
+            socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the name service, which may take seconds
+            self.server_name, self.server_port = self.server_address[:2]
+            self.setup_environ()
+
+    return Listener
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are no news."""

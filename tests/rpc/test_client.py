@@ -1,0 +1,127 @@
+from concurrent import futures
+
+import grpc
+import pytest
+
+from datamodels.errors import ConfigError, DeadlineError, MaskError, StoreFullError, UnavailableError
+from datamodels.rpc.client import NOT_RETRIED, service_config
+from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2
+
+NOWHERE = "127.0.0.1:1"
+
+
+def test_a_unary_call_gets_the_default_deadline(serve, channels, stub_of):
+    stub = stub_of(channels(serve().address, deadline=30.0))
+    # gRPC rounds deadlines up on their way, by at most 1%.
+    assert 20 < float(stub.Unary("remaining")) < 31
+    assert 20 < float(stub.Collect(iter(["remaining"]))) < 31
+    assert 5 < float(stub.Unary("remaining", timeout=10)) < 11
+
+
+@pytest.mark.parametrize("shape", ["Many", "Chat"])
+def test_a_stream_of_answers_gets_no_default_deadline(serve, channels, stub_of, shape):
+    stub = stub_of(channels(serve(max_deadline=500.0).address, deadline=30.0))
+    assert float(next(stub.call(shape, ["remaining"]))) > 400
+    assert float(next(stub.call(shape, ["remaining"], timeout=10))) < 11
+
+
+@pytest.mark.parametrize("shape", ["Unary", "Many", "Collect", "Chat"])
+def test_a_call_past_its_deadline(stub, shape):
+    with pytest.raises(DeadlineError, match="DEADLINE_EXCEEDED"):
+        list(stub.call(shape, ["watch"], timeout=0.1))
+
+
+@pytest.mark.parametrize("shape", ["Unary", "Many", "Collect", "Chat"])
+def test_a_server_that_is_not_there_is_named(channels, stub_of, shape):
+    stub = stub_of(channels(NOWHERE, attempts=1))
+    with pytest.raises(UnavailableError, match=f"^{NOWHERE}: "):
+        list(stub.call(shape, ["say 1"]))
+
+
+def test_a_future_raises_the_same_errors(stub):
+    future = stub.Unary.future("fail MaskError short")
+    with pytest.raises(MaskError, match=r"^short$"):
+        future.result()
+    assert isinstance(future.exception(), MaskError)
+    assert stub.Unary.future("say 1").exception() is None
+
+
+def test_the_call_beside_a_response_is_whole(stub):
+    response, call = stub.Unary.with_call("say 1")
+    assert (response, call.code()) == ("1", grpc.StatusCode.OK)
+
+
+@pytest.mark.parametrize("shape", ["Unary", "Many"])
+def test_an_unavailable_server_is_asked_again(serve, channels, stub_of, echo, shape):
+    stub = stub_of(channels(serve().address, attempts=3))
+    assert list(stub.call(shape, ["flaky 3"])) == ["3"]
+
+
+def test_it_gives_up_after_its_attempts(serve, channels, stub_of, echo):
+    stub = stub_of(channels(serve().address, attempts=2))
+    with pytest.raises(UnavailableError, match=r"^not yet$"):
+        stub.Unary("flaky 3")
+    assert echo.calls == 2
+
+
+def test_other_errors_are_not_asked_again(serve, channels, stub_of, echo):
+    stub = stub_of(channels(serve().address, attempts=5))
+    with pytest.raises(StoreFullError):
+        stub.Unary("fail StoreFullError no space")
+    assert echo.calls == 1
+
+
+def test_the_calls_that_are_not_retried_exist_and_have_no_policy():
+    services = {
+        service.full_name: service
+        for module in (aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+    }
+    assert all(method in services[service].methods_by_name for service, method in NOT_RETRIED)
+    named, default = service_config(5)["methodConfig"]
+    assert {(name["service"], name["method"]) for name in named["name"]} == set(NOT_RETRIED)
+    assert "retryPolicy" not in named
+    assert default["name"] == [{}]
+    assert default["retryPolicy"]["maxAttempts"] == 5
+
+
+def test_a_call_that_is_not_retried_is_sent_once(channels, raw_channel):
+    asked = []
+
+    class Refuse(grpc.GenericRpcHandler):
+        def service(self, details):
+            asked.append(details.method.rpartition("/")[2])
+            return grpc.stream_unary_rpc_method_handler(
+                lambda requests, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+            )
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Refuse()])
+    channel = channels(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", attempts=2)
+    server.start()
+    try:
+        for method in ("PutOutputs", "GetProgress"):
+            with pytest.raises(UnavailableError):
+                channel.stream_unary(f"/datamodels.v1.AggregatorService/{method}")(iter([b""]))
+    finally:
+        server.stop(0).wait()
+    assert asked == ["PutOutputs", "GetProgress", "GetProgress"]
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_one_attempt_needs_no_policy(attempts):
+    assert all("retryPolicy" not in method for method in service_config(attempts)["methodConfig"])
+
+
+@pytest.mark.parametrize("shape", ["Collect", "Chat"])
+def test_an_error_of_the_callers_own_requests_comes_out(stub, shape):
+    def requests():
+        yield "say 1"
+        raise MaskError("row 3 is short")
+
+    with pytest.raises(MaskError, match=r"^row 3 is short$"):
+        list(stub.call(shape, requests()))
+
+
+def test_a_method_that_there_is_not(serve, channels):
+    with pytest.raises(ConfigError, match="UNIMPLEMENTED"):
+        channels(serve().address).unary_unary("/no.Such/Call")(b"")

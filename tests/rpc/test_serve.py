@@ -1,0 +1,349 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from datamodels.errors import ExitCode, PortInUseError, SettingsError, UnavailableError
+from datamodels.rpc.client import connect
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, ServeSettings
+
+ECHO = "datamodels.test.EchoService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health_of(channel, service=""):
+    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
+
+
+def test_health_of_the_server_and_of_each_service(serve, channels):
+    channel = channels(serve().address)
+    assert health_of(channel) == health_of(channel, ECHO) == SERVING
+
+
+def test_health_of_an_unknown_service(serve, raw_channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        health_of(raw_channel(serve().address), "no.Such")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_can_be_watched_until_it_stops(serve, channels):
+    server = serve(grace=0.5)
+    watch = health_pb2_grpc.HealthStub(channels(server.address)).Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == SERVING
+    server.stopping.set()
+    stopper = threading.Thread(target=server.wait)
+    stopper.start()
+    assert next(watch).status == NOT_SERVING
+    stopper.join()
+
+
+def reflected(channel):
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+    return {service.name for answer in answers for service in answer.list_services_response.service}
+
+
+def test_reflection_lists_the_services(serve, raw_channel):
+    assert {ECHO, "grpc.health.v1.Health"} <= reflected(raw_channel(serve(reflection=True).address))
+
+
+def test_without_reflection_nothing_is_listed(serve, raw_channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        reflected(raw_channel(serve(reflection=False).address))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable"), [("port", "DATAMODELS_SERVE_PORT"), ("metrics_port", "DATAMODELS_SERVE_METRICS_PORT")]
+)
+def test_a_port_in_use_is_named(serve, echo, setting, variable):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"^127.0.0.1:{port} is in use .* {variable} "):
+            serve(**{setting: port})
+    assert echo.closed.is_set()
+
+
+def test_a_second_server_does_not_share_the_port(serve):
+    with pytest.raises(PortInUseError):
+        serve(port=port_of(serve().address))
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_here_is_named(serve, host):
+    with pytest.raises(SettingsError, match=f"^{host}:0: cannot listen there"):
+        serve(host=host)
+
+
+def test_a_server_whose_metrics_port_is_taken_lets_its_own_go(serve):
+    first = serve()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(PortInUseError):
+        serve(port=port, metrics_port=port_of(first.metrics_address))
+    assert port_of(serve(port=port).address) == port
+
+
+def test_the_address_file_is_whole_once_serving(serve, tmp_path, channels):
+    path = tmp_path / "address.json"
+    server = serve(address_file=str(path))
+    assert json.loads(path.read_text()) == {"address": server.address, "metrics_address": server.metrics_address}
+    assert [p.name for p in tmp_path.iterdir()] == ["address.json"]
+    assert health_of(channels(server.address)) == SERVING
+
+
+def test_an_address_file_that_cannot_be_written_is_named(serve, tmp_path):
+    path = tmp_path / "missing" / "address.json"
+    with pytest.raises(SettingsError, match=f"ADDRESS_FILE={path}: No such file"):
+        serve(address_file=str(path))
+
+
+def scrape(server):
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+        return response.read().decode()
+
+
+def test_metrics_have_the_standard_names_and_labels(serve, channels, stub_of):
+    server = serve()
+    stub_of(channels(server.address)).Unary("say 1")
+    lines = scrape(server).splitlines()
+    method = f'grpc_method="Unary",grpc_service="{ECHO}",grpc_type="unary"'
+    for series in (
+        f"grpc_server_started_total{{{method}}}",
+        f'grpc_server_handled_total{{grpc_code="OK",{method}}}',
+        f"grpc_server_handling_seconds_count{{{method}}}",
+    ):
+        assert any(line.startswith(series) for line in lines), series
+
+
+def test_callers_cannot_add_series(serve, raw_channel):
+    server = serve()
+    channel = raw_channel(server.address)
+
+    def call(path):
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(path)(b"")
+
+    def series():
+        return {line.rpartition(" ")[0] for line in scrape(server).splitlines() if line.startswith("grpc_server")}
+
+    call("/made.Up/First")
+    before = series()
+    for number in range(50):
+        call(f"/made.Up{number}/Call{number}")
+    assert series() == before
+
+
+def test_metrics_stop_with_the_server(serve):
+    server = serve()
+    server.__exit__(None, None, None)
+    with pytest.raises(urllib.error.URLError):
+        scrape(server)
+    assert not [t for t in threading.enumerate() if t.name == "metrics" and t.is_alive()]
+
+
+def test_a_running_call_is_finished_before_the_server_stops(serve, channels, stub_of, echo):
+    server = serve(grace=20.0)
+    stub = stub_of(channels(server.address))
+    answer = stub.Unary.future("hold the line")
+    assert echo.entered.wait(10)
+    server.stopping.set()
+    stopper = threading.Thread(target=server.wait)
+    stopper.start()
+    assert stopper.is_alive()
+    assert not echo.closed.is_set()
+    echo.release.set()
+    assert answer.result() == "the line"
+    stopper.join(10)
+    assert not stopper.is_alive()
+
+
+def test_a_call_longer_than_the_grace_is_ended(serve, channels, stub_of, echo):
+    server = serve(grace=0.2)
+    answer = stub_of(channels(server.address, attempts=1)).Unary.future("hold")
+    assert echo.entered.wait(10)
+    server.stopping.set()
+    server.wait()
+    with pytest.raises(UnavailableError):
+        answer.result()
+
+
+@pytest.mark.parametrize("shape", ["Unary", "Many", "Collect", "Chat"])
+def test_a_watch_ends_when_the_server_stops(serve, channels, stub_of, echo, shape):
+    server = serve(grace=60.0)
+    stub = stub_of(channels(server.address, attempts=1))
+    ended = []
+
+    def watch():
+        try:
+            ended.append(list(stub.call(shape, ["watch"])))
+        except UnavailableError as error:
+            ended.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert echo.entered.wait(10)
+    server.stopping.set()
+    server.wait()
+    watcher.join(10)
+    assert [str(e) for e in ended] == ["the server is stopping; call again"]
+
+
+def test_new_calls_are_refused_once_it_stopped(serve, channels, stub_of):
+    server = serve()
+    stub = stub_of(channels(server.address, attempts=1))
+    assert stub.Unary("say 1") == "1"
+    server.stopping.set()
+    server.wait()
+    with pytest.raises(UnavailableError, match=server.address):
+        stub.Unary("say 2")
+
+
+def test_services_are_closed_after_the_last_call(serve, echo, channels, stub_of):
+    server = serve(grace=20.0)
+    answer = stub_of(channels(server.address)).Unary.future("hold")
+    assert echo.entered.wait(10)
+    leaver = threading.Thread(target=server.__exit__, args=(None, None, None))
+    leaver.start()
+    assert not echo.closed.wait(0.05)
+    echo.release.set()
+    leaver.join(10)
+    assert echo.closed.is_set()
+    assert answer.result() == ""
+
+
+def test_the_port_is_free_again_after_it_stopped(serve):
+    server = serve()
+    port = port_of(server.address)
+    server.__exit__(None, None, None)
+    assert port_of(serve(port=port).address) == port
+
+
+def test_a_server_without_services_serves_health():
+    with Server(ServeSettings()) as server, connect(server.address, ClientSettings()) as channel:
+        assert health_of(channel) == SERVING
+
+
+@pytest.fixture
+def process(tmp_path):
+    """process(**environment) starts a service and gives (Popen, address); killed when the test ends."""
+    started = []
+
+    def start(**environment):
+        path = tmp_path / f"address-{len(started)}.json"
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "services.sampler"],
+            env=os.environ | {"DATAMODELS_SERVE_ADDRESS_FILE": str(path)} | environment,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(popen)
+        for line in popen.stderr:
+            if json.loads(line)["event"] == "serving":
+                break
+        return popen, json.loads(path.read_text())["address"] if path.exists() else None
+
+    yield start
+    for popen in started:
+        popen.kill()
+        popen.wait()
+        popen.stdin.close()
+        popen.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_stops_at_a_signal(process, number):
+    popen, address = process()
+    with connect(address, ClientSettings()) as channel:
+        assert health_of(channel, "datamodels.v1.SamplerService") == SERVING
+    popen.send_signal(number)
+    _, logs = popen.communicate(timeout=30)
+    assert popen.returncode == ExitCode.DONE
+    assert [json.loads(line)["event"] for line in logs.splitlines()] == ["stopped"]
+
+
+def test_a_process_ends_with_its_standard_input(process):
+    popen, _ = process(DATAMODELS_SERVE_FOLLOW_STDIN="true")
+    popen.stdin.close()
+    assert popen.wait(timeout=30) == ExitCode.DONE
+
+
+def test_a_process_that_does_not_follow_its_standard_input_goes_on(process):
+    popen, address = process(DATAMODELS_SERVE_FOLLOW_STDIN="false")
+    popen.stdin.close()
+    with connect(address, ClientSettings()) as channel:
+        assert health_of(channel) == SERVING
+    assert popen.poll() is None
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path, eventually):
+    path = tmp_path / "address.json"
+    script = (
+        "import subprocess, sys, time; "
+        "subprocess.Popen([sys.executable, '-m', 'services.sampler'], stdin=subprocess.PIPE); time.sleep(600)"
+    )
+    settings = ServeSettings(address_file=str(path), follow_stdin=True).environ()
+    parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | settings, stderr=subprocess.DEVNULL)
+    try:
+        eventually(path.exists)
+        port = port_of(json.loads(path.read_text())["address"])
+
+        def gone():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) != 0
+
+        assert not gone()
+    finally:
+        parent.kill()
+        parent.wait()
+    eventually(gone)
+
+
+def run_service(**environment):
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.sampler"],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # gRPC writes lines of its own, which are not JSON.
+    lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
+    return ended.returncode, lines
+
+
+def test_a_wrong_setting_ends_a_process_with_one_line():
+    code, lines = run_service(DATAMODELS_SERVE_PORT="many")
+    assert code == ExitCode.CONFIG
+    assert [(line["event"], line["level"], line["service"]) for line in lines] == [
+        ("DATAMODELS_SERVE_PORT='many': must be int", "error", "sampler")
+    ]
+
+
+def test_a_port_in_use_ends_a_process_with_one_line(serve):
+    port = port_of(serve().address)
+    code, lines = run_service(DATAMODELS_SERVE_PORT=str(port))
+    assert code == ExitCode.CONFIG
+    assert [line["error"] for line in lines] == ["PortInUseError"]
+    assert f"127.0.0.1:{port} is in use" in lines[0]["event"]
