@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SpecError
-from datamodels.train import Dataset, digits, tables
+from datamodels.train import Dataset, digits, tabular
 from datamodels.train.data import split
 
 
@@ -29,7 +29,7 @@ def test_split_leaves_examples_on_both_sides(train):
 
 @pytest.mark.parametrize(
     ("load", "train", "test", "features"),
-    [(digits.load, 1400, 397, 64), (tables.breast_cancer, 400, 169, 30), (tables.diabetes, 300, 142, 10)],
+    [(digits.load, 1400, 397, 64), (tabular.load_breast_cancer, 400, 169, 30), (tabular.load_diabetes, 300, 142, 10)],
 )
 def test_shipped_data_has_its_documented_size(load, train, test, features):
     data = load()
@@ -44,10 +44,11 @@ def test_digits_are_pictures_between_paper_and_ink():
     assert sorted(set(data.y.tolist())) == list(range(len(data.label_names)))
 
 
-def test_diabetes_is_standardised():
-    data = tables.diabetes()
-    y = np.concatenate([data.y, data.y_test])
-    np.testing.assert_allclose([y.mean(), y.std()], [0, 1], atol=1e-12)
+def test_tables_are_standardised():
+    data = tabular.load_diabetes()
+    for columns in (np.concatenate([data.y, data.y_test])[:, None], np.concatenate([data.x, data.x_test])):
+        np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-12)
 
 
 def test_targets_know_which_training_example_they_are():

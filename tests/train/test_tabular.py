@@ -3,8 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from datamodels.errors import SpecError
-from datamodels.train import Dataset, tables
-from datamodels.train.tabular import FLOOR, Tabular
+from datamodels.train import Dataset
+from datamodels.train.tabular import FLOOR, Tabular, load_breast_cancer, load_diabetes
 
 LOGISTIC = {"estimator": "sklearn.linear_model:LogisticRegression", "params": {"C": 0.1}}
 
@@ -70,7 +70,7 @@ def test_a_missing_class_is_never_chosen_by_decision():
 
 
 def test_the_seed_becomes_the_random_state():
-    data = tables.breast_cancer()
+    data = load_breast_cancer()
     trainer = build(data, estimator="sklearn.ensemble:RandomForestClassifier", params={"n_estimators": 5})
     subset = np.arange(0, 400, 4)
     first, again, other = (trainer.outputs(trainer.train(subset, seed)) for seed in (2**62, 2**62, 2**62 + 1))
@@ -79,7 +79,7 @@ def test_the_seed_becomes_the_random_state():
 
 
 def test_regression_records_squared_errors():
-    data = tables.diabetes()
+    data = load_diabetes()
     trainer = build(data, estimator="sklearn.linear_model:Ridge")
     model = trainer.train(np.arange(150), 0)
     expected = (model.predict(data.x_test) - data.y_test) ** 2
@@ -88,7 +88,7 @@ def test_regression_records_squared_errors():
 
 
 def test_gradient_boosting_learns_a_real_table():
-    data = tables.breast_cancer()
+    data = load_breast_cancer()
     trainer = build(data, params={"max_iter": 20})
     margins = trainer.outputs(trainer.train(np.arange(0, 400, 2), 1))
     assert (margins > 0).mean() > 0.9

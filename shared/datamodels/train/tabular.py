@@ -1,4 +1,4 @@
-"""Any scikit-learn estimator as a trainer."""
+"""Any scikit-learn estimator as a trainer, and small real tables that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,37 @@ import numpy as np
 from datamodels.errors import SpecError
 from datamodels.run import reference
 from datamodels.train import outputs
-from datamodels.train.data import Dataset, Targets
+from datamodels.train.data import Dataset, Targets, split
 
 FLOOR = 1e-6
 """Smallest probability of a class: bounds log-odds, and is that of a class that a subset has no example of."""
+
+
+def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
+    """569 tumours, 30 measurements each; benign or malignant (Wolberg et al. 1995).
+
+    x float64[.., 30], standardised to mean 0 and variance 1; y int64.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    table = load_breast_cancer()
+    names = tuple(str(name) for name in table.target_names)
+    return split(_standardised(table.data), table.target.astype(np.int64), train=train, seed=seed, label_names=names)
+
+
+def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
+    """442 patients, 10 measurements each; the disease's progress a year later (Efron et al. 2004).
+
+    x float64[.., 10] and y float64, both standardised to mean 0 and variance 1: so squared errors fit float16.
+    """
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    return split(_standardised(x), _standardised(y), train=train, seed=seed)
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(axis=0)) / x.std(axis=0)
 
 
 class Tabular:
