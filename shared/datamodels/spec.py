@@ -54,7 +54,7 @@ class FitSpec(_Part):
     lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max")
     holdout: float = Field(default=0.1, gt=0, le=0.5, description="fraction of the m subsets that lambda is chosen on")
     patience: int = Field(default=3, ge=1, description="a target's path ends when its held-out error rose this often")
-    tolerance: float = Field(default=1e-3, gt=0, lt=1, description="largest relative duality gap")
+    tolerance: float = Field(default=1e-3, ge=1e-6, lt=1, description="largest relative duality gap")
     max_epochs: int = Field(default=200, ge=1, description="passes over the rows for one lambda")
     batch: int = Field(default=512, ge=1, description="rows in one step")
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from datamodels import spec
+
+from datamodels import sample, spec
+from datamodels.fit.problem import NO_COLUMN, Problem, is_heldout
 from datamodels.run import Run
 from datamodels.sample import Design
 
@@ -15,7 +17,7 @@ def make_run():
             "dataset": {"load": "nowhere:load"},
             "trainer": {"class": "nowhere:Trainer"},
             "m": m,
-            "evaluate": {"subsets": 2, "models": 3},
+            "evaluate": {"subsets": 3, "models": 3},
             "chunk": 10,
             "sub_chunk": 5,
             "fit": fit or {},
@@ -25,5 +27,47 @@ def make_run():
             Design(**{"kind": "uniform", "seed": 0, "alpha": 0.5, "examples": d} | design),
             np.array(own, dtype=np.int32),
         )
+
+    return make
+
+
+@pytest.fixture
+def made_problem():
+    """A problem of m random masks with half the columns in each, sparse heavy-tailed truth and noise.
+
+    Returns (Problem, masks bool[m, d]). Pinned columns never vary. `scale` is that of the outputs, `noise` is
+    relative to the signal.
+    """
+
+    def make(
+        d: int,
+        m: int,
+        n: int,
+        *,
+        own=None,
+        noise=1.0,
+        scale=1.0,
+        shift=0.0,
+        seed=0,
+        holdout=0.1,
+        pinned_in=(),
+        pinned_out=(),
+    ) -> tuple[Problem, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        design = Design("uniform", seed, 0.5, d, pinned_in=tuple(pinned_in), pinned_out=tuple(pinned_out))
+        masks = sample.subsets(design, 0, m)
+        x = sample.unpack(masks, d)
+        truth = rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < 0.2)
+        y = x @ truth
+        y = y / np.maximum(y.std(axis=0), 1e-9) + noise * rng.normal(size=(m, n))
+        made = Problem(
+            masks=masks,
+            outputs=(scale * y + shift).astype(np.float32),
+            columns=d,
+            center=design.inclusion,
+            own_column=np.full(n, NO_COLUMN, dtype=np.int32) if own is None else np.array(own, dtype=np.int32),
+            heldout=is_heldout(np.arange(m), holdout),
+        )
+        return made, x
 
     return make

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from datamodels import sample
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit import problem
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def make(rows=4, n=3, d=10, **changes) -> problem.Problem:

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from datamodels import keys, records
 from datamodels.errors import CorruptObjectError
 from datamodels.fit import problem, store

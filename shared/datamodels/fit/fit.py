@@ -1,0 +1,202 @@
+"""Problem -> Solution: blocks of targets, in threads, kept as they go."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import threadpoolctl
+
+from datamodels import records
+from datamodels.errors import ExitCode, SettingsError, StageError
+from datamodels.fit import block, problem
+from datamodels.fit.block import Here
+from datamodels.fit.checkpoint import Checkpoint
+from datamodels.fit.problem import Problem, Solution
+from datamodels.fit.rows import Rows
+from datamodels.spec import FitSpec
+
+SOLVERS = {"saga": block.solve}
+"""Solvers of one block of targets, by `FitSpec.solver`."""
+BLOCK_TARGETS = {"cpu": 256, "cuda": 4096}
+"""Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
+BLOCK_BYTES = 2 * 2**30
+"""Most memory of a block."""
+SINGLE_PRECISION = 1e-5
+"""Smallest tolerance that float32 can reach; below it everything is done in float64."""
+CHECKPOINT_SECONDS = 15.0
+"""Between checkpoints of one block: what a killed fit may lose."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a fit is.
+
+    fraction  share of the work done, 0 to 1
+    epochs    passes over the rows so far, all blocks together
+    position  mean place on the lambda path of the targets that are on it, 0 to lambdas - 1
+    gap       largest relative duality gap of the finished targets; 0 before the first
+    stage     for people
+    """
+
+    targets: int
+    targets_done: int
+    fraction: float
+    epochs: int
+    position: float
+    gap: float
+    stage: str
+
+
+def fit(
+    given: Problem,
+    settings: FitSpec,
+    seed: int,
+    *,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stop: threading.Event | None = None,
+    device: str = "cpu",
+    threads: int = 0,
+) -> Solution:
+    """Fits every target; the same result for the same arguments, however often it was stopped in between.
+
+    progress    called now and then, one call at a time, from any thread
+    checkpoint  folder of this fit alone, from which it goes on if it was stopped; made where it is missing
+    stop        once set, the fit saves its state and raises
+    device      cpu, cuda, or auto
+    threads     0 for as many as there are cores; only for the CPU
+
+    Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
+    SettingsError where there is no such device. What is wrong with single targets is in their status.
+    """
+    xp = array_module(device)
+    place = "cpu" if xp is np else "cuda"
+    dtype = np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64
+    spans = plan(given, place, np.dtype(dtype).itemsize)
+    fingerprint = records.digest(
+        [settings.model_dump(mode="json"), seed, given.masks.shape, given.outputs.shape, given.columns, place]
+    )
+    work = _Work(given.n, settings, progress, stop or threading.Event(), checkpoint_seconds)
+    kept = [Checkpoint(checkpoint, f"{first:08d}-{last:08d}", fingerprint) for first, last in spans]
+    solutions = [c.load_solution() for c in kept]
+    for (first, last), solution in zip(spans, solutions, strict=True):
+        if solution is not None:
+            work.finished(first, last, solution)
+    missing = [i for i, solution in enumerate(solutions) if solution is None]
+    if missing:
+        rows = Rows(given, xp=xp, dtype=dtype)
+        workers = min(len(missing), (threads or os.cpu_count() or 1) if xp is np else 1)
+        # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not.
+        with (
+            threadpoolctl.threadpool_limits(max(1, (threads or os.cpu_count() or 1) // workers), user_api="blas"),
+            ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool,
+        ):
+            futures = [pool.submit(work.solve, rows, *spans[i], seed, kept[i]) for i in missing]
+            for i, future in zip(missing, futures, strict=True):
+                solutions[i] = future.result()
+    return problem.concatenate(solutions)
+
+
+def plan(given: Problem, place: str, itemsize: int) -> list[tuple[int, int]]:
+    """Blocks of targets (first, last) of nearly equal size. The same for any number of threads."""
+    per_target = given.rows * (5 * itemsize + 1) + given.columns * 8 * itemsize
+    most = max(1, min(BLOCK_TARGETS[place], BLOCK_BYTES // per_target))
+    bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def array_module(device: str) -> ModuleType:
+    """numpy or cupy. Raises SettingsError where `device` is unknown or not there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"device = {device!r}: must be auto, cpu or cuda")
+    if device == "cpu":
+        return np
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount():
+            return cupy
+        reason = "no device"
+    except ImportError:
+        reason = "CuPy is not installed; install datamodels[fitter-cuda12]"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        reason = str(error)
+    if device == "cuda":
+        raise SettingsError(f"device = 'cuda': {reason}; or use cpu")
+    return np
+
+
+class _Work:
+    """The blocks that are being solved at the same time, and what is known of all."""
+
+    def __init__(self, n: int, settings: FitSpec, progress, stop: threading.Event, checkpoint_seconds: float):
+        self._n, self._settings, self._progress, self._stop = n, settings, progress, stop
+        self._seconds = checkpoint_seconds
+        self._lock = threading.Lock()
+        self._abort = threading.Event()
+        self._fractions: dict[int, float] = {}
+        self._positions: dict[int, float] = {}
+        self._done, self._epochs, self._gap = 0, 0, 0.0
+
+    def solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
+        try:
+            solution = self._solve(rows, first, last, seed, checkpoint)
+        except BaseException:
+            self._abort.set()
+            raise
+        checkpoint.save_solution(solution)
+        self.finished(first, last, solution)
+        return solution
+
+    def _solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
+        saved = time.monotonic()
+
+        def tick(here: Here) -> None:
+            nonlocal saved
+            stopping = self._stop.is_set() or self._abort.is_set()
+            if stopping or time.monotonic() - saved >= self._seconds:
+                checkpoint.save(here.stage, here.arrays())
+                saved = time.monotonic()
+            if stopping:
+                raise StageError("the fit was stopped; it goes on from here when asked again", ExitCode.TERMINATED)
+            self._report(
+                here.stage, epochs=1, fraction={first: here.fraction * (last - first)}, position={first: here.position}
+            )
+
+        kept = checkpoint.load()
+        solver = SOLVERS[self._settings.solver]
+        return solver(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
+
+    def finished(self, first: int, last: int, solution: Solution) -> None:
+        with self._lock:
+            self._done += last - first
+            self._gap = max(self._gap, float(solution.gap.max()))
+            self._positions.pop(first, None)
+        self._report("done" if self._done == self._n else "refit", fraction={first: last - first})
+
+    def _report(self, stage: str, *, epochs: int = 0, fraction=None, position=None) -> None:
+        with self._lock:
+            self._epochs += epochs
+            self._fractions |= fraction or {}
+            self._positions |= position or {}
+            self._progress(
+                Progress(
+                    targets=self._n,
+                    targets_done=self._done,
+                    fraction=sum(self._fractions.values()) / self._n,
+                    epochs=self._epochs,
+                    position=float(np.mean(list(self._positions.values()) or [0.0])),
+                    gap=self._gap,
+                    stage=stage,
+                )
+            )

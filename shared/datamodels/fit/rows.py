@@ -1,0 +1,107 @@
+"""Rows of a problem as blocks of centred floats, from packed masks in memory or on disk."""
+
+from __future__ import annotations
+
+import itertools
+from types import ModuleType
+
+import numpy as np
+
+from datamodels.fit import kernels
+from datamodels.fit.problem import Problem
+
+CACHE_BYTES = 4 * 2**30
+"""Masks that take no more than this as floats are unpacked once; larger ones for each batch."""
+MEASURED_ROWS = 16_384
+"""Curvature is measured on so many rows: more change it by less than the safety margins of the steps."""
+
+
+class Rows:
+    """The rows of a problem: those to fit first, then the held-out ones, so that both and their union are spans.
+
+    order    int64[m]; row i here is row order[i] of the problem
+    fit      the span of the rows to fit, held-out ones excluded
+    heldout  the span of the held-out rows
+    whole    both
+    tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
+             so that the intercept converges no slower than the weights
+    """
+
+    def __init__(self, problem: Problem, *, xp: ModuleType = np, dtype: type = np.float32, cache: int = CACHE_BYTES):
+        self.problem = problem
+        self.xp = xp
+        self.dtype = np.dtype(dtype)
+        self.order = np.concatenate([np.flatnonzero(~problem.heldout), np.flatnonzero(problem.heldout)])
+        fit = int(np.count_nonzero(~problem.heldout))
+        self.fit, self.heldout, self.whole = slice(0, fit), slice(fit, problem.rows), slice(0, problem.rows)
+        spread = problem.center * (1 - problem.center)
+        self.tail = float(np.sqrt(spread[spread > 0].mean())) if (spread > 0).any() else 0.5
+        self._center = xp.asarray(problem.center.astype(self.dtype))
+        self._kernels = kernels.of(xp)
+        fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
+        self._cached = self._unpacked(self.whole) if fits and problem.rows else None
+
+    def block(self, span: slice):
+        """[rows of span, d + 1]: masks less `center`, then the column of `tail`. Not to be written to."""
+        return self._unpacked(span) if self._cached is None else self._cached[span]
+
+    def _unpacked(self, span: slice):
+        if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
+            packed = self.xp.asarray(self.problem.masks[self.order[span]])
+            return self._kernels.centred(packed, self._center, self.tail)
+        x = self.xp.empty((span.stop - span.start, self.problem.columns + 1), dtype=self.dtype)
+        for part in partition(span, MEASURED_ROWS):
+            x[part.start - span.start : part.stop - span.start] = self._unpacked(part)
+        return x
+
+    def outputs(self, first: int, last: int):
+        """[m, last - first]: outputs of the targets first <= j < last, rows in our order."""
+        return self.xp.asarray(self.problem.outputs[:, first:last][self.order].astype(self.dtype))
+
+    def keep(self, first: int, last: int):
+        """bool[m, last - first]: which rows count for which target, or None where all do for all."""
+        own = self.problem.own_column[first:last]
+        members = np.flatnonzero(own >= 0)
+        if not len(members):
+            return None
+        keep = np.ones((self.problem.rows, last - first), dtype=bool)
+        byte, bit = own[members] // 8, (own[members] % 8).astype(np.uint8)
+        for span in partition(self.whole, MEASURED_ROWS):
+            packed = self.problem.masks[self.order[span]]
+            keep[span, members] = (packed[:, byte] >> bit) & 1 == 0
+        return self.xp.asarray(keep)
+
+    def curvature(self) -> tuple[float, float]:
+        """(largest eigenvalue of X'X / m, largest squared norm of a row), of centred rows.
+
+        The eigenvalue by power iteration on some rows; it falls with m as random matrices have it (Marchenko-Pastur).
+        """
+        span = slice(0, min(self.problem.rows, MEASURED_ROWS))
+        x, xp = self.block(span), self.xp
+        vector = xp.asarray(np.random.default_rng(0).normal(size=x.shape[1]).astype(self.dtype))
+        value = 0.0
+        for _ in range(20):
+            vector = x.T @ (x @ (vector / xp.linalg.norm(vector)))
+            value = float(xp.linalg.norm(vector)) / len(x)
+            if value == 0:
+                break
+        shrink = edge(self.problem.columns, self.problem.rows) / edge(self.problem.columns, len(x))
+        return value * shrink, float(xp.einsum("ij,ij->i", x, x).max())
+
+    def host(self, array) -> np.ndarray:
+        """An array of ours as NumPy's."""
+        return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
+
+
+def edge(d: int, m) -> np.ndarray | float:
+    """Largest eigenvalue of the Gram of m random rows over d independent columns of unit variance, over m."""
+    return (1 + np.sqrt(d / m)) ** 2
+
+
+def partition(span: slice, batch: int) -> list[slice]:
+    """Consecutive spans of nearly equal length, at most `batch`."""
+    length = span.stop - span.start
+    if not length:
+        return []
+    bounds = np.linspace(span.start, span.stop, -(-length // batch) + 1).round().astype(int).tolist()
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]
