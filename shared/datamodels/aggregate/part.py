@@ -160,6 +160,7 @@ def encode(outputs: Outputs) -> bytes:
         compression=schema.COMPRESSION,
         use_dictionary=False,
         use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
+        write_page_checksum=True,  # all there is to check a part by that no manifest lists yet
     )
     return sink.getvalue().to_pybytes()
 
@@ -170,7 +171,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
     Raises CorruptObjectError, naming `where`, for bytes that are not the part of these models.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         metadata = table.schema.metadata or {}
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}

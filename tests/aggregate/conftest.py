@@ -1,0 +1,180 @@
+"""A small run, stores whose calls can be made to fail, and the invariants of the protocol."""
+
+import dataclasses
+import threading
+import types
+
+import numpy as np
+import pytest
+
+from datamodels import keys, sample, spec
+from datamodels import run as runs
+from datamodels.aggregate import manifest, part
+from datamodels.aggregate.ledger import Ledger
+from datamodels.errors import ObjectNotFoundError
+from datamodels.storage.base import ObjectStore
+from datamodels.train.data import Dataset
+
+TARGETS = 5
+
+
+@pytest.fixture(scope="session")
+def run():
+    """26 models in 7 sub-chunks of 4, the last of 2; 5 targets."""
+    document = {
+        "name": "small",
+        "dataset": {"load": "nothing:load"},
+        "trainer": {"class": "nothing:Trainer"},
+        "m": 20,
+        "chunk": 8,
+        "sub_chunk": 4,
+        "evaluate": {"subsets": 3, "models": 2},
+    }
+    data = Dataset(np.zeros((12, 2)), np.arange(12) % 3, np.zeros((TARGETS, 2)), np.arange(TARGETS) % 3)
+    return runs.resolve(spec.parse(document), data)
+
+
+@pytest.fixture(scope="session")
+def sub_chunks(run):
+    return [models for chunk in range(run.spec.chunks) for models in run.spec.sub_chunks(run.spec.chunk_range(chunk))]
+
+
+@pytest.fixture(scope="session")
+def make_outputs(run):
+    """(models, writer) -> Outputs that only this writer would send; the models in `failed` have none."""
+
+    def make(models: range, writer: int = 0, failed: tuple[int, ...] = ()) -> part.Outputs:
+        index = np.array([model for model in models if model not in failed], dtype=np.int64)
+        values = index[:, None] + np.arange(run.n) / 8 + writer * 64.0
+        reasons = {model: f"writer {writer} says so" for model in models if model in failed}
+        return part.validate(run, models, index, values, reasons)
+
+    return make
+
+
+class Crash(BaseException):
+    """The process dies here; nothing may catch it."""
+
+
+@dataclasses.dataclass
+class Fault:
+    """What happens instead of, or right after, the storage call of this number, counted from 0."""
+
+    call: int
+    error: BaseException
+    after: bool
+
+
+class FaultyStore(ObjectStore):
+    """Another store, with at most one fault."""
+
+    def __init__(self, store: ObjectStore, fault: Fault | None = None):
+        self.store, self.fault, self.url = store, fault, store.url
+        self.calls: list[str] = []
+
+    def _call(self, name: str, key: str, call):
+        number = len(self.calls)
+        self.calls.append(f"{name} {key}")
+        due = self.fault is not None and number == self.fault.call
+        if due and not self.fault.after:
+            raise self.fault.error
+        result = call()
+        if due:
+            raise self.fault.error
+        return result
+
+    def create(self, key, data):
+        return self._call("create", key, lambda: self.store.create(key, data))
+
+    def read(self, key):
+        return self._call("read", key, lambda: self.store.read(key))
+
+    def exists(self, key):
+        return self._call("exists", key, lambda: self.store.exists(key))
+
+    def list(self, prefix):
+        return iter(self._call("list", prefix, lambda: list(self.store.list(prefix))))
+
+    def delete(self, key):
+        self._call("delete", key, lambda: self.store.delete(key))
+
+
+class MemoryStore(ObjectStore):
+    """A correct store in memory: quick enough for thousands of crashes."""
+
+    url = "memory://"
+
+    def __init__(self):
+        self.objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def create(self, key, data):
+        with self._lock:
+            return self.objects.setdefault(key, data) is data
+
+    def read(self, key):
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise ObjectNotFoundError(f"{self.url}/{key}: there is no such object") from None
+
+    def exists(self, key):
+        return key in self.objects
+
+    def list(self, prefix):
+        return iter(sorted(key for key in list(self.objects) if key.startswith(prefix)))
+
+    def delete(self, key):
+        self.objects.pop(key, None)
+
+
+class OverwritingStore(MemoryStore):
+    """The null control: it ignores the condition, as `rclone serve s3` does."""
+
+    def create(self, key, data):
+        self.objects[key] = data
+        return True
+
+
+def check_invariants(store, run, acknowledged):
+    """I1 to I6 of conventions.md, from nothing but the store.
+
+    `acknowledged` has the Outputs of each put that returned, and whether it was told that these were committed.
+    """
+    newest = store.newest(lambda version: keys.manifest(run.name, version))
+    listed = {}
+    for version in range(newest + 1):
+        snapshot = manifest.read(store, run.name, version)
+        models = [model for found in snapshot.parts for model in found.models]
+        assert len(set(models)) == len(models), "I2: a model is twice in a snapshot"
+        assert listed.items() <= {p.key: p for p in snapshot.parts}.items(), "a version lost what the one before had"
+        listed = {p.key: p for p in snapshot.parts}
+        for found, outputs in zip(snapshot.parts, snapshot.outputs(store), strict=True):  # I3, I4: verified reads
+            assert outputs.failed == dict(found.failed), "I6: a failed model is not reported"
+            assert sorted([*outputs.model_index.tolist(), *outputs.failed]) == list(found.models)
+    # What a new aggregator finds, listed or not.
+    ledger = Ledger(store, runs.read(store, run.name))
+    for outputs, committed in acknowledged:
+        found = ledger.get(outputs.models)
+        assert found is not None, "I1: an acknowledged part is gone"
+        kept = found.read(store, run.name)
+        if committed:
+            assert kept.outputs.tobytes() == outputs.outputs.tobytes(), "I1: another writer's outputs are there"
+            assert kept.failed == outputs.failed
+    assert {key: p for key, p in listed.items() if ledger.get(p.models) != p} == {}
+    for index in (0, run.spec.models - 1):  # I5
+        subset = run.spec.subset_index(index)
+        assert (sample.subset(ledger.run.design, subset) == sample.subset(run.design, subset)).all()
+
+
+@pytest.fixture(scope="session")
+def protocol():
+    """What the tests of the protocol share."""
+    return types.SimpleNamespace(
+        Crash=Crash,
+        Fault=Fault,
+        FaultyStore=FaultyStore,
+        MemoryStore=MemoryStore,
+        OverwritingStore=OverwritingStore,
+        check=check_invariants,
+    )

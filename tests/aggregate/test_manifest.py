@@ -1,0 +1,128 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from datamodels import keys, records
+from datamodels.aggregate import manifest
+from datamodels.aggregate.committer import Committer
+from datamodels.aggregate.manifest import NONE, Part, Snapshot, merged
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.storage.local import LocalStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path)
+
+
+@pytest.fixture
+def committed(store, run, sub_chunks, make_outputs):
+    """Two versions: of the second sub-chunk, and of the first two."""
+    committer = Committer(store)
+    committer.create(run)
+    committer.put(make_outputs(sub_chunks[1], 1, failed=(5, 6)))
+    committer.publish(run.name)
+    committer.put(make_outputs(sub_chunks[0], 2))
+    committer.publish(run.name)
+    return run.name
+
+
+def test_a_run_without_a_manifest_has_an_empty_snapshot(store, run):
+    assert manifest.read_newest(store, run.name) == Snapshot(run.name, NONE, ())
+    assert manifest.read_newest(store, run.name).ranges == []
+    with pytest.raises(ObjectNotFoundError):
+        manifest.read(store, run.name, 0)
+
+
+def test_snapshots_are_numbered_and_stay(store, committed):
+    old, new = manifest.read(store, committed, 0), manifest.read_newest(store, committed)
+    assert (old.version, new.version) == (0, 1)
+    assert [p.first for p in old.parts] == [4] and [p.first for p in new.parts] == [0, 4]
+    assert old.ranges == [range(4, 8)] and new.ranges == [range(0, 8)]
+    assert (old.committed, old.rows, old.failed) == (4, 2, {5: "writer 1 says so", 6: "writer 1 says so"})
+    assert (new.committed, new.rows) == (8, 6)
+    assert manifest.read_newest(store, committed, known=0) == new
+
+
+def test_outputs_are_read_in_order_and_whole(store, committed, make_outputs, sub_chunks):
+    first, second = manifest.read_newest(store, committed).outputs(store)
+    np.testing.assert_array_equal(first.outputs, make_outputs(sub_chunks[0], 2).outputs)
+    np.testing.assert_array_equal(second.model_index, [4, 7])
+    assert second.failed == {5: "writer 1 says so", 6: "writer 1 says so"}
+
+
+def test_a_flipped_byte_of_a_part_is_named(store, committed, tmp_path):
+    key = keys.part(committed, 4, 8)
+    path = tmp_path / key
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    outputs = manifest.read_newest(store, committed).outputs(store)
+    next(outputs)
+    with pytest.raises(CorruptObjectError, match=rf"{key}: sha256 is .* its writer recorded"):
+        next(outputs)
+
+
+def test_a_missing_part_is_named(store, committed, tmp_path):
+    key = keys.part(committed, 0, 4)
+    (tmp_path / key).unlink()
+    with pytest.raises(CorruptObjectError, match=f"{key}: is listed in the manifest and is gone"):
+        list(manifest.read_newest(store, committed).outputs(store))
+
+
+def test_a_truncated_part_is_named(store, committed, tmp_path):
+    path = tmp_path / keys.part(committed, 0, 4)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(CorruptObjectError, match=keys.part(committed, 0, 4)):
+        list(manifest.read_newest(store, committed).outputs(store))
+
+
+def test_a_flipped_byte_of_a_manifest_is_named(store, committed, tmp_path):
+    path = tmp_path / keys.manifest(committed, 1)
+    path.write_bytes(path.read_bytes().replace(b'"rows":4', b'"rows":3'))
+    with pytest.raises(CorruptObjectError, match=keys.manifest(committed, 1)):
+        manifest.read_newest(store, committed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["parts"].append(body["parts"][0]),
+        lambda body: body["parts"].reverse(),
+        lambda body: body["parts"][0].update(key="aggregate/other/parts/0000000000-0000000004.parquet"),
+        lambda body: body.update(version=7),
+        lambda body: body.pop("parts"),
+        lambda body: body["parts"][0].pop("sha256"),
+        lambda body: body["parts"][0].update(surprise=1),
+        lambda body: body["parts"].append(None),
+    ],
+)
+def test_records_that_are_no_manifest(store, committed, change):
+    """Written by something else: whole, but not what this version of the code could have written."""
+    body = records.read(store, keys.manifest(committed, 1))
+    change(body)
+    key = keys.manifest(committed, 1)
+    store.delete(key)
+    records.create(store, key, body)
+    with pytest.raises(CorruptObjectError, match=key):
+        manifest.read(store, committed, 1)
+
+
+def test_create_never_replaces_a_version(store, committed):
+    parts = manifest.read(store, committed, 0).parts
+    assert not manifest.create(store, committed, 1, parts)
+    assert manifest.create(store, committed, 2, reversed(parts))
+    assert manifest.read_newest(store, committed).parts == parts
+
+
+def test_parts_come_back_from_documents_as_they_were():
+    part = Part("key", 0, 3, 1, ((0, "a"), (2, "b")), "0" * 64, 9)
+    assert Part.from_document(records.plain(part.document())) == part
+    assert part.models == range(0, 3)
+    assert dataclasses.replace(part, rows=2) != part
+
+
+def test_merged_ranges():
+    assert merged([]) == []
+    assert merged([range(8, 9), range(0, 4), range(4, 6)]) == [range(0, 6), range(8, 9)]

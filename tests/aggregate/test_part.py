@@ -1,0 +1,238 @@
+import io
+import itertools
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from datamodels import schema
+from datamodels.aggregate import part
+from datamodels.aggregate.part import Assembly
+from datamodels.errors import CorruptObjectError, OutputsError
+
+MODELS = range(4, 8)
+INDEX = np.arange(4, 8)
+
+
+@pytest.fixture
+def values(run):
+    return np.arange(4 * run.n, dtype=np.float32).reshape(4, run.n)
+
+
+def decoded(data, run, models=MODELS, n=None):
+    return part.decode(data, "store/key", run=run.name, models=models, n=n)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(0, 4).flatmap(
+        lambda r: st.tuples(
+            st.permutations(range(4, 8)).map(lambda p: p[:r]),
+            arrays.arrays(np.float16, (r, 5), elements=st.floats(-65504, 65504, width=16)),
+            st.sampled_from(["float16", "float32", "float64"]),
+        )
+    ),
+    reason=st.text(min_size=1, max_size=400).filter(str.strip),
+    cuts=st.sets(st.integers(1, 3)),
+)
+def test_any_outputs_in_any_pieces_come_back_as_they_were(run, rows, reason, cuts):
+    index, outputs, dtype = np.array(rows[0], dtype=np.int64), rows[1], rows[2]
+    assembly = Assembly(run, MODELS)
+    edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
+    for first, last in itertools.pairwise(edges):
+        assembly.add(index[first:last], outputs[first:last].astype(dtype))
+    failed = {model: reason for model in MODELS if model not in rows[0]}
+    assembly.add(index[:0], outputs[:0], failed)
+    found = decoded(part.encode(assembly.finish()), run, n=5)
+    order = np.argsort(index)
+    assert found.run == run.name and found.models == MODELS
+    assert found.model_index.dtype == np.int32 and found.outputs.dtype == np.float16
+    np.testing.assert_array_equal(found.model_index, index[order])
+    assert found.outputs.tobytes() == outputs[order].tobytes()
+    assert list(found.failed) == sorted(failed)
+    assert set(found.failed.values()) <= {" ".join(reason.split())[: part.LONGEST_REASON]}
+
+
+def test_outputs_are_stored_byte_stream_split(run, values):
+    """Seen in the bytes themselves: all low bytes of the values come before all high ones."""
+    data = part.encode(part.validate(run, MODELS, INDEX, values))
+    leaf = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(1)
+    assert leaf.path_in_schema == schema.OUTPUTS_BYTE_STREAM_SPLIT[0]
+    assert "BYTE_STREAM_SPLIT" in leaf.encodings and leaf.compression == "ZSTD"
+    table = pq.read_table(io.BytesIO(data))
+    plain = io.BytesIO()
+    pq.write_table(
+        table,
+        plain,
+        compression="none",
+        use_dictionary=False,
+        use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
+    )
+    split = values.astype("<f2").view(np.uint8).reshape(-1, 2).T.tobytes()
+    assert split in plain.getvalue()
+
+
+def test_the_public_columns_are_those_of_the_schema(run, values):
+    data = part.encode(part.validate(run, MODELS, INDEX[1:], values[1:], {4: "diverged"}))
+    found = pq.read_schema(io.BytesIO(data))
+    assert found.equals(schema.outputs(run.n))
+    assert json.loads(found.metadata[schema.FAILED_MODELS]) == [{"model_index": 4, "reason": "diverged"}]
+    assert json.loads(found.metadata[schema.PART]) == {"run": run.name, "first": 4, "last": 8}
+
+
+@pytest.mark.parametrize("models", [range(0, 3), range(1, 4), range(0, 8), range(8, 10, 2), range(4, 4), range(-4, 0),
+                                    range(24, 28), range(26, 30), range(0, 2**63), range(2**62, 2**63)])  # fmt: skip
+def test_models_that_are_no_sub_chunk(run, models):
+    with pytest.raises(OutputsError, match="no sub-chunk; chunks of 8 models are committed in steps of 4"):
+        Assembly(run, models)
+
+
+def test_the_last_sub_chunk_is_shorter(run):
+    assembly = Assembly(run, range(24, 26))
+    assembly.add(np.array([24, 25]), np.zeros((2, run.n), np.float32))
+    assert len(assembly.finish().model_index) == 2
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "dtype", "message"),
+    [
+        ([4, 5, 6], (4, 5), "f4", r"shape \(4, 5\): must be \(3, 5\)"),
+        ([4, 5, 6, 7], (4, 6), "f4", r"shape \(4, 6\): must be \(4, 5\)"),
+        ([4, 5, 6, 7], (4,), "f4", r"shape \(4,\)"),
+        ([[4, 5, 6, 7]], (4, 5), "f4", "must be a list of integers"),
+        ([4.0, 5.0, 6.0, 7.0], (4, 5), "f4", "must be a list of integers"),
+        ([4, 5, 6, 7], (4, 5), "i4", "type int32: must be float16 or float32 or float64"),
+        ([4, 5, 6, 7], (4, 5), "c8", "type complex64"),
+        ([4, 5, 6, 8], (4, 5), "f4", "model 8 .* must be 4 to 7"),
+        ([3, 5, 6, 7], (4, 5), "f4", "model 3 .* must be 4 to 7"),
+        ([-1, 5, 6, 7], (4, 5), "f4", "model -1 "),
+        ([4, 5, 5, 7], (4, 5), "f4", "model 5 .* twice"),
+        ([4, 5, 6], (3, 5), "f4", "1 of the models 4 to 8 are neither in outputs nor in failed, the first is 7"),
+        ([], (0, 5), "f4", "4 of the models .* first is 4"),
+    ],
+)
+def test_outputs_that_do_not_fit(run, index, shape, dtype, message):
+    with pytest.raises(OutputsError, match=message):
+        part.validate(run, MODELS, np.array(index, dtype=None if index else int), np.zeros(shape, dtype))
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (np.nan, np.float32, "nan is not finite"),
+        (np.inf, np.float16, "inf is not finite"),
+        (-np.inf, np.float64, "-inf is not finite"),
+        (70000.0, np.float32, "70000.0 is too large for float16"),
+        (-1e300, np.float64, r"-1e\+300 is too large for float16"),
+    ],
+)
+def test_values_that_cannot_be_stored_are_named(run, values, value, dtype, message):
+    outputs = values.astype(dtype)
+    outputs[2, 3] = value
+    with pytest.raises(OutputsError, match=rf"model 6 on target 3 of run {run.name}: {message}"):
+        part.validate(run, MODELS, INDEX, outputs)
+
+
+def test_how_many_values_cannot_be_stored(run, values):
+    with pytest.raises(OutputsError, match=r"model 4 on target 0 .*\(20 such values\)"):
+        part.validate(run, MODELS, INDEX, np.full_like(values, np.nan))
+
+
+def test_the_largest_half_is_stored(run, values):
+    values[0, 0] = 65504
+    assert part.validate(run, MODELS, INDEX, values).outputs[0, 0] == 65504
+
+
+@pytest.mark.parametrize(
+    ("failed", "message"),
+    [
+        ({4: "x"}, "model 4 .* both in outputs and in failed"),
+        ({9: "x"}, "model 9 .* must be 4 to 7"),
+        ({7: ""}, "model 7 .* without a reason"),
+        ({7: " \n"}, "model 7 .* without a reason"),
+    ],
+)
+def test_failed_models_that_do_not_fit(run, values, failed, message):
+    with pytest.raises(OutputsError, match=message):
+        part.validate(run, MODELS, INDEX[:3], values[:3], failed)
+
+
+def test_a_model_twice_over_two_batches(run, values):
+    assembly = Assembly(run, MODELS)
+    assembly.add(INDEX[:2], values[:2], {6: "x"})
+    with pytest.raises(OutputsError, match=r"model 5 .* twice"):
+        assembly.add(INDEX[1:2], values[1:2])
+    with pytest.raises(OutputsError, match=r"model 6 .* twice"):
+        assembly.add(INDEX[2:3], values[2:3])
+    with pytest.raises(OutputsError, match=r"model 6 .* twice"):
+        assembly.add(INDEX[:0], values[:0], {6: "y"})
+
+
+def test_a_refused_batch_leaves_the_assembly_as_it_was(run, values):
+    assembly = Assembly(run, MODELS)
+    bad = values.copy()
+    bad[3, 0] = np.nan
+    with pytest.raises(OutputsError):
+        assembly.add(INDEX, bad)
+    assembly.add(INDEX, values)
+    np.testing.assert_array_equal(assembly.finish().outputs, values)
+
+
+def test_every_truncation_is_corrupt(run, values):
+    data = part.encode(part.validate(run, MODELS, INDEX, values))
+    for length in range(len(data)):
+        with pytest.raises(CorruptObjectError, match="store/key: is not a whole part"):
+            decoded(data[:length], run)
+
+
+def test_a_flipped_byte_never_changes_an_output(run, values):
+    """Without the manifest's sha256, as when parts are recovered: the pages' checksums."""
+    whole = part.validate(run, MODELS, INDEX, values)
+    data = part.encode(whole)
+    found = 0
+    for position in range(len(data)):
+        altered = bytearray(data)
+        altered[position] ^= 0x10
+        try:
+            back = decoded(bytes(altered), run, n=run.n)
+        except CorruptObjectError:
+            found += 1
+        else:
+            assert back.outputs.tobytes() == whole.outputs.tobytes()
+            np.testing.assert_array_equal(back.model_index, whole.model_index)
+    assert found > len(data) // 4
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"not parquet at all", bytes(1000)])
+def test_what_is_no_parquet(run, data):
+    with pytest.raises(CorruptObjectError, match="is not a whole part"):
+        decoded(data, run)
+
+
+def test_foreign_parquet(run):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"x": [1, 2]}), sink)
+    with pytest.raises(CorruptObjectError, match="is not a whole part"):
+        decoded(sink.getvalue(), run)
+
+
+def test_a_part_under_anothers_name(run, values):
+    data = part.encode(part.validate(run, MODELS, INDEX, values))
+    with pytest.raises(CorruptObjectError, match="its name says"):
+        decoded(data, run, models=range(0, 4))
+    with pytest.raises(CorruptObjectError, match="its name says"):
+        part.decode(data, "store/key", run="another", models=MODELS)
+    with pytest.raises(CorruptObjectError, match="a part of 6 targets"):
+        decoded(data, run, n=6)
+
+
+def test_a_part_that_lacks_a_model(run, values):
+    whole = part.validate(run, MODELS, INDEX, values)
+    lacking = part.Outputs(run.name, MODELS, whole.model_index[1:], whole.outputs[1:], {})
+    with pytest.raises(CorruptObjectError, match="does not hold each of the models 4 to 8 once"):
+        decoded(part.encode(lacking), run)

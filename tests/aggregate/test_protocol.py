@@ -1,0 +1,181 @@
+"""The commit protocol under crashes: every storage call index, and any order of several aggregators."""
+
+import random
+import threading
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from datamodels.aggregate.committer import Committer
+from datamodels.errors import StoreUnavailableError
+
+
+def script(committer, run, sub_chunks, make_outputs, writer, acknowledged):
+    """What an aggregator does in its life; each put that returns is acknowledged."""
+
+    def put(models, failed=()):
+        outputs = make_outputs(models, writer, failed)
+        acknowledged.append((outputs, committer.put(outputs)))
+
+    committer.create(run)
+    put(sub_chunks[0])
+    put(sub_chunks[3], failed=(sub_chunks[3].start,))
+    committer.publish(run.name)
+    put(sub_chunks[0])
+    put(sub_chunks[1], failed=tuple(sub_chunks[1]))
+    committer.progress(run.name)
+    committer.publish(run.name)
+    committer.publish(run.name)
+    put(sub_chunks[2])
+    for models in sub_chunks[4:]:
+        put(models)
+    committer.publish(run.name)
+
+
+def count_calls(protocol, run, sub_chunks, make_outputs) -> int:
+    store = protocol.FaultyStore(protocol.MemoryStore())
+    script(Committer(store), run, sub_chunks, make_outputs, 0, [])
+    return len(store.calls)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", ["crash", "unavailable"])
+def test_a_fault_at_every_storage_call(protocol, run, sub_chunks, make_outputs, kind, after):
+    """The call is lost, or its answer is; the process dies of it, or lives and tries again."""
+    calls = count_calls(protocol, run, sub_chunks, make_outputs)
+    assert calls > 20
+    for call in range(calls):
+        error = protocol.Crash() if kind == "crash" else StoreUnavailableError("by test")
+        memory = protocol.MemoryStore()
+        store = protocol.FaultyStore(memory, protocol.Fault(call, error, after))
+        committer, acknowledged = Committer(store), []
+        with pytest.raises(type(error)):
+            script(committer, run, sub_chunks, make_outputs, 1, acknowledged)
+        if run.name in str(memory.objects.keys()):
+            protocol.check(memory, run, acknowledged)
+        # Another process, or the same one; another writer, for retrained models are not bit-identical.
+        again = Committer(memory) if kind == "crash" else committer
+        script(again, run, sub_chunks, make_outputs, 2, acknowledged)
+        protocol.check(memory, run, acknowledged)
+        progress = Committer(memory).progress(run.name)
+        assert progress.complete and progress.failed == 5
+        assert progress.ranges == [range(run.spec.models)]
+
+
+def test_the_check_fails_on_a_store_that_overwrites(protocol, run, sub_chunks, make_outputs):
+    """The null control: without conditional writes the protocol is not safe, and the check sees it."""
+    store = protocol.OverwritingStore()
+    one, two, acknowledged = Committer(store), Committer(store), []
+    one.create(run)
+    assert one.progress(run.name).committed == two.progress(run.name).committed == 0
+    for committer, writer in ((one, 3), (two, 4)):
+        outputs = make_outputs(sub_chunks[0], writer)
+        acknowledged.append((outputs, committer.put(outputs)))
+    with pytest.raises(AssertionError, match="I1"):
+        protocol.check(store, run, acknowledged)
+
+
+class Aggregators(RuleBasedStateMachine):
+    """Up to three aggregators over one store, each of which may die in any storage call."""
+
+    fixtures: tuple = ()
+
+    @initialize()
+    def start(self):
+        self.protocol, self.run, self.sub_chunks, self.make_outputs = self.fixtures
+        self.memory = self.protocol.MemoryStore()
+        Committer(self.memory).create(self.run)
+        self.stores = [self.protocol.FaultyStore(self.memory) for _ in range(3)]
+        self.committers = [Committer(store) for store in self.stores]
+        self.acknowledged = []
+        self.writers = 0
+
+    def attempt(self, who, fault, action):
+        """Runs an action of an aggregator, which dies in the storage call that `fault` says."""
+        store = self.stores[who]
+        store.calls.clear()
+        store.fault = fault and self.protocol.Fault(fault[0], self.protocol.Crash(), fault[1])
+        try:
+            action(self.committers[who])
+        except self.protocol.Crash:
+            self.committers[who] = Committer(store)
+        finally:
+            store.fault = None
+
+    WHO = st.integers(0, 2)
+    FAULT = st.none() | st.tuples(st.integers(0, 6), st.booleans())
+
+    @rule(who=WHO, which=st.integers(0, 6), fails=st.integers(0, 2), fault=FAULT)
+    def put(self, who, which, fails, fault):
+        models = self.sub_chunks[which]
+        self.writers += 1
+        outputs = self.make_outputs(models, self.writers % 900, tuple(models[:fails]))
+        self.attempt(who, fault, lambda c: self.acknowledged.append((outputs, c.put(outputs))))
+
+    @rule(who=WHO, fault=FAULT)
+    def publish(self, who, fault):
+        self.attempt(who, fault, lambda c: c.publish(self.run.name))
+
+    @rule(who=WHO, fault=FAULT)
+    def progress(self, who, fault):
+        self.attempt(who, fault, lambda c: c.progress(self.run.name))
+
+    @rule(who=WHO)
+    def restart(self, who):
+        self.committers[who] = Committer(self.stores[who])
+
+    @rule(who=WHO)
+    def publish_lists_everything_acknowledged(self, who):
+        version = self.committers[who].publish(self.run.name)
+        newest = self.memory.newest(lambda v: f"aggregate/{self.run.name}/manifest/{v:010d}.json")
+        assert version <= newest
+        progress = self.committers[who].progress(self.run.name)
+        assert all(progress.covers(outputs.models) for outputs, _ in self.acknowledged)
+
+    @invariant()
+    def holds(self):
+        if hasattr(self, "memory"):
+            self.protocol.check(self.memory, self.run, self.acknowledged)
+
+
+def test_any_order_of_puts_publishes_and_crashes(protocol, run, sub_chunks, make_outputs):
+    class Machine(Aggregators):
+        fixtures = (protocol, run, sub_chunks, make_outputs)
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def test_threads_of_several_aggregators_commit_each_sub_chunk_once(protocol, run, sub_chunks, make_outputs):
+    store = protocol.MemoryStore()
+    Committer(store).create(run)
+    committers = [Committer(store) for _ in range(3)]
+    acknowledged, together = [], threading.Barrier(9)
+
+    def work(writer):
+        order = random.Random(writer).sample(sub_chunks, len(sub_chunks))
+        committer = committers[writer % 3]
+        together.wait()
+        for number, models in enumerate(order):
+            outputs = make_outputs(models, writer)
+            acknowledged.append((outputs, committer.put(outputs)))
+            if number % 3 == writer % 3:
+                committer.publish(run.name)
+
+    threads = [threading.Thread(target=work, args=[writer]) for writer in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(committed for _, committed in acknowledged) == len(sub_chunks)
+    assert len(acknowledged) == 9 * len(sub_chunks)
+    committers[0].publish(run.name)
+    protocol.check(store, run, acknowledged)
+    assert committers[1].publish(run.name) == committers[2].publish(run.name)
+    assert committers[2].progress(run.name).complete
