@@ -112,7 +112,7 @@ class MLP(_Classifier):
     """
 
     def __init__(
-        self, dataset: Dataset, targets: Targets, *, output="margin", hidden: int = 64, batch: int = 32, **recipe
+        self, dataset: Dataset, targets: Targets, *, output="margin", hidden: int = 64, batch: int = 50, **recipe
     ):
         if hidden < 1:
             raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
@@ -126,7 +126,7 @@ class MLP(_Classifier):
 class Softmax(_Classifier):
     """Multinomial logistic regression. Options as for MLP, but for `hidden`."""
 
-    def __init__(self, dataset: Dataset, targets: Targets, *, output="margin", batch: int = 32, **recipe):
+    def __init__(self, dataset: Dataset, targets: Targets, *, output="margin", batch: int = 50, **recipe):
         super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=sgd.Recipe(**recipe))
 
 

@@ -1,0 +1,145 @@
+"""Models per second of the built-in trainers on the digits, beside a plain PyTorch loop, in one run.
+
+    python benchmarks/train.py [--quick] [--processes 2]
+
+Each figure is the best of several rounds, and rounds of all contestants take turns, so that a noisy machine is noisy
+to all. The plain loop is what one writes first: a Sequential, a DataLoader-free loop, torch.optim.SGD, one model at a
+time. It learns the same function by the same recipe; accuracies are there to show it. "Processes" runs ours in several
+processes at once, as the local runner does, and counts all their models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+
+import numpy as np
+import threadpoolctl
+import torch
+
+from datamodels.train import digits
+from datamodels.train.contract import model_seed
+from datamodels.train.mlp import MLP, Softmax
+from datamodels.train.sgd import Recipe
+
+DATA = digits.load()
+TARGETS = DATA.targets("test")
+
+
+class Plain:
+    """One model at a time."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.x, self.y = torch.tensor(DATA.x), torch.tensor(DATA.y)
+
+    def train(self, subset: np.ndarray, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        recipe = self.recipe
+        network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay, nesterov=True
+        )
+        steps = recipe.epochs * -(-len(subset) // recipe.rows)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+        members = torch.tensor(subset, dtype=torch.int64)
+        for _ in range(recipe.epochs):
+            for chosen in members[torch.randperm(len(members))].split(recipe.rows):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(network(self.x[chosen]), self.y[chosen]).backward()
+                optimiser.step()
+                schedule.step()
+        return network
+
+    def accuracy(self, network: torch.nn.Module) -> float:
+        with torch.no_grad():
+            found = network(torch.tensor(TARGETS.x)).argmax(dim=1).numpy()
+        return float((found == TARGETS.y).mean())
+
+
+def halves(count: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [np.sort(generator.permutation(len(DATA.y))[: len(DATA.y) // 2]).astype(np.int32) for _ in range(count)]
+
+
+def plain_round(count: int) -> tuple[float, float]:
+    """Models per second, and their mean accuracy on the test digits."""
+    plain, subsets = Plain(Recipe()), halves(count)
+    started = time.perf_counter()
+    networks = [plain.train(subset, seed) for seed, subset in enumerate(subsets)]
+    seconds = time.perf_counter() - started
+    return count / seconds, float(np.mean([plain.accuracy(network) for network in networks]))
+
+
+def batched_round(trainer: MLP | Softmax, count: int) -> tuple[float, float]:
+    """Likewise, outputs included."""
+    subsets = halves(trainer.batch)
+    correct, started = [], time.perf_counter()
+    for first in range(0, count, trainer.batch):
+        seeds = [model_seed(0, first + model) for model in range(trainer.batch)]
+        margins = trainer.outputs_many(trainer.train_many(subsets, seeds))
+        correct.append((margins > 0).mean())
+    return len(correct) * trainer.batch / (time.perf_counter() - started), float(np.mean(correct))
+
+
+def _work(count: int, ready, go, answers) -> None:
+    limit_threads()
+    trainer = MLP(DATA, TARGETS)
+    batched_round(trainer, trainer.batch)
+    ready.release()
+    go.wait()
+    batched_round(trainer, count)
+    answers.put(-(-count // trainer.batch) * trainer.batch)
+
+
+def several(processes: int, count: int) -> float:
+    """Models per second of several processes at once, from when all are ready until the last one ends."""
+    context = multiprocessing.get_context("spawn")
+    ready, go, answers = context.Semaphore(0), context.Event(), context.Queue()
+    workers = [context.Process(target=_work, args=(count, ready, go, answers)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        ready.acquire()
+    started = time.perf_counter()
+    go.set()
+    models = sum(answers.get() for _ in workers)
+    seconds = time.perf_counter() - started
+    for worker in workers:
+        worker.join()
+    return models / seconds
+
+
+def limit_threads() -> None:
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    limit_threads()
+    rounds, naive_count, count = (2, 4, 64) if given.quick else (6, 24, 640)
+    mlp, softmax = MLP(DATA, TARGETS), Softmax(DATA, TARGETS)
+    contestants = {
+        "plain loop, MLP": lambda: plain_round(naive_count),
+        "ours, MLP": lambda: batched_round(mlp, count),
+        "ours, softmax": lambda: batched_round(softmax, count),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for name, play in [*contestants.items()] * rounds:
+        found[name].append(play())
+    plain = max(found["plain loop, MLP"])[0]
+    print(f"{'one thread':<24}{'models/s':>10}{'to plain':>10}{'accuracy':>10}")
+    for name, results in found.items():
+        speed = max(results)[0]
+        print(f"{name:<24}{speed:>10.1f}{speed / plain:>10.1f}{np.mean([a for _, a in results]):>10.4f}")
+    speed = several(given.processes, count * 2)
+    print(f"{f'ours, MLP, {given.processes} processes':<24}{speed:>10.1f}{speed / plain:>10.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""The trainer as a process, against the real sampler and aggregator on real sockets."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+
+from datamodels import run as runs
+from datamodels import spec
+from datamodels.aggregate.committer import Committer
+from datamodels.errors import ConfigError, ExitCode, SettingsError
+from datamodels.rpc.clients.aggregator import AggregatorClient
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TrainerSettings
+from datamodels.storage.local import LocalStore
+from services.aggregator.service import service as aggregator_service
+from services.sampler.service import service as sampler_service
+from services.trainer import service as trainer
+
+USERS_MODULE = '''
+import pathlib
+import time
+import numpy as np
+from datamodels.train import Dataset
+
+def load(examples=8):
+    x = np.arange(examples, dtype=float)[:, None]
+    return Dataset(x=x, y=np.zeros(examples), x_test=x[:2], y_test=np.zeros(2))
+
+class Sum:
+    """Sums its examples; slowly, if asked. Notes each training in a file, and raises at the given one."""
+    def __init__(self, dataset, targets, seconds=0.0, note="", bad=-1):
+        self.x, self.targets, self.seconds, self.note, self.bad = dataset.x[:, 0], targets, seconds, note, bad
+        self.trained = 0
+    def train(self, subset, seed):
+        time.sleep(self.seconds)
+        if self.trained == self.bad:
+            raise ZeroDivisionError("no examples left")
+        self.trained += 1
+        if self.note:
+            with open(self.note, "a") as note:
+                note.write(f"{seed}\\n")
+        return self.x[subset].sum()
+    def outputs(self, model):
+        return np.full(len(self.targets), model)
+'''
+
+
+@dataclasses.dataclass
+class Road:
+    """A sampler and an aggregator that are up, and trainers beside them."""
+
+    folder: str
+    address: str
+    client: AggregatorClient
+
+    def create(self, m=40, **options) -> runs.Run:
+        document = {
+            "name": "small",
+            "dataset": {"load": "users_module:load"},
+            "trainer": {"class": "users_module:Sum", "options": options},
+            "m": m,
+            "chunk": 20,
+            "sub_chunk": 5,
+            "evaluate": {"subsets": 0},
+        }
+        run = runs.resolve(spec.parse(document), runs.load_dataset(spec.parse(document)))
+        self.client.create_run(run)
+        return run
+
+    def start(self, *arguments: str, **environ: str) -> subprocess.Popen:
+        clients = ClientSettings(sampler=self.address, aggregator=self.address, attempts=1)
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.trainer", *arguments],
+            env=os.environ | clients.environ() | {"PYTHONPATH": str(self.folder)} | environ,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def train(self, *arguments: str, **environ: str) -> tuple[int, list[dict]]:
+        """Exit code and log of a trainer."""
+        process = self.start(*arguments, **environ)
+        _, log = process.communicate(timeout=60)
+        return process.returncode, [json.loads(line) for line in log.splitlines()]
+
+    def committed(self, run: runs.Run) -> list[range]:
+        return self.client.progress(run.name).ranges
+
+
+@pytest.fixture
+def road(tmp_path, monkeypatch):
+    (tmp_path / "users_module.py").write_text(USERS_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    committer = Committer(LocalStore(tmp_path / "store"))
+    with (
+        Server(ServeSettings(grace=1), [sampler_service(), aggregator_service(committer)]) as server,
+        AggregatorClient(server.address, ClientSettings()) as client,
+    ):
+        yield Road(tmp_path, server.address, client)
+    sys.modules.pop("users_module", None)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "gave up waiting"
+        time.sleep(0.01)
+
+
+def test_chunks_are_trained_and_committed(road):
+    run = road.create()
+    code, log = road.train("--run", run.name, "--chunks", "1,0")
+    assert code == ExitCode.DONE
+    assert road.committed(run) == [range(40)]
+    assert [line["chunk"] for line in log if line["event"] == "chunk done"] == [1, 0]
+    assert {line["service"] for line in log} == {"trainer"}
+
+
+def test_kubernetes_says_which_chunk(road):
+    run = road.create()
+    code, _ = road.train("--run", run.name, JOB_COMPLETION_INDEX="1")
+    assert code == ExitCode.DONE
+    assert road.committed(run) == [range(20, 40)]
+
+
+def test_built_in_trainers_run_as_they_are(road):
+    document = {
+        "name": "digits",
+        "dataset": {"load": "datamodels.train.digits:load"},
+        "trainer": {"class": "datamodels.train.mlp:MLP", "options": {"epochs": 1}},
+        "m": 30,
+        "chunk": 20,
+        "sub_chunk": 10,
+        "evaluate": {"subsets": 3, "models": 2},
+    }
+    parsed = spec.parse(document)
+    run = runs.resolve(parsed, runs.load_dataset(parsed))
+    road.client.create_run(run)
+    code, _ = road.train("--run", run.name, "--chunks", "0,1")
+    assert code == ExitCode.DONE
+    assert road.client.progress(run.name).complete
+
+
+def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, tmp_path):
+    note = tmp_path / "trained"
+    run = road.create(seconds=0.02, note=str(note))
+    process = road.start("--run", run.name, "--chunks", "0,1")
+    wait_for(lambda: road.committed(run))
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.TERMINATED, log
+    (done,) = road.committed(run)
+    first = note.read_text().split()
+    assert len(done) % 5 == 0 and len(done) < 40
+    assert len(first) - len(done) < 5, "whole sub-chunks were thrown away"
+
+    assert road.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
+    assert road.committed(run) == [range(40)]
+    again = note.read_text().split()[len(first) :]
+    assert len(again) == 40 - len(done) and not set(again) & set(first[: len(done)])
+
+
+def test_a_killed_trainer_loses_no_more_than_a_sub_chunk_and_a_batch(road, tmp_path):
+    note = tmp_path / "trained"
+    run = road.create(seconds=0.01, note=str(note))
+    for _ in range(3):
+        before = len(road.committed(run) and road.committed(run)[0])
+        trained = len(note.read_text().split()) if note.exists() else 0
+        process = road.start("--run", run.name, "--chunks", "0,1")
+        wait_for(lambda before=before: road.committed(run) and len(road.committed(run)[0]) > before)
+        process.kill()
+        process.communicate()
+        kept = len(road.committed(run)[0]) - before
+        assert len(note.read_text().split()) - trained - kept <= 5 + 1
+    assert road.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
+    progress = road.client.progress(run.name)
+    assert progress.ranges == [range(40)] and progress.failed == 0
+
+
+def test_a_trainer_ends_with_its_parent(road):
+    run = road.create(m=2000, seconds=0.02)
+    process = road.start("--run", run.name, "--chunks", "0,1", DATAMODELS_SERVE_FOLLOW_STDIN="true")
+    wait_for(lambda: road.committed(run))
+    process.stdin.close()
+    assert process.wait(30) == ExitCode.TERMINATED
+    process.stderr.close()
+
+
+def test_metrics_and_health_are_there_while_it_trains(road, tmp_path):
+    run = road.create(m=2000, seconds=0.02)
+    address = tmp_path / "address.json"
+    process = road.start("--run", run.name, "--chunks", "7", DATAMODELS_SERVE_ADDRESS_FILE=str(address))
+    wait_for(lambda: len(road.committed(run) and road.committed(run)[0]) >= 10)
+    where = json.loads(address.read_text())["metrics_address"]
+    with urllib.request.urlopen(f"http://{where}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    process.terminate()
+    process.communicate(timeout=30)
+    values = {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if line.startswith("datamodels_train")}
+    assert values["datamodels_train_chunk"] == 7
+    assert values["datamodels_train_models_total"] >= 10
+    assert values["datamodels_train_sub_chunks_total"] >= 2
+    assert values["datamodels_train_failed_models_total"] == 0
+    assert values["datamodels_train_model_seconds_count"] == values["datamodels_train_models_total"]
+    assert 0.02 <= values["datamodels_train_model_seconds_sum"] / values["datamodels_train_models_total"] < 1
+    assert values["datamodels_train_put_wait_seconds_total"] >= 0
+    labels = {name.partition("{")[2].partition("=")[0] for name in values} - {""}
+    assert labels == {"le"}
+
+
+def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(road):
+    run = road.create(bad=7)
+    code, log = road.train("--run", run.name, "--chunks", "0")
+    assert code == ExitCode.CONFIG
+    assert "users_module:Sum raised on model 7 (seed " in log[-1]["event"]
+    assert "ZeroDivisionError: no examples left" in log[-1]["event"]
+    assert road.committed(run) == [range(5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--run", "nobody-000000000000", "--chunks", "0"], ExitCode.CONFIG, "nobody-000000000000"),
+        (["--run", "RUN", "--chunks", "2"], ExitCode.CONFIG, "chunk = 2: must be 0 to 1"),
+        (["--run", "RUN", "--chunks", "one"], ExitCode.CONFIG, "--chunks 'one': must be numbers"),
+        (["--run", "RUN"], ExitCode.CONFIG, "no chunks: give --chunks"),
+    ],
+    ids=["unknown run", "chunk out of range", "chunks that are no numbers", "no chunks"],
+)
+def test_what_cannot_be_run_ends_with_one_line(road, arguments, code, line):
+    run = road.create()
+    found, log = road.train(*(run.name if argument == "RUN" else argument for argument in arguments))
+    assert found == code
+    assert line in log[-1]["event"] and log[-1]["level"] == "error"
+
+
+def test_services_that_are_away_may_come_back(road):
+    run = road.create()
+    away = ClientSettings(aggregator="127.0.0.1:9").environ()["DATAMODELS_CLIENT_AGGREGATOR"]
+    code, log = road.train("--run", run.name, "--chunks", "0", DATAMODELS_CLIENT_AGGREGATOR=away)
+    assert code == ExitCode.TRANSIENT
+    assert "127.0.0.1:9" in log[-1]["event"]
+
+
+def test_other_data_than_the_run_was_created_with_is_refused(road):
+    run = road.create()
+    grown = dataclasses.replace(run, own=np.full(3, -1, dtype=np.int32))
+    with pytest.raises(ConfigError, match="its data set gives another own here than when it was created"):
+        trainer.prepare(grown)
+    assert trainer.prepare(run).batch == 1
+
+
+def test_a_stop_before_the_first_chunk_trains_nothing(road):
+    run = road.create()
+    stop = threading.Event()
+    stop.set()
+    clients = ClientSettings(sampler=road.address, aggregator=road.address)
+    assert not trainer.train_chunks(run.name, [0, 1], clients, TrainerSettings(), stop)
+    assert road.committed(run) == []
+
+
+def test_threads_are_limited_as_set():
+    before = torch.get_num_threads()
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, before)
+        stack.enter_context(trainer.limit_threads(1))
+        assert torch.get_num_threads() == 1
+    with pytest.raises(SettingsError, match="DATAMODELS_TRAINER_THREADS=0: must be at least 1"):
+        trainer.limit_threads(0)
+
+
+def test_chunks_on_the_command_line_win_over_the_jobs_index():
+    assert trainer.chosen_chunks("3,5", IndexedJobSettings(completion_index=1)) == [3, 5]
+    assert trainer.chosen_chunks(None, IndexedJobSettings.load({"JOB_COMPLETION_INDEX": "4"})) == [4]
