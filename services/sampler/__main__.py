@@ -3,7 +3,6 @@
 import sys
 
 from datamodels.rpc.serve import main
-
 from services.sampler.service import service
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
+from prometheus_client import Counter, Histogram
+
 from datamodels import sample
 from datamodels.errors import InputError
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
-from prometheus_client import Counter, Histogram
 
 MAX_SUBSETS = 10_000_000
 """In one request."""

@@ -253,15 +253,3 @@ def count():
         )
 
     return total
-
-
-@pytest.fixture
-def eventually():
-    def wait(condition, seconds=20.0):
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError("it did not come about")
-            time.sleep(0.005)
-
-    return wait

@@ -110,18 +110,39 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
 def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
     """Raises InputError or SpecError naming each fault."""
     try:
-        document = json.loads(message.spec_json)
-    except ValueError:
-        raise InputError("spec_json: is not JSON") from None
+        parsed = spec.parse(json.loads(message.spec_json))
+        name = parsed.run
+    except (ValueError, RecursionError):
+        raise InputError("spec_json: is not JSON, or is nested too deeply") from None
     design = from_design(message.design)
     own = from_tensor(message.own_example, "own_example", dtypes=("int32",), shape=(None,))
-    run = runs.Run(
-        spec=spec.parse(document),
+    faults = list(_record_faults(parsed, design, own))
+    if message.run != name:
+        faults.append(f"run = {message.run!r}: the spec's name and hash make it {name!r}")
+    if faults:
+        raise InputError("; ".join(faults))
+    return runs.Run(
+        spec=parsed,
         design=design,
         own=own,
         labels=optional_int32(message.labels, "labels", design.examples),
         target_labels=optional_int32(message.target_labels, "target_labels", len(own)),
     )
-    if message.run != run.name:
-        raise InputError(f"run = {message.run!r}: the spec's name and hash make it {run.name!r}")
-    return run
+
+
+def _record_faults(parsed: spec.RunSpec, design: sample.Design, own: np.ndarray):
+    wanted = {
+        "kind": parsed.design.kind,
+        "seed": parsed.seed,
+        "alpha": parsed.alpha,
+        "pinned_in": parsed.design.pinned_in,
+        "pinned_out": parsed.design.pinned_out,
+    }
+    for field, value in wanted.items():
+        found = getattr(design, field)
+        if found != value:
+            yield f"design.{field} = {found!r}: the spec says {value!r}"
+    if not len(own):
+        yield "own_example: is empty; a run needs at least one target"
+    elif own.min() < -1 or own.max() >= design.examples:
+        yield f"own_example: holds {own.min()} to {own.max()}, must be -1 to {design.examples - 1}"
