@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from datamodels import keys
-from datamodels.aggregate import committer as committers
+from datamodels import keys, spec
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
@@ -82,9 +81,10 @@ def test_targets_that_are_no_examples(store, run):
 
 
 def test_parts_too_large_for_memory(store, run):
-    own = np.full(committers.MAX_PART_BYTES // 8 + 1, -1, dtype=np.int32)
-    with pytest.raises(SpecError, match=r"sub_chunk = 4: makes parts of 1.0 GiB .* lower it to 3 or less"):
-        Committer(store).create(dataclasses.replace(run, own=own))
+    large = spec.parse(run.spec.document() | {"m": 10**6, "chunk": 10**6, "sub_chunk": 10**6})
+    own = np.full(600, -1, dtype=np.int32)
+    with pytest.raises(SpecError, match=r"sub_chunk = 1000000: makes parts of 1.1 GiB .* lower it to 894784 or less"):
+        Committer(store).create(dataclasses.replace(run, spec=large, own=own))
 
 
 @pytest.mark.parametrize("interval", [-1.0, float("inf"), float("nan")])

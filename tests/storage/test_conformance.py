@@ -6,11 +6,12 @@ import threading
 
 import boto3
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from datamodels.errors import CorruptObjectError, InputError, ObjectNotFoundError
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 PARTS = st.text("abcXYZ019_-", min_size=1, max_size=8)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).map(lambda key: key + ".bin")

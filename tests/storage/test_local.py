@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from datamodels.errors import SettingsError, StoreFullError, StoreUnavailableError
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store

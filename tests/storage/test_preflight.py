@@ -3,8 +3,9 @@
 import threading
 
 import pytest
+
 from datamodels import keys
-from datamodels.errors import StoreUnsafeError
+from datamodels.errors import SettingsError, StoreUnsafeError
 from datamodels.settings import StoreSettings
 from datamodels.storage.base import ObjectStore
 from datamodels.storage.local import LocalStore
@@ -112,3 +113,17 @@ def test_refuses_every_other_broken_promise(broken, reason):
 
 def test_accepts_a_correct_store_in_memory():
     preflight(MemoryStore(), writers=8)
+
+
+def test_a_store_on_which_nothing_may_be_deleted_is_safe():
+    class NoDelete(MemoryStore):
+        def delete(self, key):
+            raise SettingsError("AccessDenied")
+
+    preflight(NoDelete(), writers=8)
+
+
+@pytest.mark.parametrize("writers", [-1, 0, 1, 1001])
+def test_a_race_needs_writers(writers):
+    with pytest.raises(SettingsError, match=f"PREFLIGHT_WRITERS={writers}: must be 2 to 1000"):
+        preflight(MemoryStore(), writers)

@@ -7,9 +7,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from datamodels import keys
-from datamodels.errors import ObjectNotFoundError, SettingsError, StoreUnsafeError
+from datamodels.errors import DatamodelsError, ObjectNotFoundError, SettingsError, StoreUnsafeError
 from datamodels.settings import AggregatorSettings
 from datamodels.storage.base import ObjectStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
 
 
 def preflight(store: ObjectStore, writers: int = 32) -> None:
@@ -29,12 +32,20 @@ def preflight(store: ObjectStore, writers: int = 32) -> None:
         together.wait()
         return store.create(key, payload)
 
+    with ThreadPoolExecutor(writers) as pool:
+        won = list(pool.map(write, payloads))
     try:
-        with ThreadPoolExecutor(writers) as pool:
-            won = list(pool.map(write, payloads))
         _judge(store, key, payloads, won)
     finally:
+        _clean(store, key)
+
+
+def _clean(store: ObjectStore, key: str) -> None:
+    try:
         store.delete(key)
+    except DatamodelsError as error:
+        # Nothing else here deletes, so a writer's credentials need not allow it.
+        log.warning("preflight object left behind", key=key, reason=str(error))
 
 
 def _judge(store: ObjectStore, key: str, payloads: list[bytes], won: list[bool]) -> None:

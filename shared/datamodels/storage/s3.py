@@ -58,6 +58,9 @@ class S3Store(ObjectStore):
     for nothing is sent before.
     """
 
+    PAGE = 1000
+    """Keys asked for at once when listing; S3 gives no more."""
+
     def __init__(self, settings: StoreSettings):
         self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
@@ -116,7 +119,7 @@ class S3Store(ObjectStore):
         more: dict[str, str] = {}
         while True:
             where = f"{self.url}/{prefix}"
-            answer = self._send("list_objects_v2", where, Prefix=self._prefix + prefix, **more)
+            answer = self._send("list_objects_v2", where, Prefix=self._prefix + prefix, MaxKeys=self.PAGE, **more)
             for found in answer.get("Contents", ()):
                 yield found["Key"].removeprefix(self._prefix)
             if not answer.get("IsTruncated"):

@@ -1,0 +1,70 @@
+"""Two aggregators that publish one run at the same moment. Everything else: test_committer, test_protocol."""
+
+import pytest
+
+from datamodels import keys
+from datamodels import run as runs
+from datamodels.aggregate import manifest
+from datamodels.aggregate.ledger import Ledger
+
+
+@pytest.fixture
+def store(protocol, run):
+    store = protocol.MemoryStore()
+    runs.create(store, run)
+    return store
+
+
+def test_a_version_written_by_another_is_merged_into_the_next(store, run, sub_chunks, make_outputs):
+    one, two = Ledger(store, run), Ledger(store, run)
+    one.put(make_outputs(sub_chunks[0], 1))
+    two.put(make_outputs(sub_chunks[1], 2))
+    assert one.publish() == 0
+    assert two.publish() == 1
+    assert [p.first for p in manifest.read(store, run.name, 0).parts] == [0]
+    assert [p.first for p in manifest.read(store, run.name, 1).parts] == [0, 4]
+    one.put(make_outputs(sub_chunks[2], 1))
+    assert one.publish() == 2
+    assert [p.first for p in manifest.read(store, run.name, 2).parts] == [0, 4, 8]
+
+
+def test_a_version_that_lists_all_there_is_needs_no_next(store, run, sub_chunks, make_outputs):
+    one, two = Ledger(store, run), Ledger(store, run)
+    one.put(make_outputs(sub_chunks[0], 1))
+    two.put(make_outputs(sub_chunks[0], 2))
+    assert one.publish() == 0
+    assert two.publish() == 0
+    assert not store.exists(keys.manifest(run.name, 1))
+    assert not one.unlisted and not two.unlisted
+
+
+def test_a_newer_version_seen_while_publishing_is_not_forgotten(protocol, store, run, sub_chunks, make_outputs):
+    """Another aggregator follows our version at once, and another thread sees it before ours returns."""
+
+    class Interleaved(protocol.FaultyStore):
+        def create(self, key, data):
+            created = super().create(key, data)
+            if key == keys.manifest(run.name, 0):
+                other = Ledger(self.store, run)
+                other.put(make_outputs(sub_chunks[1], 2))
+                assert other.publish() == 1
+                ledger.refresh()
+            return created
+
+    interleaved = Interleaved(store)
+    ledger = Ledger(interleaved, run)
+    ledger.put(make_outputs(sub_chunks[0], 1))
+    assert ledger.publish() == 1
+    assert ledger.version == 1 and not ledger.unlisted
+    assert ledger.progress().ranges == [range(0, 8)]
+    assert f"create {keys.manifest(run.name, 1)}" not in interleaved.calls  # nothing was left to add
+
+
+def test_refreshing_again_soon_asks_nothing(protocol, store, run):
+    faulty = protocol.FaultyStore(store)
+    ledger = Ledger(faulty, run)
+    faulty.calls.clear()
+    ledger.refresh(older_than=1000)
+    assert faulty.calls == []
+    ledger.refresh()
+    assert faulty.calls == [f"exists {keys.manifest(run.name, 0)}"]
