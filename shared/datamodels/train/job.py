@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 
 from datamodels import sample
-from datamodels.aggregate.progress import Progress
 from datamodels.errors import ConfigError, DeadlineError, ExitCode, StageError, StoreUnavailableError, UnavailableError
 from datamodels.run import Run
 from datamodels.sample import Design
@@ -35,6 +34,11 @@ class Sampler(Protocol):
     """What the job asks of the sampler service; `rpc.clients.sampler` is one."""
 
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray: ...
+
+
+class Progress(Protocol):
+    def covers(self, models: range) -> bool:
+        """Whether all of these models are committed."""
 
 
 class Aggregator(Protocol):
