@@ -1,6 +1,7 @@
 """A store with a run that has fitted weights, made through the real commit path."""
 
 import numpy as np
+
 from datamodels import run as runs
 from datamodels import spec
 from datamodels.fit import problem

@@ -1,8 +1,9 @@
 import pytest
-from datamodels import pages
-from datamodels.errors import InputError, PageTokenError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from datamodels import pages
+from datamodels.errors import InputError, PageTokenError
 
 
 @given(st.dictionaries(st.text(), st.integers()), st.integers(0), st.text())

@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from datamodels import keys, sample
 from datamodels import run as runs
 from datamodels.errors import (
@@ -14,7 +15,6 @@ from datamodels.errors import (
     TargetRangeError,
 )
 from datamodels.query import WeightStore
-
 from tests import fitted as made
 
 

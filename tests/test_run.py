@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from datamodels import keys, records, sample, spec
 from datamodels import run as runs
 from datamodels.errors import ConflictError, CorruptObjectError, RunNotFoundError, SpecError

@@ -2,10 +2,11 @@ import math
 from datetime import date
 
 import pytest
-from datamodels import spec
-from datamodels.errors import ExitCode, SpecError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from datamodels import spec
+from datamodels.errors import ExitCode, SpecError
 
 GOLDEN = "try-0e0dfed9811c"
 

@@ -7,7 +7,6 @@ from datamodels.rpc.serve import Service, main
 from datamodels.settings import QuerySettings, StoreSettings
 from datamodels.storage import open_store
 from datamodels.v1 import query_pb2, query_pb2_grpc
-
 from services.query.service import QueryService
 
 

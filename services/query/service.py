@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+
 from datamodels import pages, sample
 from datamodels.errors import InputError
 from datamodels.query import Fitted, WeightStore

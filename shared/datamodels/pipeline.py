@@ -80,7 +80,7 @@ def travel(
                 getattr(road, stage)(bar)
             if stage == until:
                 break
-        else:
+        if until == "query":
             journey.influences = [services.query.top(journey.run.name, target, top) for target in road.showcase(shown)]
     return journey
 
@@ -111,7 +111,7 @@ class _Road:
 
         def tick() -> None:
             progress = aggregator.progress(self._run.name)
-            bar.reach(progress.committed, f", {progress.failed} failed" if progress.failed else "")
+            bar.reach(progress.committed, f"{progress.failed} failed" if progress.failed else "")
 
         if chunks:
             self._runner.train(self._run, chunks, self._addresses, tick)
@@ -129,7 +129,7 @@ class _Road:
         version = self._services.aggregator.publish(self._run.name)
         snapshot = manifest.read(self._store, self._run.name, version)
         bar.expect(self._run.spec.models, 0)
-        bar.reach(snapshot.committed, f", manifest {version}")
+        bar.reach(snapshot.committed, f"manifest {version}")
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
@@ -137,7 +137,7 @@ class _Road:
         for progress in self._services.fitter.watch(self._run.name):
             if progress.state is FitState.FAILED:
                 raise StageError(f"fit of run {self._run.name}: {progress.error}")
-            bar.reach(round(progress.fraction * self._run.n), f", {progress.stage}" if progress.stage else "")
+            bar.reach(round(progress.fraction * self._run.n), progress.stage)
             self._journey.fit = progress.fit
         bar.reach(self._run.n)
 

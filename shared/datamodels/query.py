@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from prometheus_client import Counter, Gauge, Histogram
 from scipy import sparse
 
 from datamodels import keys, pages, sample
@@ -24,6 +25,10 @@ MAX_ANSWER_BYTES = 3_500_000
 MAX_CHUNK_WEIGHTS = 80_000
 """Weights in one message of a stream, 8 bytes each: messages stay under 1 MB."""
 MAX_TOP = 1000
+
+IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits kept in memory.")
+LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")
+PREDICTIONS = Counter("datamodels_query_predictions_total", "Outputs predicted, one for each subset and target.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +70,7 @@ class Fitted:
                 f"{len(masks)} subsets x {len(targets)} targets: at most {MAX_ANSWER_BYTES // 4} predictions in one "
                 "call; ask for fewer subsets or targets"
             )
+        PREDICTIONS.inc(len(masks) * len(targets))
         members = sample.unpack(masks, self.run.design.columns).astype(np.float32)
         theta = self.theta if len(targets) == self.n else self.theta[targets]
         return (theta @ members.T).T + self.solution.intercept[targets].astype(np.float32)
@@ -173,12 +179,14 @@ class WeightStore:
             with self._lock:
                 if key in self._fitted:
                     return self._fitted[key]
-            fitted = self._load(run, number)
+            with LOAD_SECONDS.time():
+                fitted = self._load(run, number)
             with self._lock:
                 self._fitted[key] = fitted
                 self._loading.pop(key, None)
                 while len(self._fitted) > self._capacity:
                     self._fitted.popitem(last=False)
+                IN_MEMORY.set(len(self._fitted))
             return fitted
 
     def _load(self, run: Run, number: int) -> Fitted:

@@ -39,7 +39,6 @@ class _TerminalBar(Bar):
     def reach(self, done: float, note: str = "") -> None:
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
-        self._bar.refresh()
 
 
 class TerminalView(View):
@@ -48,5 +47,7 @@ class TerminalView(View):
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
         layout = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
-        with tqdm(total=1, desc=name, unit=unit, file=sys.stderr, bar_format=layout, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=1, desc=name, unit=unit, file=sys.stderr, bar_format=layout, mininterval=0.2, dynamic_ncols=True
+        ) as bar:
             yield _TerminalBar(bar)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from datamodels import run as runs
 from datamodels import sample
 from datamodels.errors import InputError, MaskError, NotReadyError, PageTokenError, RunNotFoundError, TargetRangeError
@@ -10,7 +11,6 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server, Service
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc
-
 from services.query.service import QueryService
 from tests import fitted as made
 

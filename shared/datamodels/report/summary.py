@@ -8,6 +8,9 @@ from datamodels.analyze.evaluate import LEVEL
 from datamodels.pipeline import Journey
 from datamodels.v1 import query_pb2
 
+TARGETS, TOP = 3, 5
+"""Targets in the summary, and influences of each."""
+
 
 def text(journey: Journey) -> str:
     """The summary, without a final line break."""
@@ -31,9 +34,10 @@ def _lines(journey: Journey) -> Iterator[str]:
     spec, evaluation = journey.run.spec, journey.evaluation
     yield f"run        {journey.run.name}"
     if "train" in journey.seconds:
+        now = f"{journey.trained:,} trained at {rate(journey):.1f} models/s, " if journey.trained else ""
         earlier = spec.models - journey.trained
-        before = f", {earlier:,} committed before" if earlier else ""
-        yield f"models     {journey.trained:,} trained at {rate(journey):.1f} models/s{before}, {journey.failed} failed"
+        before = f"{earlier:,} committed before, " if earlier else ""
+        yield f"models     {now}{before}{journey.failed} failed"
     if evaluation:
         low, high = evaluation.interval
         yield (
@@ -43,11 +47,17 @@ def _lines(journey: Journey) -> Iterator[str]:
         yield f"ceiling    {evaluation.ceiling:.3f}  (the noise between two halves of {evaluation.models} models)"
     seconds = "  ".join(f"{stage} {value:.1f}" for stage, value in journey.seconds.items())
     yield f"seconds    {seconds}  total {sum(journey.seconds.values()):.1f}"
-    for answer in journey.influences:
+    for answer in _few(journey.influences):
         yield ""
         yield f"target {answer.target.target}{_label(journey, answer.target.label)}"
-        yield f"  helpful  {_influences(journey, answer.helpful)}"
-        yield f"  harmful  {_influences(journey, answer.harmful)}"
+        yield f"  helpful  {_influences(journey, answer.helpful[:TOP])}"
+        yield f"  harmful  {_influences(journey, answer.harmful[:TOP])}"
+
+
+def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.TopInfluencesResponse]:
+    """Some targets, evenly spread, the first and the last among them."""
+    count = min(TARGETS, len(influences))
+    return [influences[i * (len(influences) - 1) // max(1, count - 1)] for i in range(count)]
 
 
 def _label(journey: Journey, label: int) -> str:

@@ -171,7 +171,7 @@ class _Process:
             return f"its log {self.log} is empty"
         try:
             entry = json.loads(lines[-1])
-            return f"{entry.get('error') or entry['event']} (log: {self.log})"
+            return f"{entry['event']} (log: {self.log})"
         except (ValueError, TypeError, KeyError, AttributeError):
             return f"{lines[-1]} (log: {self.log})"
 

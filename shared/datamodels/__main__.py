@@ -1,0 +1,7 @@
+"""python -m datamodels"""
+
+import sys
+
+from datamodels.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from datamodels.cli.main import main
+from datamodels.errors import ExitCode
+from tests import fitted as made
+
+SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """(folder, run) of a home with one fitted run."""
+    folder = tmp_path_factory.mktemp("home")
+    _, fitted, _ = made.make_store(folder / "store")
+    return folder, fitted.name
+
+
+@pytest.mark.parametrize("verb", [[], ["run"], ["sample"], ["train"], ["aggregate"], ["fit"], ["query"], ["status"]])
+def test_every_verb_has_help_that_names_its_arguments(capsys, verb):
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and out.startswith("usage: datamodels")
+    assert len(out.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["run"], ["run", "s.yaml", "--trainers", "0"], ["query", "top", "r", "x"]]
+)
+def test_a_wrong_command_line_is_a_configuration_error(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == ExitCode.CONFIG
+    assert "error: " in capsys.readouterr().err
+
+
+def test_each_fault_of_a_spec_is_one_line(capsys, tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC + "alpha: 3\nfly: 1\n")
+    code, out, err = run(capsys, "run", str(path), "--home", str(tmp_path / "home"))
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.splitlines() == ["datamodels: alpha = 3: must be less than 1", "datamodels: fly: is no field of a spec"]
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_data_set_that_does_not_load_starts_nothing(capsys, tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC.replace("a:b", "no_such_module:load"))
+    code, _, err = run(capsys, "run", str(path), "--home", str(tmp_path / "home"))
+    assert code == ExitCode.CONFIG
+    assert err.startswith("datamodels: dataset.load = 'no_such_module:load': cannot be imported")
+    assert not (tmp_path / "home" / "logs").exists()
+
+
+def test_status_lists_runs_and_describes_one(capsys, home):
+    folder, name = home
+    code, out, _ = run(capsys, "status", "--home", str(folder))
+    assert code == 0 and out.count("\n") == 1 and out.startswith(name) and "fit 0 of 100 models" in out
+    code, out, _ = run(capsys, "status", name, "--verify", "--home", str(folder))
+    assert code == 0 and out.splitlines()[0] == name and f"weights of {made.N} targets verified" in out
+
+
+def test_status_of_an_unknown_run(capsys, home):
+    code, _, err = run(capsys, "status", "nope", "--home", str(home[0]))
+    assert code == ExitCode.CONFIG and err.startswith("datamodels: run 'nope': there is none in file://")
+
+
+def test_a_store_that_is_no_store(capsys):
+    code, _, err = run(capsys, "status", "--store", "ftp://x")
+    assert code == ExitCode.CONFIG and "must be file://FOLDER or s3://BUCKET/PREFIX" in err
+
+
+@pytest.mark.parametrize(
+    "question, pattern",
+    [
+        (["runs"], r"^run try-\w+  columns 60  targets 9  models 100  fits 1$"),
+        (["run", "RUN"], r"^targets    9$"),
+        (["targets", "RUN", "--json"], r'^\{"target": 8, .*"status": "ok"\}$'),
+        (["top", "RUN", "3", "-k", "2"], r"^effect harmful  column \d+  label \d  weight -"),
+        (["weights", "RUN", "3", "-k", "1"], r"^3\t\d+\t-?[\d.]+$"),
+        (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  prediction "),
+    ],
+)
+def test_questions_are_answered(capsys, home, question, pattern):
+    folder, name = home
+    arguments = [name if word == "RUN" else word for word in question]
+    code, out, err = run(capsys, "query", *arguments, "--home", str(folder))
+    assert code == 0, err
+    assert re.search(pattern, out, re.M), out
+
+
+@pytest.mark.parametrize(
+    "question, fault",
+    [
+        (["top", "nope", "3"], "run 'nope': there is none"),
+        (["top", "RUN", "99"], "target 99: must be 0 to 8"),
+        (["predict", "RUN", "7-3"], "'7-3' is an empty range"),
+        (["predict", "RUN", "a"], "'a' is no column and no range"),
+        (["predict", "RUN", "60"], "column 60: must be 0 to 59"),
+        (["predict", "RUN", "@/no/such/file"], "cannot be read"),
+    ],
+)
+def test_bad_questions_get_one_line_and_exit_code_2(capsys, home, question, fault):
+    folder, name = home
+    arguments = [name if word == "RUN" else word for word in question]
+    code, out, err = run(capsys, "query", *arguments, "--home", str(folder))
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error(home):
+    folder, name = home
+    command = f"{sys.executable} -m datamodels query weights {name} --home {folder} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ), check=False)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1

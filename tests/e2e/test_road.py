@@ -1,0 +1,175 @@
+"""The whole road as a user takes it: the command, real processes, real sockets, a real folder."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datamodels import spec
+from datamodels.aggregate import manifest
+from datamodels.errors import ExitCode
+from datamodels.storage.local import LocalStore
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds child processes through /proc"),
+]
+
+
+def small(**fields):
+    """Digits, cut down: 200 training examples and 600 models, some seconds of work."""
+    base = yaml.safe_load((ROOT / "deploy" / "specs" / "digits.yaml").read_text())
+    base["dataset"]["options"] = {"train": 200}
+    return base | {"m": 500, "chunk": 100, "sub_chunk": 20, "evaluate": {"subsets": 20, "models": 5}} | fields
+
+
+class Road:
+    """The command, run in a folder of its own."""
+
+    def __init__(self, folder, **fields):
+        self.folder = folder
+        self.path = folder / "spec.yaml"
+        self.path.write_text(yaml.safe_dump(small(**fields)))
+        self.spec = spec.load(self.path)
+
+    def start(self, verb="run", *options):
+        command = [sys.executable, "-m", "datamodels", verb, str(self.path), *options]
+        return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def finish(self, process):
+        out, err = process.communicate(timeout=240)
+        return process.returncode, out, err
+
+    def run(self, verb="run", *options):
+        return self.finish(self.start(verb, *options))
+
+    def committed(self):
+        """Every model in the newest manifest, as often as it is there."""
+        store = LocalStore(self.folder / ".datamodels" / "store")
+        snapshot = manifest.read_newest(store, self.spec.run)
+        return [model for outputs in snapshot.outputs(store) for model in outputs.model_index.tolist()]
+
+    def children(self, module):
+        """Process ids of a module's processes that belong to this road."""
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                command = Path(f"/proc/{entry}/cmdline").read_bytes().decode().split("\0")
+                if module in command and os.readlink(f"/proc/{entry}/cwd") == str(self.folder):
+                    found.append(int(entry))
+            except OSError:
+                continue
+        return found
+
+    def kill(self, module, while_running):
+        """Sends SIGKILL to one process of a module as soon as there is one."""
+        while while_running.poll() is None:
+            for victim in self.children(module):
+                os.kill(victim, signal.SIGKILL)
+                return victim
+            time.sleep(0.01)
+        pytest.fail(f"{module} was never there: {while_running.communicate()}")
+
+    def wait_for_parts(self, count, while_running):
+        parts = self.folder / ".datamodels" / "store" / "aggregate" / self.spec.run / "parts"
+        while while_running.poll() is None and not (parts.is_dir() and len(list(parts.iterdir())) >= count):
+            time.sleep(0.01)
+
+
+def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
+    road = Road(tmp_path)
+    code, out, err = road.run()
+    assert code == 0, err
+    assert sorted(road.committed()) == list(range(600))
+    lds = float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1))
+    assert lds > 0.5
+    assert re.search(r"^models +600 trained at [\d.]+ models/s, 0 failed", out, re.M)
+    assert len(re.findall(r"^target \d+ \(\d\)\n  helpful  #\d+ \(\d\) \+", out, re.M)) == 3
+    report = tmp_path / ".datamodels" / "reports" / f"{road.spec.run}.html"
+    page = report.read_text()
+    assert page.count("data:image/png;base64") > 100 and "http" not in page.replace("http-equiv", "")
+
+    code, out, err = road.run("run", "--quiet")
+    assert code == 0 and err == ""
+    assert re.search(r"^models +600 committed before, 0 failed", out, re.M)
+    assert sorted(road.committed()) == list(range(600))
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "datamodels", "status", road.spec.run, "--verify"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "600 of 600 models listed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
+
+    question = [sys.executable, "-m", "datamodels", "query"]
+    top = subprocess.run([*question, "top", road.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)
+    assert top.returncode == 0 and "effect helpful" in top.stdout
+    wrong = subprocess.run([*question, "top", road.spec.run, "9999"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == ExitCode.CONFIG
+    assert wrong.stderr == f"datamodels: target 9999: must be 0 to 1596 in run {road.spec.run}\n"
+
+
+def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
+    """The same models are committed in the end, none missing and none twice."""
+    road = Road(tmp_path)
+
+    # A trainer is started again by itself.
+    driver = road.start("train", "--quiet")
+    road.wait_for_parts(2, driver)
+    road.kill("services.trainer", driver)
+    road.wait_for_parts(6, driver)
+
+    # The aggregator is not: the command ends, says so, and goes on when it is run again.
+    road.kill("services.aggregator", driver)
+    code, _, err = road.finish(driver)
+    assert code not in (0, None) and "run the same command again" in err
+
+    # The driver takes its children with it.
+    driver = road.start("train", "--quiet")
+    road.wait_for_parts(12, driver)
+    driver.kill()
+    road.finish(driver)
+    deadline = time.monotonic() + 20
+    while any(road.children(f"services.{name}") for name in ("trainer", "aggregator", "sampler")):
+        assert time.monotonic() < deadline, "children outlive their driver"
+        time.sleep(0.05)
+
+    # Ctrl-C commits what is whole.
+    driver = road.start("train", "--quiet")
+    road.wait_for_parts(18, driver)
+    driver.send_signal(signal.SIGINT)
+    code, _, err = road.finish(driver)
+    assert code == ExitCode.INTERRUPTED and "stopped; what is committed is kept" in err
+
+    # A fitter and a query service that die end the command too.
+    for module in ("services.fitter", "services.query", "services.sampler"):
+        driver = road.start("run", "--quiet")
+        road.kill(module, driver)
+        code, _, err = road.finish(driver)
+        assert code != 0, f"{module} was killed and nobody noticed"
+
+    code, out, err = road.run("run", "--quiet")
+    assert code == 0, err
+    assert sorted(road.committed()) == list(range(600))
+    assert "LDS" in out
+
+
+def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path):
+    road = Road(tmp_path)
+    road.path.write_text(yaml.safe_dump(small(alpha=2, m="many")))
+    code, out, err = road.run()
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.splitlines() == [
+        "datamodels: alpha = 2: must be less than 1",
+        "datamodels: m = 'many': must be a valid integer",
+    ]
+    assert not (tmp_path / ".datamodels").exists()

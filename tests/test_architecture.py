@@ -1,0 +1,169 @@
+"""Rules of structure, each in a few lines."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORE = ROOT / "shared" / "datamodels"
+SERVICES = sorted(p for p in (ROOT / "services").iterdir() if p.is_dir() and (p / "__init__.py").exists())
+SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob("*.py") if "v1" not in p.parts]
+TESTS = list((ROOT / "tests").rglob("*.py"))
+
+STAGES = [
+    ["sample"],
+    ["train"],
+    ["aggregate"],
+    ["shards", "fit"],
+    ["analyze", "query"],
+    ["report", "pipeline"],
+    ["cli"],
+]
+"""Data moves to the right; a stage may import what is left of it."""
+SHELL = {"rpc", "v1", "pipeline", "report", "cli", "runners"}
+"""Modules that may know gRPC; all others are the core."""
+HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn")
+HEAVY_AT_HOME = {
+    "datamodels.storage.s3": "boto3",
+    "datamodels.train.sgd": "torch",
+    "datamodels.train.mlp": "torch",
+    "datamodels.train.softmax": "torch",
+}
+"""Modules that nothing imports but their users, with the heavy package that each is about."""
+
+
+def module_of(path: Path) -> str:
+    base = ROOT / "shared" if path.is_relative_to(CORE) else ROOT
+    return ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top(module: str) -> str:
+    """The part of a module's name below datamodels."""
+    return (module.split(".") + [""])[1] if module.startswith("datamodels.") else ""
+
+
+def literals(path: Path) -> set[str]:
+    """String literals that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in statements)
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_a_stage_imports_no_later_one(path):
+    order = {name: i for i, names in enumerate(STAGES) for name in names}
+    own = order.get(top(module_of(path)))
+    if own is not None:
+        later = {m for m in imports(path) if order.get(top(m), -1) > own}
+        assert not later, f"{module_of(path)} imports {sorted(later)}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(CORE)], ids=module_of)
+def test_the_core_knows_no_grpc_and_no_service(path):
+    found = imports(path)
+    assert not {m for m in found if m.split(".")[0] == "services"}
+    if top(module_of(path)) not in SHELL:
+        wire = {m for m in found if m.split(".")[0] in ("grpc", "grpc_status") or top(m) in ("rpc", "v1")}
+        assert not wire, f"{module_of(path)} imports {sorted(wire)}"
+
+
+def test_no_heavy_package_is_imported_before_it_is_used():
+    modules = [module_of(p) for p in SOURCES if p.name != "__main__.py"]
+    light = [m for m in modules if m not in HEAVY_AT_HOME]
+    script = (
+        f"import importlib, sys\nfor m in {light!r}:\n importlib.import_module(m)\n"
+        f" bad = [h for h in {HEAVY!r} if h in sys.modules]\n assert not bad, (m, bad)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "home, pattern",
+    [
+        ("settings.py", r"os\.environ|getenv"),
+        ("schema.py", r"pa\.schema\("),
+    ],
+)
+def test_each_fact_has_one_place(home, pattern):
+    places = [module_of(p) for p in SOURCES if re.search(pattern, p.read_text()) and p != CORE / home]
+    assert not places
+
+
+def test_only_keys_spells_an_object_key():
+    pattern = re.compile(r"^(runs|aggregate|fit|query|preflight)/")
+    places = {module_of(p) for p in SOURCES if any(pattern.match(text) for text in literals(p))}
+    assert places == {"datamodels.keys"}
+
+
+def test_generated_code_is_in_step_with_the_protos(tmp_path):
+    protos = sorted((ROOT / "proto").rglob("*.proto"))
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, *map(str, protos)]
+    subprocess.run(command, check=True)
+    fresh = {p.name: p.read_text() for p in (tmp_path / "datamodels" / "v1").iterdir()}
+    committed = {p.name: p.read_text() for p in (CORE / "v1").glob("*_pb2*.py*")}
+    assert fresh == committed, "run `make proto` and commit what it makes"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda p: p.name)
+def test_a_service_is_a_thin_shell_with_a_readme(service):
+    assert {"__main__.py", "service.py", "README.md"} <= {p.name for p in service.iterdir()}
+    lines = sum(len((service / name).read_text().splitlines()) for name in ("__main__.py", "service.py"))
+    assert lines < 350
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda p: p.name)
+def test_a_services_readme_lists_its_settings_and_metrics(service):
+    from datamodels import settings
+
+    readme = (service / "README.md").read_text()
+    named = set(re.findall(r"\b(\w+Settings)\.load\(", "".join(p.read_text() for p in service.glob("*.py"))))
+    named |= {"ServeSettings", "TelemetrySettings"}
+    variables = {v for name in named for v in getattr(settings, name)().environ()}
+    assert not {v for v in variables if v not in readme}
+
+    stage = {"sampler": "sample", "trainer": "train", "aggregator": "aggregate", "fitter": "fit", "query": "query"}
+    code = "".join(p.read_text() for p in SOURCES)
+    metrics = set(re.findall(rf'"(datamodels_{stage[service.name]}_\w+)"', code))
+    assert metrics, "a service without metrics"
+    assert not {m for m in metrics if m not in readme}
+
+
+def test_metric_names_follow_the_convention():
+    code = "".join(p.read_text() for p in SOURCES)
+    names = set(re.findall(r"(?:Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code))
+    ours = {n for n in names if n.startswith("datamodels_")}
+    assert ours and all(n.startswith(("datamodels_", "grpc_server_")) for n in names)
+    assert {n.split("_")[1] for n in ours} <= {"sample", "train", "aggregate", "fit", "query"}
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_is_of_a_size_that_can_be_read(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_every_direct_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    names = {re.split(r"[\[<>=~! ]", d)[0].lower() for d in direct} - {"datamodels"}
+    pins = {
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    assert not names - pins
