@@ -1,6 +1,7 @@
 """Real S3 servers on loopback: MiniStack, which honours conditional writes, and rclone, which does not."""
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -10,7 +11,9 @@ import time
 import types
 import uuid
 
+import boto3
 import pytest
+from botocore.config import Config
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
@@ -86,15 +89,15 @@ def rclone(credentials, tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
 
 
-def make_bucket(address: str) -> str:
-    import boto3
-    from botocore.config import Config
+@functools.cache
+def client_of(address: str):
+    config = Config(s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1", config=config)
 
-    client = boto3.client(
-        "s3", endpoint_url=address, region_name="us-east-1", config=Config(s3={"addressing_style": "path"})
-    )
+
+def make_bucket(address: str) -> str:
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=bucket)
+    client_of(address).create_bucket(Bucket=bucket)
     return bucket
 
 

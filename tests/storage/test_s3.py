@@ -11,9 +11,14 @@ import time
 import urllib.parse
 
 import boto3
+import numpy as np
 import pytest
 from botocore import exceptions
 
+from datamodels import run as runs
+from datamodels import spec
+from datamodels.aggregate import manifest, part
+from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
     CorruptObjectError,
     DatamodelsError,
@@ -27,6 +32,7 @@ from datamodels.errors import (
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
+from datamodels.train.data import Dataset
 
 FORWARD = "forward"
 LOSE_ANSWER = "lose the answer"
@@ -125,6 +131,25 @@ def test_a_lost_acknowledgement_is_found_by_its_nonce(store, direct, proxy):
     assert direct.read("a/b") == b"mine"
     assert direct.create("a/b", b"theirs") is False
     assert store.create("a/b", b"mine") is False  # the same bytes, but another write
+
+
+def test_commits_survive_the_loss_of_every_first_acknowledgement(store, direct, proxy):
+    """The whole protocol through a network that answers each write only the second time."""
+    document = {"name": "lossy", "dataset": {"load": "no:load"}, "trainer": {"class": "no:Trainer"}, "m": 20}
+    document |= {"chunk": 10, "sub_chunk": 10, "evaluate": {"subsets": 0}}
+    data = Dataset(np.zeros((4, 1)), np.arange(4), np.zeros((2, 1)), np.arange(2))
+    run = runs.resolve(spec.parse(document), data)
+    committer = Committer(store)
+    proxy.faults["PUT"] = [LOSE_ANSWER, FORWARD] * 20
+    assert committer.create(run) is True
+    for first in (0, 10):
+        models = range(first, first + 10)
+        assert committer.put(part.validate(run, models, np.array(models), np.full((10, 2), first, np.float32))) is True
+        assert committer.publish(run.name) == first // 10
+    assert proxy.seen.count("PUT") == 2 * 5
+    snapshot = manifest.read_newest(direct, run.name)
+    assert snapshot.ranges == [range(0, 20)]
+    assert [o.outputs[0, 0] for o in snapshot.outputs(direct)] == [0, 10]
 
 
 def test_losing_every_acknowledgement_leaves_a_whole_object(store, direct, proxy):

@@ -1,0 +1,186 @@
+"""What each call does."""
+
+import threading
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from datamodels.aggregate import manifest
+from datamodels.errors import DeadlineError, UnavailableError
+from datamodels.rpc.client import connect
+from datamodels.rpc.clients.aggregator import AggregatorClient
+from datamodels.settings import ClientSettings
+from datamodels.v1 import aggregator_pb2_grpc
+
+SERVICE = "datamodels.v1.AggregatorService"
+N = 6
+
+
+def test_a_run_there_and_back(client, run):
+    assert client.create_run(run) is False
+    assert client.run(run.name).document() == run.document()
+
+
+def test_every_sub_chunk_is_committed_once(kit, client, run, store):
+    for models in kit.sub_chunks(run):
+        failed = {models.start: "diverged"} if models.start == 8 else {}
+        index = np.array([m for m in models if m not in failed])
+        assert client.put(run.name, models, index, kit.values(index, 1), failed) is True
+        assert client.put(run.name, models, np.array(models), kit.values(models, 2)) is False
+    progress = client.progress(run.name)
+    assert (progress.models, progress.committed, progress.failed) == (20, 20, 1)
+    assert progress.ranges == [range(0, 20)] and progress.complete
+    version = client.publish(run.name)
+    snapshot = manifest.read(store, run.name, version)
+    assert snapshot.failed == {8: "diverged"}
+    for outputs in snapshot.outputs(store):
+        np.testing.assert_array_equal(outputs.outputs, kit.values(outputs.model_index, 1).astype(np.float16))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_any_float_is_stored_as_half(kit, client, run, store, dtype):
+    client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4)).astype(dtype))
+    client.publish(run.name)
+    (outputs,) = manifest.read_newest(store, run.name).outputs(store)
+    np.testing.assert_array_equal(outputs.outputs, kit.values(range(4)).astype(np.float16))
+
+
+def test_the_answer_says_how_many_rows_the_committed_part_has(kit, stub, run):
+    def put():
+        messages = [kit.header(range(0, 4)), kit.rows([0, 2], kit.values([0, 2]), [(1, "x"), (3, "y")])]
+        return stub.PutOutputs(iter(messages))
+
+    first, second = put(), put()
+    assert (first.committed, first.rows) == (True, 2)
+    assert (second.committed, second.rows) == (False, 2)
+
+
+def test_rows_are_sent_in_messages_of_at_most_1_mb(kit, store, server):
+    """300,000 targets: a row is 0.6 MB, and a sub-chunk more than the server takes in one message."""
+    run = kit.make_run("wide", targets=300_000, labels=False, chunk=16, sub_chunk=16)
+    outputs = np.arange(16 * run.n, dtype=np.float64).reshape(16, run.n) % 1000
+    with AggregatorClient(server.address) as client:
+        client.create_run(run)
+        assert client.put(run.name, range(0, 16), np.arange(16), outputs)
+        client.publish(run.name)
+    (found,) = manifest.read_newest(store, run.name).outputs(store)
+    np.testing.assert_array_equal(found.outputs, outputs.astype(np.float16))
+
+
+def test_a_sub_chunk_of_failed_models_only(client, run):
+    assert client.put(run.name, range(0, 4), [], np.empty((0, N)), dict.fromkeys(range(4), "no luck"))
+    assert client.progress(run.name).failed == 4
+
+
+def test_long_reasons_are_cut(kit, client, run, store):
+    assert client.put(run.name, range(0, 4), [1, 2, 3], kit.values([1, 2, 3]), {0: "x" * 10_000})
+    client.publish(run.name)
+    assert manifest.read_newest(store, run.name).failed == {0: "x" * 300}
+
+
+def test_watching_a_run(kit, client, run):
+    seen = []
+
+    def watch():
+        seen.extend(client.watch(run.name, timeout=60))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for models in kit.sub_chunks(run):
+        client.put(run.name, models, np.array(models), kit.values(models))
+    watcher.join()
+    assert seen[-1].complete and seen[-1].ranges == [range(0, 20)]
+    assert [p.committed for p in seen] == sorted(p.committed for p in seen)
+
+
+def test_a_watch_ends_at_its_deadline(client, run):
+    with pytest.raises(DeadlineError):
+        list(client.watch(run.name, timeout=0.3))
+
+
+def test_watches_leave_threads_for_commits(kit, store, run):
+    with kit.serve(store, watches=2, workers=4) as server, AggregatorClient(server.address) as client:
+        client.create_run(run)
+        watches = [client.watch(run.name, timeout=30) for _ in range(2)]
+        assert [next(watch).committed for watch in watches] == [0, 0]
+        with (
+            connect(server.address, ClientSettings(attempts=1)) as channel,
+            pytest.raises(UnavailableError, match="too many watches"),
+        ):
+            next(AggregatorClient(channel).watch(run.name))
+        client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4)))
+        assert [next(watch).committed for watch in watches] == [4, 4]
+        for watch in watches:
+            watch.close()
+
+
+def test_a_server_that_stops_ends_watches_and_publishes(kit, store, run):
+    server = kit.serve(store, interval=10_000, grace=30.0)
+    with server, AggregatorClient(server.address) as client:
+        client.create_run(run)
+        watch = client.watch(run.name)
+        assert next(watch).committed == 0
+        for models in kit.sub_chunks(run)[:3]:
+            client.put(run.name, models, np.array(models), kit.values(models))
+        server.stopping.set()
+        server.wait()
+        with pytest.raises(UnavailableError):
+            list(watch)
+    assert manifest.read_newest(store, run.name).ranges == [range(0, 12)]
+
+
+def test_a_call_past_its_deadline(kit, server, client, run):
+    with connect(server.address, ClientSettings(deadline=0.3, attempts=1)) as channel:
+        stub = aggregator_pb2_grpc.AggregatorServiceStub(channel)
+        released = threading.Event()
+
+        def slow():
+            yield kit.header(range(0, 4))
+            released.wait()
+
+        with pytest.raises(DeadlineError):
+            stub.PutOutputs(slow())
+        released.set()
+
+
+def test_health(server):
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def metrics(server):
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+        lines = [line for line in response.read().decode().splitlines() if line.startswith("datamodels_aggregate_")]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_metrics_count_models_and_do_not_grow_with_them(kit, client, server, run):
+    def put(models, failed):
+        index = [m for m in models if m not in failed]
+        client.put(run.name, models, np.array(index), kit.values(index), dict.fromkeys(failed, "x"))
+
+    put(range(0, 4), [])
+    client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4)))
+    client.publish(run.name)
+    before = metrics(server)
+    put(range(4, 8), [5])
+    put(range(8, 12), [8, 9])
+    client.put(run.name, range(4, 8), np.arange(4, 8), kit.values(range(4, 8)))
+    client.publish(run.name)
+    after = metrics(server)
+    assert before.keys() == after.keys()
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown['datamodels_aggregate_models_total{result="trained"}'] == 5
+    assert grown['datamodels_aggregate_models_total{result="failed"}'] == 3
+    assert grown['datamodels_aggregate_parts_total{result="committed"}'] == 2
+    assert grown['datamodels_aggregate_parts_total{result="dropped"}'] == 1
+    assert grown["datamodels_aggregate_part_bytes_total"] > 0
+    assert grown["datamodels_aggregate_put_seconds_count"] == 2
+    assert grown["datamodels_aggregate_manifests_total"] >= 1
+    assert grown["datamodels_aggregate_publish_seconds_count"] >= 1
