@@ -26,7 +26,7 @@ LEVEL = 0.95
 class Evaluation:
     """
     lds         mean over targets of Spearman's correlation
-    interval    of lds, at LEVEL: a basic bootstrap over subsets
+    interval    at LEVEL, of the LDS that as many other unseen subsets would give: a centred bootstrap over subsets
     ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
                 the truth leaves to be predicted, for means of half as many models
     per_target  float64[n]
@@ -77,12 +77,11 @@ def evaluate(predictions: np.ndarray, outputs: np.ndarray, *, seed: int = 0, res
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(outputs), once / len(outputs), size=resamples)
     resampled = [spearman(predicted, true, weights).mean() for weights in draws]
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     lds = float(per_target.mean())
-    # Resamples score lower than the sample, about as much as the sample scores lower than all subsets would: few
-    # subsets, and the more so subsets drawn twice, are harder to rank. So the basic interval covers what it says; at
-    # an LDS of 0.9 on 100 subsets the percentile interval covers the truth 77 times in 100.
-    interval = (min(2 * lds - float(high), lds), min(max(2 * lds - float(low), lds), 1.0))
+    # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
+    # spread where the LDS is high. Taken about their own mean they cover what they should.
+    deviations = np.quantile(resampled - np.mean(resampled), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    interval = (lds + float(deviations[0]), min(lds + float(deviations[1]), 1.0))
 
     # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
     first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
