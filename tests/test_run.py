@@ -20,6 +20,10 @@ def loads_something_else():
     return 3
 
 
+def raises():
+    raise OSError("no disk")
+
+
 def make_spec(**fields):
     base = {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100}
     return spec.parse(base | fields)
@@ -102,6 +106,7 @@ def test_a_spec_that_does_not_fit_its_data_is_refused(fields, fault):
         ("datamodels.train.digits:nothing", {}, "has no nothing"),
         ("datamodels.train.digits:load", {"colour": 1}, "dataset.options = {'colour': 1}"),
         (f"{__name__}:loads_something_else", {}, "returned int, must be a Dataset"),
+        (f"{__name__}:raises", {}, "raised OSError: no disk"),
     ],
 )
 def test_a_data_set_that_does_not_load_is_refused(load, options, fault):

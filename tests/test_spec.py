@@ -60,6 +60,16 @@ def test_a_fault_is_one_line_with_field_value_and_what_is_allowed(fields, fault)
     assert found[0].startswith(fault)
 
 
+@pytest.mark.parametrize("depth", [300, 3000])
+def test_options_nested_without_end_are_refused(depth):
+    options = {}
+    for _ in range(depth):
+        options = {"a": options}
+    assert faults(dataset={"load": "a:b", "options": options}) == (
+        "options: are nested too deeply; 100 levels are plenty",
+    )
+
+
 def test_all_faults_are_told_at_once():
     assert len(faults(alpha=2.0, m=1, nane=3)) == 3
 

@@ -56,7 +56,7 @@ class FitSpec(_Part):
     patience: int = Field(default=3, ge=1, description="a target's path ends when its held-out error rose this often")
     tolerance: float = Field(default=1e-3, ge=1e-6, lt=1, description="largest relative duality gap")
     max_epochs: int = Field(default=200, ge=1, description="passes over the rows for one lambda")
-    batch: int = Field(default=512, ge=1, description="rows in one step")
+    batch: int = Field(default=256, ge=1, description="rows in one step")
 
 
 class RunSpec(_Part):
@@ -142,11 +142,15 @@ def parse(document: Any) -> RunSpec:
 
 
 def _cross_faults(spec: RunSpec):
-    for field, options in (("dataset", spec.dataset.options), ("trainer", spec.trainer.options)):
-        try:
-            records.canonical(options)
-        except (ValueError, TypeError) as error:
-            yield f"{field}.options = {options!r}: {error}; must be plain YAML values, numbers finite"
+    try:
+        records.canonical(spec.document())
+        for field, options in (("dataset", spec.dataset.options), ("trainer", spec.trainer.options)):
+            try:
+                records.canonical(options)
+            except (ValueError, TypeError) as error:
+                yield f"{field}.options = {options!r}: {error}; must be plain YAML values, numbers finite"
+    except (ValueError, RecursionError):
+        yield "options: are nested too deeply; 100 levels are plenty"
     if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
         yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
     if spec.chunks > MAX_CHUNKS:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from datamodels.cli import ask, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
-from datamodels.settings import ClientSettings, StoreSettings
+from datamodels.settings import ClientSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import ObjectStore, open_store
 from datamodels.view import TerminalView, View
 
@@ -31,6 +32,7 @@ afterwards:
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
 
+with DATAMODELS_LOG_LEVEL=debug an error comes with its traceback
 exit codes: 0 done, 1 failed, 2 what was asked for cannot be done, 75 try again, 130 and 143 stopped
 """
 SHOWN, TOP = 24, 10
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except DatamodelsError as error:
+        if TelemetrySettings.load().level == "debug":
+            traceback.print_exc()
         for line in str(error).splitlines():
             print(f"datamodels: {line}", file=sys.stderr)
         return int(error.exit_code)
