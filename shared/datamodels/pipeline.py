@@ -152,7 +152,12 @@ class _Road:
 
     def _evaluate(self, masks: np.ndarray) -> evaluate.Evaluation:
         prediction = self._services.query.predict(self._run.name, masks)
-        evaluation = evaluate.evaluate(prediction.predictions, self._unseen, seed=self._run.spec.seed)
+        evaluation = evaluate.evaluate(
+            prediction.predictions,
+            self._unseen,
+            counts=evaluate.without_own(self._run, masks),
+            seed=self._run.spec.seed,
+        )
         records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
         return evaluation
 

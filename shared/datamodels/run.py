@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from datamodels import keys, records, spec
-from datamodels.errors import ConflictError, DatamodelsError, InputError, ObjectNotFoundError, RunNotFoundError, SpecError
+from datamodels.errors import (
+    ConflictError,
+    DatamodelsError,
+    InputError,
+    ObjectNotFoundError,
+    RunNotFoundError,
+    SpecError,
+)
 from datamodels.sample import Design
 from datamodels.spec import RunSpec
 from datamodels.storage import ObjectStore
@@ -97,7 +104,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
         raise
     except TypeError as error:
         raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
-    except Exception as error:  # noqa: BLE001 - it is the user's code
+    except Exception as error:
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {type(error).__name__}: {error}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")

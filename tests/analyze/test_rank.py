@@ -31,3 +31,14 @@ def test_weighted_spearman_is_scipys_on_the_rows_written_out(case):
 def test_ranks_are_scipys_midranks(case):
     values, _, _ = case
     np.testing.assert_allclose(Ranks(values)(np.ones(len(values), int)), stats.rankdata(values, axis=0))
+
+
+@given(tied_pairs())
+def test_columns_may_have_weights_of_their_own(case):
+    a, b, weights = case
+    each = np.stack([weights, weights[::-1]], axis=1)
+    found = spearman(Ranks(a), Ranks(b), each)
+    for column in range(2):
+        one = slice(column, column + 1)
+        expected = spearman(Ranks(a[:, one]), Ranks(b[:, one]), each[:, column])
+        assert found[one] == pytest.approx(expected, abs=1e-9)

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.rank import Ranks, spearman
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
+from datamodels.train.data import NOT_IN_POOL
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -51,11 +53,20 @@ def from_document(document: dict[str, Any]) -> Evaluation:
     return Evaluation(**document | fields)
 
 
-def evaluate(predictions: np.ndarray, outputs: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Evaluation:
+def evaluate(
+    predictions: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    counts: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
     """Scores predictions against the outputs of retrained models.
 
     predictions  float[s, n]: of each target, for each of s unseen subsets
     outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
+    counts       bool[s, n]: which subsets count for which target; all by default. A target that is a training example
+                 is predicted for subsets without it, as its regression saw no others
 
     Raises InputError where the shapes do not fit or s < 3, NotReadyError where a subset has fewer than two models.
     """
@@ -71,12 +82,13 @@ def evaluate(predictions: np.ndarray, outputs: np.ndarray, *, seed: int = 0, res
         )
     outputs = outputs.astype(np.float64)
     predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
-    once = np.ones(len(outputs), dtype=np.int64)
+    once = np.ones(len(outputs), dtype=np.int64) if counts is None else counts.astype(np.int64)
     per_target = spearman(predicted, true, once)
 
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(outputs), once / len(outputs), size=resamples)
-    resampled = [spearman(predicted, true, weights).mean() for weights in draws]
+    draws = rng.multinomial(len(outputs), np.full(len(outputs), 1 / len(outputs)), size=resamples)
+    weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
+    resampled = [spearman(predicted, true, drawn).mean() for drawn in weights]
     lds = float(per_target.mean())
     # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
     # spread where the LDS is high. Taken about their own mean they cover what they should.
@@ -109,6 +121,17 @@ def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
             unseen = found.model_index >= spec.m
             outputs[found.model_index[unseen] - spec.m] = found.outputs[unseen]
     return outputs.reshape(spec.evaluate.subsets, spec.evaluate.models, run.n)
+
+
+def without_own(run: Run, masks: np.ndarray) -> np.ndarray | None:
+    """bool[s, n]: which subsets, packed uint8[s, ceil(d / 8)], lack the target itself; None where none is in the pool."""
+    own = np.flatnonzero(run.own != NOT_IN_POOL)
+    if not len(own):
+        return None
+    counts = np.ones((len(masks), run.n), dtype=bool)
+    columns = [run.design.column_of(int(example)) for example in run.own[own]]
+    counts[:, own] = ~sample.unpack(masks, run.design.columns)[:, columns]
+    return counts
 
 
 def _mean(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 class Ranks:
     """The order of each column of values, prepared once, from which the ranks in any resample of the rows follow.
 
-    A resample is given by weights: how often each row was drawn. Its rows are never copied and never sorted again: in
-    the order of the whole sample, the midrank of a row is the weight before its group of equal values plus half of
-    (the weight of the group plus one).
+    A resample is given by weights: how often each row was drawn, in all columns alike or in each. Its rows are never
+    copied and never sorted again: in the order of the whole sample, the midrank of a row is the weight before its
+    group of equal values plus half of (the weight of the group plus one).
     """
 
     def __init__(self, values: np.ndarray):
@@ -26,9 +26,10 @@ class Ranks:
         self._end = np.minimum.accumulate(following[::-1], axis=0)[::-1][1:]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """float64[rows, columns]: midranks, counted from 1, of the resample with these weights, int[rows]."""
+        """float64[rows, columns]: midranks, counted from 1, of a resample: int[rows] or int[rows, columns]."""
         total = np.zeros((len(self._order) + 1, self._order.shape[1]))
-        np.cumsum(weights[self._order], axis=0, out=total[1:])
+        drawn = weights[self._order] if weights.ndim == 1 else np.take_along_axis(weights, self._order, axis=0)
+        np.cumsum(drawn, axis=0, out=total[1:])
         before, through = np.take_along_axis(total, self._start, 0), np.take_along_axis(total, self._end, 0)
         ranks = np.empty_like(before)
         np.put_along_axis(ranks, self._order, (before + through + 1) / 2, axis=0)
@@ -36,11 +37,12 @@ class Ranks:
 
 
 def spearman(a: Ranks, b: Ranks, weights: np.ndarray) -> np.ndarray:
-    """float64[columns]: Spearman's correlation between the columns of a and b on a resample.
+    """float64[columns]: Spearman's correlation between the columns of a and b on a resample, as for `Ranks`.
 
     It is 0 where one of the two is constant: a constant orders nothing.
     """
-    x, y, w = a(weights), b(weights), (weights / weights.sum())[:, None]
+    x, y = a(weights), b(weights)
+    w = weights.reshape(len(weights), -1) / np.maximum(weights.sum(axis=0), 1)
     x -= (w * x).sum(axis=0)
     y -= (w * y).sum(axis=0)
     covariance = (w * x * y).sum(axis=0)

@@ -74,13 +74,15 @@ class Dataset:
         return chosen
 
 
-def split(x: np.ndarray, y: np.ndarray, *, train: int, seed: int, **display: Any) -> Dataset:
-    """Shuffles examples by `seed`; the first `train` become the pool, the others the test examples.
+def split(x: np.ndarray, y: np.ndarray, *, train: int, test: int | None = None, seed: int, **display: Any) -> Dataset:
+    """Shuffles examples by `seed`; the first `train` become the pool, the next `test` (or all) the test examples.
 
-    `display` are further fields of Dataset. Raises SpecError where `train` leaves no pool or no test example.
+    `display` are further fields of Dataset. Raises SpecError where there are not as many examples.
     """
     if not 1 <= train < len(y):
         raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
+    if test is not None and not 1 <= test <= len(y) - train:
+        raise SpecError(f"dataset.options.test = {test}: must be 1 to {len(y) - train}, or left out")
     order = np.random.default_rng(seed).permutation(len(y))
-    pool, test = order[:train], order[train:]
-    return Dataset(x=x[pool], y=y[pool], x_test=x[test], y_test=y[test], **display)
+    pool, tests = order[:train], order[train:][:test]
+    return Dataset(x=x[pool], y=y[pool], x_test=x[tests], y_test=y[tests], **display)

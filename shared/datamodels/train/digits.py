@@ -10,10 +10,10 @@ GREY_LEVELS = 16.0
 """Largest pixel value as shipped."""
 
 
-def load(train: int = 1400, seed: int = 0) -> Dataset:
-    """The digits, shuffled by `seed`: the first `train` are the pool, the others the test examples.
+def load(train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
+    """The digits, shuffled by `seed`: the first `train` are the pool, the next `test` (or all) the test examples.
 
-    x float32[..., 64], 0 (paper) to 1 (ink); y int64. Raises SpecError where `train` leaves no test example.
+    x float32[..., 64], 0 (paper) to 1 (ink); y int64. Raises SpecError where there are not as many.
     """
     from sklearn.datasets import load_digits
 
@@ -22,6 +22,7 @@ def load(train: int = 1400, seed: int = 0) -> Dataset:
         (x / GREY_LEVELS).astype(np.float32),
         y.astype(np.int64),
         train=train,
+        test=test,
         seed=seed,
         label_names=tuple(str(digit) for digit in range(10)),
         image_shape=(8, 8),
