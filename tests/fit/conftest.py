@@ -71,3 +71,16 @@ def made_problem():
         return made, x
 
     return make
+
+
+@pytest.fixture
+def cupy():
+    """CuPy with a device, or the reason why not."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no CUDA device: {error}")
+    if not devices:
+        pytest.skip("no CUDA device")
+    return cupy

@@ -274,3 +274,14 @@ def test_a_device_that_is_not_there(device, message):
     with pytest.raises(SettingsError, match=message):
         fits.array_module(device)
     assert fits.array_module("auto") is np or device == "cuda"
+
+
+@pytest.mark.gpu
+def test_cupy_fits_as_numpy_does(cupy, made_problem):
+    made, _ = made_problem(d=40, m=400, n=6, own=[3, -1, 0, 17, 3, -1])
+    settings = FitSpec(lambdas=8, **TIGHT)
+    ours, theirs = fit(made, settings, 0), fit(made, settings, 0, device="cuda")
+    assert theirs.status == ours.status
+    np.testing.assert_allclose(theirs.lambda_, ours.lambda_, rtol=1e-5)
+    for j in range(6):
+        assert relative_excess(made, theirs, j) < 1e-5

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.fit import problem
+from datamodels.fit import rows as row_blocks
 from datamodels.fit.path import Path
 from datamodels.fit.problem import CONSTANT, NO_ROWS, NOT_CONVERGED, NOT_FINITE, OK, Solution
 from datamodels.fit.refit import Refit
@@ -112,9 +113,9 @@ def _sorted_out(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None) -> tup
 
 def _r2(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray, error: np.ndarray) -> np.ndarray:
     """float64[t]: explained variance on the held-out rows that count; NaN where they do not vary."""
-    xp, columns = rows.xp, rows.xp.asarray(target)
-    y = outputs[rows.heldout][:, columns].astype(np.float64)
-    mask = xp.ones((1, 1), dtype=bool) if keep is None else keep[rows.heldout][:, columns]
+    xp = rows.xp
+    y = row_blocks.columns(outputs[rows.heldout], target).astype(np.float64)
+    mask = xp.ones((1, 1), dtype=bool) if keep is None else row_blocks.columns(keep[rows.heldout], target)
     count = xp.broadcast_to(mask, y.shape).sum(axis=0)
     centred = xp.where(mask, y - xp.where(mask, y, 0).sum(axis=0) / count, 0)
     variance = rows.host((centred**2).sum(axis=0) / count)

@@ -7,14 +7,13 @@ good as none.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from datamodels.errors import StoreFullError
+from datamodels.fit import scratch
 from datamodels.fit.problem import Solution
 
 SOLVED = "solved"
@@ -36,18 +35,16 @@ class Checkpoint:
         if self._path is None:
             return
         temporary = self._path.with_suffix(".tmp")
-        try:
+        with scratch.room(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                np.savez(file, _stage=np.array(stage), _fingerprint=np.array(self._fingerprint), **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFullError(f"{self._path.parent}: no space for the fit's checkpoint; free some") from error
-            raise
+            try:
+                with open(temporary, "wb") as file:
+                    np.savez(file, _stage=np.array(stage), _fingerprint=np.array(self._fingerprint), **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[str, dict[str, np.ndarray]] | None:
         """(stage, arrays) as last saved, or None."""

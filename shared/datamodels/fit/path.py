@@ -12,8 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from datamodels.fit.rows import Rows, partition
-from datamodels.fit.saga import Saga
+from datamodels.fit.rows import Rows, columns, partition
+from datamodels.fit.saga import Measure, Saga
 from datamodels.spec import FitSpec
 
 CLOSE_RANKS = 1 / 16
@@ -74,10 +74,8 @@ class Path:
         self._rows, self._settings, self._grid = rows, settings, grid(settings)
         self._outputs, self._keep = outputs, keep
         self._saga = Saga(rows, rows.fit, batch=settings.batch, seed=seed)
-        mine = rows.xp.asarray(target)
-        self.state = self._saga.start(
-            outputs[rows.fit][:, mine], None if keep is None else keep[rows.fit][:, mine], target
-        )
+        fit_keep = None if keep is None else keep[rows.fit]
+        self.state = self._saga.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
         n = outputs.shape[1]
         self.walk = Walk(
             lambda_max=np.zeros(n),
@@ -94,7 +92,7 @@ class Path:
         # What is below rounding is 0: no column tells anything about the outputs.
         self.walk.lambda_max[target] = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top * self.state.spread, 0)
         self.epochs = 0
-        self._go_on()
+        self._go_on(self._saga.measure(self.state))
 
     @property
     def active(self) -> int:
@@ -118,20 +116,16 @@ class Path:
         self.walk.epochs[self.state.target] += 1
         if self.epochs % REFRESH == 0:
             self._saga.refresh(self.state)
-        self._saga.calm(self.state)
-        self._go_on()
+        self._go_on(self._saga.calm(self.state))
 
-    def _go_on(self) -> None:
+    def _go_on(self, measure: Measure) -> None:
         """Moves converged targets on, as far as their weights carry them, and retires those that have ended."""
         walk, state = self.walk, self.state
-        here = state.target
-        measure = self._saga.measure(state)
+        here, spread = state.target, np.where(state.spread > 0, state.spread, 1)
         while True:
-            state.lambda_ = (
-                walk.lambda_max[here] * self._grid[walk.position[here]] / np.where(state.spread > 0, state.spread, 1)
-            )
+            self._saga.aim(state, walk.lambda_max[here] * self._grid[walk.position[here]] / spread)
             arrived = measure.gap(state.lambda_) <= self._settings.tolerance
-            arrived |= walk.epochs[here] >= self._settings.max_epochs
+            arrived |= (walk.epochs[here] >= self._settings.max_epochs) | (walk.lambda_max[here] == 0)
             arrived &= ~walk.done[here]
             if not arrived.any():
                 break
@@ -158,12 +152,12 @@ class Path:
     def _heldout_error(self, places: np.ndarray) -> np.ndarray:
         """float64[p]: mean squared error on the held-out rows that count."""
         rows, xp, state = self._rows, self._rows.xp, self.state
-        target, theta = xp.asarray(state.target[places]), state.theta[:, xp.asarray(places)]
+        target, theta = state.target[places], columns(state.theta, places)
         spread, location = (xp.asarray(array[places]) for array in (state.spread, state.location))
         total, count = xp.zeros(len(places)), xp.zeros(len(places))
         for span in partition(rows.heldout, self._settings.batch):
-            miss = rows.block(span) @ theta * spread + location - self._outputs[span][:, target]
-            keep = xp.ones((1, 1), dtype=bool) if self._keep is None else self._keep[span][:, target]
+            miss = rows.block(span) @ theta * spread + location - columns(self._outputs[span], target)
+            keep = xp.ones((1, 1), dtype=bool) if self._keep is None else columns(self._keep[span], target)
             total += xp.where(keep, miss, 0).__pow__(2).sum(axis=0)
             count += xp.broadcast_to(keep, miss.shape).sum(axis=0)
         return rows.host(total / count)
@@ -171,7 +165,7 @@ class Path:
     def chosen(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(raw lambda float64[t], raw weights [d, t]) where the held-out error was smallest."""
         walk = self.walk
-        return walk.lambda_max[target] * self._grid[walk.best[target]], walk.weights[:, self._rows.xp.asarray(target)]
+        return walk.lambda_max[target] * self._grid[walk.best[target]], columns(walk.weights, target)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that `restore` needs to go on from here."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from datamodels.fit import gap
 from datamodels.fit.path import CLOSE_RANKS, REFRESH, ROUNDING
-from datamodels.fit.rows import Rows
-from datamodels.fit.saga import Saga
+from datamodels.fit.rows import Rows, columns
+from datamodels.fit.saga import Measure, Saga
 from datamodels.spec import FitSpec
 
 
@@ -36,14 +36,13 @@ class Refit:
 
         lambda_  float64[t], raw; where it is 0, it becomes the smallest that leaves no weight
         """
-        xp, n = rows.xp, outputs.shape[1]
+        n = outputs.shape[1]
         self._rows, self._settings, self._outputs, self._keep = rows, settings, outputs, keep
         self._saga = Saga(rows, rows.whole, batch=settings.batch, seed=seed)
-        mine = xp.asarray(target)
-        self.state = self._saga.start(outputs[:, mine], None if keep is None else keep[:, mine], target)
+        self.state = self._saga.start(columns(outputs, target), columns(keep, target), target)
         spread = np.where(self.state.spread > 0, self.state.spread, 1)
         top = self._saga.measure(self.state).dual_norm + ROUNDING * np.finfo(rows.dtype).eps
-        self.state.lambda_ = np.where(lambda_ > 0, lambda_ / spread, top)
+        self._saga.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))
         self._saga.warm(self.state, weights)
         self.weights = np.zeros((rows.problem.columns, n), dtype=np.float32)
         self.intercept, self.lambda_, self.gap = np.zeros((3, n))
@@ -51,7 +50,7 @@ class Refit:
         self.done = ~np.isin(np.arange(n), target)
         self._trust = np.ones(n)
         self.epochs = 0
-        self._settle()
+        self._settle(self._saga.measure(self.state))
 
     @property
     def active(self) -> int:
@@ -63,14 +62,13 @@ class Refit:
         self.epochs += 1
         if self.epochs % REFRESH == 0:
             self._saga.refresh(self.state)
-        self._saga.calm(self.state)
-        self._settle()
+        self._settle(self._saga.calm(self.state))
 
-    def _settle(self) -> None:
+    def _settle(self, measure: Measure) -> None:
         """Certifies the targets that look converged and retires those that are, or that are out of epochs."""
         state, out_of_epochs = self.state, self.epochs >= self._settings.max_epochs
         here = state.target
-        near = self._saga.measure(state).gap(state.lambda_) <= self._settings.tolerance * self._trust[here]
+        near = measure.gap(state.lambda_) <= self._settings.tolerance * self._trust[here]
         places = np.flatnonzero((near | out_of_epochs) & ~self.done[here])
         if not len(places):
             return
@@ -85,13 +83,13 @@ class Refit:
             self.state = state.take(np.flatnonzero(~retired))
 
     def _certify(self, places: np.ndarray, mine: np.ndarray) -> None:
-        rows, columns = self._rows, self._rows.xp.asarray(mine)
+        rows = self._rows
         weights = self._saga.weights(self.state, places).astype(np.float32)
         self.gap[mine], self.intercept[mine] = gap.certify(
             rows,
             rows.whole,
-            self._outputs[:, columns],
-            None if self._keep is None else self._keep[:, columns],
+            columns(self._outputs, mine),
+            columns(self._keep, mine),
             weights,
             self.lambda_[mine],
         )

@@ -93,6 +93,11 @@ class Rows:
         return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
 
 
+def columns(array, places: np.ndarray):
+    """The columns int[p] of an array, or None of None. In C order, which fancy indexing would not keep."""
+    return None if array is None else array.take(places, axis=-1)
+
+
 def edge(d: int, m) -> np.ndarray | float:
     """Largest eigenvalue of the Gram of m random rows over d independent columns of unit variance, over m."""
     return (1 + np.sqrt(d / m)) ** 2

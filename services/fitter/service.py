@@ -1,0 +1,64 @@
+"""FitterService: decode, ask the fitter, encode."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from datamodels.errors import UnavailableError
+from datamodels.fit.fitter import Fitter
+from datamodels.fit.progress import FitProgress, FitState
+from datamodels.rpc.serve import Service
+from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
+
+_STATES = {state: fitter_pb2.FitProgress.State.Value(f"STATE_{state.name}") for state in FitState}
+
+
+class FitterService(fitter_pb2_grpc.FitterServiceServicer):
+    """`watches` calls of WatchFit at most, since each holds a thread that Fit needs too."""
+
+    def __init__(self, fitter: Fitter, watches: int):
+        self._fitter = fitter
+        self._watches = threading.BoundedSemaphore(watches)
+
+    def Fit(self, request: fitter_pb2.FitRequest, context: grpc.ServicerContext) -> fitter_pb2.FitResponse:
+        return fitter_pb2.FitResponse(progress=_progress(self._fitter.fit(request.run)))
+
+    def WatchFit(
+        self, request: fitter_pb2.WatchFitRequest, context: grpc.ServicerContext
+    ) -> Iterator[fitter_pb2.WatchFitResponse]:
+        if not self._watches.acquire(blocking=False):
+            raise UnavailableError(f"run {request.run!r}: too many watches of this service; ask Fit instead")
+        try:
+            context.watch(self._fitter.wake)
+            for progress in self._fitter.watch(request.run, context.is_active):
+                yield fitter_pb2.WatchFitResponse(progress=_progress(progress))
+        finally:
+            self._watches.release()
+
+
+def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
+    return fitter_pb2.FitProgress(
+        run=progress.run,
+        digest=progress.digest,
+        state=_STATES[progress.state],
+        targets=progress.targets,
+        targets_done=progress.targets_done,
+        fraction=progress.fraction,
+        seconds=progress.seconds,
+        fit=max(progress.fit, 0),
+        stage=progress.stage,
+        error=progress.error,
+    )
+
+
+def service(fitter: Fitter, watches: int = 8) -> Service:
+    """Closes the fitter when the server stops."""
+    return Service(
+        descriptor=fitter_pb2.DESCRIPTOR.services_by_name["FitterService"],
+        add=fitter_pb2_grpc.add_FitterServiceServicer_to_server,
+        servicer=FitterService(fitter, watches),
+        close=fitter.close,
+    )

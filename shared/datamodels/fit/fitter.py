@@ -1,0 +1,162 @@
+"""Fits in the background: asked for, watched, stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from datamodels.errors import DatamodelsError, ExitCode, NotReadyError, UnavailableError
+from datamodels.fit import metrics
+from datamodels.fit.job import FitJob
+from datamodels.fit.progress import FitProgress, FitState
+from datamodels.fit.store import FitRecord
+from datamodels.settings import FitterSettings
+from datamodels.storage import ObjectStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+TELL_SECONDS = 0.1
+"""Least time between two messages of one watch."""
+
+
+class Fitter:
+    """One fit at a time; others wait for their turn. Safe to use from any thread. `close` it at the end."""
+
+    def __init__(self, store: ObjectStore, settings: FitterSettings):
+        self._store = store
+        self._settings = settings
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._progress: dict[str, FitProgress] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fitter")
+
+    def fit(self, run: str) -> FitProgress:
+        """Starts a fit of the run's newest manifest, or goes on with one; returns at once how far it is.
+
+        Does nothing where it is running already, or is done. Raises RunNotFoundError, NotReadyError where nothing is
+        committed to fit, UnavailableError once closed, StoreError.
+        """
+        job = FitJob(self._store, run)
+        record = job.finished()
+        with self._changed:
+            if self._stop.is_set():
+                raise UnavailableError("the fitter is stopping; call again")
+            known = self._progress.get(run)
+            if known is not None and known.state is FitState.RUNNING:
+                return known
+            if record is not None:
+                return self._set(_done(record))
+            started = time.monotonic()
+            progress = self._set(FitProgress(run, job.digest, FitState.RUNNING, job.run.n, stage="waiting"))
+            self._pool.submit(self._solve, job, started).add_done_callback(
+                lambda future: self._ended(run, started, future)
+            )
+            return progress
+
+    def progress(self, run: str) -> FitProgress:
+        """How far the fit of a run is. Raises RunNotFoundError, NotReadyError where none was asked for."""
+        with self._changed:
+            known = self._progress.get(run)
+        if known is not None:
+            return known
+        record = FitJob(self._store, run).finished()
+        if record is None:
+            raise NotReadyError(f"run {run}: no fit was asked for since this fitter started; call Fit first")
+        return _done(record)
+
+    def watch(self, run: str, active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
+        """Progress, at once and then on every change, until the fit is done or failed, or `active` is false.
+
+        Many changes may be told as one. `active` is asked on every change, and on `wake`. Raises as `progress` does.
+        """
+        told = None
+        while active():
+            progress = self.progress(run)
+            if progress != told:
+                yield progress
+                told = progress
+            if progress.state is not FitState.RUNNING:
+                return
+            time.sleep(TELL_SECONDS)
+            with self._changed:
+                self._changed.wait_for(lambda told=told: self._progress.get(run) != told or not active(), timeout=60)
+
+    def wake(self) -> None:
+        """Makes all watches ask whether they are still active."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stops the running fit at a checkpoint, and waits for it."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _solve(self, job: FitJob, started: float) -> FitRecord:
+        run = job.run.name
+        log.info("fit started", run=run, digest=job.digest)
+
+        def tell(fraction: float, done: int, stage: str) -> None:
+            with self._changed:
+                self._set(
+                    dataclasses.replace(
+                        self._progress[run],
+                        fraction=fraction,
+                        targets_done=done,
+                        stage=stage,
+                        seconds=time.monotonic() - started,
+                    )
+                )
+
+        return job.solve(self._settings, progress=tell, stop=self._stop)
+
+    def _ended(self, run: str, started: float, future: Future[FitRecord]) -> None:
+        seconds = time.monotonic() - started
+        if future.cancelled():
+            return self._failed(run, "the fitter was stopped; ask for the fit again", seconds, "stopped")
+        error = future.exception()
+        if error is None:
+            record = future.result()
+            metrics.FITS.labels("done").inc()
+            log.info("fit done", run=run, fit=record.number, seconds=round(seconds, 3))
+            with self._changed:
+                self._set(_done(record))
+            return None
+        if isinstance(error, DatamodelsError):
+            stopped = getattr(error, "exit_code", None) == ExitCode.TERMINATED
+            return self._failed(run, str(error), seconds, "stopped" if stopped else "failed")
+        log.error("fit ended by a fault of its own", run=run, exc_info=error)
+        return self._failed(run, f"{type(error).__name__}: {error}; see the fitter's log", seconds, "failed")
+
+    def _failed(self, run: str, message: str, seconds: float, result: str) -> None:
+        metrics.FITS.labels(result).inc()
+        log.warning("fit ended early", run=run, result=result, error=message)
+        with self._changed:
+            self._set(
+                dataclasses.replace(
+                    self._progress[run], state=FitState.FAILED, error=message, seconds=seconds, stage=result
+                )
+            )
+
+    def _set(self, progress: FitProgress) -> FitProgress:
+        """With `_changed` held."""
+        self._progress[progress.run] = progress
+        self._changed.notify_all()
+        return progress
+
+
+def _done(record: FitRecord) -> FitProgress:
+    return FitProgress(
+        run=record.run,
+        digest=record.digest,
+        state=FitState.DONE,
+        targets=record.targets,
+        targets_done=record.targets,
+        fraction=1.0,
+        seconds=record.seconds,
+        fit=record.number,
+        stage="done",
+    )

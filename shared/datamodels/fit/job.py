@@ -1,0 +1,134 @@
+"""The fit of a run, from its manifest to committed weights."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from datamodels import run as runs
+from datamodels import shards
+from datamodels.aggregate import manifest
+from datamodels.errors import ExitCode, NotReadyError, StageError
+from datamodels.fit import metrics, problem, scratch
+from datamodels.fit import store as fits
+from datamodels.fit.fit import Progress, fit
+from datamodels.fit.store import FitRecord
+from datamodels.settings import FitterSettings
+from datamodels.storage import ObjectStore
+
+SHARDS_SHARE = 0.05
+"""Of the work; the rest is solving."""
+
+
+class FitJob:
+    """The fit of a run's newest manifest. Making one reads the manifest, nothing more.
+
+    Raises RunNotFoundError, NotReadyError where no model is committed yet, StoreError.
+    """
+
+    def __init__(self, store: ObjectStore, name: str):
+        self._store = store
+        self.run = runs.read(store, name)
+        self._snapshot = manifest.read_newest(store, name)
+        parts = shards.parts_of_fit(self.run, self._snapshot)
+        if not any(part.rows for part in parts):
+            raise NotReadyError(
+                f"run {name}: no manifest lists outputs of the models 0 to {self.run.spec.m - 1} yet; train some, then "
+                "publish a manifest"
+            )
+        self._settings = self.run.spec.fit.model_dump(mode="json")
+        self.digest = fits.digest(name, [part.sha256 for part in parts], self._settings)
+
+    def finished(self) -> FitRecord | None:
+        """The newest fit of the run, where it is of the same data and settings."""
+        newest = fits.read_newest_fit(self._store, self.run.name)
+        return newest if newest is not None and newest.digest == self.digest else None
+
+    def solve(
+        self, settings: FitterSettings, *, progress: Callable[[float, int, str], None], stop: threading.Event
+    ) -> FitRecord:
+        """Fits and commits, from where an earlier attempt was stopped; returns the record.
+
+        progress  called with (share of the work done, targets done, what is going on)
+        stop      once set, saves what there is and raises StageError
+
+        Raises StageError, StoreError, SettingsError.
+        """
+        started = time.monotonic()
+        home = Path(settings.scratch) / self.run.name
+        self._sweep(home)
+
+        def materialised(fraction: float) -> None:
+            if stop.is_set():
+                raise StageError("the fit was stopped while it read the outputs; ask for it again", ExitCode.TERMINATED)
+            progress(SHARDS_SHARE * fraction, 0, "reading outputs")
+
+        rows = shards.materialise(
+            self._store, self.run, self._snapshot, home / self.digest / "shards", progress=materialised
+        )
+        metrics.ROWS.set(len(rows.model_index))
+        solution = fit(
+            problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index),
+            self.run.spec.fit,
+            self.run.spec.seed,
+            progress=_reporter(progress),
+            checkpoint=home / self.digest / "blocks",
+            stop=stop,
+            device=settings.device,
+            threads=settings.threads,
+        )
+        progress(1.0, self.run.n, "committing")
+        record = fits.commit(
+            self._store,
+            FitRecord(
+                run=self.run.name,
+                number=-1,
+                digest=self.digest,
+                manifest_version=self._snapshot.version,
+                spec_hash=self.run.spec.hash,
+                solver=self.run.spec.fit.solver,
+                settings=self._settings,
+                rows=len(rows.model_index),
+                columns=self.run.design.columns,
+                targets=self.run.n,
+                blocks=(),
+                seconds=time.monotonic() - started,
+            ),
+            solution,
+        )
+        for status in problem.STATUSES:
+            metrics.STATUSES.labels(status).inc(solution.status.count(status))
+        metrics.SECONDS.observe(time.monotonic() - started)
+        shutil.rmtree(home, ignore_errors=True)
+        return record
+
+    def _sweep(self, home: Path) -> None:
+        """Removes what was kept of fits of older manifests."""
+        with scratch.room(home):
+            home.mkdir(parents=True, exist_ok=True)
+            for other in home.iterdir():
+                if other.name != self.digest:
+                    shutil.rmtree(other, ignore_errors=True)
+
+
+def _reporter(progress: Callable[[float, int, str], None]) -> Callable[[Progress], None]:
+    epochs = 0
+
+    def report(now: Progress) -> None:
+        nonlocal epochs
+        metrics.EPOCHS.inc(now.epochs - epochs)
+        epochs = now.epochs
+        metrics.TARGETS.set(now.targets)
+        metrics.TARGETS_DONE.set(now.targets_done)
+        metrics.LAMBDA_INDEX.set(now.position)
+        metrics.GAP.set(now.gap)
+        fraction = SHARDS_SHARE + (1 - SHARDS_SHARE) * now.fraction
+        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {now.epochs} epochs")
+
+    return report
+
+
+_STAGES = {"path": "choosing lambda", "refit": "last fit", "done": "fitted"}

@@ -1,0 +1,19 @@
+"""Metrics of the fit stage."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+FITS = Counter("datamodels_fit_fits_total", "Fits that ended in this process: done, failed or stopped.", ("result",))
+SECONDS = Histogram(
+    "datamodels_fit_seconds",
+    "Seconds of a finished fit, from its start in this process to its commit.",
+    buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000),
+)
+EPOCHS = Counter("datamodels_fit_epochs_total", "Passes over the rows, of all blocks of targets.")
+ROWS = Gauge("datamodels_fit_rows", "Models in the latest fit.")
+TARGETS = Gauge("datamodels_fit_targets", "Targets of the latest fit.")
+TARGETS_DONE = Gauge("datamodels_fit_targets_done", "Targets of the latest fit that are finished.")
+LAMBDA_INDEX = Gauge("datamodels_fit_lambda_index", "Mean place on the lambda path of the targets that are on it.")
+GAP = Gauge("datamodels_fit_gap", "Largest relative duality gap of the finished targets of the latest fit.")
+STATUSES = Counter("datamodels_fit_solved_targets_total", "Targets of finished fits by status.", ("status",))

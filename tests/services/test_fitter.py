@@ -1,0 +1,214 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from datamodels import run as runs
+from datamodels.errors import NotReadyError, RunNotFoundError
+from datamodels.fit import store as fits
+from datamodels.fit.fitter import Fitter
+from datamodels.rpc.clients.fitter import FitState, FitterClient
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, StoreSettings
+from datamodels.storage.local import LocalStore
+from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
+from services.fitter.service import service
+from tests import committed
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def client(store, tmp_path):
+    settings = FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1)
+    with (
+        Server(ServeSettings(), [service(Fitter(store, settings))], "fitter") as server,
+        FitterClient(server.address, ClientSettings(attempts=1)) as client,
+    ):
+        client.address = server.address
+        yield client
+
+
+def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
+    run = committed.make_run(targets="both")
+    runs.create(store, run)
+    committed.commit(store, run, failed=(3, 4))
+    started = client.fit(run.name)
+    assert started.state is FitState.RUNNING and started.targets == run.n == 35 and started.fit == -1
+    seen = list(client.watch(run.name, timeout=60))
+    last = seen[-1]
+    assert (last.state, last.fit, last.targets_done, last.fraction, last.error) == (FitState.DONE, 0, 35, 1.0, "")
+    assert all(p.state is FitState.RUNNING for p in seen[:-1])
+    assert {p.digest for p in seen} == {started.digest}
+
+    record = fits.read_newest_fit(store, run.name)
+    assert (record.number, record.rows, record.manifest_version) == (0, 198, 0)
+    assert (record.columns, record.targets, record.solver) == (30, 35, "saga")
+    assert record.digest == last.digest and record.spec_hash == run.spec.hash
+    solution = fits.load(store, record)
+    assert solution.status == ["ok"] * 35
+    theta = committed.truth(run)
+    for j in range(run.n):
+        weights = solution.dense([j])[0]
+        own = run.own[j]
+        if own >= 0:
+            assert weights[own] == 0  # no row that counts has it
+        others = np.arange(committed.D) != own
+        assert np.corrcoef(weights[others], theta[others, j])[0, 1] > 0.8
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run, stop=150)
+    client.fit(run.name)
+    assert list(client.watch(run.name, timeout=60))[-1].fit == 0
+    assert client.fit(run.name).state is FitState.DONE
+    assert client.fit(run.name).fit == 0
+    committed.commit(store, run)
+    assert client.fit(run.name).state is FitState.RUNNING
+    assert list(client.watch(run.name, timeout=60))[-1].fit == 1
+    assert fits.read_newest_fit(store, run.name).rows == 200
+
+
+def test_more_evaluation_models_are_nothing_more_to_fit(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run, stop=200)
+    client.fit(run.name)
+    assert list(client.watch(run.name, timeout=60))[-1].fit == 0
+    committed.commit(store, run)
+    assert client.fit(run.name).state is FitState.DONE
+
+
+def test_a_fit_of_an_earlier_fitter_is_found_done(store, client, tmp_path):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    earlier = Fitter(store, FitterSettings(scratch=str(tmp_path / "earlier"), device="cpu", threads=1))
+    earlier.fit(run.name)
+    assert list(earlier.watch(run.name))[-1].fit == 0
+    earlier.close()
+    (only,) = client.watch(run.name, timeout=10)
+    assert (only.state, only.fit) == (FitState.DONE, 0)
+
+
+def test_a_run_that_there_is_not(client):
+    with pytest.raises(RunNotFoundError, match="nothing-0123"):
+        client.fit("nothing-0123")
+    with pytest.raises(RunNotFoundError, match="nothing-0123"):
+        list(client.watch("nothing-0123", timeout=10))
+
+
+def test_nothing_committed_yet(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    with pytest.raises(NotReadyError, match="train some"):
+        client.fit(run.name)
+    committed.commit(store, run, stop=10, failed=range(10))
+    with pytest.raises(NotReadyError, match="train some"):
+        client.fit(run.name)
+
+
+def test_watching_what_nobody_asked_for(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    with pytest.raises(NotReadyError, match="call Fit first"):
+        list(client.watch(run.name, timeout=10))
+
+
+def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    snapshot = committed.commit(store, run)
+    part = snapshot.parts[4]
+    whole = store.read(part.key)
+    store.delete(part.key)
+    client.fit(run.name)
+    last = list(client.watch(run.name, timeout=60))[-1]
+    assert last.state is FitState.FAILED
+    assert part.key in last.error
+    store.create(part.key, whole)
+    assert client.fit(run.name).state is FitState.RUNNING
+    assert list(client.watch(run.name, timeout=60))[-1].state is FitState.DONE
+
+
+@pytest.mark.parametrize("name", ["Fit", "WatchFit"])
+def test_an_oversized_request_is_refused(client, name):
+    stub = fitter_pb2_grpc.FitterServiceStub(grpc.insecure_channel(client.address))
+    request = fitter_pb2.FitRequest(run="x" * 9_000_000)
+    with pytest.raises(grpc.RpcError) as raised:
+        answer = getattr(stub, name)(request, timeout=10)
+        list(answer)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def slow_run():
+    """A run whose fit takes long enough to be killed in the middle."""
+    return committed.make_run(
+        m=2000, targets="both", fit={"lambdas": 60, "batch": 20, "tolerance": 1e-5, "patience": 60}
+    )
+
+
+def start_fitter(tmp_path):
+    address = tmp_path / "address.json"
+    address.unlink(missing_ok=True)
+    environ = dict(os.environ)
+    for settings in (
+        StoreSettings(url=f"file://{tmp_path / 'store'}"),
+        FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1),
+        ServeSettings(address_file=str(address)),
+    ):
+        environ |= settings.environ()
+    process = subprocess.Popen([sys.executable, "-m", "services.fitter"], env=environ, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not address.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    return process, FitterClient(json.loads(address.read_text())["address"], ClientSettings(attempts=1))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_fitter_that_is_stopped_or_killed_goes_on(store, tmp_path, how):
+    run = slow_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    process, client = start_fitter(tmp_path)
+    client.fit(run.name)
+    for progress in client.watch(run.name, timeout=60):
+        if progress.fraction > 0.2:
+            break
+    assert progress.state is FitState.RUNNING
+    process.send_signal(how)
+    assert process.wait(timeout=60) == (0 if how == signal.SIGTERM else -how)
+    client.close()
+    assert fits.read_newest_fit(store, run.name) is None
+    blocks = list((tmp_path / "scratch" / run.name).glob("*/blocks/*.npz"))
+    assert blocks if how == signal.SIGTERM else True
+
+    process, client = start_fitter(tmp_path)
+    client.fit(run.name)
+    seen = list(client.watch(run.name, timeout=60))
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+    client.close()
+    assert seen[-1].state is FitState.DONE
+    assert fits.load(store, fits.read_newest_fit(store, run.name)).status == ["ok"] * run.n
+
+
+def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path):
+    environ = dict(os.environ) | FitterSettings(device="abacus").environ()
+    done = subprocess.run([sys.executable, "-m", "services.fitter"], env=environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "abacus" in done.stderr and "Traceback" not in done.stderr
