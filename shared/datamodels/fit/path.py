@@ -18,6 +18,8 @@ from datamodels.spec import FitSpec
 
 CLOSE_RANKS = 1 / 16
 """Retired targets are dropped from the arrays when they are more than this share of them: dropping copies."""
+PATH_SLACK = 5
+"""Largest gap on the path over the tolerance, which the last fit keeps: held-out errors are told apart well before."""
 REFRESH = 64
 """Epochs after which the average gradient is computed afresh."""
 
@@ -124,7 +126,7 @@ class Path:
         here, spread = state.target, np.where(state.spread > 0, state.spread, 1)
         while True:
             self._saga.aim(state, walk.lambda_max[here] * self._grid[walk.position[here]] / spread)
-            arrived = measure.gap(state.lambda_) <= self._settings.tolerance
+            arrived = measure.gap(state.lambda_) <= PATH_SLACK * self._settings.tolerance
             arrived |= (walk.epochs[here] >= self._settings.max_epochs) | (walk.lambda_max[here] == 0)
             arrived &= ~walk.done[here]
             if not arrived.any():
