@@ -190,11 +190,10 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_fit_interrupted_again_and_again_ends_as_an_uninterrupted_one(made_problem, tmp_path, monkeypatch, how):
+def test_a_fit_interrupted_again_and_again_ends_as_an_uninterrupted_one(made_problem, tmp_path, how):
     made, _ = made_problem(d=40, m=300, n=6, own=[-1, 4, -1, 4, 5, -1])
     settings = FitSpec(lambdas=6, batch=64)
-    monkeypatch.setitem(fits.BLOCK_TARGETS, "cpu", 3)  # two blocks
-    whole = fit(made, settings, 0, threads=1)
+    whole = fit(made, settings, 0, threads=1, block_targets=3)
     stop = threading.Event()
     interruptions, seen = 0, set()
 
@@ -212,7 +211,15 @@ def test_a_fit_interrupted_again_and_again_ends_as_an_uninterrupted_one(made_pro
         stop.clear()
         try:
             solution = fit(
-                made, settings, 0, checkpoint=tmp_path, checkpoint_seconds=0, stop=stop, threads=1, progress=progress
+                made,
+                settings,
+                0,
+                checkpoint=tmp_path,
+                checkpoint_seconds=0,
+                stop=stop,
+                threads=1,
+                progress=progress,
+                block_targets=3,
             )
             break
         except (Killed, StageError) as error:
@@ -285,3 +292,27 @@ def test_cupy_fits_as_numpy_does(cupy, made_problem):
     np.testing.assert_allclose(theirs.lambda_, ours.lambda_, rtol=1e-5)
     for j in range(6):
         assert relative_excess(made, theirs, j) < 1e-5
+
+
+def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(made_problem):
+    made, _ = made_problem(d=40, m=300, n=7, own=[-1, 4, -1, 4, 5, -1, 6])
+    settings = FitSpec(lambdas=6, batch=64, tolerance=1e-6, max_epochs=2000)
+    whole = fit(made, settings, 0)
+    assert same(fit(made, settings, 0, threads=3, block_targets=3), fit(made, settings, 0, threads=1, block_targets=3))
+    for size in (1, 3):
+        cut = fit(made, settings, 0, block_targets=size)
+        np.testing.assert_allclose(cut.lambda_, whole.lambda_, rtol=1e-9)
+        np.testing.assert_allclose(cut.dense(range(7)), whole.dense(range(7)), atol=0.02 * np.abs(whole.weights).max())
+
+
+def test_the_plan_keeps_to_the_memory_it_has(made_problem):
+    made, _ = made_problem(d=10, m=50, n=100)
+    assert fits.plan(made, 40, 4) == [(0, 33), (33, 67), (67, 100)]
+    huge = dataclasses.replace(
+        made,
+        masks=np.broadcast_to(made.masks[:1], (10**7, 2)),
+        outputs=np.broadcast_to(made.outputs[:1], (10**7, 100)),
+        heldout=np.broadcast_to(False, 10**7),
+    )
+    spans = fits.plan(huge, 40, 4)
+    assert max(last - first for first, last in spans) * 10**7 * 21 <= fits.BLOCK_BYTES

@@ -67,6 +67,7 @@ def fit(
     stop: threading.Event | None = None,
     device: str = "cpu",
     threads: int = 0,
+    block_targets: int | None = None,
 ) -> Solution:
     """Fits every target; the same result for the same arguments, however often it was stopped in between.
 
@@ -75,6 +76,7 @@ def fit(
     stop        once set, the fit saves its state and raises
     device      cpu, cuda, or auto
     threads     0 for as many as there are cores; only for the CPU
+    block_targets  most targets in one block, or None for what suits the device; a checkpoint is for one size of block
 
     Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
     SettingsError where there is no such device. What is wrong with single targets is in their status.
@@ -82,7 +84,7 @@ def fit(
     xp = array_module(device)
     place = "cpu" if xp is np else "cuda"
     dtype = np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64
-    spans = plan(given, place, np.dtype(dtype).itemsize)
+    spans = plan(given, block_targets or BLOCK_TARGETS[place], np.dtype(dtype).itemsize)
     fingerprint = records.digest(
         [settings.model_dump(mode="json"), seed, given.masks.shape, given.outputs.shape, given.columns, place]
     )
@@ -107,10 +109,10 @@ def fit(
     return problem.concatenate(solutions)
 
 
-def plan(given: Problem, place: str, itemsize: int) -> list[tuple[int, int]]:
-    """Blocks of targets (first, last) of nearly equal size. The same for any number of threads."""
+def plan(given: Problem, most: int, itemsize: int) -> list[tuple[int, int]]:
+    """Blocks of at most so many targets, (first, last), of nearly equal size. The same for any number of threads."""
     per_target = given.rows * (5 * itemsize + 1) + given.columns * 8 * itemsize
-    most = max(1, min(BLOCK_TARGETS[place], BLOCK_BYTES // per_target))
+    most = max(1, min(most, BLOCK_BYTES // per_target))
     bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(bounds))
 

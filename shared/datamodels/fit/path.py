@@ -160,7 +160,7 @@ class Path:
         for span in partition(rows.heldout, self._settings.batch):
             miss = rows.block(span) @ theta * spread + location - columns(self._outputs[span], target)
             keep = xp.ones((1, 1), dtype=bool) if self._keep is None else columns(self._keep[span], target)
-            total += xp.where(keep, miss, 0).__pow__(2).sum(axis=0)
+            total += (xp.where(keep, miss, 0) ** 2).sum(axis=0)
             count += xp.broadcast_to(keep, miss.shape).sum(axis=0)
         return rows.host(total / count)
 
