@@ -107,7 +107,7 @@ class _Road:
         spec, aggregator = self._run.spec, self._services.aggregator
         before = aggregator.progress(self._run.name)
         bar.expect(spec.models, before.committed)
-        chunks = [c for c in range(spec.chunks) if not covered(spec.chunk_range(c), before.ranges)]
+        chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
 
         def tick() -> None:
             progress = aggregator.progress(self._run.name)
@@ -167,8 +167,3 @@ class _Road:
         if self._unseen is not None:
             order = np.argsort(np.nanmean(self._unseen, axis=(0, 1)), kind="stable")
         return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)].tolist()
-
-
-def covered(models: range, committed: list[range]) -> bool:
-    """Whether ascending, merged ranges hold all of some models."""
-    return any(models.start >= r.start and models.stop <= r.stop for r in committed)

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
 from datamodels import spec
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
+from datamodels.settings import StoreSettings
+from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,15 +36,17 @@ def small(**fields):
 class Road:
     """The command, run in a folder of its own."""
 
-    def __init__(self, folder, **fields):
+    def __init__(self, folder, environ=None, **fields):
         self.folder = folder
+        self.environ = environ or {}
         self.path = folder / "spec.yaml"
         self.path.write_text(yaml.safe_dump(small(**fields)))
         self.spec = spec.load(self.path)
 
     def start(self, verb="run", *options):
         command = [sys.executable, "-m", "datamodels", verb, str(self.path), *options]
-        return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=self.folder, env=os.environ | self.environ, text=True, **pipes)
 
     def finish(self, process):
         out, err = process.communicate(timeout=240)
@@ -50,9 +55,9 @@ class Road:
     def run(self, verb="run", *options):
         return self.finish(self.start(verb, *options))
 
-    def committed(self):
+    def committed(self, store=None):
         """Every model in the newest manifest, as often as it is there."""
-        store = LocalStore(self.folder / ".datamodels" / "store")
+        store = store or LocalStore(self.folder / ".datamodels" / "store")
         snapshot = manifest.read_newest(store, self.spec.run)
         return [model for outputs in snapshot.outputs(store) for model in outputs.model_index.tolist()]
 
@@ -150,9 +155,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     code, _, err = road.finish(driver)
     assert code == ExitCode.INTERRUPTED and "stopped; what is committed is kept" in err
 
-    # A fitter and a query service that die end the command too.
-    for module in ("services.fitter", "services.query", "services.sampler"):
+    # So does any other service that dies, at its start or at work.
+    for module, at_work in (("services.query", False), ("services.sampler", False), ("services.fitter", True)):
         driver = road.start("run", "--quiet")
+        while at_work and driver.poll() is None and not any((tmp_path / ".datamodels" / "scratch").rglob("*")):
+            time.sleep(0.01)
         road.kill(module, driver)
         code, _, err = road.finish(driver)
         assert code != 0, f"{module} was killed and nobody noticed"
@@ -161,6 +168,17 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     assert code == 0, err
     assert sorted(road.committed()) == list(range(600))
     assert "LDS" in out
+
+
+def test_the_road_leads_to_s3_as_well(tmp_path, ministack):
+    boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="road")
+    settings = StoreSettings(url="s3://road/team", s3_endpoint=ministack)
+    road = Road(tmp_path, settings.environ(), m=100, evaluate={"subsets": 0}, targets="both")
+    code, out, err = road.run("run", "--quiet")
+    assert code == 0, err
+    assert sorted(road.committed(open_store(settings))) == list(range(100))
+    assert "LDS" not in out and len(re.findall(r"^target ", out, re.M)) == 3
+    assert not (tmp_path / ".datamodels" / "store").exists()
 
 
 def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path):

@@ -65,7 +65,7 @@ def test_the_page_is_whole_and_needs_nothing_else(fields):
 
 def test_the_page_shows_what_there_is():
     text = page.html(journey())
-    for shown in ("0.900", "0.880 to 0.920", "0.950", "+0.500", "-0.250", "target 3", "#1 &lt;dog&gt;", "#0 cat"):
+    for shown in ("0.900", "0.880 to 0.920", "0.950", "+0.500", "-0.250", "target 3", "&lt;dog&gt; (#1)", "cat (#0)"):
         assert shown in text
     assert text.count("data:image/png") == 3
 

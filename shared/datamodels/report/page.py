@@ -113,9 +113,9 @@ def _target(journey: Journey, answer: query_pb2.TopInfluencesResponse) -> str:
 def _influence(journey: Journey, influence: query_pb2.Influence, kind: str) -> str:
     grouped = journey.run.design.kind == "grouped"
     image = None if grouped else picture.data_uri(journey.dataset, journey.dataset.x[influence.column])
-    name = f"group {influence.column}" if grouped else f"#{influence.column}"
     label = summary.name_of(journey, influence.label)
-    return _figure(image, f"{influence.weight:+.3f}", f"{name} {label}".strip(), kind)
+    name = f"group {influence.column}" if grouped else f"{label} (#{influence.column})".strip()
+    return _figure(image, f"{influence.weight:+.3f}", name, kind)
 
 
 def _figure(image: str | None, title: str, caption: str, kind: str) -> str:

@@ -1,0 +1,1 @@
+from tests.storage.conftest import credentials, ministack  # noqa: F401 - fixtures
