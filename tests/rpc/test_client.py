@@ -125,3 +125,11 @@ def test_an_error_of_the_callers_own_requests_comes_out(stub, shape):
 def test_a_method_that_there_is_not(serve, channels):
     with pytest.raises(ConfigError, match="UNIMPLEMENTED"):
         channels(serve().address).unary_unary("/no.Such/Call")(b"")
+
+
+def test_every_call_with_a_stream_is_among_those_not_retried():
+    """gRPC hangs where it is to retry a stream of answers to a server that died."""
+    modules = (aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2)
+    methods = [m for module in modules for s in module.DESCRIPTOR.services_by_name.values() for m in s.methods]
+    streams = {(m.containing_service.full_name, m.name) for m in methods if m.client_streaming or m.server_streaming}
+    assert streams == set(NOT_RETRIED)

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import grpc
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from datamodels import run as runs
-from datamodels.errors import NotReadyError, RunNotFoundError
+from datamodels.errors import NotReadyError, RunNotFoundError, UnavailableError
 from datamodels.fit import store as fits
 from datamodels.fit.fitter import Fitter
 from datamodels.rpc.clients.fitter import FitState, FitterClient
@@ -161,7 +162,7 @@ def slow_run():
     )
 
 
-def start_fitter(tmp_path):
+def start_fitter(tmp_path, attempts=1):
     address = tmp_path / "address.json"
     address.unlink(missing_ok=True)
     environ = dict(os.environ)
@@ -176,7 +177,7 @@ def start_fitter(tmp_path):
     while not address.exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    return process, FitterClient(json.loads(address.read_text())["address"], ClientSettings(attempts=1))
+    return process, FitterClient(json.loads(address.read_text())["address"], ClientSettings(attempts=attempts))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -212,3 +213,20 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-m", "services.fitter"], env=environ, capture_output=True, text=True)
     assert done.returncode == 2
     assert "abacus" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_watch_of_a_fitter_that_is_killed_before_it_answers_ends(store, tmp_path):
+    """With gRPC's own retries it would wait for ever."""
+    run = slow_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    process, client = start_fitter(tmp_path, attempts=5)
+    client.fit(run.name)
+    process.send_signal(signal.SIGSTOP)
+    killer = threading.Timer(0.3, process.kill)
+    killer.start()
+    with pytest.raises(UnavailableError):
+        list(client.watch(run.name))
+    killer.join()
+    process.wait(timeout=10)
+    client.close()

@@ -12,10 +12,18 @@ from datamodels.errors import DatamodelsError
 from datamodels.rpc import status
 from datamodels.settings import ClientSettings
 
-NOT_RETRIED = (("datamodels.v1.AggregatorService", "PutOutputs"),)
-"""Calls that gRPC must not send twice. All others are idempotent, and are sent again when a server is unavailable.
+NOT_RETRIED = (
+    ("datamodels.v1.AggregatorService", "PutOutputs"),
+    ("datamodels.v1.AggregatorService", "WatchRun"),
+    ("datamodels.v1.FitterService", "WatchFit"),
+    ("datamodels.v1.QueryService", "GetWeights"),
+    ("datamodels.v1.SamplerService", "GetSubsets"),
+)
+"""Calls with streams, which gRPC must not send twice. All others are idempotent, and are sent again when a server is
+unavailable.
 
-PutOutputs could be, but gRPC would have to keep the whole stream for it; the trainer sends it again itself.
+PutOutputs could be, but gRPC would have to keep the whole stream for it; the trainer sends it again itself. Streams of
+answers hang for good where the server dies before its first answer and a retry policy is set (gRPC 1.85, measured).
 """
 
 
