@@ -54,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 def top(module: str) -> str:
     """The part of a module's name below datamodels."""
-    return (module.split(".") + [""])[1] if module.startswith("datamodels.") else ""
+    return [*module.split("."), ""][1] if module.startswith("datamodels.") else ""
 
 
 def literals(path: Path) -> set[str]:
