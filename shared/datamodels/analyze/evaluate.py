@@ -124,7 +124,10 @@ def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
 
 
 def without_own(run: Run, masks: np.ndarray) -> np.ndarray | None:
-    """bool[s, n]: which packed subsets, uint8[s, ceil(d / 8)], lack the target itself; None where no target is drawn."""
+    """bool[s, n]: which subsets lack the target itself; None where no target is drawn.
+
+    masks  uint8[s, ceil(d / 8)], packed
+    """
     own = np.flatnonzero(run.own != NOT_IN_POOL)
     if not len(own):
         return None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
@@ -12,7 +9,7 @@ import numpy as np
 
 from datamodels.aggregate.part import DTYPES, LONGEST_REASON
 from datamodels.aggregate.progress import Progress
-from datamodels.errors import OutputsError, StoreUnavailableError, UnavailableError
+from datamodels.errors import OutputsError
 from datamodels.rpc import codec
 from datamodels.rpc.clients.base import Client
 from datamodels.run import Run
@@ -64,13 +61,7 @@ class AggregatorClient(Client):
         UnavailableError, DeadlineError.
         """
         messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}))
-        for attempt in itertools.count(1):
-            try:
-                return self._stub.PutOutputs(iter(messages)).committed
-            except (UnavailableError, StoreUnavailableError):
-                if attempt >= self._settings.attempts:
-                    raise
-            time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+        return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
     def progress(self, run: str) -> Progress:
         """Which models are committed. Raises RunNotFoundError."""

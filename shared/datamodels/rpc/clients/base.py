@@ -1,14 +1,19 @@
-"""What the typed clients share: a channel that is opened, or lent, and closed."""
+"""What the typed clients share: a channel that is opened, or lent, and closed; calls that are made again."""
 
 from __future__ import annotations
 
-from typing import Self
+import random
+import time
+from collections.abc import Callable
+from typing import Self, TypeVar
 
 import grpc
 
-from datamodels.errors import SettingsError
+from datamodels.errors import SettingsError, StoreUnavailableError, UnavailableError
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings
+
+T = TypeVar("T")
 
 
 class Client:
@@ -26,6 +31,19 @@ class Client:
             )
         self._owned = isinstance(to, str)
         self._channel = connect(to, self._settings) if isinstance(to, str) else to
+
+    def _repeat(self, call: Callable[[], T]) -> T:
+        """The result of a call with streams, made again while the service, or its store, is unavailable.
+
+        `settings.attempts` times in all. Only for calls that change nothing when made twice; gRPC itself repeats those
+        without streams.
+        """
+        for attempt in range(1, self._settings.attempts):
+            try:
+                return call()
+            except (UnavailableError, StoreUnavailableError):
+                time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+        return call()
 
     def close(self) -> None:
         """Ends all calls and closes the channel, where this client opened it."""

@@ -41,9 +41,11 @@ class SamplerClient(Client):
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray:
         """uint8[last - first, mask_bytes]: the packed masks of the subsets first <= index < last; see `sample.pack`.
 
-        Raises InputError where the service refuses the design or the range, UnavailableError where it ends the call
-        early.
+        Raises InputError where the service refuses the design or the range, UnavailableError where it cannot be had.
         """
+        return self._repeat(lambda: self._subsets(design, first, last))
+
+    def _subsets(self, design: Design, first: int, last: int) -> np.ndarray:
         request = sampler_pb2.GetSubsetsRequest(design=codec.to_design(design), first=first, last=last)
         parts = []
         reached = first
