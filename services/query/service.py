@@ -10,6 +10,7 @@ from datamodels import pages, sample
 from datamodels.errors import InputError
 from datamodels.query import Fitted, WeightStore
 from datamodels.rpc import codec
+from datamodels.rpc.serve import Service
 from datamodels.run import Run
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
@@ -137,4 +138,12 @@ def _sparse(
         intercept=codec.to_tensor(solution.intercept[targets].astype(np.float32)),
         **{"lambda": codec.to_tensor(solution.lambda_[targets])},
         gap=codec.to_tensor(solution.gap[targets]),
+    )
+
+
+def service(weights: WeightStore) -> Service:
+    return Service(
+        descriptor=query_pb2.DESCRIPTOR.services_by_name["QueryService"],
+        add=query_pb2_grpc.add_QueryServiceServicer_to_server,
+        servicer=QueryService(weights),
     )

@@ -12,6 +12,7 @@ import pytest
 
 from datamodels import run as runs
 from datamodels.errors import NotReadyError, RunNotFoundError, UnavailableError
+from datamodels.fit import scratch
 from datamodels.fit import store as fits
 from datamodels.fit.fitter import Fitter
 from datamodels.rpc.clients.fitter import FitState, FitterClient
@@ -65,7 +66,7 @@ def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
             assert weights[own] == 0  # no row that counts has it
         others = np.arange(committed.D) != own
         assert np.corrcoef(weights[others], theta[others, j])[0, 1] > 0.8
-    assert not list((tmp_path / "scratch").iterdir())
+    assert [path.suffix for path in (tmp_path / "scratch").iterdir()] == [".lock"]  # a lock is never removed
 
 
 def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
@@ -153,6 +154,36 @@ def test_an_oversized_request_is_refused(client, name):
         answer = getattr(stub, name)(request, timeout=10)
         list(answer)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_two_fitters_on_one_scratch_folder_take_turns(store, tmp_path):
+    run = slow_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    fitters = [Fitter(store, FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu")) for _ in range(2)]
+    try:
+        for fitter in fitters:
+            fitter.fit(run.name)
+        told = [list(fitter.watch(run.name)) for fitter in fitters]
+    finally:
+        for fitter in fitters:
+            fitter.close()
+    assert [(progress[-1].state, progress[-1].fit) for progress in told] == [(FitState.DONE, 0)] * 2
+    assert fits.read_newest_fit(store, run.name).number == 0
+    assert not any((tmp_path / "scratch").glob("*/*"))
+
+
+def test_a_fitter_that_waits_for_another_can_be_stopped(store, tmp_path):
+    run = slow_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    scratch_folder = tmp_path / "scratch"
+    fitter = Fitter(store, FitterSettings(scratch=str(scratch_folder), device="cpu"))
+    with scratch.alone(scratch_folder / run.name, waiting=lambda: None):
+        fitter.fit(run.name)
+        fitter.close()
+    assert fitter.progress(run.name).state is FitState.FAILED
+    assert fits.read_newest_fit(store, run.name) is None
 
 
 def slow_run():

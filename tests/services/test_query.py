@@ -8,10 +8,10 @@ from datamodels.query import WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
-from datamodels.rpc.serve import Server, Service
+from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from services.query.service import QueryService
+from services.query.service import QueryService, service
 from tests import fitted as made
 
 
@@ -20,12 +20,10 @@ def served(tmp_path_factory):
     """(client, run, theta) of a query service on a real socket."""
     store, run, theta = made.make_store(tmp_path_factory.mktemp("store"))
     runs.create(store, made.make_run(name="raw"))
-    service = Service(
-        query_pb2.DESCRIPTOR.services_by_name["QueryService"],
-        query_pb2_grpc.add_QueryServiceServicer_to_server,
-        QueryService(WeightStore(store)),
-    )
-    with Server(ServeSettings(), [service]) as server, QueryClient(server.address, ClientSettings()) as client:
+    with (
+        Server(ServeSettings(), [service(WeightStore(store))]) as server,
+        QueryClient(server.address, ClientSettings()) as client,
+    ):
         yield client, run, theta, server.address
 
 
@@ -125,10 +123,10 @@ def test_a_page_token_is_bound_to_its_request(served):
 
 def test_pages_go_on_with_the_fit_that_they_began_with(tmp_path):
     store, run, theta = made.make_store(tmp_path)
-    service = QueryService(WeightStore(store, refresh=0))
-    first = service.ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=5), None)
+    servicer = QueryService(WeightStore(store, refresh=0))
+    first = servicer.ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=5), None)
     made.commit_fit(store, run, theta * 0, digest="d1")
-    rest = service.ListTargets(
+    rest = servicer.ListTargets(
         query_pb2.ListTargetsRequest(run=run.name, page_size=5, page_token=first.next_page_token), None
     )
     assert first.provenance.fit == rest.provenance.fit == 0

@@ -57,13 +57,25 @@ class FitJob:
 
         Raises StageError, StoreError, SettingsError.
         """
-        started = time.monotonic()
         home = Path(settings.scratch) / self.run.name
+
+        def check() -> None:
+            if stop.is_set():
+                raise StageError("the fit was stopped before it began; ask for it again", ExitCode.TERMINATED)
+
+        def waiting() -> None:
+            check()
+            progress(0.0, 0, "waiting for another fitter")
+
+        with scratch.alone(home, waiting):
+            return self.finished() or self._solve(home, settings, progress, stop, check)
+
+    def _solve(self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check) -> FitRecord:
+        started = time.monotonic()
         self._sweep(home)
 
         def materialised(fraction: float) -> None:
-            if stop.is_set():
-                raise StageError("the fit was stopped while it read the outputs; ask for it again", ExitCode.TERMINATED)
+            check()
             progress(SHARDS_SHARE * fraction, 0, "reading outputs")
 
         rows = shards.materialise(

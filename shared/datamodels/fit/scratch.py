@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from datamodels.errors import SettingsError, StoreFullError
@@ -13,6 +15,9 @@ from datamodels.settings import FitterSettings
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+LOCK_SECONDS = 0.2
+"""Between looks at a lock that another process holds."""
 
 
 @contextlib.contextmanager
@@ -28,6 +33,26 @@ def room(folder: Path) -> Iterator[None]:
                 f"{folder}: {error.strerror}; set {FitterSettings.prefix}_SCRATCH to a folder to write to"
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps other processes out of a folder while the body runs; one that dies keeps nobody out.
+
+    `waiting` is called now and then while another one is in there; what it raises ends the wait.
+    """
+    with room(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(folder.with_name(f"{folder.name}.lock"), "wb")  # noqa: SIM115 - closed below
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(LOCK_SECONDS)
+        yield
 
 
 def flush(folder: Path) -> None:
