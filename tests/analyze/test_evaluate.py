@@ -76,10 +76,18 @@ def test_failed_models_are_left_out_of_the_means():
     assert evaluate(signal, with_failures).lds == pytest.approx(evaluate(signal, outputs).lds, abs=0.01)
 
 
-def test_a_subset_with_one_trained_model_is_named():
+def test_a_subset_with_one_trained_model_is_left_out():
     signal, outputs = noisy_truth()
     outputs[7, 1:] = np.nan
-    with pytest.raises(NotReadyError, match="unseen subset 7 has 1 trained models"):
+    found = evaluate(signal, outputs)
+    assert found.subsets == 119
+    assert found.lds == evaluate(np.delete(signal, 7, axis=0), np.delete(outputs, 7, axis=0)).lds
+
+
+def test_too_few_trained_models_are_told():
+    signal, outputs = noisy_truth()
+    outputs[2:, 1:] = np.nan
+    with pytest.raises(NotReadyError, match="2 of 120 unseen subsets have two trained models"):
         evaluate(signal, outputs)
 
 

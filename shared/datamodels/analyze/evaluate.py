@@ -32,7 +32,7 @@ class Evaluation:
     ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
                 the truth leaves to be predicted, for means of half as many models
     per_target  float64[n]
-    subsets     unseen subsets used
+    subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
     """
 
@@ -68,18 +68,22 @@ def evaluate(
     counts       bool[s, n]: which subsets count for which target; all by default. A target that is a training example
                  is predicted for subsets without it, as its regression saw no others
 
-    Raises InputError where the shapes do not fit or s < 3, NotReadyError where a subset has fewer than two models.
+    Subsets with fewer than two trained models are left out. Raises InputError where the shapes do not fit or s < 3,
+    NotReadyError where fewer than 3 subsets are left.
     """
     if predictions.ndim != 2 or outputs.ndim != 3 or outputs.shape[::2] != predictions.shape or len(outputs) < 3:
         raise InputError(
             f"predictions {predictions.shape} and outputs {outputs.shape}: must be [s, n] and [s, r, n] with s >= 3"
         )
     trained = ~np.isnan(outputs).any(axis=2)
-    if trained.sum(axis=1).min() < 2:
-        poorest = int(trained.sum(axis=1).argmin())
+    usable = trained.sum(axis=1) >= 2
+    if usable.sum() < 3:
         raise NotReadyError(
-            f"unseen subset {poorest} has {int(trained[poorest].sum())} trained models: at least 2 are needed"
+            f"{usable.sum()} of {len(outputs)} unseen subsets have two trained models: at least 3 are needed; see why "
+            "the others failed"
         )
+    predictions, outputs, trained = predictions[usable], outputs[usable], trained[usable]
+    counts = None if counts is None else counts[usable]
     outputs = outputs.astype(np.float64)
     predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
     once = np.ones(len(outputs), dtype=np.int64) if counts is None else counts.astype(np.int64)
