@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodels import sample
+from datamodels import disk, sample
 from datamodels.aggregate.manifest import Part, Snapshot
 from datamodels.errors import CorruptObjectError, NotReadyError
 from datamodels.fit import scratch
@@ -96,9 +96,9 @@ def _make(store: ObjectStore, run: Run, snapshot: Snapshot, folder: Path, progre
                 os.fsync(file.fileno())
         shape = {"rows": rows, "n": run.n, "mask_bytes": run.design.mask_bytes, "failed": failed}
         (temporary / _SHAPE).write_text(json.dumps(shape), encoding="utf-8")
-        scratch.flush(temporary)
+        disk.flush(temporary)
         os.rename(temporary, folder)
-        scratch.flush(folder.parent)
+        disk.flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from datamodels import disk
 from datamodels.errors import SettingsError, StoreFullError
 from datamodels.settings import FitterSettings
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 LOCK_SECONDS = 0.2
@@ -26,7 +25,7 @@ def room(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in disk.FULL:
             raise StoreFullError(f"{folder}: {error.strerror}; free some space, nothing committed is lost") from error
         if error.errno in _REFUSED:
             raise SettingsError(
@@ -53,12 +52,3 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
                 time.sleep(LOCK_SECONDS)
         yield
-
-
-def flush(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from datamodels import disk
 from datamodels.errors import (
     ObjectNotFoundError,
     SettingsError,
@@ -25,7 +26,6 @@ from datamodels.errors import (
 )
 from datamodels.storage.base import ObjectStore, check_key
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
@@ -61,7 +61,7 @@ class LocalStore(ObjectStore):
                 _write(temporary, data)
                 created = self._link(temporary, path)
                 # Also for the loser: it may tell its caller that the object is durable.
-                _flush(path.parent)
+                disk.flush(path.parent)
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
@@ -129,7 +129,7 @@ class LocalStore(ObjectStore):
         path = self._path(key)
         try:
             path.unlink()
-            _flush(path.parent)
+            disk.flush(path.parent)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise self._translated(error, key) from error
@@ -144,7 +144,7 @@ class LocalStore(ObjectStore):
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _flush(folder.parent)  # also where another writer made it, who may not have come this far
+        disk.flush(folder.parent)  # also where another writer made it, who may not have come this far
         self._durable.add(folder)
 
     def _sweep(self) -> None:
@@ -159,7 +159,7 @@ class LocalStore(ObjectStore):
             raise StoreUnavailableError(f"{self.url}: the folder is gone; mount or restore it")
 
     def _translated(self, error: OSError, key: str) -> StoreError:
-        if error.errno in _FULL:
+        if error.errno in disk.FULL:
             return StoreFullError(f"{self.url}/{key}: {error.strerror}; free some space, nothing of it was kept")
         return StoreUnavailableError(f"{self.url}/{key}: {error.strerror}")
 
@@ -170,15 +170,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         _sync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync(descriptor: int) -> None:
