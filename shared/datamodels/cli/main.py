@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 import traceback
@@ -37,6 +38,7 @@ exit codes: 0 done, 1 failed, 2 what was asked for cannot be done, 75 try again,
 """
 SHOWN, TOP = 24, 10
 """Targets in the report, and influences of each."""
+TRAINERS = min(8, os.cpu_count() or 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +120,11 @@ def _add_road(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="YAML file, e.g. deploy/specs/digits.yaml")
     _add_home(parser)
     parser.add_argument(
-        "--trainers", metavar="N", type=_positive, default=2, help="trainer processes at once (default: 2)"
+        "--trainers",
+        metavar="N",
+        type=_positive,
+        default=TRAINERS,
+        help=f"trainer processes at once, each of one thread (default: {TRAINERS}, one for each core up to 8)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

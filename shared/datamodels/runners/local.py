@@ -78,7 +78,7 @@ class LocalRunner(Runner):
                     if code == ExitCode.DONE:
                         continue
                     if not _passing(code) or restarts == RESTARTS:
-                        raise StageError(f"{process.name} {process.epitaph(code)}", code)
+                        raise process.error(code)
                     restarts += 1
                     running[worker] = stack.enter_context(self._trainer(worker, run, shares[worker], services))
 
@@ -155,13 +155,14 @@ class _Process:
     def raise_if_ended(self, cause: Exception | None) -> None:
         code = self.ended()
         if code is not None:
-            raise StageError(f"{self.name} {self.epitaph(code)}", code) from cause
+            raise self.error(code) from cause
 
-    def epitaph(self, code: int) -> str:
+    def error(self, code: int) -> StageError:
         """How it ended, with the last thing it said."""
         if code < 0:
-            return f"was killed by {signal.Signals(-code).name}; run the same command again to go on"
-        return f"ended with exit code {code}: {self._last_words()}"
+            how = f"was killed by {signal.Signals(-code).name}; run the same command again to go on"
+            return StageError(f"{self.name} {how}", ExitCode.TRANSIENT)
+        return StageError(f"{self.name} ended with exit code {code}: {self._last_words()}", code)
 
     def _last_words(self) -> str:
         with open(self.log, "rb") as log:
