@@ -27,9 +27,10 @@ STAGES = [
 """Data moves to the right; a stage may import what is left of it."""
 SHELL = {"rpc", "v1", "pipeline", "report", "cli", "runners"}
 """Modules that may know gRPC; all others are the core."""
-HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn")
+HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn", "numba")
 HEAVY_AT_HOME = {
     "datamodels.storage.s3": "boto3",
+    "datamodels.fit.compiled": "numba",
     "datamodels.train.sgd": "torch",
     "datamodels.train.mlp": "torch",
     "datamodels.train.softmax": "torch",

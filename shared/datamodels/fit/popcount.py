@@ -1,0 +1,52 @@
+"""The exact Gram of masks, X'X with X in {0, 1}, by counting the bits that columns have in common.
+
+One word of two columns gives 64 products, and the counts are whole numbers: nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from datamodels import sample
+
+
+def gram(masks: np.ndarray, columns: int, *, threads: int = 1) -> np.ndarray:
+    """int32[d, d]: how many of the masks have columns i and j.
+
+    masks  uint8[m, ceil(d / 8)], packed as by `sample.pack`; d is `columns`
+    """
+    from datamodels.fit import compiled
+
+    bits = transposed(masks, columns)
+    counts = np.zeros((len(bits), len(bits)), dtype=np.int32)
+    panels = range(0, len(bits), compiled.PANEL)
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="gram") as pool:
+        # The first panels are the longest; what is left at the end is short, so that no thread waits for long.
+        list(pool.map(lambda i: compiled.intersections(bits, i, min(i + compiled.PANEL, len(bits)), counts), panels))
+    for i in panels:
+        lower = slice(i, i + compiled.PANEL)
+        counts[lower, :i] = counts[:i, lower].T
+        square = counts[lower, lower]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+    return counts[:columns, :columns]
+
+
+def transposed(masks: np.ndarray, columns: int) -> np.ndarray:
+    """uint64[d, w], 64 w >= m: the masks' columns as bits.
+
+    Empty columns fill up the last tile, and empty words the last vector of 512 bits.
+    """
+    from datamodels.fit import compiled
+
+    words, padded = 8 * -(-len(masks) // 512), -(-columns // compiled.TILE) * compiled.TILE
+    bits = np.zeros((padded, 8 * words), dtype=np.uint8)
+    compiled.transpose(np.ascontiguousarray(masks), bits[:columns])
+    return bits.view("<u8").astype(np.uint64, copy=False)
+
+
+def gram_twin(masks: np.ndarray, columns: int) -> np.ndarray:
+    """What `gram` gives, by a product of matrices."""
+    x = sample.unpack(np.asarray(masks), columns).astype(np.float64)
+    return (x.T @ x).astype(np.int32)
