@@ -51,7 +51,7 @@ def solve(
     """The targets first <= j < last of `rows.problem`; `resume` are the arrays that an earlier call told `tick`."""
     n = last - first
     outputs, keep = rows.outputs(first, last), rows.keep(first, last)
-    status, value = _sorted_out(rows, outputs, keep)
+    status, value = sorted_out(rows, outputs, keep)
     target = np.flatnonzero(status == OK)
 
     path = Path(rows, settings, outputs, keep, target, seed=[seed, first, 0])
@@ -73,7 +73,7 @@ def solve(
 
     status[target[refit.gap[target] > settings.tolerance]] = NOT_CONVERGED
     r2 = np.full(n, np.nan)
-    r2[target] = _r2(rows, outputs, keep, target, path.walk.best_error[target])
+    r2[target] = heldout_r2(rows, outputs, keep, target, path.walk.best_error[target])
     return problem.of_dense(
         refit.weights.T,
         status=status.tolist(),
@@ -92,7 +92,7 @@ def _taken(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _sorted_out(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def sorted_out(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """(status object[n], the outputs' value where it is constant float64[n])."""
     xp = rows.xp
     mask = xp.ones((1, 1), dtype=bool) if keep is None else keep
@@ -111,7 +111,9 @@ def _sorted_out(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None) -> tup
     return status, low.astype(np.float64)
 
 
-def _r2(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray, error: np.ndarray) -> np.ndarray:
+def heldout_r2(
+    rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray, error: np.ndarray
+) -> np.ndarray:
     """float64[t]: explained variance on the held-out rows that count; NaN where they do not vary."""
     xp = rows.xp
     y = row_blocks.columns(outputs[rows.heldout], target).astype(np.float64)

@@ -107,3 +107,119 @@ def intersections(bits, first, last, counts):
                         counts[i + k, j + 1] += four[1]
                         counts[i + k, j + 2] += four[2]
                         counts[i + k, j + 3] += four[3]
+
+
+@_jit
+def working_set_sizes(theta, pull, screen):
+    """int64[a]: columns of each target that have a weight, or that pull at least `screen[j]`; see `descent`."""
+    sizes = np.zeros(len(theta), dtype=np.int64)
+    for j in range(len(theta)):
+        bar = pull.dtype.type(screen[j])
+        count = 0
+        for c in range(theta.shape[1]):
+            count += (theta[j, c] != 0) | (abs(pull[j, c]) >= bar)
+        sizes[j] = count
+    return sizes
+
+
+@_jit
+def _sweep(chosen, weight, slope, gram, penalty, goal, sweeps):
+    """Coordinate descent on the columns `chosen` of one target; `weight` and `slope` (its pull) change."""
+    size, zero = len(chosen), penalty * 0
+    compact = np.empty((size, size), dtype=weight.dtype)
+    gathered = np.zeros(size, dtype=np.bool_)
+    for _ in range(sweeps):
+        largest = zero
+        for k in range(size):
+            curve = gram[chosen[k], chosen[k]]
+            if curve <= 0:
+                continue
+            target = slope[k] + curve * weight[k]
+            fresh = max(target - penalty, zero) + min(target + penalty, zero)
+            change = fresh / curve - weight[k]
+            if change == 0:
+                continue
+            row = compact[k]
+            if not gathered[k]:
+                source = gram[chosen[k]]
+                for i in range(size):
+                    row[i] = source[chosen[i]]
+                gathered[k] = True
+            weight[k] += change
+            for i in range(size):
+                slope[i] -= change * row[i]
+            largest = max(largest, curve * abs(change))
+        if largest <= goal:
+            break
+
+
+@_jit
+def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps):
+    """Coordinate descent of some targets on their working sets, until no step moves a gradient by `goal[j]`.
+
+    Only theta changes. The rows of the Gram that are needed are gathered as they are, so that sweeps stay in cache.
+
+    places   int64[p]; which targets, `sizes` int64[a] their working sets
+    theta    [a, d], pull [a, d], gram [d, d]; of one type
+    lambda_, screen, goal  [a] of that type
+    """
+    d = theta.shape[1]
+    for j in places:
+        size, bar = sizes[j], screen[j]
+        chosen = np.empty(size, dtype=np.int64)
+        weight, slope = np.empty(size, dtype=theta.dtype), np.empty(size, dtype=theta.dtype)
+        k = 0
+        for c in range(d):
+            if (theta[j, c] != 0) | (abs(pull[j, c]) >= bar):
+                chosen[k], weight[k], slope[k] = c, theta[j, c], pull[j, c]
+                k += 1
+        _sweep(chosen, weight, slope, gram, lambda_[j], goal[j], sweeps)
+        for k in range(size):
+            theta[j, chosen[k]] = weight[k]
+
+
+@_jit
+def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember):
+    """One proximal gradient step of some targets, from a point extrapolated beyond the one they are at.
+
+    Returns float64[a]: the momentum's work against the step; above 0, it points uphill (O'Donoghue and Candes 2015).
+
+    places      int64[p]
+    theta       [a, d], past_theta [a, d]; where targets are, and were; and pull, past_pull [a, d] there
+    lambda_     [a], of theta's type
+    step        step size, of that type
+    ahead       [a]; how far to extrapolate, in units of the way from the past to now
+    remember    bool[a]; whether the past becomes what is now
+    """
+    uphill = np.zeros(len(theta), dtype=np.float64)
+    for j in places:
+        threshold, beyond = step * lambda_[j], ahead[j]
+        work = step * 0
+        for c in range(theta.shape[1]):
+            now, slope = theta[j, c], pull[j, c]
+            start = now + beyond * (now - past_theta[j, c])
+            target = start + step * (slope + beyond * (slope - past_pull[j, c]))
+            fresh = max(target - threshold, theta.dtype.type(0)) + min(target + threshold, theta.dtype.type(0))
+            work += (start - fresh) * (fresh - now)
+            theta[j, c] = fresh
+            if remember[j]:
+                past_theta[j, c], past_pull[j, c] = now, slope
+        uphill[j] = work
+    return uphill
+
+
+@_jit
+def measure(theta, pull, products):
+    """float64[4, a]: ||theta||_1, theta . pull, max |pull|, theta . (products + pull) of each target, all [a, d]."""
+    found = np.zeros((4, len(theta)), dtype=np.float64)
+    for j in range(len(theta)):
+        l1 = aligned = explained = 0.0
+        norm = pull.dtype.type(0)
+        for c in range(theta.shape[1]):
+            weight, slope = np.float64(theta[j, c]), pull[j, c]
+            l1 += abs(weight)
+            aligned += weight * slope
+            explained += weight * (np.float64(products[j, c]) + slope)
+            norm = max(norm, abs(slope))
+        found[0, j], found[1, j], found[2, j], found[3, j] = l1, aligned, norm, explained
+    return found

@@ -17,14 +17,14 @@ import threadpoolctl
 
 from datamodels import records
 from datamodels.errors import ExitCode, SettingsError, StageError
-from datamodels.fit import block, problem
+from datamodels.fit import block, gram, problem
 from datamodels.fit.block import Here
 from datamodels.fit.checkpoint import Checkpoint
 from datamodels.fit.problem import Problem, Solution
 from datamodels.fit.rows import Rows
 from datamodels.spec import FitSpec
 
-SOLVERS = {"saga": block.solve}
+SOLVERS = {"saga": block.solve, "gram": gram.solve}
 """Solvers of one block of targets, by `FitSpec.solver`."""
 BLOCK_TARGETS = {"cpu": 256, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
@@ -96,7 +96,7 @@ def fit(
             work.finished(first, last, solution)
     missing = [i for i, solution in enumerate(solutions) if solution is None]
     if missing:
-        rows = Rows(given, xp=xp, dtype=dtype)
+        rows = Rows(given, xp=xp, dtype=dtype, threads=threads or os.cpu_count() or 1)
         workers = min(len(missing), (threads or os.cpu_count() or 1) if xp is np else 1)
         # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not.
         with (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Callable
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 
 from datamodels.fit import kernels
 from datamodels.fit.problem import Problem
+
+Made = TypeVar("Made")
 
 CACHE_BYTES = 4 * 2**30
 """Masks that take no more than this as floats are unpacked once; larger ones for each batch."""
@@ -23,12 +28,24 @@ class Rows:
     fit      the span of the rows to fit, held-out ones excluded
     heldout  the span of the held-out rows
     whole    both
+    threads  that work for all blocks of targets may take
     tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
              so that the intercept converges no slower than the weights
     """
 
-    def __init__(self, problem: Problem, *, xp: ModuleType = np, dtype: type = np.float32, cache: int = CACHE_BYTES):
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        xp: ModuleType = np,
+        dtype: type = np.float32,
+        cache: int = CACHE_BYTES,
+        threads: int = 1,
+    ):
         self.problem = problem
+        self.threads = threads
+        self._lock = threading.Lock()
+        self._made: dict[str, object] = {}
         self.xp = xp
         self.dtype = np.dtype(dtype)
         self.order = np.concatenate([np.flatnonzero(~problem.heldout), np.flatnonzero(problem.heldout)])
@@ -70,6 +87,13 @@ class Rows:
             packed = self.problem.masks[self.order[span]]
             keep[span, members] = (packed[:, byte] >> bit) & 1 == 0
         return self.xp.asarray(keep)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` makes, made once for all blocks of targets; those that ask meanwhile wait."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
 
     def curvature(self) -> tuple[float, float]:
         """(largest eigenvalue of X'X / m, largest squared norm of a row), of centred rows.

@@ -1,0 +1,252 @@
+"""The solver `gram`: exact LASSO paths of a block of targets from the Gram of the masks, which all targets share.
+
+After one pass over the rows, for their products with the outputs, a step costs d^2 a target and not d m. The lambdas,
+the choice between them and the statuses are those of `path` and `refit`, and so is the certificate, in float64 from
+the masks themselves. Nothing here is random.
+
+Where it does not apply, `saga` solves the block: on a GPU; where the Gram is too large; and where targets leave their
+own subsets out, for then each has a Gram of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from datamodels.errors import SettingsError
+from datamodels.fit import block, gap, moments, problem
+from datamodels.fit.block import PATH_SHARE, Here
+from datamodels.fit.descent import Descent, State
+from datamodels.fit.moments import Masks, Outputs
+from datamodels.fit.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
+from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Solution
+from datamodels.fit.rows import Rows, columns
+from datamodels.spec import FitSpec
+
+GRAM_BYTES = 16 * 2**30
+"""Most memory of the Grams: counts and floats of the rows to fit and of all rows."""
+
+
+def applies(rows: Rows, first: int, last: int) -> bool:
+    """Whether the targets first <= j < last are solved from the Gram."""
+    size = 2 * rows.problem.columns**2 * (4 + rows.dtype.itemsize)
+    own = rows.problem.own_column[first:last]
+    return rows.xp is np and size <= GRAM_BYTES and not (own >= 0).any()
+
+
+def solve(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    tick: Callable[[Here], None],
+    resume: dict[str, np.ndarray] | None = None,
+) -> Solution:
+    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays.
+
+    Raises SettingsError where numba is not installed.
+    """
+    if not applies(rows, first, last):
+        return block.solve(rows, settings, first, last, seed=seed, tick=tick, resume=resume)
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        raise SettingsError("fit.solver = 'gram': numba is not installed; install datamodels[gram]") from None
+    n = last - first
+    outputs = rows.outputs(first, last)
+    status, value = block.sorted_out(rows, outputs, None)
+    target = np.flatnonzero(status == OK)
+    lambda_, certified, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
+    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
+    if len(target):
+        data = _Data.of(rows, columns(outputs, target))
+        path = _Path(rows, settings, data)
+        while path.active:
+            share = path.fraction
+            tick(Here("path", PATH_SHARE * share, share * settings.lambdas, dict))
+            path.step()
+        refit = _Refit(rows, settings, data, columns(outputs, target), path)
+        while refit.active:
+            done = 1 - (1 - PATH_SHARE) * refit.active / len(target)
+            tick(Here("refit", done, path.fraction * settings.lambdas, dict))
+            refit.step()
+        lambda_[target], certified[target], intercept[target] = refit.lambda_, refit.gap, refit.intercept
+        weights[target] = refit.weights
+        r2[target] = block.heldout_r2(rows, outputs, None, target, path.best_error * data.spread**2)
+    status[certified > settings.tolerance] = NOT_CONVERGED
+    return problem.of_dense(
+        weights,
+        status=status.tolist(),
+        lambda_=lambda_,
+        gap=certified,
+        heldout_r2=r2,
+        intercept=np.where(status == CONSTANT, value, intercept),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Data:
+    """A block's targets that can be fitted, t of them, standardised over all rows.
+
+    location, spread  float64[t]; raw output = location + spread * z
+    heldout_z         [held-out rows, t]
+    fit, heldout      their sums over rows
+    """
+
+    location: np.ndarray
+    spread: np.ndarray
+    heldout_z: np.ndarray
+    fit: Outputs
+    heldout: Outputs
+
+    @classmethod
+    def of(cls, rows: Rows, outputs: np.ndarray) -> _Data:
+        location = outputs.mean(axis=0, dtype=np.float64)
+        square = np.zeros(len(location))
+        for j in range(len(location)):
+            square[j] = np.mean((outputs[:, j] - location[j]) ** 2, dtype=np.float64)
+        spread = np.where(square > 0, np.sqrt(square), 1)
+        z = ((outputs - location) / spread).astype(rows.dtype)
+        return cls(
+            location=location,
+            spread=spread,
+            heldout_z=z[rows.heldout],
+            fit=moments.of_outputs(rows, rows.fit, z[rows.fit]),
+            heldout=moments.of_outputs(rows, rows.heldout, z[rows.heldout]),
+        )
+
+
+class _Path:
+    """The lambda paths of t targets, on standardised outputs; as `path.Path`, which says what the fields mean."""
+
+    def __init__(self, rows: Rows, settings: FitSpec, data: _Data):
+        self._rows, self._settings, self._data, self._grid = rows, settings, data, grid(settings)
+        self._masks = moments.of_masks(rows)
+        self._center = rows.problem.center.astype(np.float64)
+        products, zero = data.fit.centred(self._masks.fit, self._center)
+        self._descent = Descent(self._masks.fit)
+        t = len(zero)
+        self.state = self._descent.start(products, zero, np.arange(t), None)
+        top = np.abs(products).max(axis=1)
+        self.lambda_max = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top, 0)
+        self.position, self.rises, self.best = np.zeros((3, t), dtype=np.int64)
+        self.error, self.best_error = np.full((2, t), np.inf)
+        self.weights = np.zeros(products.shape, dtype=rows.dtype)
+        self.done = np.zeros(t, dtype=bool)
+        self._descent.aim(self.state, np.arange(t), self.lambda_max * self._grid[0])
+        self._go_on()
+
+    @property
+    def active(self) -> int:
+        return int(np.count_nonzero(~self.done))
+
+    @property
+    def fraction(self) -> float:
+        return float(np.where(self.done, 1, self.position / len(self._grid)).mean())
+
+    def step(self) -> None:
+        goal = np.full(len(self.state), PATH_SLACK * self._settings.tolerance)
+        self._descent.step(self.state, goal)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Moves converged targets on by one lambda, and retires those whose path has ended."""
+        state, here = self.state, self.state.target
+        arrived = self._descent.gaps(state) <= PATH_SLACK * self._settings.tolerance
+        arrived |= (state.steps >= self._settings.max_epochs) | (self.lambda_max[here] == 0)
+        places = np.flatnonzero(arrived & ~self.done[here])
+        if not len(places):
+            return
+        mine = here[places]
+        error = self._heldout_error(state, places)
+        better = error < self.best_error[mine]
+        self.weights[mine[better]] = state.theta[places[better]]
+        self.best[mine[better]] = self.position[mine[better]]
+        self.best_error[mine[better]] = error[better]
+        self.rises[mine] = np.where(error > self.error[mine], self.rises[mine] + 1, 0)
+        self.error[mine] = error
+        last = self.position[mine] + 1 == len(self._grid)
+        self.done[mine] = last | (self.rises[mine] >= self._settings.patience) | (self.lambda_max[mine] == 0)
+        self.position[mine] += ~self.done[mine]
+        self._descent.aim(state, places, self.lambda_max[mine] * self._grid[self.position[mine]])
+        retired = self.done[here]
+        if retired.all() or retired.mean() > CLOSE_RANKS:
+            self.state = state.take(np.flatnonzero(~retired))
+
+    def _heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
+        """float64[p]: mean squared error on the held-out rows, at the intercepts that are best for the rows to fit."""
+        data, masks, mine = self._data, self._masks, state.target[places]
+        theta = state.theta[places]
+        shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - masks.fit.mean)
+        if masks.heldout is None:
+            x = self._rows.block(self._rows.heldout)[:, :-1]
+            miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
+            return np.einsum("ij,ij->j", miss, miss, dtype=np.float64) / len(miss)
+        chosen = Outputs(data.heldout.rows, *(a[mine] for a in _arrays(data.heldout)))
+        products, variance = chosen.centred(masks.heldout, self._center)
+        spread = variance - np.einsum("ij,ij->i", theta, 2 * products - theta @ masks.heldout.gram, dtype=np.float64)
+        bias = chosen.total / chosen.rows - theta @ (masks.heldout.mean - self._center) - shift
+        return np.maximum(spread, 0) + bias**2
+
+
+def _arrays(sums: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return sums.products, sums.total, sums.square
+
+
+class _Refit:
+    """The last fit of t targets, on all rows, certified; as `refit.Refit`, but targets come first: weights [t, d]."""
+
+    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, outputs: np.ndarray, path: _Path):
+        self._rows, self._settings, self._spread, self._outputs = rows, settings, data.spread, outputs
+        masks: Masks = moments.of_masks(rows).whole
+        products, zero = (data.fit + data.heldout).centred(masks, rows.problem.center.astype(np.float64))
+        t = len(zero)
+        self._descent = Descent(masks)
+        self.state = self._descent.start(products, zero, np.arange(t), path.weights)
+        chosen = path.lambda_max * grid(settings)[path.best]
+        top = np.abs(products).max(axis=1) + ROUNDING * np.finfo(rows.dtype).eps
+        chosen = np.where(chosen > 0, chosen, top)
+        self._descent.aim(self.state, np.arange(t), chosen)
+        self.lambda_ = chosen * data.spread
+        self.gap, self.intercept, self._trust = np.zeros(t), np.zeros(t), np.ones(t)
+        self.weights = np.zeros(products.shape, dtype=np.float32)
+        self.done = np.zeros(t, dtype=bool)
+        self._settle()
+
+    @property
+    def active(self) -> int:
+        return int(np.count_nonzero(~self.done))
+
+    def step(self) -> None:
+        self._descent.step(self.state, self._settings.tolerance * self._trust[self.state.target])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Certifies the targets that look converged and retires those that are, or that are out of steps."""
+        state, here = self.state, self.state.target
+        out_of_steps = state.steps >= self._settings.max_epochs
+        near = self._descent.gaps(state) <= self._settings.tolerance * self._trust[here]
+        places = np.flatnonzero((near | out_of_steps) & ~self.done[here])
+        if not len(places):
+            return
+        mine = here[places]
+        weights = (state.theta[places] * self._spread[mine, None]).astype(np.float32)
+        self.gap[mine], self.intercept[mine] = gap.certify(
+            self._rows,
+            self._rows.whole,
+            columns(self._outputs, mine),
+            None,
+            np.ascontiguousarray(weights.T),
+            self.lambda_[mine],
+        )
+        self.weights[mine] = weights
+        certified = (self.gap[mine] <= self._settings.tolerance) | out_of_steps[places]
+        self.done[mine] = certified
+        self._trust[mine[~certified]] /= 2  # rounding promised too much
+        retired = self.done[here]
+        if retired.all() or retired.mean() > CLOSE_RANKS:
+            self.state = state.take(np.flatnonzero(~retired))

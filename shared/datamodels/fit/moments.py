@@ -1,0 +1,120 @@
+"""All that a LASSO needs to know of its rows: the Gram of the masks, their products with the outputs, a few sums.
+
+Moments of spans of rows add up, so that those of the rows to fit and of the held-out ones give those of all rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from datamodels.fit import popcount
+from datamodels.fit import rows as row_blocks
+from datamodels.fit.rows import Rows
+
+PASS_ROWS = 2048
+"""Rows whose products are added up in the precision of `Rows`, before they join a sum in float64."""
+POWER_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masks:
+    """The second moments of the masks of m rows.
+
+    rows   m
+    mean   float64[d]; share of the rows that each column is in
+    gram   [d, d]; X'X / m of the centred masks. Its null vector is all ones where all masks are of one size
+    edge   largest eigenvalue of `gram`
+    """
+
+    rows: int
+    mean: np.ndarray
+    gram: np.ndarray
+    edge: float
+
+
+def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype) -> Masks:
+    """From int32[d, d], how many of the rows have columns i and j."""
+    mean = np.diag(counts) / rows
+    gram = np.empty(counts.shape, dtype=dtype)
+    for i, share in enumerate(mean):
+        gram[i] = counts[i] / rows - share * mean
+    return Masks(rows, mean, gram, _edge(gram))
+
+
+def _edge(gram: np.ndarray) -> float:
+    """Largest eigenvalue, by power iteration; a few per cent too small at worst."""
+    vector = np.random.default_rng(0).normal(size=len(gram)).astype(gram.dtype)
+    value = 0.0
+    for _ in range(POWER_STEPS):
+        vector = gram @ (vector / np.linalg.norm(vector))
+        value = float(np.linalg.norm(vector))
+        if value == 0:
+            break
+    return value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spans:
+    """The masks of the rows to fit and of all rows; of the held-out rows where that is cheaper than the rows."""
+
+    fit: Masks
+    whole: Masks
+    heldout: Masks | None
+
+
+def of_masks(rows: Rows) -> Spans:
+    """The moments of a problem's masks, made once for all its blocks of targets."""
+    return rows.once("moments", lambda: _of_masks(rows))
+
+
+def _of_masks(rows: Rows) -> Spans:
+    d, given = rows.problem.columns, rows.problem.masks
+    fit, heldout = (
+        popcount.gram(given[rows.order[span]], d, threads=rows.threads) for span in (rows.fit, rows.heldout)
+    )
+    spare = rows.heldout.stop - rows.heldout.start
+    return Spans(
+        fit=of_counts(fit, rows.fit.stop, rows.dtype),
+        whole=of_counts(fit + heldout, rows.problem.rows, rows.dtype),
+        heldout=of_counts(heldout, spare, rows.dtype) if spare > d else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+    """Sums over rows of standardised outputs z of a targets; of two spans they add up.
+
+    rows      m
+    products  float64[a, d]; sum of z (x - center)
+    total     float64[a]; sum of z
+    square    float64[a]; sum of z^2
+    """
+
+    rows: int
+    products: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+
+    def __add__(self, other: Outputs) -> Outputs:
+        return Outputs(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
+
+    def centred(self, masks: Masks, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(covariances of the masks and outputs float64[a, d], variances of the outputs float64[a])."""
+        mean = self.total / self.rows
+        products = self.products / self.rows - mean[:, None] * (masks.mean - center)
+        products[:, np.diag(masks.gram) <= 0] = 0  # a column that never varies tells nothing but rounding
+        return products, np.maximum(self.square / self.rows - mean**2, 0)
+
+
+def of_outputs(rows: Rows, span: slice, z: np.ndarray) -> Outputs:
+    """Of standardised outputs z [rows of span, a], in one pass over the rows."""
+    products = np.zeros((z.shape[1], rows.problem.columns))
+    total, square = np.zeros((2, z.shape[1]))
+    for piece in row_blocks.partition(span, PASS_ROWS):
+        part = z[piece.start - span.start : piece.stop - span.start]
+        products += (part.T @ rows.block(piece))[:, :-1]
+        total += part.sum(axis=0, dtype=np.float64)
+        square += np.einsum("ij,ij->j", part, part, dtype=np.float64)
+    return Outputs(span.stop - span.start, products, total, square)

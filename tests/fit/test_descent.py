@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datamodels import sample
+from datamodels.fit import descent, moments, reference
+from datamodels.fit.descent import Descent
+from datamodels.sample import Design
+
+
+def made(d: int, m: int, a: int, seed: int) -> tuple[np.ndarray, np.ndarray, moments.Masks]:
+    """(masks bool[m, d], outputs [m, a], moments in float64); outputs of mixed noise, a column twice."""
+    rng = np.random.default_rng(seed)
+    x = sample.unpack(sample.subsets(Design("uniform", seed, 0.5, d), 0, m), d)
+    x[:, -1] = x[:, 0]
+    y = x @ (rng.standard_t(2.5, size=(d, a)) * (rng.random((d, a)) < 0.3)) + rng.normal(size=(m, a))
+    counts = (x.T.astype(float) @ x.astype(float)).astype(np.int32)
+    return x, y, moments.of_counts(counts, m, np.dtype(float))
+
+
+def started(solver: Descent, x: np.ndarray, y: np.ndarray):
+    centred = y - y.mean(axis=0)
+    return solver.start((x - x.mean(axis=0)).T.dot(centred).T / len(x), y.var(axis=0), np.arange(y.shape[1]), None)
+
+
+def excess(x, y, state) -> np.ndarray:
+    """How far each target's objective is above the optimum, over that at zero weights."""
+    found = []
+    for j in range(y.shape[1]):
+        best, intercept, _ = reference.lasso(x.astype(float), y[:, j], state.lambda_[j])
+        mine = reference.objective(
+            x, y[:, j], state.theta[j], (y[:, j] - x @ state.theta[j]).mean(), state.lambda_[j]
+        ) - reference.objective(x, y[:, j], best, intercept, state.lambda_[j])
+        found.append(mine / (y[:, j].var() / 2))
+    return np.array(found)
+
+
+WAYS = {"coordinates": 10**6, "proximal steps": 0, "both": 8}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    way=st.sampled_from(sorted(WAYS)),
+    shape=st.sampled_from([(20, 400), (30, 60), (25, 26), (30, 20)]),
+    fractions=st.lists(st.floats(0.02, 0.9), min_size=1, max_size=3),
+    seed=st.integers(0, 50),
+)
+def test_every_way_reaches_the_optimum_at_every_lambda_of_a_path(way, shape, fractions, seed):
+    """From well conditioned to fewer rows than columns, by each kind of step alone and by both."""
+    x, y, masks = made(*shape, a=3, seed=seed)
+    solver = Descent(masks, WAYS[way])
+    state = started(solver, x, y)
+    top = np.abs(state.products).max(axis=1)
+    for fraction in sorted(fractions, reverse=True):
+        solver.aim(state, np.arange(3), fraction * top)
+        for _ in range(3000):
+            solver.step(state, np.full(3, 1e-8))
+            if solver.gaps(state).max() <= 1e-8:
+                break
+        assert solver.gaps(state).max() <= 1e-8
+        assert np.abs(excess(x, y, state)).max() <= 1.1e-8
+
+
+def test_the_gap_bounds_the_excess_on_the_way():
+    x, y, masks = made(30, 45, a=4, seed=1)
+    solver = Descent(masks, 0)
+    state = started(solver, x, y)
+    solver.aim(state, np.arange(4), 0.05 * np.abs(state.products).max(axis=1))
+    for _ in range(12):
+        solver.step(state, np.full(4, 1e-8))
+        assert (solver.gaps(state) >= excess(x, y, state) - 1e-12).all()
+
+
+@pytest.mark.parametrize(("m", "momentum"), [(600, False), (25, True)])
+def test_momentum_is_for_what_is_badly_conditioned_and_pulls_are_exact_in_both(m, momentum):
+    x, y, masks = made(30, m, a=2, seed=3)
+    solver = Descent(masks, 0)
+    state = started(solver, x, y)
+    solver.aim(state, np.arange(2), 0.1 * np.abs(state.products).max(axis=1))
+    for _ in range(6):
+        solver.step(state, np.full(2, 1e-8))
+    assert (state.speed > 1).any() == momentum
+    residuals = y - y.mean(axis=0) - (x - x.mean(axis=0)) @ state.theta.T
+    np.testing.assert_allclose(state.pull, ((x - x.mean(axis=0)).T @ residuals).T / m, atol=1e-12)
+
+
+def test_taking_targets_takes_all_that_belongs_to_them():
+    x, y, masks = made(30, 200, a=5, seed=2)
+    solver = Descent(masks)
+    state = started(solver, x, y)
+    solver.aim(state, np.arange(5), 0.1 * np.abs(state.products).max(axis=1))
+    chosen = np.array([3, 0])
+    taken = state.take(chosen)
+    for field in dataclasses.fields(state):
+        assert np.array_equal(getattr(taken, field.name), getattr(state, field.name)[chosen])
+    for _ in range(3):
+        solver.step(state, np.full(5, 1e-8))
+        solver.step(taken, np.full(2, 1e-8))
+    np.testing.assert_allclose(taken.theta, state.theta[chosen], atol=1e-12)
+
+
+def test_the_largest_eigenvalue_of_the_gram():
+    _, _, masks = made(30, 100, a=1, seed=0)
+    assert masks.edge == pytest.approx(np.linalg.eigvalsh(masks.gram)[-1], rel=0.05)
+    assert descent.SAFE * 1.05 < 2, "a step that trusts it must be safe even so"
