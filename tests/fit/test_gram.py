@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from datamodels.fit import reference
+from datamodels.fit import gap, reference
 from datamodels.fit.fit import fit
 from datamodels.fit.problem import Solution
+from datamodels.fit.rows import Rows
 from datamodels.spec import FitSpec
 
 
@@ -62,6 +63,17 @@ def test_it_is_the_same_each_time_and_with_any_seed(made_problem):
     made, _ = made_problem(d=40, m=300, n=10)
     settings = FitSpec(solver="gram", lambdas=8)
     assert same(fit(made, settings, 3, threads=1), fit(made, settings, 4, threads=1))
+
+
+def test_the_certificate_is_the_one_from_the_masks(made_problem):
+    made, _ = made_problem(d=40, m=300, n=10, scale=7.0, shift=30.0)
+    solution = fit(made, FitSpec(solver="gram", lambdas=8, tolerance=1e-2), 0)
+    rows = Rows(made)
+    found, intercept = gap.certify(
+        rows, rows.whole, rows.outputs(0, 10), None, solution.dense(range(10)).T, solution.lambda_
+    )
+    np.testing.assert_allclose(solution.gap, found, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(solution.intercept, intercept, rtol=1e-9)
 
 
 class Killed(Exception):

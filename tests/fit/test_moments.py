@@ -48,7 +48,10 @@ def test_sums_of_two_spans_are_those_of_both(cut, shift, seed):
     x, z = rng.random((120, 9)) < 0.5, rng.normal(size=(120, 2)) + shift
     made = problem_of(x, z)
     rows = Rows(made, dtype=np.float64)
-    both = moments.of_outputs(rows, slice(0, cut), z[:cut]) + moments.of_outputs(rows, slice(cut, 120), z[cut:])
+    location, spread = np.array([1.5, -2.0]), np.array([0.5, 3.0])
+    both = moments.of_outputs(rows, slice(0, cut), z[:cut], location, spread)
+    both += moments.of_outputs(rows, slice(cut, 120), z[cut:], location, spread)
+    z = (z - location) / spread
     counts = (x.T.astype(float) @ x).astype(np.int32)
     products, variance = both.centred(moments.of_counts(counts, 120, np.dtype(float)), made.center.astype(float))
     centred = z - z.mean(axis=0)

@@ -1,8 +1,8 @@
 """The solver `gram`: exact LASSO paths of a block of targets from the Gram of the masks, which all targets share.
 
 After one pass over the rows, for their products with the outputs, a step costs d^2 a target and not d m. The lambdas,
-the choice between them and the statuses are those of `path` and `refit`, and so is the certificate, in float64 from
-the masks themselves. Nothing here is random.
+the choice between them and the statuses are those of `path` and `refit`. The certificate is in float64, from counts
+that nothing has rounded and products in float64. Nothing here is random.
 
 Where it does not apply, `saga` solves the block: on a GPU; where the Gram is too large; and where targets leave their
 own subsets out, for then each has a Gram of its own.
@@ -69,7 +69,7 @@ def solve(
             share = path.fraction
             tick(Here("path", PATH_SHARE * share, share * settings.lambdas, dict))
             path.step()
-        refit = _Refit(rows, settings, data, columns(outputs, target), path)
+        refit = _Refit(rows, settings, data, path)
         while refit.active:
             done = 1 - (1 - PATH_SHARE) * refit.active / len(target)
             tick(Here("refit", done, path.fraction * settings.lambdas, dict))
@@ -110,13 +110,12 @@ class _Data:
         for j in range(len(location)):
             square[j] = np.mean((outputs[:, j] - location[j]) ** 2, dtype=np.float64)
         spread = np.where(square > 0, np.sqrt(square), 1)
-        z = ((outputs - location) / spread).astype(rows.dtype)
         return cls(
             location=location,
             spread=spread,
-            heldout_z=z[rows.heldout],
-            fit=moments.of_outputs(rows, rows.fit, z[rows.fit]),
-            heldout=moments.of_outputs(rows, rows.heldout, z[rows.heldout]),
+            heldout_z=((outputs[rows.heldout] - location) / spread).astype(rows.dtype),
+            fit=moments.of_outputs(rows, rows.fit, outputs[rows.fit], location, spread),
+            heldout=moments.of_outputs(rows, rows.heldout, outputs[rows.heldout], location, spread),
         )
 
 
@@ -200,12 +199,14 @@ def _arrays(sums: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class _Refit:
     """The last fit of t targets, on all rows, certified; as `refit.Refit`, but targets come first: weights [t, d]."""
 
-    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, outputs: np.ndarray, path: _Path):
-        self._rows, self._settings, self._spread, self._outputs = rows, settings, data.spread, outputs
-        masks: Masks = moments.of_masks(rows).whole
-        products, zero = (data.fit + data.heldout).centred(masks, rows.problem.center.astype(np.float64))
+    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, path: _Path):
+        self._settings, self._location, self._spread = settings, data.location, data.spread
+        self._masks: Masks = moments.of_masks(rows).whole
+        sums = data.fit + data.heldout
+        products, zero = sums.centred(self._masks, rows.problem.center.astype(np.float64))
+        self._products, self._zero, self._mean = products, zero, sums.total / sums.rows
         t = len(zero)
-        self._descent = Descent(masks)
+        self._descent = Descent(self._masks)
         self.state = self._descent.start(products, zero, np.arange(t), path.weights)
         chosen = path.lambda_max * grid(settings)[path.best]
         top = np.abs(products).max(axis=1) + ROUNDING * np.finfo(rows.dtype).eps
@@ -235,18 +236,27 @@ class _Refit:
             return
         mine = here[places]
         weights = (state.theta[places] * self._spread[mine, None]).astype(np.float32)
-        self.gap[mine], self.intercept[mine] = gap.certify(
-            self._rows,
-            self._rows.whole,
-            columns(self._outputs, mine),
-            None,
-            np.ascontiguousarray(weights.T),
-            self.lambda_[mine],
-        )
+        self.gap[mine] = self._certify(mine, weights)
         self.weights[mine] = weights
+        mean = self._location[mine] + self._spread[mine] * self._mean[mine]
+        self.intercept[mine] = mean - weights.astype(np.float64) @ self._masks.mean
         certified = (self.gap[mine] <= self._settings.tolerance) | out_of_steps[places]
         self.done[mine] = certified
         self._trust[mine[~certified]] /= 2  # rounding promised too much
         retired = self.done[here]
         if retired.all() or retired.mean() > CLOSE_RANKS:
             self.state = state.take(np.flatnonzero(~retired))
+
+    def _certify(self, mine: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """float64[p]: gaps of raw weights float32[p, d], as they are saved, in float64 from unrounded counts."""
+        theta = weights.astype(np.float64) / self._spread[mine, None]
+        products, zero = self._products[mine], self._zero[mine]
+        pull = products - self._masks.exactly(theta)
+        return gap.relative(
+            square=np.maximum(zero - np.einsum("ij,ij->i", theta, products + pull), 0),
+            aligned=np.einsum("ij,ij->i", theta, pull),
+            dual_norm=np.abs(pull).max(axis=1),
+            l1=np.abs(theta).sum(axis=1),
+            lambda_=self.lambda_[mine] / self._spread[mine],
+            zero=zero,
+        )

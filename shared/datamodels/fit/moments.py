@@ -14,8 +14,10 @@ from datamodels.fit import rows as row_blocks
 from datamodels.fit.rows import Rows
 
 PASS_ROWS = 2048
-"""Rows whose products are added up in the precision of `Rows`, before they join a sum in float64."""
-POWER_STEPS = 50
+"""Rows that are turned to float64 at a time."""
+PANEL = 512
+"""Columns of the counts that are turned to float64 at a time."""
+POWER_STEPS = 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,14 +26,23 @@ class Masks:
 
     rows   m
     mean   float64[d]; share of the rows that each column is in
-    gram   [d, d]; X'X / m of the centred masks. Its null vector is all ones where all masks are of one size
+    counts int32[d, d]; how many rows have columns i and j: X'X itself
+    gram   [d, d]; X'X / m of the centred masks, rounded. Its null vector is all ones where all masks are of one size
     edge   largest eigenvalue of `gram`
     """
 
     rows: int
     mean: np.ndarray
+    counts: np.ndarray
     gram: np.ndarray
     edge: float
+
+    def exactly(self, theta: np.ndarray) -> np.ndarray:
+        """float64[a, d]: weights float64[a, d] times the centred Gram, from the counts, which nothing has rounded."""
+        found = np.empty(theta.shape)
+        for i in range(0, len(self.counts), PANEL):
+            found[:, i : i + PANEL] = theta @ self.counts[:, i : i + PANEL].astype(np.float64)
+        return found / self.rows - np.outer(theta @ self.mean, self.mean)
 
 
 def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype) -> Masks:
@@ -40,7 +51,7 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype) -> Masks:
     gram = np.empty(counts.shape, dtype=dtype)
     for i, share in enumerate(mean):
         gram[i] = counts[i] / rows - share * mean
-    return Masks(rows, mean, gram, _edge(gram))
+    return Masks(rows, mean, counts, gram, _edge(gram))
 
 
 def _edge(gram: np.ndarray) -> float:
@@ -108,13 +119,17 @@ class Outputs:
         return products, np.maximum(self.square / self.rows - mean**2, 0)
 
 
-def of_outputs(rows: Rows, span: slice, z: np.ndarray) -> Outputs:
-    """Of standardised outputs z [rows of span, a], in one pass over the rows."""
-    products = np.zeros((z.shape[1], rows.problem.columns))
-    total, square = np.zeros((2, z.shape[1]))
+def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> Outputs:
+    """Of z = (outputs - location) / spread, in float64 throughout, in one pass over the rows.
+
+    outputs           [rows of span, a]
+    location, spread  float64[a]
+    """
+    products = np.zeros((outputs.shape[1], rows.problem.columns))
+    total, square = np.zeros((2, outputs.shape[1]))
     for piece in row_blocks.partition(span, PASS_ROWS):
-        part = z[piece.start - span.start : piece.stop - span.start]
-        products += (part.T @ rows.block(piece))[:, :-1]
-        total += part.sum(axis=0, dtype=np.float64)
-        square += np.einsum("ij,ij->j", part, part, dtype=np.float64)
+        z = (outputs[piece.start - span.start : piece.stop - span.start] - location) / spread
+        products += z.T @ rows.block(piece)[:, :-1].astype(np.float64)
+        total += z.sum(axis=0)
+        square += np.einsum("ij,ij->j", z, z)
     return Outputs(span.stop - span.start, products, total, square)
