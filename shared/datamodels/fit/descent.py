@@ -32,7 +32,10 @@ SWEEPS = 100
 """Most sweeps over a working set in one step."""
 FINER = 0.3
 """Coordinate descent stops when no gradient moves by more than this times the gap wanted, relative to lambda; each
-further step at the same lambda halves it."""
+further step at the same lambda halves it, FINEST times at most."""
+FINEST = 6
+ROUNDING = 4
+"""It stops in any case at so many units of rounding of the largest product: pulls are differences of such numbers."""
 
 
 @dataclasses.dataclass
@@ -41,11 +44,13 @@ class State:
 
     theta, products, pull    [a, d]; products are the c_j
     past_theta, past_pull    [a, d]; at the lambda before, or, with momentum, at the step before
+    base_theta, base_pull    [a, d]; where the pull was computed without rounding: later ones are changes from there
     target   int64[a]; which target of the block
     zero     float64[a]; variance of the outputs
     lambda_  float64[a]; `before` float64[a] is the lambda before
     steps    int64[a]; done at this lambda
     speed    float64[a]; Nesterov's t
+    reach    float64[a]; largest product
     """
 
     theta: np.ndarray
@@ -53,12 +58,15 @@ class State:
     pull: np.ndarray
     past_theta: np.ndarray
     past_pull: np.ndarray
+    base_theta: np.ndarray
+    base_pull: np.ndarray
     target: np.ndarray
     zero: np.ndarray
     lambda_: np.ndarray
     before: np.ndarray
     steps: np.ndarray
     speed: np.ndarray
+    reach: np.ndarray
 
     def __len__(self) -> int:
         return len(self.target)
@@ -75,7 +83,7 @@ class Descent:
         from datamodels.fit import compiled
 
         self._loops = compiled
-        self._gram = masks.gram
+        self._masks, self._gram = masks, masks.gram
         curvature = np.diag(masks.gram)
         varying = curvature[curvature > 0]
         mean = float(varying.mean()) if len(varying) else 1.0
@@ -85,25 +93,26 @@ class Descent:
         self._small = int(SMALL_SET * len(self._gram)) if small is None else small
 
     def start(self, products: np.ndarray, zero: np.ndarray, target: np.ndarray, theta: np.ndarray | None) -> State:
-        """Targets at weights theta [a, d], or at zero weights; their lambdas are to be set."""
-        products = products.astype(self._gram.dtype)
-        theta = np.zeros_like(products) if theta is None else theta.astype(products.dtype)
-        a = len(target)
-        state = State(
+        """Targets with products float64[a, d] at weights theta [a, d], or zero weights; their lambdas are to be set."""
+        a, dtype = len(target), self._gram.dtype
+        pull = products if theta is None else products - self._masks.exactly(theta.astype(np.float64))
+        theta, pull = np.zeros(pull.shape, dtype) if theta is None else theta.astype(dtype), pull.astype(dtype)
+        return State(
             theta=theta,
-            products=products,
-            pull=products - theta @ self._gram,
+            products=products.astype(dtype),
+            pull=pull,
             past_theta=theta.copy(),
-            past_pull=np.empty_like(products),
+            past_pull=pull.copy(),
+            base_theta=theta.copy(),
+            base_pull=pull.copy(),
             target=target,
             zero=zero,
             lambda_=np.zeros(a),
             before=np.full(a, np.inf),
             steps=np.zeros(a, dtype=np.int64),
             speed=np.ones(a),
+            reach=np.abs(products).max(axis=1),
         )
-        state.past_pull[:] = state.pull
-        return state
 
     def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
         """Sends targets, given by their places, to a new lambda, float64[p]; they start from where they are."""
@@ -125,12 +134,13 @@ class Descent:
 
         state.past_theta[few[fresh[few]]] = state.theta[few[fresh[few]]]
         state.past_pull[few[fresh[few]]] = state.pull[few[fresh[few]]]
-        fine = (FINER * goal * 0.5**state.steps * state.lambda_).astype(dtype)
+        fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
+        fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
         self._loops.descend(few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS)
         if len(many):
             self._proximal(state, many, lambda_, fresh)
-        np.matmul(state.theta, self._gram, out=state.pull)
-        np.subtract(state.products, state.pull, out=state.pull)
+        np.matmul(state.theta - state.base_theta, self._gram, out=state.pull)
+        np.subtract(state.base_pull, state.pull, out=state.pull)
         state.steps += 1
 
     def _proximal(self, state: State, many: np.ndarray, lambda_: np.ndarray, fresh: np.ndarray) -> None:
@@ -153,6 +163,12 @@ class Descent:
             remember,
         )
         state.speed[uphill > 0] = 1
+
+    def correct(self, state: State, places: np.ndarray, pull: np.ndarray) -> None:
+        """Takes over pulls float64[p, d] that nothing has rounded; from here on only changes are."""
+        state.pull[places] = pull
+        state.base_pull[places] = pull
+        state.base_theta[places] = state.theta[places]
 
     def gaps(self, state: State) -> np.ndarray:
         """float64[a]: relative duality gaps, in the precision of the Gram."""

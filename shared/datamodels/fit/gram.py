@@ -28,6 +28,9 @@ from datamodels.spec import FitSpec
 GRAM_BYTES = 16 * 2**30
 """Most memory of the Grams: counts and floats of the rows to fit and of all rows."""
 
+CERTIFIED_STEPS = 16
+"""Steps of the last fit after which a target's gap is computed without rounding in any case."""
+
 
 def applies(rows: Rows, first: int, last: int) -> bool:
     """Whether the targets first <= j < last are solved from the Gram."""
@@ -231,28 +234,31 @@ class _Refit:
         state, here = self.state, self.state.target
         out_of_steps = state.steps >= self._settings.max_epochs
         near = self._descent.gaps(state) <= self._settings.tolerance * self._trust[here]
-        places = np.flatnonzero((near | out_of_steps) & ~self.done[here])
+        # What is not near after so many steps may be held up by rounding alone.
+        held_up = (state.steps > 0) & (state.steps % CERTIFIED_STEPS == 0)
+        places = np.flatnonzero((near | held_up | out_of_steps) & ~self.done[here])
         if not len(places):
             return
         mine = here[places]
         weights = (state.theta[places] * self._spread[mine, None]).astype(np.float32)
-        self.gap[mine] = self._certify(mine, weights)
+        self.gap[mine], pull = self._certify(mine, weights)
         self.weights[mine] = weights
         mean = self._location[mine] + self._spread[mine] * self._mean[mine]
         self.intercept[mine] = mean - weights.astype(np.float64) @ self._masks.mean
         certified = (self.gap[mine] <= self._settings.tolerance) | out_of_steps[places]
         self.done[mine] = certified
-        self._trust[mine[~certified]] /= 2  # rounding promised too much
+        self._trust[mine[~certified]] /= 2
+        self._descent.correct(state, places[~certified], pull[~certified])
         retired = self.done[here]
         if retired.all() or retired.mean() > CLOSE_RANKS:
             self.state = state.take(np.flatnonzero(~retired))
 
-    def _certify(self, mine: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """float64[p]: gaps of raw weights float32[p, d], as they are saved, in float64 from unrounded counts."""
+    def _certify(self, mine: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(gaps float64[p], pulls float64[p, d]) of raw weights float32[p, d], as they are saved; in float64."""
         theta = weights.astype(np.float64) / self._spread[mine, None]
         products, zero = self._products[mine], self._zero[mine]
         pull = products - self._masks.exactly(theta)
-        return gap.relative(
+        gaps = gap.relative(
             square=np.maximum(zero - np.einsum("ij,ij->i", theta, products + pull), 0),
             aligned=np.einsum("ij,ij->i", theta, pull),
             dual_norm=np.abs(pull).max(axis=1),
@@ -260,3 +266,4 @@ class _Refit:
             lambda_=self.lambda_[mine] / self._spread[mine],
             zero=zero,
         )
+        return gaps, pull
