@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks
 
-.PHONY: demo test lint proto clean
+.PHONY: demo test lint proto bench-fit clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -18,6 +18,10 @@ lint: $(VENV)/.test
 # Generated code is committed; a test checks that it is in step with proto/.
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared --grpc_python_out=shared proto/datamodels/v1/*.proto
+
+# Takes minutes; BENCH=--quick is a small size only.
+bench-fit: $(VENV)/.bench
+	$(BIN)/python benchmarks/fit.py $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

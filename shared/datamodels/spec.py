@@ -49,7 +49,9 @@ class EvaluateSpec(_Part):
 
 
 class FitSpec(_Part):
-    solver: Literal["saga", "gram"] = "saga"
+    solver: Literal["saga", "gram"] = Field(
+        default="saga", description="gram works from the Gram of the masks, where it can, and needs numba"
+    )
     lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
     lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max")
     holdout: float = Field(default=0.1, gt=0, le=0.5, description="fraction of the m subsets that lambda is chosen on")
