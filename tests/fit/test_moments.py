@@ -70,3 +70,16 @@ def test_where_gram_applies(made_problem):
     rows = Rows(made)
     assert gram.applies(rows, 0, 2) and gram.applies(rows, 3, 4)
     assert not gram.applies(rows, 1, 3)
+
+
+def test_a_gram_that_is_too_large_is_not_made():
+    d = 21_000
+    made = Problem(
+        masks=np.zeros((2, -(-d // 8)), dtype=np.uint8),
+        outputs=np.zeros((2, 1), dtype=np.float16),
+        columns=d,
+        center=np.full(d, 0.5, dtype=np.float32),
+        own_column=np.full(1, NO_COLUMN, dtype=np.int32),
+        heldout=np.array([False, True]),
+    )
+    assert not gram.applies(Rows(made), 0, 1)

@@ -29,6 +29,8 @@ SAFE = 1.8
 """Largest step times largest eigenvalue without momentum; 2 is where it diverges."""
 WELL_CONDITIONED = 3.5
 """Largest eigenvalue over mean curvature up to which steps need no momentum: m of about 1.3 d."""
+CAUTION = 0.95
+"""Momentum needs steps of at most 1 / L, and L by power iteration is up to 3 per cent too small."""
 SWEEPS = 100
 """Most sweeps over a working set in one step."""
 FINER = 0.3
@@ -90,7 +92,7 @@ class Descent:
         mean = float(varying.mean()) if len(varying) else 1.0
         edge = max(masks.edge, mean)
         self._momentum = edge > WELL_CONDITIONED * mean
-        self._step = 1 / edge if self._momentum else min(1 / mean, SAFE / edge)
+        self._step = CAUTION / edge if self._momentum else min(1 / mean, SAFE / edge)
         self._small = int(SMALL_SET * len(self._gram)) if small is None else small
 
     def start(self, products: np.ndarray, zero: np.ndarray, target: np.ndarray, theta: np.ndarray | None) -> State:

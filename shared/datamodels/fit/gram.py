@@ -25,8 +25,9 @@ from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Solution
 from datamodels.fit.rows import Rows, columns
 from datamodels.spec import FitSpec
 
-GRAM_BYTES = 16 * 2**30
-"""Most memory of the Grams: counts and floats of the rows to fit and of all rows."""
+GRAM_BYTES = 8 * 2**30
+"""Most memory of the Grams: counts of the rows to fit, of the held-out and of all rows, and floats of two of them. It
+is enough for d = 20,000 in float32. It is the same on every machine, so that the solver is too."""
 
 CERTIFIED_STEPS = 16
 """Steps of the last fit after which a target's gap is computed without rounding in any case."""
@@ -34,7 +35,7 @@ CERTIFIED_STEPS = 16
 
 def applies(rows: Rows, first: int, last: int) -> bool:
     """Whether the targets first <= j < last are solved from the Gram."""
-    size = 2 * rows.problem.columns**2 * (4 + rows.dtype.itemsize)
+    size = rows.problem.columns**2 * (3 * 4 + 2 * rows.dtype.itemsize)
     own = rows.problem.own_column[first:last]
     return rows.xp is np and size <= GRAM_BYTES and not (own >= 0).any()
 
