@@ -30,8 +30,9 @@ def test_predictions_are_the_linear_models(fitted):
     members = sample.unpack(masks, made.D)
     expected = members @ theta.T.astype(float) + np.arange(made.N)
     np.testing.assert_allclose(found.predict(masks), expected, rtol=1e-4, atol=1e-5)
-    chosen = np.array([7, 2], dtype=np.int32)
-    np.testing.assert_allclose(found.predict(masks, chosen), expected[:, [7, 2]], rtol=1e-4, atol=1e-5)
+    for chosen in ([7, 2], list(range(made.N))[::-1]):
+        asked = found.predict(masks, np.array(chosen, dtype=np.int32))
+        np.testing.assert_allclose(asked, expected[:, chosen], rtol=1e-4, atol=1e-5)
 
 
 def test_top_influences_are_the_extreme_weights(fitted):

@@ -34,7 +34,7 @@ def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
     try:
         body = json.loads(base64.urlsafe_b64decode(token.encode()))
         given_for, start = body["request"], tuple(body["position"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise PageTokenError("page_token: is not one that this service gave out; start again without") from None
     if given_for != records.digest(request)[:16]:
         raise PageTokenError("page_token: was given out for another request; start again without")

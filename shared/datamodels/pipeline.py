@@ -6,6 +6,7 @@ is taken again.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import time
@@ -13,11 +14,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodels import keys, records, sample
+from datamodels import keys, pages, records, sample
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
-from datamodels.errors import StageError
+from datamodels.errors import ConfigError, DeadlineError, StageError
+from datamodels.fit import problem
 from datamodels.rpc.clients.fitter import FitState
 from datamodels.rpc.clients.services import Services, connect_services
 from datamodels.run import Run
@@ -25,6 +27,7 @@ from datamodels.runners.base import Runner
 from datamodels.settings import ClientSettings
 from datamodels.spec import RunSpec
 from datamodels.storage import ObjectStore
+from datamodels.train.contract import check_class
 from datamodels.train.data import Dataset
 from datamodels.v1 import query_pb2
 from datamodels.view import Bar, View
@@ -41,6 +44,7 @@ class Journey:
     trained     models committed this time
     failed      models of the run that could not be trained
     fit         number of the newest fit
+    statuses    of the targets, with how many have it
     evaluation  None where the spec asks for none
     influences  of some targets, from the most brittle (lowest mean output) to the safest
     """
@@ -51,6 +55,7 @@ class Journey:
     trained: int = 0
     failed: int = 0
     fit: int | None = None
+    statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     evaluation: evaluate.Evaluation | None = None
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
 
@@ -69,6 +74,7 @@ def travel(
     At its end asks the query service for the `top` influences of `shown` targets. Raises the errors of every stage.
     """
     dataset = runs.load_dataset(spec)
+    check_class(spec, dataset)
     journey = Journey(runs.resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
         with journey.timed("start"):
@@ -128,36 +134,42 @@ class _Road:
     def aggregate(self, bar: Bar) -> None:
         version = self._services.aggregator.publish(self._run.name)
         snapshot = manifest.read(self._store, self._run.name, version)
+        if not snapshot.rows:
+            model, reason = next(iter(snapshot.failed.items()))
+            raise ConfigError(
+                f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; mend "
+                "the trainer and give the spec another name, for failed models are not trained again"
+            )
         bar.expect(self._run.spec.models, 0)
         bar.reach(snapshot.committed, f"manifest {version}")
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        self._services.fitter.fit(self._run.name)
-        for progress in self._services.fitter.watch(self._run.name):
-            if progress.state is FitState.FAILED:
-                raise StageError(f"fit of run {self._run.name}: {progress.error}")
-            bar.reach(round(progress.fraction * self._run.n), progress.stage)
-            self._journey.fit = progress.fit
+        progress = self._services.fitter.fit(self._run.name)
+        while progress.state is not FitState.DONE:
+            with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
+                for progress in self._services.fitter.watch(self._run.name):
+                    if progress.state is FitState.FAILED:
+                        raise StageError(f"fit of run {self._run.name}: {progress.error}")
+                    bar.reach(round(progress.fraction * self._run.n), progress.stage)
+        self._journey.fit = progress.fit
         bar.reach(self._run.n)
 
     def query(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
         spec, design = self._run.spec, self._run.design
+        statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
+        self._journey.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
             self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
             masks = sample.subsets(design, spec.m, spec.m + spec.evaluate.subsets)
-            self._journey.evaluation = self._evaluate(masks)
+            counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
+            self._journey.evaluation = self._evaluate(masks, counts)
         bar.reach(self._run.n)
 
-    def _evaluate(self, masks: np.ndarray) -> evaluate.Evaluation:
+    def _evaluate(self, masks: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
         prediction = self._services.query.predict(self._run.name, masks)
-        evaluation = evaluate.evaluate(
-            prediction.predictions,
-            self._unseen,
-            counts=evaluate.without_own(self._run, masks),
-            seed=self._run.spec.seed,
-        )
+        evaluation = evaluate.evaluate(prediction.predictions, self._unseen, counts=counts, seed=self._run.spec.seed)
         records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
         return evaluation
 

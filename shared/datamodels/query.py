@@ -12,13 +12,16 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from scipy import sparse
 
-from datamodels import keys, pages, sample
+from datamodels import keys, pages, sample, spec
 from datamodels import run as runs
-from datamodels.errors import InputError, NotReadyError, TargetRangeError
+from datamodels.errors import CorruptObjectError, InputError, NotReadyError, TargetRangeError
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
 
 MAX_ANSWER_BYTES = 3_500_000
 """Of the vectors in one unary answer; clients accept 4 MiB by default."""
@@ -72,7 +75,7 @@ class Fitted:
             )
         PREDICTIONS.inc(len(masks) * len(targets))
         members = sample.unpack(masks, self.run.design.columns).astype(np.float32)
-        theta = self.theta if len(targets) == self.n else self.theta[targets]
+        theta = self.theta if np.array_equal(targets, np.arange(self.n)) else self.theta[targets]
         return (theta @ members.T).T + self.solution.intercept[targets].astype(np.float32)
 
     def top(self, target: int, k: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
@@ -153,11 +156,19 @@ class WeightStore:
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
         """Runs by name, and the token of the next page or an empty text."""
         after = pages.position({}, page_token, str)[0] if page_token else ""
-        names = sorted(map(keys.run_of, self._store.list(keys.RUNS)))
+        names = sorted(filter(spec.is_run, map(keys.run_of, self._store.list(keys.RUNS))))
         size = pages.size(page_size)
         rest = [name for name in names if name > after]
         chosen = rest[:size]
-        return [self.run(name) for name in chosen], pages.token({}, chosen[-1]) if len(rest) > size else ""
+        return list(self._readable(chosen)), pages.token({}, chosen[-1]) if len(rest) > size else ""
+
+    def _readable(self, names: list[str]) -> Iterator[Run]:
+        for name in names:
+            try:
+                yield self.run(name)
+            except CorruptObjectError as error:
+                # One damaged record must not hide the other runs; asking for this one says what is wrong.
+                log.warning("run left out of a list", run=name, reason=str(error))
 
     def fitted(self, name: str, number: int | None = None) -> Fitted:
         """A finished fit of a run, the newest by default.

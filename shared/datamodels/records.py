@@ -36,9 +36,9 @@ def read(store: ObjectStore, key: str) -> Any:
     try:
         record = json.loads(data)
         body, expected = record["body"], record["sha256"]
-    except (ValueError, TypeError, KeyError):
+        found = digest(body)
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise CorruptObjectError(f"{store.url}/{key}: is not a record; restore it from a copy") from None
-    found = digest(body)
     if found != expected:
         raise CorruptObjectError(
             f"{store.url}/{key}: sha256 is {found}, its writer recorded {expected}; restore it from a copy"

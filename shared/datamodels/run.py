@@ -14,6 +14,7 @@ import numpy as np
 from datamodels import keys, records, spec
 from datamodels.errors import (
     ConflictError,
+    CorruptObjectError,
     DatamodelsError,
     InputError,
     ObjectNotFoundError,
@@ -160,7 +161,17 @@ def create(store: ObjectStore, run: Run) -> bool:
 
 def read(store: ObjectStore, name: str) -> Run:
     """A run from the store. Raises RunNotFoundError, CorruptObjectError."""
+    absent = f"run {name[:100]!r}: there is none in {store.url}; `datamodels status` lists them"
+    if not spec.is_run(name):
+        raise RunNotFoundError(absent)
     try:
-        return from_document(records.read(store, keys.run(name)))
+        document = records.read(store, keys.run(name))
     except ObjectNotFoundError:
-        raise RunNotFoundError(f"run {name!r}: there is none in {store.url}; `datamodels status` lists them") from None
+        raise RunNotFoundError(absent) from None
+    try:
+        return from_document(document)
+    except (SpecError, InputError, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise CorruptObjectError(
+            f"{store.url}/{keys.run(name)}: is not a run as this version of datamodels writes it: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error

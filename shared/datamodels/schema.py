@@ -5,6 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 COMPRESSION = "zstd"
+READ = {"use_threads": False, "pre_buffer": False}
+"""How to read: pyarrow's own threads, still at work when a damaged file fails, can abort the process at its exit."""
 
 
 def outputs(n: int) -> pa.Schema:

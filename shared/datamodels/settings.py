@@ -91,6 +91,13 @@ class ServeSettings(Settings):
     grace: float = 10.0  # seconds for running calls when stopping
     follow_stdin: bool = False  # stop when standard input closes, so that no server outlives a killed parent
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise SettingsError(f"{self.prefix}_WORKERS={self.workers}: must be at least 1")
+        for field in ("port", "metrics_port"):
+            if not 0 <= getattr(self, field) < 65536:
+                raise SettingsError(f"{self.prefix}_{field.upper()}={getattr(self, field)}: must be 0 to 65535")
+
 
 @dataclasses.dataclass(frozen=True)
 class ClientSettings(Settings):

@@ -5,6 +5,7 @@ Where things run, and with what limits, is not in here but in `settings`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from datamodels.errors import SpecError
 
 MAX_CHUNKS = 100_000
 """The Kubernetes Job API's limit on completions of an Indexed Job."""
+
+NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -68,7 +71,7 @@ class RunSpec(_Part):
     evaluate.subsets x evaluate.models more, `evaluate.models` of them on each of the subsets m, m+1, ...
     """
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="a label; part of the run's name")
+    name: str = Field(pattern=f"^{NAME}$", description="a label; part of the run's name")
     dataset: DatasetSpec
     trainer: TrainerSpec
     targets: Literal["test", "train", "both"] = "test"
@@ -129,6 +132,11 @@ class RunSpec(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
+def is_run(name: str) -> bool:
+    """Whether this could be the name of a run."""
+    return re.fullmatch(f"{NAME}-[0-9a-f]{{12}}", name) is not None
+
+
 def parse(document: Any) -> RunSpec:
     """A RunSpec from YAML or JSON values. Raises SpecError with one line per fault."""
     if not isinstance(document, dict):
@@ -182,7 +190,7 @@ def load(path: str | Path) -> RunSpec:
         raise SpecError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets what Python makes of values through
         raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     return parse(document)
 

@@ -75,6 +75,15 @@ def test_predictions_carry_where_they_come_from(served):
     assert by_columns.targets.tolist() == [4, 0]
 
 
+def test_more_predictions_than_fit_one_answer(served):
+    client, run, theta, _ = served
+    masks = np.tile(sample.subsets(run.design, 0, 1000), (120, 1))
+    found = client.predict(run.name, masks)
+    assert found.predictions.shape == (120_000, made.N)
+    expected = sample.unpack(masks[777:778], made.D) @ theta.T.astype(float) + np.arange(made.N)
+    np.testing.assert_allclose(found.predictions[[777, 119_777]], expected.repeat(2, axis=0), rtol=1e-4, atol=1e-5)
+
+
 def test_top_influences_carry_labels(served):
     client, run, theta, _ = served
     answer = client.top(run.name, 2, k=3)

@@ -27,11 +27,11 @@ LEVEL = 0.95
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """
-    lds         mean over targets of Spearman's correlation
+    lds         mean over the scored targets of Spearman's correlation
     interval    at LEVEL, of the LDS that as many other unseen subsets would give: a centred bootstrap over subsets
     ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
                 the truth leaves to be predicted, for means of half as many models
-    per_target  float64[n]
+    per_target  float64[n]; NaN for targets that are not scored
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
     """
@@ -44,12 +44,18 @@ class Evaluation:
     models: int
 
     def document(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"per_target": self.per_target.tolist(), "interval": list(self.interval)}
+        scores = [None if np.isnan(score) else score for score in self.per_target.tolist()]
+        return dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
+
+    @property
+    def targets(self) -> int:
+        """Targets that are scored."""
+        return int(np.count_nonzero(~np.isnan(self.per_target)))
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:
     """Reads back `Evaluation.document`."""
-    fields = {"per_target": np.array(document["per_target"]), "interval": tuple(document["interval"])}
+    fields = {"per_target": np.array(document["per_target"], dtype=np.float64), "interval": tuple(document["interval"])}
     return Evaluation(**document | fields)
 
 
@@ -65,8 +71,8 @@ def evaluate(
 
     predictions  float[s, n]: of each target, for each of s unseen subsets
     outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
-    counts       bool[s, n]: which subsets count for which target; all by default. A target that is a training example
-                 is predicted for subsets without it, as its regression saw no others
+    counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
+                 count is not scored
 
     Subsets with fewer than two trained models are left out. Raises InputError where the shapes do not fit or s < 3,
     NotReadyError where fewer than 3 subsets are left.
@@ -87,16 +93,19 @@ def evaluate(
     outputs = outputs.astype(np.float64)
     predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
     once = np.ones(len(outputs), dtype=np.int64) if counts is None else counts.astype(np.int64)
-    per_target = spearman(predicted, true, once)
+    scored = np.broadcast_to(once.reshape(len(once), -1), predictions.shape).sum(axis=0) >= 3
+    if not scored.any():
+        raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
+    per_target = np.where(scored, spearman(predicted, true, once), np.nan)
 
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(outputs), np.full(len(outputs), 1 / len(outputs)), size=resamples)
     weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
-    resampled = [spearman(predicted, true, drawn).mean() for drawn in weights]
-    lds = float(per_target.mean())
+    resampled = np.array([spearman(predicted, true, drawn)[scored].mean() for drawn in weights])
+    lds = float(per_target[scored].mean())
     # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
     # spread where the LDS is high. Taken about their own mean they cover what they should.
-    deviations = np.quantile(resampled - np.mean(resampled), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    deviations = np.quantile(resampled - resampled.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     interval = (lds + float(deviations[0]), min(lds + float(deviations[1]), 1.0))
 
     # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
@@ -105,7 +114,7 @@ def evaluate(
     return Evaluation(
         lds=lds,
         interval=interval,
-        ceiling=float(spearman(*halves, once).mean()),
+        ceiling=float(spearman(*halves, once)[scored].mean()),
         per_target=per_target,
         subsets=len(outputs),
         models=outputs.shape[1],
@@ -127,17 +136,21 @@ def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
     return outputs.reshape(spec.evaluate.subsets, spec.evaluate.models, run.n)
 
 
-def without_own(run: Run, masks: np.ndarray) -> np.ndarray | None:
-    """bool[s, n]: which subsets lack the target itself; None where no target is drawn.
+def countable(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:
+    """bool[s, n]: which subsets count for which target; None where all do for all.
 
-    masks  uint8[s, ceil(d / 8)], packed
+    A target that is a training example is judged on subsets without it, as its regression saw no others; one without
+    a model is not judged.
+
+    masks     uint8[s, ceil(d / 8)], packed
+    modelled  bool[n]; which targets have a model
     """
     own = np.flatnonzero(run.own != NOT_IN_POOL)
-    if not len(own):
+    if not len(own) and modelled.all():
         return None
-    counts = np.ones((len(masks), run.n), dtype=bool)
+    counts = np.tile(modelled, (len(masks), 1))
     columns = [run.design.column_of(int(example)) for example in run.own[own]]
-    counts[:, own] = ~sample.unpack(masks, run.design.columns)[:, columns]
+    counts[:, own] &= ~sample.unpack(masks, run.design.columns)[:, columns]
     return counts
 
 

@@ -16,6 +16,9 @@ from datamodels.errors import InputError
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.settings import ClientSettings
 
+MAX_COLUMNS = 10_000_000
+"""More than any run has."""
+
 Connect = Callable[[argparse.Namespace], AbstractContextManager[ClientSettings]]
 
 
@@ -39,16 +42,22 @@ def add_verbs(
     verb("run", "describe a run", _run)
     verb("targets", "list the targets of a run with lambda, gap and quality", _targets)
     top = verb("top", "show the training examples that help and harm a target most", _top)
-    top.add_argument("target", metavar="TARGET", type=int)
-    top.add_argument("-k", type=int, default=10, help="how many of each (default: 10)")
+    top.add_argument("target", metavar="TARGET", type=_int32)
+    top.add_argument("-k", type=_int32, default=10, help="how many of each (default: 10)")
     weights = verb("weights", "print the weights of targets", _weights)
-    weights.add_argument("targets", metavar="TARGET", type=int, nargs="*", help="all by default")
-    weights.add_argument("-k", type=int, default=0, help="only the k largest of each (default: all)")
+    weights.add_argument("targets", metavar="TARGET", type=_int32, nargs="*", help="all by default")
+    weights.add_argument("-k", type=_int32, default=0, help="only the k largest of each (default: all)")
     predict = verb("predict", "predict the outputs of a model trained on a subset", _predict)
     predict.add_argument(
         "subset", metavar="SUBSET", help="columns as 1,2,5-9, or @FILE with one column, or one such list, a line"
     )
-    predict.add_argument("targets", metavar="TARGET", type=int, nargs="*", help="all by default")
+    predict.add_argument("targets", metavar="TARGET", type=_int32, nargs="*", help="all by default")
+
+
+def _int32(text: str) -> int:
+    if not text.lstrip("-").isdecimal() or not -(2**31) <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number")
+    return int(text)
 
 
 def _ask(
@@ -133,6 +142,6 @@ def _span(piece: str) -> Iterable[int]:
     if not first.isdecimal() or (dash and not last.isdecimal()):
         raise InputError(f"subset: {piece!r} is no column and no range; write 1,2,5-9")
     span = range(int(first), int(last if dash else first) + 1)
-    if not span or span[-1] >= 2**31:
+    if not span or span[-1] >= MAX_COLUMNS:
         raise InputError(f"subset: {piece!r} is an empty range, or beyond any column")
     return span

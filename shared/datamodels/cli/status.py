@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels import keys, records
+from datamodels import keys, records, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
-from datamodels.errors import ObjectNotFoundError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import store as fits
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
@@ -21,9 +21,15 @@ def command(options: argparse.Namespace) -> None:
     if options.run:
         print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify)))
         return
-    for key in store.list(keys.RUNS):
-        run = runs.read(store, keys.run_of(key))
-        print("  ".join(lines(store, run, verify=options.verify)))
+    faults = []
+    for name in filter(spec.is_run, map(keys.run_of, store.list(keys.RUNS))):
+        try:
+            print("  ".join(lines(store, runs.read(store, name), verify=options.verify)))
+        except CorruptObjectError as error:
+            print(f"{name}  {error}")
+            faults.append(name)
+    if faults:
+        raise CorruptObjectError(f"{len(faults)} runs have damaged objects, {faults[0]} the first; see above")
 
 
 def lines(store: ObjectStore, run: Run, *, verify: bool = False) -> Iterator[str]:

@@ -130,7 +130,7 @@ def array_module(device: str) -> ModuleType:
             return cupy
         reason = "no device"
     except ImportError:
-        reason = "CuPy is not installed; install datamodels[fitter-cuda12]"
+        reason = "CuPy is not installed; install the extra fitter-cuda12"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         reason = str(error)
     if device == "cuda":

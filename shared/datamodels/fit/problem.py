@@ -32,6 +32,8 @@ NOT_CONVERGED = "not_converged"
 """The gap is above the tolerance after max_epochs; the weights are those reached. Raise max_epochs."""
 
 STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED)
+UNFITTED = (NO_ROWS, NOT_FINITE)
+"""Statuses of targets that have no model at all."""
 
 NO_COLUMN = -1
 """`Problem.own_column` of a target that is no training example."""

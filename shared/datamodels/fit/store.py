@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodels import keys, records, schema
-from datamodels.errors import CorruptObjectError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.storage.base import ObjectStore
@@ -124,16 +124,22 @@ def _commit_blocks(store: ObjectStore, record: FitRecord, solution: Solution) ->
         if not store.create(key, data):
             # An earlier attempt at the same fit wrote it. It is as good as ours, though perhaps not the same bits.
             data = store.read(key)
-            _decode(data, f"{store.url}/{key}", record.columns)
+            _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
         yield Block(key, first, last, hashlib.sha256(data).hexdigest())
 
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:
-    """The weights of a finished fit, checked. Raises ObjectNotFoundError, CorruptObjectError naming the object."""
-    return problem.concatenate(
-        _decode(store.get(block.key, sha256=block.sha256), f"{store.url}/{block.key}", record.columns)
-        for block in record.blocks
-    )
+    """The weights of a finished fit, checked. Raises CorruptObjectError naming the object, also where it is gone."""
+    return problem.concatenate(_read(store, block, record.columns) for block in record.blocks)
+
+
+def _read(store: ObjectStore, block: Block, d: int) -> Solution:
+    where = f"{store.url}/{block.key}"
+    try:
+        data = store.get(block.key, sha256=block.sha256)
+    except ObjectNotFoundError as error:
+        raise CorruptObjectError(f"{where}: belongs to a finished fit and is gone; restore it from a copy") from error
+    return _decode(data, where, range(block.first, block.last), d)
 
 
 def _encode(solution: Solution, first: int) -> bytes:
@@ -149,19 +155,31 @@ def _encode(solution: Solution, first: int) -> bytes:
         pa.ListArray.from_arrays(offsets, pa.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
     ]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema.WEIGHTS), sink, compression=schema.COMPRESSION)
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema.WEIGHTS),
+        sink,
+        compression=schema.COMPRESSION,
+        write_page_checksum=True,
+    )
     return sink.getvalue()
 
 
-def _decode(data: bytes, where: str, d: int) -> Solution:
+def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **schema.READ)
+    except (pa.ArrowException, OSError) as error:
         raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
     if not table.schema.equals(schema.WEIGHTS):
         raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
     table = table.combine_chunks()
     lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
+    columns = lists["columns"].flatten().to_numpy()
+    outside = len(columns) and not 0 <= columns.min() <= columns.max() < d
+    if table.column("target").to_pylist() != list(targets) or outside:
+        raise CorruptObjectError(
+            f"{where}: does not hold the targets {targets.start} to {targets.stop - 1} over {d} columns; delete it "
+            "where no finished fit lists it, else restore it from a copy"
+        )
     return Solution(
         d=d,
         status=table.column("status").to_pylist(),
@@ -170,6 +188,6 @@ def _decode(data: bytes, where: str, d: int) -> Solution:
         heldout_r2=table.column("heldout_r2").to_numpy(),
         intercept=table.column("intercept").to_numpy(),
         indptr=lists["columns"].offsets.to_numpy().astype(np.int64),
-        columns=lists["columns"].flatten().to_numpy(),
+        columns=columns,
         weights=lists["weights"].flatten().to_numpy(),
     )

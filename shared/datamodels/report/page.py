@@ -54,7 +54,7 @@ def _quality(evaluation: Evaluation) -> str:
         "<h2>How good are the predictions?</h2><p>For each target: Spearman's correlation between what its datamodel "
         f"predicts for {evaluation.subsets} subsets that it has never seen, and the mean of {evaluation.models} models "
         'really trained on each. The average over targets is the LDS.</p><div class="panel">'
-        f"{_histogram(evaluation.per_target, evaluation.lds)}</div>"
+        f"{_histogram(evaluation.per_target[~np.isnan(evaluation.per_target)], evaluation.lds)}</div>"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datamodels.analyze.evaluate import LEVEL
+from datamodels.fit import problem
 from datamodels.pipeline import Journey
 from datamodels.v1 import query_pb2
 
@@ -42,9 +43,12 @@ def _lines(journey: Journey) -> Iterator[str]:
         low, high = evaluation.interval
         yield (
             f"LDS        {evaluation.lds:.3f}  ({LEVEL:.0%} interval {low:.3f} to {high:.3f}; "
-            f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {journey.run.n} targets)"
+            f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
         )
         yield f"ceiling    {evaluation.ceiling:.3f}  (the noise between two halves of {evaluation.models} models)"
+    unusual = {status: count for status, count in journey.statuses.items() if status != problem.OK}
+    if unusual:
+        yield f"targets    {journey.run.n:,}, of them " + ", ".join(f"{n} {status}" for status, n in unusual.items())
     seconds = "  ".join(f"{stage} {value:.1f}" for stage, value in journey.seconds.items())
     yield f"seconds    {seconds}  total {sum(journey.seconds.values()):.1f}"
     for answer in _few(journey.influences):

@@ -20,7 +20,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError
+from datamodels import disk
+from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
 from datamodels.rpc.context import Watches
 from datamodels.rpc.interceptors import CallInterceptor
 from datamodels.settings import ServeSettings, TelemetrySettings
@@ -205,7 +206,8 @@ def _write_atomically(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
-        raise SettingsError(f"{ServeSettings.prefix}_ADDRESS_FILE={path}: {error.strerror}") from error
+        said = f"{ServeSettings.prefix}_ADDRESS_FILE={path}: {error.strerror}"
+        raise (StoreFullError if error.errno in disk.FULL else SettingsError)(said) from error
 
 
 def main(name: str, build: Callable[[], Sequence[Service]]) -> int:

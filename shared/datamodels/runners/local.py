@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from datamodels.errors import DatamodelsError, ExitCode, StageError
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError
 from datamodels.run import Run
 from datamodels.runners.base import SERVICES, Runner
 from datamodels.settings import (
@@ -23,7 +23,6 @@ from datamodels.settings import (
     ServeSettings,
     Settings,
     StoreSettings,
-    TelemetrySettings,
     child_environ,
 )
 
@@ -53,7 +52,7 @@ class LocalRunner(Runner):
             services = [stack.enter_context(self._process(name, f"services.{name}")) for name in names]
             addresses = {service.name: service.address() for service in services}
             try:
-                yield ClientSettings(**addresses)
+                yield dataclasses.replace(ClientSettings.load(), **addresses)
             except DatamodelsError as error:
                 for service in services:
                     service.raise_if_ended(error)
@@ -93,25 +92,33 @@ class LocalRunner(Runner):
     def _process(
         self, name: str, module: str, *arguments: str, settings: Sequence[Settings] = ()
     ) -> Iterator[_Process]:
-        logs, addresses = self._home / "logs", self._home / "addresses"
-        for folder in (logs, addresses):
-            folder.mkdir(parents=True, exist_ok=True)
-        address_file = addresses / f"{name}-{os.getpid()}.json"  # another driver may share the home
-        address_file.unlink(missing_ok=True)
-        environ = child_environ(
-            self._store,
-            ServeSettings(address_file=str(address_file), follow_stdin=True),
-            FitterSettings(scratch=str(self._home / "scratch")),
-            TelemetrySettings(),
-            *settings,
+        address_file = self._home / "addresses" / f"{name}-{os.getpid()}.json"  # another driver may share the home
+        log_file = self._home / "logs" / f"{name}.log"
+        serve = dataclasses.replace(
+            ServeSettings.load(), port=0, metrics_port=0, address_file=str(address_file), follow_stdin=True
         )
-        with open(logs / f"{name}.log", "ab") as log:
-            process = _Process.start(name, [sys.executable, "-m", module, *arguments], environ, log, address_file)
+        environ = child_environ(self._store, serve, self._fitter_settings(), *settings)
+        try:
+            for file in (log_file, address_file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            address_file.unlink(missing_ok=True)
+            with open(log_file, "ab") as log:
+                process = _Process.start(name, [sys.executable, "-m", module, *arguments], environ, log, address_file)
+        except OSError as error:
+            raise SettingsError(
+                f"{self._home}: cannot be used as a working folder: {error.strerror}; name another with --home"
+            ) from error
         try:
             yield process
         finally:
             process.stop()
             address_file.unlink(missing_ok=True)
+
+    def _fitter_settings(self) -> FitterSettings:
+        """What the user set, but for a scratch folder in our home unless they set that too."""
+        settings = FitterSettings.load()
+        ours = settings.scratch == FitterSettings.scratch
+        return dataclasses.replace(settings, scratch=str(self._home / "scratch")) if ours else settings
 
 
 def _passing(code: int) -> bool:

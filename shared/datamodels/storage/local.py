@@ -6,6 +6,7 @@ name is taken, so of many writers exactly one wins, and what is under a name is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -151,8 +152,9 @@ class LocalStore(ObjectStore):
         stale = time.time() - self.STALE
         with os.scandir(self._temporary) as entries:
             for entry in entries:
-                if entry.stat(follow_symlinks=False).st_mtime < stale:
-                    Path(entry.path).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                    if entry.stat(follow_symlinks=False).st_mtime < stale:
+                        os.unlink(entry.path)
 
     def _check_root(self) -> None:
         if not self._temporary.is_dir():

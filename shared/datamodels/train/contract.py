@@ -65,34 +65,45 @@ def model_seed(seed: int, model: int) -> int:
     return int(np.random.SeedSequence((seed, model)).generate_state(1, np.uint64)[0]) >> 1
 
 
-def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
-    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract."""
+def check_class(spec: RunSpec, dataset: Dataset) -> type:
+    """The class of a run's trainer, found fit as far as that can be told without the device it trains on.
+
+    Raises SpecError where the class, its methods or the names of its options do not fit the contract.
+    """
     cls = reference("trainer.class", spec.trainer.cls)
     fault = f"trainer.class = {spec.trainer.cls!r}"
     if not inspect.isclass(cls):
         raise SpecError(f"{fault}: is a {type(cls).__name__}, must be a class")
-    many = _has(cls, "train_many", "outputs_many")
-    if not many and not _has(cls, "train", "outputs"):
+    if not _trains_many(cls) and not _has(cls, "train", "outputs"):
         raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
-    trainer = _construct(cls, spec, dataset, targets)
-    if not many:
+    try:
+        inspect.signature(cls).bind(dataset, dataset.targets(spec.targets), **spec.trainer.options)
+    except TypeError as error:
+        raise SpecError(f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}: {error}") from None
+    return cls
+
+
+def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
+    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract."""
+    cls = check_class(spec, dataset)
+    try:
+        trainer = cls(dataset, targets, **spec.trainer.options)
+    except (TypeError, ValueError) as error:
+        fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"
+        raise SpecError(f"{fault}: {type(error).__name__}: {error}") from error
+    if not _trains_many(cls):
         return OneByOne(trainer)
     batch = getattr(trainer, "batch", None)
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise SpecError(f"{fault}: its attribute batch is {batch!r}, must be how many models are trained at once")
+        raise SpecError(
+            f"trainer.class = {spec.trainer.cls!r}: its attribute batch is {batch!r}, must be how many models are "
+            "trained at once"
+        )
     return trainer
 
 
-def _construct(cls: type, spec: RunSpec, dataset: Dataset, targets: Targets) -> Any:
-    fault = f"trainer.options = {spec.trainer.options!r}"
-    try:
-        inspect.signature(cls).bind(dataset, targets, **spec.trainer.options)
-    except TypeError as error:
-        raise SpecError(f"{fault}: {spec.trainer.cls}: {error}") from None
-    try:
-        return cls(dataset, targets, **spec.trainer.options)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{fault}: {spec.trainer.cls}: {type(error).__name__}: {error}") from error
+def _trains_many(cls: type) -> bool:
+    return _has(cls, "train_many", "outputs_many")
 
 
 def _has(cls: type, *methods: str) -> bool:

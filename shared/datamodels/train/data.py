@@ -53,6 +53,8 @@ class Dataset:
     image_max: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "x_test", "y_test"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
         for x, y in (("x", "y"), ("x_test", "y_test")):
             if len(getattr(self, x)) != len(getattr(self, y)):
                 raise SpecError(

@@ -8,10 +8,15 @@ from collections.abc import Iterator, Sequence
 import grpc
 import numpy as np
 
+from datamodels.errors import UnavailableError
+from datamodels.query import MAX_ANSWER_BYTES
 from datamodels.rpc import codec
 from datamodels.rpc.clients.base import Client
 from datamodels.settings import ClientSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
+
+MASKS_BYTES = 4 * 2**20
+"""Of masks in one call: half of what servers take by default."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,8 +94,20 @@ class QueryClient(Client):
             yield row
 
     def predict(self, run: str, masks: np.ndarray, targets: Sequence[int] | None = None) -> Prediction:
-        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)]."""
-        return self._predict(run, targets, masks=codec.to_tensor(masks))
+        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)]; in calls of fit sizes.
+
+        Raises UnavailableError where a new fit was finished between them.
+        """
+        count = self.run(run).targets if targets is None else len(targets)
+        most = min(MAX_ANSWER_BYTES // (4 * max(1, count)), MASKS_BYTES // max(1, masks.shape[-1]))
+        rows = max(1, most)
+        answers = [
+            self._predict(run, targets, masks=codec.to_tensor(masks[first : first + rows]))
+            for first in range(0, max(1, len(masks)), rows)
+        ]
+        if any(answer.provenance != answers[0].provenance for answer in answers):
+            raise UnavailableError(f"run {run}: a new fit was finished meanwhile; ask again")
+        return dataclasses.replace(answers[0], predictions=np.concatenate([answer.predictions for answer in answers]))
 
     def predict_columns(self, run: str, columns: Sequence[int], targets: Sequence[int] | None = None) -> Prediction:
         """Outputs of a model trained on the subset of these columns."""
