@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,11 @@ def test_any_text_that_is_no_token_is_refused(text):
 def test_a_token_is_good_for_its_own_request_only():
     with pytest.raises(PageTokenError, match="another request"):
         pages.position({"run": "b"}, pages.token({"run": "a"}, 3), int)
+
+
+def test_a_token_nested_without_end_is_refused():
+    with pytest.raises(PageTokenError):
+        pages.position({}, base64.urlsafe_b64encode(b"[" * 200_000).decode(), int)
 
 
 @pytest.mark.parametrize("position", [(), (3, 4), ("3",), (-1,), (True,)])

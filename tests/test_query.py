@@ -112,6 +112,20 @@ def test_a_flipped_byte_in_the_weights_is_found_and_named(tmp_path):
         WeightStore(store).fitted(run.name)
 
 
+def test_weights_that_are_gone_are_damage_not_a_wrong_question(tmp_path):
+    store, run, _ = made.make_store(tmp_path)
+    (tmp_path / keys.weights(run.name, "d0", 0, made.N)).unlink()
+    with pytest.raises(CorruptObjectError, match="is gone"):
+        WeightStore(store).fitted(run.name)
+
+
+def test_a_damaged_run_and_foreign_objects_hide_no_other_run(tmp_path):
+    store, run, _ = made.make_store(tmp_path)
+    store.create("runs/README.txt", b"hello")
+    store.create(keys.run("bad-000000000000"), b"{}")
+    assert [r.name for r in WeightStore(store).page_of_runs(0, "")[0]] == [run.name]
+
+
 def test_memory_is_bounded_by_capacity(tmp_path):
     store, run, theta = made.make_store(tmp_path)
     for number in range(1, 5):

@@ -76,6 +76,24 @@ def test_an_altered_record_is_found_and_named(tmp_path):
         records.read(store, keys.run(run.name))
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "A" * 300, "try-xyz", "try-0e0dfed9811c\n"])
+def test_what_is_no_name_of_a_run_names_none(tmp_path, name):
+    with pytest.raises(RunNotFoundError, match="there is none"):
+        runs.read(LocalStore(tmp_path), name)
+
+
+@pytest.mark.parametrize("body", [3, {}, {"spec": {}}, {"spec": None, "design": {"pinned_in": 3}}])
+def test_a_record_of_another_shape_is_told_as_such(tmp_path, body):
+    store = LocalStore(tmp_path)
+    records.create(store, keys.run("try-0e0dfed9811c"), body)
+    with pytest.raises(CorruptObjectError, match="is not a run as this version"):
+        runs.read(store, "try-0e0dfed9811c")
+
+
+def test_a_data_set_may_be_of_lists():
+    assert runs.resolve(make_spec(), Dataset([[1.0]] * 9, [0, 1, 2] * 3, [[2.0]], [1])).n == 1
+
+
 def test_one_store_lists_its_runs(tmp_path):
     store = LocalStore(tmp_path)
     made = [runs.resolve(make_spec(seed=seed), dataset()) for seed in range(3)]

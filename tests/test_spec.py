@@ -84,6 +84,9 @@ def test_a_spec_that_is_no_mapping_is_refused(other):
     "text, fault",
     [
         ("m: [1", "is not YAML"),
+        ("seed: 2001-13-45", "is not YAML"),
+        ("seed: " + "9" * 5000, "is not YAML"),
+        ("seed: " + "[" * 5000, "is not YAML"),
         ("m: 1\nm: 2", "'m' is given twice"),
         ("a: !!python/object:os.system {}", "is not YAML"),
         ("- 1", "must be a mapping"),

@@ -103,6 +103,20 @@ def test_subsets_that_do_not_count_for_a_target_change_nothing():
         assert found.per_target[target] == pytest.approx(alone.lds)
 
 
+def test_a_target_that_no_subset_counts_for_is_not_scored():
+    signal, outputs = noisy_truth()
+    counts = np.ones(signal.shape, dtype=bool)
+    counts[2:, 5] = False
+    found = evaluate(signal, outputs, counts=counts)
+    assert found.targets == 39 and np.isnan(found.per_target[5])
+    others = np.delete(np.arange(40), 5)
+    assert found.lds == pytest.approx(evaluate(signal[:, others], outputs[:, :, others]).lds)
+    again = from_document(json.loads(records.canonical(found.document())))
+    np.testing.assert_array_equal(again.per_target, found.per_target)
+    with pytest.raises(NotReadyError, match="no target"):
+        evaluate(signal, outputs, counts=np.zeros(signal.shape, dtype=bool))
+
+
 @pytest.mark.parametrize("predictions, outputs", [((5, 4), (5, 2, 3)), ((2, 4), (2, 2, 4)), ((5, 4), (5, 4))])
 def test_shapes_that_do_not_fit_are_refused(predictions, outputs):
     with pytest.raises(InputError, match="must be"):

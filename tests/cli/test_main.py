@@ -12,7 +12,7 @@ from tests import fitted as made
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
 
 
-def run(capsys, *arguments):
+def run_main(capsys, *arguments):
     code = main(list(arguments))
     out, err = capsys.readouterr()
     return code, out, err
@@ -36,7 +36,7 @@ def test_every_verb_has_help_that_names_its_arguments(capsys, verb):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["run"], ["run", "s.yaml", "--trainers", "0"], ["query", "top", "r", "x"]]
+    "arguments", [["fly"], ["run"], ["run", "s.yaml", "--trainers", "0"], ["query", "top", "r", "9" * 11]]
 )
 def test_a_wrong_command_line_is_a_configuration_error(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
@@ -48,7 +48,7 @@ def test_a_wrong_command_line_is_a_configuration_error(capsys, arguments):
 def test_each_fault_of_a_spec_is_one_line(capsys, tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC + "alpha: 3\nfly: 1\n")
-    code, out, err = run(capsys, "run", str(path), "--home", str(tmp_path / "home"))
+    code, out, err = run_main(capsys, "run", str(path), "--home", str(tmp_path / "home"))
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.splitlines() == ["datamodels: alpha = 3: must be less than 1", "datamodels: fly: is no field of a spec"]
     assert not (tmp_path / "home").exists()
@@ -57,7 +57,7 @@ def test_each_fault_of_a_spec_is_one_line(capsys, tmp_path):
 def test_a_data_set_that_does_not_load_starts_nothing(capsys, tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC.replace("a:b", "no_such_module:load"))
-    code, _, err = run(capsys, "run", str(path), "--home", str(tmp_path / "home"))
+    code, _, err = run_main(capsys, "run", str(path), "--home", str(tmp_path / "home"))
     assert code == ExitCode.CONFIG
     assert err.startswith("datamodels: dataset.load = 'no_such_module:load': cannot be imported")
     assert not (tmp_path / "home" / "logs").exists()
@@ -65,19 +65,28 @@ def test_a_data_set_that_does_not_load_starts_nothing(capsys, tmp_path):
 
 def test_status_lists_runs_and_describes_one(capsys, home):
     folder, name = home
-    code, out, _ = run(capsys, "status", "--home", str(folder))
+    code, out, _ = run_main(capsys, "status", "--home", str(folder))
     assert code == 0 and out.count("\n") == 1 and out.startswith(name) and "fit 0 of 100 models" in out
-    code, out, _ = run(capsys, "status", name, "--verify", "--home", str(folder))
+    code, out, _ = run_main(capsys, "status", name, "--verify", "--home", str(folder))
     assert code == 0 and out.splitlines()[0] == name and f"weights of {made.N} targets verified" in out
 
 
+def test_status_goes_on_past_a_damaged_run(capsys, tmp_path):
+    store, run, _ = made.make_store(tmp_path / "store")
+    store.create("runs/README.txt", b"hello")
+    store.create("runs/bad-000000000000.json", b"{}")
+    code, out, err = run_main(capsys, "status", "--home", str(tmp_path))
+    assert code == ExitCode.FAILED and "1 runs have damaged objects" in err
+    assert [line.split()[0] for line in out.splitlines()] == ["bad-000000000000", run.name]
+
+
 def test_status_of_an_unknown_run(capsys, home):
-    code, _, err = run(capsys, "status", "nope", "--home", str(home[0]))
+    code, _, err = run_main(capsys, "status", "nope", "--home", str(home[0]))
     assert code == ExitCode.CONFIG and err.startswith("datamodels: run 'nope': there is none in file://")
 
 
 def test_a_store_that_is_no_store(capsys):
-    code, _, err = run(capsys, "status", "--store", "ftp://x")
+    code, _, err = run_main(capsys, "status", "--store", "ftp://x")
     assert code == ExitCode.CONFIG and "must be file://FOLDER or s3://BUCKET/PREFIX" in err
 
 
@@ -95,7 +104,7 @@ def test_a_store_that_is_no_store(capsys):
 def test_questions_are_answered(capsys, home, question, pattern):
     folder, name = home
     arguments = [name if word == "RUN" else word for word in question]
-    code, out, err = run(capsys, "query", *arguments, "--home", str(folder))
+    code, out, err = run_main(capsys, "query", *arguments, "--home", str(folder))
     assert code == 0, err
     assert re.search(pattern, out, re.M), out
 
@@ -108,13 +117,14 @@ def test_questions_are_answered(capsys, home, question, pattern):
         (["predict", "RUN", "7-3"], "'7-3' is an empty range"),
         (["predict", "RUN", "a"], "'a' is no column and no range"),
         (["predict", "RUN", "60"], "column 60: must be 0 to 59"),
+        (["predict", "RUN", "0-2000000000"], "beyond any column"),
         (["predict", "RUN", "@/no/such/file"], "cannot be read"),
     ],
 )
 def test_bad_questions_get_one_line_and_exit_code_2(capsys, home, question, fault):
     folder, name = home
     arguments = [name if word == "RUN" else word for word in question]
-    code, out, err = run(capsys, "query", *arguments, "--home", str(folder))
+    code, out, err = run_main(capsys, "query", *arguments, "--home", str(folder))
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
 

@@ -181,6 +181,37 @@ def test_the_road_leads_to_s3_as_well(tmp_path, ministack):
     assert not (tmp_path / ".datamodels" / "store").exists()
 
 
+TRAINER = """
+import numpy as np
+from datamodels.train.digits import load
+
+class Hopeless:
+    def __init__(self, dataset, targets):
+        self.n = len(targets)
+    def train(self, subset, seed):
+        return None
+    def outputs(self, model):
+        return np.full(self.n, np.nan)
+"""
+
+
+def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
+    (tmp_path / "mine.py").write_text(TRAINER)
+    environ = {"PYTHONPATH": str(tmp_path)}
+    road = Road(tmp_path, environ, m=60, evaluate={"subsets": 0}, trainer={"class": "mine:Hopeless", "options": {}})
+    code, out, err = road.run("run", "--quiet")
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert "all 60 models failed, model 0 because: model 0 (seed" in err and "100 of 100 outputs are not finite" in err
+
+
+def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
+    road = Road(tmp_path, trainer={"class": "datamodels.train.mlp:MLP", "options": {"colour": "red"}})
+    code, out, err = road.run()
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.startswith("datamodels: trainer.options = {'colour': 'red'}")
+    assert not (tmp_path / ".datamodels" / "logs").exists()
+
+
 def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path):
     road = Road(tmp_path)
     road.path.write_text(yaml.safe_dump(small(alpha=2, m="many")))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from datamodels.errors import ExitCode, StageError, UnavailableError
+from datamodels.errors import ExitCode, SettingsError, StageError, UnavailableError
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings
@@ -49,6 +49,23 @@ def test_services_come_up_answer_and_go(tmp_path):
     assert process_ids(tmp_path) == []
     assert list((tmp_path / "addresses").iterdir()) == []
     assert '"stopped"' in (tmp_path / "logs" / "query.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "variable", ["DATAMODELS_SERVE_WORKERS", "DATAMODELS_FITTER_THREADS", "DATAMODELS_CLIENT_ATTEMPTS"]
+)
+def test_the_users_settings_reach_the_services(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv(variable, "many")
+    with pytest.raises(SettingsError, match=variable), runner(tmp_path).services(["query"]):
+        pytest.fail("came up")
+
+
+def test_a_home_that_is_no_folder_is_named(tmp_path):
+    home = tmp_path / "file"
+    home.write_text("")
+    broken = LocalRunner(home, store=StoreSettings(url=f"file://{tmp_path / 'store'}"), trainers=1)
+    with pytest.raises(SettingsError, match="cannot be used as a working folder"), broken.services(["query"]):
+        pytest.fail("came up")
 
 
 def test_a_service_that_cannot_start_says_why(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from datamodels.errors import SpecError
 from datamodels.train import outputs, sgd
 from datamodels.train.data import Dataset, Targets
+from datamodels.train.sgd import Recipe
 
 TARGETS_AT_ONCE = 1024
 """Targets of one forward pass: bounds its memory."""
@@ -75,7 +76,7 @@ class _Classifier:
         network: Callable[[int, int], sgd.Network],
         output: str,
         batch: int,
-        recipe: sgd.Recipe,
+        recipe: Recipe,
     ):
         self.batch = batch
         self.recipe = recipe
@@ -112,7 +113,18 @@ class MLP(_Classifier):
     """
 
     def __init__(
-        self, dataset: Dataset, targets: Targets, *, output="margin", hidden: int = 64, batch: int = 50, **recipe
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        output: str = "margin",
+        hidden: int = 64,
+        batch: int = 50,
+        epochs: int = Recipe.epochs,
+        rows: int = Recipe.rows,
+        rate: float = Recipe.rate,
+        momentum: float = Recipe.momentum,
+        decay: float = Recipe.decay,
     ):
         if hidden < 1:
             raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
@@ -120,14 +132,28 @@ class MLP(_Classifier):
         def network(features: int, classes: int) -> OneHidden:
             return OneHidden(features, hidden, classes)
 
-        super().__init__(dataset, targets, network=network, output=output, batch=batch, recipe=sgd.Recipe(**recipe))
+        recipe = Recipe(epochs, rows, rate, momentum, decay)
+        super().__init__(dataset, targets, network=network, output=output, batch=batch, recipe=recipe)
 
 
 class Softmax(_Classifier):
     """Multinomial logistic regression. Options as for MLP, but for `hidden`."""
 
-    def __init__(self, dataset: Dataset, targets: Targets, *, output="margin", batch: int = 50, **recipe):
-        super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=sgd.Recipe(**recipe))
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        output: str = "margin",
+        batch: int = 50,
+        epochs: int = Recipe.epochs,
+        rows: int = Recipe.rows,
+        rate: float = Recipe.rate,
+        momentum: float = Recipe.momentum,
+        decay: float = Recipe.decay,
+    ):
+        recipe = Recipe(epochs, rows, rate, momentum, decay)
+        super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=recipe)
 
 
 def _classes(dataset: Dataset, targets: Targets) -> int:
