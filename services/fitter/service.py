@@ -51,6 +51,7 @@ def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
         fit=max(progress.fit, 0),
         stage=progress.stage,
         error=progress.error,
+        exit_code=progress.exit_code,
     )
 
 

@@ -150,7 +150,7 @@ class _Road:
             with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
                 for progress in self._services.fitter.watch(self._run.name):
                     if progress.state is FitState.FAILED:
-                        raise StageError(f"fit of run {self._run.name}: {progress.error}")
+                        raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
                     bar.reach(round(progress.fraction * self._run.n), progress.stage)
         self._journey.fit = progress.fit
         bar.reach(self._run.n)

@@ -130,4 +130,4 @@ except SettingsError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "datamodels[gram]" in done.stdout
+    assert "the extra gram" in done.stdout

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from datamodels import run as runs
-from datamodels.errors import NotReadyError, RunNotFoundError, UnavailableError
+from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, UnavailableError
 from datamodels.fit import scratch
 from datamodels.fit import store as fits
 from datamodels.fit.fitter import Fitter
@@ -140,7 +140,7 @@ def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
     client.fit(run.name)
     last = list(client.watch(run.name, timeout=60))[-1]
     assert last.state is FitState.FAILED
-    assert part.key in last.error
+    assert part.key in last.error and last.exit_code == ExitCode.FAILED
     store.create(part.key, whole)
     assert client.fit(run.name).state is FitState.RUNNING
     assert list(client.watch(run.name, timeout=60))[-1].state is FitState.DONE
@@ -183,6 +183,7 @@ def test_a_fitter_that_waits_for_another_can_be_stopped(store, tmp_path):
         fitter.fit(run.name)
         fitter.close()
     assert fitter.progress(run.name).state is FitState.FAILED
+    assert fitter.progress(run.name).exit_code == ExitCode.TRANSIENT
     assert fits.read_newest_fit(store, run.name) is None
 
 

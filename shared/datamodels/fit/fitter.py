@@ -116,7 +116,8 @@ class Fitter:
     def _ended(self, run: str, started: float, future: Future[FitRecord]) -> None:
         seconds = time.monotonic() - started
         if future.cancelled():
-            return self._failed(run, "the fitter was stopped; ask for the fit again", seconds, "stopped")
+            said = "the fitter was stopped; ask for the fit again"
+            return self._failed(run, said, ExitCode.TRANSIENT, seconds, "stopped")
         error = future.exception()
         if error is None:
             record = future.result()
@@ -127,17 +128,24 @@ class Fitter:
             return None
         if isinstance(error, DatamodelsError):
             stopped = getattr(error, "exit_code", None) == ExitCode.TERMINATED
-            return self._failed(run, str(error), seconds, "stopped" if stopped else "failed")
+            code = ExitCode.TRANSIENT if stopped else error.exit_code
+            return self._failed(run, str(error), code, seconds, "stopped" if stopped else "failed")
         log.error("fit ended by a fault of its own", run=run, exc_info=error)
-        return self._failed(run, f"{type(error).__name__}: {error}; see the fitter's log", seconds, "failed")
+        said = f"{type(error).__name__}: {error}; see the fitter's log"
+        return self._failed(run, said, ExitCode.FAILED, seconds, "failed")
 
-    def _failed(self, run: str, message: str, seconds: float, result: str) -> None:
+    def _failed(self, run: str, message: str, code: ExitCode, seconds: float, result: str) -> None:
         metrics.FITS.labels(result).inc()
         log.warning("fit ended early", run=run, result=result, error=message)
         with self._changed:
             self._set(
                 dataclasses.replace(
-                    self._progress[run], state=FitState.FAILED, error=message, seconds=seconds, stage=result
+                    self._progress[run],
+                    state=FitState.FAILED,
+                    error=message,
+                    exit_code=code,
+                    seconds=seconds,
+                    stage=result,
                 )
             )
 

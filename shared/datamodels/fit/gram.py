@@ -59,7 +59,7 @@ def solve(
     try:
         import numba  # noqa: F401
     except ImportError:
-        raise SettingsError("fit.solver = 'gram': numba is not installed; install datamodels[gram]") from None
+        raise SettingsError("fit.solver = 'gram': numba is not installed; install the extra gram") from None
     n = last - first
     outputs = rows.outputs(first, last)
     status, value = block.sorted_out(rows, outputs, None)

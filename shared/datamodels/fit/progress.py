@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from datamodels.errors import ExitCode
+
 
 class FitState(enum.Enum):
     RUNNING = "running"
@@ -22,6 +24,7 @@ class FitProgress:
     fit       number of the finished fit; -1 until it is done
     stage     what the fit is doing, for people
     error     why it failed; empty otherwise
+    exit_code  what a process would end with because of it, an errors.ExitCode
     """
 
     run: str
@@ -34,3 +37,4 @@ class FitProgress:
     fit: int = -1
     stage: str = ""
     error: str = ""
+    exit_code: int = ExitCode.DONE

@@ -48,4 +48,5 @@ def _progress(message: fitter_pb2.FitProgress) -> FitProgress:
         fit=message.fit if message.state == fitter_pb2.FitProgress.STATE_DONE else -1,
         stage=message.stage,
         error=message.error,
+        exit_code=message.exit_code,
     )
