@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -60,23 +61,13 @@ class QueryClient(Client):
 
     def runs(self, page_size: int = 0) -> Iterator[query_pb2.Run]:
         """All runs, page by page."""
-        token = ""
-        while True:
-            page = self._stub.ListRuns(query_pb2.ListRunsRequest(page_size=page_size, page_token=token))
+        for page in _pages(self._stub.ListRuns, query_pb2.ListRunsRequest(page_size=page_size)):
             yield from page.runs
-            token = page.next_page_token
-            if not token:
-                return
 
     def targets(self, run: str, page_size: int = 0) -> Iterator[query_pb2.Target]:
         """All targets of a run, page by page."""
-        token = ""
-        while True:
-            page = self._stub.ListTargets(query_pb2.ListTargetsRequest(run=run, page_size=page_size, page_token=token))
+        for page in _pages(self._stub.ListTargets, query_pb2.ListTargetsRequest(run=run, page_size=page_size)):
             yield from page.targets
-            token = page.next_page_token
-            if not token:
-                return
 
     def weights(self, run: str, targets: Sequence[int] | None = None, top_k: int = 0) -> Iterator[WeightRow]:
         """Weight vectors, target by target; all weights by column, or the top_k largest by magnitude."""
@@ -94,9 +85,10 @@ class QueryClient(Client):
             yield row
 
     def predict(self, run: str, masks: np.ndarray, targets: Sequence[int] | None = None) -> Prediction:
-        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)]; in calls of fit sizes.
+        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)].
 
-        Raises UnavailableError where a new fit was finished between them.
+        Makes as many calls as the sizes of messages need. Raises UnavailableError where a new fit was finished
+        between them.
         """
         count = self.run(run).targets if targets is None else len(targets)
         most = min(MAX_ANSWER_BYTES // (4 * max(1, count)), MASKS_BYTES // max(1, masks.shape[-1]))
@@ -127,6 +119,16 @@ class QueryClient(Client):
     def top(self, run: str, target: int, k: int = 0) -> query_pb2.TopInfluencesResponse:
         """The columns that help and harm a target most, k of each; 10 where k is 0."""
         return self._stub.TopInfluences(query_pb2.TopInfluencesRequest(run=run, target=target, k=k))
+
+
+def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
+    """The answers of a list call, page after page."""
+    while True:
+        page = call(request)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 def _targets(targets: Sequence[int] | None) -> types_pb2.Tensor | None:
