@@ -52,8 +52,10 @@ class EvaluateSpec(_Part):
 
 
 class FitSpec(_Part):
-    solver: Literal["saga", "gram"] = Field(
-        default="saga", description="gram works from the Gram of the masks, where it can, and needs numba"
+    solver: Literal["saga", "gram", "stream"] = Field(
+        default="saga",
+        description="gram works from the Gram of the masks, where it can, and needs numba; stream and saga read the "
+        "rows again and again",
     )
     lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
     lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max")

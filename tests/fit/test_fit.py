@@ -14,11 +14,11 @@ from datamodels.spec import FitSpec
 
 TIGHT = {"tolerance": 3e-6, "batch": 50, "max_epochs": 2000}
 
-SOLVED = [("saga", None), ("gram", None)]
-"""Solvers of targets that are no training examples; for those that are, gram is saga."""
+SOLVED = [("saga", None), ("stream", None), ("gram", None)]
+"""Solvers of targets that are no training examples; for those that are, gram is stream."""
 
 
-@pytest.fixture(params=["saga", "gram"])
+@pytest.fixture(params=["saga", "stream", "gram"])
 def solver(request):
     return request.param
 
@@ -58,7 +58,9 @@ def relative_excess(made, solution, target) -> float:
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.1, 0.02])
-@pytest.mark.parametrize(("solver", "own"), [*SOLVED, ("saga", [3, -1, 0, 17, 3, -1])])
+@pytest.mark.parametrize(
+    ("solver", "own"), [*SOLVED, ("saga", [3, -1, 0, 17, 3, -1]), ("stream", [3, -1, 0, 17, 3, -1])]
+)
 def test_objective_at_a_fraction_of_lambda_max(solver, made_problem, ratio, own):
     """One lambda: ratio * lambda_max of the rows to fit."""
     made, _ = made_problem(d=40, m=400, n=6, own=own, pinned_in=(5,), pinned_out=(11, 39))
@@ -71,7 +73,7 @@ def test_objective_at_a_fraction_of_lambda_max(solver, made_problem, ratio, own)
     assert not np.isin([5, 11, 39], solution.columns).any()
 
 
-@pytest.mark.parametrize(("solver", "own"), [*SOLVED, ("saga", True)])
+@pytest.mark.parametrize(("solver", "own"), [*SOLVED, ("saga", True), ("stream", True)])
 def test_each_target_gets_its_own_lambda_and_weights(solver, made_problem, own):
     """Targets of very different scale and noise end their paths at different times and are dropped in between."""
     n = 24
@@ -303,7 +305,7 @@ def test_cupy_fits_as_numpy_does(cupy, made_problem):
 
 
 def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(solver, made_problem):
-    made, _ = made_problem(d=40, m=300, n=7, own=[-1, 4, -1, 4, 5, -1, 6] if solver == "saga" else None)
+    made, _ = made_problem(d=40, m=300, n=7, own=None if solver == "gram" else [-1, 4, -1, 4, 5, -1, 6])
     settings = FitSpec(solver=solver, lambdas=6, batch=64, tolerance=1e-6, max_epochs=2000)
     whole = fit(made, settings, 0)
     assert same(fit(made, settings, 0, threads=3, block_targets=3), fit(made, settings, 0, threads=1, block_targets=3))

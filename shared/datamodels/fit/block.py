@@ -12,10 +12,11 @@ import numpy as np
 
 from datamodels.fit import problem
 from datamodels.fit import rows as row_blocks
-from datamodels.fit.path import Path
+from datamodels.fit.path import Method, Path
 from datamodels.fit.problem import CONSTANT, NO_ROWS, NOT_CONVERGED, NOT_FINITE, OK, Solution
 from datamodels.fit.refit import Refit
 from datamodels.fit.rows import Rows
+from datamodels.fit.saga import Saga
 from datamodels.spec import FitSpec
 
 PATH_SHARE = 0.85
@@ -47,6 +48,7 @@ def solve(
     seed: int,
     tick: Callable[[Here], None],
     resume: dict[str, np.ndarray] | None = None,
+    method: Method = Saga,
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`; `resume` are the arrays that an earlier call told `tick`."""
     n = last - first
@@ -54,7 +56,7 @@ def solve(
     status, value = sorted_out(rows, outputs, keep)
     target = np.flatnonzero(status == OK)
 
-    path = Path(rows, settings, outputs, keep, target, seed=[seed, first, 0])
+    path = Path(rows, settings, outputs, keep, target, seed=[seed, first, 0], method=method)
     if resume:
         path.restore(_taken("path_", resume))
     while path.active:
@@ -63,7 +65,7 @@ def solve(
 
     walked = _named("path_", path.arrays())
     lambda_, weights = path.chosen(target)
-    refit = Refit(rows, settings, outputs, keep, target, lambda_, weights, seed=[seed, first, 1])
+    refit = Refit(rows, settings, outputs, keep, target, lambda_, weights, seed=[seed, first, 1], method=method)
     if resume and "refit_epochs" in resume:
         refit.restore(_taken("refit_", resume))
     while refit.active:

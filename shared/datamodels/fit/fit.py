@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import threading
@@ -22,9 +23,10 @@ from datamodels.fit.block import Here
 from datamodels.fit.checkpoint import Checkpoint
 from datamodels.fit.problem import Problem, Solution
 from datamodels.fit.rows import Rows
+from datamodels.fit.stream import Stream
 from datamodels.spec import FitSpec
 
-SOLVERS = {"saga": block.solve, "gram": gram.solve}
+SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
 """Solvers of one block of targets, by `FitSpec.solver`."""
 BLOCK_TARGETS = {"cpu": 256, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""

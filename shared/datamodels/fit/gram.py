@@ -4,7 +4,7 @@ After one pass over the rows, for their products with the outputs, a step costs 
 the choice between them and the statuses are those of `path` and `refit`. The certificate is in float64, from counts
 that nothing has rounded and products in float64. Nothing here is random.
 
-Where it does not apply, `saga` solves the block: on a GPU; where the Gram is too large; and where targets leave their
+Where it does not apply, `stream` solves the block: on a GPU; where the Gram is too large; and where targets leave their
 own subsets out, for then each has a Gram of its own.
 """
 
@@ -23,6 +23,7 @@ from datamodels.fit.moments import Masks, Outputs
 from datamodels.fit.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
 from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Solution
 from datamodels.fit.rows import Rows, columns
+from datamodels.fit.stream import Stream
 from datamodels.spec import FitSpec
 
 GRAM_BYTES = 8 * 2**30
@@ -55,7 +56,7 @@ def solve(
     Raises SettingsError where numba is not installed.
     """
     if not applies(rows, first, last):
-        return block.solve(rows, settings, first, last, seed=seed, tick=tick, resume=resume)
+        return block.solve(rows, settings, first, last, seed=seed, tick=tick, resume=resume, method=Stream)
     try:
         import numba  # noqa: F401
     except ImportError:

@@ -14,7 +14,10 @@ import numpy as np
 
 from datamodels.fit.rows import Rows, columns, partition
 from datamodels.fit.saga import Measure, Saga
+from datamodels.fit.stream import Stream
 from datamodels.spec import FitSpec
+
+Method = type[Saga] | type[Stream]
 
 CLOSE_RANKS = 1 / 16
 """Retired targets are dropped from the arrays when they are more than this share of them: dropping copies."""
@@ -71,13 +74,14 @@ class Path:
         target: np.ndarray,
         *,
         seed: list[int],
+        method: Method = Saga,
     ):
         """`outputs` [m, n] and `keep` are of the whole block, `target` int64[t] those of it that can be fitted."""
         self._rows, self._settings, self._grid = rows, settings, grid(settings)
         self._outputs, self._keep = outputs, keep
-        self._saga = Saga(rows, rows.fit, batch=settings.batch, seed=seed)
+        self._method = method(rows, rows.fit, batch=settings.batch, seed=seed)
         fit_keep = None if keep is None else keep[rows.fit]
-        self.state = self._saga.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
+        self.state = self._method.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
         n = outputs.shape[1]
         self.walk = Walk(
             lambda_max=np.zeros(n),
@@ -90,11 +94,11 @@ class Path:
             weights=rows.xp.zeros((rows.problem.columns, n), dtype=rows.dtype),
             done=~np.isin(np.arange(n), target),
         )
-        top = self._saga.measure(self.state).dual_norm
+        top = self._method.measure(self.state).dual_norm
         # What is below rounding is 0: no column tells anything about the outputs.
         self.walk.lambda_max[target] = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top * self.state.spread, 0)
         self.epochs = 0
-        self._go_on(self._saga.measure(self.state))
+        self._go_on(self._method.measure(self.state))
 
     @property
     def active(self) -> int:
@@ -113,19 +117,19 @@ class Path:
         return float(self.walk.position.mean()) if len(self.walk.position) else 0.0
 
     def epoch(self) -> None:
-        self._saga.epoch(self.state, self.epochs)
+        self._method.epoch(self.state, self.epochs)
         self.epochs += 1
         self.walk.epochs[self.state.target] += 1
         if self.epochs % REFRESH == 0:
-            self._saga.refresh(self.state)
-        self._go_on(self._saga.calm(self.state))
+            self._method.refresh(self.state)
+        self._go_on(self._method.calm(self.state))
 
     def _go_on(self, measure: Measure) -> None:
         """Moves converged targets on, as far as their weights carry them, and retires those that have ended."""
         walk, state = self.walk, self.state
         here, spread = state.target, np.where(state.spread > 0, state.spread, 1)
         while True:
-            self._saga.aim(state, walk.lambda_max[here] * self._grid[walk.position[here]] / spread)
+            self._method.aim(state, walk.lambda_max[here] * self._grid[walk.position[here]] / spread)
             arrived = measure.gap(state.lambda_) <= PATH_SLACK * self._settings.tolerance
             arrived |= (walk.epochs[here] >= self._settings.max_epochs) | (walk.lambda_max[here] == 0)
             arrived &= ~walk.done[here]
@@ -141,7 +145,7 @@ class Path:
         walk, mine = self.walk, self.state.target[places]
         error = self._heldout_error(places)
         better = error < walk.best_error[mine]
-        walk.weights[:, self._rows.xp.asarray(mine[better])] = self._saga.weights(self.state, places[better])
+        walk.weights[:, self._rows.xp.asarray(mine[better])] = self._method.weights(self.state, places[better])
         walk.best[mine[better]] = walk.position[mine[better]]
         walk.best_error[mine[better]] = error[better]
         walk.rises[mine] = np.where(error > walk.error[mine], walk.rises[mine] + 1, 0)
@@ -154,7 +158,7 @@ class Path:
     def _heldout_error(self, places: np.ndarray) -> np.ndarray:
         """float64[p]: mean squared error on the held-out rows that count."""
         rows, xp, state = self._rows, self._rows.xp, self.state
-        target, theta = state.target[places], columns(state.theta, places)
+        target, theta = state.target[places], self._method.predictor(state, places)
         spread, location = (xp.asarray(array[places]) for array in (state.spread, state.location))
         total, count = xp.zeros(len(places)), xp.zeros(len(places))
         for span in partition(rows.heldout, self._settings.batch):
@@ -172,11 +176,11 @@ class Path:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that `restore` needs to go on from here."""
         walk = {f.name: self._rows.host(getattr(self.walk, f.name)) for f in dataclasses.fields(self.walk)}
-        return walk | self._saga.arrays(self.state) | {"passes": np.array(self.epochs)}
+        return walk | self._method.arrays(self.state) | {"passes": np.array(self.epochs)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Sets everything as `arrays` had it; the rows, outputs and settings must be the same."""
         self.epochs = int(arrays["passes"])
         fields = {f.name: arrays[f.name] for f in dataclasses.fields(Walk)}
         self.walk = Walk(**fields | {"weights": self._rows.xp.asarray(fields["weights"])})
-        self.state = self._saga.restored(self.state, arrays)
+        self.state = self._method.restored(self.state, arrays)

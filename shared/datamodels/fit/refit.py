@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.fit import gap
-from datamodels.fit.path import CLOSE_RANKS, REFRESH, ROUNDING
+from datamodels.fit.path import CLOSE_RANKS, REFRESH, ROUNDING, Method
 from datamodels.fit.rows import Rows, columns
 from datamodels.fit.saga import Measure, Saga
 from datamodels.spec import FitSpec
@@ -31,6 +31,7 @@ class Refit:
         weights: np.ndarray,
         *,
         seed: list[int],
+        method: Method = Saga,
     ):
         """`outputs` and `keep` are of the whole block; `target` int64[t] of it are fitted, from raw weights [d, t].
 
@@ -38,19 +39,19 @@ class Refit:
         """
         n = outputs.shape[1]
         self._rows, self._settings, self._outputs, self._keep = rows, settings, outputs, keep
-        self._saga = Saga(rows, rows.whole, batch=settings.batch, seed=seed)
-        self.state = self._saga.start(columns(outputs, target), columns(keep, target), target)
+        self._method = method(rows, rows.whole, batch=settings.batch, seed=seed)
+        self.state = self._method.start(columns(outputs, target), columns(keep, target), target)
         spread = np.where(self.state.spread > 0, self.state.spread, 1)
-        top = self._saga.measure(self.state).dual_norm + ROUNDING * np.finfo(rows.dtype).eps
-        self._saga.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))
-        self._saga.warm(self.state, weights)
+        top = self._method.measure(self.state).dual_norm + ROUNDING * np.finfo(rows.dtype).eps
+        self._method.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))
+        self._method.warm(self.state, weights)
         self.weights = np.zeros((rows.problem.columns, n), dtype=np.float32)
         self.intercept, self.lambda_, self.gap = np.zeros((3, n))
         self.lambda_[target] = self.state.lambda_ * spread
         self.done = ~np.isin(np.arange(n), target)
         self._trust = np.ones(n)
         self.epochs = 0
-        self._settle(self._saga.measure(self.state))
+        self._settle(self._method.measure(self.state))
 
     @property
     def active(self) -> int:
@@ -58,11 +59,11 @@ class Refit:
         return int(np.count_nonzero(~self.done))
 
     def epoch(self) -> None:
-        self._saga.epoch(self.state, self.epochs)
+        self._method.epoch(self.state, self.epochs)
         self.epochs += 1
         if self.epochs % REFRESH == 0:
-            self._saga.refresh(self.state)
-        self._settle(self._saga.calm(self.state))
+            self._method.refresh(self.state)
+        self._settle(self._method.calm(self.state))
 
     def _settle(self, measure: Measure) -> None:
         """Certifies the targets that look converged and retires those that are, or that are out of epochs."""
@@ -84,7 +85,7 @@ class Refit:
 
     def _certify(self, places: np.ndarray, mine: np.ndarray) -> None:
         rows = self._rows
-        weights = self._saga.weights(self.state, places).astype(np.float32)
+        weights = self._method.weights(self.state, places).astype(np.float32)
         self.gap[mine], self.intercept[mine] = gap.certify(
             rows,
             rows.whole,
@@ -100,11 +101,11 @@ class Refit:
     def arrays(self) -> dict[str, np.ndarray]:
         """All that `restore` needs to go on from here."""
         own = {name: getattr(self, name) for name in self._OWN}
-        return {"epochs": np.array(self.epochs)} | own | self._saga.arrays(self.state)
+        return {"epochs": np.array(self.epochs)} | own | self._method.arrays(self.state)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Sets everything as `arrays` had it; the rows, outputs and settings must be the same."""
         self.epochs = int(arrays["epochs"])
         for name in self._OWN:
             setattr(self, name, arrays[name])
-        self.state = self._saga.restored(self.state, arrays)
+        self.state = self._method.restored(self.state, arrays)

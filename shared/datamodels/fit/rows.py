@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TypeVar
 
@@ -115,6 +116,45 @@ class Rows:
     def host(self, array) -> np.ndarray:
         """An array of ours as NumPy's."""
         return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Standard:
+    """Outputs of a targets, standardised per target over the rows that count.
+
+    y         [m, a]; 0 where the row does not count
+    counts    float64[a]; rows that count
+    location  float64[a]; mean of the raw outputs over them
+    spread    float64[a]; their deviation; where it is 0, y is 0
+    """
+
+    y: np.ndarray
+    counts: np.ndarray
+    location: np.ndarray
+    spread: np.ndarray
+
+
+def standardised(rows: Rows, outputs, keep) -> Standard:
+    """Of raw outputs [m, a], finite, of which those with keep bool[m, a] count; all where that is None."""
+    xp = rows.xp
+    mask = xp.ones((1, 1), dtype=bool) if keep is None else keep
+    counts = xp.broadcast_to(mask, outputs.shape).sum(axis=0).astype(np.float64)
+    location = xp.where(mask, outputs, 0).sum(axis=0, dtype=np.float64) / counts
+    centred = xp.where(mask, outputs - location, 0)
+    spread = xp.sqrt(xp.einsum("ij,ij->j", centred, centred) / counts)
+    return Standard((centred / xp.where(spread > 0, spread, 1)).astype(rows.dtype), counts, location, spread)
+
+
+def restored(rows: Rows, start, arrays: dict[str, np.ndarray], names: Sequence[str], host: Sequence[str]):
+    """A method's state as `arrays` had it, those of `names` by state_NAME, over the one that its targets started from.
+
+    `host` are those that are NumPy's always.
+    """
+    state = start.take(np.flatnonzero(np.isin(start.target, arrays["state_target"])))
+    for name in names:
+        array = arrays[f"state_{name}"]
+        setattr(state, name, array if name in host else rows.xp.asarray(array))
+    return state
 
 
 def columns(array, places: np.ndarray):

@@ -112,11 +112,8 @@ class Saga:
         """
         xp, m = self.rows.xp, self.count
         mask = xp.ones((1, 1), dtype=bool) if keep is None else keep
-        counts = xp.broadcast_to(mask, outputs.shape).sum(axis=0).astype(np.float64)
-        location = xp.where(mask, outputs, 0).sum(axis=0, dtype=np.float64) / counts
-        centred = xp.where(mask, outputs - location, 0)
-        spread = xp.sqrt(xp.einsum("ij,ij->j", centred, centred) / counts)
-        y = (centred / xp.where(spread > 0, spread, 1)).astype(self.rows.dtype)
+        standard = row_blocks.standardised(self.rows, outputs, keep)
+        y, counts = standard.y, standard.counts
         share = self.rows.host(counts) / m
         d = self.rows.problem.columns
         state = State(
@@ -128,8 +125,8 @@ class Saga:
             mean_x=(self._products(xp.broadcast_to(mask, y.shape).astype(self.rows.dtype)) / counts).astype(y.dtype),
             target=target,
             share=share,
-            location=self.rows.host(location),
-            spread=self.rows.host(spread),
+            location=self.rows.host(standard.location),
+            spread=self.rows.host(standard.spread),
             lambda_=np.zeros(len(target)),
             step=self._steps(share),
             moved=np.zeros(len(target)),
@@ -235,6 +232,10 @@ class Saga:
         """Computes the average from the table, free of the rounding that epochs add up."""
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
+    def predictor(self, state: State, places: np.ndarray) -> np.ndarray:
+        """[d + 1, p]: weights for standardised outputs, then the intercepts over `Rows.tail`."""
+        return row_blocks.columns(state.theta, places)
+
     def weights(self, state: State, places: np.ndarray) -> np.ndarray:
         """[d, p]: weights on the raw scale, of targets by their places in the state."""
         xp = self.rows.xp
@@ -246,12 +247,7 @@ class Saga:
 
     def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
         """The state that `arrays` was made of; `start` is the one its targets started from."""
-        target = arrays["state_target"]
-        state = start.take(np.flatnonzero(np.isin(start.target, target)))
-        for name in RESUMED:
-            array = arrays[f"state_{name}"]
-            setattr(state, name, array if name in HOST else self.rows.xp.asarray(array))
-        return state
+        return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
     def _products(self, right: np.ndarray) -> np.ndarray:
         """X' right, [d + 1, a]."""
