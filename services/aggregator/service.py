@@ -93,7 +93,7 @@ def _add(assembly: Assembly, rows: aggregator_pb2.PutOutputsRequest.Rows, n: int
         failed[model.model_index] = model.reason
     index = codec.from_tensor(rows.model_index, "model_index", dtypes=("int32",), shape=(None,))
     outputs = codec.from_tensor(rows.outputs, "outputs", dtypes=("float16", "float32"), shape=(len(index), n))
-    assembly.add(index, outputs, failed)
+    assembly.add(index, outputs, failed, rows.retried)
 
 
 def _progress(progress: Progress) -> aggregator_pb2.Progress:

@@ -2,33 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from datamodels.errors import SettingsError
+from datamodels.settings import TrainerSettings
 from datamodels.telemetry import logger
-from datamodels.train.job import Observer
+from datamodels.train import device
+from datamodels.train.observer import Observer
 
 log = logger(__name__)
 
-MODELS = Counter("datamodels_train_models_total", "Models trained, the failed ones included.")
-FAILED = Counter("datamodels_train_failed_models_total", "Models that gave no usable outputs.")
+MODELS = Counter("datamodels_train_models_total", "Models trained, the failed ones and second attempts included.")
+RETRIED = Counter("datamodels_train_retried_models_total", "Models trained again with their second seed.")
+FAILED = Counter("datamodels_train_failed_models_total", "Models that gave no usable outputs with either seed.")
 MODEL_SECONDS = Histogram(
     "datamodels_train_model_seconds",
     "Seconds to train one model and make its outputs; its share where many are trained at once.",
     buckets=[1e-3 * 4**i for i in range(12)],  # 1 ms to 70 minutes
 )
+SUBSET_WAIT = Counter("datamodels_train_subset_wait_seconds_total", "Seconds that training stood still for subsets.")
 PUT_WAIT = Counter("datamodels_train_put_wait_seconds_total", "Seconds that training stood still for a commit.")
 SUB_CHUNKS = Counter("datamodels_train_sub_chunks_total", "Sub-chunks committed.")
+HALVED = Counter("datamodels_train_out_of_memory_total", "Times that memory ran out and the batch was halved.")
+MEMORY = Gauge("datamodels_train_device_memory_peak_bytes", "Most memory held on the device so far; 0 without one.")
+HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last sign of progress.")
 CHUNK = Gauge("datamodels_train_chunk", "The chunk in training; -1 before the first.")
 CHUNK.set(-1)
+
+
+class Heartbeat:
+    """A sign of life with every step of progress: in the metrics, and as the time of a file where one is named.
+
+    From a thread of its own it would go on when training hangs. Raises SettingsError where there can be no file.
+    """
+
+    def __init__(self, path: str = ""):
+        self._path = Path(path) if path else None
+        try:
+            if self._path is not None:
+                self._path.touch()
+        except OSError as error:
+            variable = f"{TrainerSettings.prefix}_HEARTBEAT_FILE"
+            raise SettingsError(f"{variable}={path}: cannot be written: {error.strerror}") from error
+        self.beat()
+
+    def beat(self) -> None:
+        HEARTBEAT.set_to_current_time()
+        if self._path is not None:
+            with contextlib.suppress(OSError):  # whoever took the file away no longer listens
+                os.utime(self._path)
 
 
 class Watch(Observer):
     """Counts what the job does, and logs what people should know of."""
 
+    def __init__(self, heartbeat: Heartbeat):
+        self._heartbeat = heartbeat
+        self.training = 0.0
+        self.waiting = 0.0
+        self.models = 0
+
+    def summary(self) -> dict[str, float]:
+        """Models trained, seconds for each, and the share of the time that training stood still."""
+        known = self.training + self.waiting
+        return {
+            "models": self.models,
+            "seconds_per_model": round(self.training / max(1, self.models), 6),
+            "wait_share": round(self.waiting / known, 4) if known else 0.0,
+        }
+
+    def fetched(self, seconds: float) -> None:
+        SUBSET_WAIT.inc(seconds)
+        self.waiting += seconds
+        self._heartbeat.beat()
+
     def trained(self, models: int, seconds: float) -> None:
         MODELS.inc(models)
         for _ in range(models):
             MODEL_SECONDS.observe(seconds / models)
+        MEMORY.set(device.peak_bytes())
+        self.training += seconds
+        self.models += models
+        self._heartbeat.beat()
+
+    def halved(self, tried: int, most: int) -> None:
+        HALVED.inc()
+        log.warning("out of memory: fewer models at once from now on", tried=tried, batch=most)
+
+    def retried(self, reasons: dict[int, str]) -> None:
+        RETRIED.inc(len(reasons))
+        model, why = next(iter(reasons.items()))
+        log.warning("models are trained again with their second seed", count=len(reasons), first=model, why=why)
 
     def failed(self, reasons: dict[int, str]) -> None:
         FAILED.inc(len(reasons))
@@ -36,6 +104,8 @@ class Watch(Observer):
 
     def waited(self, seconds: float) -> None:
         PUT_WAIT.inc(seconds)
+        self.waiting += seconds
+        self._heartbeat.beat()
 
     def committed(self, models: range) -> None:
         SUB_CHUNKS.inc()

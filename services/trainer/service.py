@@ -20,7 +20,7 @@ from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSetting
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.contract import BatchTrainer, load_trainer
 from datamodels.train.job import run_chunk
-from services.trainer.metrics import CHUNK, Watch
+from services.trainer.metrics import CHUNK, Heartbeat, Watch
 
 log = logger(__name__)
 
@@ -66,6 +66,7 @@ def train_chunks(
     name: str, chunks: Sequence[int], clients: ClientSettings, settings: TrainerSettings, stop: threading.Event
 ) -> bool:
     """Trains chunks in order; False where `stop` was set before all was committed. Raises DatamodelsError."""
+    heartbeat = Heartbeat(settings.heartbeat_file)
     with (
         AggregatorClient(clients.aggregator, clients) as aggregator,
         SamplerClient(clients.sampler, clients) as sampler,
@@ -74,14 +75,16 @@ def train_chunks(
         for chunk in chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run)
+        heartbeat.beat()
         with limit_threads(settings.threads):
             for chunk in chunks:
                 CHUNK.set(chunk)
-                started = time.perf_counter()
-                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, Watch())
+                started, watch = time.perf_counter(), Watch(heartbeat)
+                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch)
+                seconds = round(time.perf_counter() - started, 3)
+                log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
                 if not whole:
                     return False
-                log.info("chunk done", run=name, chunk=chunk, seconds=round(time.perf_counter() - started, 3))
     return True
 
 

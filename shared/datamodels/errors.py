@@ -51,6 +51,11 @@ class ExitCode(enum.IntEnum):
     """Stopped by SIGINT; everything whole was committed."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error's type and message, whatever it is, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class DatamodelsError(Exception):
     """Base of all errors raised on purpose."""
 

@@ -138,7 +138,7 @@ class _Road:
             model, reason = next(iter(snapshot.failed.items()))
             raise ConfigError(
                 f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; mend "
-                "the trainer and give the spec another name, for failed models are not trained again"
+                "the trainer and give the spec another name, for a model that failed with both its seeds stays failed"
             )
         bar.expect(self._run.spec.models, 0)
         bar.reach(snapshot.committed, f"manifest {version}")

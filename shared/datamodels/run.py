@@ -20,6 +20,7 @@ from datamodels.errors import (
     ObjectNotFoundError,
     RunNotFoundError,
     SpecError,
+    one_line,
 )
 from datamodels.sample import Design
 from datamodels.spec import RunSpec
@@ -89,11 +90,14 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     """The object that `module:name` refers to. Raises SpecError naming the field."""
     module, _, name = text.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ImportError as error:
         raise SpecError(f"{field} = {text!r}: cannot be imported: {error}") from error
-    except AttributeError:
-        raise SpecError(f"{field} = {text!r}: module {module} has no {name}") from None
+    except Exception as error:  # whatever the user's module does
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {one_line(error)}") from error
+    if not hasattr(found, name):
+        raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
+    return getattr(found, name)
 
 
 def load_dataset(spec: RunSpec) -> Dataset:
@@ -106,7 +110,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
     except TypeError as error:
         raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
     except Exception as error:
-        raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {type(error).__name__}: {error}") from error
+        raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {one_line(error)}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")
     return dataset

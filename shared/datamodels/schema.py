@@ -30,6 +30,9 @@ OUTPUTS_BYTE_STREAM_SPLIT = ["margins.list.element"]
 FAILED_MODELS = b"datamodels.failed_models"
 """Metadata key of a part: JSON list of {"model_index", "reason"} of the models that could not be trained."""
 
+RETRIED_MODELS = b"datamodels.retried_models"
+"""Metadata key of a part: JSON list of the models that were trained with their second seed; absent where none were."""
+
 PART = b"datamodels.part"
 """Metadata key of a part: JSON {"run", "first", "last"}, so that a part under another's name is noticed."""
 

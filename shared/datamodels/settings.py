@@ -126,6 +126,13 @@ class TrainerSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_TRAINER"
 
     threads: int = 1  # of the numerical libraries; small models train fastest with one thread in many processes
+    heartbeat: float = 1800.0  # seconds; the local runner kills, and starts again, a trainer without progress for so
+    # long. Progress is a start, a batch or a commit that ended; a batch of large models may take many minutes
+    heartbeat_file: str = ""  # its time of change is that of the last progress; runners name one
+
+    def __post_init__(self) -> None:
+        if not self.heartbeat > 0:  # not a number, too
+            raise SettingsError(f"{self.prefix}_HEARTBEAT={self.heartbeat}: must be a number of seconds above 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,24 +37,26 @@ def decoded(data, run, models=MODELS, n=None):
             st.sampled_from(["float16", "float32", "float64"]),
         )
     ),
+    retried=st.sets(st.integers(4, 7)),
     reason=st.text(min_size=1, max_size=400).filter(str.strip),
     cuts=st.sets(st.integers(1, 3)),
 )
-def test_any_outputs_in_any_pieces_come_back_as_they_were(run, rows, reason, cuts):
+def test_any_outputs_in_any_pieces_come_back_as_they_were(run, rows, retried, reason, cuts):
     index, outputs, dtype = np.array(rows[0], dtype=np.int64), rows[1], rows[2]
     assembly = Assembly(run, MODELS)
     edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
     for first, last in itertools.pairwise(edges):
         assembly.add(index[first:last], outputs[first:last].astype(dtype))
     failed = {model: reason for model in MODELS if model not in rows[0]}
-    assembly.add(index[:0], outputs[:0], failed)
+    retried &= set(rows[0])
+    assembly.add(index[:0], outputs[:0], failed, retried)
     found = decoded(part.encode(assembly.finish()), run, n=5)
     order = np.argsort(index)
     assert found.run == run.name and found.models == MODELS
     assert found.model_index.dtype == np.int32 and found.outputs.dtype == np.float16
     np.testing.assert_array_equal(found.model_index, index[order])
     assert found.outputs.tobytes() == outputs[order].tobytes()
-    assert list(found.failed) == sorted(failed)
+    assert list(found.failed) == sorted(failed) and found.retried == tuple(sorted(retried))
     assert set(found.failed.values()) <= {" ".join(reason.split())[: part.LONGEST_REASON]}
 
 
@@ -83,6 +85,20 @@ def test_the_public_columns_are_those_of_the_schema(run, values):
     assert found.equals(schema.outputs(run.n))
     assert json.loads(found.metadata[schema.FAILED_MODELS]) == [{"model_index": 4, "reason": "diverged"}]
     assert json.loads(found.metadata[schema.PART]) == {"run": run.name, "first": 4, "last": 8}
+
+
+@pytest.mark.parametrize("strange", [4, 8])
+def test_a_model_that_was_retried_has_outputs(run, values, strange):
+    assembly = Assembly(run, MODELS)
+    assembly.add(INDEX[1:], values[1:], {4: "diverged"}, [strange, 5])
+    with pytest.raises(OutputsError, match=f"model {strange} .* is in retried and has no outputs"):
+        assembly.finish()
+
+
+def test_a_part_from_before_there_were_retries_has_none(run, values):
+    data = part.encode(part.validate(run, MODELS, INDEX, values))
+    assert schema.RETRIED_MODELS not in pq.read_schema(io.BytesIO(data)).metadata
+    assert decoded(data, run).retried == ()
 
 
 @pytest.mark.parametrize("models", [range(0, 3), range(1, 4), range(0, 8), range(8, 10, 2), range(4, 4), range(-4, 0),

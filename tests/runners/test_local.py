@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from datamodels import run as runs
+from datamodels import spec
 from datamodels.errors import ExitCode, SettingsError, StageError, UnavailableError
+from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings
@@ -29,6 +32,11 @@ def process_ids(folder):
             except OSError:
                 continue
     return found
+
+
+def command(process):
+    with open(f"/proc/{process}/cmdline", "rb") as line:
+        return line.read()
 
 
 def wait_until(condition, seconds=20):
@@ -88,6 +96,57 @@ def test_a_service_that_was_killed_is_named(tmp_path):
         with pytest.raises(UnavailableError):
             list(client.runs())
         list(client.runs())
+
+
+TRAINER = """
+import pathlib, time
+import numpy as np
+from datamodels.train import Dataset
+
+def load():
+    x = np.arange(8.0)
+    return Dataset(x=x, y=x, x_test=x[:2], y_test=x[:2])
+
+class Sum:
+    def __init__(self, dataset, targets):
+        self.x, self.trained, self.go = dataset.x, 0, pathlib.Path(__file__).parent / "go"
+    def train(self, subset, seed):
+        while self.trained == 12 and not self.go.exists():
+            time.sleep(0.01)
+        self.trained += 1
+        return self.x[subset].sum()
+    def outputs(self, model):
+        return np.full(2, model)
+"""
+
+
+@needs_proc
+def test_a_trainer_that_stands_still_is_killed_and_another_does_the_rest(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(TRAINER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DATAMODELS_TRAINER_HEARTBEAT", "8")  # of which a start takes less, three times out of four
+    document = {"name": "small", "dataset": {"load": "mine:load"}, "trainer": {"class": "mine:Sum"}, "m": 40}
+    parsed = spec.parse(document | {"chunk": 40, "sub_chunk": 5, "evaluate": {"subsets": 0}})
+    run = runs.resolve(parsed, runs.load_dataset(parsed))
+    stopped = []
+
+    def tick():
+        if not stopped and client.progress(run.name).committed == 10:
+            (victim,) = (p for p in process_ids(tmp_path) if b"services.trainer" in command(p))
+            os.kill(victim, signal.SIGSTOP)
+            stopped.append(victim)
+            (tmp_path / "go").touch()
+
+    with (
+        runner(tmp_path).services(["sampler", "aggregator"]) as addresses,
+        AggregatorClient(addresses.aggregator) as client,
+    ):
+        client.create_run(run)
+        runner(tmp_path).train(run, [0], addresses, tick)
+        assert client.progress(run.name).complete
+    assert stopped and stopped[0] not in process_ids(tmp_path)
+    assert not list((tmp_path / "addresses").iterdir())
 
 
 @needs_proc

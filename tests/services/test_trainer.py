@@ -16,13 +16,15 @@ import pytest
 import torch
 
 from datamodels import run as runs
-from datamodels import spec
+from datamodels import sample, spec
+from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import ConfigError, ExitCode, SettingsError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TrainerSettings
 from datamodels.storage.local import LocalStore
+from datamodels.train.contract import model_seed
 from services.aggregator.service import service as aggregator_service
 from services.sampler.service import service as sampler_service
 from services.trainer import service as trainer
@@ -41,9 +43,10 @@ class Sum:
     """Sums its examples, slowly if asked.
 
     Notes each training in a file, raises at model `bad` of this process, and before model `hold` of it waits for a
-    file beside the note, named go.
+    file beside the note, named go. Diverges, if asked, with seeds divisible by 3.
     """
-    def __init__(self, dataset, targets, seconds=0.0, note="", bad=-1, hold=-1):
+    def __init__(self, dataset, targets, seconds=0.0, note="", bad=-1, hold=-1, diverges=False):
+        self.diverges = diverges
         self.x, self.targets, self.seconds, self.note, self.bad = dataset.x[:, 0], targets, seconds, note, bad
         self.hold, self.go = hold, pathlib.Path(note).parent / "go"
         self.trained = 0
@@ -57,7 +60,7 @@ class Sum:
         if self.note:
             with open(self.note, "a") as note:
                 note.write(f"{seed}\\n")
-        return self.x[subset].sum()
+        return np.nan if self.diverges and seed % 3 == 0 else self.x[subset].sum()
     def outputs(self, model):
         return np.full(len(self.targets), model)
 '''
@@ -87,9 +90,10 @@ class Road:
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen:
         clients = ClientSettings(sampler=self.address, aggregator=self.address, attempts=1)
+        path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-m", "services.trainer", *arguments],
-            env=os.environ | clients.environ() | {"PYTHONPATH": str(self.folder)} | environ,
+            env=os.environ | clients.environ() | {"PYTHONPATH": path} | environ,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -130,7 +134,9 @@ def test_chunks_are_trained_and_committed(road):
     code, log = road.train("--run", run.name, "--chunks", "1,0")
     assert code == ExitCode.DONE
     assert road.committed(run) == [range(40)]
-    assert [line["chunk"] for line in log if line["event"] == "chunk done"] == [1, 0]
+    done = [line for line in log if line["event"] == "chunk done"]
+    assert [line["chunk"] for line in done] == [1, 0] and [line["models"] for line in done] == [20, 20]
+    assert all(line["seconds_per_model"] > 0 and 0 < line["wait_share"] < 1 for line in done)
     assert {line["service"] for line in log} == {"trainer"}
 
 
@@ -157,6 +163,22 @@ def test_built_in_trainers_run_as_they_are(road):
     code, _ = road.train("--run", run.name, "--chunks", "0,1")
     assert code == ExitCode.DONE
     assert road.client.progress(run.name).complete
+
+
+def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(road):
+    run = road.create(diverges=True)
+    code, log = road.train("--run", run.name, "--chunks", "0,1")
+    assert code == ExitCode.DONE and road.client.progress(run.name).complete
+    store = LocalStore(road.folder / "store")
+    snapshot = manifest.read(store, run.name, road.client.publish(run.name))
+    bad = [{model for model in range(40) if model_seed(0, model, attempt) % 3 == 0} for attempt in (0, 1)]
+    assert set(snapshot.failed) == bad[0] & bad[1]
+    parts = list(snapshot.outputs(store))
+    assert sorted(model for part in parts for model in part.retried) == sorted(bad[0] - bad[1]) != []
+    assert sum(line["count"] for line in log if "second seed" in line["event"]) == len(bad[0])
+    for part in parts:
+        for model, row in zip(part.model_index.tolist(), part.outputs, strict=True):
+            assert row[0] == sample.subset(run.design, model).sum()  # the mask is that of the index, as ever
 
 
 def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, tmp_path):
@@ -210,7 +232,9 @@ def test_a_trainer_ends_with_its_parent(road, tmp_path):
 def test_metrics_are_there_while_it_trains(road, tmp_path):
     run = road.create(seconds=0.02, note=str(tmp_path / "trained"), hold=12)
     address = tmp_path / "address.json"
-    process = road.start("--run", run.name, "--chunks", "1", DATAMODELS_SERVE_ADDRESS_FILE=str(address))
+    beat, started = tmp_path / "beat", time.time()
+    environ = {"DATAMODELS_SERVE_ADDRESS_FILE": str(address), "DATAMODELS_TRAINER_HEARTBEAT_FILE": str(beat)}
+    process = road.start("--run", run.name, "--chunks", "1", **environ)
     wait_for(lambda: road.committed(run) == [range(20, 30)] and len((tmp_path / "trained").read_text().split()) == 12)
     where = json.loads(address.read_text())["metrics_address"]
     with urllib.request.urlopen(f"http://{where}/metrics", timeout=10) as response:
@@ -225,6 +249,11 @@ def test_metrics_are_there_while_it_trains(road, tmp_path):
     assert values["datamodels_train_model_seconds_count"] == values["datamodels_train_models_total"]
     assert 0.02 <= values["datamodels_train_model_seconds_sum"] / values["datamodels_train_models_total"] < 1
     assert values["datamodels_train_put_wait_seconds_total"] >= 0
+    assert values["datamodels_train_subset_wait_seconds_total"] > 0
+    assert values["datamodels_train_retried_models_total"] == values["datamodels_train_out_of_memory_total"] == 0
+    assert values["datamodels_train_device_memory_peak_bytes"] == 0
+    assert started <= values["datamodels_train_heartbeat_timestamp_seconds"] <= time.time()
+    assert os.stat(beat).st_mtime >= started - 1
     labels = {name.partition("{")[2].partition("=")[0] for name in values} - {""}
     assert labels == {"le"}
 
@@ -236,6 +265,13 @@ def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(road):
     assert "users_module:Sum raised on model 7 (seed " in log[-1]["event"]
     assert "ZeroDivisionError: no examples left" in log[-1]["event"]
     assert road.committed(run) == [range(5)]
+
+
+def test_a_heartbeat_that_cannot_be_written_is_named(road):
+    run = road.create()
+    code, log = road.train("--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat")
+    assert code == ExitCode.CONFIG
+    assert log[-1]["event"].startswith("DATAMODELS_TRAINER_HEARTBEAT_FILE=/no/such/folder/beat: cannot be written")
 
 
 @pytest.mark.parametrize(

@@ -37,18 +37,20 @@ class MemoryAggregator:
     def __init__(self, models: int):
         self.models = models
         self.parts: dict[range, tuple[np.ndarray, np.ndarray, dict[int, str]]] = {}
+        self.retried: list[int] = []
         self.faults: list[Exception] = []
         self.gate = threading.Event()
         """Puts wait for it. Set from the start."""
         self.gate.set()
 
-    def put(self, run, models, model_index, outputs, failed) -> bool:
+    def put(self, run, models, model_index, outputs, failed, retried) -> bool:
         self.gate.wait(30)
         if self.faults:
             raise self.faults.pop(0)
         if models in self.parts:
             return False
         self.parts[models] = (model_index.copy(), outputs.copy(), dict(failed))
+        self.retried += retried
         return True
 
     def progress(self, run: str) -> Progress:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datamodels import spec
-from datamodels.errors import ExitCode, SpecError
+from datamodels.errors import ExitCode, SpecError, StageError
 from datamodels.train import digits
 from datamodels.train.contract import load_trainer, model_seed
 
@@ -22,6 +22,18 @@ class Mean:
         return self.y[subset].mean() * self.scale + seed
     def outputs(self, model):
         return [model] * len(self.targets)
+
+class Broken:
+    def __init__(self, dataset, targets):
+        raise KeyError("colour is missing")
+    def train(self, subset, seed): pass
+    def outputs(self, model): pass
+
+class Greedy:
+    def __init__(self, dataset, targets):
+        raise MemoryError
+    def train(self, subset, seed): pass
+    def outputs(self, model): pass
 
 class NoOutputs:
     def __init__(self, dataset, targets): pass
@@ -44,6 +56,7 @@ DATA = digits.load()
 @pytest.fixture
 def load(tmp_path, monkeypatch):
     (tmp_path / "users_module.py").write_text(USERS_MODULE)
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
 
     def load(cls, **options):
@@ -85,7 +98,9 @@ def test_built_in_trainers_fit_the_contract(load):
         ("users_module:function", {}, "is a function, must be a class"),
         ("users_module:NoOutputs", {}, "must have the methods train and outputs, or train_many and outputs_many"),
         ("users_module:NoBatch", {}, "its attribute batch is None"),
+        ("broken_module:Thing", {}, "'broken_module:Thing': cannot be imported: ZeroDivisionError: division by zero"),
         ("users_module:Mean", {"colour": 1}, "trainer.options = {'colour': 1}: .*unexpected keyword argument 'colour'"),
+        ("users_module:Broken", {}, r"trainer.options = {}: users_module:Broken: KeyError: 'colour is missing'"),
         ("users_module:Mean", {"scale": -1.0}, "trainer.options = .*ValueError: scale is negative"),
         ("datamodels.train.mlp:MLP", {"colour": 1}, "trainer.options = {'colour': 1}: .*'colour'"),
         ("datamodels.train.mlp:MLP", {"output": "accuracy"}, "trainer.options.output = 'accuracy'"),
@@ -97,14 +112,21 @@ def test_what_does_not_fit_is_refused_in_one_line(load, cls, options, fault):
     assert caught.value.exit_code == ExitCode.CONFIG and "\n" not in str(caught.value)
 
 
+def test_no_memory_for_a_trainer_may_pass(load):
+    with pytest.raises(StageError, match="users_module:Greedy: out of memory before the first model") as caught:
+        load("users_module:Greedy")
+    assert caught.value.exit_code == ExitCode.TRANSIENT
+
+
 def test_seeds_never_change():
     """A model trained again must get the seed that it had, by whatever version of this package."""
     assert [model_seed(0, i) for i in range(3)] == [7896617691693857887, 2918264622725855778, 8597659618385908031]
     assert model_seed(2**63 - 1, 99_999_999) == 4354992326100303824
+    assert [model_seed(0, i, 1) for i in range(2)] == [4324601099084218337, 1554199118406742183]
 
 
 def test_seeds_differ_between_models_and_runs():
-    seeds = [model_seed(run, model) for run in range(5) for model in range(2000)]
+    seeds = [model_seed(run, model, attempt) for run in range(5) for model in range(1000) for attempt in (0, 1)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
 
 

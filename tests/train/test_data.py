@@ -59,6 +59,10 @@ def test_targets_know_which_training_example_they_are():
 
 
 def test_faulty_data_is_refused():
+    with pytest.raises(SpecError, match=r"a row of x has shape \[8, 8\] and one of x_test \[9, 9\]: must be equal"):
+        Dataset(x=np.ones((3, 8, 8)), y=np.arange(3), x_test=np.ones((2, 9, 9)), y_test=np.arange(2))
+    with pytest.raises(SpecError, match=r"x has shape \[\] and y \[3\]"):
+        Dataset(x=None, y=np.arange(3), x_test=np.arange(2), y_test=np.arange(2))
     with pytest.raises(SpecError, match="x has 3 rows and y has 2"):
         Dataset(x=np.arange(3), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2))
     with pytest.raises(SpecError, match="no training examples"):

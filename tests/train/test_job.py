@@ -109,35 +109,71 @@ def test_the_next_sub_chunk_trains_while_one_is_committed_but_no_more_than_a_bat
 
 
 class Overflowing:
-    """Model 2 diverges, model 7 gives more than float16 holds."""
+    """Gives what is wanted of some models, whichever their seed, or with the first one alone; 3 of the others."""
 
     batch = 3
 
-    def __init__(self, run, bad):
-        self.bad = {model_seed(run.spec.seed, model): value for model, value in bad.items()}
+    def __init__(self, run, always=None, once=None):
+        self.bad = {}
+        for model, value in (always or {}).items():
+            self.bad |= {model_seed(run.spec.seed, model, attempt): value for attempt in (0, 1)}
+        self.bad |= {model_seed(run.spec.seed, model): value for model, value in (once or {}).items()}
+        self.subsets = {}
 
     def train_many(self, subsets, seeds):
+        self.subsets |= {seed: subset.tolist() for subset, seed in zip(subsets, seeds, strict=True)}
         return seeds
 
     def outputs_many(self, models):
         return np.array([[1.0, 2.0, self.bad.get(seed, 3.0)] for seed in models])
 
 
-def test_models_without_usable_outputs_are_reported_with_index_and_seed(run, sampler, aggregator):
-    seen = {}
+class Note(job.Observer):
+    def __init__(self):
+        self.again, self.lost = {}, {}
 
-    class Note(job.Observer):
-        def failed(self, reasons):
-            seen.update(reasons)
+    def retried(self, reasons):
+        self.again |= reasons
 
+    def failed(self, reasons):
+        self.lost |= reasons
+
+
+def test_models_without_usable_outputs_are_reported_with_index_and_both_seeds(run, sampler, aggregator):
+    note = Note()
     trainer = Overflowing(run, {2: np.nan, 4: -np.inf, 7: 7e4, 8: 65504.0})
-    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER, Note())
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER, note)
     failed = {model: reason for _, _, part in aggregator.parts.values() for model, reason in part.items()}
-    assert failed == seen and sorted(failed) == [2, 4, 7]
-    assert failed[2] == f"model 2 (seed {model_seed(0, 2)}): 1 of 3 outputs are not finite"
-    assert "7e+04 is beyond what float16 holds" in failed[7]
+    assert failed == note.lost and sorted(failed) == [2, 4, 7] and aggregator.retried == []
+    assert failed[2] == (
+        f"model 2 (seed {model_seed(0, 2)}): 1 of 3 outputs are not finite; "
+        f"again with seed {model_seed(0, 2, 1)}: 1 of 3 outputs are not finite"
+    )
+    assert failed[7].count("7e+04 is beyond what float16 holds") == 2
     assert aggregator.committed() == list(range(10))
     assert sorted(i for index, _, _ in aggregator.parts.values() for i in index) == [0, 1, 3, 5, 6, 8, 9]
+
+
+def test_a_model_that_fails_once_is_trained_again_on_its_subset_with_another_seed(run, sampler, aggregator):
+    note = Note()
+    trainer = Overflowing(run, always={4: np.nan}, once={2: np.nan, 8: np.inf})
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER, note)
+    assert sorted(note.again) == [2, 4, 8] and sorted(note.lost) == [4]
+    assert aggregator.retried == [2, 8] and aggregator.committed() == list(range(10))
+    assert sorted(i for index, _, _ in aggregator.parts.values() for i in index) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert all(np.isfinite(outputs).all() for _, outputs, _ in aggregator.parts.values())
+    for model in note.again:
+        assert trainer.subsets[model_seed(0, model)] == trainer.subsets[model_seed(0, model, 1)]
+    assert len(trainer.subsets) == 10 + 3
+
+
+def test_a_job_stopped_before_a_second_attempt_leaves_the_sub_chunk_to_the_next(run, sampler, aggregator):
+    stop = threading.Event()
+    trainer = Overflowing(run, once={2: np.nan})
+    assert not job.run_chunk(run, 0, trainer, sampler, aggregator, stop, Stop(stop, after=5))
+    assert not aggregator.parts
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert aggregator.retried == [2] and aggregator.committed() == list(range(10))
 
 
 def test_a_sub_chunk_of_failed_models_only_is_committed_too(run, sampler, aggregator):
@@ -174,7 +210,7 @@ def test_a_users_class_that_raises_ends_the_job_by_name_and_loses_nothing(run, s
 
 
 def test_running_out_of_memory_may_pass(run, sampler, aggregator):
-    with pytest.raises(StageError, match=r"model 0 .*out of memory; lower trainer.options.batch") as caught:
+    with pytest.raises(StageError, match="model 0: out of memory with one model at a time") as caught:
         job.run_chunk(run, 0, OneByOne(Raising(run, 0, MemoryError())), sampler, aggregator, NEVER)
     assert caught.value.exit_code == ExitCode.TRANSIENT
 
@@ -234,14 +270,6 @@ def test_a_lost_commit_is_told_beside_the_error_that_came_after(run, sampler, ag
 def test_a_chunk_that_does_not_exist_is_refused(run, trainer, sampler, aggregator):
     with pytest.raises(SpecError, match="chunk = 3: must be 0 to 2"):
         job.run_chunk(run, 3, trainer, sampler, aggregator, NEVER)
-
-
-@pytest.mark.parametrize(("count", "most"), [(100, 64), (1, 5), (7, 3), (64, 64), (10, 1)])
-def test_batches_are_even_and_no_larger_than_asked(count, most):
-    batches = list(job.even_batches(range(20, 20 + count), most))
-    sizes = [len(batch) for batch in batches]
-    assert [model for batch in batches for model in batch] == list(range(20, 20 + count))
-    assert max(sizes) <= most and max(sizes) - min(sizes) <= 1 and len(batches) == -(-count // most)
 
 
 def test_resolving_again_gives_the_same_design(run, dataset):

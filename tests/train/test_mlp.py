@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodels.errors import SpecError
+from datamodels.errors import InputError, SpecError
 from datamodels.train import Dataset, digits, outputs
 from datamodels.train.mlp import MLP, TARGETS_AT_ONCE, Softmax
 
@@ -90,6 +90,24 @@ def test_labels_that_are_no_classes_are_refused(y):
     data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=np.array([0, 1, 0, 1]))
     with pytest.raises(SpecError, match="this trainer needs classes 0, 1"):
         Softmax(data, data.targets("test"))
+
+
+@pytest.mark.parametrize(("names", "fault"), [((), "0 to 7, for there are 8 examples"), (("a", "b"), "0 to 1")])
+def test_labels_out_of_range_are_refused(names, fault):
+    y = np.array([0, 1, 2**40, 1])
+    data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=y % 2, label_names=names)
+    with pytest.raises(SpecError, match=f"dataset: has a label {2**40}: must be {fault}"):
+        Softmax(data, data.targets("test"))
+
+
+@pytest.mark.parametrize("trainer", [MLP, Softmax])
+def test_a_subset_of_one_class_is_learnt_and_an_empty_one_refused(trainer):
+    made = trainer(DATA, DATA.targets("test"), epochs=2)
+    margins = made.outputs_many(made.train_many([np.flatnonzero(DATA.y == 3), np.arange(100)], [0, 1]))
+    assert np.isfinite(margins).all() and (margins[0][DATA.y_test == 3] > 0).all()
+    assert (margins[0][DATA.y_test != 3] < 0).all()
+    with pytest.raises(InputError, match="subset 1 of 2 is empty"):
+        made.train_many([np.arange(10), np.array([], dtype=np.int32)], [0, 1])
 
 
 def test_a_class_that_only_targets_have_is_a_class():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ class Outputs:
     model_index  int32[r], ascending
     outputs      float16[r, n], finite
     failed       reason of each model of the sub-chunk that is not in model_index
+    retried      those in model_index that were trained with their second seed, ascending; see `train.job`
     """
 
     run: str
@@ -35,6 +36,7 @@ class Outputs:
     model_index: np.ndarray
     outputs: np.ndarray
     failed: dict[int, str]
+    retried: tuple[int, ...] = ()
 
 
 class Assembly:
@@ -55,9 +57,19 @@ class Assembly:
         self._outputs = np.empty((len(models), run.n), dtype=np.float16)
         self._present = np.zeros(len(models), dtype=bool)
         self._failed: dict[int, str] = {}
+        self._retried: set[int] = set()
 
-    def add(self, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str] | None = None) -> None:
-        """Takes outputs [r, n] of the models int[r], and the reasons of models that could not be trained."""
+    def add(
+        self,
+        model_index: np.ndarray,
+        outputs: np.ndarray,
+        failed: Mapping[int, str] | None = None,
+        retried: Iterable[int] = (),
+    ) -> None:
+        """Takes outputs [r, n] of the models int[r], and the reasons of models that could not be trained.
+
+        `retried` may name models that come later.
+        """
         model_index, outputs = np.asarray(model_index), np.asarray(outputs)
         self._check_shapes(model_index, outputs)
         rows = [self._row(model) for model in model_index.tolist()]
@@ -67,6 +79,7 @@ class Assembly:
         half = self._to_half(model_index, outputs)
         for model, reason in (failed or {}).items():
             self._fail(model, reason, rows)
+        self._retried |= set(retried)
         self._outputs[rows] = half
         self._present[rows] = True
 
@@ -80,8 +93,11 @@ class Assembly:
                 f"neither in outputs nor in failed, the first is {missing[0]}"
             )
         model_index = np.flatnonzero(self._present).astype(np.int32) + np.int32(self._models.start)
-        failed = dict(sorted(self._failed.items()))
-        return Outputs(self._run.name, self._models, model_index, self._outputs[self._present], failed)
+        strange = sorted(self._retried.difference(model_index.tolist()))
+        if strange:
+            raise OutputsError(f"model {strange[0]} of run {self._run.name}: is in retried and has no outputs")
+        failed, retried = dict(sorted(self._failed.items())), tuple(sorted(self._retried))
+        return Outputs(self._run.name, self._models, model_index, self._outputs[self._present], failed, retried)
 
     def _check_shapes(self, model_index: np.ndarray, outputs: np.ndarray) -> None:
         if model_index.ndim != 1 or (model_index.size and model_index.dtype.kind not in "iu"):
@@ -150,6 +166,8 @@ def encode(outputs: Outputs) -> bytes:
         schema.PART: json.dumps({"run": outputs.run, "first": outputs.models.start, "last": outputs.models.stop}),
         schema.FAILED_MODELS: json.dumps([{"model_index": m, "reason": r} for m, r in outputs.failed.items()]),
     }
+    if outputs.retried:
+        metadata[schema.RETRIED_MODELS] = json.dumps(outputs.retried)
     table = pa.Table.from_arrays(
         [pa.array(outputs.model_index, pa.int32()), margins], schema=found.with_metadata(metadata)
     )
@@ -175,6 +193,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         metadata = table.schema.metadata or {}
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
+        retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
         found = table.schema.field("margins").type.list_size
         model_index = table["model_index"].combine_chunks().to_numpy()
         flat = table["margins"].combine_chunks().flatten().to_numpy()
@@ -190,4 +209,4 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         raise CorruptObjectError(f"{where}: has other columns than a part of {n or found} targets has")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
-    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed)
+    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried)

@@ -17,12 +17,14 @@ from typing import IO
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError
 from datamodels.run import Run
 from datamodels.runners.base import SERVICES, Runner
+from datamodels.runners.pulse import Pulse
 from datamodels.settings import (
     ClientSettings,
     FitterSettings,
     ServeSettings,
     Settings,
     StoreSettings,
+    TrainerSettings,
     child_environ,
 )
 
@@ -30,7 +32,7 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
 POLL = 0.5
 RESTARTS = 3
-"""Times that a trainer which was killed, or failed for a passing reason, is started again."""
+"""Times that trainers which were killed, or failed for a passing reason, are started again, all together."""
 
 
 class LocalRunner(Runner):
@@ -72,6 +74,7 @@ class LocalRunner(Runner):
                 for worker, process in list(running.items()):
                     code = process.ended()
                     if code is None:
+                        process.kill_if_silent()
                         continue
                     del running[worker]
                     if code == ExitCode.DONE:
@@ -84,13 +87,15 @@ class LocalRunner(Runner):
     def _trainer(
         self, worker: int, run: Run, share: str, services: ClientSettings
     ) -> contextlib.AbstractContextManager[_Process]:
-        return self._process(
-            f"trainer-{worker}", "services.trainer", "--run", run.name, "--chunks", share, settings=(services,)
-        )
+        trainer = TrainerSettings.load()
+        pulse = Pulse(self._home / "addresses" / f"trainer-{worker}-{os.getpid()}.heartbeat", trainer.heartbeat)
+        settings = (services, dataclasses.replace(trainer, heartbeat_file=str(pulse.path.absolute())))
+        arguments = ("--run", run.name, "--chunks", share)
+        return self._process(f"trainer-{worker}", "services.trainer", *arguments, settings=settings, pulse=pulse)
 
     @contextlib.contextmanager
     def _process(
-        self, name: str, module: str, *arguments: str, settings: Sequence[Settings] = ()
+        self, name: str, module: str, *arguments: str, settings: Sequence[Settings] = (), pulse: Pulse | None = None
     ) -> Iterator[_Process]:
         address_file = self._home / "addresses" / f"{name}-{os.getpid()}.json"  # another driver may share the home
         log_file = self._home / "logs" / f"{name}.log"
@@ -103,7 +108,8 @@ class LocalRunner(Runner):
                 file.parent.mkdir(parents=True, exist_ok=True)
             address_file.unlink(missing_ok=True)
             with open(log_file, "ab") as log:
-                process = _Process.start(name, [sys.executable, "-m", module, *arguments], environ, log, address_file)
+                command = [sys.executable, "-m", module, *arguments]
+                process = _Process.start(name, command, environ, log, address_file, pulse)
         except OSError as error:
             raise SettingsError(
                 f"{self._home}: cannot be used as a working folder: {error.strerror}; name another with --home"
@@ -112,7 +118,8 @@ class LocalRunner(Runner):
             yield process
         finally:
             process.stop()
-            address_file.unlink(missing_ok=True)
+            for file in (address_file, *([pulse.path] if pulse else [])):
+                file.unlink(missing_ok=True)
 
     def _fitter_settings(self) -> FitterSettings:
         """What the user set, but for a scratch folder in our home unless they set that too."""
@@ -133,17 +140,24 @@ class _Process:
     log: Path
     log_start: int
     address_file: Path
+    pulse: Pulse | None
 
     @classmethod
     def start(
-        cls, name: str, command: list[str], environ: dict[str, str], log: IO[bytes], address_file: Path
+        cls,
+        name: str,
+        command: list[str],
+        environ: dict[str, str],
+        log: IO[bytes],
+        address_file: Path,
+        pulse: Pulse | None,
     ) -> _Process:
         # Its own session, so that Ctrl-C reaches only the driver, which then stops its children in order. Should the
         # driver be killed, the pipe to standard input closes and the child stops by itself.
         popen = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
-        return cls(name, popen, Path(log.name), log.tell(), address_file)
+        return cls(name, popen, Path(log.name), log.tell(), address_file, pulse)
 
     def address(self) -> str:
         """Where it serves, once it does. Raises StageError where it ends or hangs before."""
@@ -159,6 +173,11 @@ class _Process:
         """Exit code, negative for a signal, or None while it runs."""
         return self.popen.poll()
 
+    def kill_if_silent(self) -> None:
+        """Kills it where its heartbeat stopped; a process that is stopped or hangs heeds no other signal."""
+        if self.pulse is not None and self.pulse.silent():
+            self.popen.kill()
+
     def raise_if_ended(self, cause: Exception | None) -> None:
         code = self.ended()
         if code is not None:
@@ -166,6 +185,10 @@ class _Process:
 
     def error(self, code: int) -> StageError:
         """How it ended, with the last thing it said."""
+        if code < 0 and self.pulse is not None and self.pulse.silent():
+            how = f"made no progress for {self.pulse.limit:g} s and was killed; its log is {self.log}; if a batch may"
+            longer = f"take longer, set {TrainerSettings.prefix}_HEARTBEAT to more seconds"
+            return StageError(f"{self.name} {how} {longer}", ExitCode.TRANSIENT)
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}; run the same command again to go on"
             return StageError(f"{self.name} {how}", ExitCode.TRANSIENT)

@@ -15,7 +15,8 @@ Many at once, where that is faster::
         def train_many(self, subsets, seeds): ...   # lists of the above, equally long -> models
         def outputs_many(self, models): ...         # models -> float[r, n], in order
 
-All randomness must come from the seed: the same subset and seed should give the same model.
+All randomness must come from the seed: the same subset and seed should give the same model. A model whose outputs
+are not finite is trained once more with another seed. `datamodels trainer check module:Class` tries a class out.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from datamodels.errors import SpecError
+from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError, one_line
 from datamodels.run import reference
 from datamodels.spec import RunSpec
+from datamodels.train import device
 from datamodels.train.data import Dataset, Targets
 
 
@@ -57,12 +59,14 @@ class OneByOne:
         return np.stack([np.asarray(self.trainer.outputs(model)) for model in models])
 
 
-def model_seed(seed: int, model: int) -> int:
-    """The seed of a model, 0 <= seed < 2**63: a pure function of the run's seed and the model's index.
+def model_seed(seed: int, model: int, attempt: int = 0) -> int:
+    """The seed of a model, 0 <= seed < 2**63: a pure function of the run's seed, the model's index, and the attempt.
 
-    NumPy's SeedSequence hashes the two, so that neighbouring models get unrelated seeds.
+    NumPy's SeedSequence hashes them, so that neighbouring models get unrelated seeds. Attempt 1 is for a model whose
+    outputs cannot be used with the seed of attempt 0. Its subset stays the same.
     """
-    return int(np.random.SeedSequence((seed, model)).generate_state(1, np.uint64)[0]) >> 1
+    entropy = (seed, model, attempt) if attempt else (seed, model)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
 
 
 def check_class(spec: RunSpec, dataset: Dataset) -> type:
@@ -84,13 +88,20 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
 
 
 def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
-    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract."""
+    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract.
+
+    Raises StageError where there is no memory for it, which may pass.
+    """
     cls = check_class(spec, dataset)
     try:
         trainer = cls(dataset, targets, **spec.trainer.options)
-    except (TypeError, ValueError) as error:
+    except DatamodelsError:
+        raise
+    except Exception as error:  # whatever the user's class raises
+        if device.out_of_memory(error):
+            raise StageError(f"{spec.trainer.cls}: out of memory before the first model", ExitCode.TRANSIENT) from error
         fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"
-        raise SpecError(f"{fault}: {type(error).__name__}: {error}") from error
+        raise SpecError(f"{fault}: {one_line(error)}") from error
     if not _trains_many(cls):
         return OneByOne(trainer)
     batch = getattr(trainer, "batch", None)

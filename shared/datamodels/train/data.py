@@ -56,12 +56,22 @@ class Dataset:
         for name in ("x", "y", "x_test", "y_test"):
             object.__setattr__(self, name, np.asarray(getattr(self, name)))
         for x, y in (("x", "y"), ("x_test", "y_test")):
+            if not getattr(self, x).ndim or not getattr(self, y).ndim:
+                raise SpecError(
+                    f"dataset: {x} has shape {list(getattr(self, x).shape)} and {y} {list(getattr(self, y).shape)}: "
+                    "must be a row and a label for each example"
+                )
             if len(getattr(self, x)) != len(getattr(self, y)):
                 raise SpecError(
                     f"dataset: {x} has {len(getattr(self, x))} rows and {y} has {len(getattr(self, y))}: must be equal"
                 )
         if not len(self.y):
             raise SpecError("dataset: has no training examples")
+        if len(self.y_test) and self.x.shape[1:] != self.x_test.shape[1:]:
+            raise SpecError(
+                f"dataset: a row of x has shape {list(self.x.shape[1:])} and one of x_test "
+                f"{list(self.x_test.shape[1:])}: must be equal"
+            )
 
     def targets(self, kind: str) -> Targets:
         """The targets of a run. `kind` is test, train, or both (the test examples first)."""

@@ -8,26 +8,24 @@ acknowledged. So a kill loses the sub-chunk that is training, or, while one is b
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from datamodels import sample
-from datamodels.errors import ConfigError, DeadlineError, ExitCode, StageError, StoreUnavailableError, UnavailableError
+from datamodels.errors import DeadlineError, StoreUnavailableError, UnavailableError
 from datamodels.run import Run
 from datamodels.sample import Design
+from datamodels.train.batches import Batches, unusable
 from datamodels.train.contract import BatchTrainer, model_seed
+from datamodels.train.observer import Observer
 
 PUT_ATTEMPTS = 8
 """Tries of one commit, with waits of 1, 2, 4, ... seconds: two minutes, in which a service can move to another node."""
-
-LARGEST_OUTPUT = float(np.finfo(np.float16).max)
-"""Outputs are stored as float16."""
 
 
 class Sampler(Protocol):
@@ -47,24 +45,14 @@ class Aggregator(Protocol):
     def progress(self, run: str) -> Progress: ...
 
     def put(
-        self, run: str, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: dict[int, str]
+        self,
+        run: str,
+        models: range,
+        model_index: np.ndarray,
+        outputs: np.ndarray,
+        failed: dict[int, str],
+        retried: Sequence[int],
     ) -> bool: ...
-
-
-class Observer:
-    """Told what the job does. This one does nothing with it."""
-
-    def trained(self, models: int, seconds: float) -> None:
-        """A batch of models was trained and their outputs made."""
-
-    def failed(self, reasons: dict[int, str]) -> None:
-        """Models that gave no usable outputs, and why."""
-
-    def waited(self, seconds: float) -> None:
-        """Training stood still for a commit."""
-
-    def committed(self, models: range) -> None:
-        """The aggregator has acknowledged a sub-chunk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +63,14 @@ class SubChunk:
     model_index  int32[r]; those that have outputs, ascending
     outputs      float32[r, n]
     failed       the others, and why
+    retried      those in model_index whose seed is that of attempt 1, ascending
     """
 
     models: range
     model_index: np.ndarray
     outputs: np.ndarray
     failed: dict[int, str]
+    retried: list[int]
 
 
 def run_chunk(
@@ -100,8 +90,9 @@ def run_chunk(
     observer = observer or Observer()
     missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
     with _Committer(run, aggregator, stop, observer) as committer:
+        batches = Batches(run, trainer, stop, observer, between=committer.settle)
         for models in missing:
-            done = train_sub_chunk(run, models, trainer, sampler, stop, observer, between=committer.settle)
+            done = train_sub_chunk(run, models, batches, sampler, observer)
             if done is None:
                 return False
             committer.put(done)
@@ -113,31 +104,38 @@ def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
     return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 
 
-def train_sub_chunk(
-    run: Run,
-    models: range,
-    trainer: BatchTrainer,
-    sampler: Sampler,
-    stop: threading.Event,
-    observer: Observer,
-    between: Callable[[], None],
-) -> SubChunk | None:
-    """Trains the models of a sub-chunk, calling `between` after each batch; None where `stop` was set meanwhile."""
+def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer) -> SubChunk | None:
+    """Trains the models of a sub-chunk; None where the job was stopped meanwhile.
+
+    A model whose outputs cannot be used is trained once more, on the same subset, with the seed of attempt 1.
+    """
+    started = time.perf_counter()
     subsets = fetch_subsets(run, models, sampler)
-    outputs = np.empty((len(models), run.n), dtype=np.float32)
-    for batch in even_batches(models, trainer.batch):
-        if stop.is_set():
+    observer.fetched(time.perf_counter() - started)
+    outputs = batches.train(models, subsets)
+    if outputs is None:
+        return None
+    first = unusable(models, outputs)
+    failed: dict[int, str] = {}
+    if first:
+        again = list(first)
+        rows = [model - models.start for model in again]
+        observer.retried(first)
+        found = batches.train(again, [subsets[row] for row in rows], attempt=1)
+        if found is None:
             return None
-        started = time.perf_counter()
-        rows = slice(batch.start - models.start, batch.stop - models.start)
-        outputs[rows] = _train(run, trainer, batch, subsets[rows])
-        observer.trained(len(batch), time.perf_counter() - started)
-        between()
-    failed = unusable(run, models, outputs)
+        outputs[rows] = found
+        failed = {model: _reason(run, model, first[model], why) for model, why in unusable(again, found).items()}
     if failed:
         observer.failed(failed)
     kept = np.array([model not in failed for model in models])
-    return SubChunk(models, np.array(models, dtype=np.int32)[kept], outputs[kept], failed)
+    retried = [model for model in first if model not in failed]
+    return SubChunk(models, np.array(models, dtype=np.int32)[kept], outputs[kept], failed, retried)
+
+
+def _reason(run: Run, model: int, first: str, second: str) -> str:
+    seeds = [model_seed(run.spec.seed, model, attempt) for attempt in (0, 1)]
+    return f"model {model} (seed {seeds[0]}): {first}; again with seed {seeds[1]}: {second}"
 
 
 def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]:
@@ -147,48 +145,6 @@ def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]
     masks = sample.unpack(packed, run.design.columns)
     examples = [run.design.members(np.flatnonzero(mask)) for mask in masks]
     return [examples[i - index[0]] for i in index]
-
-
-def even_batches(models: range, most: int) -> Iterator[range]:
-    """Splits models into as few batches of at most `most` as it takes, as equal as can be."""
-    count = -(-len(models) // most)
-    edges = [models.start + len(models) * i // count for i in range(count + 1)]
-    return (range(first, last) for first, last in itertools.pairwise(edges))
-
-
-def unusable(run: Run, models: range, outputs: np.ndarray) -> dict[int, str]:
-    """The models whose outputs cannot be recorded, and why."""
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(outputs) <= LARGEST_OUTPUT).all(axis=1))
-    return {models[i]: _reason(run, models[i], outputs[i]) for i in bad.tolist()}
-
-
-def _reason(run: Run, model: int, outputs: np.ndarray) -> str:
-    who = f"model {model} (seed {model_seed(run.spec.seed, model)})"
-    infinite = int(np.count_nonzero(~np.isfinite(outputs)))
-    if infinite:
-        return f"{who}: {infinite} of {len(outputs)} outputs are not finite"
-    return f"{who}: an output of {np.abs(outputs).max():.4g} is beyond what float16 holds, {LARGEST_OUTPUT:g}"
-
-
-def _train(run: Run, trainer: BatchTrainer, models: range, subsets: list[np.ndarray]) -> np.ndarray:
-    """float[r, n] from the user's class. Raises ConfigError naming the models where it fails."""
-    seeds = [model_seed(run.spec.seed, model) for model in models]
-    who = f"model {models[0]} (seed {seeds[0]})"
-    if len(models) > 1:
-        who = f"a model of {models[0]} to {models[-1]} (seeds {seeds[0]} to {seeds[-1]})"
-    try:
-        outputs = np.asarray(trainer.outputs_many(trainer.train_many(subsets, seeds)))
-    except MemoryError as error:
-        raise StageError(f"{who}: out of memory; lower trainer.options.batch", ExitCode.TRANSIENT) from error
-    except Exception as error:
-        raise ConfigError(f"{run.spec.trainer.cls} raised on {who}: {type(error).__name__}: {error}") from error
-    if outputs.shape != (len(models), run.n) or outputs.dtype.kind not in "fiu":
-        raise ConfigError(
-            f"{run.spec.trainer.cls} gave outputs {outputs.dtype}{list(outputs.shape)} for {who}: "
-            f"must be float{[len(models), run.n]}, a row for each model and a column for each target"
-        )
-    return outputs
 
 
 class _Committer:
@@ -231,7 +187,9 @@ class _Committer:
         """True once committed, False where the service did not answer and `stop` is set."""
         for attempt in range(1, PUT_ATTEMPTS + 1):
             try:
-                self._aggregator.put(self._run.name, done.models, done.model_index, done.outputs, done.failed)
+                self._aggregator.put(
+                    self._run.name, done.models, done.model_index, done.outputs, done.failed, done.retried
+                )
                 self._observer.committed(done.models)
                 return True
             except (UnavailableError, DeadlineError, StoreUnavailableError):

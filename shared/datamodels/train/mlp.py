@@ -161,4 +161,11 @@ def _classes(dataset: Dataset, targets: Targets) -> int:
     for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
         if y.dtype.kind not in "iu" or y.ndim != 1 or (len(y) and y.min() < 0):
             raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
-    return max(2, int(dataset.y.max()) + 1, int(targets.y.max()) + 1)
+    classes = max(int(dataset.y.max()), int(targets.y.max())) + 1
+    most = len(dataset.label_names) or len(dataset.y) + len(targets.y)
+    if classes > most:
+        raise SpecError(
+            f"dataset: has a label {classes - 1}: must be 0 to {most - 1}, for there are {most} "
+            f"{'label_names' if dataset.label_names else 'examples'}; number the classes without holes"
+        )
+    return max(2, classes)

@@ -43,14 +43,16 @@ class PutOutputsRequest(_message.Message):
         last: int
         def __init__(self, run: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
     class Rows(_message.Message):
-        __slots__ = ("model_index", "outputs", "failed")
+        __slots__ = ("model_index", "outputs", "failed", "retried")
         MODEL_INDEX_FIELD_NUMBER: _ClassVar[int]
         OUTPUTS_FIELD_NUMBER: _ClassVar[int]
         FAILED_FIELD_NUMBER: _ClassVar[int]
+        RETRIED_FIELD_NUMBER: _ClassVar[int]
         model_index: _types_pb2.Tensor
         outputs: _types_pb2.Tensor
         failed: _containers.RepeatedCompositeFieldContainer[FailedModel]
-        def __init__(self, model_index: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., outputs: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., failed: _Optional[_Iterable[_Union[FailedModel, _Mapping]]] = ...) -> None: ...
+        retried: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, model_index: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., outputs: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., failed: _Optional[_Iterable[_Union[FailedModel, _Mapping]]] = ..., retried: _Optional[_Iterable[int]] = ...) -> None: ...
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     header: PutOutputsRequest.Header

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datamodels.aggregate import manifest
-from datamodels.errors import DeadlineError, UnavailableError
+from datamodels.errors import DeadlineError, OutputsError, UnavailableError
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
@@ -38,6 +38,15 @@ def test_every_sub_chunk_is_committed_once(kit, client, run, store):
     assert snapshot.failed == {8: "diverged"}
     for outputs in snapshot.outputs(store):
         np.testing.assert_array_equal(outputs.outputs, kit.values(outputs.model_index, 1).astype(np.float16))
+
+
+def test_which_models_were_retried_is_kept(kit, client, run, store):
+    client.put(run.name, range(0, 4), [0, 1, 3], kit.values([0, 1, 3]), {2: "diverged"}, [1, 3])
+    client.publish(run.name)
+    (outputs,) = manifest.read_newest(store, run.name).outputs(store)
+    assert outputs.retried == (1, 3) and outputs.failed == {2: "diverged"}
+    with pytest.raises(OutputsError, match=r"model 4 .* is in retried and has no outputs"):
+        client.put(run.name, range(4, 8), range(5, 8), kit.values(range(5, 8)), {4: "diverged"}, [4])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

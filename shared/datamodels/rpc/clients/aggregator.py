@@ -47,12 +47,14 @@ class AggregatorClient(Client):
         model_index: np.ndarray,
         outputs: np.ndarray,
         failed: Mapping[int, str] | None = None,
+        retried: Sequence[int] = (),
     ) -> bool:
         """Commits one sub-chunk; False where it had been committed before, and these outputs are dropped.
 
         model_index  int[r]; the models that have outputs
         outputs      float[r, n]
         failed       the others, and why
+        retried      those in model_index that were trained with their second seed
 
         On return the sub-chunk is durable. It is sent again, `settings.attempts` times in all, while the service or
         its store is unavailable: committing twice does nothing.
@@ -60,7 +62,7 @@ class AggregatorClient(Client):
         Raises OutputsError where the service refuses them, RunNotFoundError, StoreFullError, StoreUnavailableError,
         UnavailableError, DeadlineError.
         """
-        messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}))
+        messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}, retried))
         return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
     def progress(self, run: str) -> Progress:
@@ -81,7 +83,12 @@ class AggregatorClient(Client):
 
 
 def _messages(
-    run: str, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str]
+    run: str,
+    models: range,
+    model_index: np.ndarray,
+    outputs: np.ndarray,
+    failed: Mapping[int, str],
+    retried: Sequence[int],
 ) -> Iterator[aggregator_pb2.PutOutputsRequest]:
     header = aggregator_pb2.PutOutputsRequest.Header(run=run, first=models.start, last=models.stop)
     yield aggregator_pb2.PutOutputsRequest(header=header)
@@ -92,6 +99,11 @@ def _messages(
     reasons = list(failed.items())
     for first in range(0, len(reasons), MESSAGE_FAILED):
         yield _rows(model_index[:0], outputs[:0], reasons[first : first + MESSAGE_FAILED])
+    if retried:
+        rows = aggregator_pb2.PutOutputsRequest.Rows(
+            model_index=codec.to_tensor(model_index[:0]), outputs=codec.to_tensor(outputs[:0]), retried=retried
+        )
+        yield aggregator_pb2.PutOutputsRequest(rows=rows)
 
 
 def _int32(model_index: np.ndarray) -> np.ndarray:

@@ -1,0 +1,81 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from datamodels.errors import ConfigError, ExitCode, StageError
+from datamodels.train import batches
+from datamodels.train.batches import Batches
+from datamodels.train.contract import model_seed
+from datamodels.train.observer import Observer
+
+NEVER = threading.Event()
+
+
+class Counts(Observer):
+    def __init__(self):
+        self.sizes, self.halvings = [], []
+
+    def trained(self, models, seconds):
+        self.sizes.append(models)
+
+    def halved(self, tried, most):
+        self.halvings.append((tried, most))
+
+
+class Crowded:
+    """Runs out of memory, as PyTorch says it of a GPU, with more than `room` models at once."""
+
+    batch = 8
+
+    def __init__(self, room, error=torch.cuda.OutOfMemoryError):
+        self.room, self.error = room, error
+
+    def train_many(self, subsets, seeds):
+        if len(subsets) > self.room:
+            raise self.error("CUDA out of memory.\nTried to allocate 2 GiB")
+        return seeds
+
+    def outputs_many(self, models):
+        return np.array([[seed % 1000] * 3 for seed in models], dtype=np.float64)
+
+
+def train(run, trainer, models=range(20), attempt=0):
+    counts = Counts()
+    crew = Batches(run, trainer, NEVER, counts)
+    return crew.train(models, [np.arange(3)] * len(models), attempt), counts, crew
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, MemoryError])
+def test_out_of_memory_halves_the_batch_and_goes_on(run, error):
+    found, counts, crew = train(run, Crowded(3, error))
+    np.testing.assert_array_equal(found[:, 0], [model_seed(0, model) % 1000 for model in range(20)])
+    assert counts.halvings == [(6, 3)] and crew.most == 3
+    assert sum(counts.sizes) == 20 and max(counts.sizes) == 3
+    found, counts, crew = train(run, Crowded(1, error))
+    assert counts.halvings == [(6, 3), (2, 1)] and counts.sizes == [1] * 20
+
+
+def test_no_memory_for_one_model_may_pass(run):
+    with pytest.raises(StageError, match="model 0: out of memory with one model at a time") as caught:
+        train(run, Crowded(0))
+    assert caught.value.exit_code == ExitCode.TRANSIENT and "\n" not in str(caught.value)
+
+
+def test_what_a_class_raises_is_told_in_one_line_with_the_seed_of_the_attempt(run):
+    with pytest.raises(ConfigError) as caught:
+        train(run, Crowded(0, RuntimeError), models=[4], attempt=1)
+    assert str(caught.value) == (
+        f"somewhere:Sum raised on model 4 (seed {model_seed(0, 4, 1)}): "
+        "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
+    )
+
+
+@pytest.mark.parametrize(("count", "most"), [(100, 64), (1, 5), (7, 3), (64, 64), (10, 1)])
+def test_batches_are_even_and_no_larger_than_asked(count, most):
+    sizes = []
+    while sum(sizes) < count:
+        sizes.append(batches.next_batch(count - sum(sizes), most))
+    assert sum(sizes) == count and len(sizes) == -(-count // most)
+    assert max(sizes) <= most and max(sizes) - min(sizes) <= 1
