@@ -53,8 +53,8 @@ class Checkpoint:
         try:
             with np.load(self._path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
-            return None
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
+            return None  # one flipped bit can make a zip file seem encrypted, or of another version
         if str(arrays.pop("_fingerprint", "")) != self._fingerprint:
             return None
         return str(arrays.pop("_stage")), arrays

@@ -24,6 +24,7 @@ from datamodels.fit.checkpoint import Checkpoint
 from datamodels.fit.problem import Problem, Solution
 from datamodels.fit.rows import Rows
 from datamodels.fit.stream import Stream
+from datamodels.fit.sums import Sums
 from datamodels.spec import FitSpec
 
 SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
@@ -70,6 +71,7 @@ def fit(
     device: str = "cpu",
     threads: int = 0,
     block_targets: int | None = None,
+    sums: Sums | None = None,
 ) -> Solution:
     """Fits every target; the same result for the same arguments, however often it was stopped in between.
 
@@ -79,6 +81,7 @@ def fit(
     device      cpu, cuda, or auto
     threads     0 for as many as there are cores; only for the CPU
     block_targets  most targets in one block, or None for what suits the device; a checkpoint is for one size of block
+    sums        over the rows of `given`, where they are known already: they spare the solver `gram` a pass over them
 
     Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
     SettingsError where there is no such device. What is wrong with single targets is in their status.
@@ -98,7 +101,7 @@ def fit(
             work.finished(first, last, solution)
     missing = [i for i, solution in enumerate(solutions) if solution is None]
     if missing:
-        rows = Rows(given, xp=xp, dtype=dtype, threads=threads or os.cpu_count() or 1)
+        rows = Rows(given, xp=xp, dtype=dtype, threads=threads or os.cpu_count() or 1, sums=sums)
         workers = min(len(missing), (threads or os.cpu_count() or 1) if xp is np else 1)
         # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not.
         with (

@@ -62,13 +62,16 @@ def solve(
     except ImportError:
         raise SettingsError("fit.solver = 'gram': numba is not installed; install the extra gram") from None
     n = last - first
-    outputs = rows.outputs(first, last)
-    status, value = block.sorted_out(rows, outputs, None)
+    if rows.sums is None:
+        outputs = rows.outputs(first, last)
+        status, value = block.sorted_out(rows, outputs, None)
+    else:
+        status, value = rows.sums.sorted_out(first, last)
     target = np.flatnonzero(status == OK)
     lambda_, certified, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
     weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
     if len(target):
-        data = _Data.of(rows, columns(outputs, target))
+        data = _Data.of(rows, columns(outputs, target)) if rows.sums is None else _Data.of_sums(rows, first + target)
         path = _Path(rows, settings, data)
         while path.active:
             share = path.fraction
@@ -81,7 +84,7 @@ def solve(
             refit.step()
         lambda_[target], certified[target], intercept[target] = refit.lambda_, refit.gap, refit.intercept
         weights[target] = refit.weights
-        r2[target] = block.heldout_r2(rows, outputs, None, target, path.best_error * data.spread**2)
+        r2[target] = data.heldout_r2(path.best_error)
     status[certified > settings.tolerance] = NOT_CONVERGED
     return problem.of_dense(
         weights,
@@ -122,6 +125,31 @@ class _Data:
             fit=moments.of_outputs(rows, rows.fit, outputs[rows.fit], location, spread),
             heldout=moments.of_outputs(rows, rows.heldout, outputs[rows.heldout], location, spread),
         )
+
+    @classmethod
+    def of_sums(cls, rows: Rows, targets: np.ndarray) -> _Data:
+        """Of targets int64[t] of the problem, from `rows.sums`: reads the held-out rows alone."""
+        sums, shift = rows.sums, rows.sums.shift[targets]
+        mean = (sums.fit.total + sums.heldout.total)[targets] / sums.rows
+        variance = (sums.fit.square + sums.heldout.square)[targets] / sums.rows - mean**2
+        location, spread = shift + mean, np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)
+        held = columns(rows.outputs(targets[0], targets[-1] + 1, rows.heldout), targets - targets[0])
+        center = rows.problem.center.astype(np.float64)
+        return cls(
+            location=location,
+            spread=spread,
+            heldout_z=((held - location) / spread).astype(rows.dtype),
+            fit=moments.of_sums(sums.fit, targets, shift, location, spread, center),
+            heldout=moments.of_sums(sums.heldout, targets, shift, location, spread, center),
+        )
+
+    def heldout_r2(self, error: np.ndarray) -> np.ndarray:
+        """float64[t]: explained variance on the held-out rows, given the mean squared errors of z; NaN where it cannot
+        be told, for they do not vary."""
+        mean = self.heldout_z.mean(axis=0, dtype=np.float64)
+        variance = ((self.heldout_z - mean) ** 2).mean(axis=0)
+        varies = (self.heldout_z != self.heldout_z[0]).any(axis=0)
+        return np.where(varies, 1 - error / np.where(varies, variance, 1), np.nan)
 
 
 class _Path:
@@ -187,7 +215,7 @@ class _Path:
         theta = state.theta[places]
         shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - masks.fit.mean)
         if masks.heldout is None:
-            x = self._rows.block(self._rows.heldout)[:, :-1]
+            x = self._rows.once("held-out", lambda: self._rows.unpacked(self._rows.heldout))[:, :-1]
             miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
             return np.einsum("ij,ij->j", miss, miss, dtype=np.float64) / len(miss)
         chosen = Outputs(data.heldout.rows, *(a[mine] for a in _arrays(data.heldout)))

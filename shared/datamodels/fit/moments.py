@@ -12,6 +12,7 @@ import numpy as np
 from datamodels.fit import popcount
 from datamodels.fit import rows as row_blocks
 from datamodels.fit.rows import Rows
+from datamodels.fit.sums import Span
 
 PASS_ROWS = 2048
 """Rows that are turned to float64 at a time."""
@@ -82,9 +83,12 @@ def of_masks(rows: Rows) -> Spans:
 
 def _of_masks(rows: Rows) -> Spans:
     d, given = rows.problem.columns, rows.problem.masks
-    fit, heldout = (
-        popcount.gram(given[rows.order[span]], d, threads=rows.threads) for span in (rows.fit, rows.heldout)
-    )
+    if rows.sums is not None:
+        fit, heldout = rows.sums.fit.counts, rows.sums.heldout.counts
+    else:
+        fit, heldout = (
+            popcount.gram(given[rows.order[span]], d, threads=rows.threads) for span in (rows.fit, rows.heldout)
+        )
     spare = rows.heldout.stop - rows.heldout.start
     return Spans(
         fit=of_counts(fit, rows.fit.stop, rows.dtype),
@@ -133,3 +137,19 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
         total += z.sum(axis=0)
         square += np.einsum("ij,ij->j", z, z)
     return Outputs(span.stop - span.start, products, total, square)
+
+
+def of_sums(
+    span: Span, targets: np.ndarray, shift: np.ndarray, location: np.ndarray, spread: np.ndarray, center: np.ndarray
+) -> Outputs:
+    """As `of_outputs`, from sums over the rows.
+
+    targets                  int64[a]; which of the targets of `span`
+    shift, location, spread  float64[a]
+    center                   float64[d]
+    """
+    move, total = shift - location, span.total[targets]  # z = (u + move) / spread
+    centred = total + span.rows * move
+    products = span.products[targets] + np.outer(move, np.diag(span.counts)) - np.outer(centred, center)
+    square = span.square[targets] + 2 * move * total + span.rows * move**2
+    return Outputs(span.rows, products / spread[:, None], centred / spread, np.maximum(square, 0) / spread**2)

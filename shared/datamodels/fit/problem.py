@@ -49,6 +49,8 @@ class Problem:
     center      float32[d], subtracted from the masks for conditioning alone: it changes no solution
     own_column  int32[n], the column that the target itself is, or NO_COLUMN
     heldout     bool[rows], the rows that lambda is chosen on
+    order       int64[rows], in which solvers take the rows, so that it matters not how they are stored; None: as they
+                are
 
     Masks and outputs may be memory-mapped. Raises InputError where the shapes do not fit each other.
     """
@@ -59,6 +61,7 @@ class Problem:
     center: np.ndarray
     own_column: np.ndarray
     heldout: np.ndarray
+    order: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, n = self.outputs.shape
@@ -67,9 +70,10 @@ class Problem:
             "center": (self.columns,),
             "own_column": (n,),
             "heldout": (rows,),
+            "order": (rows,),
         }.items():
-            found = getattr(self, name).shape
-            if found != shape:
+            found = np.shape(getattr(self, name))
+            if found != shape and getattr(self, name) is not None:
                 raise InputError(
                     f"{name} has shape {found}: {rows} rows, {n} targets, {self.columns} columns take {shape}"
                 )
@@ -96,6 +100,7 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
         center=run.design.inclusion,
         own_column=np.array(own, dtype=np.int32),
         heldout=is_heldout(model_index, run.spec.fit.holdout),
+        order=np.argsort(model_index),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from datamodels.fit import kernels
 from datamodels.fit.problem import Problem
+from datamodels.fit.sums import Sums
 
 Made = TypeVar("Made")
 
@@ -30,6 +31,7 @@ class Rows:
     heldout  the span of the held-out rows
     whole    both
     threads  that work for all blocks of targets may take
+    sums     over these rows, where they are known already
     tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
              so that the intercept converges no slower than the weights
     """
@@ -42,39 +44,44 @@ class Rows:
         dtype: type = np.float32,
         cache: int = CACHE_BYTES,
         threads: int = 1,
+        sums: Sums | None = None,
     ):
         self.problem = problem
         self.threads = threads
-        self._lock = threading.Lock()
+        self.sums = sums
+        self._lock = threading.RLock()
         self._made: dict[str, object] = {}
         self.xp = xp
         self.dtype = np.dtype(dtype)
-        self.order = np.concatenate([np.flatnonzero(~problem.heldout), np.flatnonzero(problem.heldout)])
+        order = np.arange(problem.rows) if problem.order is None else problem.order
+        held = problem.heldout[order]
+        self.order = np.concatenate([order[~held], order[held]])
         fit = int(np.count_nonzero(~problem.heldout))
         self.fit, self.heldout, self.whole = slice(0, fit), slice(fit, problem.rows), slice(0, problem.rows)
         spread = problem.center * (1 - problem.center)
         self.tail = float(np.sqrt(spread[spread > 0].mean())) if (spread > 0).any() else 0.5
         self._center = xp.asarray(problem.center.astype(self.dtype))
         self._kernels = kernels.of(xp)
-        fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
-        self._cached = self._unpacked(self.whole) if fits and problem.rows else None
+        self._fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
 
     def block(self, span: slice):
         """[rows of span, d + 1]: masks less `center`, then the column of `tail`. Not to be written to."""
-        return self._unpacked(span) if self._cached is None else self._cached[span]
+        return self.once("block", lambda: self.unpacked(self.whole))[span] if self._fits else self.unpacked(span)
 
-    def _unpacked(self, span: slice):
+    def unpacked(self, span: slice):
+        """As `block`, of these rows alone: nothing is kept."""
         if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
             packed = self.xp.asarray(self.problem.masks[self.order[span]])
             return self._kernels.centred(packed, self._center, self.tail)
         x = self.xp.empty((span.stop - span.start, self.problem.columns + 1), dtype=self.dtype)
         for part in partition(span, MEASURED_ROWS):
-            x[part.start - span.start : part.stop - span.start] = self._unpacked(part)
+            x[part.start - span.start : part.stop - span.start] = self.unpacked(part)
         return x
 
-    def outputs(self, first: int, last: int):
-        """[m, last - first]: outputs of the targets first <= j < last, rows in our order."""
-        return self.xp.asarray(self.problem.outputs[:, first:last][self.order].astype(self.dtype))
+    def outputs(self, first: int, last: int, span: slice | None = None):
+        """[r, last - first]: outputs of the targets first <= j < last, of some rows or all, in our order."""
+        order = self.order if span is None else self.order[span]
+        return self.xp.asarray(self.problem.outputs[:, first:last][order].astype(self.dtype))
 
     def keep(self, first: int, last: int):
         """bool[m, last - first]: which rows count for which target, or None where all do for all."""
