@@ -51,7 +51,8 @@ def commit_fit(store, run, theta, digest="d0"):
         blocks=(),
         seconds=1.0,
     )
-    return fits.commit(store, record, solution)
+    fits.write(store, run.name, digest, 0, solution)
+    return fits.commit(store, record, [(0, n)])
 
 
 def make_store(folder):

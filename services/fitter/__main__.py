@@ -1,12 +1,17 @@
-"""`python -m services.fitter` serves until SIGTERM, then stops the running fit at a checkpoint."""
+"""`python -m services.fitter` serves until SIGTERM, then stops the running fit at a checkpoint.
+
+`python -m services.fitter --run NAME --block I --blocks K` solves and commits a K-th of a fit, and ends.
+"""
 
 import sys
 
 from datamodels.fit.fit import array_module
 from datamodels.fit.fitter import Fitter
-from datamodels.rpc.serve import Service, main
+from datamodels.rpc import serve
+from datamodels.rpc.serve import Service
 from datamodels.settings import FitterSettings, ServeSettings, StoreSettings
 from datamodels.storage import open_store
+from services.fitter import batch
 from services.fitter.service import service
 
 
@@ -18,4 +23,4 @@ def build() -> list[Service]:
 
 
 if __name__ == "__main__":
-    sys.exit(main("fitter", build))
+    sys.exit(batch.main(sys.argv[1:]) if sys.argv[1:] else serve.main("fitter", build))

@@ -141,7 +141,7 @@ class IndexedJobSettings(Settings):
 
     prefix: ClassVar[str] = "JOB"
 
-    completion_index: int = -1  # the chunk to train; -1 outside of such a Job
+    completion_index: int = -1  # the chunk to train, or the share of a fit to solve; -1 outside of such a Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +159,12 @@ class FitterSettings(Settings):
     scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards and checkpoints
     device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
     threads: int = 0  # 0: as many as there are cores
+    block: int = 0  # most targets solved and committed as one; 0: 256 on the CPU, 4,096 on a GPU
+
+    def __post_init__(self) -> None:
+        for field in ("threads", "block"):
+            if getattr(self, field) < 0:
+                raise SettingsError(f"{self.prefix}_{field.upper()}={getattr(self, field)}: must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

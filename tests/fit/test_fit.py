@@ -315,14 +315,29 @@ def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(solver, made_
         np.testing.assert_allclose(cut.dense(range(7)), whole.dense(range(7)), atol=0.02 * np.abs(whole.weights).max())
 
 
-def test_the_plan_keeps_to_the_memory_it_has(made_problem):
+def test_blocks_keep_to_the_memory_they_have(made_problem):
     made, _ = made_problem(d=10, m=50, n=100)
-    assert fits.plan(made, 40, 4) == [(0, 33), (33, 67), (67, 100)]
+    assert fits.blocks(made, FitSpec(), device="cpu", block_targets=40) == [(0, 33), (33, 67), (67, 100)]
     huge = dataclasses.replace(
         made,
         masks=np.broadcast_to(made.masks[:1], (10**7, 2)),
         outputs=np.broadcast_to(made.outputs[:1], (10**7, 100)),
         heldout=np.broadcast_to(False, 10**7),
     )
-    spans = fits.plan(huge, 40, 4)
+    spans = fits.blocks(huge, FitSpec(), device="cpu", block_targets=40)
     assert max(last - first for first, last in spans) * 10**7 * 21 <= fits.BLOCK_BYTES
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_block_is_the_same_bits_whichever_others_are_solved_beside_it(solver, made_problem, threads):
+    made, _ = made_problem(d=40, m=300, n=9)
+    settings = FitSpec(solver=solver, lambdas=6, batch=64)
+    grid = fits.blocks(made, settings, device="cpu", block_targets=2)
+    whole = fit(made, settings, 0, threads=threads, block_targets=2)
+    found = {}
+    for spans in (grid[1::3], grid[::3], grid[2::3]):
+        finished = lambda first, last, solution: found.update({(first, last): solution})  # noqa: E731
+        fits.solve(made, settings, 0, spans, grid, finished=finished, threads=threads)
+    assert sorted(found) == grid
+    for first, last in grid:
+        assert same(found[first, last], problem.rows_of(whole, first, last))

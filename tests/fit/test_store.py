@@ -1,10 +1,12 @@
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from datamodels import keys, records
-from datamodels.errors import CorruptObjectError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem, store
 from datamodels.fit.store import FitRecord
 from datamodels.storage.local import LocalStore
@@ -47,6 +49,17 @@ def record(solved: problem.Solution, **changes) -> FitRecord:
     return FitRecord(**fields | changes)
 
 
+BLOCK = 4
+
+
+def commit(objects, given: FitRecord, solved: problem.Solution) -> FitRecord:
+    spans = [(first, min(first + BLOCK, solved.n)) for first in range(0, solved.n, BLOCK)]
+    for first, last in store.missing(objects, given.run, given.digest, spans):
+        store.write(objects, given.run, given.digest, first, problem.rows_of(solved, first, last))
+    assert not store.missing(objects, given.run, given.digest, spans)
+    return store.commit(objects, given, spans)
+
+
 def same(a: problem.Solution, b: problem.Solution) -> bool:
     arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status")]
     return (a.d, a.status) == (b.d, b.status) and all(
@@ -55,10 +68,10 @@ def same(a: problem.Solution, b: problem.Solution) -> bool:
     )
 
 
-@pytest.mark.parametrize("n", [1, 5, store.BLOCK + 7])
+@pytest.mark.parametrize("n", [1, 5, BLOCK + 3])
 def test_what_was_committed_is_loaded(objects, n):
     solved = solution(n)
-    committed = store.commit(objects, record(solved), solved)
+    committed = commit(objects, record(solved), solved)
     assert committed.number == 0
     assert [(block.first, block.last) for block in committed.blocks][-1][1] == n
     assert store.read_newest_fit(objects, committed.run) == committed
@@ -71,16 +84,16 @@ def test_no_fit_yet(objects):
 
 def test_the_same_fit_again_is_a_no_op(objects):
     solved = solution(5)
-    first = store.commit(objects, record(solved), solved)
-    again = store.commit(objects, record(solved, seconds=9.0), solution(5, seed=1))
+    first = commit(objects, record(solved), solved)
+    again = commit(objects, record(solved, seconds=9.0), solution(5, seed=1))
     assert again == first
     assert not objects.exists(keys.fit(first.run, 1))
 
 
 def test_another_fit_gets_the_next_number(objects):
     solved, other = solution(5), solution(5, seed=1)
-    store.commit(objects, record(solved), solved)
-    second = store.commit(objects, record(other, digest="1" * 16), other)
+    commit(objects, record(solved), solved)
+    second = commit(objects, record(other, digest="1" * 16), other)
     assert second.number == 1
     assert same(store.load(objects, store.read_fit(objects, second.run, 0)), solved)
     assert same(store.load(objects, store.read_newest_fit(objects, second.run, known=0)), other)
@@ -88,15 +101,41 @@ def test_another_fit_gets_the_next_number(objects):
 
 def test_a_block_left_by_a_killed_commit_is_kept(objects):
     earlier, later = solution(5), solution(5, seed=1)
-    store.commit(objects, record(earlier), earlier)
+    commit(objects, record(earlier), earlier)
     objects.delete(keys.fit("digits-0123456789ab", 0))  # killed between the blocks and the record
-    committed = store.commit(objects, record(later), later)
+    committed = commit(objects, record(later), later)
     assert same(store.load(objects, committed), earlier)
+
+
+def test_a_fit_with_a_block_missing_is_not_committed(objects):
+    solved, spans = solution(8), [(0, 4), (4, 8)]
+    store.write(objects, "digits-0123456789ab", "0" * 16, 0, problem.rows_of(solved, 0, 4))
+    assert store.missing(objects, "digits-0123456789ab", "0" * 16, spans) == [(4, 8)]
+    with pytest.raises(ObjectNotFoundError):
+        store.commit(objects, record(solved), spans)
+    assert store.read_newest_fit(objects, "digits-0123456789ab") is None
+
+
+def test_of_many_that_find_all_blocks_written_one_commits(objects):
+    solved, spans = solution(8), [(0, 4), (4, 8)]
+    for first, last in spans:
+        store.write(objects, "digits-0123456789ab", "0" * 16, first, problem.rows_of(solved, first, last))
+    start = threading.Barrier(8)
+
+    def conclude(i):
+        start.wait()
+        return store.commit(objects, record(solved, seconds=float(i)), spans)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(conclude, range(8)))
+    assert all(it == found[0] for it in found)
+    assert store.read_newest_fit(objects, "digits-0123456789ab") == found[0]
+    assert not objects.exists(keys.fit("digits-0123456789ab", 1))
 
 
 def test_a_flipped_byte_is_found_and_named(objects):
     solved = solution(5)
-    committed = store.commit(objects, record(solved), solved)
+    committed = commit(objects, record(solved), solved)
     key = committed.blocks[0].key
     data = bytearray(objects.read(key))
     data[len(data) // 2] ^= 1
@@ -109,7 +148,7 @@ def test_a_flipped_byte_is_found_and_named(objects):
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
 def test_a_leftover_block_that_is_no_weights_is_refused(objects, content):
     solved = solution(5)
-    key = keys.weights("digits-0123456789ab", "0" * 16, 0, 5)
+    key = keys.weights("digits-0123456789ab", "0" * 16, 4, 5)
     if content is None:
         import io
 
@@ -121,7 +160,7 @@ def test_a_leftover_block_that_is_no_weights_is_refused(objects, content):
         content = sink.getvalue()
     objects.create(key, content)
     with pytest.raises(CorruptObjectError, match=key):
-        store.commit(objects, record(solved), solved)
+        commit(objects, record(solved), solved)
 
 
 def test_a_record_of_something_else_is_refused(objects):

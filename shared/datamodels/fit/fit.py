@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -59,67 +59,95 @@ class Progress:
     stage: str
 
 
-def fit(
+def fit(given: Problem, settings: FitSpec, seed: int, *, block_targets: int = 0, **how) -> Solution:
+    """Fits every target, all at one place; `how` is as for `solve`, which does the work."""
+    grid = blocks(given, settings, device=how.get("device", "cpu"), block_targets=block_targets)
+    found: dict[int, Solution] = {}
+    solve(given, settings, seed, grid, grid, finished=lambda first, last, it: found.update({first: it}), **how)
+    return problem.concatenate(found[first] for first, _ in grid)
+
+
+def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int = 0) -> list[tuple[int, int]]:
+    """All targets as blocks (first, last) of nearly equal size: the units of work, whoever solves them.
+
+    A function of the problem, the settings and the kind of device alone.
+
+    block_targets  most targets in a block; 0 for what suits the device
+    """
+    most = block_targets or BLOCK_TARGETS[_place(device)]
+    per_target = given.rows * (5 * _dtype(settings).itemsize + 1) + given.columns * 8 * _dtype(settings).itemsize
+    most = max(1, min(most, BLOCK_BYTES // per_target))
+    bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def solve(
     given: Problem,
     settings: FitSpec,
     seed: int,
+    spans: Sequence[tuple[int, int]],
+    grid: Sequence[tuple[int, int]],
     *,
+    finished: Callable[[int, int, Solution], None],
     progress: Callable[[Progress], None] = lambda progress: None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stop: threading.Event | None = None,
     device: str = "cpu",
     threads: int = 0,
-    block_targets: int | None = None,
     sums: Sums | None = None,
-) -> Solution:
-    """Fits every target; the same result for the same arguments, however often it was stopped in between.
+) -> None:
+    """Solves the blocks `spans` of a grid; the same bits for the same arguments, whichever others are solved beside
+    them, and however often it was stopped in between.
 
+    finished    called with (first, last, the solution of a block), one call at a time, from any thread; in any order
     progress    called now and then, one call at a time, from any thread
     checkpoint  folder of this fit alone, from which it goes on if it was stopped; made where it is missing
     stop        once set, the fit saves its state and raises
     device      cpu, cuda, or auto
     threads     0 for as many as there are cores; only for the CPU
-    block_targets  most targets in one block, or None for what suits the device; a checkpoint is for one size of block
     sums        over the rows of `given`, where they are known already: they spare the solver `gram` a pass over them
 
     Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
-    SettingsError where there is no such device. What is wrong with single targets is in their status.
+    SettingsError where there is no such device; and what `finished` raises. What is wrong with single targets is in
+    their status.
     """
     xp = array_module(device)
-    place = "cpu" if xp is np else "cuda"
-    dtype = np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64
-    spans = plan(given, block_targets or BLOCK_TARGETS[place], np.dtype(dtype).itemsize)
+    dtype = _dtype(settings)
+    cores = threads or os.cpu_count() or 1
     fingerprint = records.digest(
-        [settings.model_dump(mode="json"), seed, given.masks.shape, given.outputs.shape, given.columns, place]
+        [settings.model_dump(mode="json"), seed, given.masks.shape, given.outputs.shape, given.columns, _place(device)]
     )
-    work = _Work(given.n, settings, progress, stop or threading.Event(), checkpoint_seconds)
+    targets = sum(last - first for first, last in spans)
+    work = _Work(targets, settings, progress, finished, stop or threading.Event(), checkpoint_seconds)
     kept = [Checkpoint(checkpoint, f"{first:08d}-{last:08d}", fingerprint) for first, last in spans]
-    solutions = [c.load_solution() for c in kept]
-    for (first, last), solution in zip(spans, solutions, strict=True):
-        if solution is not None:
+    unsolved = []
+    for (first, last), there in zip(spans, kept, strict=True):
+        solution = there.load_solution()
+        if solution is None:
+            unsolved.append((first, last, there))
+        else:
             work.finished(first, last, solution)
-    missing = [i for i, solution in enumerate(solutions) if solution is None]
-    if missing:
-        rows = Rows(given, xp=xp, dtype=dtype, threads=threads or os.cpu_count() or 1, sums=sums)
-        workers = min(len(missing), (threads or os.cpu_count() or 1) if xp is np else 1)
-        # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not.
-        with (
-            threadpoolctl.threadpool_limits(max(1, (threads or os.cpu_count() or 1) // workers), user_api="blas"),
-            ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool,
-        ):
-            futures = [pool.submit(work.solve, rows, *spans[i], seed, kept[i]) for i in missing]
-            for i, future in zip(missing, futures, strict=True):
-                solutions[i] = future.result()
-    return problem.concatenate(solutions)
+    if not unsolved:
+        return
+    rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums)
+    # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not. Their number is that of
+    # the whole grid's, since products of matrices round otherwise with other numbers of threads.
+    side_by_side = min(len(grid), cores) if xp is np else 1
+    with (
+        threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
+        ThreadPoolExecutor(side_by_side, thread_name_prefix="fit") as pool,
+    ):
+        for future in [pool.submit(work.solve, rows, first, last, seed, there) for first, last, there in unsolved]:
+            future.result()
 
 
-def plan(given: Problem, most: int, itemsize: int) -> list[tuple[int, int]]:
-    """Blocks of at most so many targets, (first, last), of nearly equal size. The same for any number of threads."""
-    per_target = given.rows * (5 * itemsize + 1) + given.columns * 8 * itemsize
-    most = max(1, min(most, BLOCK_BYTES // per_target))
-    bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
-    return list(itertools.pairwise(bounds))
+def _place(device: str) -> str:
+    return "cpu" if array_module(device) is np else "cuda"
+
+
+def _dtype(settings: FitSpec) -> np.dtype:
+    return np.dtype(np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64)
 
 
 def array_module(device: str) -> ModuleType:
@@ -146,8 +174,8 @@ def array_module(device: str) -> ModuleType:
 class _Work:
     """The blocks that are being solved at the same time, and what is known of all."""
 
-    def __init__(self, n: int, settings: FitSpec, progress, stop: threading.Event, checkpoint_seconds: float):
-        self._n, self._settings, self._progress, self._stop = n, settings, progress, stop
+    def __init__(self, n: int, settings: FitSpec, progress, finished, stop: threading.Event, checkpoint_seconds: float):
+        self._n, self._settings, self._progress, self._finished, self._stop = n, settings, progress, finished, stop
         self._seconds = checkpoint_seconds
         self._lock = threading.Lock()
         self._abort = threading.Event()
@@ -155,15 +183,14 @@ class _Work:
         self._positions: dict[int, float] = {}
         self._done, self._epochs, self._gap = 0, 0, 0.0
 
-    def solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
+    def solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> None:
         try:
             solution = self._solve(rows, first, last, seed, checkpoint)
+            checkpoint.save_solution(solution)
+            self.finished(first, last, solution)
         except BaseException:
             self._abort.set()
             raise
-        checkpoint.save_solution(solution)
-        self.finished(first, last, solution)
-        return solution
 
     def _solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
         saved = time.monotonic()
@@ -186,6 +213,7 @@ class _Work:
 
     def finished(self, first: int, last: int, solution: Solution) -> None:
         with self._lock:
+            self._finished(first, last, solution)
             self._done += last - first
             self._gap = max(self._gap, float(solution.gap.max()))
             self._positions.pop(first, None)

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from datamodels import run as runs
 from datamodels import shards
 from datamodels.aggregate import manifest
-from datamodels.errors import ExitCode, NotReadyError, StageError
+from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import metrics, problem, scratch
 from datamodels.fit import store as fits
-from datamodels.fit.fit import Progress, fit
+from datamodels.fit.fit import Progress, blocks, solve
+from datamodels.fit.problem import Solution
 from datamodels.fit.store import FitRecord
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
 SHARDS_SHARE = 0.05
 """Of the work; the rest is solving."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one of `of` processes that fit a run together solves: share number `index`. Raises SettingsError."""
+
+    index: int = 0
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.of:
+            raise SettingsError(f"share {self.index} of {self.of} of a fit: must be 0 to {self.of - 1}")
+
+    def spans(self, grid: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Whole blocks of the grid, so that how many processes there are changes no result."""
+        return list(grid[self.index :: self.of])
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of what only this process uses."""
+        return "" if self.of == 1 else f".{self.index}-{self.of}"
+
+
+WHOLE = Share()
 
 
 class FitJob:
@@ -48,16 +74,24 @@ class FitJob:
         return newest if newest is not None and newest.digest == self.digest else None
 
     def solve(
-        self, settings: FitterSettings, *, progress: Callable[[float, int, str], None], stop: threading.Event
-    ) -> FitRecord:
-        """Fits and commits, from where an earlier attempt was stopped; returns the record.
+        self,
+        settings: FitterSettings,
+        *,
+        progress: Callable[[float, int, str], None],
+        stop: threading.Event,
+        share: Share = WHOLE,
+    ) -> FitRecord | None:
+        """Fits a share of the targets and commits each block of them, from where an earlier attempt was stopped.
+
+        Returns the record of the whole fit, which whoever finds all blocks there commits; None while others' are
+        missing.
 
         progress  called with (share of the work done, targets done, what is going on)
         stop      once set, saves what there is and raises StageError
 
         Raises StageError, StoreError, SettingsError.
         """
-        home = Path(settings.scratch) / self.run.name
+        home = Path(settings.scratch) / f"{self.run.name}{share.suffix}"
 
         def check() -> None:
             if stop.is_set():
@@ -68,9 +102,11 @@ class FitJob:
             progress(0.0, 0, "waiting for another fitter")
 
         with scratch.alone(home, waiting):
-            return self.finished() or self._solve(home, settings, progress, stop, check)
+            return self.finished() or self._solve(home, settings, progress, stop, check, share)
 
-    def _solve(self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check) -> FitRecord:
+    def _solve(
+        self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
+    ) -> FitRecord | None:
         started = time.monotonic()
         self._sweep(home)
 
@@ -82,40 +118,51 @@ class FitJob:
             self._store, self.run, self._snapshot, home / self.digest / "shards", progress=materialised
         )
         metrics.ROWS.set(len(rows.model_index))
-        solution = fit(
-            problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index),
-            self.run.spec.fit,
-            self.run.spec.seed,
+        given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
+        spec = self.run.spec
+        grid = blocks(given, spec.fit, device=settings.device, block_targets=settings.block)
+
+        def finished(first: int, last: int, solution: Solution) -> None:
+            fits.write(self._store, self.run.name, self.digest, first, solution)
+            for status in problem.STATUSES:
+                metrics.STATUSES.labels(status).inc(solution.status.count(status))
+
+        solve(
+            given,
+            spec.fit,
+            spec.seed,
+            fits.missing(self._store, self.run.name, self.digest, share.spans(grid)),
+            grid,
+            finished=finished,
             progress=_reporter(progress),
             checkpoint=home / self.digest / "blocks",
             stop=stop,
             device=settings.device,
             threads=settings.threads,
         )
-        progress(1.0, self.run.n, "committing")
-        record = fits.commit(
-            self._store,
-            FitRecord(
-                run=self.run.name,
-                number=-1,
-                digest=self.digest,
-                manifest_version=self._snapshot.version,
-                spec_hash=self.run.spec.hash,
-                solver=self.run.spec.fit.solver,
-                settings=self._settings,
-                rows=len(rows.model_index),
-                columns=self.run.design.columns,
-                targets=self.run.n,
-                blocks=(),
-                seconds=time.monotonic() - started,
-            ),
-            solution,
-        )
-        for status in problem.STATUSES:
-            metrics.STATUSES.labels(status).inc(solution.status.count(status))
-        metrics.SECONDS.observe(time.monotonic() - started)
+        progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing")
+        record = None
+        if not fits.missing(self._store, self.run.name, self.digest, grid):
+            record = fits.commit(self._store, self._record(len(rows.model_index), time.monotonic() - started), grid)
+            metrics.SECONDS.observe(time.monotonic() - started)
         shutil.rmtree(home, ignore_errors=True)
         return record
+
+    def _record(self, rows: int, seconds: float) -> FitRecord:
+        return FitRecord(
+            run=self.run.name,
+            number=-1,
+            digest=self.digest,
+            manifest_version=self._snapshot.version,
+            spec_hash=self.run.spec.hash,
+            solver=self.run.spec.fit.solver,
+            settings=self._settings,
+            rows=rows,
+            columns=self.run.design.columns,
+            targets=self.run.n,
+            blocks=(),
+            seconds=seconds,
+        )
 
     def _sweep(self, home: Path) -> None:
         """Removes what was kept of fits of older manifests."""

@@ -1,8 +1,9 @@
 """Finished fits in the object store.
 
-A fit is committed as one Parquet object per block of targets, then one numbered record that lists them. The record is
-the commit point: a reader that finds it finds everything it lists. Blocks are named by what was fitted (data and
-settings), so that writing them again after a crash changes nothing.
+A fit is committed as one Parquet object per block of targets, each as soon as it is solved and by whatever process
+solved it, then one numbered record that lists them, by whoever finds them all there. The record is the commit point: a
+reader that finds it finds everything it lists. Blocks are named by what was fitted (data and settings), so that writing
+them again after a crash changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,6 @@ from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.storage.base import ObjectStore
-
-BLOCK = 1024
-"""Targets in one object: some megabytes at the sparsity that is usual."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,16 +92,31 @@ def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
         ) from None
 
 
-def commit(store: ObjectStore, record: FitRecord, solution: Solution) -> FitRecord:
-    """Writes a solution and its record; returns the record as committed, its number and blocks filled in.
+def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:
+    """Writes the weights of the targets from `first` on, unless they are there already.
+
+    What an earlier attempt at the same fit wrote is as good as ours. Raises StoreFullError, StoreUnavailableError;
+    after those, write again.
+    """
+    store.create(keys.weights(run, digest, first, first + solution.n), _encode(solution, first))
+
+
+def missing(store: ObjectStore, run: str, digest: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the blocks (first, last) that nobody has written yet."""
+    return [span for span in spans if not store.exists(keys.weights(run, digest, *span))]
+
+
+def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int]]) -> FitRecord:
+    """Writes the record of a fit whose blocks (first, last) are all written; returns it as committed.
 
     `record.number` and `record.blocks` are ignored. Where the newest fit of the run has the same digest, nothing is
-    written and that fit is returned. Raises StoreFullError, StoreUnavailableError; after those, commit again.
+    written and that fit is returned. Raises CorruptObjectError where a block is not what it should be, StoreFullError,
+    StoreUnavailableError; after the last two, commit again.
     """
     newest = read_newest_fit(store, record.run)
     if newest is not None and newest.digest == record.digest:
         return newest
-    blocks = tuple(_commit_blocks(store, record, solution))
+    blocks = tuple(_checked(store, record, first, last) for first, last in spans)
     number = -1 if newest is None else newest.number
     while True:
         record = dataclasses.replace(record, number=number + 1, blocks=blocks)
@@ -116,16 +129,11 @@ def commit(store: ObjectStore, record: FitRecord, solution: Solution) -> FitReco
         number = winner.number
 
 
-def _commit_blocks(store: ObjectStore, record: FitRecord, solution: Solution) -> Iterator[Block]:
-    for first in range(0, solution.n, BLOCK):
-        last = min(first + BLOCK, solution.n)
-        key = keys.weights(record.run, record.digest, first, last)
-        data = _encode(problem.rows_of(solution, first, last), first)
-        if not store.create(key, data):
-            # An earlier attempt at the same fit wrote it. It is as good as ours, though perhaps not the same bits.
-            data = store.read(key)
-            _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
-        yield Block(key, first, last, hashlib.sha256(data).hexdigest())
+def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> Block:
+    key = keys.weights(record.run, record.digest, first, last)
+    data = store.read(key)
+    _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
+    return Block(key, first, last, hashlib.sha256(data).hexdigest())
 
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:

@@ -1,0 +1,77 @@
+"""One share of a fit, then the end of the process: for Indexed Jobs, and for several processes on one machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError
+from datamodels.fit.fit import array_module
+from datamodels.fit.job import FitJob, Share
+from datamodels.rpc.serve import Server
+from datamodels.settings import FitterSettings, IndexedJobSettings, ServeSettings, StoreSettings, TelemetrySettings
+from datamodels.storage import open_store
+from datamodels.telemetry import configure_logging, logger
+
+log = logger(__name__)
+
+TOLD = 0.1
+"""Progress is logged when this much of the work has been done since the last time."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Solves and commits a share of a run's fit, or what is left of it, and returns the exit code of the process."""
+    given = _parser().parse_args(arguments)
+    configure_logging(TelemetrySettings(), "fitter")  # so that a fault in the settings is logged like any other
+    try:
+        configure_logging(TelemetrySettings.load(), "fitter")
+        settings, share = FitterSettings.load(), chosen_share(given.block, given.blocks, IndexedJobSettings.load())
+        array_module(settings.device)  # a device that is not there is a wrong setting, and is said at once
+        with Server(ServeSettings.load(), name="fitter") as server:
+            server.handle_signals()
+            log.info("started", run=given.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
+            job = FitJob(open_store(StoreSettings.load()), given.run)
+            record = job.solve(settings, progress=_Log(given.run), stop=server.stopping, share=share)
+        if record is None:
+            log.info("done; other processes have yet to do theirs", run=given.run)
+        else:
+            log.info("done; the fit is whole", run=given.run, fit=record.number)
+        return int(ExitCode.DONE)
+    except DatamodelsError as error:
+        log.error(str(error), error=type(error).__name__, run=given.run)
+        return int(error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.fitter", description=__doc__)
+    parser.add_argument("--run", required=True, help="the run's name")
+    parser.add_argument("--block", type=int, help="which share, from 0; default: the index of the Kubernetes Job")
+    parser.add_argument("--blocks", type=int, default=1, help="how many processes share the fit (default: 1)")
+    return parser
+
+
+def chosen_share(block: int | None, blocks: int, job: IndexedJobSettings) -> Share:
+    """The share to solve. Raises SettingsError where none is named, or there is none such."""
+    if block is not None:
+        return Share(block, blocks)
+    if job.completion_index >= 0:
+        return Share(job.completion_index, blocks)
+    if blocks == 1:
+        return Share()
+    raise SettingsError(
+        f"--blocks {blocks}: which of them? Give --block 0 to {blocks - 1}, or run in an Indexed Job "
+        "(JOB_COMPLETION_INDEX)"
+    )
+
+
+class _Log:
+    """Progress of a fit, told now and then."""
+
+    def __init__(self, run: str):
+        self._run = run
+        self._told = 0.0
+
+    def __call__(self, fraction: float, done: int, stage: str) -> None:
+        if fraction >= self._told + TOLD:
+            self._told = fraction
+            log.info("fitting", run=self._run, fraction=round(fraction, 3), targets_done=done, stage=stage)

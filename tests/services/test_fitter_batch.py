@@ -1,0 +1,144 @@
+"""One fit by several processes that share nothing but the store, with kills in between."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from datamodels import keys
+from datamodels import run as runs
+from datamodels.errors import ExitCode, SettingsError
+from datamodels.fit import store as fits
+from datamodels.fit.job import FitJob, Share
+from datamodels.settings import FitterSettings, IndexedJobSettings, StoreSettings
+from datamodels.storage.local import LocalStore
+from services.fitter.batch import chosen_share
+from tests import committed
+
+BLOCK = 5
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def run(store):
+    """A run of 35 targets, 7 blocks, each of which takes about a second."""
+    run = committed.make_run(
+        m=2000,
+        targets="both",
+        fit={"solver": "saga", "lambdas": 40, "batch": 20, "tolerance": 1e-5, "patience": 40},
+    )
+    runs.create(store, run)
+    committed.commit(store, run)
+    return run
+
+
+def start(tmp_path, run, *arguments, **environ):
+    """A process of the fit of a run."""
+    environ = dict(os.environ) | environ
+    for settings in (
+        StoreSettings(url=f"file://{tmp_path / 'store'}"),
+        FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1, block=BLOCK),
+    ):
+        environ |= settings.environ()
+    command = [sys.executable, "-m", "services.fitter", "--run", run, *arguments]
+    return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process) -> int:
+    """Its exit code; none takes longer than a loaded machine may."""
+    process.communicate(timeout=100)
+    return process.returncode
+
+
+def written(store, run, digest):
+    return {first for first in range(0, run.n, BLOCK) if store.exists(keys.weights(run.name, digest, first, first + 5))}
+
+
+def test_processes_that_are_killed_and_run_again_fit_what_one_does(store, run, tmp_path):
+    digest = FitJob(store, run.name).digest
+    process = start(tmp_path, run.name, "--block", "0", "--blocks", "2")
+    while not written(store, run, digest):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL
+    left = written(store, run, digest)
+    assert left < {0, 10, 20, 30}
+
+    other = start(tmp_path, run.name, "--blocks", "2", JOB_COMPLETION_INDEX="1")
+    assert ended(other) == ExitCode.DONE
+    assert written(store, run, digest) == left | {5, 15, 25}
+    assert fits.read_newest_fit(store, run.name) is None, "blocks are missing"
+
+    kept = {first: store.read(keys.weights(run.name, digest, first, first + 5)) for first in left}
+    assert ended(start(tmp_path, run.name, "--block", "0", "--blocks", "2")) == ExitCode.DONE
+    record = fits.read_newest_fit(store, run.name)
+    assert (record.number, record.digest, record.targets) == (0, digest, run.n)
+    assert all(store.read(keys.weights(run.name, digest, first, first + 5)) == kept[first] for first in kept)
+    assert ended(start(tmp_path, run.name, "--block", "1", "--blocks", "2")) == ExitCode.DONE
+    assert not store.exists(keys.fit(run.name, 1)), "running one again changes nothing"
+
+    alone = LocalStore(tmp_path / "alone")
+    runs.create(alone, run)
+    committed.commit(alone, run)
+    settings = FitterSettings(scratch=str(tmp_path / "alone-scratch"), device="cpu", threads=1, block=BLOCK)
+    whole = FitJob(alone, run.name).solve(settings, progress=lambda *_: None, stop=threading.Event())
+    assert [block.sha256 for block in whole.blocks] == [block.sha256 for block in record.blocks], "bit for bit"
+
+
+def test_one_process_with_no_share_named_fits_all(store, tmp_path):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    assert ended(start(tmp_path, run.name)) == ExitCode.DONE
+    assert fits.read_newest_fit(store, run.name).targets == run.n
+
+
+def test_sigterm_ends_it_with_what_is_whole_committed(store, run, tmp_path):
+    digest = FitJob(store, run.name).digest
+    process = start(tmp_path, run.name)
+    while not written(store, run, digest):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.terminate()
+    assert ended(process) == ExitCode.TERMINATED
+    assert fits.read_newest_fit(store, run.name) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("--blocks", "2"), ExitCode.CONFIG, "which of them"),
+        (("--block", "2", "--blocks", "2"), ExitCode.CONFIG, "must be 0 to 1"),
+        (("--block", "0"), ExitCode.CONFIG, "nothing-0123456789ab"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_one_line(tmp_path, arguments, code, said):
+    process = start(tmp_path, "nothing-0123456789ab", *arguments)
+    _, log = process.communicate(timeout=100)
+    assert process.returncode == code
+    assert said in log.strip().splitlines()[-1] and "Traceback" not in log
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 9])
+def test_shares_are_all_of_the_grid_once(of):
+    grid = [(first, first + 5) for first in range(0, 35, 5)]
+    shares = [Share(index, of).spans(grid) for index in range(of)]
+    assert sorted(span for share in shares for span in share) == grid
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_index_of_a_job_names_the_share():
+    assert chosen_share(None, 4, IndexedJobSettings(completion_index=3)) == Share(3, 4)
+    assert chosen_share(1, 4, IndexedJobSettings(completion_index=3)) == Share(1, 4)
+    assert chosen_share(None, 1, IndexedJobSettings()) == Share()
+    with pytest.raises(SettingsError, match="must be 0 to 3"):
+        chosen_share(None, 4, IndexedJobSettings(completion_index=4))
