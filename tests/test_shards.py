@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -56,12 +57,82 @@ def test_half_made_shards_are_never_used(made, tmp_path):
     with pytest.raises(Killed):
         shards.materialise(store, run, snapshot, tmp_path / "shards", progress=kill)
     assert not (tmp_path / "shards").exists()
-    # A SIGKILL would have left the folder under its other name.
-    (tmp_path / "shards.part").mkdir()
-    (tmp_path / "shards.part" / "outputs.f2").write_bytes(b"half")
+    # A SIGKILL would have left some files.
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "outputs.f2").write_bytes(b"half")
     found = shards.materialise(store, run, snapshot, tmp_path / "shards")
     assert len(found.outputs) == 197
-    assert [path.name for path in tmp_path.glob("shards*")] == ["shards"]
+    assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
+
+
+def in_steps(folder, steps, **fields):
+    """(store, run, snapshots) of models that arrive in steps; the parts that are missing in between come later."""
+    store, run = LocalStore(folder / "store"), committed.make_run(**fields)
+    runs.create(store, run)
+    parts = committed.commit(store, run, failed=FAILED).parts
+    return store, run, [manifest.Snapshot(run.name, i, tuple(parts[j] for j in step)) for i, step in enumerate(steps)]
+
+
+def test_new_parts_alone_are_read_in_whatever_order_they_come(tmp_path):
+    store, run, snapshots = in_steps(tmp_path, [range(2, 5), [0, *range(2, 5), 9], range(15)])
+    for snapshot in snapshots:
+        found = shards.materialise(store, run, snapshot, tmp_path / "shards")
+        expected = [i for part in snapshot.parts for i in part.models if i not in FAILED]
+        assert sorted(found.model_index) == expected
+        assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
+        assert np.array_equal(found.masks, [sample.subsets(run.design, i, i + 1)[0] for i in found.model_index])
+        assert found.failed == sum(len(part.failed) for part in snapshot.parts)
+        for part in snapshot.parts:  # what was read is not read again
+            store.delete(part.key)
+    assert found.model_index[:28].tolist() == list(range(20, 48))
+
+
+def test_a_killed_addition_leaves_what_there_was(tmp_path):
+    store, run, (first, second) = in_steps(tmp_path, [range(3), range(9)])
+    shards.materialise(store, run, first, tmp_path / "shards")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+
+    def kill(fraction):
+        if fraction > 0.5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        shards.materialise(store, run, second, tmp_path / "shards", progress=kill)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == kept
+    # A SIGKILL would have left rows that do not count.
+    with open(tmp_path / "shards" / "outputs.f2", "ab") as file:
+        file.write(b"half a row")
+    found = shards.materialise(store, run, second, tmp_path / "shards")
+    assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
+
+
+def test_shards_of_a_part_that_is_gone_or_changed_are_made_again(tmp_path):
+    store, run, (whole, less) = in_steps(tmp_path, [range(9), [0, *range(2, 9)]])
+    shards.materialise(store, run, whole, tmp_path / "shards")
+    assert 10 not in shards.materialise(store, run, less, tmp_path / "shards").model_index
+    other = dataclasses.replace(whole.parts[0], sha256="0" * 64)
+    with pytest.raises(CorruptObjectError, match=other.key):
+        changed = dataclasses.replace(whole, parts=(other, *whole.parts[1:]))
+        shards.materialise(store, run, changed, tmp_path / "shards")
+
+
+@pytest.mark.parametrize("damage", ["foreign", "torn", "short", "nonsense"])
+def test_shards_that_are_foreign_or_torn_are_made_again(tmp_path, damage):
+    store, run, (snapshot,) = in_steps(tmp_path, [range(9)])
+    folder = tmp_path / "shards"
+    shards.materialise(store, run, snapshot, folder)
+    shape = folder / "shards.json"
+    if damage == "foreign":
+        shape.write_text(shape.read_text().replace(run.name, "other-000000000000"))
+    elif damage == "torn":
+        shape.write_text(shape.read_text()[:40])
+    elif damage == "short":
+        (folder / "masks.u1").write_bytes(b"short")
+    else:
+        shape.write_text("[1, 2]")
+    found = shards.materialise(store, run, snapshot, folder)
+    assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
+    assert len(found.masks) == 87
 
 
 def test_a_part_that_is_not_what_was_committed_is_named(made, tmp_path):

@@ -156,7 +156,8 @@ class AggregatorSettings(Settings):
 class FitterSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_FITTER"
 
-    scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards and checkpoints
+    scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards, sums and checkpoints
+    keep_bytes: int = 16 * 2**30  # of shards and sums that stay for the next fits, of all runs; 0 keeps none
     device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
     threads: int = 0  # 0: as many as there are cores
     block: int = 0  # most targets solved and committed as one; 0: 256 on the CPU, 4,096 on a GPU

@@ -16,12 +16,12 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.errors import SettingsError
-from datamodels.fit import block, gap, moments, problem
+from datamodels.fit import block, gap, moments, problem, sums
 from datamodels.fit.block import PATH_SHARE, Here
 from datamodels.fit.descent import Descent, State
 from datamodels.fit.moments import Masks, Outputs
 from datamodels.fit.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
-from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Solution
+from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Problem, Solution
 from datamodels.fit.rows import Rows, columns
 from datamodels.fit.stream import Stream
 from datamodels.spec import FitSpec
@@ -39,6 +39,12 @@ def applies(rows: Rows, first: int, last: int) -> bool:
     size = rows.problem.columns**2 * (3 * 4 + 2 * rows.dtype.itemsize)
     own = rows.problem.own_column[first:last]
     return rows.xp is np and size <= GRAM_BYTES and not (own >= 0).any()
+
+
+def from_sums(given: Problem, settings: FitSpec) -> bool:
+    """Whether a fit gains by sums over all rows that were made beforehand, and these are not too large."""
+    gains = settings.solver == "gram" and (given.own_column < 0).any()
+    return bool(gains and sums.fits(given.columns, given.n))
 
 
 def solve(
@@ -129,9 +135,9 @@ class _Data:
     @classmethod
     def of_sums(cls, rows: Rows, targets: np.ndarray) -> _Data:
         """Of targets int64[t] of the problem, from `rows.sums`: reads the held-out rows alone."""
-        sums, shift = rows.sums, rows.sums.shift[targets]
-        mean = (sums.fit.total + sums.heldout.total)[targets] / sums.rows
-        variance = (sums.fit.square + sums.heldout.square)[targets] / sums.rows - mean**2
+        known, shift = rows.sums, rows.sums.shift[targets]
+        mean = (known.fit.total + known.heldout.total)[targets] / known.rows
+        variance = (known.fit.square + known.heldout.square)[targets] / known.rows - mean**2
         location, spread = shift + mean, np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)
         held = columns(rows.outputs(targets[0], targets[-1] + 1, rows.heldout), targets - targets[0])
         center = rows.problem.center.astype(np.float64)
@@ -139,8 +145,8 @@ class _Data:
             location=location,
             spread=spread,
             heldout_z=((held - location) / spread).astype(rows.dtype),
-            fit=moments.of_sums(sums.fit, targets, shift, location, spread, center),
-            heldout=moments.of_sums(sums.heldout, targets, shift, location, spread, center),
+            fit=moments.of_sums(known.fit, targets, shift, location, spread, center),
+            heldout=moments.of_sums(known.heldout, targets, shift, location, spread, center),
         )
 
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
@@ -235,9 +241,9 @@ class _Refit:
     def __init__(self, rows: Rows, settings: FitSpec, data: _Data, path: _Path):
         self._settings, self._location, self._spread = settings, data.location, data.spread
         self._masks: Masks = moments.of_masks(rows).whole
-        sums = data.fit + data.heldout
-        products, zero = sums.centred(self._masks, rows.problem.center.astype(np.float64))
-        self._products, self._zero, self._mean = products, zero, sums.total / sums.rows
+        both = data.fit + data.heldout
+        products, zero = both.centred(self._masks, rows.problem.center.astype(np.float64))
+        self._products, self._zero, self._mean = products, zero, both.total / both.rows
         t = len(zero)
         self._descent = Descent(self._masks)
         self.state = self._descent.start(products, zero, np.arange(t), path.weights)

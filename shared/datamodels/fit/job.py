@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import threadpoolctl
+
 from datamodels import run as runs
 from datamodels import shards
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
-from datamodels.fit import metrics, problem, scratch
+from datamodels.fit import gram, metrics, problem, scratch
 from datamodels.fit import store as fits
-from datamodels.fit.fit import Progress, blocks, solve
-from datamodels.fit.problem import Solution
+from datamodels.fit.fit import Progress, array_module, blocks, solve
+from datamodels.fit.problem import Problem, Solution
 from datamodels.fit.store import FitRecord
+from datamodels.fit.sums import Kept, Sums
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
 SHARDS_SHARE = 0.05
 """Of the work; the rest is solving."""
+SHARDS = "shards"
+"""The folder, in that of the run, that is kept for its next fit; the sums are beside it."""
+SUMS_ROWS = 16_384
+"""Rows that are added to the sums between two looks at whether to stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +123,7 @@ class FitJob:
             check()
             progress(SHARDS_SHARE * fraction, 0, "reading outputs")
 
-        rows = shards.materialise(
-            self._store, self.run, self._snapshot, home / self.digest / "shards", progress=materialised
-        )
+        rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
         given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
         spec = self.run.spec
@@ -139,13 +146,15 @@ class FitJob:
             stop=stop,
             device=settings.device,
             threads=settings.threads,
+            sums=self._sums(home, given, rows.model_index, settings, check),
         )
         progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing")
         record = None
         if not fits.missing(self._store, self.run.name, self.digest, grid):
             record = fits.commit(self._store, self._record(len(rows.model_index), time.monotonic() - started), grid)
             metrics.SECONDS.observe(time.monotonic() - started)
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(home / self.digest, ignore_errors=True)
+        scratch.shrink(home.parent, settings.keep_bytes, ours=home)
         return record
 
     def _record(self, rows: int, seconds: float) -> FitRecord:
@@ -165,12 +174,38 @@ class FitJob:
         )
 
     def _sweep(self, home: Path) -> None:
-        """Removes what was kept of fits of older manifests."""
+        """Removes what was kept of unfinished fits of older manifests."""
         with scratch.room(home):
             home.mkdir(parents=True, exist_ok=True)
+            os.utime(home)  # those that were used last are kept longest
             for other in home.iterdir():
-                if other.name != self.digest:
+                if other.is_dir() and other.name not in (self.digest, SHARDS):
                     shutil.rmtree(other, ignore_errors=True)
+
+    def _sums(
+        self, home: Path, given: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
+    ) -> Sums | None:
+        """The sums over all rows, of which those of new parts alone are added to what an earlier fit kept."""
+        if not gram.from_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
+            return None
+        parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
+        kept = Kept(home, self.run.name)
+        sums = kept.load(map(shards.identity, parts)) or Sums.empty(given.columns, given.n)
+        new = np.zeros(given.rows, dtype=bool)
+        for part in parts:
+            if shards.identity(part) not in sums.parts:
+                new |= (model_index >= part.first) & (model_index < part.last)
+        places = np.flatnonzero(new)
+        if len(places):
+            threads = settings.threads or os.cpu_count() or 1
+            with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+                for first in range(0, len(places), SUMS_ROWS):
+                    check()
+                    piece = places[first : first + SUMS_ROWS]
+                    sums.add(given.masks[piece], given.outputs[piece], given.heldout[piece], threads=threads)
+            sums.parts = frozenset(map(shards.identity, parts))
+            kept.save(sums)
+        return sums
 
 
 def _reporter(progress: Callable[[float, int, str], None]) -> Callable[[Progress], None]:

@@ -1,10 +1,12 @@
-"""The local disk that a fit works on: shards and checkpoints, all of which can be made again."""
+"""The local disk that a fit works on: shards, sums and checkpoints, all of which can be made again."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,3 +54,45 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
                 time.sleep(LOCK_SECONDS)
         yield
+
+
+def shrink(root: Path, most: int, ours: Path) -> None:
+    """Removes folders of runs, those that were used longest ago first, until all take no more than `most` bytes.
+
+    `ours` is locked by the caller, and goes last. Folders that other processes are in are left alone.
+    """
+    found = sorted((path for path in root.iterdir() if path.is_dir() and path != ours), key=_used)
+    sizes = {path: _size(path) for path in [*found, ours]}
+    for path in [*found, ours]:
+        if sum(sizes.values()) <= most:
+            return
+        if path == ours:
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        with contextlib.suppress(_Busy), alone(path, _leave):
+            shutil.rmtree(path, ignore_errors=True)
+            del sizes[path]
+
+
+class _Busy(Exception):
+    pass
+
+
+def _leave() -> None:
+    raise _Busy
+
+
+def _used(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # another fitter may shrink the folder as well
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _size(path: Path) -> int:
+    """Bytes of the files below a folder."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
