@@ -20,8 +20,14 @@ proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared --grpc_python_out=shared proto/datamodels/v1/*.proto
 
 # Takes minutes; BENCH=--quick is a small size only.
-bench-fit: $(VENV)/.bench
-	$(BIN)/python benchmarks/fit.py $(BENCH)
+bench-fit: $(VENV)/.bench $(VENV)/adelie
+	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)
+
+# Needs a NumPy that is older than ours, hence an environment of its own.
+$(VENV)/adelie:
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/python -m pip install --quiet adelie==1.1.52 numpy==1.26.4
+	mv $@.new $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

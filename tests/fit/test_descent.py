@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodels import sample
-from datamodels.fit import descent, moments, reference
+from datamodels.fit import compiled, descent, moments, reference
 from datamodels.fit.descent import Descent
 from datamodels.sample import Design
 
@@ -106,3 +106,21 @@ def test_the_largest_eigenvalue_of_the_gram():
     _, _, masks = made(30, 100, a=1, seed=0)
     assert masks.edge == pytest.approx(np.linalg.eigvalsh(masks.gram)[-1], rel=0.05)
     assert descent.SAFE * 1.05 < 2, "a step that trusts it must be safe even so"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_changes_are_multiplied_as_many_are(dtype):
+    """The columns span several tiles; the numbers of changes are beside multiples of eight, and none."""
+    rng = np.random.default_rng(0)
+    d, counts = 2 * compiled.PULL_TILE + 3, np.array([0, 1, 7, 8, 9, 40])
+    gram, base, base_pull = rng.normal(size=(d, d)), rng.normal(size=(6, d)), rng.normal(size=(6, d))
+    theta = base.copy()
+    for j, count in enumerate(counts):
+        theta[j, rng.choice(d, count, replace=False)] += 1
+    gram, base, base_pull, theta = (array.astype(dtype) for array in (gram, base, base_pull, theta))
+    pull = np.zeros((6, d), dtype)
+    np.testing.assert_array_equal(compiled.nonzeros(theta, base), counts)
+    compiled.sparse_pulls(np.array([0, 2, 3, 4, 5]), counts, theta, base, base_pull, gram, pull)
+    wanted = base_pull - (theta - base) @ gram
+    wanted[1] = 0
+    np.testing.assert_allclose(pull, wanted, atol=200 * np.finfo(dtype).eps)

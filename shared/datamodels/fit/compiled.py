@@ -16,6 +16,10 @@ TILE = 4
 PANEL = 64
 """Columns of a panel, and words of it taken at a time: two panels of 64 columns x 4 kB stay in a level-2 cache."""
 PANEL_WORDS = 512
+EIGHT = 8
+"""Rows of the Gram that are added to a pull at a time."""
+PULL_TILE = 512
+"""Columns of it: such a part of the Gram stays in a level-3 cache while all targets take their rows of it."""
 
 
 def _jit(function):
@@ -176,6 +180,53 @@ def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps):
         _sweep(chosen, weight, slope, gram, lambda_[j], goal[j], sweeps)
         for k in range(size):
             theta[j, chosen[k]] = weight[k]
+
+
+@_jit
+def nonzeros(theta, base):
+    """int64[a]: at how many columns theta [a, d] and base [a, d] differ."""
+    counts = np.zeros(len(theta), dtype=np.int64)
+    for j in range(len(theta)):
+        count = 0
+        for c in range(theta.shape[1]):
+            count += theta[j, c] != base[j, c]
+        counts[j] = count
+    return counts
+
+
+@_jit
+def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
+    """pull = base_pull - (theta - base) gram for some targets, by the rows of the Gram at the columns that differ.
+
+    places  int64[p]; which targets, `counts` int64[a] at how many columns they differ
+    theta, base, base_pull, pull  [a, d], gram [d, d]; of one type
+    """
+    d, longest = theta.shape[1], 0
+    for j in places:
+        longest = max(longest, counts[j] + EIGHT - 1)
+    where = np.zeros((len(places), longest), dtype=np.int64)
+    change = np.zeros((len(places), longest), dtype=theta.dtype)
+    for p, j in enumerate(places):
+        k = 0
+        for c in range(d):
+            if theta[j, c] != base[j, c]:
+                where[p, k], change[p, k] = c, theta[j, c] - base[j, c]
+                k += 1
+    total = np.empty(PULL_TILE, dtype=theta.dtype)
+    for low in range(0, d, PULL_TILE):
+        high = min(low + PULL_TILE, d)
+        for p, j in enumerate(places):
+            total[:] = 0
+            for k in range(0, counts[j], EIGHT):  # what is beyond the last is a change of 0
+                w, c = change[p, k : k + EIGHT], where[p, k : k + EIGHT]
+                w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+                g0, g1, g2, g3 = gram[c[0], low:high], gram[c[1], low:high], gram[c[2], low:high], gram[c[3], low:high]
+                g4, g5, g6, g7 = gram[c[4], low:high], gram[c[5], low:high], gram[c[6], low:high], gram[c[7], low:high]
+                for i in range(high - low):
+                    four = w0 * g0[i] + w1 * g1[i] + w2 * g2[i] + w3 * g3[i]
+                    total[i] += four + (w4 * g4[i] + w5 * g5[i] + w6 * g6[i] + w7 * g7[i])
+            for i in range(high - low):
+                pull[j, low + i] = base_pull[j, low + i] - total[i]
 
 
 @_jit

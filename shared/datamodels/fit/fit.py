@@ -29,7 +29,7 @@ from datamodels.spec import FitSpec
 
 SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
 """Solvers of one block of targets, by `FitSpec.solver`."""
-BLOCK_TARGETS = {"cpu": 256, "cuda": 4096}
+BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
 BLOCK_BYTES = 2 * 2**30
 """Most memory of a block."""
