@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from datamodels import spec
 from datamodels.errors import ExitCode, SpecError
 
-GOLDEN = "try-007a07a49771"
+GOLDEN = "try-cbbfb86eaf67"
 
 
 def document(**fields):

@@ -149,6 +149,14 @@ class Design:
         probability[list(self.pinned_in)] = 1
         return probability
 
+    @functools.cached_property
+    def stratum(self) -> np.ndarray:
+        """int32[d]: columns of the same number share a fixed total in every subset; -1 for pinned ones."""
+        stratum = np.full(self.columns, -1, dtype=np.int32)
+        for number, (columns, _) in enumerate(self._strata):
+            stratum[columns] = number
+        return stratum
+
     def summary(self) -> str:
         """One sentence for people."""
         unit = "groups" if self.kind == "grouped" else "examples"

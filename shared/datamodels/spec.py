@@ -52,17 +52,22 @@ class EvaluateSpec(_Part):
 
 
 class FitSpec(_Part):
+    estimator: Literal["lasso", "ridge", "difference", "influence"] = Field(
+        default="lasso",
+        description="lasso; ridge, which needs numba; difference, of mean outputs with an example and without; "
+        "influence, the same of the share of models that are right",
+    )
     solver: Literal["saga", "gram", "stream"] = Field(
         default="saga",
-        description="gram works from the Gram of the masks, where it can, and needs numba; stream and saga read the "
-        "rows again and again",
+        description="of the LASSO: gram works from the Gram of the masks, where it can, and needs numba; stream and "
+        "saga read the rows again and again",
     )
     lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
-    lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max")
+    lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max, of the LASSO")
     holdout: float = Field(default=0.1, gt=0, le=0.5, description="fraction of the m subsets that lambda is chosen on")
     patience: int = Field(default=3, ge=1, description="a target's path ends when its held-out error rose this often")
     tolerance: float = Field(default=1e-3, ge=1e-6, lt=1, description="largest relative duality gap")
-    max_epochs: int = Field(default=200, ge=1, description="passes over the rows for one lambda")
+    max_epochs: int = Field(default=200, ge=1, description="passes over the rows, or steps, for one lambda")
     batch: int = Field(default=256, ge=1, description="rows in one step")
 
 

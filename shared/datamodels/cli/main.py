@@ -95,7 +95,7 @@ _STAGES = {
     "sample": "create the run and describe its subsets",
     "train": "go on to train the models and commit their outputs",
     "aggregate": "go on to write the manifest that lists the committed outputs",
-    "fit": "go on to fit one LASSO to each target",
+    "fit": "go on to fit a linear model to each target",
 }
 
 

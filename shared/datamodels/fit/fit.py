@@ -18,7 +18,7 @@ import threadpoolctl
 
 from datamodels import records
 from datamodels.errors import ExitCode, SettingsError, StageError
-from datamodels.fit import block, gram, problem
+from datamodels.fit import block, difference, gram, problem, ridge
 from datamodels.fit.block import Here
 from datamodels.fit.checkpoint import Checkpoint
 from datamodels.fit.problem import Problem, Solution
@@ -28,7 +28,9 @@ from datamodels.fit.sums import Sums
 from datamodels.spec import FitSpec
 
 SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
-"""Solvers of one block of targets, by `FitSpec.solver`."""
+"""Solvers of the LASSOs of one block of targets, by `FitSpec.solver`."""
+ESTIMATORS = {"ridge": ridge.solve, "difference": difference.solve, "influence": difference.solve}
+"""What else can be made of one block of targets, by `FitSpec.estimator`; all of it on the CPU."""
 BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
 BLOCK_BYTES = 2 * 2**30
@@ -74,7 +76,7 @@ def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int
 
     block_targets  most targets in a block; 0 for what suits the device
     """
-    most = block_targets or BLOCK_TARGETS[_place(device)]
+    most = block_targets or BLOCK_TARGETS[_place(settings, device)]
     per_target = given.rows * (5 * _dtype(settings).itemsize + 1) + given.columns * 8 * _dtype(settings).itemsize
     most = max(1, min(most, BLOCK_BYTES // per_target))
     bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
@@ -112,11 +114,18 @@ def solve(
     SettingsError where there is no such device; and what `finished` raises. What is wrong with single targets is in
     their status.
     """
-    xp = array_module(device)
+    xp = _array_module(settings, device)
     dtype = _dtype(settings)
     cores = threads or os.cpu_count() or 1
     fingerprint = records.digest(
-        [settings.model_dump(mode="json"), seed, given.masks.shape, given.outputs.shape, given.columns, _place(device)]
+        [
+            settings.model_dump(mode="json"),
+            seed,
+            given.masks.shape,
+            given.outputs.shape,
+            given.columns,
+            _place(settings, device),
+        ]
     )
     targets = sum(last - first for first, last in spans)
     work = _Work(targets, settings, progress, finished, stop or threading.Event(), checkpoint_seconds)
@@ -142,8 +151,13 @@ def solve(
             future.result()
 
 
-def _place(device: str) -> str:
-    return "cpu" if array_module(device) is np else "cuda"
+def _array_module(settings: FitSpec, device: str) -> ModuleType:
+    there = array_module(device)
+    return np if settings.estimator in ESTIMATORS else there
+
+
+def _place(settings: FitSpec, device: str) -> str:
+    return "cpu" if _array_module(settings, device) is np else "cuda"
 
 
 def _dtype(settings: FitSpec) -> np.dtype:
@@ -208,7 +222,7 @@ class _Work:
             )
 
         kept = checkpoint.load()
-        solver = SOLVERS[self._settings.solver]
+        solver = ESTIMATORS.get(self._settings.estimator) or SOLVERS[self._settings.solver]
         return solver(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
 
     def finished(self, first: int, last: int, solution: Solution) -> None:

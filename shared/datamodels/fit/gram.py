@@ -43,7 +43,7 @@ def applies(rows: Rows, first: int, last: int) -> bool:
 
 def from_sums(given: Problem, settings: FitSpec) -> bool:
     """Whether a fit gains by sums over all rows that were made beforehand, and these are not too large."""
-    gains = settings.solver == "gram" and (given.own_column < 0).any()
+    gains = settings.estimator == "lasso" and settings.solver == "gram" and (given.own_column < 0).any()
     return bool(gains and sums.fits(given.columns, given.n))
 
 

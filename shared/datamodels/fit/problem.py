@@ -8,6 +8,9 @@ where x_i in {0, 1}^d is the mask of row i, y_ij the output of its model on targ
 mask leaves out the target itself (all rows where the target is no training example); m_j is their number. The
 intercept b is not penalised. lambda_j is chosen per target on held-out rows (Ilyas et al. 2022, section 3), then the
 model is fitted to all of rows_j.
+
+That is the LASSO. Other estimators of the same datamodel take the same Problem and give the same Solution: `ridge`,
+which penalises lambda_j / 2 * ||theta||^2 instead, and `difference` and `influence`, which penalise nothing.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ class Problem:
     heldout     bool[rows], the rows that lambda is chosen on
     order       int64[rows], in which solvers take the rows, so that it matters not how they are stored; None: as they
                 are
+    stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary. None
+                puts all that vary into one
 
     Masks and outputs may be memory-mapped. Raises InputError where the shapes do not fit each other.
     """
@@ -62,6 +67,7 @@ class Problem:
     own_column: np.ndarray
     heldout: np.ndarray
     order: np.ndarray | None = None
+    stratum: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, n = self.outputs.shape
@@ -77,6 +83,11 @@ class Problem:
                 raise InputError(
                     f"{name} has shape {found}: {rows} rows, {n} targets, {self.columns} columns take {shape}"
                 )
+        if self.stratum is None:
+            varies = (self.center > 0) & (self.center < 1)
+            object.__setattr__(self, "stratum", np.where(varies, 0, -1))
+        elif self.stratum.shape != (self.columns,):
+            raise InputError(f"stratum has shape {self.stratum.shape}: {self.columns} columns take {(self.columns,)}")
         if n and not NO_COLUMN <= self.own_column.min() <= self.own_column.max() < self.columns:
             raise InputError(f"own_column: must be {NO_COLUMN} to {self.columns - 1}")
 
@@ -101,6 +112,7 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
         own_column=np.array(own, dtype=np.int32),
         heldout=is_heldout(model_index, run.spec.fit.holdout),
         order=np.argsort(model_index),
+        stratum=run.design.stratum,
     )
 
 
@@ -120,8 +132,10 @@ class Solution:
 
     d              columns of a mask
     status         list[str] of length n, each one of STATUSES
-    lambda_        float64[n]; 0 where there are no weights to penalise (status constant, no_rows, not_finite)
-    gap            float64[n]; duality gap over the objective at zero weights, see `fit.gap`
+    lambda_        float64[n]; 0 where there are no weights to penalise (status constant, no_rows, not_finite) and of
+                   estimators that penalise none
+    gap            float64[n]; duality gap over the objective at zero weights, see `fit.gap`, `fit.ridge`; 0 of
+                   estimators that take means: nothing in them converges
     heldout_r2     float64[n]; explained variance on held-out rows, 1 at best; NaN where it cannot be told
     intercept      float64[n]
     indptr         int64[n + 1]; row j is columns[indptr[j]:indptr[j + 1]], ascending

@@ -1,0 +1,100 @@
+"""LDS of the estimators as models arrive: one table, from real models.
+
+    python benchmarks/estimators.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--models 500,2000,10000]
+
+Trains the models of the spec where the folder does not have them, fits each estimator to the first so many of them and
+scores its predictions of the unseen subsets, with a 95% interval (see `analyze.evaluate`). R^2 is the median over
+targets of the held-out R^2. Seconds are CPU seconds of the fit, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import threadpoolctl
+
+from datamodels import pipeline, sample, shards, spec
+from datamodels.aggregate import manifest
+from datamodels.analyze import evaluate
+from datamodels.fit import problem
+from datamodels.fit.fit import fit
+from datamodels.fit.problem import Problem, Solution
+from datamodels.run import Run
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import StoreSettings
+from datamodels.storage import ObjectStore, open_store
+from datamodels.view import TerminalView
+
+CONTESTANTS = {
+    "lasso": {"solver": "gram"},
+    "ridge": {"estimator": "ridge"},
+    "difference": {"estimator": "difference"},
+    "influence": {"estimator": "influence"},
+}
+
+
+def train(path: Path, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
+    settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
+    store = open_store(settings)
+    runner = LocalRunner(home, store=settings, trainers=trainers)
+    journey = pipeline.travel(spec.load(path), runner=runner, store=store, view=TerminalView(), until="aggregate")
+    return journey.run, store
+
+
+class Unseen:
+    """The subsets that no fit has seen, and what models trained on them said."""
+
+    def __init__(self, run: Run, store: ObjectStore):
+        self._run, first = run, run.spec.m
+        self._masks = sample.subsets(run.design, first, first + run.spec.evaluate.subsets)
+        self._outputs = evaluate.gather(run, manifest.read_newest(store, run.name), store)
+
+    def score(self, solution: Solution) -> evaluate.Evaluation:
+        members = sample.unpack(self._masks, solution.d).astype(np.float32)
+        predictions = members @ solution.dense(range(solution.n)).T + solution.intercept
+        counts = evaluate.countable(self._run, self._masks, ~np.isin(solution.status, problem.UNFITTED))
+        return evaluate.evaluate(predictions, self._outputs, counts=counts)
+
+
+def all_rows(run: Run, store: ObjectStore, home: Path) -> Problem:
+    """All models that a fit may use."""
+    found = shards.materialise(store, run, manifest.read_newest(store, run.name), home / "bench" / run.name)
+    return problem.of_run(run, found.masks, found.outputs, found.model_index)
+
+
+def table(given: Problem, run: Run, unseen: Unseen, sizes: list[int]) -> None:
+    print(f"{'models':>8}  {'estimator':<12}{'LDS':>7}  {'95% interval':<16}{'R2':>8}{'weights':>9}{'CPU s':>8}")
+    for m in sizes:
+        part = dataclasses.replace(given, masks=given.masks[:m], outputs=given.outputs[:m], heldout=given.heldout[:m])
+        for name, changes in CONTESTANTS.items():
+            started = time.process_time()
+            solution = fit(part, run.spec.fit.model_copy(update=changes), run.spec.seed, threads=1)
+            seconds = time.process_time() - started
+            found = unseen.score(solution)
+            low, high = found.interval
+            print(
+                f"{part.rows:>8,}  {name:<12}{found.lds:>7.3f}  {f'{low:.3f} to {high:.3f}':<16}"
+                f"{np.nanmedian(solution.heldout_r2):>8.3f}{len(solution.weights) / solution.n:>9.0f}{seconds:>8.1f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", type=Path, default=Path("deploy/specs/digits.yaml"))
+    parser.add_argument("--home", type=Path, default=Path(".datamodels"))
+    parser.add_argument("--models", default="500,2000,10000")
+    parser.add_argument("--trainers", type=int, default=2)
+    given = parser.parse_args()
+    run, store = train(given.spec, given.home, given.trainers)
+    with threadpoolctl.threadpool_limits(1):
+        unseen = Unseen(run, store)
+        table(all_rows(run, store, given.home), run, unseen, [int(m) for m in given.models.split(",")])
+
+
+if __name__ == "__main__":
+    main()

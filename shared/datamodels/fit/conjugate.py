@@ -1,0 +1,52 @@
+"""Ridge equations of many targets at once, by conjugate gradients (Hestenes and Stiefel 1952), preconditioned.
+
+For target j solves (G_j + lambda_j I) theta = c_j, where G_j is known only by its products with vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def solve(
+    multiply: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    precondition: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    right: np.ndarray,
+    lambda_: np.ndarray,
+    goal: np.ndarray,
+    steps: int,
+) -> np.ndarray:
+    """[a, d]: theta from zero weights, until ||c - (G + lambda) theta||^2 <= goal, or after so many steps.
+
+    multiply      (v [p, d], places int64[p]) -> [p, d], the G_j v_j of the targets at these places
+    precondition  (r [p, d], lambda_ float64[p]) -> [p, d], about (G_j + lambda_j)^-1 r_j; symmetric and positive
+    right         [a, d], the c_j; lambda_ float64[a], above 0; goal float64[a]
+    """
+    theta = np.zeros_like(right)
+    places = np.flatnonzero(_dot(right, right) > goal)
+    residual, shift = right[places], lambda_[places]
+    direction = ahead = precondition(residual, shift)
+    slope = _dot(residual, ahead)
+    for _ in range(steps):
+        if not len(places):
+            break
+        product = multiply(direction, places) + _column(shift, right) * direction
+        length = _column(slope / _dot(direction, product), right)
+        theta[places] += length * direction
+        residual = residual - length * product
+        going = _dot(residual, residual) > goal[places]
+        places, residual, shift = places[going], residual[going], shift[going]
+        ahead, before = precondition(residual, shift), slope[going]
+        slope = _dot(residual, ahead)
+        direction = ahead + _column(slope / before, right) * direction[going]
+    return theta
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", a, b, dtype=np.float64)
+
+
+def _column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return values.astype(like.dtype)[:, None]
