@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import threading
 import time
 from collections.abc import Sequence
-
-import threadpoolctl
 
 from datamodels import records
 from datamodels import run as runs
@@ -19,6 +16,7 @@ from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.contract import BatchTrainer, load_trainer
+from datamodels.train.device import limit_threads
 from datamodels.train.job import run_chunk
 from services.trainer.metrics import CHUNK, Heartbeat, Watch
 
@@ -99,12 +97,3 @@ def prepare(run: runs.Run) -> BatchTrainer:
             "give the trainer the same data and package versions"
         )
     return load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
-
-
-def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
-    """Limits the threads of the numerical libraries that are loaded by now."""
-    if threads < 1:
-        raise SettingsError(f"{TrainerSettings.prefix}_THREADS={threads}: must be at least 1")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    return threadpoolctl.threadpool_limits(threads)

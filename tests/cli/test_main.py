@@ -26,7 +26,22 @@ def home(tmp_path_factory):
     return folder, fitted.name
 
 
-@pytest.mark.parametrize("verb", [[], ["run"], ["sample"], ["train"], ["aggregate"], ["fit"], ["query"], ["status"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        [],
+        ["run"],
+        ["sample"],
+        ["train"],
+        ["aggregate"],
+        ["fit"],
+        ["query"],
+        ["status"],
+        ["plan"],
+        ["trainer"],
+        ["trainer", "check"],
+    ],
+)
 def test_every_verb_has_help_that_names_its_arguments(capsys, verb):
     with pytest.raises(SystemExit) as ended:
         main([*verb, "--help"])

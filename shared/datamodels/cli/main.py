@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datamodels import pipeline, spec
-from datamodels.cli import ask, status
+from datamodels.cli import ask, check, plan, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
@@ -27,6 +27,10 @@ the road:  sample -> train -> aggregate -> fit -> query
   datamodels run SPEC         takes it whole, on this machine, and writes a report
   datamodels train SPEC       takes it up to and including a stage; likewise the other stages
 Taken again, each goes on from what was committed.
+
+before:
+  datamodels trainer check C  does a trainer keep the contract, how fast is it, how noisy
+  datamodels plan SPEC        what a run takes, in hours and money
 
 afterwards:
   datamodels status           what runs there are
@@ -81,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         verb = _verb(verbs, stage, what, _stage)
         _add_road(verb)
         verb.set_defaults(until=stage)
+    plan.add_verb(verbs, _positive, TRAINERS)
+    check.add_verb(verbs)
     shown = _verb(verbs, "status", "show what runs there are, or one of them", status.command)
     _add_home(shown)
     shown.add_argument("run", metavar="RUN", nargs="?", help="the run's name; all runs by default")

@@ -1,14 +1,28 @@
-"""The memory of the device that models train on, where PyTorch has one in use. Imports no PyTorch by itself."""
+"""What models train on: threads, and the memory of a device that PyTorch has in use. Imports no PyTorch by itself."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+import threadpoolctl
+
+from datamodels.errors import SettingsError
+from datamodels.settings import TrainerSettings
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: the machine's, or a device's by PyTorch or CuPy."""
     return any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
+
+
+def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
+    """Limits the threads of the numerical libraries that are loaded by now. Raises SettingsError for less than one."""
+    if threads < 1:
+        raise SettingsError(f"{TrainerSettings.prefix}_THREADS={threads}: must be at least 1")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    return threadpoolctl.threadpool_limits(threads)
 
 
 def free() -> None:

@@ -1,0 +1,121 @@
+"""`datamodels plan`: hours and money of a run, before they are spent."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+
+from datamodels import run as runs
+from datamodels import spec
+from datamodels.plan import cost, trial
+from datamodels.plan.cost import Estimate, Speed
+from datamodels.run import Run
+from datamodels.train.contract import check_class
+
+GROUP, SHARE = 10, 0.5
+"""The examples of fewer columns: groups of so many examples, and so large a share of the pool."""
+LONG_START = 0.1
+"""Share of a chunk's time beyond which its start is worth a word."""
+
+
+def add_verb(verbs, positive: Callable[[str], int], trainers: int) -> None:
+    """Adds `plan` to the command's verbs; `trainers` is the default number of trainer processes."""
+    what = "measure how fast models train here, and say what a run takes and costs"
+    plan = verbs.add_parser("plan", help=what, description=what[0].upper() + what[1:] + ".")
+    plan.add_argument("spec", metavar="SPEC", help="YAML file, e.g. deploy/specs/digits.yaml")
+    plan.add_argument(
+        "--trainers",
+        metavar="N",
+        type=positive,
+        default=trainers,
+        help=f"trainer processes side by side on this machine (default: {trainers})",
+    )
+    plan.add_argument(
+        "--pods", metavar="N", type=positive, help="on Kubernetes instead: pods at once, each on a device like this one"
+    )
+    plan.add_argument(
+        "--model-seconds", metavar="S", type=seconds, help="seconds of a device for one model; nothing is measured then"
+    )
+    plan.add_argument("--seconds", type=seconds, default=10.0, help="about so long to measure (default: 10)")
+    add_price(plan)
+    plan.set_defaults(command=command)
+
+
+def add_price(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `money` reads."""
+    parser.add_argument(
+        "--price", metavar="P", type=seconds, help="money for an hour of the device, to reckon the cost"
+    )
+    parser.add_argument(
+        "--spot-discount",
+        metavar="X",
+        type=share,
+        default=0.0,
+        help="share of the price saved by spot capacity, 0 to 1",
+    )
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be at least 0 and less than 1")
+    return value
+
+
+def command(options: argparse.Namespace) -> None:
+    """Prints the plan."""
+    given = spec.load(options.spec)
+    dataset = runs.load_dataset(given)
+    check_class(given, dataset)
+    run = runs.resolve(given, dataset)
+    trainers = 1 if options.pods else min(options.trainers, given.chunks)
+    if options.model_seconds:
+        speed = Speed(options.model_seconds, trainers=trainers)
+    else:
+        speed = trial.measure(given, trainers=trainers, seconds=options.seconds)
+    estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
+    print("\n".join(lines(run, speed, estimate, options)))
+
+
+def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> Iterator[str]:
+    given, columns = run.spec, run.design.columns
+    yield f"run        {run.name}: m = {given.m:,} and {given.models - given.m:,} models to evaluate, d = {columns:,}"
+    how = "as given" if options.model_seconds else f"by {speed.trainers} side by side, a start {duration(speed.start)}"
+    yield f"speed      {1 / speed.each:.4g} models/s, {duration(speed.each)} a model ({how})"
+    where = f"{options.pods} pods at once" if options.pods else "this machine"
+    yield f"train      {duration(estimate.wall)} from start to end on {where}, {money(estimate, options)}"
+    starting = estimate.starts * speed.start / estimate.busy
+    if options.pods and starting > LONG_START:
+        yield f"chunks     {given.chunks:,}, whose starts take {starting:.0%} of the time: raise chunk = {given.chunk}"
+    if run.design.kind != "grouped":
+        yield _saving(f"groups of {GROUP} examples", cost.grouped(given, columns, GROUP), estimate)
+    yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy", cost.selected(given, columns, SHARE), estimate)
+
+
+def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
+    saved = duration(fewer.saving * estimate.busy)
+    return f"fewer      {what}: d = {fewer.columns:,}, m = {fewer.m:,} saves {fewer.saving:.0%}, {saved}"
+
+
+def money(estimate: Estimate, options: argparse.Namespace) -> str:
+    """Device-hours, and their cost where a price was given."""
+    hours = f"{estimate.hours:,.4g} device-hours" if estimate.hours < 1000 else f"{estimate.hours:,.0f} device-hours"
+    if options.price is None:
+        return hours
+    spot = f" less {options.spot_discount:.0%}" if options.spot_discount else ""
+    return f"{hours}, {estimate.cost(options.price, options.spot_discount):,.2f} at {options.price:g} an hour{spot}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, of three digits or so."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.2g} ms"

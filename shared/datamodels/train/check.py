@@ -1,0 +1,152 @@
+"""Tries a learning algorithm out: does it keep the contract, how fast is it, and how noisy are its outputs?"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from datamodels import sample
+from datamodels.errors import SpecError
+from datamodels.run import Run
+from datamodels.train.batches import Batches, next_batch, unusable
+from datamodels.train.contract import BatchTrainer, OneByOne
+from datamodels.train.observer import Observer
+from datamodels.train.snr import SignalToNoise, signal_to_noise
+
+TINY = 0.1
+"""Examples in the subsets of the contract's checks, as a share of the run's subsets, or LEAST where that is more."""
+LEAST = 64
+SEEDS = 4
+"""Models on each subset, for the SNR."""
+FEWEST, MOST = 8, 100
+"""Subsets for the SNR: as many as there is time for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast models train here, in this process.
+
+    first  seconds of the first batch, which may compile
+    each   seconds for one model afterwards
+    batch  models at once
+    """
+
+    first: float
+    each: float
+    batch: int
+
+
+class Check:
+    """The checks of one trainer, on the data of a run.
+
+    tolerance  difference of outputs that counts as none, as a share of their spread over models and targets
+    say        told each finding, a line
+
+    Raises SpecError for a trainer that breaks the contract, one line per fault, and what the trainer's batches raise.
+    """
+
+    def __init__(self, run: Run, trainer: BatchTrainer, *, tolerance: float, say: Callable[[str, str], None]):
+        self._run, self._trainer, self._tolerance, self._say = run, trainer, tolerance, say
+        self._batches = self._of(trainer)
+
+    def contract(self) -> None:
+        """Trains small models on three subsets, alone, again, with another seed and together."""
+        subsets = [self._tiny(index) for index in range(3)]
+        alone = np.concatenate([self._models(self._batches, [i], [subsets[i]]) for i in range(3)])
+        self._say("outputs", f"{self._run.n:,} of each model, one per target, all finite")
+        self._scale = float(alone.std()) or 1.0
+        faults = [
+            self._repeats(alone[0], subsets[0]),
+            self._moves(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
+        ]
+        if self._trainer.batch > 1:
+            faults.append(self._agrees("together", "trained alone and together", self._batches, alone, subsets))
+        if _has_both(self._trainer):
+            single = self._of(OneByOne(self._trainer))
+            faults.append(self._agrees("one by one", "of train and of train_many", single, alone, subsets))
+        found = [f"trainer.class = {self._run.spec.trainer.cls!r}: {fault}" for fault in faults if fault]
+        if found:
+            raise SpecError(found)
+
+    def pace(self, seconds: float) -> Pace:
+        """Trains batches as a run would, for about so long; at least two."""
+        size = next_batch(min(self._run.spec.sub_chunk, self._run.spec.models), self._batches.most)
+        timed: list[float] = []
+        while len(timed) < 2 or sum(timed[1:]) < seconds:
+            started = time.perf_counter()
+            models = range(len(timed) * size, (len(timed) + 1) * size)
+            self._models(self._batches, models, [self._subset(model) for model in models])
+            timed.append(time.perf_counter() - started)
+        return Pace(timed[0], sum(timed[1:]) / (len(timed) - 1) / size, self._batches.most)
+
+    def noise(self, seconds: float, each: float) -> SignalToNoise:
+        """The SNR of the outputs, by as many models as about so many seconds allow, each taking `each`."""
+        subsets = int(np.clip(seconds / (each * SEEDS), FEWEST, MOST))
+        chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
+        outputs = self._models(self._batches, range(len(chosen)), chosen)
+        return signal_to_noise(outputs.reshape(subsets, SEEDS, -1))
+
+    def _repeats(self, first: np.ndarray, subset: np.ndarray) -> str | None:
+        again = self._distance(first, self._models(self._batches, [0], [subset])[0])
+        other = self._distance(first, self._models(self._batches, [3], [subset])[0])
+        if again > self._tolerance:
+            return (
+                f"the same subset and seed give outputs that differ by {again:.2g} of their spread, "
+                f"{self._tolerance:g} allowed; draw all randomness from the seed, or allow more with --tolerance"
+            )
+        self._say("repeatable", f"to {again:.1g} of the outputs' spread, with the same subset and seed")
+        known = f"moves outputs by {other:.2g} of their spread" if other > self._tolerance else "changes nothing"
+        self._say("seed", f"another one {known}")
+        return None
+
+    def _moves(self, first: np.ndarray, other: np.ndarray) -> str | None:
+        moved = self._distance(first, other)
+        if moved <= self._tolerance:
+            return "outputs do not depend on the subset; train on the examples given, and on no others"
+        self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
+        return None
+
+    def _agrees(self, name: str, what: str, batches: Batches, alone: np.ndarray, subsets: list) -> str | None:
+        off = self._distance(alone, self._models(batches, range(3), subsets))
+        if off > self._tolerance:
+            return (
+                f"outputs of models {what} differ by {off:.2g} of their spread, {self._tolerance:g} allowed; a model "
+                "may depend on its own subset and seed only"
+            )
+        self._say(name, f"models {what} agree, to {off:.1g} of the spread")
+        return None
+
+    def _distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.abs(a - b).max()) / self._scale
+
+    def _models(self, batches: Batches, models, subsets) -> np.ndarray:
+        """float32[r, n]. Raises SpecError where outputs cannot be used."""
+        outputs = batches.train(models, subsets)
+        faults = unusable(models, outputs)
+        if faults:
+            model, why = next(iter(faults.items()))
+            raise SpecError(
+                f"trainer.class = {self._run.spec.trainer.cls!r}: {len(faults)} of {len(models)} models failed, model "
+                f"{model} on a subset of {len(subsets[list(models).index(model)])} examples: {why}"
+            )
+        return outputs
+
+    def _of(self, trainer: BatchTrainer) -> Batches:
+        return Batches(self._run, trainer, threading.Event(), Observer())
+
+    def _subset(self, index: int) -> np.ndarray:
+        return self._run.design.members(sample.subset(self._run.design, index))
+
+    def _tiny(self, index: int) -> np.ndarray:
+        """Members of a subset, evenly spread, so that data in the order of its classes keeps them."""
+        members = self._subset(index)
+        size = min(len(members), max(LEAST, round(TINY * len(members))))
+        return members[np.linspace(0, len(members) - 1, size).astype(int)]
+
+
+def _has_both(trainer: object) -> bool:
+    return all(callable(getattr(trainer, method, None)) for method in ("train", "outputs", "train_many"))

@@ -1,0 +1,60 @@
+"""The signal-to-noise ratio of outputs: what the subset decides of them, against what the seed decides.
+
+Outputs of r models on each of s subsets are a one-way layout: with MSB and MSW the mean squares between and within
+subsets, averaged over targets, the variance across seeds is MSW and that across subsets (MSB - MSW) / r, so
+
+    SNR = (F - 1) / r,   F = MSB / MSW
+
+It decides how many models a fit needs: with an SNR of 0.2 the noise of one model has five times the variance of all
+that a datamodel could explain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from datamodels.errors import InputError
+
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalToNoise:
+    """
+    ratio     infinite where the seed changes nothing
+    interval  at LEVEL, by a jackknife over subsets of the logarithm of F
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    subsets: int
+    seeds: int
+
+
+def signal_to_noise(outputs: np.ndarray) -> SignalToNoise:
+    """The SNR of outputs float[s, r, n], s >= 3 subsets by r >= 2 seeds. Raises InputError for fewer."""
+    if outputs.ndim != 3 or outputs.shape[0] < 3 or outputs.shape[1] < 2 or not outputs.shape[2]:
+        raise InputError(f"outputs {outputs.shape}: must be [s, r, n] with s >= 3 subsets, r >= 2 seeds and a target")
+    from scipy import stats
+
+    outputs = outputs.astype(np.float64)
+    subsets, seeds, _ = outputs.shape
+    means = outputs.mean(axis=1)
+    within = np.square(outputs - means[:, None]).sum(axis=(1, 2)) / (seeds - 1)
+    if not within.any():
+        return SignalToNoise(math.inf, (math.inf, math.inf), subsets, seeds)
+    whole = _log_f(means, within, seeds)
+    without = [_log_f(np.delete(means, i, axis=0), np.delete(within, i), seeds) for i in range(subsets)]
+    error = math.sqrt((subsets - 1) * float(np.var(without)))
+    spread = float(stats.t.ppf((1 + LEVEL) / 2, subsets - 1)) * error
+    ratio, low, high = (max(0.0, (math.exp(f) - 1) / seeds) for f in (whole, whole - spread, whole + spread))
+    return SignalToNoise(ratio, (low, high), subsets, seeds)
+
+
+def _log_f(means: np.ndarray, within: np.ndarray, seeds: int) -> float:
+    """means float64[s, n] over seeds, within float64[s]: variances across seeds, summed over targets."""
+    between = seeds * np.square(means - means.mean(axis=0)).sum() / (len(means) - 1)
+    return math.log(max(between, np.finfo(np.float64).tiny) / max(float(within.mean()), np.finfo(np.float64).tiny))

@@ -1,0 +1,58 @@
+import pytest
+import yaml
+
+from datamodels.cli.main import main
+from datamodels.cli.plan import duration
+from datamodels.errors import ExitCode
+
+
+@pytest.fixture
+def path(tmp_path):
+    document = {
+        "name": "small",
+        "dataset": {"load": "datamodels.train.digits:load", "options": {"train": 300, "test": 20}},
+        "trainer": {"class": "datamodels.train.mlp:Softmax", "options": {"epochs": 1}},
+        "m": 1000,
+        "chunk": 100,
+        "sub_chunk": 50,
+        "evaluate": {"subsets": 10, "models": 20},
+    }
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_plan_from_a_known_speed(capsys, path):
+    arguments = ["--model-seconds", "36", "--pods", "6", "--price", "2", "--spot-discount", "0.5"]
+    assert main(["plan", str(path), *arguments]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("m = 1,000 and 200 models to evaluate, d = 300")
+    assert lines[1] == "speed      0.02778 models/s, 36.0 s a model (as given)"
+    assert lines[2] == (
+        "train      2.0 h from start to end on 6 pods at once, 12 device-hours, 12.00 at 2 an hour less 50%"
+    )
+    assert lines[3].startswith("fewer      groups of 10 examples: d = 30, m = 100 saves 75%, 9.0 h")
+    assert lines[4].startswith("fewer      50% of the pool, chosen by a proxy: d = 150, m = 500 saves 71%")
+
+
+def test_a_plan_from_a_trial(capsys, path):
+    assert main(["plan", str(path), "--trainers", "1", "--seconds", "0.2"]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert "by 1 side by side, a start" in lines[1] and "on this machine" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--price", "-1"], ["--spot-discount", "1"], ["--pods", "0"], ["--seconds", "x"]]
+)
+def test_what_makes_no_sense_is_a_configuration_error(capsys, path, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", str(path), *arguments])
+    assert ended.value.code == ExitCode.CONFIG and f"argument {arguments[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0021, "2.1 ms"), (0.5, "0.50 s"), (1.234, "1.23 s"), (30.6, "30.6 s"), (250, "4.2 min"), (1e5, "27.8 h")],
+)
+def test_times_are_told_in_units_for_people(seconds, text):
+    assert duration(seconds) == text

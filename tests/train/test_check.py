@@ -1,0 +1,146 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from datamodels import run as runs
+from datamodels import spec
+from datamodels.errors import ConfigError, SpecError
+from datamodels.train import digits
+from datamodels.train.check import Check
+from datamodels.train.contract import OneByOne
+from datamodels.train.mlp import Softmax
+
+DATA = digits.load(train=400, test=50)
+RUN = runs.resolve(
+    spec.parse({"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}), DATA
+)
+
+
+class Nearest:
+    """Scores by the sums of each class, from a random start; an honest trainer of single models."""
+
+    def train(self, subset, seed):
+        start = np.random.default_rng(seed).standard_normal((10, 64)) * 0.2
+        return np.stack([start[c] + DATA.x[subset[DATA.y[subset] == c]].sum(axis=0) for c in range(10)])
+
+    def outputs(self, model):
+        scores = DATA.x_test @ model.T
+        return scores[np.arange(50), DATA.y_test]
+
+
+class Forgetful(Nearest):
+    counter = itertools.count()
+
+    def train(self, subset, seed):
+        return super().train(subset, next(self.counter))
+
+
+class Deaf(Nearest):
+    def train(self, subset, seed):
+        return super().train(np.arange(100), seed)
+
+
+class Diverging(Nearest):
+    def outputs(self, model):
+        return super().outputs(model) * np.nan
+
+
+class Flat(Nearest):
+    def outputs(self, model):
+        return super().outputs(model)[:7]
+
+
+class Both(Nearest):
+    """Many at once too."""
+
+    batch = 8
+
+    def train_many(self, subsets, seeds):
+        return [self.train(*pair) for pair in zip(subsets, seeds, strict=True)]
+
+    def outputs_many(self, models):
+        return np.stack([self.outputs(model) for model in models])
+
+
+class Mixing(Both):
+    """Models that know of their neighbours, as a batch normalised over models would make them."""
+
+    def train_many(self, subsets, seeds):
+        models = super().train_many(subsets, seeds)
+        return [model + np.mean(models) for model in models] if len(models) > 1 else models
+
+
+class Split(Both):
+    """Another algorithm where it trains many."""
+
+    def train_many(self, subsets, seeds):
+        return [2 * model for model in super().train_many(subsets, seeds)]
+
+
+class Hopeless(Mixing, Forgetful):
+    pass
+
+
+def check(trainer, tolerance=1e-3):
+    said = {}
+    made = trainer if hasattr(trainer, "train_many") else OneByOne(trainer)
+    return Check(RUN, made, tolerance=tolerance, say=said.__setitem__), said
+
+
+@pytest.mark.parametrize("trainer", [Nearest(), Both(), Softmax(DATA, DATA.targets("test"), epochs=2)])
+def test_a_trainer_that_keeps_the_contract_passes(trainer):
+    made, said = check(trainer)
+    made.contract()
+    assert said["outputs"].startswith("50 of each model") and "moves outputs" in said["subset"]
+    assert "another one moves outputs" in said["seed"]
+    assert ("together" in said) == hasattr(trainer, "train_many")
+    assert ("one by one" in said) == isinstance(trainer, Both)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "fault"),
+    [
+        (Forgetful(), "the same subset and seed give outputs that differ by .*draw all randomness from the seed"),
+        (Deaf(), "outputs do not depend on the subset"),
+        (Diverging(), r"1 of 1 models failed, model 0 on a subset of 64 examples: 50 of 50 outputs are not finite"),
+        (Mixing(), "outputs of models trained alone and together differ by .* may depend on its own subset and seed"),
+        (Split(), "outputs of models of train and of train_many differ by"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_fault_is_one_line(trainer, fault):
+    made, _ = check(trainer)
+    with pytest.raises(SpecError, match=fault) as caught:
+        made.contract()
+    assert all(line.startswith("trainer.class = 'mine:Thing': ") for line in caught.value.faults)
+    assert len(caught.value.faults) == 1
+
+
+def test_several_faults_are_told_at_once():
+    with pytest.raises(SpecError) as caught:
+        check(Hopeless())[0].contract()
+    assert len(caught.value.faults) == 3
+
+
+def test_outputs_of_the_wrong_shape_are_named():
+    with pytest.raises(ConfigError, match=r"mine:Thing gave outputs float\d\d\[1, 7\] .* must be float\[1, 50\]"):
+        check(Flat())[0].contract()
+
+
+def test_a_difference_that_is_allowed_passes():
+    made, said = check(Mixing(), tolerance=0.9)
+    with pytest.raises(SpecError, match="trained alone and together differ"):
+        made.contract()
+    made, said = check(Forgetful(), tolerance=0.9)
+    made.contract()
+    assert "repeatable" in said
+
+
+def test_speed_and_noise_are_measured():
+    made, _ = check(Both())
+    pace = made.pace(seconds=0.01)
+    assert pace.batch == 8 and 0 < pace.each < 10
+    noise = made.noise(seconds=0.01, each=pace.each)
+    assert noise.subsets >= 8 and noise.seeds == 4 and noise.interval[0] <= noise.ratio <= noise.interval[1]
+    assert noise.ratio > 1  # the start is small beside the sums
