@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks
 
-.PHONY: demo test lint proto bench-fit bench-estimators clean
+.PHONY: demo test lint proto bench-train bench-fit bench-estimators clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -19,7 +19,10 @@ lint: $(VENV)/.test
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared --grpc_python_out=shared proto/datamodels/v1/*.proto
 
-# Takes minutes; BENCH=--quick is a small size only.
+# These take minutes; BENCH=--quick is a small size only.
+bench-train: $(VENV)/.trainer
+	$(BIN)/python benchmarks/train.py $(BENCH)
+
 bench-fit: $(VENV)/.bench $(VENV)/adelie
 	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)
 
