@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from datamodels import sample
 from datamodels.fit import compiled, descent, moments, reference
+from datamodels.fit.batched import Batched
 from datamodels.fit.descent import Descent
 from datamodels.sample import Design
 
@@ -38,7 +39,12 @@ def excess(x, y, state) -> np.ndarray:
     return np.array(found)
 
 
-WAYS = {"coordinates": 10**6, "proximal steps": 0, "both": 8}
+WAYS = {
+    "coordinates": {"small": 10**6},
+    "proximal steps": {"small": 0},
+    "both": {"small": 8},
+    "array operations": {"loops": Batched(np)},
+}
 
 
 @settings(max_examples=12, deadline=None)
@@ -51,7 +57,7 @@ WAYS = {"coordinates": 10**6, "proximal steps": 0, "both": 8}
 def test_every_way_reaches_the_optimum_at_every_lambda_of_a_path(way, shape, fractions, seed):
     """From well conditioned to fewer rows than columns, by each kind of step alone and by both."""
     x, y, masks = made(*shape, a=3, seed=seed)
-    solver = Descent(masks, WAYS[way])
+    solver = Descent(masks, **WAYS[way])
     state = started(solver, x, y)
     top = np.abs(state.products).max(axis=1)
     for fraction in sorted(fractions, reverse=True):

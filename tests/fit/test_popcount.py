@@ -19,6 +19,17 @@ def test_counts_are_those_of_the_dense_product(m, d, share, seed):
     assert counts.dtype == np.int32
     assert np.array_equal(counts, dense(x))
     assert np.array_equal(popcount.gram_twin(masks, d), counts)
+    blocks = (x[i : i + 300].astype(np.float16) for i in range(0, m, 300))
+    assert np.array_equal(popcount.gram_by_products(blocks, d, np), counts)
+
+
+def test_products_of_the_longest_blocks_are_exact():
+    """Even the largest count is a float16, and one more row would make one that is not."""
+    x = np.ones((popcount.EXACT, 3), dtype=np.float16)
+    x[: popcount.EXACT // 2 + 1, 1] = 0
+    counts = popcount.gram_by_products([x, x], 3, np)
+    assert np.array_equal(counts, dense(np.concatenate([x, x])))
+    assert np.float16(popcount.EXACT - 1) + np.float16(1) == popcount.EXACT != np.float16(popcount.EXACT + 1) - 1
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -20,6 +20,7 @@ import dataclasses
 import numpy as np
 
 from datamodels.fit import gap
+from datamodels.fit.batched import Batched
 from datamodels.fit.moments import Masks
 
 SMALL_SET = 0.1
@@ -48,9 +49,13 @@ ROUNDING = 4
 class State:
     """Targets in the making; the first axis of every array is the target, and `take` relies on that.
 
+    Of the array module:
+
     theta, products, pull    [a, d]; products are the c_j
     past_theta, past_pull    [a, d]; at the lambda before, or, with momentum, at the step before
     base_theta, base_pull    [a, d]; where the pull was computed without rounding: later ones are changes from there
+    and of NumPy:
+
     target   int64[a]; which target of the block
     zero     float64[a]; variance of the outputs
     lambda_  float64[a]; `before` float64[a] is the lambda before
@@ -79,31 +84,38 @@ class State:
 
     def take(self, chosen: np.ndarray) -> State:
         """Only the targets at these places, int[...], all that belongs to each with it."""
-        return State(**{f.name: getattr(self, f.name)[chosen] for f in dataclasses.fields(self)})
+        return State(**{f.name: getattr(self, f.name).take(chosen, axis=0) for f in dataclasses.fields(self)})
 
 
 class Descent:
-    """Steps for targets over the Gram of `masks`; working sets of at most `small` columns are solved by coordinates."""
+    """Steps for targets over the Gram of `masks`; working sets of at most `small` columns are solved by coordinates.
 
-    def __init__(self, masks: Masks, small: int | None = None):
+    With `loops` for an array module, which has the Gram then, all steps are proximal ones and whole products.
+    """
+
+    def __init__(self, masks: Masks, small: int | None = None, loops: Batched | None = None):
         from datamodels.fit import compiled
 
-        self._loops = compiled
+        self._loops = loops or compiled
+        self._xp = loops.xp if loops else np
         self._masks, self._gram = masks, masks.gram
-        curvature = np.diag(masks.gram)
+        curvature = masks.curvature
         varying = curvature[curvature > 0]
         mean = float(varying.mean()) if len(varying) else 1.0
         edge = max(masks.edge, mean)
         self._momentum = edge > WELL_CONDITIONED * mean
         self._step = CAUTION / edge if self._momentum else min(1 / mean, SAFE / edge)
-        self._sparse = int(SPARSE * len(self._gram))
-        self._small = int(SMALL_SET * len(self._gram)) if small is None else small
+        self._sparse = -1 if loops else int(SPARSE * len(self._gram))
+        self._small = -1 if loops else int(SMALL_SET * len(self._gram)) if small is None else small
 
     def start(self, products: np.ndarray, zero: np.ndarray, target: np.ndarray, theta: np.ndarray | None) -> State:
-        """Targets with products float64[a, d] at weights theta [a, d], or zero weights; their lambdas are to be set."""
+        """Targets with products float64[a, d] at weights theta [a, d], or zero weights; their lambdas are to be set.
+
+        products, theta  of the array module; zero float64[a] and target int64[a] of NumPy
+        """
         a, dtype = len(target), self._gram.dtype
         pull = products if theta is None else products - self._masks.exactly(theta.astype(np.float64))
-        theta, pull = np.zeros(pull.shape, dtype) if theta is None else theta.astype(dtype), pull.astype(dtype)
+        theta, pull = self._xp.zeros(pull.shape, dtype) if theta is None else theta.astype(dtype), pull.astype(dtype)
         return State(
             theta=theta,
             products=products.astype(dtype),
@@ -118,7 +130,7 @@ class Descent:
             before=np.full(a, np.inf),
             steps=np.zeros(a, dtype=np.int64),
             speed=np.ones(a),
-            reach=np.abs(products).max(axis=1),
+            reach=self._host(abs(products).max(axis=1)),
         )
 
     def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
@@ -139,11 +151,12 @@ class Descent:
         small = sizes <= self._small
         few, many = np.flatnonzero(small), np.flatnonzero(~small)
 
-        state.past_theta[few[fresh[few]]] = state.theta[few[fresh[few]]]
-        state.past_pull[few[fresh[few]]] = state.pull[few[fresh[few]]]
-        fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
-        fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
-        self._loops.descend(few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS)
+        if len(few):
+            state.past_theta[few[fresh[few]]] = state.theta[few[fresh[few]]]
+            state.past_pull[few[fresh[few]]] = state.pull[few[fresh[few]]]
+            fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
+            fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
+            self._loops.descend(few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS)
         if len(many):
             self._proximal(state, many, lambda_, fresh)
         self._pull(state)
@@ -151,12 +164,15 @@ class Descent:
 
     def _pull(self, state: State) -> None:
         """Where all targets are now: by the rows of the Gram that matter where those are few, else by one product."""
-        counts = self._loops.nonzeros(state.theta, state.base_theta)
-        sparse = counts <= self._sparse
-        few, many = np.flatnonzero(sparse), np.flatnonzero(~sparse)
-        self._loops.sparse_pulls(few, counts, state.theta, state.base_theta, state.base_pull, self._gram, state.pull)
+        many = np.arange(len(state))
+        if self._sparse >= 0:
+            counts = self._loops.nonzeros(state.theta, state.base_theta)
+            few, many = np.flatnonzero(counts <= self._sparse), np.flatnonzero(counts > self._sparse)
+            self._loops.sparse_pulls(
+                few, counts, state.theta, state.base_theta, state.base_pull, self._gram, state.pull
+            )
         if len(many):
-            chosen = many if len(few) else slice(None)
+            chosen = slice(None) if len(many) == len(state) else many
             change = state.theta[chosen] - state.base_theta[chosen]
             state.pull[chosen] = state.base_pull[chosen] - change @ self._gram
 
@@ -183,9 +199,13 @@ class Descent:
 
     def correct(self, state: State, places: np.ndarray, pull: np.ndarray) -> None:
         """Takes over pulls float64[p, d] that nothing has rounded; from here on only changes are."""
-        state.pull[places] = pull
-        state.base_pull[places] = pull
-        state.base_theta[places] = state.theta[places]
+        chosen = self._xp.asarray(places)
+        state.pull[chosen] = pull
+        state.base_pull[chosen] = pull
+        state.base_theta[chosen] = state.theta[chosen]
+
+    def _host(self, array) -> np.ndarray:
+        return np.asarray(array) if self._xp is np else self._loops.host(array)
 
     def gaps(self, state: State) -> np.ndarray:
         """float64[a]: relative duality gaps, in the precision of the Gram."""

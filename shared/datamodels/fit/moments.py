@@ -6,6 +6,7 @@ Moments of spans of rows add up, so that those of the rows to fit and of the hel
 from __future__ import annotations
 
 import dataclasses
+from types import ModuleType
 
 import numpy as np
 
@@ -23,45 +24,50 @@ POWER_STEPS = 30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:
-    """The second moments of the masks of m rows.
+    """The second moments of the masks of m rows. Arrays are of the array module, but for `curvature`.
 
-    rows   m
-    mean   float64[d]; share of the rows that each column is in
-    counts int32[d, d]; how many rows have columns i and j: X'X itself
-    gram   [d, d]; X'X / m of the centred masks, rounded. Its null vector is all ones where all masks are of one size
-    edge   largest eigenvalue of `gram`
+    rows       m
+    mean       float64[d]; share of the rows that each column is in
+    counts     int32[d, d]; how many rows have columns i and j: X'X itself
+    gram       [d, d]; X'X / m of the centred masks, rounded. All ones are its null vector where masks are of one size
+    curvature  [d]; its diagonal, NumPy's
+    edge       its largest eigenvalue
     """
 
     rows: int
     mean: np.ndarray
     counts: np.ndarray
     gram: np.ndarray
+    curvature: np.ndarray
     edge: float
 
     def exactly(self, theta: np.ndarray) -> np.ndarray:
         """float64[a, d]: weights float64[a, d] times the centred Gram, from the counts, which nothing has rounded."""
-        found = np.empty(theta.shape)
+        found = (theta @ self.mean)[:, None] * -self.mean
         for i in range(0, len(self.counts), PANEL):
-            found[:, i : i + PANEL] = theta @ self.counts[:, i : i + PANEL].astype(np.float64)
-        return found / self.rows - np.outer(theta @ self.mean, self.mean)
+            panel = self.counts[:, i : i + PANEL].astype(np.float64)
+            panel /= self.rows
+            found[:, i : i + PANEL] += theta @ panel
+        return found
 
 
-def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype) -> Masks:
-    """From int32[d, d], how many of the rows have columns i and j."""
-    mean = np.diag(counts) / rows
-    gram = np.empty(counts.shape, dtype=dtype)
-    for i, share in enumerate(mean):
-        gram[i] = counts[i] / rows - share * mean
-    return Masks(rows, mean, counts, gram, _edge(gram))
+def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
+    """From int32[d, d] of the array module, how many of the rows have columns i and j."""
+    mean = xp.diag(counts) / rows
+    gram = xp.empty(counts.shape, dtype=dtype)
+    for i in range(0, len(counts), PANEL):
+        gram[i : i + PANEL] = counts[i : i + PANEL] / rows - mean[i : i + PANEL, None] * mean
+    curvature = xp.diag(gram)
+    return Masks(rows, mean, counts, gram, curvature if xp is np else xp.asnumpy(curvature), _edge(gram, xp))
 
 
-def _edge(gram: np.ndarray) -> float:
+def _edge(gram: np.ndarray, xp: ModuleType) -> float:
     """Largest eigenvalue, by power iteration; a few per cent too small at worst."""
-    vector = np.random.default_rng(0).normal(size=len(gram)).astype(gram.dtype)
+    vector = xp.asarray(np.random.default_rng(0).normal(size=len(gram)).astype(gram.dtype))
     value = 0.0
     for _ in range(POWER_STEPS):
-        vector = gram @ (vector / np.linalg.norm(vector))
-        value = float(np.linalg.norm(vector))
+        vector = gram @ (vector / xp.linalg.norm(vector))
+        value = float(xp.linalg.norm(vector))
         if value == 0:
             break
     return value
@@ -82,18 +88,24 @@ def of_masks(rows: Rows) -> Spans:
 
 
 def _of_masks(rows: Rows) -> Spans:
-    d, given = rows.problem.columns, rows.problem.masks
-    if rows.sums is not None:
-        fit, heldout = rows.sums.fit.counts, rows.sums.heldout.counts
-    else:
-        fit, heldout = (
-            popcount.gram(given[rows.order[span]], d, threads=rows.threads) for span in (rows.fit, rows.heldout)
-        )
+    fit, heldout = (_counts(rows, span) for span in (rows.fit, rows.heldout))
     spare = rows.heldout.stop - rows.heldout.start
     return Spans(
-        fit=of_counts(fit, rows.fit.stop, rows.dtype),
-        whole=of_counts(fit + heldout, rows.problem.rows, rows.dtype),
-        heldout=of_counts(heldout, spare, rows.dtype) if spare > d else None,
+        fit=of_counts(fit, rows.fit.stop, rows.dtype, rows.xp),
+        whole=of_counts(fit + heldout, rows.problem.rows, rows.dtype, rows.xp),
+        heldout=of_counts(heldout, spare, rows.dtype, rows.xp) if spare > rows.problem.columns else None,
+    )
+
+
+def _counts(rows: Rows, span: slice) -> np.ndarray:
+    """int32[d, d] of the array module: how many rows of the span have columns i and j."""
+    d = rows.problem.columns
+    if rows.sums is not None:
+        return rows.xp.asarray((rows.sums.fit if span == rows.fit else rows.sums.heldout).counts)
+    if rows.xp is np:
+        return popcount.gram(rows.problem.masks[rows.order[span]], d, threads=rows.threads)
+    return popcount.gram_by_products(
+        (rows.bits(part) for part in row_blocks.partition(span, popcount.EXACT)), d, rows.xp
     )
 
 
@@ -119,8 +131,8 @@ class Outputs:
         """(covariances of the masks and outputs float64[a, d], variances of the outputs float64[a])."""
         mean = self.total / self.rows
         products = self.products / self.rows - mean[:, None] * (masks.mean - center)
-        products[:, np.diag(masks.gram) <= 0] = 0  # a column that never varies tells nothing but rounding
-        return products, np.maximum(self.square / self.rows - mean**2, 0)
+        products[:, masks.curvature <= 0] = 0  # a column that never varies tells nothing but rounding
+        return products, (self.square / self.rows - mean**2).clip(0)
 
 
 def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> Outputs:
@@ -129,13 +141,14 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
     outputs           [rows of span, a]
     location, spread  float64[a]
     """
-    products = np.zeros((outputs.shape[1], rows.problem.columns))
-    total, square = np.zeros((2, outputs.shape[1]))
+    xp = rows.xp
+    products = xp.zeros((outputs.shape[1], rows.problem.columns))
+    total, square = xp.zeros((2, outputs.shape[1]))
     for piece in row_blocks.partition(span, PASS_ROWS):
         z = (outputs[piece.start - span.start : piece.stop - span.start] - location) / spread
         products += z.T @ rows.block(piece)[:, :-1].astype(np.float64)
         total += z.sum(axis=0)
-        square += np.einsum("ij,ij->j", z, z)
+        square += xp.einsum("ij,ij->j", z, z)
     return Outputs(span.stop - span.start, products, total, square)
 
 

@@ -5,11 +5,18 @@ One word of two columns gives 64 products, and the counts are whole numbers: not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import numpy as np
 
 from datamodels import sample
+
+EXACT = 2048
+"""Rows of a block of `gram_by_products`: float16 has all whole numbers up to that, however a product adds them up."""
+PRODUCT_PANEL = 8192
+"""Columns of one product there, which bounds its memory."""
 
 
 def gram(masks: np.ndarray, columns: int, *, threads: int = 1) -> np.ndarray:
@@ -50,3 +57,18 @@ def gram_twin(masks: np.ndarray, columns: int) -> np.ndarray:
     """What `gram` gives, by a product of matrices."""
     x = sample.unpack(np.asarray(masks), columns).astype(np.float64)
     return (x.T @ x).astype(np.int32)
+
+
+def gram_by_products(blocks: Iterable[np.ndarray], columns: int, xp: ModuleType) -> np.ndarray:
+    """int32[d, d] of the array module: `gram` on the tensor cores of a GPU, as exact.
+
+    blocks  float16[r, d] of zeros and ones, r at most EXACT, of the array module
+    """
+    counts = xp.zeros((columns, columns), dtype=np.int32)
+    panels = [slice(i, min(i + PRODUCT_PANEL, columns)) for i in range(0, columns, PRODUCT_PANEL)]
+    for x in blocks:
+        for panel in panels:
+            counts[panel, panel.start :] += (x[:, panel].T @ x[:, panel.start :]).astype(np.int32)
+    for panel in panels:
+        counts[panel.stop :, panel] = counts[panel, panel.stop :].T
+    return counts

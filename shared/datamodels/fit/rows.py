@@ -78,6 +78,12 @@ class Rows:
             x[part.start - span.start : part.stop - span.start] = self.unpacked(part)
         return x
 
+    def bits(self, span: slice):
+        """float16[rows of span, d]: the masks themselves."""
+        zero = self.xp.zeros(self.problem.columns, dtype=np.float32)
+        packed = self.xp.asarray(self.problem.masks[self.order[span]])
+        return self._kernels.centred(packed, zero, 0.0)[:, :-1].astype(np.float16)
+
     def outputs(self, first: int, last: int, span: slice | None = None):
         """[r, last - first]: outputs of the targets first <= j < last, of some rows or all, in our order."""
         order = self.order if span is None else self.order[span]
