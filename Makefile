@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks
 
-.PHONY: demo test lint proto bench-train bench-fit bench-estimators clean
+.PHONY: demo test lint proto bench-train bench-fit bench-estimators bench-plan clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -35,6 +35,10 @@ $(VENV)/adelie:
 # Trains the digits' models where .datamodels has none, then fits: three minutes.
 bench-estimators: $(VENV)/.test
 	$(BIN)/python benchmarks/estimators.py $(BENCH)
+
+# What a fit is said to take beforehand, beside what it then takes. Takes a minute.
+bench-plan: $(VENV)/.bench
+	$(BIN)/python benchmarks/plan.py $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

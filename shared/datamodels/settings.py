@@ -161,9 +161,10 @@ class FitterSettings(Settings):
     device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
     threads: int = 0  # 0: as many as there are cores
     block: int = 0  # most targets solved and committed as one; 0: 256 on the CPU, 4,096 on a GPU
+    memory: float = 0.0  # GiB that a fit may take; 0: what the machine, or its control group, has
 
     def __post_init__(self) -> None:
-        for field in ("threads", "block"):
+        for field in ("threads", "block", "memory"):
             if getattr(self, field) < 0:
                 raise SettingsError(f"{self.prefix}_{field.upper()}={getattr(self, field)}: must be 0 or more")
 

@@ -76,11 +76,15 @@ def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int
 
     block_targets  most targets in a block; 0 for what suits the device
     """
-    most = block_targets or BLOCK_TARGETS[_place(settings, device)]
-    per_target = given.rows * (5 * _dtype(settings).itemsize + 1) + given.columns * 8 * _dtype(settings).itemsize
-    most = max(1, min(most, BLOCK_BYTES // per_target))
+    most = block_size(given.rows, given.columns, settings, device=device, block_targets=block_targets)
     bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(bounds))
+
+
+def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block_targets: int = 0) -> int:
+    """Most targets in a block."""
+    per_target = rows * (5 * dtype_of(settings).itemsize + 1) + columns * 8 * dtype_of(settings).itemsize
+    return max(1, min(block_targets or BLOCK_TARGETS[place_of(settings, device)], BLOCK_BYTES // per_target))
 
 
 def solve(
@@ -115,7 +119,7 @@ def solve(
     their status.
     """
     xp = _array_module(settings, device)
-    dtype = _dtype(settings)
+    dtype = dtype_of(settings)
     cores = threads or os.cpu_count() or 1
     fingerprint = records.digest(
         [
@@ -124,7 +128,7 @@ def solve(
             given.masks.shape,
             given.outputs.shape,
             given.columns,
-            _place(settings, device),
+            place_of(settings, device),
         ]
     )
     targets = sum(last - first for first, last in spans)
@@ -156,11 +160,13 @@ def _array_module(settings: FitSpec, device: str) -> ModuleType:
     return np if settings.estimator in ESTIMATORS else there
 
 
-def _place(settings: FitSpec, device: str) -> str:
+def place_of(settings: FitSpec, device: str) -> str:
+    """Where it is computed, cpu or cuda. Raises SettingsError as `array_module` does."""
     return "cpu" if _array_module(settings, device) is np else "cuda"
 
 
-def _dtype(settings: FitSpec) -> np.dtype:
+def dtype_of(settings: FitSpec) -> np.dtype:
+    """What the solvers compute in."""
     return np.dtype(np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64)
 
 

@@ -36,9 +36,13 @@ CERTIFIED_STEPS = 16
 
 def applies(rows: Rows, first: int, last: int) -> bool:
     """Whether the targets first <= j < last are solved from the Gram."""
-    size = rows.problem.columns**2 * (3 * 4 + 2 * rows.dtype.itemsize)
     own = rows.problem.own_column[first:last]
-    return rows.xp is np and size <= GRAM_BYTES and not (own >= 0).any()
+    return rows.xp is np and bytes_of(rows.problem.columns, rows.dtype.itemsize) <= GRAM_BYTES and not (own >= 0).any()
+
+
+def bytes_of(columns: int, itemsize: int) -> int:
+    """Of the Grams of the masks, while they are made."""
+    return columns**2 * (3 * 4 + 2 * itemsize)
 
 
 def from_sums(given: Problem, settings: FitSpec) -> bool:

@@ -17,7 +17,7 @@ from datamodels import run as runs
 from datamodels import shards
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
-from datamodels.fit import gram, metrics, problem, scratch
+from datamodels.fit import gram, metrics, plan, problem, scratch
 from datamodels.fit import store as fits
 from datamodels.fit.fit import Progress, array_module, blocks, solve
 from datamodels.fit.problem import Problem, Solution
@@ -117,6 +117,7 @@ class FitJob:
         self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
     ) -> FitRecord | None:
         started = time.monotonic()
+        plan.check(plan.Size.of_run(self.run), self.run.spec.fit, settings, held=plan.held_memory())
         self._sweep(home)
 
         def materialised(fraction: float) -> None:
