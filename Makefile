@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = shared services tests benchmarks
+SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test lint proto bench-train bench-fit bench-estimators bench-plan clean
+.PHONY: demo test lint proto chart-docs bench-train bench-fit bench-estimators bench-plan clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -18,6 +18,10 @@ lint: $(VENV)/.test
 # Generated code is committed; a test checks that it is in step with proto/.
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared --grpc_python_out=shared proto/datamodels/v1/*.proto
+
+# The table of values in the chart's README; a test checks that it is in step.
+chart-docs:
+	$(PYTHON) helm/values_table.py
 
 # These take minutes; BENCH=--quick is a small size only.
 bench-train: $(VENV)/.trainer

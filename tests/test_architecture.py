@@ -152,7 +152,7 @@ def test_metric_names_follow_the_convention():
     names = set(re.findall(r"(?:Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code))
     ours = {n for n in names if n.startswith("datamodels_")}
     assert ours and all(n.startswith(("datamodels_", "grpc_server_")) for n in names)
-    assert {n.split("_")[1] for n in ours} <= {"sample", "train", "aggregate", "fit", "query"}
+    assert {n.split("_")[1] for n in ours} <= {"run", "sample", "train", "aggregate", "fit", "query"}
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=lambda p: str(p.relative_to(ROOT)))

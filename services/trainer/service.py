@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged like any other
     try:
         configure_logging(TelemetrySettings.load(), "trainer")
-        chunks = chosen_chunks(given.chunks, IndexedJobSettings.load())
+        chunks = chosen_chunks(given.chunks, given.indexes, IndexedJobSettings.load())
         with Server(ServeSettings.load(), name="trainer") as server:
             server.handle_signals()
             log.info("started", run=given.run, chunks=len(chunks), metrics_address=server.metrics_address)
@@ -44,20 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.trainer", description=__doc__)
     parser.add_argument("--run", required=True, help="the run's name")
-    parser.add_argument("--chunks", help="chunks to train, such as 0,2,4; default: the index of the Kubernetes Job")
+    parser.add_argument("--chunks", help="chunks to train, such as 0-3,7; default: the index of the Kubernetes Job")
+    parser.add_argument("--indexes", type=int, default=0, help="of the Kubernetes Job that share those chunks")
     return parser
 
 
-def chosen_chunks(text: str | None, job: IndexedJobSettings) -> list[int]:
-    """The chunks to train. Raises SettingsError where none are named."""
-    if text is None:
-        if job.completion_index < 0:
+def chosen_chunks(text: str | None, indexes: int, job: IndexedJobSettings) -> list[int]:
+    """The chunks to train: those named, or this index's share of them. Raises SettingsError where none are named."""
+    index = job.completion_index
+    if text is None or indexes:
+        if index < 0:
             raise SettingsError("no chunks: give --chunks 0,1,2, or run in an Indexed Job (JOB_COMPLETION_INDEX)")
-        return [job.completion_index]
-    try:
-        return [int(chunk) for chunk in text.split(",")]
-    except ValueError:
-        raise SettingsError(f"--chunks {text!r}: must be numbers with commas between, such as 0,2,4") from None
+        if text is None:
+            return [index]
+    chunks: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise SettingsError(
+                f"--chunks {text!r:.100}: must be numbers and ranges with commas between, such as 0-3,7"
+            )
+        chunks += range(int(first), int(last if dash else first) + 1)
+    return chunks[len(chunks) * index // indexes : len(chunks) * (index + 1) // indexes] if indexes else chunks
 
 
 def train_chunks(

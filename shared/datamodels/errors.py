@@ -5,7 +5,8 @@
     DatamodelsError
     ├── ConfigError                 what the user wrote cannot be run
     │   ├── SpecError               one line per faulty field of a RunSpec
-    │   └── SettingsError           an environment variable or option
+    │   ├── SettingsError           an environment variable or option
+    │   └── ClusterError            a Kubernetes cluster refuses it: quota, rights, a faulty object
     ├── InputError                  what a caller sent is malformed
     │   ├── MaskError               a subset of the wrong length, or with columns out of range
     │   ├── OutputsError            model outputs of the wrong shape, type or range, or not finite
@@ -81,6 +82,10 @@ class SpecError(ConfigError):
 
 class SettingsError(ConfigError):
     pass
+
+
+class ClusterError(ConfigError):
+    grpc_code = "FAILED_PRECONDITION"
 
 
 class InputError(DatamodelsError):

@@ -20,7 +20,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
 from datamodels.errors import ConfigError, DeadlineError, StageError
 from datamodels.fit import problem
-from datamodels.rpc.clients.fitter import FitState
+from datamodels.rpc.clients.fitter import FitState, FitterClient
 from datamodels.rpc.clients.services import Services, connect_services
 from datamodels.run import Run
 from datamodels.runners.base import Runner
@@ -145,10 +145,17 @@ class _Road:
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        progress = self._services.fitter.fit(self._run.name)
+        with (
+            self._runner.fitter(self._run, self._addresses) as address,
+            FitterClient(address, self._addresses) as fitter,
+        ):
+            self._fit(fitter, bar)
+
+    def _fit(self, fitter: FitterClient, bar: Bar) -> None:
+        progress = fitter.fit(self._run.name)
         while progress.state is not FitState.DONE:
             with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
-                for progress in self._services.fitter.watch(self._run.name):
+                for progress in fitter.watch(self._run.name):
                     if progress.state is FitState.FAILED:
                         raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
                     bar.reach(round(progress.fraction * self._run.n), progress.stage)

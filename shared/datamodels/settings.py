@@ -145,6 +145,20 @@ class IndexedJobSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class ClusterSettings(Settings):
+    """What the chart tells a driver; its template sets all but the spec, which `datamodels submit` adds."""
+
+    prefix: ClassVar[str] = "DATAMODELS_CLUSTER"
+
+    spec: str = ""  # of the run, as JSON
+    templates: str = "/etc/datamodels/jobs"  # folder of the chart's Job templates
+    namespace: str = ""  # of the Jobs
+    owner: str = ""  # name of the driver's Job, which owns the Jobs that it creates
+    owner_uid: str = ""
+    fitter_start: float = 3600.0  # seconds to wait for the pod of a fitter Job, which may be queued
+
+
+@dataclasses.dataclass(frozen=True)
 class AggregatorSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_AGGREGATOR"
 

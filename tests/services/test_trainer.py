@@ -327,5 +327,21 @@ def test_threads_are_limited_as_set():
 
 
 def test_chunks_on_the_command_line_win_over_the_jobs_index():
-    assert trainer.chosen_chunks("3,5", IndexedJobSettings(completion_index=1)) == [3, 5]
-    assert trainer.chosen_chunks(None, IndexedJobSettings.load({"JOB_COMPLETION_INDEX": "4"})) == [4]
+    assert trainer.chosen_chunks("3,5-7", 0, IndexedJobSettings(completion_index=1)) == [3, 5, 6, 7]
+    assert trainer.chosen_chunks(None, 0, IndexedJobSettings.load({"JOB_COMPLETION_INDEX": "4"})) == [4]
+
+
+def test_the_indexes_of_a_job_share_its_chunks():
+    shares = [trainer.chosen_chunks("0-3,9", 2, IndexedJobSettings(completion_index=i)) for i in range(2)]
+    assert shares == [[0, 1], [2, 3, 9]]
+
+
+@pytest.mark.parametrize("text", ["", "1,", "a", "1-", "-1", "1-2-3"])
+def test_chunks_that_are_none_are_refused(text):
+    with pytest.raises(SettingsError, match="must be numbers and ranges"):
+        trainer.chosen_chunks(text, 0, IndexedJobSettings())
+
+
+def test_shares_of_chunks_are_for_jobs():
+    with pytest.raises(SettingsError, match="or run in an Indexed Job"):
+        trainer.chosen_chunks("0-3", 2, IndexedJobSettings())

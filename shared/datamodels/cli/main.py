@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datamodels import pipeline, spec
-from datamodels.cli import ask, check, plan, status
+from datamodels.cli import ask, check, cluster, drive, plan, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
@@ -26,6 +27,7 @@ EPILOG = """\
 the road:  sample -> train -> aggregate -> fit -> query
   datamodels run SPEC         takes it whole, on this machine, and writes a report
   datamodels train SPEC       takes it up to and including a stage; likewise the other stages
+  datamodels submit SPEC      takes it whole on a Kubernetes cluster; then status -n, logs, cancel, list
 Taken again, each goes on from what was committed.
 
 before:
@@ -87,11 +89,14 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(until=stage)
     plan.add_verb(verbs, _positive, TRAINERS)
     check.add_verb(verbs)
-    shown = _verb(verbs, "status", "show what runs there are, or one of them", status.command)
+    shown = _verb(verbs, "status", "show what runs there are, or one of them; with -n, on a cluster", _status)
     _add_home(shown)
+    cluster.add_place(shown)
     shown.add_argument("run", metavar="RUN", nargs="?", help="the run's name; all runs by default")
     shown.add_argument("--verify", action="store_true", help="read everything and check it against its sha256")
     shown.set_defaults(store_of=_store)
+    cluster.add_verbs(functools.partial(_verb, verbs))
+    _verb(verbs, "drive", "take the road as the pod of a driver does, by Kubernetes Jobs", drive.command)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
     ask.add_verbs(query, _add_home, _query)
     return parser
@@ -180,6 +185,11 @@ def _run(options: argparse.Namespace) -> None:
         raise SettingsError(f"--report {path}: cannot be written: {error.strerror}") from error
     print(summary.text(journey))
     print(f"\nreport     {path}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    on_a_cluster = options.namespace or options.context or options.kubeconfig
+    (cluster if on_a_cluster else status).status(options)
 
 
 def _stage(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from datamodels.run import Run
 from datamodels.storage import ObjectStore
 
 
-def command(options: argparse.Namespace) -> None:
+def status(options: argparse.Namespace) -> None:
     """Prints one line for each run, or the lines of one."""
     store = options.store_of(options)
     if options.run:

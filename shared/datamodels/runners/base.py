@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from datamodels.run import Run
@@ -27,3 +28,8 @@ class Runner(abc.ABC):
 
         Raises StageError where a trainer could not finish; what was committed stays.
         """
+
+    @contextlib.contextmanager
+    def fitter(self, run: Run, services: ClientSettings) -> Iterator[str]:
+        """The address of a fitter for this run, kept up until the end; one of its own, or the one that there is."""
+        yield services.fitter

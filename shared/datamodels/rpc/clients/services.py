@@ -1,4 +1,4 @@
-"""All the services of a run, connected."""
+"""The services that a run needs all the way, connected. The fitter comes and goes, see `runners.base`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator
 
 from datamodels.rpc.clients.aggregator import AggregatorClient
-from datamodels.rpc.clients.fitter import FitterClient
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.settings import ClientSettings
@@ -17,17 +16,15 @@ from datamodels.settings import ClientSettings
 class Services:
     sampler: SamplerClient
     aggregator: AggregatorClient
-    fitter: FitterClient
     query: QueryClient
 
 
 @contextlib.contextmanager
 def connect_services(settings: ClientSettings) -> Iterator[Services]:
-    """Clients of all four services, closed at the end. Raises SettingsError where an address is missing."""
+    """Clients of the three services, closed at the end. Raises SettingsError where an address is missing."""
     with contextlib.ExitStack() as stack:
         yield Services(
             sampler=stack.enter_context(SamplerClient(settings.sampler, settings)),
             aggregator=stack.enter_context(AggregatorClient(settings.aggregator, settings)),
-            fitter=stack.enter_context(FitterClient(settings.fitter, settings)),
             query=stack.enter_context(QueryClient(settings.query, settings)),
         )

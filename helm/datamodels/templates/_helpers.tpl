@@ -1,0 +1,153 @@
+{{/* Helpers take a dict: root (the chart's context) and component; `values` is where the component's values are. */}}
+
+{{- define "datamodels.fullname" -}}
+{{- printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .component }}
+{{- end }}
+
+{{- define "datamodels.selector" -}}
+app.kubernetes.io/name: datamodels
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "datamodels.match" -}}
+matchLabels: {{- include "datamodels.selector" . | nindent 2 }}
+{{- end }}
+
+{{- define "datamodels.labels" -}}
+{{ include "datamodels.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "datamodels.metadata" -}}
+name: {{ include "datamodels.fullname" . }}
+namespace: {{ .root.Release.Namespace }}
+labels: {{- include "datamodels.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "datamodels.image" -}}
+{{- $own := .values.image | default dict }}
+{{- $chart := ternary (omit .root.Values.image "digest") .root.Values.image (hasKey $own "tag") }}
+{{- $image := ternary $own (merge (dict) $own $chart) (hasKey $own "repository") }}
+{{- with $image }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.root.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.account" -}}
+{{- printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .account }}
+{{- end }}
+
+{{- define "datamodels.address" -}}
+dns:///{{ include "datamodels.fullname" . }}.{{ .root.Release.Namespace }}:50051
+{{- end }}
+
+{{- define "datamodels.storeUrl" -}}
+{{- if .root.Values.devStore.enabled }}s3://datamodels/store{{ else }}{{ required "store.url: set it to s3://BUCKET/PREFIX" .root.Values.store.url }}{{ end }}
+{{- end }}
+
+{{- define "datamodels.storeEndpoint" -}}
+{{- if .root.Values.devStore.enabled }}http://{{ include "datamodels.fullname" (dict "root" .root "component" "devstore") }}:4566{{ else }}{{ .root.Values.store.endpoint }}{{ end }}
+{{- end }}
+
+{{/* What every pod has; `account` is "" for a pod that needs none. */}}
+{{- define "datamodels.pod" -}}
+{{- if .account }}
+serviceAccountName: {{ include "datamodels.account" . }}
+{{- end }}
+automountServiceAccountToken: {{ .token | default false }}
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- range $field := list "nodeSelector" "tolerations" "priorityClassName" "runtimeClassName" }}
+{{- with index $.values $field }}
+{{ $field }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What every container has, but for its command and mounts. */}}
+{{- define "datamodels.container" -}}
+image: {{ include "datamodels.image" . }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- with .values.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+
+{{- define "datamodels.ports" -}}
+- {name: grpc, containerPort: 50051}
+- {name: metrics, containerPort: 9090}
+{{- end }}
+
+{{- define "datamodels.env.serve" -}}
+- {name: DATAMODELS_SERVE_HOST, value: {{ .root.Values.serve.host | quote }}}
+- {name: DATAMODELS_SERVE_PORT, value: "50051"}
+- {name: DATAMODELS_SERVE_METRICS_PORT, value: "9090"}
+- {name: DATAMODELS_SERVE_GRACE, value: {{ .root.Values.serve.grace | quote }}}
+- {name: DATAMODELS_SERVE_REFLECTION, value: {{ .root.Values.serve.reflection | quote }}}
+- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
+- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{- range $name, $value := .values.env }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.env.store" -}}
+- {name: DATAMODELS_STORE_URL, value: {{ include "datamodels.storeUrl" . | quote }}}
+- {name: DATAMODELS_STORE_S3_ENDPOINT, value: {{ include "datamodels.storeEndpoint" . | quote }}}
+- {name: DATAMODELS_STORE_S3_REGION, value: {{ .root.Values.store.region }}}
+- {name: DATAMODELS_STORE_S3_CHECKSUMS, value: {{ .root.Values.store.checksums }}}
+{{- if .root.Values.devStore.enabled }}
+- {name: AWS_ACCESS_KEY_ID, value: anyone}
+- {name: AWS_SECRET_ACCESS_KEY, value: anything}
+{{- else if .root.Values.store.existingSecret }}
+{{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" }}
+- name: {{ $name }}
+  valueFrom: {secretKeyRef: {name: {{ $.root.Values.store.existingSecret }}, key: {{ $name }}, optional: {{ eq $name "AWS_SESSION_TOKEN" }}}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.env.services" -}}
+{{- range $name := list "sampler" "aggregator" "fitter" "query" }}
+- {name: DATAMODELS_CLIENT_{{ upper $name }}, value: {{ include "datamodels.address" (dict "root" $.root "component" $name) | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.scrape" -}}
+{{- if .root.Values.monitoring.annotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: "9090"
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.kueue" -}}
+{{- with .root.Values.jobs.kueue.queue }}
+kueue.x-k8s.io/queue-name: {{ . }}
+{{- end }}
+{{- with .root.Values.jobs.kueue.priorityClass }}
+kueue.x-k8s.io/priority-class: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "datamodels.monitoring" -}}
+{{ include "datamodels.metadata" . }}
+{{- with .root.Values.monitoring.labels }}{{- toYaml . | nindent 2 }}{{- end }}
+{{- end }}

@@ -1,0 +1,70 @@
+{{/* The pod template of a service: `store` says whether it uses the object store, `scratch` asks for a disk. */}}
+{{- define "datamodels.service.pod" -}}
+metadata:
+  labels: {{- include "datamodels.labels" . | nindent 4 }}
+    {{- if .store }}{{- with .root.Values.serviceAccount.podLabels }}{{- toYaml . | nindent 4 }}{{- end }}{{- end }}
+  annotations: {{- include "datamodels.scrape" . | trim | nindent 4 }}
+spec:
+  {{- include "datamodels.pod" (merge (dict "account" (ternary "store" "" .store)) .) | trim | nindent 2 }}
+  terminationGracePeriodSeconds: {{ add .root.Values.serve.grace 20 }}
+  containers:
+    - name: {{ .component }}
+      command: [python, -m, services.{{ .component }}]
+      {{- include "datamodels.container" . | nindent 6 }}
+      env:
+        {{- include "datamodels.env.serve" . | trim | nindent 8 }}
+        {{- if .store }}
+        {{- include "datamodels.env.store" . | trim | nindent 8 }}
+        {{- end }}
+        {{- if .scratch }}
+        - {name: DATAMODELS_FITTER_SCRATCH, value: /scratch}
+        {{- end }}
+      ports: {{- include "datamodels.ports" . | nindent 8 }}
+      startupProbe: {grpc: {port: 50051}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}
+      readinessProbe: {grpc: {port: 50051}, periodSeconds: 5, timeoutSeconds: 5}
+      livenessProbe: {grpc: {port: 50051}, periodSeconds: 20, failureThreshold: 6, timeoutSeconds: 10}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if .scratch }}
+        - {name: scratch, mountPath: /scratch}
+        {{- end }}
+  volumes:
+    - {name: tmp, emptyDir: {}}
+    {{- if .scratch }}
+    - {name: scratch, emptyDir: {sizeLimit: {{ .scratch }}}}
+    {{- end }}
+  {{- if eq .component "query" }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: {{ .values.topologySpread.topologyKey }}
+      whenUnsatisfiable: {{ .values.topologySpread.whenUnsatisfiable }}
+      labelSelector: {{- include "datamodels.match" . | nindent 8 }}
+  {{- end }}
+{{- end }}
+
+{{- define "datamodels.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{- include "datamodels.metadata" . | nindent 2 }}
+spec:
+  {{- if not .autoscaled }}
+  replicas: {{ .values.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 3
+  strategy: {type: {{ .strategy | default "RollingUpdate" }}}
+  selector: {{- include "datamodels.match" . | nindent 4 }}
+  template: {{- include "datamodels.service.pod" . | nindent 4 }}
+{{- end }}
+
+{{/* Headless, so that clients see every pod and go round them. */}}
+{{- define "datamodels.service" -}}
+apiVersion: v1
+kind: Service
+metadata: {{- include "datamodels.metadata" . | nindent 2 }}
+spec:
+  clusterIP: None
+  selector: {{- include "datamodels.selector" . | nindent 4 }}
+  ports:
+    - {name: grpc, port: 50051, targetPort: grpc}
+    - {name: metrics, port: 9090, targetPort: metrics}
+{{- end }}

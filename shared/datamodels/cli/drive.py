@@ -1,0 +1,79 @@
+"""`datamodels drive`: the process of a driver's pod. Takes the road of the spec in its settings, by Jobs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from datamodels import pipeline, spec
+from datamodels.errors import SettingsError
+from datamodels.report import summary
+from datamodels.rpc.serve import Server
+from datamodels.runners import metrics
+from datamodels.runners.cluster import templates
+from datamodels.runners.cluster.api import connect
+from datamodels.runners.kubernetes import KubernetesRunner
+from datamodels.settings import ClusterSettings, ServeSettings, StoreSettings, TelemetrySettings
+from datamodels.storage import open_store
+from datamodels.telemetry import bound, configure_logging, logger
+from datamodels.view import Bar, View
+
+log = logger(__name__)
+
+EVERY = 30.0
+"""Seconds between two lines about one stage."""
+
+
+def command(options: argparse.Namespace) -> None:
+    """Raises what the stages raise; the code that the process ends with tells the Job whether to try again."""
+    settings = ClusterSettings.load()
+    if not settings.spec or not settings.owner:
+        raise SettingsError("drive is what a driver's Job runs; use `datamodels submit` from outside of the cluster")
+    configure_logging(TelemetrySettings.load(), "driver")
+    chosen = spec.parse(_json(settings.spec))
+    with Server(ServeSettings.load(), name="driver"), bound(run=chosen.run):
+        runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))
+        store = open_store(StoreSettings.load())
+        journey = pipeline.travel(chosen, runner=runner, store=store, view=WatchedView())
+        print(summary.text(journey), flush=True)
+        log.info("done")
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{ClusterSettings.prefix}_SPEC: is not JSON: {error}") from error
+
+
+class WatchedView(View):
+    """Progress as metrics, and now and then as a line of the log."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        log.info("stage begins", stage=name)
+        yield _WatchedBar(name, unit)
+
+
+class _WatchedBar(Bar):
+    def __init__(self, stage: str, unit: str):
+        self._stage = stage
+        self._unit = unit
+        self._expected = 1.0
+        self._told = 0.0
+
+    def expect(self, total: float, done: float) -> None:
+        self._expected = total
+        metrics.EXPECTED.labels(self._stage).set(total)
+        self.reach(done)
+
+    def reach(self, done: float, note: str = "") -> None:
+        metrics.DONE.labels(self._stage).set(done)
+        if time.monotonic() >= self._told + EVERY or done == self._expected:
+            self._told = time.monotonic()
+            fields = {"stage": self._stage, "done": done, "expected": self._expected, "unit": self._unit}
+            log.info("progress", **fields | ({"note": note} if note else {}))

@@ -1,0 +1,171 @@
+"""One namespace of a Kubernetes cluster: the few calls that are used, with our errors.
+
+Objects are plain dicts, as in the API. This is the one place that knows the `kubernetes` package and its exceptions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from datamodels.errors import ClusterError, ConflictError, NotFoundError, SettingsError, UnavailableError
+
+Object = dict[str, Any]
+
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between the tries of a call that the API server does not answer."""
+TIMEOUT = (10, 60)
+"""Seconds to connect, and to answer."""
+PAGE = 500
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Cluster:
+    """Calls to one namespace.
+
+    All raise ClusterError where the cluster refuses (quota, rights, a faulty object), NotFoundError, ConflictError
+    where there is one of that name, and UnavailableError where the API server does not answer for about 15 seconds.
+    """
+
+    def __init__(self, namespace: str, api_client: Any):
+        from kubernetes import client
+
+        self.namespace = namespace
+        self._batch = client.BatchV1Api(api_client)
+        self._core = client.CoreV1Api(api_client)
+
+    def create_job(self, job: Object) -> Object:
+        return self._call("create", job, self._batch.create_namespaced_job, self.namespace, job)
+
+    def job(self, name: str) -> Object | None:
+        """None where there is none."""
+        try:
+            return self._call("read", name, self._batch.read_namespaced_job, name, self.namespace)
+        except NotFoundError:
+            return None
+
+    def jobs(self, selector: str) -> list[Object]:
+        return self._list(self._batch.list_namespaced_job, label_selector=selector)
+
+    def delete_job(self, name: str) -> None:
+        """Deletes a Job after its pods and the Jobs it owns. Does nothing where there is none."""
+        with contextlib.suppress(NotFoundError):
+            self._call(
+                "delete", name, self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Foreground"
+            )
+
+    def pods(self, selector: str) -> list[Object]:
+        return self._list(self._core.list_namespaced_pod, label_selector=selector)
+
+    def warnings(self, kind: str, name: str) -> list[Object]:
+        """Events of type Warning about an object, the newest last."""
+        selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+        events = self._list(self._core.list_namespaced_event, field_selector=selector)
+        return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    def config_maps(self, selector: str) -> list[Object]:
+        return self._list(self._core.list_namespaced_config_map, label_selector=selector)
+
+    def log(self, pod: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Lines of a pod's log; with `follow`, until it ends."""
+        options = {"follow": follow, "_request_timeout": (TIMEOUT[0], None if follow else TIMEOUT[1])}
+        if tail is not None:
+            options["tail_lines"] = tail
+        response = self._answer(
+            "read the log of", pod, self._core.read_namespaced_pod_log, pod, self.namespace, options
+        )
+        with contextlib.closing(response):
+            for line in response:
+                yield line.decode(errors="replace").rstrip("\n")
+
+    def _list(self, function: Callable[..., Any], **options: Any) -> list[Object]:
+        found: list[Object] = []
+        token = None
+        while True:
+            paging = {"limit": PAGE} | ({"_continue": token} if token else {})
+            page = self._call("list", "", function, self.namespace, **options, **paging)
+            found += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+
+    def _call(self, verb: str, thing: Object | str, function: Callable[..., Any], *arguments: Any, **options: Any):
+        name = thing if isinstance(thing, str) else thing["metadata"]["name"]
+        for wait in WAITS:
+            try:
+                return json.loads(self._answer(verb, name, function, *arguments, options).data)
+            except UnavailableError:
+                time.sleep(wait)
+        return json.loads(self._answer(verb, name, function, *arguments, options).data)
+
+    def _answer(self, verb: str, name: str, function: Callable[..., Any], *arguments: Any):
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        *positional, options = arguments
+        what = f"{verb} {name}".strip()
+        try:
+            return function(*positional, **{"_request_timeout": TIMEOUT, "_preload_content": False} | options)
+        except ApiException as error:
+            raise _translated(what, self.namespace, error) from error
+        except (HTTPError, OSError) as error:
+            raise UnavailableError(f"the Kubernetes API does not answer ({what}): {_line(str(error))}") from error
+
+
+def _translated(what: str, namespace: str, error: Any) -> Exception:
+    try:
+        message = json.loads(error.body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason or str(error)
+    said = f"namespace {namespace}: cannot {what}: {_line(message)}"
+    match error.status:
+        case 404:
+            return NotFoundError(said)
+        case 409:
+            return ConflictError(said)
+        case 403 if "exceeded quota" in message:
+            return ClusterError(f"{said}; raise the quota, or ask for less in the chart's values")
+        case 401 | 403:
+            return ClusterError(
+                f"{said}; ask for the rights of the chart's role, or choose another namespace or context"
+            )
+        case 429:
+            return UnavailableError(said)
+        case status if status is None or status >= 500:
+            return UnavailableError(said)
+    return ClusterError(said)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def connect(namespace: str = "", *, context: str = "", kubeconfig: str = "") -> Cluster:
+    """The cluster that kubectl would talk to; inside a pod, its own. Raises SettingsError.
+
+    namespace   empty for that of the context, or of the pod
+    context     of the kubeconfig; empty for the current one
+    kubeconfig  file; empty for KUBECONFIG or ~/.kube/config
+    """
+    try:
+        from kubernetes import client, config
+    except ImportError as error:
+        raise SettingsError("the package kubernetes is missing; install datamodels[kubernetes]") from error
+    settings = client.Configuration()
+    try:
+        if POD_NAMESPACE.exists() and not kubeconfig and not context:
+            config.load_incluster_config(client_configuration=settings)
+            own = POD_NAMESPACE.read_text().strip()
+        else:
+            chosen = {"config_file": kubeconfig or None, "context": context or None}
+            config.load_kube_config(**chosen, client_configuration=settings)
+            contexts, current = config.list_kube_config_contexts(config_file=kubeconfig or None)
+            named = next((c for c in contexts if c["name"] == context), current)
+            own = named["context"].get("namespace", "default")
+    except (config.ConfigException, OSError) as error:
+        raise SettingsError(f"no cluster to talk to: {_line(str(error))}; set KUBECONFIG or --context") from error
+    return Cluster(namespace or own, client.ApiClient(settings))

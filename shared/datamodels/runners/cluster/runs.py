@@ -1,0 +1,192 @@
+"""Runs of a cluster: submit, describe, list, follow and cancel them. A run is its driver's Job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+
+from datamodels import spec as specs
+from datamodels.errors import ConflictError, NotReadyError, RunNotFoundError, StageError, UnavailableError
+from datamodels.runners.base import SERVICES
+from datamodels.runners.cluster import state as states
+from datamodels.runners.cluster import templates
+from datamodels.runners.cluster.api import Cluster, Object
+from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
+from datamodels.spec import RunSpec
+
+GONE_TIMEOUT = 300.0
+"""Seconds to wait for a Job and its pods to go."""
+POLL = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Submitted:
+    run: str
+    before: State
+
+    @property
+    def words(self) -> str:
+        match self.before:
+            case State.DONE:
+                return "is done already; nothing to do"
+            case State.RUNNING | State.WAITING:
+                return "goes on already; nothing to do"
+            case State.FAILED:
+                return "is submitted again; it goes on from what was committed"
+        return "is submitted"
+
+
+def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
+    """Creates the driver of a run. Does nothing where it is there and has not failed.
+
+    Raises ConfigError where the chart is not there, SpecError, ClusterError where the cluster refuses it.
+    """
+    job = templates.driver_job(templates.find(cluster, release), spec)
+    before = states.state(cluster.job(spec.run))
+    if before in (State.DONE, State.RUNNING, State.WAITING):
+        return Submitted(spec.run, before)
+    if before is not State.ABSENT:
+        remove(cluster, spec.run)
+    try:
+        cluster.create_job(job)
+    except ConflictError:  # somebody else did, a moment ago
+        before = State.WAITING
+    return Submitted(spec.run, before)
+
+
+def remove(cluster: Cluster, name: str) -> None:
+    """Deletes a Job and waits until it and its pods are gone. Raises UnavailableError after some minutes."""
+    cluster.delete_job(name)
+    end = time.monotonic() + GONE_TIMEOUT
+    while cluster.job(name) is not None:
+        if time.monotonic() > end:
+            raise UnavailableError(f"Job {name}: its pods do not go within {GONE_TIMEOUT:.0f} s; look at its nodes")
+        time.sleep(0.5)
+
+
+def cancel(cluster: Cluster, run: str) -> None:
+    """Deletes a run's driver, and with it all that it owns. What is committed stays. Raises RunNotFoundError."""
+    _driver(cluster, run)
+    cluster.delete_job(run)
+
+
+def lines(cluster: Cluster, run: str) -> Iterator[str]:
+    """What there is to say about a run: its state, its Jobs, what stands in the way. Raises RunNotFoundError."""
+    job = _driver(cluster, run)
+    state = states.state(job)
+    yield f"{run}  {state.value}{_reason(job, state)}"
+    owned = [j for j in cluster.jobs(f"{RUN_LABEL}={run}") if j["metadata"]["name"] != run]
+    for child in owned:
+        what = states.indexes(child) if child["spec"].get("completionMode") == "Indexed" else "serves the fit"
+        yield f"{_component(child)}  {states.state(child).value}: {what}"
+    for each in (job, *owned):
+        pods = _pods_of(cluster, each)
+        for obstacle in states.obstacles(each, pods, cluster.warnings("Job", each["metadata"]["name"])):
+            yield f"{_component(each)}: {obstacle}"
+        failed = states.failures(pods)
+        if failed and states.state(each) is not State.DONE:
+            yield f"{_component(each)}: last ended with exit code {failed[-1][0]}: {failed[-1][1]}"
+    if not state.ended:
+        yield from _service_lines(cluster)
+        yield from _progress(cluster, job)
+
+
+def listed(cluster: Cluster) -> Iterator[str]:
+    """One line for each run of the namespace, the newest last."""
+    jobs = cluster.jobs(f"{CHART},{COMPONENT}=driver")
+    for job in sorted(jobs, key=lambda j: j["metadata"].get("creationTimestamp", "")):
+        state = states.state(job)
+        yield f"{job['metadata']['name']}  {state.value}{_reason(job, state)}"
+
+
+def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
+    """Shows lines about a run as they change, until it is done.
+
+    Raises StageError where it fails, RunNotFoundError where it is deleted meanwhile.
+    """
+    told: list[str] = []
+    while True:
+        said = list(lines(cluster, run))
+        for line in said:
+            if line not in told:
+                show(line)
+        told = said
+        job = _driver(cluster, run)
+        if states.state(job) is State.DONE:
+            return
+        if states.state(job) is State.FAILED:
+            code, words = [(1, states.reason(job)), *states.failures(_pods_of(cluster, job))][-1]
+            raise StageError(f"run {run}: {words}; mend it and submit again: what is committed is kept", code)
+        time.sleep(POLL)
+
+
+def log(cluster: Cluster, run: str, *, index: int | None = None, follow: bool = False) -> Iterator[str]:
+    """Lines of the log of a run's newest driver pod, or of the newest trainer pod of an index.
+
+    Raises RunNotFoundError, NotReadyError where there is no such pod yet, or no more.
+    """
+    name = run
+    if index is not None:
+        (name, *_) = [
+            j["metadata"]["name"]
+            for j in cluster.jobs(f"{RUN_LABEL}={run}")
+            if j["spec"].get("completionMode") == "Indexed"
+        ] or [""]
+    elif cluster.job(run) is None:
+        raise _absent(cluster, run)
+    selector = f"batch.kubernetes.io/job-name={name}"
+    if index is not None:
+        selector += f",batch.kubernetes.io/job-completion-index={index}"
+    pods = cluster.pods(selector) if name else []
+    if not pods:
+        who = "driver" if index is None else f"trainer of index {index}"
+        raise NotReadyError(f"run {run}: its {who} has no pod now; `datamodels status {run}` says why")
+    newest = max(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
+    return cluster.log(newest["metadata"]["name"], follow=follow)
+
+
+def _driver(cluster: Cluster, run: str) -> Object:
+    job = cluster.job(run) if specs.is_run(run) else None
+    if job is None:
+        raise _absent(cluster, run)
+    return job
+
+
+def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
+    return RunNotFoundError(
+        f"run {run[:100]!r}: there is none in namespace {cluster.namespace}; `datamodels list` names those there are"
+    )
+
+
+def _reason(job: Object, state: State) -> str:
+    return f": {states.reason(job)}" if state is State.FAILED else ""
+
+
+def _component(job: Object) -> str:
+    return job["metadata"].get("labels", {}).get(COMPONENT, job["metadata"]["name"])
+
+
+def _pods_of(cluster: Cluster, job: Object) -> list[Object]:
+    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
+
+
+def _service_lines(cluster: Cluster) -> Iterator[str]:
+    for name in SERVICES:
+        for obstacle in states.obstacles(None, cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}"), []):
+            yield f"{name}: {obstacle}"
+
+
+def _progress(cluster: Cluster, job: Object) -> Iterator[str]:
+    """The last line of the driver's log, where it says how far it is."""
+    for pod in _pods_of(cluster, job):
+        if pod.get("status", {}).get("phase") != "Running":
+            continue
+        for line in cluster.log(pod["metadata"]["name"], tail=1):
+            try:
+                entry = json.loads(line)
+                yield f"{entry['stage']}  {entry['done']:,} of {entry['expected']:,} {entry['unit']}"
+            except (ValueError, TypeError, KeyError):
+                continue

@@ -1,0 +1,133 @@
+"""What state a Job is in, and what stands in its way. Pure: objects of the API in, words out."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from datamodels.runners.cluster.api import Object
+
+WAITING = {
+    "ErrImagePull": "set image in the chart's values to one that is there, or imagePullSecrets",
+    "ImagePullBackOff": "set image in the chart's values to one that is there, or imagePullSecrets",
+    "InvalidImageName": "mend image in the chart's values",
+    "ErrImageNeverPull": "load the image onto the nodes, or set image.pullPolicy",
+    "CreateContainerConfigError": "create it, or mend the chart's values",
+    "CreateContainerError": "see kubectl describe pod",
+    "RunContainerError": "see kubectl describe pod",
+}
+"""Why a container may wait for ever, and what to do."""
+
+
+class State(enum.Enum):
+    ABSENT = "absent"
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    LEAVING = "being deleted"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.DONE, State.FAILED)
+
+
+def state(job: Object | None) -> State:
+    if job is None:
+        return State.ABSENT
+    if "deletionTimestamp" in job["metadata"]:
+        return State.LEAVING
+    for condition in job.get("status", {}).get("conditions") or []:
+        if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
+            return State.DONE if condition["type"] == "Complete" else State.FAILED
+    return State.RUNNING if job.get("status", {}).get("ready") else State.WAITING
+
+
+def reason(job: Object) -> str:
+    """Why a Job failed, in the words of Kubernetes."""
+    for condition in job.get("status", {}).get("conditions") or []:
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+    return ""
+
+
+def indexes(job: Object) -> str:
+    """How far an Indexed Job is: 12 of 40 indexes done, 4 at work."""
+    status = job.get("status", {})
+    done, failed = (count(status.get(field, "")) for field in ("completedIndexes", "failedIndexes"))
+    words = [f"{done:,} of {job['spec'].get('completions', 1):,} indexes done"]
+    if not state(job).ended:
+        words.append(f"{status.get('ready') or 0:,} at work")
+    if failed:
+        words.append(f"{failed:,} failed: {status['failedIndexes'][:100]}")
+    return ", ".join(words)
+
+
+def count(spans: str) -> int:
+    """How many indexes a text such as 1,3-5 names."""
+    total = 0
+    for span in filter(None, spans.split(",")):
+        first, _, last = span.partition("-")
+        total += int(last or first) - int(first) + 1
+    return total
+
+
+def obstacles(job: Object | None, pods: Sequence[Object], events: Sequence[Object]) -> list[str]:
+    """What stands in the way of a Job, or of a service where `job` is None: one line each, with what to do."""
+    found = [line for pod in pods for line in _of_pod(pod)]
+    if job is not None:
+        if job["spec"].get("suspend") and not state(job).ended:
+            queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name", "")
+            found.append(f"waits in queue {queue} of Kueue" if queue else "is suspended; resume it with kubectl")
+        if not pods and events and not state(job).ended:
+            found.append(_of_event(events[-1]))
+    return list(dict.fromkeys(found))
+
+
+def _of_event(event: Object) -> str:
+    message = " ".join(event.get("message", "").split())
+    advice = "; raise the quota, or ask for less in the chart's values" if "exceeded quota" in message else ""
+    return f"{event.get('reason', 'Warning')}: {message}{advice}"
+
+
+def _of_pod(pod: Object) -> Iterator[str]:
+    status = pod.get("status", {})
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            message = " ".join(condition.get("message", "").split())
+            what = "add nodes with GPUs, or ask for none" if "gpu" in message.lower() else "add nodes, or ask for less"
+            yield f"cannot be scheduled: {message}; {what} (resources, nodeSelector, tolerations)"
+    for container in status.get("containerStatuses") or []:
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in WAITING:
+            message = " ".join((waiting.get("message") or container.get("image", "")).split())
+            yield f"{waiting['reason']}: {message}; {WAITING[waiting['reason']]}"
+        before = (container.get("lastState") or {}).get("terminated") or {}
+        now = (container.get("state") or {}).get("terminated") or {}
+        if waiting.get("reason") == "CrashLoopBackOff" and before:
+            yield f"keeps ending with exit code {before['exitCode']}: {last_words(before)}"
+        if "OOMKilled" in (before.get("reason"), now.get("reason")):
+            yield f"{container['name']} was killed for memory; raise its resources.limits.memory"
+
+
+def failures(pods: Iterable[Object]) -> list[tuple[int, str]]:
+    """(exit code, last words) of every container that ended badly, the newest last."""
+    ended = []
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses") or []:
+            how = (container.get("state") or {}).get("terminated")
+            if how and how["exitCode"] != 0:
+                ended.append((how.get("finishedAt") or "", how["exitCode"], last_words(how)))
+    return [(code, words) for _, code, words in sorted(ended)]
+
+
+def last_words(terminated: Object) -> str:
+    """The last line that a container logged, in words."""
+    lines = (terminated.get("message") or "").strip().splitlines()
+    if not lines:
+        return terminated.get("reason") or "it said nothing"
+    try:
+        return str(json.loads(lines[-1])["event"])
+    except (ValueError, TypeError, KeyError):
+        return lines[-1]

@@ -1,0 +1,129 @@
+"""The Job templates that the chart ships, found and filled in. Filling in is pure."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodels.errors import ConfigError, SpecError
+from datamodels.runners.cluster.api import Cluster, Object
+from datamodels.settings import ClusterSettings
+from datamodels.spec import RunSpec
+
+RUN_LABEL = "datamodels/run"
+CHART = "app.kubernetes.io/name=datamodels"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+MIN_MODELS = 100
+"""Models of one index of a trainer Job, at least, so that 300,000 make no more than 3,000 pods."""
+MAX_CHUNKS_TEXT = 64 * 1024
+"""Bytes of a list of chunks as an argument; Linux allows 128 KiB."""
+MAX_SPEC = 100 * 1024
+"""Bytes of a spec as an environment variable, likewise."""
+
+
+def find(cluster: Cluster, release: str = "") -> Mapping[str, str]:
+    """{file: YAML} of the chart's templates in a namespace. Raises ConfigError where there is not one release."""
+    selector = f"{CHART},{COMPONENT}=jobs" + (f",{INSTANCE}={release}" if release else "")
+    found = cluster.config_maps(selector)
+    named = f" release {release} of the" if release else ""
+    if not found:
+        raise ConfigError(
+            f"namespace {cluster.namespace}: there is no{named} chart; helm install dm helm/datamodels there, or "
+            "choose another with --namespace"
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(m["metadata"]["labels"][INSTANCE] for m in found))
+        raise ConfigError(f"namespace {cluster.namespace}: has the releases {names}; choose one with --release")
+    return found[0]["data"]
+
+
+def read(folder: Path) -> Mapping[str, str]:
+    """The same from a folder, where the chart mounts them. Raises ConfigError."""
+    try:
+        return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def driver_job(templates: Mapping[str, str], spec: RunSpec) -> Object:
+    """The Job that drives a run, of the run's name. Raises SpecError where the spec is too large for it."""
+    job, container = _load(templates, "driver", spec)
+    text = json.dumps(spec.document())
+    if len(text) > MAX_SPEC:
+        raise SpecError(f"spec {spec.name}: takes {len(text)} bytes, at most {MAX_SPEC} allowed; shorten its options")
+    job["metadata"]["name"] = spec.run
+    container["env"] += [{"name": name, "value": text} for name in (f"{ClusterSettings.prefix}_SPEC",)]
+    return job
+
+
+def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[int], owner: ClusterSettings) -> Object:
+    """The Indexed Job that trains chunks of a run, ascending."""
+    job, container = _load(templates, "trainer", spec)
+    text, count = chunk_list(chunks), len(chunks)
+    if len(text) > MAX_CHUNKS_TEXT:  # too ragged: chunks that are committed end at once
+        text, count = chunk_list(range(spec.chunks)), spec.chunks
+    indexes = min(count, max(1, -(-spec.models // MIN_MODELS)))
+    job["metadata"]["name"] = trainer_name(spec)
+    _own(job, owner)
+    job["spec"]["completions"] = indexes
+    if "maxFailedIndexes" in job["spec"]:  # the API refuses more than there are indexes
+        job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], indexes)
+    container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
+    return job
+
+
+def fitter_job(templates: Mapping[str, str], spec: RunSpec, owner: ClusterSettings) -> Object:
+    """The Job whose pod serves one fit."""
+    job, _ = _load(templates, "fitter", spec)
+    job["metadata"]["name"] = fitter_name(spec)
+    _own(job, owner)
+    return job
+
+
+def trainer_name(spec: RunSpec) -> str:
+    """Short, because the index is added to it and a pod's host name has at most 63 characters."""
+    return f"train-{spec.hash[:12]}"
+
+
+def fitter_name(spec: RunSpec) -> str:
+    return f"fit-{spec.hash[:12]}"
+
+
+def chunk_list(chunks: Sequence[int]) -> str:
+    """Ascending chunks as the trainer's --chunks reads them: 0-3,7."""
+    spans: list[list[int]] = []
+    for chunk in chunks:
+        if spans and chunk == spans[-1][1] + 1:
+            spans[-1][1] = chunk
+        else:
+            spans.append([chunk, chunk])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Object, Object]:
+    """A template with the run's label on it, and its container. Raises ConfigError."""
+    try:
+        job = copy.deepcopy(yaml.safe_load(templates[f"{kind}.yaml"]))
+        pod = job["spec"]["template"]
+        container = next(c for c in pod["spec"]["containers"] if c["name"] == kind)
+        for thing in (job, pod):
+            thing["metadata"].setdefault("labels", {})[RUN_LABEL] = spec.run
+        container.setdefault("env", [])
+    except (yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
+        raise ConfigError(
+            f"template {kind}.yaml of the chart: is not a Job with a container named {kind} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); install the chart of this version"
+        ) from error
+    return job, container
+
+
+def _own(job: Object, owner: ClusterSettings) -> None:
+    """Deleting the driver deletes the Job too."""
+    reference: dict[str, Any] = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+    job["metadata"]["ownerReferences"] = [reference | {"name": owner.owner, "uid": owner.owner_uid}]

@@ -1,0 +1,76 @@
+import pytest
+
+from datamodels import spec as specs
+from datamodels.cli.main import main
+from datamodels.errors import ExitCode
+from datamodels.runners.cluster.state import State
+from tests.runners.cluster.conftest import api, spec  # noqa: F401 - fixture
+
+SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 4000\nchunk: 100\nevaluate: {subsets: 0}\n"
+RUN = spec().run
+
+
+@pytest.fixture
+def datamodels(api, tmp_path, capsys):  # noqa: F811
+    """datamodels(verb, ...) runs a verb on the cluster: (exit code, output, errors)"""
+    (tmp_path / "spec.yaml").write_text(SPEC)
+
+    def run(*arguments):
+        arguments = [str(tmp_path / "spec.yaml") if a == "SPEC" else a for a in arguments]
+        code = main([*arguments, "--kubeconfig", api.kubeconfig])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
+    assert specs.parse(spec().document()).run == RUN
+    code, out, _ = datamodels("submit", "SPEC")
+    assert code == 0 and out.splitlines()[0] == f"run {RUN} is submitted" and "status" in out.splitlines()[1]
+    assert datamodels("submit", "SPEC", "-n", "ns")[1].startswith(f"run {RUN} goes on already; nothing to do")
+    assert datamodels("list") == (0, f"{RUN}  {State.WAITING.value}\n", "")
+    assert datamodels("status", RUN) == (0, f"{RUN}  waiting\n", "")
+    assert datamodels("status")[1] == f"{RUN}  waiting\n"
+    api.add_pod("driver", job=RUN)
+    api.logs["driver"] = ["hello"]
+    assert datamodels("logs", RUN) == (0, "hello\n", "")
+    assert datamodels("cancel", RUN)[0] == 0
+    eventually(lambda: not api.objects["jobs"])
+    code, _, err = datamodels("status", RUN)
+    assert code == ExitCode.CONFIG and err.startswith(f"datamodels: run '{RUN}': there is none in namespace ns")
+
+
+def test_watch_stays_until_the_end(api, datamodels):  # noqa: F811
+    datamodels("submit", "SPEC")
+    api.finish(RUN, "Complete")
+    assert datamodels("submit", "SPEC", "--watch") == (
+        0,
+        f"run {RUN} is done already; nothing to do\n{RUN}  done\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((403, "forbidden: exceeded quota: jobs"), "exceeded quota: jobs; raise the quota, or ask for less"),
+        ((422, "Job is invalid:\n spec: too long"), "cannot create"),
+    ],
+)
+def test_what_the_cluster_refuses_is_one_line(api, datamodels, refusal, words):  # noqa: F811
+    api.refusals["POST", "jobs"] = refusal
+    code, out, err = datamodels("submit", "SPEC")
+    assert (code, out) == (ExitCode.CONFIG, "") and words in err and err.count("\n") == 1
+
+
+def test_a_faulty_spec_reaches_no_cluster(api, datamodels, tmp_path):  # noqa: F811
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("chunk: 100", "chunk: 1").replace("4000", "100001"))
+    code, _, err = datamodels("submit", "SPEC")
+    assert code == ExitCode.CONFIG and not api.calls
+    assert any("at most 100000 allowed" in line for line in err.splitlines())
+
+
+def test_verify_is_for_the_store(datamodels):
+    code, _, err = datamodels("status", RUN, "--verify")
+    assert code == ExitCode.CONFIG and "--verify reads the store" in err

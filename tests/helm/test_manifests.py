@@ -1,0 +1,134 @@
+"""What holds for everything that is rendered."""
+
+import json
+
+import pytest
+
+from tests.helm.conftest import CHART
+from tests.helm.schemas import VERSIONS, validator
+
+FOREIGN = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+"""Kinds of the Prometheus Operator, which Kubernetes has no schemas of."""
+CREDENTIALS = ("AWS_", "secretKeyRef", "envFrom")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_everything_fits_the_strict_schemas(rendered, version):
+    seen = set()
+    for each in rendered.values():
+        for thing in each.all():
+            text = json.dumps(thing, sort_keys=True)
+            if thing["kind"] in FOREIGN or text in seen:
+                continue
+            seen.add(text)
+            faults = [e.message for e in validator(version, thing["kind"], thing["apiVersion"]).iter_errors(thing)]
+            assert not faults, (each.name, thing["metadata"], faults)
+    assert len(seen) > 60
+
+
+def test_the_schemas_do_refuse(rendered):
+    job = json.loads(json.dumps(rendered["defaults"].templates["trainer"]))
+    job["spec"]["completion"] = 3
+    assert list(validator("1.33", "Job", "batch/v1").iter_errors(job))
+
+
+def test_every_pod_is_restricted(each):
+    pods = list(each.pods())
+    assert len(pods) >= 6
+    for who, pod in pods:
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0, who
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, who
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(spec), who
+        assert {next(k for k in v if k != "name") for v in spec.get("volumes", [])} <= {
+            "emptyDir",
+            "configMap",
+            "persistentVolumeClaim",
+        }, who
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            context = container["securityContext"]
+            assert context == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, who
+            assert all("hostPort" not in port for port in container.get("ports", [])), who
+            assert {"requests", "limits"} <= set(container["resources"]), who
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", who
+
+
+def test_only_what_talks_to_the_api_gets_a_token(each):
+    tokens = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for _, pod in each.pods() if with_token(pod)}
+    assert tokens <= {"driver", "submit"} and "driver" in tokens
+    assert all(account["automountServiceAccountToken"] is False for account in each.of("ServiceAccount"))
+
+
+def with_token(pod):
+    return pod["spec"]["automountServiceAccountToken"]
+
+
+def test_trainers_and_samplers_have_no_way_to_the_store(each):
+    for component in ("trainer", "sampler"):
+        pods = [p for _, p in each.pods() if p["metadata"]["labels"]["app.kubernetes.io/component"] == component]
+        assert pods
+        for pod in pods:
+            assert not any(word in json.dumps(pod) for word in (*CREDENTIALS, "DATAMODELS_STORE")), component
+            assert "serviceAccountName" not in pod["spec"]
+
+
+def test_credentials_come_from_the_secret_that_is_named(rendered):
+    container = rendered["everything"].one("Deployment", "aggregator")["spec"]["template"]["spec"]["containers"][0]
+    named = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
+    assert {n: (r["name"], r.get("optional", False)) for n, r in named.items()} == {
+        "AWS_ACCESS_KEY_ID": ("store", False),
+        "AWS_SECRET_ACCESS_KEY": ("store", False),
+        "AWS_SESSION_TOKEN": ("store", True),
+    }
+    assert "AWS_ACCESS_KEY_ID" not in json.dumps(rendered["gpu"].all())
+
+
+def test_workload_identity_is_on_the_accounts_and_pods_of_the_store_alone(rendered):
+    gpu = rendered["gpu"]
+    for account in gpu.of("ServiceAccount"):
+        assert "eks.amazonaws.com/role-arn" in account["metadata"]["annotations"]
+    labelled = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        for _, pod in gpu.pods()
+        if "azure.workload.identity/use" in pod["metadata"]["labels"]
+    }
+    assert labelled == {"aggregator", "query", "fitter", "driver"}
+
+
+def test_roles_are_of_one_namespace_and_name_each_verb(each):
+    assert not each.of("ClusterRole") + each.of("ClusterRoleBinding")
+    for thing in each.all():
+        assert thing["metadata"].get("namespace") == "ns", thing["metadata"]
+    (role,) = each.of("Role")
+    assert "*" not in json.dumps(role["rules"]) and "secrets" not in json.dumps(role["rules"])
+
+
+def test_a_digest_wins_over_a_tag(rendered):
+    images = {c["image"] for _, pod in rendered["everything"].pods() for c in pod["spec"]["containers"]}
+    assert len(images) == 1 and images.pop().startswith("images.example/datamodels@sha256:0123")
+    defaults = {c["image"] for _, pod in rendered["defaults"].pods() for c in pod["spec"]["containers"]}
+    assert defaults == {"datamodels:0.1.0"}
+
+
+def test_names_and_selectors_agree(each):
+    """Every Service and policy selects pods by the labels that those pods have."""
+    pods = [pod["metadata"]["labels"] for _, pod in each.pods()]
+    for thing in each.of("Service"):
+        assert any(thing["spec"]["selector"].items() <= labels.items() for labels in pods), thing["metadata"]["name"]
+    for deployment in each.of("Deployment"):
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_version_is_that_of_the_package():
+    import tomllib
+
+    import yaml
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == project["version"]

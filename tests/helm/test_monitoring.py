@@ -1,0 +1,105 @@
+"""Dashboards and alerts name metrics that exist; each alert has a test and an answer."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helm.conftest import CHART
+
+ROOT = CHART.parents[1]
+ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (CHART / "files" / "dashboards").glob("*.json")}
+TESTS = Path(__file__).parent / "alerts_test.yaml"
+
+
+def exported():
+    """Names of all that our processes show."""
+    found = set()
+    pattern = r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\""
+    for folder in ("shared", "services"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for kind, name in re.findall(pattern, path.read_text()):
+                found |= {name + suffix for suffix in (("_bucket", "_count", "_sum") if kind == "Histogram" else ("",))}
+    return found
+
+
+def expressions():
+    for name, dashboard in DASHBOARDS.items():
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                yield f"{name}: {panel['title']}", target["expr"]
+    for alert in ALERTS:
+        yield alert["alert"], alert["expr"]
+
+
+@pytest.mark.parametrize(("where", "expression"), expressions(), ids=lambda v: v[:40])
+def test_every_metric_that_is_asked_for_exists(where, expression):
+    names = set(re.findall(r"\b(?:datamodels_|grpc_server_)\w+", expression))
+    if "up{" not in expression:
+        assert names, where
+    assert names <= exported(), where
+
+
+def test_a_metric_that_there_is_not_would_be_noticed():
+    with pytest.raises(AssertionError):
+        test_every_metric_that_is_asked_for_exists("here", "rate(datamodels_train_losses_total[5m])")
+
+
+def test_panels_have_places_of_their_own():
+    for dashboard in DASHBOARDS.values():
+        places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+        assert len(set(places)) == len(places) and all(x + w <= 24 for x, _, w, _ in places)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing; Debian has it in `prometheus`")
+def test_alerts_fire_when_they_should_and_only_then():
+    done = subprocess.run(["promtool", "test", "rules", TESTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing; Debian has it in `prometheus`")
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_query_of_a_dashboard_can_be_parsed(name, tmp_path):
+    expressions = [t["expr"] for panel in DASHBOARDS[name]["panels"] for t in panel["targets"]]
+    for variable, value in {"$__range": "1h", "$gpus": "1", "$price": "2"}.items():
+        expressions = [e.replace(variable, value) for e in expressions]
+    rules = tmp_path / "rules.yaml"
+    records = [{"record": f"r{i}", "expr": expression} for i, expression in enumerate(expressions)]
+    rules.write_text(json.dumps({"groups": [{"name": "g", "rules": records}]}))
+    done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_alert_fires_in_one_test_and_is_quiet_in_another():
+    checks = [check for test in yaml.safe_load(TESTS.read_text())["tests"] for check in test["alert_rule_test"]]
+    names = {alert["alert"] for alert in ALERTS}
+    assert {check["alertname"] for check in checks if check.get("exp_alerts")} == names
+    assert {check["alertname"] for check in checks if not check.get("exp_alerts")} == names
+
+
+def test_each_alert_has_a_line_in_the_runbook():
+    lines = (ROOT / "docs" / "runbook.md").read_text().splitlines()
+    answered = [match[1] for line in lines if (match := re.match(r"\| `(\w+)` \| .{60,}", line))]
+    assert answered == [alert["alert"] for alert in ALERTS]
+
+
+def test_what_is_shipped_is_what_is_in_the_files(rendered):
+    everything = rendered["everything"]
+    (rule,) = everything.of("PrometheusRule")
+    assert rule["spec"]["groups"][0]["rules"] == ALERTS
+    shipped = [o for o in everything.of("ConfigMap") if "grafana_dashboard" in o["metadata"]["labels"]]
+    assert {k.removesuffix(".json"): json.loads(v) for o in shipped for k, v in o["data"].items()} == DASHBOARDS
+    assert all(o["metadata"]["labels"]["release"] == "prometheus" for o in [rule, *shipped])
+
+
+def test_nothing_of_monitoring_but_annotations_comes_by_default(rendered):
+    defaults = rendered["defaults"]
+    assert not [o for o in defaults.objects if o["kind"] in ("ServiceMonitor", "PodMonitor", "PrometheusRule")]
+    for who, pod in defaults.pods():
+        if "ports" in pod["spec"]["containers"][0]:
+            assert pod["metadata"]["annotations"]["prometheus.io/port"] == "9090", who

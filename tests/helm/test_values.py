@@ -1,0 +1,116 @@
+"""values.yaml, its schema and its table are one."""
+
+import copy
+import itertools
+import subprocess
+import sys
+
+import helm_python
+import pytest
+import yaml
+
+from tests.helm.conftest import CHART, VALUES, chart
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+OPEN = ("runs",)
+"""Values whose fields are another's business: specs of runs are checked by `datamodels submit`."""
+
+
+def resolve(node, schema):
+    return schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
+
+
+def objects(node, schema, path=()):
+    """(path, node) of every object in the schema, through its references."""
+    node = resolve(node, schema)
+    if node.get("type") == "object":
+        yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from objects(child, schema, (*path, name))
+    for child in ("items", "additionalProperties"):
+        if isinstance(node.get(child), dict):
+            yield from objects(node[child], schema, (*path, child))
+
+
+def test_the_schema_is_closed(schema):
+    found = dict(objects(schema, schema))
+    assert len(found) > 50
+    free = [path for path, node in found.items() if node.get("additionalProperties", True) is True]
+    assert sorted(free) == [("global",), ("runs", "additionalProperties")]
+
+
+def test_the_schema_has_what_the_values_have_and_no_more(schema):
+    def compare(node, value, path):
+        node = resolve(node, schema)
+        if "properties" not in node or not value:
+            return
+        assert set(node["properties"]) - {"global"} == set(value), path
+        for name, child in value.items():
+            compare(node["properties"][name], child, (*path, name))
+
+    def strip(value):
+        """Without what stands for a part of Kubernetes, of which defaults need not name all."""
+        if isinstance(value, dict):
+            parts = {"image", "resources", "egress", "api", "store", "metrics"}
+            return {k: ({} if k in parts and path_is_partial(k, v) else strip(v)) for k, v in value.items()}
+        return value
+
+    def path_is_partial(name, value):
+        return isinstance(value, dict) and (name == "resources" or set(value) <= {"cidrs", "namespaces", "ports"})
+
+    values = strip(DEFAULTS)
+    values["devStore"]["image"] = {}
+    compare(schema, values, ())
+
+
+def test_every_value_is_documented():
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    bare = []
+    for above, line in itertools.pairwise(lines):
+        _, colon, value = line.strip().partition(":")
+        is_leaf = colon and not line.strip().startswith("#") and value.strip()
+        if is_leaf and not above.strip().startswith("# -- "):
+            bare.append(line)
+    assert not bare
+
+
+def test_the_table_of_values_is_in_step():
+    script = CHART.parents[1] / "helm" / "values_table.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_strict_lint(name):
+    report = helm_python.lint(CHART, VALUES[name], strict=True, namespace="ns", kube_version="v1.33.0")
+    assert not report["errors"]
+    assert not [m for m in report["messages"] if m["severity"] > 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("replicas",), 3),
+        (("query", "replica"), 3),
+        (("jobs", "trainer", "resources", "limit"), {}),
+        (("networkPolicy", "store", "ports"), ["https"]),
+        (("image", "digest"), "latest"),
+        (("store", "url"), "/mnt/data"),
+        (("sampler", "replicas"), 0),
+        (("sampler", "env"), {"DATAMODELS_SERVE_WORKERS": 3}),
+        (("runs", "x"), {"name": "x"}),
+    ],
+)
+def test_wrong_values_are_refused(path, value):
+    values = copy.deepcopy(VALUES["defaults"])
+    node = values
+    for name in path[:-1]:
+        node = node.setdefault(name, {})
+    node[path[-1]] = value
+    with pytest.raises(helm_python.HelmValuesError, match=str(path[min(len(path) - 1, 1)])):
+        chart().render(values, name="dm", namespace="ns")
+
+
+def test_a_store_is_needed():
+    with pytest.raises(helm_python.HelmError, match=r"store\.url: set it to s3://BUCKET/PREFIX"):
+        chart().render({}, name="dm", namespace="ns")

@@ -1,0 +1,217 @@
+"""A small real Kubernetes API: HTTP on a port of its own, for the few calls that are made."""
+
+import contextlib
+import copy
+import itertools
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from datamodels import spec as specs
+from datamodels.runners.cluster.api import connect
+from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
+from datamodels.settings import ClusterSettings
+from tests.helm.conftest import VALUES, render
+
+NAMESPACE = "ns"
+FIELDS = {
+    "involvedObject.kind": ("involvedObject", "kind"),
+    "involvedObject.name": ("involvedObject", "name"),
+    "type": ("type",),
+}
+
+
+class FakeApi:
+    """Keeps objects as the API server does, with names, uids and deletion; tests play the controllers.
+
+    refusals  {(method, kind): (status, message)}, answered in place of what was asked, once
+    page      objects of one page of a list
+    """
+
+    def __init__(self):
+        self.objects = {kind: {} for kind in ("jobs", "pods", "events", "configmaps")}
+        self.logs = {}
+        self.refusals = {}
+        self.calls = []
+        self.page = 2
+        self.lock = threading.RLock()
+        self._numbers = itertools.count(1)
+
+    def add(self, kind, thing):
+        with self.lock:
+            number = next(self._numbers)
+            thing = copy.deepcopy(thing)
+            thing["metadata"].setdefault("uid", f"uid-{number}")
+            thing["metadata"].setdefault("creationTimestamp", f"2026-01-01T00:00:{number:02}Z")
+            self.objects[kind][thing["metadata"]["name"]] = thing
+            return thing
+
+    def remove_job(self, name):
+        """As the garbage collector does: with pods, and the Jobs that it owned."""
+        with self.lock:
+            uid = self.objects["jobs"].pop(name)["metadata"]["uid"]
+            for pod in list(self.objects["pods"]):
+                if self.objects["pods"][pod]["metadata"]["labels"].get("batch.kubernetes.io/job-name") == name:
+                    del self.objects["pods"][pod]
+            for child, job in list(self.objects["jobs"].items()):
+                if uid in [owner["uid"] for owner in job["metadata"].get("ownerReferences", [])]:
+                    self.remove_job(child)
+
+    def finish(self, name, kind, **status):
+        """Ends a Job: kind is Complete or Failed."""
+        condition = {"type": kind, "status": "True"} | status.pop("condition", {})
+        with self.lock:
+            self.objects["jobs"][name]["status"] = {"conditions": [condition]} | status
+
+    def set_status(self, name, **status):
+        with self.lock:
+            self.objects["jobs"][name]["status"] = status
+
+    def add_pod(self, name, job="", status=None, index=None, **labels):
+        labels |= {"batch.kubernetes.io/job-name": job} if job else {}
+        if index is not None:
+            labels["batch.kubernetes.io/job-completion-index"] = str(index)
+        container = {"name": "c", "ports": [{"name": "grpc", "containerPort": 50051}]}
+        spec = {"containers": [container]}
+        return self.add("pods", {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status or {}})
+
+    def warn(self, kind, name, reason, message):
+        event = {"involvedObject": {"kind": kind, "name": name}, "type": "Warning", "reason": reason}
+        self.add("events", event | {"message": message, "metadata": {"name": f"{name}.{next(self._numbers)}"}})
+
+    def answer(self, method, kind, name, query, body):
+        """(status, object)"""
+        with self.lock:
+            self.calls.append((method, kind, name))
+            if (method, kind) in self.refusals:
+                status, message = self.refusals.pop((method, kind))
+                return status, {"kind": "Status", "message": message}
+            found = self.objects[kind].get(name)
+            if method == "POST":
+                if body["metadata"]["name"] in self.objects[kind]:
+                    return 409, {"message": f'jobs.batch "{body["metadata"]["name"]}" already exists'}
+                return 201, self.add(kind, body)
+            if not name:
+                return 200, self._listed(kind, query)
+            if found is None:
+                return 404, {"message": f'{kind}.batch "{name}" not found'}
+            if method == "DELETE":
+                found["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+                threading.Timer(0.2, self._swept, (name,)).start()
+            return 200, found
+
+    def _swept(self, name):
+        with self.lock, contextlib.suppress(KeyError):
+            self.remove_job(name)
+
+    def _listed(self, kind, query):
+        found = [o for o in self.objects[kind].values() if self._selected(o, query)]
+        start = int(query.get("continue", "0"))
+        rest = start + self.page < len(found)
+        metadata = {"continue": str(start + self.page)} if rest else {}
+        return {"items": found[start : start + self.page], "metadata": metadata}
+
+    def _selected(self, thing, query):
+        labels = thing["metadata"].get("labels", {})
+        for term in filter(None, query.get("labelSelector", "").split(",")):
+            key, equals, value = term.partition("=")
+            if (key.removeprefix("!") in labels) if term.startswith("!") else (labels.get(key) != value or not equals):
+                return False
+        for term in filter(None, query.get("fieldSelector", "").split(",")):
+            key, _, value = term.partition("=")
+            place = thing
+            for step in FIELDS[key]:
+                place = place[step]
+            if place != value:
+                return False
+        return True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    api: FakeApi
+
+    def _serve(self):
+        split = urlsplit(self.path)
+        query = {key: values[-1] for key, values in parse_qs(split.query).items()}
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else {}
+        path = re.fullmatch(rf"/(?:apis/batch|api)/v1(?:/namespaces/{NAMESPACE})/(\w+)(?:/([^/]+))?(/log)?", split.path)
+        if path is None:
+            status, answer = 404, {"message": f"no such path {split.path}"}
+        elif path[3]:
+            return self._send(200, "\n".join(self.api.logs[path[2]]).encode() + b"\n", "text/plain")
+        else:
+            status, answer = self.api.answer(self.command, path[1], path[2] or "", query, body)
+        self._send(status, json.dumps(answer).encode(), "application/json")
+
+    def _send(self, status, body, kind):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = _serve
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def api(tmp_path):
+    """A FakeApi that is served, with a chart in it; api.kubeconfig is the way there."""
+    fake = FakeApi()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": fake}))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+        "current-context": "c",
+    }
+    fake.kubeconfig = str(tmp_path / "kubeconfig")
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    (jobs,) = [o for o in chart("defaults").objects if o["metadata"]["name"] == "dm-jobs"]
+    fake.add("configmaps", jobs)
+    yield fake
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cluster(api):
+    return connect(kubeconfig=api.kubeconfig)
+
+
+def chart(name):
+    return render(name, VALUES[name])
+
+
+def templates(name="defaults"):
+    """{file: YAML} of the chart, rendered with a file of values."""
+    return {f"{kind}.yaml": yaml.safe_dump(job) for kind, job in chart(name).templates.items()}
+
+
+def spec(**fields):
+    base = {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 4000, "chunk": 100}
+    return specs.parse(base | {"evaluate": {"subsets": 0}} | fields)
+
+
+OWNER = ClusterSettings(owner="the-driver", owner_uid="uid-of-the-driver", namespace=NAMESPACE, fitter_start=20.0)
+LABELS = {"app.kubernetes.io/name": "datamodels"}
+
+
+def service_labels(component):
+    return LABELS | {COMPONENT: component}
+
+
+__all__ = ["RUN_LABEL"]

@@ -1,0 +1,133 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodels.errors import ConfigError, SpecError
+from datamodels.runners.cluster import templates
+from datamodels.settings import IndexedJobSettings
+from services.trainer.service import chosen_chunks
+from tests.helm.schemas import VERSIONS, validator
+from tests.runners.cluster.conftest import OWNER, spec
+from tests.runners.cluster.conftest import templates as chart
+
+
+def filled(name="defaults"):
+    run, files = spec(), chart(name)
+    jobs = [templates.driver_job(files, run), templates.trainer_job(files, run, [0, 1, 2, 7], OWNER)]
+    return jobs + ([templates.fitter_job(files, run, OWNER)] if "fitter.yaml" in files else [])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_filled_templates_fit_the_strict_schemas(version):
+    for job in filled("gpu"):
+        assert not list(validator(version, "Job", "batch/v1").iter_errors(job))
+
+
+def test_the_driver_is_named_by_the_spec_and_carries_it():
+    job = filled()[0]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    assert job["metadata"]["name"] == spec().run
+    assert json.loads(env["DATAMODELS_CLUSTER_SPEC"]) == spec().document()
+    assert job["metadata"]["labels"][templates.RUN_LABEL] == spec().run
+
+
+def test_trainers_are_one_indexed_job_that_the_driver_owns():
+    job = filled()[1]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert job["spec"]["completions"] == 4 and job["spec"]["completionMode"] == "Indexed"
+    assert container["args"] == ["--run", spec().run, "--chunks", "0-2,7", "--indexes", "4"]
+    assert job["metadata"]["ownerReferences"][0]["uid"] == OWNER.owner_uid
+    assert job["spec"]["maxFailedIndexes"] == 4
+    assert job["spec"]["template"]["metadata"]["labels"][templates.RUN_LABEL] == spec().run
+
+
+def test_what_the_failure_policies_must_say():
+    """Rows a1 to a3: preemption and SIGTERM cost no try, a configuration error is not tried again."""
+    driver, trainer = (job["spec"] for job in filled())
+    rules = [(r["action"], r.get("onExitCodes", {}).get("values")) for r in trainer["podFailurePolicy"]["rules"]]
+    assert rules == [("Ignore", None), ("Ignore", [143]), ("FailIndex", [2])]
+    assert trainer["podFailurePolicy"]["rules"][0]["onPodConditions"] == [
+        {"type": "DisruptionTarget", "status": "True"}
+    ]
+    assert trainer["podReplacementPolicy"] == "Failed" and trainer["backoffLimitPerIndex"] > 0
+    assert trainer["ttlSecondsAfterFinished"] > 0 and trainer["template"]["spec"]["restartPolicy"] == "Never"
+    assert [r["action"] for r in driver["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
+
+
+def test_a_queue_suspends_trainers_until_kueue_admits_them():
+    assert filled()[1]["spec"]["suspend"] is False
+    driver, trainer, fitter = filled("gpu")
+    assert trainer["spec"]["suspend"] is fitter["spec"]["suspend"] is True and "suspend" not in driver["spec"]
+    assert trainer["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    (container,) = trainer["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert trainer["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+
+
+@pytest.mark.parametrize(("m", "chunk"), [(300_000, 10), (300_000, 100), (300_000, 1000), (1_000_000, 10), (4000, 100)])
+def test_a_run_takes_at_most_one_pod_for_100_models(m, chunk):
+    run = spec(m=m, chunk=chunk, sub_chunk=10)
+    completions = templates.trainer_job(chart(), run, range(run.chunks), OWNER)["spec"]["completions"]
+    assert completions == min(run.chunks, m // 100)
+    assert completions <= 100_000
+    if m == 300_000:
+        assert completions <= 3000
+
+
+def test_more_indexes_than_the_job_api_allows_are_no_spec():
+    with pytest.raises(SpecError, match=r"makes 100001 chunks .* at most 100000 allowed"):
+        spec(m=10_000_001, chunk=100)
+
+
+def test_names_of_pods_stay_within_63_characters():
+    run = spec(name="x" * 40)
+    assert len(run.run) <= 63 - len("-abcde")
+    assert len(f"{templates.trainer_name(run)}-99999-abcde") <= 63
+
+
+def test_a_list_of_chunks_that_is_too_long_becomes_all_of_them():
+    run = spec(m=10_000_000, chunk=100)
+    job = templates.trainer_job(chart(), run, range(0, run.chunks, 2), OWNER)
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][3] == "0-99999"
+    assert job["spec"]["completions"] == 100_000
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50))
+def test_the_indexes_share_the_chunks(chunks, indexes):
+    """What the template says is what the trainers read: each chunk once, none empty-handed, evenly."""
+    chunks = sorted(chunks)
+    indexes = min(indexes, len(chunks))
+    text = templates.chunk_list(chunks)
+    shares = [chosen_chunks(text, indexes, IndexedJobSettings(i)) for i in range(indexes)]
+    assert [chunk for share in shares for chunk in share] == chunks
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_spec_that_is_too_large_for_a_job_is_refused():
+    with pytest.raises(SpecError, match="at most 102400 allowed; shorten its options"):
+        templates.driver_job(chart(), spec(dataset={"load": "a:b", "options": {"x": "y" * 110_000}}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "spec: {}", "kind: Job\nmetadata: {}\nspec: {template: {spec: {containers: []}}}"]
+)
+def test_a_template_that_is_none_is_named(text):
+    with pytest.raises(ConfigError, match=r"template driver\.yaml of the chart: is not a Job with a container named"):
+        templates.driver_job({"driver.yaml": text}, spec())
+
+
+def test_the_chart_of_a_namespace_is_found(api, cluster):
+    assert set(templates.find(cluster)) == {"driver.yaml", "trainer.yaml"}
+    assert templates.find(cluster, "dm")
+    with pytest.raises(ConfigError, match="namespace ns: there is no release other of the chart; helm install"):
+        templates.find(cluster, "other")
+    second = json.loads(json.dumps(api.objects["configmaps"]["dm-jobs"]).replace("dm", "dn"))
+    api.add("configmaps", second)
+    with pytest.raises(ConfigError, match="has the releases dm, dn; choose one with --release"):
+        templates.find(cluster)
+    api.objects["configmaps"].clear()
+    with pytest.raises(ConfigError, match="namespace ns: there is no chart; helm install"):
+        templates.find(cluster)

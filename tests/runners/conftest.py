@@ -1,0 +1,1 @@
+from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures
