@@ -17,3 +17,10 @@ def test_no_view_shows_nothing(capsys):
         bar.expect(3, 0)
         bar.reach(3, "done")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_shows_the_time_left_that_it_is_told(capsys):
+    with TerminalView().stage("fit", "targets") as bar:
+        bar.expect(100, 0)
+        bar.reach(40, "choosing lambda", 3725.0)
+    assert "<1:02:05, choosing lambda]" in capsys.readouterr().err

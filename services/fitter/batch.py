@@ -71,7 +71,10 @@ class _Log:
         self._run = run
         self._told = 0.0
 
-    def __call__(self, fraction: float, done: int, stage: str) -> None:
+    def __call__(self, fraction: float, done: int, stage: str, remaining: float | None) -> None:
         if fraction >= self._told + TOLD:
             self._told = fraction
-            log.info("fitting", run=self._run, fraction=round(fraction, 3), targets_done=done, stage=stage)
+            left = None if remaining is None else round(remaining, 1)
+            log.info(
+                "fitting", run=self._run, fraction=round(fraction, 3), targets_done=done, stage=stage, remaining=left
+            )

@@ -52,6 +52,7 @@ def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
         stage=progress.stage,
         error=progress.error,
         exit_code=progress.exit_code,
+        remaining=progress.remaining,
     )
 
 

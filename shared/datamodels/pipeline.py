@@ -158,7 +158,7 @@ class _Road:
                 for progress in fitter.watch(self._run.name):
                     if progress.state is FitState.FAILED:
                         raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
-                    bar.reach(round(progress.fraction * self._run.n), progress.stage)
+                    bar.reach(round(progress.fraction * self._run.n), progress.stage, progress.remaining)
         self._journey.fit = progress.fit
         bar.reach(self._run.n)
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+LAYOUT = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
+
 
 class Bar:
     """Progress of one stage. This one shows nothing."""
 
-    def reach(self, done: float, note: str = "") -> None:
-        """Moves the bar to `done` of its total."""
+    def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
+        """Moves the bar to `done` of its total. `remaining` seconds are left, where one knows better than the bar."""
 
     def expect(self, total: float, done: float) -> None:
         """Says how much there is to do, and how much of it was done before."""
@@ -36,7 +38,9 @@ class _TerminalBar(Bar):
         self._bar.reset(total)
         self.reach(done)
 
-    def reach(self, done: float, note: str = "") -> None:
+    def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
+        left = "{remaining}" if remaining is None else tqdm.format_interval(remaining)
+        self._bar.bar_format = LAYOUT.replace("{remaining}", left)
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -46,8 +50,7 @@ class TerminalView(View):
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
-        layout = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
         with tqdm(
-            total=1, desc=name, unit=unit, file=sys.stderr, bar_format=layout, mininterval=0.2, dynamic_ncols=True
+            total=1, desc=name, unit=unit, file=sys.stderr, bar_format=LAYOUT, mininterval=0.2, dynamic_ncols=True
         ) as bar:
             yield _TerminalBar(bar)

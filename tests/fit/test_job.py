@@ -87,7 +87,7 @@ def test_a_fit_that_is_stopped_while_it_adds_up_keeps_what_was_kept(store, tmp_p
     stop = threading.Event()
     settings = FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1)
 
-    def progress(fraction, done, stage):
+    def progress(fraction, done, stage, remaining):
         stop.set()
 
     with pytest.raises(StageError):

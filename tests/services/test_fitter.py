@@ -50,6 +50,7 @@ def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
     last = seen[-1]
     assert (last.state, last.fit, last.targets_done, last.fraction, last.error) == (FitState.DONE, 0, 35, 1.0, "")
     assert all(p.state is FitState.RUNNING for p in seen[:-1])
+    assert last.remaining == 0 and started.remaining is None
     assert {p.digest for p in seen} == {started.digest}
 
     record = fits.read_newest_fit(store, run.name)

@@ -99,7 +99,7 @@ class Fitter:
         run = job.run.name
         log.info("fit started", run=run, digest=job.digest)
 
-        def tell(fraction: float, done: int, stage: str) -> None:
+        def tell(fraction: float, done: int, stage: str, remaining: float | None) -> None:
             with self._changed:
                 self._set(
                     dataclasses.replace(
@@ -108,6 +108,7 @@ class Fitter:
                         targets_done=done,
                         stage=stage,
                         seconds=time.monotonic() - started,
+                        remaining=remaining,
                     )
                 )
 
@@ -146,6 +147,7 @@ class Fitter:
                     exit_code=code,
                     seconds=seconds,
                     stage=result,
+                    remaining=None,
                 )
             )
 
@@ -167,4 +169,5 @@ def _done(record: FitRecord) -> FitProgress:
         seconds=record.seconds,
         fit=record.number,
         stage="done",
+        remaining=0.0,
     )

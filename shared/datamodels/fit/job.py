@@ -19,6 +19,7 @@ from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import gram, metrics, plan, problem, scratch
 from datamodels.fit import store as fits
+from datamodels.fit.eta import Eta
 from datamodels.fit.fit import Progress, array_module, blocks, solve
 from datamodels.fit.problem import Problem, Solution
 from datamodels.fit.store import FitRecord
@@ -32,6 +33,9 @@ SHARDS = "shards"
 """The folder, in that of the run, that is kept for its next fit; the sums are beside it."""
 SUMS_ROWS = 16_384
 """Rows that are added to the sums between two looks at whether to stop."""
+
+
+Told = Callable[[float, int, str, float | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,7 @@ class FitJob:
         self,
         settings: FitterSettings,
         *,
-        progress: Callable[[float, int, str], None],
+        progress: Told,
         stop: threading.Event,
         share: Share = WHOLE,
     ) -> FitRecord | None:
@@ -95,7 +99,7 @@ class FitJob:
         Returns the record of the whole fit, which whoever finds all blocks there commits; None while others' are
         missing.
 
-        progress  called with (share of the work done, targets done, what is going on)
+        progress  called with (share of the work done, targets done, what is going on, seconds left or None)
         stop      once set, saves what there is and raises StageError
 
         Raises StageError, StoreError, SettingsError.
@@ -108,7 +112,7 @@ class FitJob:
 
         def waiting() -> None:
             check()
-            progress(0.0, 0, "waiting for another fitter")
+            progress(0.0, 0, "waiting for another fitter", None)
 
         with scratch.alone(home, waiting):
             return self.finished() or self._solve(home, settings, progress, stop, check, share)
@@ -122,7 +126,7 @@ class FitJob:
 
         def materialised(fraction: float) -> None:
             check()
-            progress(SHARDS_SHARE * fraction, 0, "reading outputs")
+            progress(SHARDS_SHARE * fraction, 0, "reading outputs", None)
 
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
@@ -149,7 +153,7 @@ class FitJob:
             threads=settings.threads,
             sums=self._sums(home, given, rows.model_index, settings, check),
         )
-        progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing")
+        progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing", 0.0)
         record = None
         if not fits.missing(self._store, self.run.name, self.digest, grid):
             record = fits.commit(self._store, self._record(len(rows.model_index), time.monotonic() - started), grid)
@@ -209,8 +213,8 @@ class FitJob:
         return sums
 
 
-def _reporter(progress: Callable[[float, int, str], None]) -> Callable[[Progress], None]:
-    epochs = 0
+def _reporter(progress: Told) -> Callable[[Progress], None]:
+    epochs, eta = 0, Eta()
 
     def report(now: Progress) -> None:
         nonlocal epochs
@@ -220,8 +224,11 @@ def _reporter(progress: Callable[[float, int, str], None]) -> Callable[[Progress
         metrics.TARGETS_DONE.set(now.targets_done)
         metrics.LAMBDA_INDEX.set(now.position)
         metrics.GAP.set(now.gap)
+        # Before the first epoch only blocks of an earlier attempt are found done, which is no pace.
+        left = eta.reach(now.fraction, time.monotonic()) if epochs else None
+        metrics.REMAINING.set(0 if left is None else left)
         fraction = SHARDS_SHARE + (1 - SHARDS_SHARE) * now.fraction
-        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {now.epochs} epochs")
+        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {now.epochs} epochs", left)
 
     return report
 

@@ -15,5 +15,8 @@ ROWS = Gauge("datamodels_fit_rows", "Models in the latest fit.")
 TARGETS = Gauge("datamodels_fit_targets", "Targets of the latest fit.")
 TARGETS_DONE = Gauge("datamodels_fit_targets_done", "Targets of the latest fit that are finished.")
 LAMBDA_INDEX = Gauge("datamodels_fit_lambda_index", "Mean place on the lambda path of the targets that are on it.")
+REMAINING = Gauge(
+    "datamodels_fit_remaining_seconds", "Seconds that the latest fit will still take at its pace of late; 0 if unknown."
+)
 GAP = Gauge("datamodels_fit_gap", "Largest relative duality gap of the finished targets of the latest fit.")
 STATUSES = Counter("datamodels_fit_solved_targets_total", "Targets of finished fits by status.", ("status",))

@@ -23,6 +23,7 @@ class FitProgress:
     seconds   since the fit was started, or started again
     fit       number of the finished fit; -1 until it is done
     stage     what the fit is doing, for people
+    remaining  seconds that are left at the pace of late; None while that cannot be told
     error     why it failed; empty otherwise
     exit_code  what a process would end with because of it, an errors.ExitCode
     """
@@ -36,5 +37,6 @@ class FitProgress:
     seconds: float = 0.0
     fit: int = -1
     stage: str = ""
+    remaining: float | None = None
     error: str = ""
     exit_code: int = ExitCode.DONE

@@ -31,7 +31,7 @@ class WatchFitResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[FitProgress, _Mapping]] = ...) -> None: ...
 
 class FitProgress(_message.Message):
-    __slots__ = ("run", "digest", "state", "targets", "targets_done", "fraction", "seconds", "fit", "stage", "error", "exit_code")
+    __slots__ = ("run", "digest", "state", "targets", "targets_done", "fraction", "seconds", "fit", "stage", "error", "exit_code", "remaining")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[FitProgress.State]
@@ -53,6 +53,7 @@ class FitProgress(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
     run: str
     digest: str
     state: FitProgress.State
@@ -64,4 +65,5 @@ class FitProgress(_message.Message):
     stage: str
     error: str
     exit_code: int
-    def __init__(self, run: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[FitProgress.State, str]] = ..., targets: _Optional[int] = ..., targets_done: _Optional[int] = ..., fraction: _Optional[float] = ..., seconds: _Optional[float] = ..., fit: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    remaining: float
+    def __init__(self, run: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[FitProgress.State, str]] = ..., targets: _Optional[int] = ..., targets_done: _Optional[int] = ..., fraction: _Optional[float] = ..., seconds: _Optional[float] = ..., fit: _Optional[int] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., exit_code: _Optional[int] = ..., remaining: _Optional[float] = ...) -> None: ...

@@ -49,4 +49,5 @@ def _progress(message: fitter_pb2.FitProgress) -> FitProgress:
         stage=message.stage,
         error=message.error,
         exit_code=message.exit_code,
+        remaining=message.remaining if message.HasField("remaining") else None,
     )
