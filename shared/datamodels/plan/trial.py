@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
-import signal
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -83,8 +83,17 @@ class _HereSampler:
 def _work(
     connection: Connection, document: dict[str, Any], settings: dict[str, Any], seconds: float, born: float
 ) -> None:
-    """Answers twice: when the first batch is trained, and, after a word to go on, how fast the others were."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    # A session of its own, as the local runner's trainers have: Ctrl-C is the parent's to act on, and Linux shares a
+    # busy machine out among sessions.
+    os.setsid()
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone, and so is the question
+        _answer_twice(connection, document, settings, seconds, born)
+
+
+def _answer_twice(
+    connection: Connection, document: dict[str, Any], settings: dict[str, Any], seconds: float, born: float
+) -> None:
+    """When the first batch is trained, and, after a word to go on, how fast the others were."""
     try:
         run_batch, size = _prepare(spec.parse(document), TrainerSettings(**settings))
         run_batch(0)

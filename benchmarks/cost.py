@@ -1,0 +1,63 @@
+"""What `datamodels plan` says that training takes, beside what it then takes, in one run.
+
+    python benchmarks/cost.py [--quick] [--trainers 2] [--rounds 3] [SPEC ...]
+
+Each round plans, trains into an empty folder, and plans again; the two plans are averaged, because on a shared machine
+its speed drifts between them. A ratio of 1 is a perfect plan; the aim is 0.85 to 1.15 for the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from datamodels import pipeline, spec
+from datamodels.plan import cost, trial
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import StoreSettings
+from datamodels.spec import RunSpec
+from datamodels.storage import open_store
+from datamodels.view import View
+
+SPECS = ("deploy/specs/breast-cancer.yaml", "deploy/specs/digits.yaml")
+
+
+def planned(given: RunSpec, trainers: int) -> float:
+    speed = trial.measure(given, trainers=min(trainers, given.chunks), seconds=10.0)
+    return cost.on_this_machine(given, speed).wall
+
+
+def taken(given: RunSpec, trainers: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        store = StoreSettings(url=f"file://{folder}/store")
+        runner = LocalRunner(Path(folder), store=store, trainers=trainers)
+        journey = pipeline.travel(given, runner=runner, store=open_store(store), view=View(), until="train")
+    return journey.seconds["train"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("specs", metavar="SPEC", nargs="*", default=SPECS)
+    parser.add_argument("--quick", action="store_true", help="one round, and a quarter of the models")
+    parser.add_argument("--trainers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(f"{'run':<28}{'before':>9}{'after':>9}{'taken':>9}{'planned/taken':>15}", flush=True)
+    for path in options.specs:
+        given = spec.load(path)
+        if options.quick:
+            given = spec.parse(given.document() | {"m": max(10, given.m // 4)})
+        ratios = []
+        for _ in range(1 if options.quick else options.rounds):
+            before = planned(given, options.trainers)
+            seconds = taken(given, options.trainers)
+            after = planned(given, options.trainers)
+            ratios.append((before + after) / 2 / seconds)
+            print(f"{given.run:<28}{before:>9.1f}{after:>9.1f}{seconds:>9.1f}{ratios[-1]:>15.2f}", flush=True)
+        print(f"{given.run:<28}{'median':>27}{statistics.median(ratios):>15.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
