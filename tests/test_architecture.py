@@ -33,6 +33,7 @@ HEAVY_AT_HOME = {
     "datamodels.fit.compiled": "numba",
     "datamodels.train.sgd": "torch",
     "datamodels.train.mlp": "torch",
+    "datamodels.train.cnn": "torch",
     "datamodels.train.softmax": "torch",
 }
 """Modules that nothing imports but their users, with the heavy package that each is about."""

@@ -65,7 +65,7 @@ class NoHidden:
         np.matmul(dz, x, out=gradients[0])
 
 
-class _Classifier:
+class Classifier:
     """The contract for many models at once; models are their flat weights, float32[r, parameters]."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _Classifier:
             return self.output(self.logits(models), self.y_targets)
 
 
-class MLP(_Classifier):
+class MLP(Classifier):
     """Networks with one hidden layer.
 
     Options: `output` (margin or loss), `hidden` units, `batch` models at once, and the recipe: `epochs`, minibatches
@@ -136,7 +136,7 @@ class MLP(_Classifier):
         super().__init__(dataset, targets, network=network, output=output, batch=batch, recipe=recipe)
 
 
-class Softmax(_Classifier):
+class Softmax(Classifier):
     """Multinomial logistic regression. Options as for MLP, but for `hidden`."""
 
     def __init__(
