@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test lint proto chart-docs bench-train bench-fit bench-estimators bench-plan clean
+.PHONY: demo test lint proto chart-docs bench-train bench-cost bench-fit bench-estimators bench-plan clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -26,6 +26,10 @@ chart-docs:
 # These take minutes; BENCH=--quick is a small size only.
 bench-train: $(VENV)/.trainer
 	$(BIN)/python benchmarks/train.py $(BENCH)
+
+# What `datamodels plan` says that training takes, beside what it takes.
+bench-cost: $(VENV)/.trainer
+	$(BIN)/python benchmarks/cost.py $(BENCH)
 
 bench-fit: $(VENV)/.bench $(VENV)/adelie
 	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)

@@ -3,9 +3,9 @@
     python benchmarks/train.py [--quick] [--processes 2]
 
 Each figure is the best of several rounds, and rounds of all contestants take turns, so that a noisy machine is noisy
-to all. "To plain" is to the plain loop of the same network. The plain loop is what one writes first: a Sequential, a DataLoader-free loop, torch.optim.SGD, one model at a
-time. It learns the same function by the same recipe; accuracies are there to show it. "Processes" runs ours in several
-processes at once, as the local runner does, and counts all their models.
+to all. The plain loop is what one writes first: a Sequential, a DataLoader-free loop, torch.optim.SGD, one model at a
+time; "to plain" is to that of the same network. It learns the same function by the same recipe; accuracies are there to
+show it. "Processes" runs ours in several processes at once, as the local runner does, and counts all their models.
 """
 
 from __future__ import annotations

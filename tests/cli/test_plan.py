@@ -39,6 +39,7 @@ def test_a_plan_from_a_trial(capsys, path):
     assert main(["plan", str(path), "--trainers", "1", "--seconds", "0.2"]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
     assert "by 1 side by side, a start" in lines[1] and "on this machine" in lines[2]
+    assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB, on this machine by cpu")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 
 from datamodels import run as runs
 from datamodels import spec
+from datamodels.fit import plan as fits
+from datamodels.fit.fit import place_of
 from datamodels.plan import cost, trial
 from datamodels.plan.cost import Estimate, Speed
 from datamodels.run import Run
+from datamodels.settings import FitterSettings
 from datamodels.train.contract import check_class
 
 GROUP, SHARE = 10, 0.5
@@ -82,6 +85,8 @@ def command(options: argparse.Namespace) -> None:
         speed = trial.measure(given, trainers=trainers, seconds=options.seconds)
     estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
     print("\n".join(lines(run, speed, estimate, options)))
+    if not options.model_seconds:
+        print(fit(run))
 
 
 def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> Iterator[str]:
@@ -97,6 +102,14 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     if run.design.kind != "grouped":
         yield _saving(f"groups of {GROUP} examples", cost.grouped(given, columns, GROUP), estimate)
     yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy", cost.selected(given, columns, SHARE), estimate)
+
+
+def fit(run: Run) -> str:
+    """What the fit takes on this machine, by the fitter's settings, rehearsed for a second or two."""
+    how, size = FitterSettings.load(), fits.Size.of_run(run)
+    device = place_of(run.spec.fit, how.device)
+    found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
+    return f"fit        {duration(found.seconds)}, {found.memory.peak / 2**30:.2g} GiB, on this machine by {device}"
 
 
 def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:

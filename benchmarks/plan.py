@@ -1,0 +1,119 @@
+"""What `datamodels.fit.plan` says of a fit beforehand, beside what the fit then takes: memory and CPU seconds.
+
+    python benchmarks/plan.py [--size D,M,N,SOLVER[,OWN] ...] [--threads 1]
+
+Each size has a process of its own. Memory is the largest of what the process holds without files (RssAnon), looked at
+every few milliseconds, above what it held when the fit began. Masks have half of the columns, and the truth is that of
+benchmarks/fit.py, not the one that the rehearsal makes up; OWN of the targets leave out the rows that they are in.
+"rehearsed" is the plan from made-up outputs, "sampled" the one from a few targets of the problem itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import threadpoolctl
+from peers import problem
+
+from datamodels.fit import gram, plan
+from datamodels.fit.fit import fit
+from datamodels.fit.problem import Problem
+from datamodels.fit.sums import Sums
+from datamodels.spec import FitSpec
+
+SIZES = [
+    "500,3000,1000,gram",
+    "1000,6000,500,gram",
+    "1000,1500,500,gram",
+    "2000,12000,500,gram",
+    "3000,18000,500,gram",
+    "500,3000,500,stream",
+    "1000,6000,500,stream",
+    "1000,6000,256,stream,256",
+    "1000,6000,256,saga",
+]
+LOOK_SECONDS = 0.003
+
+
+class Watched:
+    """The most memory without files that this process holds while the body runs, in bytes above that before it."""
+
+    def __enter__(self):
+        self.peak, self._before, self._over = 0, plan.held_memory(), threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            self.peak = max(self.peak, plan.held_memory() - self._before)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def whole(given: Problem, settings: FitSpec, threads: int) -> None:
+    """The fit as a run makes it."""
+    known = None
+    if gram.from_sums(given, settings):
+        known = Sums.empty(given.columns, given.n)
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            known.add(given.masks, given.outputs, given.heldout, threads=threads)
+    fit(given, settings, 0, threads=threads, sums=known)
+
+
+def compare(text: str, threads: int) -> None:
+    d, m, n, solver, *own = text.split(",")
+    d, m, n, own = int(d), int(m), int(n), int(own[0]) if own else 0
+    settings, given = FitSpec(solver=solver), problem(d, m, n)
+    if own:
+        given = dataclasses.replace(given, own_column=np.where(np.arange(n) < own, np.arange(n) % d, -1).astype("i4"))
+    size = plan.Size.of(given)
+    fit(problem(40, 300, 4), settings, 0, threads=1)  # compiles
+    with Watched() as watched:  # first, for what a plan leaves in the heap is taken by the fit again
+        whole(given, settings, threads)
+    started = time.process_time()
+    rehearsed = plan.plan(size, settings, threads=threads)
+    rehearsal = time.process_time() - started
+    sampled = plan.of_rates(size, settings, plan.rehearse_on(given, settings), threads=threads)
+    started = time.process_time()
+    whole(given, settings, threads)
+    taken = time.process_time() - started
+    memory = rehearsed.memory.peak
+    print(
+        f"{text:26} {memory / 1e6:8.0f} {watched.peak / 1e6:8.0f} {memory / watched.peak:6.2f} "
+        f"{rehearsed.cpu_seconds:10.2f} {sampled.cpu_seconds:8.2f} {taken:8.2f} "
+        f"{rehearsed.cpu_seconds / taken:10.2f} {sampled.cpu_seconds / taken:8.2f} {rehearsal:10.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", action="append", help="d,m,n,solver[,own]; may be given again and again")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        compare(arguments.one, arguments.threads)
+        return
+    print(
+        f"{'':26} {'MB':>8} {'MB':>8} {'':6} {'CPU s':>10} {'CPU s':>8} {'CPU s':>8} {'':10} {'':8} {'CPU s':>10}\n"
+        f"{'d, m, n, solver, own':26} {'planned':>8} {'taken':>8} {'ratio':>6} {'rehearsed':>10} {'sampled':>8} "
+        f"{'taken':>8} {'rehearsed/':>10} {'sampled/':>8} {'rehearsal':>10}",
+        flush=True,
+    )
+    for size in arguments.size or SIZES:
+        command = [sys.executable, __file__, "--one", size, "--threads", str(arguments.threads)]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
