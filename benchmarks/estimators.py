@@ -12,15 +12,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import threadpoolctl
 
 from datamodels import pipeline, sample, shards, spec
+from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
-from datamodels.fit import problem
+from datamodels.fit import prior, problem
 from datamodels.fit.fit import fit
 from datamodels.fit.problem import Problem, Solution
 from datamodels.run import Run
@@ -31,6 +33,7 @@ from datamodels.view import TerminalView
 
 CONTESTANTS = {
     "lasso": {"solver": "gram"},
+    "weighted": {"estimator": "weighted"},
     "ridge": {"estimator": "ridge"},
     "difference": {"estimator": "difference"},
     "influence": {"estimator": "influence"},
@@ -60,16 +63,19 @@ class Unseen:
         return evaluate.evaluate(predictions, self._outputs, counts=counts)
 
 
-def all_rows(run: Run, store: ObjectStore, home: Path) -> Problem:
-    """All models that a fit may use."""
+def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iterator[Problem]:
+    """Of the first so many models."""
     found = shards.materialise(store, run, manifest.read_newest(store, run.name), home / "bench" / run.name)
-    return problem.of_run(run, found.masks, found.outputs, found.model_index)
-
-
-def table(given: Problem, run: Run, unseen: Unseen, sizes: list[int]) -> None:
-    print(f"{'models':>8}  {'estimator':<12}{'LDS':>7}  {'95% interval':<16}{'R2':>8}{'weights':>9}{'CPU s':>8}")
+    known, order = prior.of_run(run, runs.load_dataset(run.spec)), np.argsort(found.model_index)
     for m in sizes:
-        part = dataclasses.replace(given, masks=given.masks[:m], outputs=given.outputs[:m], heldout=given.heldout[:m])
+        rows = order[:m]
+        given = problem.of_run(run, found.masks[rows], found.outputs[rows], found.model_index[rows])
+        yield dataclasses.replace(given, prior=known)
+
+
+def table(given: Iterable[Problem], run: Run, unseen: Unseen) -> None:
+    print(f"{'models':>8}  {'estimator':<12}{'LDS':>7}  {'95% interval':<16}{'R2':>8}{'weights':>9}{'CPU s':>8}")
+    for part in given:
         for name, changes in CONTESTANTS.items():
             started = time.process_time()
             solution = fit(part, run.spec.fit.model_copy(update=changes), run.spec.seed, threads=1)
@@ -93,7 +99,8 @@ def main() -> None:
     run, store = train(given.spec, given.home, given.trainers)
     with threadpoolctl.threadpool_limits(1):
         unseen = Unseen(run, store)
-        table(all_rows(run, store, given.home), run, unseen, [int(m) for m in given.models.split(",")])
+        sizes = [int(m) for m in given.models.split(",")]
+        table(problems(run, store, given.home, sizes), run, unseen)
 
 
 if __name__ == "__main__":

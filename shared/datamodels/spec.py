@@ -52,10 +52,15 @@ class EvaluateSpec(_Part):
 
 
 class FitSpec(_Part):
-    estimator: Literal["lasso", "ridge", "difference", "influence"] = Field(
+    estimator: Literal["lasso", "weighted", "ridge", "difference", "influence"] = Field(
         default="lasso",
-        description="lasso; ridge, which needs numba; difference, of mean outputs with an example and without; "
-        "influence, the same of the share of models that are right",
+        description="lasso; weighted, the same with a prior; ridge; difference, of mean outputs with an example and "
+        "without; influence, the same of the share of models that are right",
+    )
+    features: str = Field(
+        default="datamodels.fit.prior:flat",
+        pattern=REFERENCE,
+        description="of weighted: module:function from x[examples, ...] to float[examples, f]",
     )
     solver: Literal["saga", "gram", "stream"] = Field(
         default="saga",
@@ -174,6 +179,8 @@ def _cross_faults(spec: RunSpec):
         yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
     if 0 < spec.evaluate.subsets < 3:
         yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
+    if spec.fit.estimator == "weighted" and spec.targets != "test":
+        yield f"fit.estimator = 'weighted': takes targets: test, and not {spec.targets!r}; or take the estimator lasso"
     if spec.m * spec.fit.holdout < 2:
         yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
 

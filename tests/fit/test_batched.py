@@ -5,10 +5,12 @@ from datamodels.fit import compiled
 from datamodels.fit.batched import Batched
 
 
-def arrays(dtype=np.float32, a=6, d=13):
+def arrays(dtype=np.float32, a=6, d=13, weighted=False):
     rng = np.random.default_rng(0)
     made = {name: rng.normal(size=(a, d)).astype(dtype) for name in ("theta", "pull", "past_theta", "past_pull")}
     made["theta"][rng.random((a, d)) < 0.5] = 0
+    if weighted:
+        made["factor"] = rng.uniform(0.3, 2, size=(a, d)).astype(dtype)
     return made | {
         "products": rng.normal(size=(a, d)).astype(dtype),
         "lambda_": rng.random(a).astype(dtype),
@@ -20,8 +22,9 @@ def arrays(dtype=np.float32, a=6, d=13):
 def done_by(loops, places, a, xp=np):
     """All that the loops give and change, as NumPy's."""
     big = {k: xp.asarray(v.copy()) for k, v in a.items() if v.ndim == 2}
-    sizes = loops.working_set_sizes(big["theta"], big["pull"], a["lambda_"])
-    measured = np.array(loops.measure(big["theta"], big["pull"], big["products"]))
+    factor = big.get("factor")
+    sizes = loops.working_set_sizes(big["theta"], big["pull"], a["lambda_"], factor)
+    measured = np.array(loops.measure(big["theta"], big["pull"], big["products"], factor))
     uphill = loops.proximal(
         places,
         big["theta"],
@@ -32,6 +35,7 @@ def done_by(loops, places, a, xp=np):
         big["past_theta"],
         big["past_pull"],
         a["remember"],
+        factor,
     )
     return [sizes, measured, uphill, *(b if xp is np else xp.asnumpy(b) for b in big.values())]
 
@@ -43,14 +47,16 @@ def agree(ours, theirs, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("places", [np.arange(6), np.array([4, 1]), np.array([], dtype=np.int64)])
-def test_they_do_as_the_compiled_loops(dtype, places):
-    a = arrays(dtype)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_they_do_as_the_compiled_loops(dtype, places, weighted):
+    a = arrays(dtype, weighted=weighted)
     agree(done_by(Batched(np), places, a), done_by(compiled, places, a), dtype)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("places", [np.arange(6), np.array([4, 1])])
-def test_on_a_gpu_they_do_as_on_numpy(cupy, dtype, places):
-    a = arrays(dtype)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_on_a_gpu_they_do_as_on_numpy(cupy, dtype, places, weighted):
+    a = arrays(dtype, weighted=weighted)
     agree(done_by(Batched(cupy), places, a, cupy), done_by(Batched(np), places, a), dtype)

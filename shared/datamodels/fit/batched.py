@@ -20,13 +20,17 @@ class Batched:
         """An array of the module as NumPy's."""
         return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
 
-    def working_set_sizes(self, theta, pull, screen: np.ndarray) -> np.ndarray:
-        return self.host(((theta != 0) | (abs(pull) >= self.xp.asarray(screen)[:, None])).sum(axis=1))
+    def working_set_sizes(self, theta, pull, screen: np.ndarray, factor=None) -> np.ndarray:
+        bar = _times(self.xp.asarray(screen)[:, None], factor)
+        return self.host(((theta != 0) | (abs(pull) >= bar)).sum(axis=1))
 
-    def proximal(self, places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember) -> np.ndarray:
+    def proximal(
+        self, places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember, factor=None
+    ) -> np.ndarray:
         xp = self.xp
         chosen = slice(None) if len(places) == len(theta) else xp.asarray(places)
         threshold, beyond = (xp.asarray(array[places])[:, None] for array in (step * lambda_, ahead))
+        threshold = _times(threshold, None if factor is None else factor[chosen])
         now, slope = theta[chosen], pull[chosen]
         start = now + beyond * (now - past_theta[chosen])
         target = start + step * (slope + beyond * (slope - past_pull[chosen]))
@@ -38,11 +42,15 @@ class Batched:
         theta[chosen] = fresh
         return uphill
 
-    def measure(self, theta, pull, products) -> np.ndarray:
+    def measure(self, theta, pull, products, factor=None) -> np.ndarray:
         found = (
-            abs(theta).sum(axis=1, dtype=np.float64),
+            _times(abs(theta), factor).sum(axis=1, dtype=np.float64),
             (theta * pull).sum(axis=1, dtype=np.float64),
-            abs(pull).max(axis=1),
+            (abs(pull) if factor is None else abs(pull) / factor).max(axis=1),
             (theta * (products + pull)).sum(axis=1, dtype=np.float64),
         )
         return np.array([self.host(row) for row in found], dtype=np.float64)
+
+
+def _times(array, factor):
+    return array if factor is None else array * factor

@@ -114,22 +114,32 @@ def intersections(bits, first, last, counts):
 
 
 @_jit
-def working_set_sizes(theta, pull, screen):
-    """int64[a]: columns of each target that have a weight, or that pull at least `screen[j]`; see `descent`."""
+def _times(value, factor, j, c):
+    if factor is None:  # decided when this is compiled
+        return value
+    return value * factor[j, c]
+
+
+@_jit
+def working_set_sizes(theta, pull, screen, factor=None):
+    """int64[a]: columns of each target that have a weight, or that pull at least `screen[j]`; see `descent`.
+
+    Here and below, factor is [a, d], what a column's threshold is multiplied by, or None where that is 1.
+    """
     sizes = np.zeros(len(theta), dtype=np.int64)
     for j in range(len(theta)):
         bar = pull.dtype.type(screen[j])
         count = 0
         for c in range(theta.shape[1]):
-            count += (theta[j, c] != 0) | (abs(pull[j, c]) >= bar)
+            count += (theta[j, c] != 0) | (abs(pull[j, c]) >= _times(bar, factor, j, c))
         sizes[j] = count
     return sizes
 
 
 @_jit
-def _sweep(chosen, weight, slope, gram, penalty, goal, sweeps):
-    """Coordinate descent on the columns `chosen` of one target; `weight` and `slope` (its pull) change."""
-    size, zero = len(chosen), penalty * 0
+def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
+    """Coordinate descent on the columns `chosen` of target j; `weight` and `slope` (its pull) change."""
+    size, zero = len(chosen), lambda_ * 0
     compact = np.empty((size, size), dtype=weight.dtype)
     gathered = np.zeros(size, dtype=np.bool_)
     for _ in range(sweeps):
@@ -138,6 +148,7 @@ def _sweep(chosen, weight, slope, gram, penalty, goal, sweeps):
             curve = gram[chosen[k], chosen[k]]
             if curve <= 0:
                 continue
+            penalty = _times(lambda_, factor, j, chosen[k])
             target = slope[k] + curve * weight[k]
             fresh = max(target - penalty, zero) + min(target + penalty, zero)
             change = fresh / curve - weight[k]
@@ -158,7 +169,7 @@ def _sweep(chosen, weight, slope, gram, penalty, goal, sweeps):
 
 
 @_jit
-def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps):
+def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps, factor=None):
     """Coordinate descent of some targets on their working sets, until no step moves a gradient by `goal[j]`.
 
     Only theta changes. The rows of the Gram that are needed are gathered as they are, so that sweeps stay in cache.
@@ -174,10 +185,10 @@ def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps):
         weight, slope = np.empty(size, dtype=theta.dtype), np.empty(size, dtype=theta.dtype)
         k = 0
         for c in range(d):
-            if (theta[j, c] != 0) | (abs(pull[j, c]) >= bar):
+            if (theta[j, c] != 0) | (abs(pull[j, c]) >= _times(bar, factor, j, c)):
                 chosen[k], weight[k], slope[k] = c, theta[j, c], pull[j, c]
                 k += 1
-        _sweep(chosen, weight, slope, gram, lambda_[j], goal[j], sweeps)
+        _sweep(chosen, weight, slope, gram, lambda_[j], factor, j, goal[j], sweeps)
         for k in range(size):
             theta[j, chosen[k]] = weight[k]
 
@@ -230,7 +241,7 @@ def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
 
 
 @_jit
-def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember):
+def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember, factor=None):
     """One proximal gradient step of some targets, from a point extrapolated beyond the one they are at.
 
     Returns float64[a]: the momentum's work against the step; above 0, it points uphill (O'Donoghue and Candes 2015).
@@ -244,12 +255,13 @@ def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, r
     """
     uphill = np.zeros(len(theta), dtype=np.float64)
     for j in places:
-        threshold, beyond = step * lambda_[j], ahead[j]
+        bar, beyond = step * lambda_[j], ahead[j]
         work = step * 0
         for c in range(theta.shape[1]):
             now, slope = theta[j, c], pull[j, c]
             start = now + beyond * (now - past_theta[j, c])
             target = start + step * (slope + beyond * (slope - past_pull[j, c]))
+            threshold = _times(bar, factor, j, c)
             fresh = max(target - threshold, theta.dtype.type(0)) + min(target + threshold, theta.dtype.type(0))
             work += (start - fresh) * (fresh - now)
             theta[j, c] = fresh
@@ -260,17 +272,20 @@ def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, r
 
 
 @_jit
-def measure(theta, pull, products):
-    """float64[4, a]: ||theta||_1, theta . pull, max |pull|, theta . (products + pull) of each target, all [a, d]."""
+def measure(theta, pull, products, factor=None):
+    """float64[4, a]: ||theta||_1, theta . pull, max |pull|, theta . (products + pull) of each target, all [a, d].
+
+    With a factor, the sum of factor |theta| and max |pull| / factor instead.
+    """
     found = np.zeros((4, len(theta)), dtype=np.float64)
     for j in range(len(theta)):
         l1 = aligned = explained = 0.0
         norm = pull.dtype.type(0)
         for c in range(theta.shape[1]):
             weight, slope = np.float64(theta[j, c]), pull[j, c]
-            l1 += abs(weight)
+            l1 += _times(abs(weight), factor, j, c)
             aligned += weight * slope
             explained += weight * (np.float64(products[j, c]) + slope)
-            norm = max(norm, abs(slope))
+            norm = max(norm, abs(slope) if factor is None else abs(slope) / factor[j, c])
         found[0, j], found[1, j], found[2, j], found[3, j] = l1, aligned, norm, explained
     return found

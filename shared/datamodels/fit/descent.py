@@ -2,6 +2,8 @@
 
     min_theta  1/2 theta' G theta - c_j . theta + lambda_j ||theta||_1,     pull = c_j - G theta  (minus its gradient)
 
+or, for the estimator `weighted`, with lambda_j sum_c factor_jc |theta_c|: each column has a threshold of its own.
+
 Every step does something cheap for each target and then one matrix product for all of them, theta G, which gives the
 pull at all columns and with it the duality gap. The cheap thing is
 
@@ -54,6 +56,7 @@ class State:
     theta, products, pull    [a, d]; products are the c_j
     past_theta, past_pull    [a, d]; at the lambda before, or, with momentum, at the step before
     base_theta, base_pull    [a, d]; where the pull was computed without rounding: later ones are changes from there
+    factor                   [a, d], above 0: what each column's lambda is multiplied by; None where that is 1
     and of NumPy:
 
     target   int64[a]; which target of the block
@@ -78,13 +81,15 @@ class State:
     steps: np.ndarray
     speed: np.ndarray
     reach: np.ndarray
+    factor: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
         """Only the targets at these places, int[...], all that belongs to each with it."""
-        return State(**{f.name: getattr(self, f.name).take(chosen, axis=0) for f in dataclasses.fields(self)})
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return State(**{k: None if array is None else array.take(chosen, axis=0) for k, array in arrays.items()})
 
 
 class Descent:
@@ -108,10 +113,17 @@ class Descent:
         self._sparse = -1 if loops else int(SPARSE * len(self._gram))
         self._small = -1 if loops else int(SMALL_SET * len(self._gram)) if small is None else small
 
-    def start(self, products: np.ndarray, zero: np.ndarray, target: np.ndarray, theta: np.ndarray | None) -> State:
+    def start(
+        self,
+        products: np.ndarray,
+        zero: np.ndarray,
+        target: np.ndarray,
+        theta: np.ndarray | None,
+        factor: np.ndarray | None = None,
+    ) -> State:
         """Targets with products float64[a, d] at weights theta [a, d], or zero weights; their lambdas are to be set.
 
-        products, theta  of the array module; zero float64[a] and target int64[a] of NumPy
+        products, theta, factor  of the array module; zero float64[a] and target int64[a] of NumPy
         """
         a, dtype = len(target), self._gram.dtype
         pull = products if theta is None else products - self._masks.exactly(theta.astype(np.float64))
@@ -131,6 +143,7 @@ class Descent:
             steps=np.zeros(a, dtype=np.int64),
             speed=np.ones(a),
             reach=self._host(abs(products).max(axis=1)),
+            factor=None if factor is None else factor.astype(dtype),
         )
 
     def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
@@ -147,7 +160,7 @@ class Descent:
         screen = np.where(fresh & np.isfinite(state.before), 2 * state.lambda_ - state.before, state.lambda_)
         screen = np.maximum(screen, np.finfo(dtype).tiny).astype(dtype)
         lambda_ = state.lambda_.astype(dtype)
-        sizes = self._loops.working_set_sizes(state.theta, state.pull, screen)
+        sizes = self._loops.working_set_sizes(state.theta, state.pull, screen, state.factor)
         small = sizes <= self._small
         few, many = np.flatnonzero(small), np.flatnonzero(~small)
 
@@ -156,7 +169,9 @@ class Descent:
             state.past_pull[few[fresh[few]]] = state.pull[few[fresh[few]]]
             fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
             fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
-            self._loops.descend(few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS)
+            self._loops.descend(
+                few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS, state.factor
+            )
         if len(many):
             self._proximal(state, many, lambda_, fresh)
         self._pull(state)
@@ -194,6 +209,7 @@ class Descent:
             state.past_theta,
             state.past_pull,
             remember,
+            state.factor,
         )
         state.speed[uphill > 0] = 1
 
@@ -209,7 +225,7 @@ class Descent:
 
     def gaps(self, state: State) -> np.ndarray:
         """float64[a]: relative duality gaps, in the precision of the Gram."""
-        l1, aligned, norm, explained = self._loops.measure(state.theta, state.pull, state.products)
+        l1, aligned, norm, explained = self._loops.measure(state.theta, state.pull, state.products, state.factor)
         return gap.relative(
             square=np.maximum(state.zero - explained, 0),
             aligned=aligned,

@@ -18,7 +18,7 @@ import threadpoolctl
 
 from datamodels import records
 from datamodels.errors import ExitCode, SettingsError, StageError
-from datamodels.fit import block, difference, gram, problem, ridge
+from datamodels.fit import block, difference, gram, problem, ridge, weighted
 from datamodels.fit.block import Here
 from datamodels.fit.checkpoint import Checkpoint
 from datamodels.fit.problem import Problem, Solution
@@ -29,7 +29,12 @@ from datamodels.spec import FitSpec
 
 SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
 """Solvers of the LASSOs of one block of targets, by `FitSpec.solver`."""
-ESTIMATORS = {"ridge": ridge.solve, "difference": difference.solve, "influence": difference.solve}
+ESTIMATORS = {
+    "ridge": ridge.solve,
+    "weighted": weighted.solve,
+    "difference": difference.solve,
+    "influence": difference.solve,
+}
 """What else can be made of one block of targets, by `FitSpec.estimator`; all of it on the CPU."""
 BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""

@@ -12,7 +12,8 @@ intercept; then v = s u / m is feasible for |s| <= lambda / ||X' u / m||_inf, an
 
 of which neither part is ever negative. We take the best feasible s. Centring the columns of X changes X' u by nothing.
 The gap is stated relative to P(0, mean(y)), half the variance of y: the objective at zero weights. The objective is
-above its optimum by at most this.
+above its optimum by at most this. With a factor f_c on each column's lambda, read sum_c f_c |theta_c| for
+||theta||_1 and max_c |v_c| / f_c for ||v||_inf.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ def solve(
     seed: int,
     tick: Callable[[Here], None],
     resume: dict[str, np.ndarray] | None = None,
+    factor: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays.
 
@@ -82,12 +83,13 @@ def solve(
     weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
     if len(target):
         data = _Data.of(rows, columns(outputs, target)) if rows.sums is None else _Data.of_sums(rows, first + target)
-        path = _Path(rows, settings, data)
+        factors = None if factor is None else factor(first + target)
+        path = _Path(rows, settings, data, factors)
         while path.active:
             share = path.fraction
             tick(Here("path", PATH_SHARE * share, share * settings.lambdas, dict))
             path.step()
-        refit = _Refit(rows, settings, data, path)
+        refit = _Refit(rows, settings, data, path, factors)
         while refit.active:
             done = 1 - (1 - PATH_SHARE) * refit.active / len(target)
             tick(Here("refit", done, path.fraction * settings.lambdas, dict))
@@ -104,6 +106,24 @@ def solve(
         heldout_r2=r2,
         intercept=np.where(status == CONSTANT, value, intercept),
     )
+
+
+def heldout_errors(
+    rows: Rows,
+    settings: FitSpec,
+    outputs: np.ndarray,
+    factor: np.ndarray | None,
+    tick: Callable[[Here], None],
+) -> np.ndarray:
+    """float64[t]: held-out mean squared error over the variance, of outputs [m, t] at the lambda that suits each best.
+
+    All targets must be of status ok. factor is [t, d] as for `Descent`, or None.
+    """
+    path = _Path(rows, settings, _Data.of(rows, outputs), factor)
+    while path.active:
+        tick(Here("path", 0.0, 0.0, dict))
+        path.step()
+    return path.best_error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,15 +185,15 @@ class _Data:
 class _Path:
     """The lambda paths of t targets, on standardised outputs; as `path.Path`, which says what the fields mean."""
 
-    def __init__(self, rows: Rows, settings: FitSpec, data: _Data):
+    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, factor: np.ndarray | None = None):
         self._rows, self._settings, self._data, self._grid = rows, settings, data, grid(settings)
         self._masks = moments.of_masks(rows)
         self._center = rows.problem.center.astype(np.float64)
         products, zero = data.fit.centred(self._masks.fit, self._center)
         self._descent = Descent(self._masks.fit)
         t = len(zero)
-        self.state = self._descent.start(products, zero, np.arange(t), None)
-        top = np.abs(products).max(axis=1)
+        self.state = self._descent.start(products, zero, np.arange(t), None, factor)
+        top = _dual_norm(products, factor)
         self.lambda_max = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top, 0)
         self.position, self.rises, self.best = np.zeros((3, t), dtype=np.int64)
         self.error, self.best_error = np.full((2, t), np.inf)
@@ -235,6 +255,11 @@ class _Path:
         return np.maximum(spread, 0) + bias**2
 
 
+def _dual_norm(pull: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
+    """float64[t]: the smallest lambda whose thresholds no column's pull [t, d] exceeds."""
+    return np.abs(pull if factor is None else pull / factor).max(axis=1)
+
+
 def _arrays(sums: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sums.products, sums.total, sums.square
 
@@ -242,7 +267,8 @@ def _arrays(sums: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class _Refit:
     """The last fit of t targets, on all rows, certified; as `refit.Refit`, but targets come first: weights [t, d]."""
 
-    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, path: _Path):
+    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, path: _Path, factor: np.ndarray | None = None):
+        self._factor = factor
         self._settings, self._location, self._spread = settings, data.location, data.spread
         self._masks: Masks = moments.of_masks(rows).whole
         both = data.fit + data.heldout
@@ -250,9 +276,9 @@ class _Refit:
         self._products, self._zero, self._mean = products, zero, both.total / both.rows
         t = len(zero)
         self._descent = Descent(self._masks)
-        self.state = self._descent.start(products, zero, np.arange(t), path.weights)
+        self.state = self._descent.start(products, zero, np.arange(t), path.weights, factor)
         chosen = path.lambda_max * grid(settings)[path.best]
-        top = np.abs(products).max(axis=1) + ROUNDING * np.finfo(rows.dtype).eps
+        top = _dual_norm(products, factor) + ROUNDING * np.finfo(rows.dtype).eps
         chosen = np.where(chosen > 0, chosen, top)
         self._descent.aim(self.state, np.arange(t), chosen)
         self.lambda_ = chosen * data.spread
@@ -298,11 +324,12 @@ class _Refit:
         theta = weights.astype(np.float64) / self._spread[mine, None]
         products, zero = self._products[mine], self._zero[mine]
         pull = products - self._masks.exactly(theta)
+        factor = None if self._factor is None else self._factor[mine]
         gaps = gap.relative(
             square=np.maximum(zero - np.einsum("ij,ij->i", theta, products + pull), 0),
             aligned=np.einsum("ij,ij->i", theta, pull),
-            dual_norm=np.abs(pull).max(axis=1),
-            l1=np.abs(theta).sum(axis=1),
+            dual_norm=_dual_norm(pull, factor),
+            l1=np.abs(theta if factor is None else factor * theta).sum(axis=1),
             lambda_=self.lambda_[mine] / self._spread[mine],
             zero=zero,
         )

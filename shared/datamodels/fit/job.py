@@ -17,7 +17,7 @@ from datamodels import run as runs
 from datamodels import shards
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
-from datamodels.fit import gram, metrics, plan, problem, scratch
+from datamodels.fit import gram, metrics, plan, prior, problem, scratch
 from datamodels.fit import store as fits
 from datamodels.fit.eta import Eta
 from datamodels.fit.fit import Progress, array_module, blocks, solve
@@ -132,6 +132,8 @@ class FitJob:
         metrics.ROWS.set(len(rows.model_index))
         given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
         spec = self.run.spec
+        if spec.fit.estimator == "weighted":
+            given = dataclasses.replace(given, prior=prior.of_run(self.run, runs.load_dataset(spec)))
         grid = blocks(given, spec.fit, device=settings.device, block_targets=settings.block)
 
         def finished(first: int, last: int, solution: Solution) -> None:

@@ -10,7 +10,8 @@ intercept b is not penalised. lambda_j is chosen per target on held-out rows (Il
 model is fitted to all of rows_j.
 
 That is the LASSO. Other estimators of the same datamodel take the same Problem and give the same Solution: `ridge`,
-which penalises lambda_j / 2 * ||theta||^2 instead, and `difference` and `influence`, which penalise nothing.
+which penalises lambda_j / 2 * ||theta||^2 instead, `weighted`, which penalises some columns less than others, and
+`difference` and `influence`, which penalise nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from datamodels.errors import InputError, TargetRangeError
+from datamodels.fit.prior import Prior
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
 
@@ -57,6 +59,8 @@ class Problem:
     stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary. None
                 puts all that vary into one
 
+    prior       what is known of the weights beforehand, for the estimator `weighted`; None where nothing is
+
     Masks and outputs may be memory-mapped. Raises InputError where the shapes do not fit each other.
     """
 
@@ -68,6 +72,7 @@ class Problem:
     heldout: np.ndarray
     order: np.ndarray | None = None
     stratum: np.ndarray | None = None
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         rows, n = self.outputs.shape

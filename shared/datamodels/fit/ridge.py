@@ -226,10 +226,9 @@ def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick) 
 
 def _eigen(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """(eigenvalues [d], at least 0, eigenvectors [d, d] as columns) of the Gram of the rows to fit."""
-    gram = moments.of_masks(rows).fit.gram  # before `once`, which takes one at a time
 
     def make() -> tuple[np.ndarray, np.ndarray]:
-        values, vectors = linalg.eigh(gram, driver="evd")
+        values, vectors = linalg.eigh(moments.of_masks(rows).fit.gram, driver="evd")
         return np.maximum(values, 0), vectors
 
     return rows.once("eigen", make)

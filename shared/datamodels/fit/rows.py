@@ -103,7 +103,7 @@ class Rows:
         return self.xp.asarray(keep)
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What `make` makes, made once for all blocks of targets; those that ask meanwhile wait."""
+        """What `make` makes, made once for all blocks of targets; those that ask meanwhile wait. `make` may ask too."""
         with self._lock:
             if name not in self._made:
                 self._made[name] = make()
