@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from datamodels import spec
 from datamodels.errors import ExitCode, SpecError
 
-GOLDEN = "try-cbbfb86eaf67"
+GOLDEN = "try-7f71fc351425"
 
 
 def document(**fields):

@@ -110,6 +110,25 @@ def test_taking_targets_takes_all_that_belongs_to_them(factor):
     np.testing.assert_allclose(taken.theta, state.theta[chosen], atol=1e-12)
 
 
+@pytest.mark.parametrize("small", [0, 30])
+def test_thresholds_of_each_column_are_those_of_rescaled_columns(small):
+    """By coordinates and by proximal steps; sum_c f_c |theta_c| of columns x is ||phi||_1 of columns x / f."""
+    x, y, masks = made(30, 200, a=3, seed=4)
+    factor = np.random.default_rng(1).uniform(0.3, 2, size=(3, 30))
+    solver = Descent(masks, small=small)
+    state = started(solver, x, y, factor)
+    solver.aim(state, np.arange(3), 0.1 * np.abs(state.products / factor).max(axis=1))
+    for _ in range(3000):
+        if solver.gaps(state).max() < 1e-9:
+            break
+        solver.step(state, np.full(3, 1e-10))
+    assert solver.gaps(state).max() < 1e-9
+    for j in range(3):
+        best, _, _ = reference.lasso(x / factor[j], y[:, j], state.lambda_[j])
+        np.testing.assert_allclose(state.theta[j], best / factor[j], atol=1e-4 * np.abs(best).max())
+        assert 2 < np.count_nonzero(best) < 30
+
+
 def test_the_largest_eigenvalue_of_the_gram():
     _, _, masks = made(30, 100, a=1, seed=0)
     assert masks.edge == pytest.approx(np.linalg.eigvalsh(masks.gram)[-1], rel=0.05)

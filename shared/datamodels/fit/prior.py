@@ -71,7 +71,12 @@ def of_run(run: Run, dataset: Dataset) -> Prior:
 
 
 def _features(name: str, make, x: np.ndarray) -> np.ndarray:
-    found = np.asarray(make(x))
+    try:
+        found = np.asarray(make(x))
+    except SpecError:
+        raise
+    except Exception as error:
+        raise SpecError(f"fit.features = {name!r}: raised {type(error).__name__}: {error}") from error
     if found.ndim != 2 or len(found) != len(x) or found.dtype.kind not in "fiub":
         raise SpecError(
             f"fit.features = {name!r}: gave {found.dtype}{list(found.shape)} of {len(x)} examples; must be numbers "

@@ -26,6 +26,8 @@ log = logger(__name__)
 
 STRENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Tried in this order. At 0.25 a column one standard deviation more alike than others has 0.78 of the lambda."""
+GAIN = 1e-4
+"""Least relative gain for which the prior is trusted at all: less is rounding."""
 JUDGES = 128
 """Targets that the strength is chosen by, spread evenly over all."""
 
@@ -63,7 +65,7 @@ def refuse(rows: Rows, first: int, last: int) -> None:
 
 
 def choose(rows: Rows, settings: FitSpec, tick: Callable[[Here], None]) -> float:
-    """The strength at which the mean held-out error of some targets, each at its best lambda, is smallest."""
+    """The strength at which the mean held-out error of some targets, each at its best lambda, is smallest; or 0."""
     given = rows.problem
     judges = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
     outputs = given.outputs[:, judges][rows.order].astype(rows.dtype)
@@ -76,6 +78,7 @@ def choose(rows: Rows, settings: FitSpec, tick: Callable[[Here], None]) -> float
         factor = given.prior.factor(judges[able], strength) if strength else None
         found = gram.heldout_errors(rows, settings, columns(outputs, able), factor, tick)
         errors.append(float(found.mean()))
-    strength = STRENGTHS[int(np.argmin(errors))]
+    best = int(np.argmin(errors))
+    strength = STRENGTHS[best] if errors[best] < (1 - GAIN) * errors[0] else 0.0
     log.info("prior weighed", strength=strength, heldout_errors=[round(error, 5) for error in errors])
     return strength
