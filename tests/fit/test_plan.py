@@ -88,6 +88,12 @@ def test_the_smallest_runs_can_be_rehearsed(size):
         assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
 
 
+@pytest.mark.parametrize("estimator", ["weighted", "ridge", "difference", "influence"])
+def test_every_estimator_can_be_rehearsed(estimator):
+    found = plan.plan(Size(60, 30, 4), FitSpec(estimator=estimator, lambdas=3))
+    assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
+
+
 def test_seconds_add_up():
     size, settings = Size(3000, 500, 1000), FitSpec(solver="stream")
     rates = Rates(shared=2.0, target=0.01)

@@ -29,6 +29,7 @@ from datamodels import sample
 from datamodels.errors import SettingsError
 from datamodels.fit import fit as fits
 from datamodels.fit import gap, gram, moments, popcount, problem, stream, sums
+from datamodels.fit.prior import Prior
 from datamodels.fit.problem import NO_COLUMN, Problem
 from datamodels.fit.rows import CACHE_BYTES, Rows
 from datamodels.fit.sums import Sums
@@ -268,7 +269,7 @@ def rehearse_on(given: Problem, settings: FitSpec, *, device: str = "cpu") -> Ra
 
 
 def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
-    """A problem of d columns, with as many rows for each as `size` has, and n targets."""
+    """A problem of d columns, with as many rows for each as `size` has, n targets and a prior that tells nothing."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)
     masks = sample.subsets(Design("uniform", 0, alpha, d), 0, m)
@@ -280,6 +281,7 @@ def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
         center=np.full(d, alpha, dtype=np.float32),
         own_column=np.where(np.arange(n) < n - own, NO_COLUMN, np.arange(n) % d).astype(np.int32),
         heldout=problem.is_heldout(np.arange(m), holdout),
+        prior=Prior(np.ones((n, 1), dtype=np.float32), np.ones((d, 1), dtype=np.float32)),
     )
 
 
