@@ -12,6 +12,8 @@ Each stage writes below its own prefix, so that a bucket policy can say who may 
     fit/{run}/{digest}/{first}-{last}.parquet           weights of the targets first <= target < last
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
     query/{run}/evaluation-{fit}.json                   how good a fit is on unseen subsets
+    query/{run}/curve-{fit}.json                        the learning curve up to a fit
+    query/{run}/stop-{number}.json                      a decision to end training before all models are trained
     preflight/{nonce}                                   what the preflight of a store races for
 """
 
@@ -53,6 +55,14 @@ def fit(run: str, number: int) -> str:
 
 def evaluation(run: str, fit: int) -> str:
     return f"query/{run}/evaluation-{fit:06d}.json"
+
+
+def curve(run: str, fit: int) -> str:
+    return f"query/{run}/curve-{fit:06d}.json"
+
+
+def stop(run: str, number: int) -> str:
+    return f"query/{run}/stop-{number:06d}.json"
 
 
 def preflight(nonce: str) -> str:

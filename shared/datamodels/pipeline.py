@@ -10,17 +10,17 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from datamodels import keys, pages, records, sample
+from datamodels import keys, pages, records
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate
-from datamodels.errors import ConfigError, DeadlineError, StageError
+from datamodels.analyze import curve, evaluate, stopping
+from datamodels.errors import ConfigError, DeadlineError, ObjectNotFoundError, StageError, UnavailableError
 from datamodels.fit import problem
-from datamodels.rpc.clients.fitter import FitState, FitterClient
+from datamodels.rpc.clients.fitter import FitProgress, FitState, FitterClient
 from datamodels.rpc.clients.services import Services, connect_services
 from datamodels.run import Run
 from datamodels.runners.base import Runner
@@ -32,6 +32,9 @@ from datamodels.train.data import Dataset
 from datamodels.v1 import query_pb2
 from datamodels.view import Bar, View
 
+FIT_SEEN_SECONDS = 60.0
+"""In which the query service finds a new fit; it looks for one every few seconds."""
+
 STAGES = {"sample": "run", "train": "models", "aggregate": "models", "fit": "targets", "query": "targets"}
 """The stages in order, and what each counts."""
 
@@ -42,10 +45,13 @@ class Journey:
 
     seconds     of each stage, this time; "start" is the services coming up
     trained     models committed this time
+    committed   models committed in all
     failed      models of the run that could not be trained
+    stopped     the decision by which training ended before all models were trained; see `analyze.stopping`
     fit         number of the newest fit
     statuses    of the targets, with how many have it
     evaluation  None where the spec asks for none
+    curve       points of the learning curve up to that fit; none where it was not measured
     influences  of some targets, from the most brittle (lowest mean output) to the safest
     """
 
@@ -53,10 +59,13 @@ class Journey:
     dataset: Dataset
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     trained: int = 0
+    committed: int = 0
     failed: int = 0
+    stopped: stopping.Stop | None = None
     fit: int | None = None
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     evaluation: evaluate.Evaluation | None = None
+    curve: list[curve.Point] = dataclasses.field(default_factory=list)
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
@@ -114,18 +123,29 @@ class _Road:
         before = aggregator.progress(self._run.name)
         bar.expect(spec.models, before.committed)
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
+        looks = None
+        if spec.until is not None:
+            looks = stopping.Looks(self._run, self._store, self._fit_what_there_is)
+            self._journey.stopped = looks.decided()
+            # Those with unseen subsets first, for without them there is nothing to decide by.
+            chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)
 
-        def tick() -> None:
+        def tick() -> bool:
             progress = aggregator.progress(self._run.name)
             bar.reach(progress.committed, f"{progress.failed} failed" if progress.failed else "")
+            if looks is not None:
+                self._journey.stopped = looks.look(progress)
+            return self._journey.stopped is not None
 
-        if chunks:
-            self._runner.train(self._run, chunks, self._addresses, tick)
+        if chunks and not self._journey.stopped:
+            with contextlib.closing(looks) if looks else contextlib.nullcontext():
+                self._runner.train(self._run, chunks, self._addresses, tick)
         after = aggregator.progress(self._run.name)
         bar.reach(after.committed)
         self._journey.trained = after.committed - before.committed
+        self._journey.committed = after.committed
         self._journey.failed = after.failed
-        if after.committed < spec.models:
+        if after.committed < spec.models and not self._journey.stopped:
             raise StageError(
                 f"run {self._run.name}: {spec.models - after.committed} of {spec.models} models are not committed "
                 "though every trainer ended; run the same command again to train them"
@@ -140,39 +160,59 @@ class _Road:
                 f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; mend "
                 "the trainer and give the spec another name, for a model that failed with both its seeds stays failed"
             )
-        bar.expect(self._run.spec.models, 0)
+        bar.expect(self._journey.committed, 0)
         bar.reach(snapshot.committed, f"manifest {version}")
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
+        self._journey.fit = self._fit(lambda p: bar.reach(round(p.fraction * self._run.n), p.stage, p.remaining))
+        bar.reach(self._run.n)
+
+    def _fit(self, tell: Callable[[FitProgress], None]) -> int:
+        """Fits the newest manifest; returns the number of the fit."""
         with (
             self._runner.fitter(self._run, self._addresses) as address,
             FitterClient(address, self._addresses) as fitter,
         ):
-            self._fit(fitter, bar)
+            return self._fitted(fitter, tell)
 
-    def _fit(self, fitter: FitterClient, bar: Bar) -> None:
+    def _fitted(self, fitter: FitterClient, tell: Callable[[FitProgress], None]) -> int:
         progress = fitter.fit(self._run.name)
         while progress.state is not FitState.DONE:
             with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
                 for progress in fitter.watch(self._run.name):
                     if progress.state is FitState.FAILED:
                         raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
-                    bar.reach(round(progress.fraction * self._run.n), progress.stage, progress.remaining)
-        self._journey.fit = progress.fit
-        bar.reach(self._run.n)
+                    tell(progress)
+        return progress.fit
+
+    def _fit_what_there_is(self) -> int:
+        self._services.aggregator.publish(self._run.name)
+        return self._fit(lambda progress: None)
 
     def query(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        spec, design = self._run.spec, self._run.design
+        spec = self._run.spec
+        self._await_fit()
         statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
         self._journey.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
             self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
-            masks = sample.subsets(design, spec.m, spec.m + spec.evaluate.subsets)
+            masks = evaluate.unseen(self._run)
             counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
             self._journey.evaluation = self._evaluate(masks, counts)
+            with contextlib.suppress(ObjectNotFoundError):
+                found = records.read(self._store, keys.curve(self._run.name, self._journey.fit))
+                self._journey.curve = curve.from_document(found)
         bar.reach(self._run.n)
+
+    def _await_fit(self) -> None:
+        """Until the query service answers from our fit, and not from one made while models were still trained."""
+        deadline = time.monotonic() + FIT_SEEN_SECONDS
+        while self._services.query.run(self._run.name).fits <= self._journey.fit:
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"run {self._run.name}: the query service does not find fit {self._journey.fit}")
+            time.sleep(0.1)
 
     def _evaluate(self, masks: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
         prediction = self._services.query.predict(self._run.name, masks)

@@ -76,6 +76,15 @@ class FitSpec(_Part):
     batch: int = Field(default=256, ge=1, description="rows in one step")
 
 
+class UntilSpec(_Part):
+    """When training may end with fewer models than m: one of the two. See `analyze.stopping`."""
+
+    lds: float | None = Field(default=None, gt=0, lt=1, description="once the lower end of the LDS's interval is there")
+    slope: float | None = Field(
+        default=None, gt=0, lt=1, description="once twice as many models would bring no more LDS, by the upper end"
+    )
+
+
 class RunSpec(_Part):
     """What a run computes.
 
@@ -95,6 +104,7 @@ class RunSpec(_Part):
     sub_chunk: int = Field(default=100, ge=1, description="models of one commit: what a killed trainer may lose")
     evaluate: EvaluateSpec = EvaluateSpec()
     fit: FitSpec = FitSpec()
+    until: UntilSpec | None = Field(default=None, description="m is the maximum then, and the rule is not in the hash")
 
     @property
     def hash(self) -> str:
@@ -140,8 +150,16 @@ class RunSpec(_Part):
         return range(first, stop)
 
     def document(self) -> dict[str, Any]:
-        """The normalised spec, defaults filled in, as JSON values; `parse` reads it back."""
-        return self.model_dump(mode="json", by_alias=True)
+        """The normalised spec, defaults filled in, as JSON values; `parse` reads it back.
+
+        Without `until`: it says how far training goes, and not what any model or fit is. So a run that was stopped goes
+        on under another rule, or none, and no model is trained twice.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude={"until"})
+
+    def request(self) -> dict[str, Any]:
+        """The document with `until`, for a driver elsewhere; `parse` reads it back."""
+        return self.document() | ({} if self.until is None else {"until": self.until.model_dump(exclude_none=True)})
 
 
 def is_run(name: str) -> bool:
@@ -181,6 +199,11 @@ def _cross_faults(spec: RunSpec):
         yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
     if spec.fit.estimator == "weighted" and spec.targets != "test":
         yield f"fit.estimator = 'weighted': takes targets: test, and not {spec.targets!r}; or take the estimator lasso"
+    if spec.until is not None:
+        if (spec.until.lds is None) == (spec.until.slope is None):
+            yield "until: must have one field, lds or slope"
+        if not spec.evaluate.subsets:
+            yield "until: needs evaluate.subsets, to measure LDS on; they are 0"
     if spec.m * spec.fit.holdout < 2:
         yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
 

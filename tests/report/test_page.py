@@ -27,13 +27,15 @@ def journey(*, image_shape=(2, 2), evaluation=True, kind="uniform", label_names=
     ]
     scores = Evaluation(0.9, (0.88, 0.92), 0.95, np.linspace(0.5, 1, 5), 100, 20) if evaluation else None
     seconds = {"start": 1.0, "train": 10.0, "fit": 0.0}
-    return Journey(run, data, seconds, trained=500, failed=2, fit=0, evaluation=scores, influences=influences)
+    return Journey(
+        run, data, seconds, trained=500, committed=2100, failed=2, fit=0, evaluation=scores, influences=influences
+    )
 
 
 class Strict(html.parser.HTMLParser):
     """Refuses tags that are not closed in order, and anything from elsewhere."""
 
-    EMPTY = frozenset({"meta", "img", "rect", "line"})
+    EMPTY = frozenset({"meta", "img", "rect", "line", "polygon", "polyline"})
 
     def __init__(self):
         super().__init__()

@@ -8,6 +8,7 @@ per target and never pooled: pooled over targets, their means alone correlate at
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.rank import Ranks, spearman
 from datamodels.errors import InputError, NotReadyError
+from datamodels.fit import problem
+from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
 from datamodels.train.data import NOT_IN_POOL
 
 RESAMPLES = 1000
 LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Evaluation:
     per_target  float64[n]; NaN for targets that are not scored
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
+    deviations  float64[resamples]; of the resamples' LDS from their mean. Evaluations of one run with one seed resample
+                the same subsets, so that the deviations of a difference are the difference of theirs. Not recorded
     """
 
     lds: float
@@ -42,10 +48,13 @@ class Evaluation:
     per_target: np.ndarray
     subsets: int
     models: int
+    deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def document(self) -> dict[str, Any]:
         scores = [None if np.isnan(score) else score for score in self.per_target.tolist()]
-        return dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
+        document = dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
+        del document["deviations"]
+        return document
 
     @property
     def targets(self) -> int:
@@ -105,8 +114,9 @@ def evaluate(
     lds = float(per_target[scored].mean())
     # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
     # spread where the LDS is high. Taken about their own mean they cover what they should.
-    deviations = np.quantile(resampled - resampled.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    interval = (lds + float(deviations[0]), min(lds + float(deviations[1]), 1.0))
+    deviations = resampled - resampled.mean()
+    below, above = np.quantile(deviations, TAILS).tolist()
+    interval = (lds + below, min(lds + above, 1.0))
 
     # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
     first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
@@ -118,6 +128,7 @@ def evaluate(
         per_target=per_target,
         subsets=len(outputs),
         models=outputs.shape[1],
+        deviations=deviations,
     )
 
 
@@ -134,6 +145,32 @@ def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
             unseen = found.model_index >= spec.m
             outputs[found.model_index[unseen] - spec.m] = found.outputs[unseen]
     return outputs.reshape(spec.evaluate.subsets, spec.evaluate.models, run.n)
+
+
+def scorer(
+    run: Run, snapshot: Snapshot, store: ObjectStore, *, resamples: int = RESAMPLES
+) -> Callable[[Solution], Evaluation]:
+    """What evaluates fits of a run on its unseen subsets; reads their models' outputs now, once.
+
+    Raises NotReadyError where the run has no unseen subsets, CorruptObjectError.
+    """
+    spec = run.spec
+    if not spec.evaluate.subsets:
+        raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
+    outputs = gather(run, snapshot, store)
+    masks = unseen(run)
+    members = sample.unpack(masks, run.design.columns)
+
+    def score(solution: Solution) -> Evaluation:
+        counts = countable(run, masks, ~np.isin(solution.status, problem.UNFITTED))
+        return evaluate(solution.predict(members), outputs, counts=counts, seed=spec.seed, resamples=resamples)
+
+    return score
+
+
+def unseen(run: Run) -> np.ndarray:
+    """uint8[s, ceil(d / 8)]: the packed masks of the unseen subsets."""
+    return sample.subsets(run.design, run.spec.m, run.spec.m + run.spec.evaluate.subsets)
 
 
 def countable(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datamodels import pipeline, spec
-from datamodels.cli import ask, check, cluster, drive, plan, status
+from datamodels.analyze.curve import of_newest_fit
+from datamodels.cli import ask, check, cluster, curve, drive, plan, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
@@ -36,6 +37,7 @@ before:
 
 afterwards:
   datamodels status           what runs there are
+  datamodels curve RUN        how good fits of fewer models are, and what more would bring
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
 
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", "take the whole road and write a report", _run)
     _add_road(run)
     run.add_argument("--report", metavar="FILE", help="where to write it (default: HOME/reports/RUN.html)")
+    run.add_argument("--curve", action="store_true", help="measure the learning curve too, by six fits, for the report")
     for stage, what in _STAGES.items():
         verb = _verb(verbs, stage, what, _stage)
         _add_road(verb)
@@ -97,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(store_of=_store)
     cluster.add_verbs(functools.partial(_verb, verbs))
     _verb(verbs, "drive", "take the road as the pod of a driver does, by Kubernetes Jobs", drive.command)
+    learned = _verb(verbs, "curve", "show LDS by number of models, and what more models would bring", curve.command)
+    _add_home(learned)
+    curve.add_arguments(learned)
+    learned.set_defaults(store_of=_store)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
     ask.add_verbs(query, _add_home, _query)
     return parser
@@ -177,6 +184,8 @@ def _travel(options: argparse.Namespace, until: str) -> pipeline.Journey:
 
 def _run(options: argparse.Namespace) -> None:
     journey = _travel(options, until="query")
+    if options.curve:
+        journey.curve = of_newest_fit(_store(options), journey.run)
     path = Path(options.report) if options.report else options.home / "reports" / f"{journey.run.name}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

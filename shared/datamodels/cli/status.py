@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datamodels import keys, records, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate
+from datamodels.analyze import evaluate, stopping
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import store as fits
 from datamodels.run import Run
@@ -38,6 +38,8 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False) -> Iterator[str
     snapshot = manifest.read_newest(store, run.name)
     failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
     yield f"{snapshot.committed:,} of {run.spec.models:,} models listed{failed}"
+    for stop in stopping.recorded(store, run.name):
+        yield f"stopped by until: {stop}"
     if verify:
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
         yield f"{len(snapshot.parts)} parts with {rows:,} models verified"

@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import sparse
 
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.prior import Prior
@@ -168,6 +169,11 @@ class Solution:
             raise TargetRangeError(f"target {target}: must be 0 to {self.n - 1}")
         span = slice(self.indptr[target], self.indptr[target + 1])
         return self.columns[span], self.weights[span]
+
+    def predict(self, members: np.ndarray) -> np.ndarray:
+        """float32[s, n]: of each target, for each of the masks bool[s, d]."""
+        theta = sparse.csr_array((self.weights, self.columns, self.indptr), shape=(self.n, self.d))
+        return (theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
         """float32[t, d]: weight vectors of some targets, zeros filled in. Raises TargetRangeError."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodels.analyze.evaluate import LEVEL, Evaluation
 from datamodels.pipeline import Journey
-from datamodels.report import picture, summary
+from datamodels.report import learning, picture, summary
 from datamodels.v1 import query_pb2
 
 
@@ -20,11 +20,12 @@ def html(journey: Journey) -> str:
     return string.Template(template).substitute(
         run=markup.escape(run.name),
         sentence=markup.escape(
-            f"{run.spec.models:,} models were trained on random subsets ({run.design.summary()}), and one sparse "
+            f"{journey.committed:,} models were trained on random subsets ({run.design.summary()}), and one sparse "
             f"linear model was fitted to each of {run.n:,} targets."
         ),
         cards="".join(_card(value, what) for value, what in _cards(journey)),
         quality=_quality(journey.evaluation) if journey.evaluation else "",
+        curve=_curve(journey) if journey.curve else "",
         stages=_bars(journey.seconds),
         output=markup.escape(str(run.spec.trainer.options.get("output", "margin"))),
         targets="".join(_target(journey, answer) for answer in journey.influences),
@@ -34,7 +35,9 @@ def html(journey: Journey) -> str:
 
 def _cards(journey: Journey):
     evaluation = journey.evaluation
-    yield f"{journey.run.spec.models:,}", "models"
+    yield f"{journey.committed:,}", "models"
+    if journey.stopped:
+        yield f"{journey.run.spec.models - journey.committed:,}", "models saved by the rule until"
     if journey.trained:
         yield f"{summary.rate(journey):,.0f}", "models per second"
     if evaluation:
@@ -55,6 +58,15 @@ def _quality(evaluation: Evaluation) -> str:
         f"predicts for {evaluation.subsets} subsets that it has never seen, and the mean of {evaluation.models} models "
         'really trained on each. The average over targets is the LDS.</p><div class="panel">'
         f"{_histogram(evaluation.per_target[~np.isnan(evaluation.per_target)], evaluation.lds)}</div>"
+    )
+
+
+def _curve(journey: Journey) -> str:
+    return (
+        "<h2>How good would they be with fewer models, or with more?</h2><p>LDS of fits of the first models "
+        f"alone, with its {LEVEL:.0%} interval. The dashed line is where the points lead: "
+        "1/LDS² against 1/models, to second order.</p>"
+        f'<div class="panel">{learning.svg(journey.curve)}</div>'
     )
 
 

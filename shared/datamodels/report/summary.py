@@ -36,9 +36,12 @@ def _lines(journey: Journey) -> Iterator[str]:
     yield f"run        {journey.run.name}"
     if "train" in journey.seconds:
         now = f"{journey.trained:,} trained at {rate(journey):.1f} models/s, " if journey.trained else ""
-        earlier = spec.models - journey.trained
+        earlier = journey.committed - journey.trained
         before = f"{earlier:,} committed before, " if earlier else ""
         yield f"models     {now}{before}{journey.failed} failed"
+    if journey.stopped:
+        saved = spec.models - journey.committed
+        yield f"stopped    {saved:,} of {spec.models:,} models saved: {journey.stopped}"
     if evaluation:
         low, high = evaluation.interval
         yield (

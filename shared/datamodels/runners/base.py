@@ -23,8 +23,10 @@ class Runner(abc.ABC):
         """
 
     @abc.abstractmethod
-    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], None]) -> None:
-        """Trains chunks of a run, in any order, until all ended. Calls `tick` about twice a second.
+    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
+        """Trains chunks of a run until all ended, those first that come first where not all run at once.
+
+        Calls `tick` about twice a second. Once it returns True, ends all trainers, which commit what is whole.
 
         Raises StageError where a trainer could not finish; what was committed stays.
         """

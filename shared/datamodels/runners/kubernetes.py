@@ -45,7 +45,7 @@ class KubernetesRunner(Runner):
         """The services that the settings name; the chart keeps them up."""
         yield ClientSettings.load()
 
-    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], None]) -> None:
+    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
         job = self._ensure(templates.trainer_job(self._templates, run.spec, chunks, self._owner))
         name = job["metadata"]["name"]
         obstacles: list[str] = []
@@ -53,7 +53,9 @@ class KubernetesRunner(Runner):
             for _ in range(LOOK):
                 time.sleep(TICK)
                 with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
-                    tick()
+                    if tick():
+                        self._cluster.delete_job(name)
+                        return
             job = self._look(name)
             told, obstacles = obstacles, self._obstacles(job)
             for obstacle in obstacles:

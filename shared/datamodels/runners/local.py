@@ -60,7 +60,7 @@ class LocalRunner(Runner):
                     service.raise_if_ended(error)
                 raise
 
-    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], None]) -> None:
+    def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
         workers = min(self._trainers, len(chunks))
         shares = [",".join(map(str, chunks[worker::workers])) for worker in range(workers)]
         with contextlib.ExitStack() as stack:
@@ -70,7 +70,10 @@ class LocalRunner(Runner):
             restarts = 0
             while running:
                 time.sleep(POLL)
-                tick()
+                if tick():
+                    for process in running.values():
+                        process.popen.terminate()
+                    return
                 for worker, process in list(running.items()):
                     code = process.ended()
                     if code is None:

@@ -54,7 +54,7 @@ def read(folder: Path) -> Mapping[str, str]:
 def driver_job(templates: Mapping[str, str], spec: RunSpec) -> Object:
     """The Job that drives a run, of the run's name. Raises SpecError where the spec is too large for it."""
     job, container = _load(templates, "driver", spec)
-    text = json.dumps(spec.document())
+    text = json.dumps(spec.request())
     if len(text) > MAX_SPEC:
         raise SpecError(f"spec {spec.name}: takes {len(text)} bytes, at most {MAX_SPEC} allowed; shorten its options")
     job["metadata"]["name"] = spec.run

@@ -1,0 +1,179 @@
+"""The rule `until`: when training may end before all m models are trained.
+
+The unseen subsets' models are trained first. When a 32nd of the m models is committed, and enough to hold ten out, and
+again each time that they have grown by a quarter, what is committed is fitted and evaluated, while training goes on.
+Training ends
+
+- `until: {lds: 0.9}` once the lower end of the LDS's interval is at least 0.9. Not the point, for the rule looks many
+  times, and would stop at the first that is high by chance;
+- `until: {slope: 0.005}` once twice as many models would bring at most 0.005 of LDS, by the upper end of what
+  `analyze.curve` says of it.
+
+A decision is a numbered record in the store, created once. Who takes the road again under the same rule finds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+from datamodels import keys, records
+from datamodels.aggregate import manifest
+from datamodels.aggregate.progress import Progress
+from datamodels.analyze import evaluate
+from datamodels.analyze.curve import Estimate, Point, trend
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.errors import CorruptObjectError, NotReadyError
+from datamodels.fit import store as fits
+from datamodels.fit.problem import Solution
+from datamodels.run import Run
+from datamodels.spec import UntilSpec
+from datamodels.storage import ObjectStore
+
+FIRST_SHARE = 32
+"""The first look is at m / 32 models,"""
+FIRST_HELD_OUT = 10
+"""and no earlier than at so many held-out ones."""
+GROWTH = 1.25
+"""By which models have grown since the last look."""
+RESAMPLES = 300
+"""Of the unseen subsets, at a look: it should be short."""
+USED = 8
+"""Fits of this part of the models, and larger ones, tell the slope."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """A decision to end training.
+
+    rule      the `until` that it follows, as JSON values
+    fit       number of the fit that it rests on
+    models    models of that fit
+    lds       its LDS, and the interval of it
+    gain      LDS that twice as many models would bring; None where the rule is of the LDS
+    """
+
+    rule: dict[str, Any]
+    fit: int
+    models: int
+    lds: float
+    interval: tuple[float, float]
+    gain: Estimate | None = None
+
+    def document(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        gain = document["gain"] and Estimate(**document["gain"])
+        return cls(**document | {"interval": tuple(document["interval"]), "gain": gain})
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        found = f"LDS {self.lds:.3f} ({low:.3f} to {high:.3f}) of {self.models:,} models"
+        if self.gain is None:
+            return f"{found} is at least {self.rule['lds']:g}"
+        return (
+            f"{found}; twice as many would bring {self.gain.value:.4f} ({self.gain.low:.4f} to {self.gain.high:.4f}), "
+            f"at most {self.rule['slope']:g}"
+        )
+
+
+def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
+    """Whether training may end at the last of these points, that of fit number `fit`; None: it goes on."""
+    last = points[-1]
+    stop = Stop(rule.model_dump(mode="json"), fit, last.models, last.lds, last.interval)
+    if rule.lds is not None:
+        return stop if last.interval[0] >= rule.lds else None
+    known = trend(points)
+    gain = known and known.gain(last.models)
+    return dataclasses.replace(stop, gain=gain) if gain and gain.high <= rule.slope else None
+
+
+def recorded(store: ObjectStore, run: str) -> list[Stop]:
+    """Every decision about a run, under whichever rules. Raises CorruptObjectError."""
+    found = []
+    for number in range(store.newest(lambda n: keys.stop(run, n), -1) + 1):
+        try:
+            found.append(Stop.from_document(records.read(store, keys.stop(run, number))))
+        except (TypeError, KeyError) as error:
+            raise CorruptObjectError(
+                f"{store.url}/{keys.stop(run, number)}: is no decision; restore it from a copy"
+            ) from error
+    return found
+
+
+def find(store: ObjectStore, run: str, rule: UntilSpec) -> Stop | None:
+    """What was decided under this rule."""
+    mine = rule.model_dump(mode="json")
+    return next((stop for stop in recorded(store, run) if stop.rule == mine), None)
+
+
+def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
+    """Records a decision, and returns the one that holds: that of another driver where it was first."""
+    while True:
+        known = recorded(store, run)
+        for earlier in known:
+            if earlier.rule == stop.rule:
+                return earlier
+        if records.create(store, keys.stop(run, len(known)), stop.document()):
+            return stop
+
+
+class Looks:
+    """Fits and evaluates beside the training, and says when it may end. Not for several threads."""
+
+    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int]):
+        """`fit` publishes a manifest, fits it, and returns the number of the fit; it is called in another thread."""
+        self._run, self._store, self._fit = run, store, fit
+        self._due = max(run.spec.m // FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
+        self._looking: Future[Stop | None] | None = None
+        self._score: Callable[[Solution], Evaluation] | None = None
+        self._points: dict[int, Point] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="look")
+
+    def decided(self) -> Stop | None:
+        """What was decided before, in whichever process."""
+        return find(self._store, self._run.name, self._run.spec.until)
+
+    def look(self, progress: Progress) -> Stop | None:
+        """Starts what is due, and returns at once: the decision once there is one. Raises what the fit raised."""
+        if self._looking is not None:
+            if not self._looking.done():
+                return None
+            stop, self._looking = self._looking.result(), None
+            if stop is not None:
+                return record(self._store, self._run.name, stop)
+        spec = self._run.spec
+        models = sum(min(found.stop, spec.m) - found.start for found in progress.ranges if found.start < spec.m)
+        if models >= self._due and models < spec.m and progress.covers(range(spec.m, spec.models)):
+            self._due = GROWTH * models
+            self._looking = self._pool.submit(self._decide)
+        return None
+
+    def close(self) -> None:
+        """Waits for nothing: a look that is going on ends by itself, and changes nothing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decide(self) -> Stop | None:
+        number = self._fit()
+        try:
+            points = self._evaluated(number)
+        except NotReadyError:  # hardly any unseen model could be trained: the end of the road says so
+            return None
+        return decide(self._run.spec.until, points, number)
+
+    def _evaluated(self, newest: int) -> list[Point]:
+        """The points that the rule asks for, ascending; those that an earlier driver had fitted too."""
+        name, store = self._run.name, self._store
+        if self._score is None:
+            snapshot = manifest.read_newest(store, name)
+            self._score = evaluate.scorer(self._run, snapshot, store, resamples=RESAMPLES)
+        most = fits.read_fit(store, name, newest).rows
+        for number in [newest] if self._run.spec.until.slope is None else range(newest + 1):
+            fit = None if number in self._points else fits.read_fit(store, name, number)
+            if fit is not None and fit.rows * USED >= most:
+                self._points[number] = Point.of(fit.rows, self._score(fits.load(store, fit)))
+        return [self._points[number] for number in sorted(self._points) if number <= newest]

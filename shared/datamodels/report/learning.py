@@ -1,0 +1,81 @@
+"""The learning curve as a picture that a page can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from datamodels.analyze.curve import Point, Trend, trend
+
+WIDTH, HEIGHT = 1000, 260
+LEFT, RIGHT = 50, 20
+AHEAD = 4
+"""The trend is drawn up to so many times the models that there are."""
+
+
+def svg(points: Sequence[Point]) -> str:
+    """LDS by number of models, on a scale of doublings: points with their intervals, then what is to come."""
+    known = trend(points)
+    last = points[-1].models
+    scale = _Scale(points, last * AHEAD if known else last)
+    come = _to_come(known, last, scale) if known else ""
+    measured = "".join(_point(point, scale) for point in points)
+    return (
+        f'<svg viewBox="0 -14 {WIDTH} {HEIGHT + 40}" role="img" aria-label="LDS by number of models">'
+        f"{_axes(points, scale, known is not None)}{come}{measured}</svg>"
+    )
+
+
+class _Scale:
+    def __init__(self, points: Sequence[Point], most: int):
+        self._low, self._high = np.log2([points[0].models / 1.2, most * 1.15])
+        self.bottom = float(np.floor(min(point.interval[0] for point in points) * 10) / 10)
+
+    def x(self, models: float) -> float:
+        share = (np.log2(models) - self._low) / (self._high - self._low)
+        return float(LEFT + share * (WIDTH - LEFT - RIGHT))
+
+    def y(self, lds: float) -> float:
+        return float(HEIGHT * (1 - (lds - self.bottom) / (1 - self.bottom)))
+
+
+def _axes(points: Sequence[Point], scale: _Scale, ahead: bool) -> str:
+    lines = "".join(
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{scale.y(lds):.1f}" y2="{scale.y(lds):.1f}" stroke="#e3e7ec"/>'
+        f'<text x="{LEFT - 8}" y="{scale.y(lds) + 4:.1f}" text-anchor="end">{lds:.1f}</text>'
+        for lds in np.arange(scale.bottom, 1.01, 0.1)
+    )
+    last = points[-1].models
+    models = [point.models for point in points] + [times * last for times in (2, AHEAD) if ahead]
+    ticks = "".join(
+        f'<text x="{scale.x(count):.1f}" y="{HEIGHT + 20}" text-anchor="middle">{count:,}</text>' for count in models
+    )
+    return lines + ticks
+
+
+def _point(point: Point, scale: _Scale) -> str:
+    x, (low, high) = scale.x(point.models), point.interval
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{scale.y(low):.1f}" y2="{scale.y(high):.1f}" stroke="#2f5fb3" '
+        f'stroke-width="2"/><circle cx="{x:.1f}" cy="{scale.y(point.lds):.1f}" r="4" fill="#2f5fb3">'
+        f"<title>{point.models:,} models: LDS {point.lds:.3f}, {low:.3f} to {high:.3f}</title></circle>"
+        f'<text x="{x:.1f}" y="{scale.y(point.lds) - 14:.1f}" text-anchor="middle">{point.lds:.3f}</text>'
+    )
+
+
+def _to_come(known: Trend, last: int, scale: _Scale) -> str:
+    counts = np.geomspace(last, AHEAD * last, 17)
+    found = [(scale.x(count), known.at(count)) for count in counts]
+    upper = [f"{x:.1f},{scale.y(estimate.high):.1f}" for x, estimate in found]
+    lower = [f"{x:.1f},{scale.y(estimate.low):.1f}" for x, estimate in found]
+    middle = " ".join(f"{x:.1f},{scale.y(estimate.value):.1f}" for x, estimate in found)
+    labels = "".join(
+        f'<text x="{scale.x(times * last):.1f}" y="{scale.y(known.at(times * last).high) - 10:.1f}" '
+        f'text-anchor="middle">{known.at(times * last).value:.3f}</text>'
+        for times in (2, AHEAD)
+    )
+    return (
+        f'<polygon points="{" ".join(upper + lower[::-1])}" fill="#2f5fb3" opacity="0.15"/>'
+        f'<polyline points="{middle}" fill="none" stroke="#2f5fb3" stroke-width="2" stroke-dasharray="6 5"/>{labels}'
+    )
