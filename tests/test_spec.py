@@ -48,6 +48,17 @@ def faults(**fields):
             {"m": 10, "fit": {"holdout": 0.1}},
             "fit.holdout = 0.1: holds out less than 2 of m = 10 subsets; raise it or m",
         ),
+        ({"until": {"lds": 1.0}}, "until.lds = 1.0: must be less than 1"),
+        ({"until": {"lds": 90}}, "until.lds = 90: must be less than 1"),
+        ({"until": {"slope": 0}}, "until.slope = 0: must be greater than 0"),
+        ({"until": {"quality": 0.9}}, "until.quality: is no field of a spec"),
+        ({"until": 0.9}, "until = 0.9: must be a valid"),
+        ({"until": {}}, "until: must have one field, lds or slope"),
+        ({"until": {"lds": 0.9, "slope": 0.1}}, "until: must have one field, lds or slope"),
+        (
+            {"until": {"lds": 0.9}, "evaluate": {"subsets": 0}},
+            "until: needs evaluate.subsets, to measure LDS on; they are 0",
+        ),
         ({"trainer": {"options": {}}}, "trainer.class: is missing"),
         ({"dataset": {"load": "a:b", "options": {"x": math.inf}}}, "dataset.options = {'x': inf}: Out of range"),
         ({"trainer": {"class": "a:B", "options": {"x": date(2026, 1, 1)}}}, "trainer.options"),
@@ -115,6 +126,13 @@ def test_the_hash_names_what_is_computed():
     assert spec.parse(document(alpha=0.5)).hash == base.hash  # a default, spelt out
     assert spec.parse(document(seed=1)).hash != base.hash
     assert base.run == f"try-{base.hash[:12]}"
+
+
+def test_when_to_stop_is_no_part_of_what_is_computed():
+    """A run that was stopped goes on under another rule, or none, with the models that it has."""
+    until = spec.parse(document(until={"slope": 0.01}))
+    assert until.until.slope == 0.01
+    assert until.run == spec.parse(document()).run and "until" not in until.document()
 
 
 def test_the_hash_is_the_same_for_ever():

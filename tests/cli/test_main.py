@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -5,9 +6,12 @@ import sys
 
 import pytest
 
+from datamodels import keys, records
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
+from datamodels.storage.local import LocalStore
 from tests import fitted as made
+from tests.analyze.test_curve import DIGITS, points_of
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
 
@@ -51,7 +55,14 @@ def test_every_verb_has_help_that_names_its_arguments(capsys, verb):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["run"], ["run", "s.yaml", "--trainers", "0"], ["query", "top", "r", "9" * 11]]
+    "arguments",
+    [
+        ["fly"],
+        ["run"],
+        ["run", "s.yaml", "--trainers", "0"],
+        ["curve", "r", "--lds", "2"],
+        ["query", "top", "r", "9" * 11],
+    ],
 )
 def test_a_wrong_command_line_is_a_configuration_error(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
@@ -98,6 +109,20 @@ def test_status_goes_on_past_a_damaged_run(capsys, tmp_path):
 def test_status_of_an_unknown_run(capsys, home):
     code, _, err = run_main(capsys, "status", "nope", "--home", str(home[0]))
     assert code == ExitCode.CONFIG and err.startswith("datamodels: run 'nope': there is none in file://")
+
+
+def test_the_curve_of_a_run(capsys, home, tmp_path):
+    """Measured in tests/analyze; here it is read, and where there is nothing to measure that is said."""
+    folder, name = home
+    code, out, err = run_main(capsys, "curve", name, "--home", str(folder))
+    assert (code, out) == (ExitCode.FAILED, "") and err.count("\n") == 1 and "manifest" in err
+    store = LocalStore(folder / "store")
+    points = points_of(DIGITS)
+    records.create(store, keys.curve(name, 0), [point.document() for point in points])
+    code, out, _ = run_main(capsys, "curve", name, "--home", str(folder), "--lds", "0.93")
+    assert code == 0 and out.splitlines()[-1].startswith("LDS 0.93 takes ") and out.count("\n") == len(DIGITS) + 4
+    code, out, _ = run_main(capsys, "curve", name, "--home", str(folder), "--json")
+    assert [json.loads(line)["models"] for line in out.splitlines()] == [*DIGITS, 24_000, 48_000]
 
 
 def test_a_store_that_is_no_store(capsys):

@@ -123,6 +123,25 @@ def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
 
 
+def test_training_ends_early_and_stays_ended(tmp_path):
+    """A few hundred models are enough for the rule, of many; and it holds when the road is taken again."""
+    road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"})
+    code, out, err = road.run("run", "--quiet")
+    assert code == 0, err
+    stopped = re.search(r"^stopped    ([\d,]+) of 30,100 models saved: LDS (0\.\d+) .* is at least 0\.3$", out, re.M)
+    committed = sorted(road.committed())
+    assert len(committed) == 30_100 - int(stopped[1].replace(",", "")) and len(set(committed)) == len(committed)
+    assert set(range(30_000, 30_100)) <= set(committed), "the unseen subsets come first"
+    assert float(stopped[2]) > 0.3 and float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.3
+
+    code, again, err = road.run("run", "--quiet")
+    assert code == 0, err
+    assert f"{len(committed):,} committed before" in again and stopped[0] in again
+    assert sorted(road.committed()) == committed
+    command = [sys.executable, "-m", "datamodels", "status", road.spec.run]
+    assert "stopped by until: LDS 0." in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+
+
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     """The same models are committed in the end, none missing and none twice."""
     road = Road(tmp_path)

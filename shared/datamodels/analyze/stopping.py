@@ -1,7 +1,7 @@
 """The rule `until`: when training may end before all m models are trained.
 
-The unseen subsets' models are trained first. When a 32nd of the m models is committed, and enough to hold ten out, and
-again each time that they have grown by a quarter, what is committed is fitted and evaluated, while training goes on.
+The unseen subsets' models are trained first. When there is a model for every eight columns, and enough to hold ten out,
+and again each time that they have grown by a quarter, what is committed is fitted and evaluated while training goes on.
 Training ends
 
 - `until: {lds: 0.9}` once the lower end of the LDS's interval is at least 0.9. Not the point, for the rule looks many
@@ -32,8 +32,8 @@ from datamodels.run import Run
 from datamodels.spec import UntilSpec
 from datamodels.storage import ObjectStore
 
-FIRST_SHARE = 32
-"""The first look is at m / 32 models,"""
+FIRST_SHARE = 8
+"""The first look is at d / 8 models: far fewer tell next to nothing,"""
 FIRST_HELD_OUT = 10
 """and no earlier than at so many held-out ones."""
 GROWTH = 1.25
@@ -128,7 +128,7 @@ class Looks:
     def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int]):
         """`fit` publishes a manifest, fits it, and returns the number of the fit; it is called in another thread."""
         self._run, self._store, self._fit = run, store, fit
-        self._due = max(run.spec.m // FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
+        self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
         self._looking: Future[Stop | None] | None = None
         self._score: Callable[[Solution], Evaluation] | None = None
         self._points: dict[int, Point] = {}
