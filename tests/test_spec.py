@@ -133,6 +133,7 @@ def test_when_to_stop_is_no_part_of_what_is_computed():
     until = spec.parse(document(until={"slope": 0.01}))
     assert until.until.slope == 0.01
     assert until.run == spec.parse(document()).run and "until" not in until.document()
+    assert spec.parse(until.request()) == until
 
 
 def test_the_hash_is_the_same_for_ever():

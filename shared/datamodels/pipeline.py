@@ -133,7 +133,7 @@ class _Road:
         def tick() -> bool:
             progress = aggregator.progress(self._run.name)
             bar.reach(progress.committed, f"{progress.failed} failed" if progress.failed else "")
-            if looks is not None:
+            if looks is not None and self._journey.stopped is None:
                 self._journey.stopped = looks.look(progress)
             return self._journey.stopped is not None
 

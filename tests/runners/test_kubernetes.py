@@ -41,6 +41,11 @@ def test_chunks_are_trained_by_an_indexed_job(api, runner):
     assert ticks[0]["metadata"]["ownerReferences"][0]["uid"] == OWNER.owner_uid
 
 
+def test_training_that_may_end_early_takes_its_job_along(api, runner):
+    runner.train(RUN, [0, 1, 5], SERVICES, lambda: True)
+    assert made(api) and TRAIN not in api.objects["jobs"]
+
+
 def test_a_driver_that_comes_back_goes_on_with_the_job_there_is(api, runner):
     job = templates.trainer_job(chart(), RUN.spec, [0, 1, 5], OWNER)
     uid = api.add("jobs", job)["metadata"]["uid"]
@@ -91,7 +96,7 @@ def test_a_failure_without_pods_is_told_in_the_words_of_kubernetes(api, runner):
 
 def test_a_job_that_somebody_deleted_is_a_passing_failure(api, runner):
     with pytest.raises(StageError, match=f"Job {TRAIN} was deleted") as raised:
-        runner.train(RUN, [0], SERVICES, lambda: api.objects["jobs"].pop(TRAIN, None))
+        runner.train(RUN, [0], SERVICES, lambda: api.objects["jobs"].clear())
     assert raised.value.exit_code == ExitCode.TRANSIENT
 
 

@@ -54,7 +54,7 @@ class KubernetesRunner(Runner):
                 time.sleep(TICK)
                 with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
                     if tick():
-                        self._cluster.delete_job(name)
+                        runs.remove(self._cluster, name)
                         return
             job = self._look(name)
             told, obstacles = obstacles, self._obstacles(job)
