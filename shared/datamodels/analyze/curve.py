@@ -26,11 +26,12 @@ import numpy as np
 from scipy import optimize
 
 from datamodels import keys, records, shards
+from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
 from datamodels.analyze.evaluate import TAILS, Evaluation
 from datamodels.errors import NotReadyError, ObjectNotFoundError
-from datamodels.fit import gram, problem
+from datamodels.fit import gram, prior, problem
 from datamodels.fit import store as fits
 from datamodels.fit.fit import fit
 from datamodels.fit.problem import Solution
@@ -180,10 +181,12 @@ def measure(
     whole  the fit of all rows
     """
     order = np.argsort(rows.model_index)
+    known = prior.of_run(run, runs.load_dataset(run.spec)) if run.spec.fit.estimator == "weighted" else None
     settings, sums, points, added = run.spec.fit, None, [], 0
     for models in sizes(len(order))[:-1]:
         places = order[:models]
         given = problem.of_run(run, rows.masks[places], rows.outputs[places], rows.model_index[places])
+        given = dataclasses.replace(given, prior=known)
         if np.count_nonzero(given.heldout) < 2:
             continue
         if gram.from_sums(given, settings):
