@@ -13,7 +13,7 @@ import numpy as np
 from datamodels.fit import problem
 from datamodels.fit import rows as row_blocks
 from datamodels.fit.path import Method, Path
-from datamodels.fit.problem import CONSTANT, NO_ROWS, NOT_CONVERGED, NOT_FINITE, OK, Solution
+from datamodels.fit.problem import CONSTANT, NO_ROWS, NO_SIGNAL, NOT_CONVERGED, NOT_FINITE, OK, Solution
 from datamodels.fit.refit import Refit
 from datamodels.fit.rows import Rows
 from datamodels.fit.saga import Saga
@@ -74,6 +74,7 @@ def solve(
         refit.epoch()
 
     status[target[refit.gap[target] > settings.tolerance]] = NOT_CONVERGED
+    status[target[path.walk.lambda_max[target] == 0]] = NO_SIGNAL
     r2 = np.full(n, np.nan)
     r2[target] = heldout_r2(rows, outputs, keep, target, path.walk.best_error[target])
     return problem.of_dense(

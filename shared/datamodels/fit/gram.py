@@ -21,7 +21,7 @@ from datamodels.fit.block import PATH_SHARE, Here
 from datamodels.fit.descent import Descent, State
 from datamodels.fit.moments import Masks, Outputs
 from datamodels.fit.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
-from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Problem, Solution
+from datamodels.fit.problem import CONSTANT, NO_SIGNAL, NOT_CONVERGED, OK, Problem, Solution
 from datamodels.fit.rows import Rows, columns
 from datamodels.fit.stream import Stream
 from datamodels.spec import FitSpec
@@ -96,6 +96,7 @@ def solve(
             refit.step()
         lambda_[target], certified[target], intercept[target] = refit.lambda_, refit.gap, refit.intercept
         weights[target] = refit.weights
+        status[target[path.lambda_max == 0]] = NO_SIGNAL
         r2[target] = data.heldout_r2(path.best_error)
     status[certified > settings.tolerance] = NOT_CONVERGED
     return problem.of_dense(

@@ -37,7 +37,11 @@ NOT_FINITE = "not_finite"
 NOT_CONVERGED = "not_converged"
 """The gap is above the tolerance after max_epochs; the weights are those reached. Raise max_epochs."""
 
-STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED)
+NO_SIGNAL = "no_signal"
+"""No column tells anything about the output, not even by chance, so that lambda_max is 0: among the rows to fit, masks
+or output do not vary. No weights, the intercept is the mean."""
+
+STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED, NO_SIGNAL)
 UNFITTED = (NO_ROWS, NOT_FINITE)
 """Statuses of targets that have no model at all."""
 
