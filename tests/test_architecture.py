@@ -35,6 +35,12 @@ HEAVY_AT_HOME = {
     "datamodels.train.mlp": "torch",
     "datamodels.train.cnn": "torch",
     "datamodels.train.softmax": "torch",
+    "datamodels.train.augment": "torch",
+    "datamodels.train.descent": "torch",
+    "datamodels.train.precision": "torch",
+    "datamodels.train.resnet": "torch",
+    "datamodels.train.resnets": "torch",
+    "datamodels.train.slot": "torch",
 }
 """Modules that nothing imports but their users, with the heavy package that each is about."""
 

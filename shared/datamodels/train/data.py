@@ -98,3 +98,18 @@ def split(x: np.ndarray, y: np.ndarray, *, train: int, test: int | None = None, 
     order = np.random.default_rng(seed).permutation(len(y))
     pool, tests = order[:train], order[train:][:test]
     return Dataset(x=x[pool], y=y[pool], x_test=x[tests], y_test=y[tests], **display)
+
+
+def classes(dataset: Dataset, targets: Targets) -> int:
+    """Classes of a data set, at least 2. Raises SpecError where y is no class."""
+    for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
+        if y.dtype.kind not in "iu" or y.ndim != 1 or (len(y) and y.min() < 0):
+            raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
+    classes = max(int(dataset.y.max()), int(targets.y.max())) + 1
+    most = len(dataset.label_names) or len(dataset.y) + len(targets.y)
+    if classes > most:
+        raise SpecError(
+            f"dataset: has a label {classes - 1}: must be 0 to {most - 1}, for there are {most} "
+            f"{'label_names' if dataset.label_names else 'examples'}; number the classes without holes"
+        )
+    return max(2, classes)

@@ -9,7 +9,7 @@ import torch
 
 from datamodels.errors import SpecError
 from datamodels.train import outputs, sgd
-from datamodels.train.data import Dataset, Targets
+from datamodels.train.data import Dataset, Targets, classes
 from datamodels.train.sgd import Recipe
 
 TARGETS_AT_ONCE = 1024
@@ -81,7 +81,7 @@ class Classifier:
         self.batch = batch
         self.recipe = recipe
         self.output = outputs.choose(output, outputs.OF_LOGITS)
-        self.classes = _classes(dataset, targets)
+        self.classes = classes(dataset, targets)
         self.x, self.y = sgd.with_bias(dataset.x.astype(np.float32)), dataset.y
         self.x_targets, self.y_targets = sgd.with_bias(targets.x.astype(np.float32)), targets.y
         self.network = network(self.x.shape[1] - 1, self.classes)
@@ -154,18 +154,3 @@ class Softmax(Classifier):
     ):
         recipe = Recipe(epochs, rows, rate, momentum, decay)
         super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=recipe)
-
-
-def _classes(dataset: Dataset, targets: Targets) -> int:
-    """Classes of a data set. Raises SpecError where y is no class."""
-    for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
-        if y.dtype.kind not in "iu" or y.ndim != 1 or (len(y) and y.min() < 0):
-            raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
-    classes = max(int(dataset.y.max()), int(targets.y.max())) + 1
-    most = len(dataset.label_names) or len(dataset.y) + len(targets.y)
-    if classes > most:
-        raise SpecError(
-            f"dataset: has a label {classes - 1}: must be 0 to {most - 1}, for there are {most} "
-            f"{'label_names' if dataset.label_names else 'examples'}; number the classes without holes"
-        )
-    return max(2, classes)

@@ -1,0 +1,126 @@
+"""All numbers of a network in one vector, and the steps that move it.
+
+A training starts by overwriting the vector, a model is a copy of it, and a step is a few passes over it whatever the
+number of layers. Nothing here reads a value back to the host, so that a GPU can record a step and play it again.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration that pulls singular values to about 1 (Jordan et al. 2024, Muon)."""
+
+
+class Flat:
+    """The numbers of a network, which from now on lives in them.
+
+    state     [size]: filters, other parameters, then what is not trained (normalisation, running statistics)
+    weights   [parameters]: its first part, which is trained
+    gradient  [parameters]: where backward passes add theirs
+    filters   (start, stop, rows) of each filter bank in `weights`; a bank is a matrix of `rows` filters
+
+    Filters are laid out channels last: [outputs, height, width, inputs].
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype):
+        network.to(device=device, dtype=dtype)
+        parameters = sorted(network.parameters(), key=lambda p: p.ndim != 4)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.num_batches_tracked = None
+        buffers = [(m, name, b) for m in network.modules() for name, b in m.named_buffers(recurse=False)]
+        trained = sum(p.numel() for p in parameters)
+        size = trained + sum(b.numel() for _, _, b in buffers)
+        self.state = torch.zeros(size, device=device, dtype=dtype)
+        self.weights, self.gradient = self.state[:trained], torch.zeros(trained, device=device, dtype=dtype)
+        self.filters: list[tuple[int, int, int]] = []
+        at = 0
+        for parameter in parameters:
+            stop = at + parameter.numel()
+            if parameter.ndim == 4:
+                self.filters.append((at, stop, len(parameter)))
+            parameter.data = _view(self.state[at:stop], parameter.shape)
+            parameter.grad = _view(self.gradient[at:stop], parameter.shape)
+            at = stop
+        for module, name, buffer in buffers:
+            stop = at + buffer.numel()
+            setattr(module, name, _view(self.state[at:stop], buffer.shape))
+            at = stop
+
+
+def _view(numbers: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    if len(shape) != 4:
+        return numbers.view(shape)
+    outputs, inputs, height, width = shape
+    return numbers.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+
+
+class Optimiser(Protocol):
+    def start(self) -> None:
+        """Forgets the training before."""
+
+    def step(self, rate: torch.Tensor) -> None:
+        """Moves the weights by the gradient, which is used up. `rate` has one element, on the device."""
+
+
+class Nesterov:
+    """g' = g + decay w;  v = momentum v + g';  w -= rate (g' + momentum v), as torch.optim.SGD has it."""
+
+    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, momentum: float, decay: float):
+        self._weights, self._gradient, self._momentum, self._decay = weights, gradient, momentum, decay
+        self._velocity = torch.zeros_like(weights)
+
+    def start(self) -> None:
+        self._velocity.zero_()
+
+    def step(self, rate: torch.Tensor) -> None:
+        self._gradient.add_(self._weights, alpha=self._decay)
+        self._velocity.mul_(self._momentum).add_(self._gradient)
+        self._gradient.add_(self._velocity, alpha=self._momentum)
+        self._weights.addcmul_(self._gradient, rate, value=-1)
+
+
+class Muon:
+    """Filter banks move by the nearest orthogonal matrix to their momentum (Jordan et al. 2024), others by Nesterov.
+
+    A bank of r filters is brought to the length sqrt(r), that of the update, before each step: the batch
+    normalisation that follows makes its length meaningless, and so a rate means the same turn for every layer.
+    """
+
+    def __init__(self, flat: Flat, momentum: float):
+        first = flat.filters[-1][1]
+        self._others = Nesterov(flat.weights[first:], flat.gradient[first:], momentum=0.85, decay=0.0)
+        self._momentum = momentum
+        self._velocity = torch.zeros_like(flat.weights[:first])
+        self._banks = [
+            tuple(numbers[start:stop].view(rows, -1) for numbers in (flat.weights, flat.gradient, self._velocity))
+            for start, stop, rows in flat.filters
+        ]
+
+    def start(self) -> None:
+        self._velocity.zero_()
+        self._others.start()
+
+    def step(self, rate: torch.Tensor) -> None:
+        for weights, gradient, velocity in self._banks:
+            velocity.mul_(self._momentum).add_(gradient)
+            gradient.add_(velocity, alpha=self._momentum)
+            weights.mul_(len(weights) ** 0.5 / weights.norm())
+            weights.addcmul_(orthogonal(gradient), rate, value=-1)
+        self._others.step(rate)
+
+
+def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+    """[a, b] with the singular vectors of `matrix` [a, b] and singular values of about 1, by Newton and Schulz."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix
+    x = x / (x.norm() + 1e-7)
+    x = x.T if x.shape[0] > x.shape[1] else x
+    for _ in range(iterations):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)

@@ -1,0 +1,129 @@
+"""Whole trainings against a plain loop, and one model after another in the same slot."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from datamodels.train import augment, precision, resnets
+from datamodels.train.recipe import FAST, PAPER, rates, steps
+from datamodels.train.resnet import ArraySource
+from datamodels.train.slot import Pool, Slot
+
+CPU = torch.device("cpu")
+SIZE = (16, 16)
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.integers(0, 256, (30, *SIZE, 3), dtype=np.uint8)
+Y = GENERATOR.integers(0, 3, 30)
+POOL = Pool(torch.from_numpy(X), torch.from_numpy(Y))
+SHORT = dataclasses.replace(PAPER, epochs=2, rows=6, rate=0.1, translate=2, cutout=4)
+QUICK = dataclasses.replace(FAST, epochs=2, rows=6)
+SUBSET = torch.arange(3, 24, 2)
+
+
+def slot(recipe=SHORT, pool=POOL, name="float32", device=CPU, **options):
+    network = resnets.resnet9(3, 2, fast=recipe.optimiser == "muon")
+    return Slot(network, recipe, pool, SIZE, precision.BY_NAME[name], device, **options)
+
+
+def trained(slot, subset=SUBSET, seed=1):
+    for _ in range(slot.begin(subset, seed)):
+        slot.step()
+    return slot.end()
+
+
+def test_a_training_is_nesterov_on_the_smoothed_cross_entropy_of_augmented_images():
+    """Against a loop with plain tensors in float64, network apart: that has a test of its own."""
+    ours = slot(name="float64")
+    count = ours.begin(SUBSET, 5)
+    rows = 6
+    assert (count, rows) == steps(SHORT, len(SUBSET)) == (3, 6)
+    plain = resnets.resnet9(3, 2).double()
+    plain.load_state_dict(ours.network.state_dict(), strict=False)
+    draws = augment.draw(SHORT, len(SUBSET), count, rows, SIZE, torch.Generator().manual_seed(5))
+    velocity = [torch.zeros_like(p) for p in plain.parameters()]
+    pixels = X[SUBSET.numpy()[draws.position[0].numpy()]].reshape(-1, 3)
+    np.testing.assert_allclose(plain.mean.numpy(), pixels.mean(axis=0))
+    for step, rate in enumerate(rates(SHORT, count).tolist()):
+        chosen = SUBSET[draws.position[step]]
+        x = augment.gather(POOL.x, chosen, draws.flip[step], draws.down[step], draws.right[step])
+        keep = augment.kept(draws.top[step], draws.left[step], SHORT.cutout, SIZE)
+        label = torch.eye(3, dtype=torch.float64)[POOL.y[chosen]] * (1 - SHORT.smoothing) + SHORT.smoothing / 3
+        loss = -(label * plain(x, keep).log_softmax(dim=1)).sum() / rows
+        gradients = torch.autograd.grad(loss, list(plain.parameters()))
+        with torch.no_grad():
+            for parameter, v, gradient in zip(plain.parameters(), velocity, gradients, strict=True):
+                full = gradient + SHORT.decay * parameter
+                v.mul_(SHORT.momentum).add_(full)
+                parameter -= rate * (full + SHORT.momentum * v)
+        ours.step()
+    found = ours.network.state_dict()
+    for name, expected in plain.state_dict().items():
+        if "batches" not in name:
+            torch.testing.assert_close(found[name], expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
+def test_nothing_is_left_of_the_model_before(recipe):
+    used = slot(recipe)
+    trained(used, torch.arange(0, 30), 9)  # longer, and of other images
+    trained(used, torch.arange(0, 4), 8)  # shorter than a minibatch
+    again = trained(used)
+    assert torch.equal(again, trained(slot(recipe))) and torch.isfinite(again).all()
+    assert not torch.equal(again, trained(used, seed=2))
+
+
+@pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
+def test_a_model_knows_nothing_but_its_subset(recipe):
+    """No statistic of the pool: other images outside of the subset change no bit."""
+    outside = np.setdiff1d(np.arange(30), SUBSET.numpy())
+    x = X.copy()
+    x[outside] = 255 - x[outside]
+    changed = Pool(torch.from_numpy(x), POOL.y)
+    assert torch.equal(trained(slot(recipe)), trained(slot(recipe, changed)))
+
+
+def test_minibatches_from_memory_train_the_same_model():
+    fed = slot(pool=ArraySource(X, Y))
+    assert torch.equal(trained(fed), trained(slot()))
+    trained(fed, torch.arange(0, 4), 8)
+    assert torch.equal(trained(fed, torch.arange(0, 20), 3), trained(slot(), torch.arange(0, 20), 3))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_subset_of_one_example_can_be_trained_on(members):
+    assert torch.isfinite(trained(slot(), SUBSET[:members])).all()
+
+
+@pytest.mark.parametrize(("name", "least"), [("bf16", 0.7), ("fp16", 0.9)])
+def test_half_precision_goes_the_same_way(name, least):
+    """The first step, within what rounding to 8 bits, or 11, leaves of a very small network."""
+    whole, half = slot(), slot(name=name)
+    moves = []
+    for each in (whole, half):
+        each.begin(SUBSET, 1)
+        start = each.flat.weights.clone()
+        each.step()
+        moves.append(each.flat.weights - start)
+    cosine = torch.nn.functional.cosine_similarity(*moves, dim=0)
+    assert cosine > least and half.flat.state.dtype == torch.float32
+
+
+def test_mirrored_logits_are_the_mean_of_both():
+    ours = slot()
+    model, x = trained(ours), POOL.x[:5]
+    alone, mirror = ours.logits(model, x, mirrored=False), ours.logits(model, x.flip(2), mirrored=False)
+    torch.testing.assert_close(ours.logits(model, x, mirrored=True), (alone + mirror) / 2)
+    assert not torch.equal(alone, mirror)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
+def test_a_recorded_step_trains_as_a_plain_one(recipe):
+    device = torch.device("cuda")
+    pool = Pool(POOL.x.to(device), POOL.y.to(device))
+    recorded, plain = (slot(recipe, pool, device=device, capture=capture) for capture in (True, False))
+    trained(recorded, torch.arange(0, 30), 9)
+    torch.testing.assert_close(trained(recorded), trained(plain), rtol=1e-2, atol=1e-2)
