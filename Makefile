@@ -26,6 +26,7 @@ chart-docs:
 # These take minutes; BENCH=--quick is a small size only.
 bench-train: $(VENV)/.trainer
 	$(BIN)/python benchmarks/train.py $(BENCH)
+	$(BIN)/python benchmarks/images.py $(BENCH)
 
 # What `datamodels plan` says that training takes, beside what it takes.
 bench-cost: $(VENV)/.trainer

@@ -1,0 +1,218 @@
+"""ResNet-9: what it learns of real images, and how fast it trains, in one run.
+
+    python benchmarks/images.py [--quick] [--device auto] [--width 64] [--models 5] [--beton FILE]
+
+Accuracy is on what is real here, the digits as 32 x 32 images: mean and deviation over models, each trained on another
+half of 1,400, on 397 test digits. Speed is on noise of CIFAR-10's shape and says nothing about accuracy.
+
+Contestants take turns, and each figure is the best of its rounds. The plain loop is what one writes first: the same
+network and recipe with images augmented one by one by a DataLoader, autograd, an optimiser over a list of parameters
+and the loss printed at every step. `--beton` adds the path by FFCV (docs/ffcv.md), for which it writes that file.
+
+On a GPU besides: with and without a captured step, 1, 2, 4 and 8 models at once, and the share of the device's own
+bf16 peak, which is measured by a large matrix product in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import threadpoolctl
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from datamodels.train import Dataset, images, resnets
+from datamodels.train.contract import model_seed
+from datamodels.train.recipe import PAPER, Recipe, rates, steps
+from datamodels.train.resnet import ResNet9
+
+DAY = 86_400
+
+
+def halves(examples: int, count: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [np.sort(generator.permutation(examples)[: examples // 2]).astype(np.int32) for _ in range(count)]
+
+
+def accuracy(models: int, recipe: str, width: int, device: str) -> tuple[float, float, float]:
+    """Mean and deviation of the test accuracy of models on halves of the digits, and seconds of CPU for each."""
+    data = images.load_digits()
+    trainer = ResNet9(data, data.targets("test"), recipe=recipe, width=width, rows=64, flip="none", device=device)
+    right, started = [], time.process_time()
+    for model, subset in enumerate(halves(len(data.y), models)):
+        margins = trainer.outputs_many(trainer.train_many([subset], [model_seed(0, model)]))
+        right.append(float((margins > 0).mean()))
+    return float(np.mean(right)), float(np.std(right, ddof=1)), (time.process_time() - started) / models
+
+
+def noise(examples: int) -> Dataset:
+    """Of CIFAR-10's shape."""
+    generator = np.random.default_rng(0)
+    x, x_test = (generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8) for count in (examples, 1000))
+    return Dataset(x, np.arange(examples) % 10, x_test, np.arange(1000) % 10)
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Images one by one, as a map-style data set gives them."""
+
+    def __init__(self, data: Dataset, subset: np.ndarray, recipe: Recipe):
+        self.data, self.subset, self.recipe = data, subset, recipe
+
+    def __len__(self) -> int:
+        return len(self.subset)
+
+    def __getitem__(self, at: int) -> tuple[torch.Tensor, int]:
+        image, move = self.data.x[self.subset[at]], self.recipe.translate
+        if np.random.random() < 0.5:
+            image = image[:, ::-1]
+        top, left = np.random.randint(0, 2 * move + 1, 2)
+        image = np.pad(image, ((move, move), (move, move), (0, 0)), mode="reflect")[top : top + 32, left : left + 32]
+        image = image.copy()
+        top, left = np.random.randint(0, 32 - self.recipe.cutout, 2)
+        image[top : top + self.recipe.cutout, left : left + self.recipe.cutout] = 128
+        return torch.from_numpy(image), int(self.data.y[self.subset[at]])
+
+
+class Plain:
+    """One model at a time, by the paper's recipe."""
+
+    def __init__(self, data: Dataset, recipe: Recipe, width: int, device: torch.device):
+        self.data, self.recipe, self.width, self.device = data, recipe, width, device
+
+    def train(self, subset: np.ndarray, seed: int) -> None:
+        torch.manual_seed(seed)
+        recipe, loader = self.recipe, self._batches(subset)
+        network = resnets.resnet9(10, self.width).to(self.device)
+        pixels = torch.from_numpy(self.data.x[subset[:512]])
+        network.start(pixels.to(self.device), torch.Generator(self.device).manual_seed(seed))
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.decay, nesterov=True
+        )
+        count, _ = steps(recipe, len(subset))
+        rate = iter(rates(recipe, count).tolist())
+        for _ in range(recipe.epochs):
+            for x, y in loader:
+                optimiser.param_groups[0]["lr"] = next(rate, 0.0)
+                optimiser.zero_grad()
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                    logits = network(x.to(self.device))
+                    loss = functional.cross_entropy(logits, y.to(self.device), label_smoothing=recipe.smoothing)
+                loss.backward()
+                optimiser.step()
+                loss.item()  # as one prints it
+
+    def _batches(self, subset: np.ndarray) -> torch.utils.data.DataLoader:
+        augmented = Augmented(self.data, subset, self.recipe)
+        return torch.utils.data.DataLoader(augmented, min(self.recipe.rows, len(subset)), shuffle=True)
+
+
+def seconds(train: Callable[[], object], device: torch.device) -> float:
+    """Of one call, until the device is done."""
+    started = time.perf_counter()
+    train()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def step_flops(width: int, rows: int, *, fast: bool) -> float:
+    """Floating-point operations of one step: forward and backward passes, as PyTorch counts them."""
+    network = resnets.resnet9(10, width, fast=fast)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network(torch.zeros((rows, 32, 32, 3), dtype=torch.uint8)).sum().backward()
+    return float(counter.get_total_flops())
+
+
+def bf16_peak() -> float:
+    """Operations per second of a large product on the GPU: the best of ten."""
+    size = 8192
+    a = torch.randn((size, size), device="cuda", dtype=torch.bfloat16)
+    best = min(seconds(lambda: [a @ a for _ in range(10)], a.device) for _ in range(10))
+    return 10 * 2 * size**3 / best
+
+
+def speed(given: argparse.Namespace, device: torch.device) -> None:
+    """Prints models per second and per day of every contestant."""
+    data = noise(given.examples)
+    subset = halves(given.examples, 1)[0]
+    targets = data.targets("test")
+    cuda = device.type == "cuda"
+    options = {"width": given.width, "device": device.type, "rows": min(512, len(subset))}
+    if given.epochs:
+        options["epochs"] = given.epochs
+    changes = {name: options[name] for name in ("rows", "epochs") if name in options}
+    plain = Plain(data, dataclasses.replace(PAPER, **changes), given.width, device)
+    contestants: dict[str, tuple[Callable[[], object], int, float]] = {}
+
+    def add(name: str, **more) -> None:
+        trainer = ResNet9(data, targets, **options, **more)
+        count, rows = steps(trainer.recipe, len(subset))
+        work = count * step_flops(given.width, rows, fast=more.get("recipe") == "fast")
+        several = [subset] * trainer.batch
+
+        def train() -> object:
+            return trainer.train_many(several, range(len(several)))
+
+        train()  # records the step, compiles the reader, finds the sizes
+        contestants[name] = train, trainer.batch, work
+
+    add("ours, paper")
+    add("ours, fast", recipe="fast")
+    add("ours, paper, from memory", resident=False)
+    if given.beton:
+        add("ours, paper, by FFCV", beton=given.beton)
+    if cuda:
+        add("ours, paper, not captured", capture=False)
+        add("ours, fast, not captured", recipe="fast", capture=False)
+        for together in (2, 4, 8):
+            add(f"ours, paper, {together} at once", together=together)
+            add(f"ours, fast, {together} at once", recipe="fast", together=together)
+    contestants["plain loop, paper"] = lambda: plain.train(subset, 0), 1, contestants["ours, paper"][2]
+    found = {name: float("inf") for name in contestants}
+    for name, (train, models, _) in [*contestants.items()] * given.rounds:
+        found[name] = min(found[name], seconds(train, device) / models)
+    peak = bf16_peak() if cuda else 0.0
+    print(f"\n{len(subset)} images of noise a model, width {given.width}, {plain.recipe.epochs} epochs (paper)")
+    print(f"{'':<32}{'s/model':>10}{'models/day':>12}{'to plain':>10}{'GFLOP/s':>10}{'of peak':>9}")
+    for name, each in found.items():
+        rate = contestants[name][2] / each
+        share = f"{rate / peak:>9.1%}" if peak else f"{'':>9}"
+        ratio = found["plain loop, paper"] / each
+        print(f"{name:<32}{each:>10.3f}{DAY / each:>12,.0f}{ratio:>10.2f}{rate / 1e9:>10,.0f}{share}")
+    print("Speed on noise says nothing about accuracy.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two models for accuracy, one round for speed")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--models", type=int, default=5, help="models for the accuracy")
+    parser.add_argument("--width", type=int, help="default: 64 on a GPU, 8 on a CPU")
+    parser.add_argument("--beton", default="", help="a file for FFCV to read, written by this benchmark")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
+    cuda = given.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    given.width = given.width or (64 if cuda else 8)
+    given.rounds = 1 if given.quick else 3
+    given.models = 2 if given.quick else given.models
+    # A CPU is given a hundredth of CIFAR-10's images and few epochs: minutes in place of hours.
+    given.examples, given.epochs = (50_000, None) if cuda else (1_000, 4)
+
+    name = torch.cuda.get_device_name() if cuda else "one thread of the CPU"
+    print(f"{name}\n\ndigits at 32 x 32, width {given.width}, {given.models} models on halves")
+    for recipe in ("paper", "fast"):
+        mean, deviation, cpu = accuracy(given.models, recipe, given.width, device.type)
+        print(f"  {recipe:<6} accuracy {mean:.4f} +- {deviation:.4f}   {cpu:.1f} CPU seconds a model")
+    speed(given, device)
+
+
+if __name__ == "__main__":
+    main()
