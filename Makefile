@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test lint proto chart-docs bench-train bench-cost bench-fit bench-estimators bench-plan clean
+.PHONY: demo test lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -22,6 +22,27 @@ proto: $(VENV)/.test
 # The table of values in the chart's README; a test checks that it is in step.
 chart-docs:
 	$(PYTHON) helm/values_table.py
+
+# Images need Docker. Their base has the Python of $(PYTHON); deploy/images/Dockerfile explains the arguments.
+BASE ?= python:3.11-slim
+FLAVOUR ?= cpu
+IMAGE ?= datamodels
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG = $(VERSION)$(if $(filter-out cpu,$(FLAVOUR)),-$(FLAVOUR))
+EXTRAS_cpu = trainer,s3,gram,kubernetes
+EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda12
+EXTRAS_cuda-ffcv = $(EXTRAS_cuda),ffcv
+APT_cuda-ffcv = libopencv-core406 libopencv-imgproc406 libturbojpeg0 libgomp1
+DOCKER_BUILD = docker build --file deploy/images/Dockerfile --build-arg BASE=$(BASE) --build-arg FLAVOUR=$(FLAVOUR) \
+  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg APT="$(APT_$(FLAVOUR))"
+
+wheels: $(BIN)/python
+	rm -rf build/wheels/$(FLAVOUR) build/lib
+	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir build/wheels/$(FLAVOUR) '.[$(EXTRAS_$(FLAVOUR))]' ministack
+
+images: wheels
+	$(DOCKER_BUILD) --tag $(IMAGE):$(TAG) .
+	$(DOCKER_BUILD) --tag $(IMAGE)-devstore:$(TAG) --build-arg SERVICE=devstore .
 
 # These take minutes; BENCH=--quick is a small size only.
 bench-train: $(VENV)/.trainer

@@ -14,7 +14,8 @@ def test_progress_is_shown_as_metrics_and_logged_now_and_then(caplog):
     with caplog.at_level("INFO"), WatchedView().stage("train", "models") as bar:
         bar.expect(100, 10)
         for done in range(11, 101):
-            bar.reach(done, "1 failed")
+            bar.reach(done, "1 failed", remaining=12.3)
+        bar.reach(100)
     assert metrics.DONE.labels("train")._value.get() == 100
     assert metrics.EXPECTED.labels("train")._value.get() == 100
     assert sum("progress" in record.getMessage() for record in caplog.records) == 2

@@ -65,15 +65,19 @@ class _WatchedBar(Bar):
         self._unit = unit
         self._expected = 1.0
         self._told = 0.0
+        self._done = 0.0
 
     def expect(self, total: float, done: float) -> None:
         self._expected = total
         metrics.EXPECTED.labels(self._stage).set(total)
         self.reach(done)
 
-    def reach(self, done: float, note: str = "") -> None:
+    def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
         metrics.DONE.labels(self._stage).set(done)
-        if time.monotonic() >= self._told + EVERY or done == self._expected:
+        ends = done == self._expected != self._done
+        self._done = done
+        if ends or time.monotonic() >= self._told + EVERY:
             self._told = time.monotonic()
             fields = {"stage": self._stage, "done": done, "expected": self._expected, "unit": self._unit}
-            log.info("progress", **fields | ({"note": note} if note else {}))
+            seconds = {} if remaining is None else {"remaining": round(remaining)}
+            log.info("progress", **fields | seconds | ({"note": note} if note else {}))

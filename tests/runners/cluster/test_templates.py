@@ -13,9 +13,13 @@ from tests.runners.cluster.conftest import OWNER, spec
 from tests.runners.cluster.conftest import templates as chart
 
 
+def config_map(files):
+    return {"metadata": {"name": "dm-jobs", "uid": "uid-of-the-chart"}, "data": files}
+
+
 def filled(name="defaults"):
     run, files = spec(), chart(name)
-    jobs = [templates.driver_job(files, run), templates.trainer_job(files, run, [0, 1, 2, 7], OWNER)]
+    jobs = [templates.driver_job(config_map(files), run), templates.trainer_job(files, run, [0, 1, 2, 7], OWNER)]
     return jobs + ([templates.fitter_job(files, run, OWNER)] if "fitter.yaml" in files else [])
 
 
@@ -32,6 +36,8 @@ def test_the_driver_is_named_by_the_spec_and_carries_it():
     assert job["metadata"]["name"] == spec().run
     assert json.loads(env["DATAMODELS_CLUSTER_SPEC"]) == spec().document()
     assert job["metadata"]["labels"][templates.RUN_LABEL] == spec().run
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "dm-jobs", "uid": "uid-of-the-chart", "controller": True}
+    assert job["metadata"]["ownerReferences"] == [owner]
 
 
 def test_trainers_are_one_indexed_job_that_the_driver_owns():
@@ -108,7 +114,7 @@ def test_the_indexes_share_the_chunks(chunks, indexes):
 
 def test_a_spec_that_is_too_large_for_a_job_is_refused():
     with pytest.raises(SpecError, match="at most 102400 allowed; shorten its options"):
-        templates.driver_job(chart(), spec(dataset={"load": "a:b", "options": {"x": "y" * 110_000}}))
+        templates.driver_job(config_map(chart()), spec(dataset={"load": "a:b", "options": {"x": "y" * 110_000}}))
 
 
 @pytest.mark.parametrize(
@@ -116,11 +122,11 @@ def test_a_spec_that_is_too_large_for_a_job_is_refused():
 )
 def test_a_template_that_is_none_is_named(text):
     with pytest.raises(ConfigError, match=r"template driver\.yaml of the chart: is not a Job with a container named"):
-        templates.driver_job({"driver.yaml": text}, spec())
+        templates.driver_job(config_map({"driver.yaml": text}), spec())
 
 
 def test_the_chart_of_a_namespace_is_found(api, cluster):
-    assert set(templates.find(cluster)) == {"driver.yaml", "trainer.yaml"}
+    assert set(templates.find(cluster)["data"]) == {"driver.yaml", "trainer.yaml"}
     assert templates.find(cluster, "dm")
     with pytest.raises(ConfigError, match="namespace ns: there is no release other of the chart; helm install"):
         templates.find(cluster, "other")

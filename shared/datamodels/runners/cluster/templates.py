@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -27,8 +26,8 @@ MAX_SPEC = 100 * 1024
 """Bytes of a spec as an environment variable, likewise."""
 
 
-def find(cluster: Cluster, release: str = "") -> Mapping[str, str]:
-    """{file: YAML} of the chart's templates in a namespace. Raises ConfigError where there is not one release."""
+def find(cluster: Cluster, release: str = "") -> Object:
+    """The chart's ConfigMap of templates in a namespace. Raises ConfigError where there is not one release."""
     selector = f"{CHART},{COMPONENT}=jobs" + (f",{INSTANCE}={release}" if release else "")
     found = cluster.config_maps(selector)
     named = f" release {release} of the" if release else ""
@@ -40,24 +39,28 @@ def find(cluster: Cluster, release: str = "") -> Mapping[str, str]:
     if len(found) > 1:
         names = ", ".join(sorted(m["metadata"]["labels"][INSTANCE] for m in found))
         raise ConfigError(f"namespace {cluster.namespace}: has the releases {names}; choose one with --release")
-    return found[0]["data"]
+    return found[0]
 
 
 def read(folder: Path) -> Mapping[str, str]:
-    """The same from a folder, where the chart mounts them. Raises ConfigError."""
+    """{file: YAML} of its data, from the folder where the chart mounts it. Raises ConfigError."""
     try:
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def driver_job(templates: Mapping[str, str], spec: RunSpec) -> Object:
-    """The Job that drives a run, of the run's name. Raises SpecError where the spec is too large for it."""
-    job, container = _load(templates, "driver", spec)
+def driver_job(config_map: Object, spec: RunSpec) -> Object:
+    """The Job that drives a run, of the run's name. Raises SpecError where the spec is too large for it.
+
+    It belongs to the ConfigMap with the templates, so that whoever uninstalls the chart ends its runs.
+    """
+    job, container = _load(config_map.get("data") or {}, "driver", spec)
     text = json.dumps(spec.request())
     if len(text) > MAX_SPEC:
         raise SpecError(f"spec {spec.name}: takes {len(text)} bytes, at most {MAX_SPEC} allowed; shorten its options")
     job["metadata"]["name"] = spec.run
+    _own(job, "v1", "ConfigMap", config_map["metadata"]["name"], config_map["metadata"]["uid"])
     container["env"] += [{"name": name, "value": text} for name in (f"{ClusterSettings.prefix}_SPEC",)]
     return job
 
@@ -70,7 +73,7 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
         text, count = chunk_list(range(spec.chunks)), spec.chunks
     indexes = min(count, max(1, -(-spec.models // MIN_MODELS)))
     job["metadata"]["name"] = trainer_name(spec)
-    _own(job, owner)
+    _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     job["spec"]["completions"] = indexes
     if "maxFailedIndexes" in job["spec"]:  # the API refuses more than there are indexes
         job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], indexes)
@@ -82,7 +85,7 @@ def fitter_job(templates: Mapping[str, str], spec: RunSpec, owner: ClusterSettin
     """The Job whose pod serves one fit."""
     job, _ = _load(templates, "fitter", spec)
     job["metadata"]["name"] = fitter_name(spec)
-    _own(job, owner)
+    _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     return job
 
 
@@ -123,7 +126,7 @@ def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Objec
     return job, container
 
 
-def _own(job: Object, owner: ClusterSettings) -> None:
-    """Deleting the driver deletes the Job too."""
-    reference: dict[str, Any] = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
-    job["metadata"]["ownerReferences"] = [reference | {"name": owner.owner, "uid": owner.owner_uid}]
+def _own(job: Object, api_version: str, kind: str, name: str, uid: str) -> None:
+    """Deleting the owner deletes the Job too."""
+    reference = {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": True}
+    job["metadata"]["ownerReferences"] = [reference]

@@ -1,0 +1,65 @@
+"""The Dockerfile against the project it installs. Images are built and run by hand: docs/kubernetes.md."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from datamodels.runners.base import SERVICES
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_every_service_has_an_image_with_extras_that_exist():
+    cases = dict(re.findall(r"^ +([a-z|]+)\) wanted=\"?([^\" ]+?)\"? ;;", DOCKERFILE, re.MULTILINE))
+    named = {service for names in cases for service in names.split("|")}
+    assert named == {*SERVICES, "trainer", "driver", "all", "devstore"}
+    extras = set(re.findall(r"[\[,]([a-z0-9-]+)", " ".join([*cases.values(), *re.findall(r"gpu=(\S*)", DOCKERFILE)])))
+    assert extras and extras <= set(EXTRAS)
+
+
+def test_make_gathers_the_wheels_that_the_image_asks_for():
+    makefile = (ROOT / "Makefile").read_text()
+    (everything,) = re.findall(r"all\) wanted=\"datamodels\[(.*)\$\{gpu\}\]\"", DOCKERFILE)
+    assert re.findall(r"^EXTRAS_cpu = (.*)$", makefile, re.MULTILINE) == [everything]
+    for flavour in ("cuda", "cuda-ffcv"):
+        assert f"EXTRAS_{flavour} = " in makefile and f"{flavour})" in DOCKERFILE
+
+
+def test_images_run_as_nobody_and_carry_no_build_context():
+    last = DOCKERFILE.split("\nFROM ")[-1]
+    assert "USER 65532:65532" in last and "COPY --from=build" in last and "COPY ." not in DOCKERFILE
+    assert (ROOT / ".dockerignore").read_text().startswith("*\n")
+
+
+@pytest.mark.timeout(120)
+def test_the_store_for_trying_out_has_a_bucket(tmp_path, eventually):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = os.environ | {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "TMPDIR": str(tmp_path)}
+    script = ROOT / "deploy" / "images" / "devstore.py"
+    url = f"http://127.0.0.1:{port}/datamodels"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def has_bucket():
+        try:
+            return direct.open(url, timeout=10).status == 200
+        except OSError:
+            return False
+
+    with subprocess.Popen(
+        [sys.executable, script], env=environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as store:
+        try:
+            eventually(has_bucket, seconds=90)
+        finally:
+            store.terminate()
