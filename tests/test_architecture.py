@@ -31,6 +31,8 @@ HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn", "numba")
 HEAVY_AT_HOME = {
     "datamodels.storage.s3": "boto3",
     "datamodels.fit.compiled": "numba",
+    "datamodels.fit.compiled_bits": "numba",
+    "datamodels.fit.compiled_own": "numba",
     "datamodels.train.sgd": "torch",
     "datamodels.train.mlp": "torch",
     "datamodels.train.cnn": "torch",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from datamodels import spec
 from datamodels.errors import ExitCode, SpecError
 
-GOLDEN = "try-7f71fc351425"
+GOLDEN = "try-6169524d479a"
 
 
 def document(**fields):

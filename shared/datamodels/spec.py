@@ -63,9 +63,9 @@ class FitSpec(_Part):
         description="of weighted: module:function from x[examples, ...] to float[examples, f]",
     )
     solver: Literal["saga", "gram", "stream"] = Field(
-        default="saga",
-        description="of the LASSO: gram works from the Gram of the masks, where it can, and needs numba; stream and "
-        "saga read the rows again and again",
+        default="gram",
+        description="of the LASSO: gram works from Grams of the masks, where they fit; stream and saga read the rows "
+        "again and again",
     )
     lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
     lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max, of the LASSO")

@@ -1,8 +1,6 @@
 """What is `gram`'s own; `test_fit` holds it to the reference beside `saga`."""
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -109,25 +107,3 @@ def test_targets_with_own_subsets_and_without_are_fitted_side_by_side(made_probl
         excess -= reference.objective(x, y, theta, intercept, solution.lambda_[j])
         assert excess / (y.var() / 2) < 1e-3
         assert made.own_column[j] not in solution.row(j)[0]
-
-
-def test_without_numba_it_says_what_to_install():
-    script = """
-import sys
-sys.modules["numba"] = None
-import numpy as np
-from datamodels.errors import SettingsError
-from datamodels.fit.fit import fit
-from datamodels.fit.problem import Problem
-from datamodels.spec import FitSpec
-masks = np.zeros((9, 1), dtype=np.uint8)
-y = np.zeros((9, 2), dtype=np.float16)
-problem = Problem(masks, y, 8, np.full(8, 0.5, np.float32), np.full(2, -1, np.int32), np.arange(9) < 3)
-assert fit(problem, FitSpec(), 0).status == ["constant"] * 2
-try:
-    fit(problem, FitSpec(solver="gram"), 0)
-except SettingsError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "the extra gram" in done.stdout

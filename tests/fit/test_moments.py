@@ -65,13 +65,6 @@ def test_what_is_shared_is_made_once(made_problem):
     assert moments.of_masks(rows) is moments.of_masks(rows)
 
 
-def test_where_gram_applies(made_problem):
-    made, _ = made_problem(d=20, m=50, n=4, own=[-1, -1, 3, -1])
-    rows = Rows(made)
-    assert gram.applies(rows, 0, 2) and gram.applies(rows, 3, 4)
-    assert not gram.applies(rows, 1, 3)
-
-
 def test_a_gram_that_is_too_large_is_not_made():
     d = 21_000
     made = Problem(
@@ -82,4 +75,4 @@ def test_a_gram_that_is_too_large_is_not_made():
         own_column=np.full(1, NO_COLUMN, dtype=np.int32),
         heldout=np.array([False, True]),
     )
-    assert not gram.applies(Rows(made), 0, 1)
+    assert not gram.applies(Rows(made))

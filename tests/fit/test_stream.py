@@ -182,7 +182,7 @@ def test_it_chooses_and_fits_as_gram_does(made_problem):
 def test_a_gram_beyond_its_memory_is_streamed(made_problem):
     """Wide and short, so that the Grams would take more than their bound, and the rows next to nothing."""
     made, _ = made_problem(d=21_000, m=24, n=2, holdout=0.2)
-    assert not gram.applies(Rows(made), 0, 2)
+    assert not gram.applies(Rows(made))
     settings = spec.FitSpec(lambdas=1, lambda_ratio=0.9)
     wide, streamed = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("gram", "stream"))
     assert wide.status == ["ok"] * 2 and len(wide.weights)

@@ -1,4 +1,5 @@
-"""The loops of `gram` that NumPy has no good words for, compiled by numba. Only `gram` and `popcount` need them.
+"""The loops of `gram` that NumPy has no good words for, compiled by numba. Others are in `compiled_bits` and
+`compiled_own`.
 
 All of them let go of the GIL, so that blocks of targets run side by side. They are compiled when first called and,
 where a folder can be written, kept on disk for the next process.

@@ -4,19 +4,19 @@ After one pass over the rows, for their products with the outputs, a step costs 
 the choice between them and the statuses are those of `path` and `refit`. The certificate is in float64, from counts
 that nothing has rounded and products in float64. Nothing here is random.
 
-Where it does not apply, `stream` solves the block: on a GPU; where the Gram is too large; and where targets leave their
-own subsets out, for then each has a Gram of its own.
+Targets that leave their own subsets out have a Gram each; `own` solves them. What is too large for either, and what is
+on a GPU, `stream` solves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from datamodels.errors import SettingsError
-from datamodels.fit import block, gap, moments, problem, sums
+from datamodels.fit import block, gap, moments, own, problem, sums
 from datamodels.fit.block import PATH_SHARE, Here
 from datamodels.fit.descent import Descent, State
 from datamodels.fit.moments import Masks, Outputs
@@ -34,10 +34,9 @@ CERTIFIED_STEPS = 16
 """Steps of the last fit after which a target's gap is computed without rounding in any case."""
 
 
-def applies(rows: Rows, first: int, last: int) -> bool:
-    """Whether the targets first <= j < last are solved from the Gram."""
-    own = rows.problem.own_column[first:last]
-    return rows.xp is np and bytes_of(rows.problem.columns, rows.dtype.itemsize) <= GRAM_BYTES and not (own >= 0).any()
+def applies(rows: Rows) -> bool:
+    """Whether targets that share a Gram are solved from it."""
+    return rows.xp is np and bytes_of(rows.problem.columns, rows.dtype.itemsize) <= GRAM_BYTES
 
 
 def bytes_of(columns: int, itemsize: int) -> int:
@@ -62,16 +61,77 @@ def solve(
     resume: dict[str, np.ndarray] | None = None,
     factor: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays.
+    """The targets first <= j < last of `rows.problem`.
 
-    Raises SettingsError where numba is not installed.
+    A block that is interrupted starts again where it is solved here: it has no arrays.
+
+    factor  penalty factors [t, d] of targets int64[t], where the penalty is weighted; of targets that share a Gram only
     """
-    if not applies(rows, first, last):
-        return block.solve(rows, settings, first, last, seed=seed, tick=tick, resume=resume, method=Stream)
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        raise SettingsError("fit.solver = 'gram': numba is not installed; install the extra gram") from None
+
+    def streamed(start: int, stop: int) -> Solution:
+        alone = (start, stop) == (first, last)  # else the arrays are of we know not which part
+        return block.solve(
+            rows,
+            settings,
+            start,
+            stop,
+            seed=seed,
+            tick=_part(tick, first, last, start, stop, keep=alone),
+            resume=resume if alone else None,
+            method=Stream,
+        )
+
+    def one_kind(start: int, stop: int, is_own: bool) -> Solution:
+        part = _part(tick, first, last, start, stop, keep=False)
+        if is_own and own.applies(rows):
+            solution, left = own.solve(rows, settings, start, stop, tick=part)
+            return completed(solution, left, lambda a, b: streamed(start + a, start + b))
+        return (
+            _shared(rows, settings, start, stop, tick=part, factor=factor)
+            if applies(rows) and not is_own
+            else streamed(start, stop)
+        )
+
+    runs = _runs(rows.problem.own_column[first:last] >= 0)
+    return problem.concatenate(one_kind(first + a, first + b, is_own) for a, b, is_own in runs)
+
+
+def completed(solution: Solution, left: np.ndarray, solve: Callable[[int, int], Solution]) -> Solution:
+    """A solution whose targets `left`, bool[n], are replaced by what `solve(first, last)` makes of them."""
+    return problem.concatenate(
+        solve(first, last) if missing else problem.rows_of(solution, first, last)
+        for first, last, missing in _runs(left)
+    )
+
+
+def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
+    """(first, last, kind) of the longest runs of one kind, bool[n], in order."""
+    bounds = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+    return ((a, b, bool(kinds[a])) for a, b in itertools.pairwise(bounds))
+
+
+def _part(
+    tick: Callable[[Here], None], first: int, last: int, start: int, stop: int, *, keep: bool
+) -> Callable[[Here], None]:
+    """For the targets start <= j < stop of a block: tells `tick` how far the block is; its arrays only if `keep`."""
+
+    def told(here: Here) -> None:
+        fraction = (start - first + here.fraction * (stop - start)) / (last - first)
+        tick(dataclasses.replace(here, fraction=fraction, arrays=here.arrays if keep else dict))
+
+    return told
+
+
+def _shared(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    tick: Callable[[Here], None],
+    factor: Callable[[np.ndarray], np.ndarray] | None,
+) -> Solution:
+    """Targets that count all rows; `factor` is as for `solve`."""
     n = last - first
     if rows.sums is None:
         outputs = rows.outputs(first, last)

@@ -28,7 +28,7 @@ import threadpoolctl
 from datamodels import sample
 from datamodels.errors import SettingsError
 from datamodels.fit import fit as fits
-from datamodels.fit import gap, gram, moments, popcount, problem, stream, sums
+from datamodels.fit import gap, gram, moments, own, popcount, problem, stream, sums
 from datamodels.fit.prior import Prior
 from datamodels.fit.problem import NO_COLUMN, Problem
 from datamodels.fit.rows import CACHE_BYTES, Rows
@@ -147,13 +147,17 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     workers, _, a = _blocks(size, settings, device, threads, block)
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
-    small = gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    from_gram = settings.solver == "gram" and fits.place_of(settings, device) == "cpu" and small
-    from_gram &= size.own < size.targets
-    streams = not from_gram or size.own > 0
+    grams = settings.solver == "gram" and fits.place_of(settings, device) == "cpu"
+    from_gram = grams and size.own < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
+    from_own = grams and size.own > 0 and own.bytes_of(m, d) <= own.OWN_BYTES
+    streams = (size.own < size.targets and not from_gram) or (size.own > 0 and not from_own)
     known = from_gram and sums.fits(d, size.targets)
     each = _streamed(m, d, a, item, settings.solver == "saga", size.own > 0, kept) if streams else 0
     held = making = counts = 0
+    if from_own:
+        b = min(a, size.own)
+        sums_of = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
+        each = max(each, sums_of + own.bytes_of(m, d) + 16 * d * b)
     if from_gram:
         spare = round(settings.holdout * m)
         products = 0 if known else moments.PASS_ROWS * 8 * d
@@ -165,9 +169,11 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
             making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
         else:
             held = 8 * d * d
-        if known and not streams:  # of the rows only the held-out ones, and only where their Gram is dearer
+        if (
+            known and not streams and not from_own
+        ):  # of the rows only the held-out ones, and only where their Gram is dearer
             floats = spare * (d + 1) * item if spare <= d else 0
-    rows = floats if kept else 0
+    rows = (floats if kept else 0) + (m * d // 8 if from_own else 0)
     solving = rows + counts + workers * each
     return Memory(
         rows=rows,

@@ -25,7 +25,6 @@ from collections.abc import Callable
 import numpy as np
 from scipy import linalg
 
-from datamodels.errors import SettingsError
 from datamodels.fit import block, conjugate, means, moments, problem
 from datamodels.fit import rows as row_blocks
 from datamodels.fit.block import PATH_SHARE, Here
@@ -63,14 +62,7 @@ def solve(
     tick: Callable[[Here], None],
     resume: dict[str, np.ndarray] | None = None,
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays.
-
-    Raises SettingsError where numba is not installed.
-    """
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        raise SettingsError("fit.estimator = 'ridge': numba is not installed; install the extra gram") from None
+    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays."""
     n = last - first
     outputs, keep = rows.outputs(first, last), rows.keep(first, last)
     status, value = block.sorted_out(rows, outputs, keep)

@@ -44,8 +44,7 @@ def solve(
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`, which must have a prior.
 
-    Raises SpecError for targets that leave their own subsets out, and where the Gram is too large; SettingsError where
-    numba is not installed.
+    Raises SpecError for targets that leave their own subsets out, and where the Gram is too large.
     """
     refuse(rows, first, last)
     strength = rows.once("strength", lambda: choose(rows, settings, tick))
@@ -57,7 +56,7 @@ def refuse(rows: Rows, first: int, last: int) -> None:
     """Raises SpecError where the targets cannot be fitted so."""
     if rows.problem.prior is None:
         raise SpecError("fit.estimator = 'weighted': the problem has no prior")
-    if not gram.applies(rows, first, last):
+    if not gram.applies(rows) or (rows.problem.own_column[first:last] >= 0).any():
         raise SpecError(
             f"fit.estimator = 'weighted': takes targets that are no training examples, and columns whose Gram takes "
             f"{gram.GRAM_BYTES // 2**30} GiB at most, not {rows.problem.columns}; take the estimator lasso"
