@@ -55,6 +55,7 @@ bench-cost: $(VENV)/.trainer
 
 bench-fit: $(VENV)/.bench $(VENV)/adelie
 	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)
+	$(BIN)/python benchmarks/fit_own.py
 
 # Needs a NumPy that is older than ours, hence an environment of its own.
 $(VENV)/adelie:

@@ -1,0 +1,100 @@
+"""LASSO paths of targets that are training examples: ours beside one subproblem per target, in one run.
+
+    python benchmarks/fit_own.py [--size D,M,N ...] [--targets 3]
+
+Each target counts only the rows without it, so that no Gram is shared. Ours is the whole fit: the path, as far as
+`patience` has it walk, the choice of lambda, the last fit and its certificate. The others do the path alone, on the
+same lambdas and no further, on some targets, given the rows that count as float32 and their Gram: by our own popcount,
+and by BLAS; then as people call it. They stop at scikit-learn's tolerance 1e-2. CPU seconds of one thread, per target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+import warnings
+
+import numpy as np
+import threadpoolctl
+from fit import seconds
+from peers import problem
+
+from datamodels import sample
+from datamodels.fit import own, path, popcount
+from datamodels.fit.problem import Problem
+from datamodels.fit.rows import Rows
+from datamodels.spec import FitSpec
+
+TOLERANCE = 1e-2
+
+
+def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
+    """CPU seconds of the parts and ways of one target."""
+    from scipy.linalg.blas import ssyrk
+    from sklearn.linear_model import lasso_path
+
+    x = sample.unpack(given.masks, given.columns)
+    keep = ~given.heldout & ~x[:, given.own_column[j]]
+    masks, used = given.masks[keep], x[keep].astype(np.float32)
+    y = given.outputs[keep, j].astype(np.float32)
+    y = (y - y.mean()) / y.std()
+    centred = np.asfortranarray(used - used.mean(axis=0))
+    counts = popcount.gram(masks, given.columns)
+    mean = np.diag(counts) / len(used)
+    gram = (counts - len(used) * np.outer(mean, mean)).astype(np.float32)
+    products = centred.T @ y
+    grid = np.abs(products).max() / len(y) * path.grid(FitSpec())[:lambdas]
+    shared = {"precompute": gram, "Xy": products, "check_input": False, "max_iter": 10_000}
+    plain = (used.astype(np.float64), y.astype(np.float64))
+    return {
+        "popcount": seconds(lambda: popcount.gram(masks, given.columns)),
+        "ssyrk": seconds(lambda: ssyrk(1.0, centred, trans=1)),
+        "path": seconds(lambda: lasso_path(centred, y, alphas=grid, tol=TOLERANCE, **shared)),
+        "as called": seconds(lambda: lasso_path(*plain, alphas=grid, tol=TOLERANCE)),
+    }
+
+
+def table(size: str, some: int) -> None:
+    d, m, n = (int(part) for part in size.split(","))
+    given = dataclasses.replace(problem(d, m, n), own_column=np.linspace(0, d - 1, n).astype(np.int32))
+    rows, settings = Rows(given), FitSpec()
+    outputs, keep = rows.outputs(0, n), rows.keep(0, n)
+    start = time.process_time()
+    found = own.fitted(rows, settings, outputs, keep)
+    ours = (time.process_time() - start) / n
+    walked = round(float(found.lambdas.mean()))
+    print(f"\nd = {d}, m = {m}, n = {n}: paths of {found.lambdas.mean():.1f} lambdas")
+    passes, final = found.passes.sum() / found.lambdas.sum(), (found.weights != 0).sum(axis=1).mean()
+    print(
+        f"  passes per lambda {passes:.2f}; columns admitted {found.admitted.mean():.0f}, weights at last {final:.0f}"
+    )
+    parts = [subproblem(given, int(j), walked) for j in np.linspace(0, n - 1, some)]
+    mean = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+    lines = {
+        "ours, whole fit": ours,
+        "scikit-learn, Gram by our popcount": mean["popcount"] + mean["path"],
+        "scikit-learn, Gram by ssyrk": mean["ssyrk"] + mean["path"],
+        "scikit-learn, as people call it": mean["as called"],
+    }
+    for name, taken in lines.items():
+        print(f"  {name:36} {1e3 * taken:9.1f} ms a target {taken / ours:7.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", action="append", help="d,m,n; may be given again and again")
+    parser.add_argument("--targets", type=int, default=3, help="targets that the others are timed on")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # peers say when they have not converged
+    with threadpoolctl.threadpool_limits(1):
+        small = dataclasses.replace(problem(40, 300, 4), own_column=np.arange(4, dtype=np.int32))
+        rows = Rows(small)
+        own.fitted(rows, FitSpec(), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
+        popcount.gram(small.masks, small.columns)
+        for size in arguments.size or ["500,3000,100", "2000,12000,200", "5000,30000,100"]:
+            table(size, arguments.targets)
+
+
+if __name__ == "__main__":
+    main()
