@@ -114,8 +114,8 @@ def colourless():
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (lambda: 1 / 0, "example 5: ZeroDivisionError: division by zero"),
-        (colourless, r"example 5: TypeError: must be an image uint8\[h, w, 3\] and a class"),
+        (lambda: 1 / 0, "example 5 of the data set: ZeroDivisionError: division by zero"),
+        (colourless, r"example 5 of the data set: TypeError: must be an image uint8\[h, w, 3\] and a class"),
     ],
 )
 def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
@@ -123,6 +123,19 @@ def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
     with pytest.raises(ConfigError, match=told):
         beton.write(str(tmp_path / "pool.beton"), Faulty(fault))
     assert not list(tmp_path.iterdir())
+
+
+@needs_ffcv
+def test_images_of_more_than_a_page_are_written(tmp_path):
+    """One of 2.3 MB has a page of 4; two others share one."""
+    sizes = [(900, 850), (600, 500), (600, 500), (900, 850)]
+    large = [(GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8), 1) for size in sizes]
+    path = str(tmp_path / "pool.beton")
+    beton.write(path, large)
+    found = ffcv.reader.Reader(path)
+    bytes_of = np.memmap(path, dtype=np.uint8, mode="r")
+    for (image, _), (_, start, size) in zip(large, np.sort(found.alloc_table, order="sample_id"), strict=True):
+        np.testing.assert_array_equal(bytes_of[start : start + size], image.reshape(-1))
 
 
 @needs_ffcv

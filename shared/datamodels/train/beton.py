@@ -43,7 +43,7 @@ class BetonSource:
         _ffcv()
         with _locked(path):
             if not Path(path).exists():
-                write(path, _Pairs(dataset.x, dataset.y), workers)
+                write(path, _Pairs(dataset.x, dataset.y))
         check(path, dataset.y, dataset.x.shape[1:3])
         self._path, self._workers = path, min(workers, os.cpu_count() or 1)
         self._y = dataset.y.astype(np.int64)
@@ -91,30 +91,39 @@ class BetonSource:
         return self._loaders[rows]
 
 
-def write(path: str, examples: Examples, workers: int = 1) -> None:
+def write(path: str, examples: Examples) -> None:
     """Writes a `.beton` of a map-style data set; it appears under its name when it is whole.
 
-    FFCV waits for ever for a worker whose example raised. So each is read through a guard that notes the first fault
-    and gives something else, and the file is thrown away. Raises ConfigError naming the example and the fault.
+    In this process, by the parts of FFCV's writer: the writer itself forks, and waits for ever for a process that is
+    killed, or whose example raised. Raises ConfigError naming the example and the fault.
     """
     ffcv = _ffcv()
     if not len(examples):
         raise ConfigError(f"{path}: cannot write a data set of no examples")
-    partial, note = f"{path}.{os.getpid()}.partial", Path(f"{path}.{os.getpid()}.fault")
+    partial = f"{path}.{os.getpid()}.partial"
     fields = {IMAGE: ffcv.fields.RGBImageField(write_mode="raw"), LABEL: ffcv.fields.IntField()}
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        writer = ffcv.writer.DatasetWriter(partial, fields, page_size=_page_bytes(examples), num_workers=workers)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar
-            writer.from_indexed_dataset(_Guarded(examples, note))
-        if note.exists():
-            raise ConfigError(f"{path}: cannot be written: {note.read_text()}")
+        writer = ffcv.writer.DatasetWriter(partial, fields, page_size=_page_bytes(_example(examples, 0)[0]))
+        writer.num_samples = len(examples)
+        writer.prepare()
+        try:
+            allocator = ffcv.memory_allocator.MemoryAllocator(partial, writer.data_region_start, writer.page_size)
+            table = np.zeros(len(examples), dtype=writer.metadata_type)
+            with allocator:
+                for index in range(len(examples)):
+                    sample = _example(examples, index)
+                    ffcv.writer.handle_sample(sample, index, table.dtype.names, table, allocator, fields)
+            writer.metadata_sm.buf[: table.nbytes] = table.tobytes()
+            writer.finalize(allocator.allocations)
+        finally:
+            writer.metadata_sm.close()
+            writer.metadata_sm.unlink()
         os.replace(partial, path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error}") from error
     finally:
-        for left in (Path(partial), note):
-            left.unlink(missing_ok=True)
+        Path(partial).unlink(missing_ok=True)
 
 
 def check(path: str, y: np.ndarray, size: tuple[int, ...]) -> None:
@@ -147,24 +156,14 @@ class _Pairs:
         return self._x[index], int(self._y[index])
 
 
-class _Guarded:
-    """A data set that never raises: it writes the first fault to `note` and answers with a black image."""
-
-    def __init__(self, examples: Examples, note: Path):
-        self._examples, self._note = examples, note
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        try:
-            image, label = self._examples[index]
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise TypeError("must be an image uint8[h, w, 3] and a class")
-            return np.ascontiguousarray(image), int(label)
-        except Exception as error:  # noqa: BLE001 - whatever the user's data set raises
-            self._note.write_text(f"example {index}: {one_line(error)}")
-            return np.zeros((1, 1, 3), dtype=np.uint8), 0
+def _example(examples: Examples, index: int) -> tuple[np.ndarray, int]:
+    try:
+        image, label = examples[index]
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise TypeError("must be an image uint8[h, w, 3] and a class")
+        return np.ascontiguousarray(image), int(label)
+    except Exception as error:  # whatever the user's data set raises
+        raise ConfigError(f"example {index} of the data set: {one_line(error)}") from error
 
 
 def _next(batches: Any, path: str) -> tuple[Any, ...]:
@@ -192,12 +191,9 @@ def _given_order(ffcv: Any) -> Any:
     return Given()
 
 
-def _page_bytes(examples: Examples) -> int:
+def _page_bytes(image: np.ndarray) -> int:
     """A power of two that holds an image."""
-    try:
-        return max(PAGE_BYTES, 2 ** int(np.asarray(examples[0][0]).nbytes).bit_length())
-    except Exception as error:  # whatever the user's data set raises
-        raise ConfigError(f"example 0 of the data set: {one_line(error)}") from error
+    return max(PAGE_BYTES, 2 ** int(image.nbytes - 1).bit_length())
 
 
 @contextlib.contextmanager
@@ -221,6 +217,7 @@ def _ffcv() -> Any:
         import ffcv
         import ffcv.fields.rgb_image
         import ffcv.loader
+        import ffcv.memory_allocator
         import ffcv.reader
         import ffcv.transforms
         import ffcv.traversal_order.base
