@@ -75,6 +75,16 @@ def test_nothing_is_left_of_the_model_before(recipe):
 
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
+def test_nothing_is_left_of_a_model_that_diverged(recipe):
+    used = slot(recipe)
+    used.begin(SUBSET, 3)
+    used.flat.state.fill_(float("nan"))
+    used.step()
+    assert not torch.isfinite(used.end()).any()
+    assert torch.equal(trained(used), trained(slot(recipe)))
+
+
+@pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_a_model_knows_nothing_but_its_subset(recipe):
     """No statistic of the pool: other images outside of the subset change no bit."""
     outside = np.setdiff1d(np.arange(30), SUBSET.numpy())
