@@ -32,7 +32,8 @@ TAG = $(VERSION)$(if $(filter-out cpu,$(FLAVOUR)),-$(FLAVOUR))
 EXTRAS_cpu = trainer,s3,kubernetes
 EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda12
 EXTRAS_cuda-ffcv = $(EXTRAS_cuda),ffcv
-APT_cuda-ffcv = libopencv-core406 libopencv-imgproc406 libturbojpeg0 libgomp1
+# The last three for the wheel of OpenCV that FFCV wants.
+APT_cuda-ffcv = libopencv-core406 libopencv-imgproc406 libturbojpeg0 libgomp1 libgl1 libglib2.0-0 libxcb1
 DOCKER_BUILD = docker build --file deploy/images/Dockerfile --build-arg BASE=$(BASE) --build-arg FLAVOUR=$(FLAVOUR) \
   --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg APT="$(APT_$(FLAVOUR))"
 
