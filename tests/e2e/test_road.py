@@ -123,6 +123,7 @@ def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
 
 
+@pytest.mark.timeout(400)
 def test_training_ends_early_and_stays_ended(tmp_path):
     """A few hundred models are enough for the rule, of many; and it holds when the road is taken again."""
     road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"})

@@ -104,7 +104,7 @@ class Descent:
         self._loops = loops or compiled
         self._xp = loops.xp if loops else np
         self._masks, self._gram = masks, masks.gram
-        curvature = masks.curvature
+        curvature = self._host(masks.curvature)
         varying = curvature[curvature > 0]
         mean = float(varying.mean()) if len(varying) else 1.0
         edge = max(masks.edge, mean)

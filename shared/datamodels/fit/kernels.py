@@ -13,8 +13,8 @@ import numpy as np
 
 
 def of(xp: ModuleType) -> SimpleNamespace:
-    """The kernels `centred`, `exchange` and `proximal_step` for the array module numpy or cupy."""
-    if xp is np:
+    """The kernels `centred`, `exchange` and `proximal_step` for an array module; those of NumPy for all but cupy."""
+    if xp.__name__ != "cupy":
         return SimpleNamespace(centred=centred, exchange=exchange, proximal_step=proximal_step)
     return _cuda()
 
@@ -27,7 +27,7 @@ def centred(packed: np.ndarray, center: np.ndarray, tail: float) -> np.ndarray:
     returns [r, d + 1], of center's type
     """
     d = len(center)
-    x = np.empty((len(packed), d + 1), dtype=center.dtype)
+    x = np.empty_like(center, shape=(len(packed), d + 1))
     np.subtract(np.unpackbits(packed, axis=1, count=d, bitorder="little"), center, out=x[:, :d])
     x[:, d] = tail
     return x

@@ -24,13 +24,13 @@ POWER_STEPS = 30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:
-    """The second moments of the masks of m rows. Arrays are of the array module, but for `curvature`.
+    """The second moments of the masks of m rows. Arrays are of the array module.
 
     rows       m
     mean       float64[d]; share of the rows that each column is in
     counts     int32[d, d]; how many rows have columns i and j: X'X itself
     gram       [d, d]; X'X / m of the centred masks, rounded. All ones are its null vector where masks are of one size
-    curvature  [d]; its diagonal, NumPy's
+    curvature  [d]; its diagonal
     edge       its largest eigenvalue
     """
 
@@ -57,8 +57,7 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
     gram = xp.empty(counts.shape, dtype=dtype)
     for i in range(0, len(counts), PANEL):
         gram[i : i + PANEL] = counts[i : i + PANEL] / rows - mean[i : i + PANEL, None] * mean
-    curvature = xp.diag(gram)
-    return Masks(rows, mean, counts, gram, curvature if xp is np else xp.asnumpy(curvature), _edge(gram, xp))
+    return Masks(rows, mean, counts, gram, xp.diag(gram), _edge(gram, xp))
 
 
 def _edge(gram: np.ndarray, xp: ModuleType) -> float:
@@ -111,7 +110,7 @@ def _counts(rows: Rows, span: slice) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """Sums over rows of standardised outputs z of a targets; of two spans they add up.
+    """Sums over rows of standardised outputs z of a targets; of two spans they add up. Arrays are of the array module.
 
     rows      m
     products  float64[a, d]; sum of z (x - center)
@@ -127,11 +126,19 @@ class Outputs:
     def __add__(self, other: Outputs) -> Outputs:
         return Outputs(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
+    def take(self, places: np.ndarray) -> Outputs:
+        """Those of some targets, int64[p] of the array module."""
+        return Outputs(self.rows, self.products[places], self.total[places], self.square[places])
+
+    def on(self, xp: ModuleType) -> Outputs:
+        """The same, of another array module."""
+        return Outputs(self.rows, xp.asarray(self.products), xp.asarray(self.total), xp.asarray(self.square))
+
     def centred(self, masks: Masks, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(covariances of the masks and outputs float64[a, d], variances of the outputs float64[a])."""
         mean = self.total / self.rows
         products = self.products / self.rows - mean[:, None] * (masks.mean - center)
-        products[:, masks.curvature <= 0] = 0  # a column that never varies tells nothing but rounding
+        products *= masks.curvature > 0  # a column that never varies tells nothing but rounding
         return products, (self.square / self.rows - mean**2).clip(0)
 
 

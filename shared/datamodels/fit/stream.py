@@ -197,7 +197,8 @@ class Stream:
         """[d, p]: one proximal gradient step from the points looked at."""
         xp, dtype = self.rows.xp, self.rows.dtype
         step, lambda_ = state.step[places], state.lambda_[places]
-        ahead, pull = state.ahead[:, places], state.pull[:, places]
+        where = xp.asarray(places) if isinstance(places, np.ndarray) else places
+        ahead, pull = state.ahead[:, where], state.pull[:, where]
         target = ahead + pull * xp.asarray(step.astype(dtype))
         threshold = xp.asarray((step * lambda_).astype(dtype))
         return target - xp.clip(target, -threshold, threshold)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.errors import SpecError
-from datamodels.fit import block, gram
+from datamodels.fit import block, gram, shared
 from datamodels.fit.block import Here
 from datamodels.fit.problem import OK, Solution
 from datamodels.fit.rows import Rows, columns
@@ -75,7 +75,7 @@ def choose(rows: Rows, settings: FitSpec, tick: Callable[[Here], None]) -> float
     errors = []
     for strength in STRENGTHS:
         factor = given.prior.factor(judges[able], strength) if strength else None
-        found = gram.heldout_errors(rows, settings, columns(outputs, able), factor, tick)
+        found = shared.heldout_errors(rows, settings, columns(outputs, able), factor, tick)
         errors.append(float(found.mean()))
     best = int(np.argmin(errors))
     strength = STRENGTHS[best] if errors[best] < (1 - GAIN) * errors[0] else 0.0
