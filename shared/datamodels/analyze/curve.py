@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy import optimize
 
 from datamodels import keys, records, shards
 from datamodels import run as runs
@@ -122,6 +121,8 @@ def _latest(points: Sequence[Point], doublings: int) -> list[Point]:
 
 def _coefficients(points: Sequence[Point], terms: int) -> np.ndarray:
     """float64[1 + resamples, 3]: a, b, c of 1/LDS^2, of the points as they are and then of each resample."""
+    from scipy import optimize  # takes most of a second, and every command would
+
     models, lds = (np.array([getattr(point, name) for point in points], dtype=float) for name in ("models", "lds"))
     deviations = np.stack([point.deviations for point in points], axis=1)
     error = 2 / lds**3 * np.maximum(deviations.std(axis=0), 1e-9)  # of 1/LDS^2

@@ -25,7 +25,7 @@ import numpy as np
 from datamodels.fit import block, moments, problem
 from datamodels.fit.block import Here
 from datamodels.fit.path import PATH_SLACK, ROUNDING, grid
-from datamodels.fit.problem import CONSTANT, NOT_CONVERGED, OK, Solution
+from datamodels.fit.problem import CONSTANT, NO_SIGNAL, NOT_CONVERGED, OK, Solution
 from datamodels.fit.rows import Rows, columns
 from datamodels.spec import FitSpec
 
@@ -40,6 +40,7 @@ class Fitted:
     """t targets, in raw units.
 
     solved      bool[t]; False where a target wanted more columns than it may have: it has no weights then
+    signal      bool[t]; False where no column of the rows to fit tells anything about the outputs
     weights     float32[t, d]
     intercept, lambda_, gap  float64[t]
     error       float64[t]; smallest held-out mean squared error on the path
@@ -49,6 +50,7 @@ class Fitted:
     """
 
     solved: np.ndarray
+    signal: np.ndarray
     weights: np.ndarray
     intercept: np.ndarray
     lambda_: np.ndarray
@@ -62,7 +64,7 @@ class Fitted:
     def none(cls, t: int, d: int) -> Fitted:
         """Of t targets, none of which is solved yet."""
         return cls(
-            np.zeros(t, dtype=bool),
+            *np.zeros((2, t), dtype=bool),
             np.zeros((t, d), dtype=np.float32),
             *np.zeros((4, t)),
             *np.zeros((3, t), dtype=np.int64),
@@ -98,6 +100,7 @@ def solve(
         tick(Here("path", share, share * settings.lambdas, dict))
 
     found = fitted(rows, settings, columns(outputs, target), columns(keep, target), tick=told, most=most)
+    status[target[found.solved & ~found.signal]] = NO_SIGNAL
     status[target[found.gap > settings.tolerance]] = NOT_CONVERGED
     weights, r2 = np.zeros((n, d), dtype=np.float32), np.full(n, np.nan)
     weights[target] = found.weights
@@ -266,6 +269,7 @@ class _Target:
         work.pull[:], work.place[:], work.fitted[:] = work.products, -1, 0
         top = np.abs(work.products).max()
         top = top if top > ROUNDING * self._eps else 0.0
+        found.signal[j] = top > 0
         best, above, before, rises = (np.inf, top, 0, work.theta[:0]), top, np.inf, 0
         for lambda_ in top * grid(settings):
             if top > 0:
