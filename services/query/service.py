@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels import pages, sample
+from datamodels.analyze import pool
+from datamodels.analyze.counterfactual import counterfactual
+from datamodels.analyze.support import support
 from datamodels.errors import InputError
 from datamodels.query import Fitted, WeightStore
 from datamodels.rpc import codec
@@ -79,6 +82,42 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             harmful=[_influence(fitted.run, *pair) for pair in harmful],
         )
 
+    def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
+        fitted = self._weights.fitted(request.run)
+        targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
+        provenance = _provenance(fitted)
+        asked = {name: getattr(request, name) for name in ("limit", "safety", "threshold")}
+        for target in targets.tolist():
+            found = support(fitted.run, fitted.solution, target, **asked)
+            yield query_pb2.SupportResponse(
+                provenance=provenance,
+                target=target,
+                status=found.status,
+                columns=codec.to_tensor(found.columns),
+                curve=codec.to_tensor(found.curve.astype(np.float32)),
+            )
+
+    def Counterfactual(self, request, context):
+        fitted = self._weights.fitted(request.run)
+        run, targets = fitted.run, fitted.targets(codec.optional_int32(request.targets, "targets"))
+        columns = {name: codec.optional_int32(getattr(request, name), name) for name in ("base", "remove", "add")}
+        base = columns.pop("base")
+        found = counterfactual(
+            run,
+            fitted.solution,
+            fitted.noise,
+            fitted.record.rows,
+            targets=targets,
+            base=pool.whole(run) if base is None else pool.members_of(run, base, "base"),
+            **{name: pool.NO_COLUMNS if value is None else value for name, value in columns.items()},
+        )
+        fields = ("before", "change", "change_interval", "after", "after_interval")
+        return query_pb2.CounterfactualResponse(
+            provenance=_provenance(fitted),
+            targets=codec.to_tensor(targets),
+            **{name: codec.to_tensor(getattr(found, name).astype(np.float32)) for name in fields},
+        )
+
     def _run(self, run: Run) -> query_pb2.Run:
         return query_pb2.Run(
             run=run.name,
@@ -101,6 +140,8 @@ def _provenance(fitted: Fitted) -> types_pb2.Provenance:
         fit=fitted.record.number,
         manifest_version=fitted.record.manifest_version,
         solver=fitted.record.solver,
+        models=fitted.record.rows,
+        partial=fitted.record.rows < fitted.run.spec.m,
     )
 
 

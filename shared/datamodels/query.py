@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from scipy import sparse
 
 from datamodels import keys, pages, sample, spec
 from datamodels import run as runs
+from datamodels.aggregate import manifest
+from datamodels.analyze import noise
+from datamodels.analyze.noise import Noise
 from datamodels.errors import CorruptObjectError, InputError, NotReadyError, TargetRangeError
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution
@@ -39,12 +43,19 @@ class Fitted:
     """A finished fit in memory.
 
     theta  float32 CSR [n, d]
+    store  where it comes from
     """
 
     run: Run
     record: fits.FitRecord
     solution: Solution
     theta: sparse.csr_array
+    store: ObjectStore
+
+    @functools.cached_property
+    def noise(self) -> Noise:
+        """Of the fit. Reads committed outputs when first asked for. Raises CorruptObjectError."""
+        return noise.measure(self.run, manifest.read_newest(self.store, self.run.name), self.store, self.solution)
 
     @property
     def n(self) -> int:
@@ -203,6 +214,4 @@ class WeightStore:
     def _load(self, run: Run, number: int) -> Fitted:
         record = fits.read_fit(self._store, run.name, number)
         solution = fits.load(self._store, record)
-        shape = (solution.n, solution.d)
-        theta = sparse.csr_array((solution.weights, solution.columns, solution.indptr), shape=shape)
-        return Fitted(run, record, solution, theta)
+        return Fitted(run, record, solution, solution.theta, self._store)

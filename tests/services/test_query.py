@@ -108,6 +108,12 @@ def test_top_influences_carry_labels(served):
         (lambda c, run: c.predict_columns(run, [1], [-1]), TargetRangeError),
         (lambda c, run: c.predict(run, np.zeros((1, 8), np.int32)), InputError),
         (lambda c, run: list(c.runs(page_size=-1)), InputError),
+        (lambda c, run: list(c.supports(run, [made.N])), TargetRangeError),
+        (lambda c, run: list(c.supports(run, limit=made.D + 1)), InputError),
+        (lambda c, run: list(c.supports("nope")), RunNotFoundError),
+        (lambda c, run: c.counterfactual(run, [1]), InputError),
+        (lambda c, run: c.counterfactual(run, [1], remove=[made.D]), MaskError),
+        (lambda c, run: c.counterfactual(run, [made.N], remove=[1]), TargetRangeError),
     ],
 )
 def test_bad_questions_raise_the_services_own_errors(served, ask, error):
@@ -147,3 +153,28 @@ def test_an_oversized_message_is_refused_by_name(served):
     with pytest.raises(Exception, match="larger than max") as raised:
         stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name, masks=masks))
     assert raised.type.__module__ == "datamodels.errors"
+
+
+def test_supports_stream_target_by_target(served):
+    client, run, theta, _ = served
+    found = list(client.supports(run.name, limit=made.D, safety=0.25))
+    assert [s.target for s in found] == list(range(made.N))
+    for s in found:
+        kept = np.ones(made.D, dtype=bool)
+        kept[s.columns] = False
+        assert s.curve[-1] == pytest.approx(theta[s.target] @ kept + s.target, abs=1e-4)
+        assert (s.status == "found") == (s.curve[0] >= 0 and s.curve[-1] < -0.25)
+    assert {"found", "wrong"} <= {s.status for s in found}
+    assert (found[0].provenance.models, found[0].provenance.partial) == (100, False)
+
+
+def test_a_counterfactual_is_the_difference_of_two_predictions(served):
+    client, run, theta, _ = served
+    found = client.counterfactual(run.name, [4, 0], base=range(30), remove=[3, 9], add=[40])
+    changed = sorted({*range(30), 40} - {3, 9})
+    before, after = (client.predict_columns(run.name, columns, [4, 0]) for columns in (range(30), changed))
+    np.testing.assert_allclose(found.before, before.predictions[0], atol=1e-4)
+    np.testing.assert_allclose(found.after, after.predictions[0], atol=1e-4)
+    assert found.targets.tolist() == [4, 0] and found.change_interval.shape == (2, 2)
+    whole = client.counterfactual(run.name, remove=[3])
+    np.testing.assert_allclose(whole.change, -theta[:, 3], atol=1e-5)

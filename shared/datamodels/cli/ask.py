@@ -42,19 +42,20 @@ def add_verbs(
     verb("run", "describe a run", _run)
     verb("targets", "list the targets of a run with lambda, gap and quality", _targets)
     top = verb("top", "show the training examples that help and harm a target most", _top)
-    top.add_argument("target", metavar="TARGET", type=_int32)
-    top.add_argument("-k", type=_int32, default=10, help="how many of each (default: 10)")
+    top.add_argument("target", metavar="TARGET", type=int32)
+    top.add_argument("-k", type=int32, default=10, help="how many of each (default: 10)")
     weights = verb("weights", "print the weights of targets", _weights)
-    weights.add_argument("targets", metavar="TARGET", type=_int32, nargs="*", help="all by default")
-    weights.add_argument("-k", type=_int32, default=0, help="only the k largest of each (default: all)")
+    weights.add_argument("targets", metavar="TARGET", type=int32, nargs="*", help="all by default")
+    weights.add_argument("-k", type=int32, default=0, help="only the k largest of each (default: all)")
     predict = verb("predict", "predict the outputs of a model trained on a subset", _predict)
     predict.add_argument(
         "subset", metavar="SUBSET", help="columns as 1,2,5-9, or @FILE with one column, or one such list, a line"
     )
-    predict.add_argument("targets", metavar="TARGET", type=_int32, nargs="*", help="all by default")
+    predict.add_argument("targets", metavar="TARGET", type=int32, nargs="*", help="all by default")
 
 
-def _int32(text: str) -> int:
+def int32(text: str) -> int:
+    """A whole number of an argument."""
     if not text.lstrip("-").isdecimal() or not -(2**31) <= int(text) < 2**31:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number")
     return int(text)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.cli import ask, check, cluster, curve, drive, plan, status
+from datamodels.cli import analyze, ask, check, cluster, curve, drive, plan, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
@@ -40,6 +40,9 @@ afterwards:
   datamodels curve RUN        how good fits of fewer models are, and what more would bring
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
+  datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training
+  datamodels counterfactual RUN 17 --remove 3,5-9
+                              what models would say of target 17 without these
 
 with DATAMODELS_LOG_LEVEL=debug an error comes with its traceback
 exit codes: 0 done, 1 failed, 2 what was asked for cannot be done, 75 try again, 130 and 143 stopped
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_home(learned)
     curve.add_arguments(learned)
     learned.set_defaults(store_of=_store)
+    analyze.add_verbs(verbs, _add_home, _query)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
     ask.add_verbs(query, _add_home, _query)
     return parser

@@ -167,6 +167,11 @@ class Solution:
     def n(self) -> int:
         return len(self.status)
 
+    @property
+    def theta(self) -> sparse.csr_array:
+        """float32[n, d]: the weights, not copied."""
+        return sparse.csr_array((self.weights, self.columns, self.indptr), shape=(self.n, self.d))
+
     def row(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """(columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
         if not 0 <= target < self.n:
@@ -176,8 +181,7 @@ class Solution:
 
     def predict(self, members: np.ndarray) -> np.ndarray:
         """float32[s, n]: of each target, for each of the masks bool[s, d]."""
-        theta = sparse.csr_array((self.weights, self.columns, self.indptr), shape=(self.n, self.d))
-        return (theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
+        return (self.theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
         """float32[t, d]: weight vectors of some targets, zeros filled in. Raises TargetRangeError."""

@@ -189,3 +189,63 @@ class TopInfluencesResponse(_message.Message):
     helpful: _containers.RepeatedCompositeFieldContainer[Influence]
     harmful: _containers.RepeatedCompositeFieldContainer[Influence]
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., helpful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ..., harmful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ...) -> None: ...
+
+class SupportRequest(_message.Message):
+    __slots__ = ("run", "targets", "limit", "safety", "threshold")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SAFETY_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    targets: _types_pb2.Tensor
+    limit: int
+    safety: float
+    threshold: float
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ...) -> None: ...
+
+class SupportResponse(_message.Message):
+    __slots__ = ("provenance", "target", "status", "columns", "curve")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    target: int
+    status: str
+    columns: _types_pb2.Tensor
+    curve: _types_pb2.Tensor
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class CounterfactualRequest(_message.Message):
+    __slots__ = ("run", "targets", "base", "remove", "add")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    targets: _types_pb2.Tensor
+    base: _types_pb2.Tensor
+    remove: _types_pb2.Tensor
+    add: _types_pb2.Tensor
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., base: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., remove: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., add: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class CounterfactualResponse(_message.Message):
+    __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    AFTER_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    targets: _types_pb2.Tensor
+    before: _types_pb2.Tensor
+    change: _types_pb2.Tensor
+    change_interval: _types_pb2.Tensor
+    after: _types_pb2.Tensor
+    after_interval: _types_pb2.Tensor
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...

@@ -65,6 +65,16 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.TopInfluencesRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.TopInfluencesResponse.FromString,
                 _registered_method=True)
+        self.Support = channel.unary_stream(
+                '/datamodels.v1.QueryService/Support',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.SupportRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.SupportResponse.FromString,
+                _registered_method=True)
+        self.Counterfactual = channel.unary_unary(
+                '/datamodels.v1.QueryService/Counterfactual',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -110,6 +120,20 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Support(self, request, context):
+        """The smallest set of training examples without which models get a target wrong; one message for each target.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Counterfactual(self, request, context):
+        """What models would say if some training examples were not there, or others were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -142,6 +166,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.TopInfluences,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.TopInfluencesRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.TopInfluencesResponse.SerializeToString,
+            ),
+            'Support': grpc.unary_stream_rpc_method_handler(
+                    servicer.Support,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.SupportRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.SupportResponse.SerializeToString,
+            ),
+            'Counterfactual': grpc.unary_unary_rpc_method_handler(
+                    servicer.Counterfactual,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +341,60 @@ class QueryService:
             '/datamodels.v1.QueryService/TopInfluences',
             datamodels_dot_v1_dot_query__pb2.TopInfluencesRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.TopInfluencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Support(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Support',
+            datamodels_dot_v1_dot_query__pb2.SupportRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.SupportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Counterfactual(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Counterfactual',
+            datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -80,17 +80,21 @@ class RunRecord(_message.Message):
     def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver")
+    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     FIT_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOLVER_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_hash: str
     alpha: float
     fit: int
     manifest_version: int
     solver: str
-    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ...) -> None: ...
+    models: int
+    partial: bool
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ...) -> None: ...

@@ -49,6 +49,38 @@ class WeightRow:
     gap: float
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SupportOf:
+    """The support of one target; fields as in `analyze.support`."""
+
+    provenance: types_pb2.Provenance
+    target: int
+    status: str
+    columns: np.ndarray
+    curve: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Foretold:
+    """What a change of the training set does to targets.
+
+    targets          int32[t]
+    before           float32[t]; predicted output, as it was
+    change           float32[t]; of the mean output
+    change_interval  float32[t, 2]; at 95%, NaN where it is not known
+    after            float32[t]
+    after_interval   float32[t, 2]; of the output of one model
+    """
+
+    provenance: types_pb2.Provenance
+    targets: np.ndarray
+    before: np.ndarray
+    change: np.ndarray
+    change_interval: np.ndarray
+    after: np.ndarray
+    after_interval: np.ndarray
+
+
 class QueryClient(Client):
     """Asks for weights and what follows from them. Raises the errors of the service, e.g. RunNotFoundError."""
 
@@ -71,7 +103,7 @@ class QueryClient(Client):
 
     def weights(self, run: str, targets: Sequence[int] | None = None, top_k: int = 0) -> Iterator[WeightRow]:
         """Weight vectors, target by target; all weights by column, or the top_k largest by magnitude."""
-        request = query_pb2.GetWeightsRequest(run=run, targets=_targets(targets), top_k=top_k)
+        request = query_pb2.GetWeightsRequest(run=run, targets=_int32(targets), top_k=top_k)
         row = None
         for message in self._stub.GetWeights(request):
             for piece in _rows(message.weights):
@@ -106,7 +138,7 @@ class QueryClient(Client):
         return self._predict(run, targets, columns=codec.to_tensor(np.asarray(columns, dtype=np.int32)))
 
     def _predict(self, run: str, targets: Sequence[int] | None, **subset: types_pb2.Tensor) -> Prediction:
-        answer = self._stub.Predict(query_pb2.PredictRequest(run=run, targets=_targets(targets), **subset))
+        answer = self._stub.Predict(query_pb2.PredictRequest(run=run, targets=_int32(targets), **subset))
         count = answer.targets.shape[0]
         return Prediction(
             provenance=answer.provenance,
@@ -120,6 +152,52 @@ class QueryClient(Client):
         """The columns that help and harm a target most, k of each; 10 where k is 0."""
         return self._stub.TopInfluences(query_pb2.TopInfluencesRequest(run=run, target=target, k=k))
 
+    def supports(
+        self,
+        run: str,
+        targets: Sequence[int] | None = None,
+        *,
+        limit: int = 0,
+        safety: float = 0.0,
+        threshold: float = 0.0,
+    ) -> Iterator[SupportOf]:
+        """The support of each target, as they are found; see `analyze.support`."""
+        request = query_pb2.SupportRequest(
+            run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold
+        )
+        for message in self._stub.Support(request):
+            columns = codec.from_tensor(message.columns, "columns", dtypes=("int32",), shape=(None,))
+            curve = codec.from_tensor(message.curve, "curve", dtypes=("float32",), shape=(None,))
+            yield SupportOf(message.provenance, message.target, message.status, columns, curve)
+
+    def counterfactual(
+        self,
+        run: str,
+        targets: Sequence[int] | None = None,
+        *,
+        base: Sequence[int] | None = None,
+        remove: Sequence[int] = (),
+        add: Sequence[int] = (),
+    ) -> Foretold:
+        """What taking columns out of the base, by default the whole pool, and putting others in would do."""
+        sets = {"base": base, "remove": remove, "add": add}
+        answer = self._stub.Counterfactual(
+            query_pb2.CounterfactualRequest(
+                run=run, targets=_int32(targets), **{name: _int32(columns) for name, columns in sets.items()}
+            )
+        )
+        count = answer.targets.shape[0]
+        shapes = {"before": (count,), "change": (count,), "after": (count,)}
+        shapes |= {"change_interval": (count, 2), "after_interval": (count, 2)}
+        return Foretold(
+            provenance=answer.provenance,
+            targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
+            **{
+                name: codec.from_tensor(getattr(answer, name), name, dtypes=("float32",), shape=shape)
+                for name, shape in shapes.items()
+            },
+        )
+
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
     """The answers of a list call, page after page."""
@@ -131,8 +209,8 @@ def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
         request.page_token = page.next_page_token
 
 
-def _targets(targets: Sequence[int] | None) -> types_pb2.Tensor | None:
-    return None if targets is None else codec.to_tensor(np.asarray(targets, dtype=np.int32))
+def _int32(numbers: Sequence[int] | None) -> types_pb2.Tensor | None:
+    return None if numbers is None else codec.to_tensor(np.asarray(numbers, dtype=np.int32))
 
 
 def _rows(message: query_pb2.SparseWeights) -> Iterator[WeightRow]:

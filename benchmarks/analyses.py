@@ -1,0 +1,135 @@
+"""What the analyses foretell of the digits, and what comes true when models are trained to check it.
+
+    python benchmarks/analyses.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--targets 120] [--models 20]
+
+Takes the road where the folder does not have the run, then trains `models` models on each set that a figure speaks of.
+Targets are spread evenly over the test examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from datamodels import pipeline, spec
+from datamodels.aggregate import manifest
+from datamodels.analyze import interval, noise, pool
+from datamodels.analyze.counterfactual import counterfactual
+from datamodels.analyze.noise import Noise
+from datamodels.analyze.retrain import Retrainer, measure
+from datamodels.analyze.support import FOUND, support
+from datamodels.fit import store as fits
+from datamodels.fit.problem import Solution
+from datamodels.pipeline import Journey
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import StoreSettings
+from datamodels.storage import ObjectStore, open_store
+from datamodels.train.device import limit_threads
+from datamodels.view import TerminalView
+
+SIZES = (10, 20, 40, 80)
+"""Training examples removed."""
+
+
+def take(path: Path, home: Path, trainers: int) -> tuple[Journey, ObjectStore]:
+    settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
+    store = open_store(settings)
+    runner = LocalRunner(home, store=settings, trainers=trainers)
+    return pipeline.travel(spec.load(path), runner=runner, store=store, view=TerminalView(), until="fit"), store
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    journey: Journey
+    solution: Solution
+    noise: Noise
+    rows: int
+    retrainer: Retrainer
+    targets: np.ndarray
+
+    def counterfactuals(self) -> None:
+        """The examples that help each target most, taken out: the change foretold against the change that came."""
+        run, base = self.journey.run, pool.whole(self.journey.run)
+        (whole,) = self.retrainer.outputs([base])
+        print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")
+        told, true, inside = [], [], []
+        for k in SIZES:
+            for target in self.targets.tolist():
+                remove = self._helpful(target, k)
+                found = counterfactual(
+                    run,
+                    self.solution,
+                    self.noise,
+                    self.rows,
+                    targets=np.array([target]),
+                    base=base,
+                    remove=remove,
+                    add=pool.NO_COLUMNS,
+                )
+                (outputs,) = self.retrainer.outputs([base & ~pool.members_of(run, remove, "remove")])
+                change = outputs[:, target] - whole[:, target]
+                error = float(np.std(change, ddof=1)) / len(change) ** 0.5
+                told.append(float(found.change[0]))
+                true.append(float(change.mean()))
+                half = interval.Z * float(np.hypot(found.change_error[0], error))
+                inside.append(abs(told[-1] - true[-1]) <= half)
+            self._row(str(k), told[-len(self.targets) :], true[-len(self.targets) :], inside[-len(self.targets) :])
+        self._row("all", told, true, inside)
+        at_whole = self.solution.intercept + self.solution.dense(range(self.solution.n)).sum(axis=1)
+        print(f"mean output of models of the whole pool: foretold {at_whole.mean():.2f}, true {whole.mean():.2f}\n")
+
+    def _helpful(self, target: int, k: int) -> np.ndarray:
+        columns, weights = self.solution.row(target)
+        return columns[np.argsort(-weights, kind="stable")[: min(k, np.count_nonzero(weights > 0))]]
+
+    @staticmethod
+    def _row(name: str, told: list[float], true: list[float], inside: list[bool]) -> None:
+        slope = np.polyfit(told, true, 1)[0]
+        print(f"{name:>8}{np.corrcoef(told, true)[0, 1]:>8.3f}{slope:>8.2f}{np.mean(inside):>22.2f}", flush=True)
+
+    def supports(self) -> None:
+        """Supports, by how far below 0 the prediction must fall, and which of them flip the mean of models."""
+        run, base = self.journey.run, pool.whole(self.journey.run)
+        print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
+        for safety in (0.0, 0.5, 1.0):
+            supports = [support(run, self.solution, target, safety=safety) for target in self.targets.tolist()]
+            found = [s for s in supports if s.status == FOUND]
+            sets = [(s.target, base & ~pool.members_of(run, s.columns, "support")) for s in found]
+            measured = measure(self.retrainer, run, sets)
+            flips = sum(m.mean < 0 for m in measured)
+            low, high = interval.share(flips, len(found))
+            print(
+                f"{safety:>8.1f}{len(found) / len(supports):>8.2f}{np.median([len(s.columns) for s in found]):>13.0f}"
+                f"{f'{flips / len(found):.2f} ({low:.2f} to {high:.2f})':>26}"
+                f"{np.mean([m.share for m in measured]):>18.2f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", type=Path, default=Path("deploy/specs/digits.yaml"))
+    parser.add_argument("--home", type=Path, default=Path(".datamodels"))
+    parser.add_argument("--trainers", type=int, default=2)
+    parser.add_argument("--targets", type=int, default=120)
+    parser.add_argument("--models", type=int, default=20)
+    parser.add_argument("--quick", action="store_true", help="12 targets, 4 models")
+    options = parser.parse_args()
+    targets, models = (12, 4) if options.quick else (options.targets, options.models)
+    journey, store = take(options.spec, options.home, options.trainers)
+    limit_threads(1)
+    run, record = journey.run, fits.read_newest_fit(store, journey.run.name)
+    solution = fits.load(store, record)
+    known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
+    chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
+    print(f"{len(chosen)} targets, {models} models on each set\n")
+    bench = Bench(journey, solution, known, record.rows, Retrainer(run, journey.dataset, models), chosen)
+    bench.counterfactuals()
+    bench.supports()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Checks what an analysis foretells by training models on the sets that it speaks of, by the run's own trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from datamodels.analyze import interval, pool
+from datamodels.errors import InputError, StageError
+from datamodels.run import Run
+from datamodels.train.batches import Batches, unusable
+from datamodels.train.contract import load_trainer
+from datamodels.train.data import Dataset
+from datamodels.train.observer import Observer
+
+MOST_MODELS = 10_000
+
+
+class Retrainer:
+    """Trains models of a run on sets of columns that its design does not draw.
+
+    Model r of each set has the seed of model `spec.models + r`, which the run does not use, and the same for every set:
+    differences between sets are less noisy so. Each set is trained once, whoever asks.
+
+    dataset  as `run.load_dataset` gives it
+    models   on each set, at least 2
+
+    Raises InputError, and what loading and running the trainer raises.
+    """
+
+    def __init__(self, run: Run, dataset: Dataset, models: int):
+        if not 2 <= models <= MOST_MODELS:
+            raise InputError(f"{models} models on each set: must be 2 to {MOST_MODELS}")
+        self._run, self._models = run, models
+        trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
+        self._batches = Batches(run, trainer, threading.Event(), Observer())
+        self._known: dict[bytes, np.ndarray] = {}
+
+    def outputs(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """float32[s, r, n] of models trained on sets bool[d]; rows of NaN for models that failed with both seeds.
+
+        Raises InputError for a set without examples.
+        """
+        keys = [members.tobytes() for members in sets]
+        new = {key: members for key, members in zip(keys, sets, strict=True) if key not in self._known}
+        if new:
+            self._known |= dict(zip(new, self._train(list(new.values())), strict=True))
+        return np.stack([self._known[key] for key in keys])
+
+    def _train(self, sets: list[np.ndarray]) -> np.ndarray:
+        run, r = self._run, self._models
+        examples = [run.design.members(np.flatnonzero(members)) for members in sets]
+        if not all(len(subset) for subset in examples):
+            raise InputError("a set to train on has no examples")
+        models = [run.spec.models + i for _ in sets for i in range(r)]
+        subsets = [subset for subset in examples for _ in range(r)]
+        outputs = self._batches.train(models, subsets)
+        again = sorted(unusable(range(len(models)), outputs))
+        if again:
+            found = self._batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
+            found[sorted(unusable(range(len(again)), found))] = np.nan
+            outputs[again] = found
+        return outputs.reshape(len(sets), r, run.n)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """Outputs of one target in retrained models.
+
+    outputs   float64[r], of those that did not fail
+    interval  of their mean, at `evaluate.LEVEL`
+    flipped   how many are below the threshold, `share` and `share_interval` of all
+    """
+
+    outputs: np.ndarray
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.outputs):
+            raise StageError("every model that was trained to check this failed; `datamodels trainer check` says why")
+
+    @property
+    def mean(self) -> float:
+        return float(self.outputs.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval.mean(self.outputs)
+
+    @property
+    def flipped(self) -> int:
+        return int(np.count_nonzero(self.outputs < self.threshold))
+
+    @property
+    def share(self) -> float:
+        return self.flipped / len(self.outputs)
+
+    @property
+    def share_interval(self) -> tuple[float, float]:
+        return interval.share(self.flipped, len(self.outputs))
+
+
+def measure(
+    retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]], threshold: float = 0.0
+) -> list[Measured]:
+    """What retrained models say: of each (target, set bool[d]), trained without the target itself.
+
+    Raises StageError where all models of a set failed.
+    """
+    found = retrainer.outputs([pool.without_own(run, members, target) for target, members in sets])
+    said = [outputs[:, target].astype(np.float64) for outputs, (target, _) in zip(found, sets, strict=True)]
+    return [Measured(outputs[~np.isnan(outputs)], threshold) for outputs in said]

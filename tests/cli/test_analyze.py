@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from datamodels.analyze.support import support
+from datamodels.errors import ExitCode
+from datamodels.query import WeightStore
+from datamodels.rpc.serve import Server
+from datamodels.settings import ServeSettings
+from services.query.service import service
+from tests import linear
+from tests.analyze.test_support import solve
+from tests.cli.test_main import run_main
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(arguments that say where the query service is, run): a run whose weights are true, and one half trained."""
+    folder = tmp_path_factory.mktemp("store")
+    store, run = linear.make_store(folder)
+    linear.make_store(folder, m=1000)
+    with Server(ServeSettings(), [service(WeightStore(store))]) as server:
+        yield ("--address", server.address), run
+
+
+def test_a_support_is_found_and_verified(capsys, served):
+    place, run = served
+    asked = ["support", run.name, "0", "--limit", "40", "--safety", "0.5", *place]
+    code, out, err = run_main(capsys, *asked, "--verify", "4", "--json")
+    assert code == 0, err
+    row = json.loads(out)
+    expected = support(run, solve(linear.theta()), 0, limit=40, safety=0.5)
+    assert row["columns"] == expected.columns.tolist() and row["status"] == "found" and "partial" not in row
+    assert (row["verified"]["models"], row["verified"]["share"]) == (4, 1.0)
+    assert row["verified"]["interval"][0] < row["verified"]["mean"] < row["verified"]["interval"][1]
+    code, out, _ = run_main(capsys, *asked)
+    assert code == 0 and out.startswith("target 0  status found  size ") and "verified" not in out
+
+
+def test_a_counterfactual_is_foretold_and_verified(capsys, served):
+    place, run = served
+    asked = ["counterfactual", run.name, "2", "0", "--remove", "3,5-6", *place, "--verify", "4"]
+    code, out, err = run_main(capsys, *asked, "--json")
+    assert code == 0, err
+    for target, line in zip((2, 0), out.splitlines(), strict=True):
+        row = json.loads(line)
+        assert row["change"] == pytest.approx(-linear.theta()[target, [3, 5, 6]].sum(), rel=1e-5)
+        assert row["verified"]["mean"] - row["verified_before"]["mean"] == pytest.approx(row["change"], abs=1e-4)
+        assert row["change_interval"] == [None, None]  # nothing is committed that would tell
+    code, out, _ = run_main(capsys, *asked)
+    assert code == 0 and "unknown" in out and "models flip" in out
+
+
+def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):
+    code, out, _ = run_main(capsys, "support", linear.make_run(m=1000).name, "0", *served[0])
+    assert code == 0 and out.startswith("partial yes  models 100  target 0")
+
+
+@pytest.mark.parametrize(
+    "question, fault",
+    [
+        (["support", "RUN", "9"], "target 9: must be 0 to 5"),
+        (["support", "RUN", "--limit", "41"], "limit = 41: must be 1 to 40"),
+        (["support", "RUN", "--verify", "1"], "1 models on each set"),
+        (["counterfactual", "RUN", "0"], "both empty"),
+        (["counterfactual", "RUN", "0", "--add", "3"], "column 3 is in the set already"),
+        (["counterfactual", "RUN", "0", "--remove", "40"], "column 40: must be 0 to 39"),
+    ],
+)
+def test_bad_questions_get_one_line_and_exit_code_2(capsys, served, question, fault):
+    place, run = served
+    arguments = [run.name if word == "RUN" else word for word in question]
+    code, out, err = run_main(capsys, *arguments, *place)
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1

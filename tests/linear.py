@@ -1,0 +1,75 @@
+"""A world in which datamodels are right: outputs are linear in the subset, and a run has the true weights."""
+
+import numpy as np
+
+from datamodels import run as runs
+from datamodels import spec
+from datamodels.storage.local import LocalStore
+from datamodels.train import Dataset
+from tests import fitted
+
+D, N = 40, 6
+
+
+def load():
+    x = np.arange(D + N, dtype=np.float32)[:, None]
+    y = np.arange(D + N) % 4
+    return Dataset(x=x[:D], y=y[:D], x_test=x[D:], y_test=np.ones(N, dtype=int))
+
+
+def theta(n=N):
+    """float32[n, d]: the last target is always wrong; the last but one nothing can make wrong."""
+    weights = np.random.default_rng(5).normal(0.5, 1, size=(n, D)).astype(np.float32)
+    weights[-2] = 0
+    weights[-1] = -np.abs(weights[-1])
+    return weights
+
+
+class Linear:
+    """Output j is j + theta[j] . mask + noise of the seed, as `fitted.commit_fit` has its intercepts."""
+
+    batch = 8
+
+    def __init__(self, dataset, targets, noise=0.1):
+        self.n, self.noise = len(targets), noise
+
+    def train_many(self, subsets, seeds):
+        return list(zip(subsets, seeds, strict=True))
+
+    def outputs_many(self, models):
+        weights, intercept = theta(self.n), np.arange(self.n)
+        return np.array(
+            [
+                weights[:, subset].sum(axis=1)
+                + intercept
+                + self.noise * np.random.default_rng(seed).normal(size=self.n)
+                for subset, seed in models
+            ]
+        )
+
+
+class Diverging(Linear):
+    """Every model gives infinity, but for those of even seeds."""
+
+    def outputs_many(self, models):
+        odd = np.array([seed % 2 for _, seed in models], dtype=bool)
+        return np.where(odd[:, None], np.inf, super().outputs_many(models))
+
+
+def make_run(**fields):
+    document = {
+        "name": "linear",
+        "dataset": {"load": "tests.linear:load"},
+        "trainer": {"class": "tests.linear:Linear"},
+        "m": 100,
+    }
+    parsed = spec.parse(document | fields)
+    return runs.resolve(parsed, load())
+
+
+def make_store(folder, **fields):
+    """(store, run) with true weights as its fit."""
+    store, run = LocalStore(folder), make_run(**fields)
+    runs.create(store, run)
+    fitted.commit_fit(store, run, theta(run.n))
+    return store, run
