@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan clean
+.PHONY: demo test lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -71,6 +71,10 @@ bench-estimators: $(VENV)/.test
 # What a fit is said to take beforehand, beside what it then takes. Takes a minute.
 bench-plan: $(VENV)/.bench
 	$(BIN)/python benchmarks/plan.py $(BENCH)
+
+# Supports and counterfactuals of the digits, each checked by training models. Takes two minutes.
+bench-analyses: $(VENV)/.trainer
+	$(BIN)/python benchmarks/analyses.py $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
