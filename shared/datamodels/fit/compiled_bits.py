@@ -3,8 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
-from datamodels.fit.compiled import PANEL, PANEL_WORDS, TILE, _jit, _popcount
+from datamodels.fit.compiled import _jit
+
+TILE = 4
+"""Columns of a tile of the Gram: 4 x 4 counts stay in registers."""
+PANEL = 64
+"""Columns of a panel, and words of it taken at a time: two panels of 64 columns x 4 kB stay in a level-2 cache."""
+PANEL_WORDS = 512
+
+
+@intrinsic
+def _popcount(context, word):
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@_jit
+def columns_of(packed, columns):
+    """Turns rows of bits into columns of bits.
+
+    packed   uint8[m, b]; bit c % 8 of byte c // 8 of row i is entry (i, c)
+    columns  uint8[d, 8 w], zeros, 64 w >= m; bit i % 8 of byte i // 8 of row c becomes entry (i, c)
+    """
+    m, d = packed.shape[0], columns.shape[0]
+    for start in range(0, m, 64):
+        stop = min(start + 64, m)
+        for byte in range(packed.shape[1]):
+            for eight in range(start, stop, 8):
+                x = np.uint64(0)
+                for k in range(min(8, m - eight)):
+                    x |= np.uint64(packed[eight + k, byte]) << np.uint64(8 * k)
+                # Transposes 8 x 8 bits by swapping ever larger squares (Warren, Hacker's Delight, 7-3).
+                t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
+                x ^= t ^ (t << np.uint64(7))
+                t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
+                x ^= t ^ (t << np.uint64(14))
+                t = (x ^ (x >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
+                x ^= t ^ (t << np.uint64(28))
+                for k in range(min(8, d - 8 * byte)):
+                    columns[8 * byte + k, eight >> 3] = (x >> np.uint64(8 * k)) & np.uint64(255)
 
 
 @_jit

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodels.fit.compiled import TILE, _jit
-from datamodels.fit.compiled_bits import count, transpose
+from datamodels.fit.compiled import _jit
+from datamodels.fit.compiled_bits import TILE, count, transpose
 
 SWEEPS = 100
 """Most sweeps between two looks at all columns."""

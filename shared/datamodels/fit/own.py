@@ -182,12 +182,12 @@ class _Bench:
     """
 
     def __init__(self, rows: Rows, keep: np.ndarray, room: int):
-        from datamodels.fit import compiled, compiled_bits, compiled_own
+        from datamodels.fit import compiled_bits, compiled_own
 
         self.rows, self.bits, self.loops = rows, compiled_bits, compiled_own
         self.words = rows.once("words", lambda: _words(rows))
         d = rows.problem.columns
-        padded = -(-d // compiled.TILE) * compiled.TILE
+        padded = -(-d // compiled_bits.TILE) * compiled_bits.TILE
         lines = sum(-(-int(keep[span].sum(axis=0).max()) // 512) for span in (rows.fit, rows.heldout))
         self.work = compiled_own.Work(
             bits=np.zeros((padded, 8 * lines), dtype=np.uint64),
@@ -201,8 +201,8 @@ class _Bench:
             columns=np.zeros(room, dtype=np.int64),
             place=np.zeros(d, dtype=np.int64),
             theta=np.zeros(room),
-            near=np.zeros((room + compiled.TILE, 8 * lines), dtype=np.uint64),
-            counts=np.empty((room + compiled.TILE, room + compiled.TILE), dtype=np.int32),
+            near=np.zeros((room + compiled_bits.TILE, 8 * lines), dtype=np.uint64),
+            counts=np.empty((room + compiled_bits.TILE, room + compiled_bits.TILE), dtype=np.int32),
             gram=np.empty((room, room), dtype=np.float32),
             eights=np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.float32),
         )

@@ -24,19 +24,22 @@ def gram(masks: np.ndarray, columns: int, *, threads: int = 1) -> np.ndarray:
 
     masks  uint8[m, ceil(d / 8)], packed as by `sample.pack`; d is `columns`
     """
-    from datamodels.fit import compiled
+    from datamodels.fit import compiled_bits
 
     bits = transposed(masks, columns)
     counts = np.zeros((len(bits), len(bits)), dtype=np.int32)
-    panels = range(0, len(bits), compiled.PANEL)
+    panels = range(0, len(bits), compiled_bits.PANEL)
+
+    def upper(first: int) -> None:
+        last = first + compiled_bits.PANEL
+        compiled_bits.count(bits[first:last], bits[first:], 0, bits.shape[1], counts[first:last, first:])
+
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="gram") as pool:
         # The first panels are the longest; what is left at the end is short, so that no thread waits for long.
-        list(pool.map(lambda i: compiled.intersections(bits, i, min(i + compiled.PANEL, len(bits)), counts), panels))
+        list(pool.map(upper, panels))
     for i in panels:
-        lower = slice(i, i + compiled.PANEL)
+        lower = slice(i, i + compiled_bits.PANEL)
         counts[lower, :i] = counts[:i, lower].T
-        square = counts[lower, lower]
-        square[:] = np.triu(square) + np.triu(square, 1).T
     return counts[:columns, :columns]
 
 
@@ -45,11 +48,11 @@ def transposed(masks: np.ndarray, columns: int) -> np.ndarray:
 
     Empty columns fill up the last tile, and empty words the last vector of 512 bits.
     """
-    from datamodels.fit import compiled
+    from datamodels.fit import compiled_bits
 
-    words, padded = 8 * -(-len(masks) // 512), -(-columns // compiled.TILE) * compiled.TILE
+    words, padded = 8 * -(-len(masks) // 512), -(-columns // compiled_bits.TILE) * compiled_bits.TILE
     bits = np.zeros((padded, 8 * words), dtype=np.uint8)
-    compiled.transpose(np.ascontiguousarray(masks), bits[:columns])
+    compiled_bits.columns_of(np.ascontiguousarray(masks), bits[:columns])
     return bits.view("<u8").astype(np.uint64, copy=False)
 
 
