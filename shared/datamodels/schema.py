@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from pyarrow import parquet
 
 COMPRESSION = "zstd"
-READ = {"use_threads": False, "pre_buffer": False}
-"""How to read: pyarrow's own threads, still at work when a damaged file fails, can abort the process at its exit."""
 
 
 def outputs(n: int) -> pa.Schema:
@@ -50,3 +49,13 @@ WEIGHTS = pa.schema(
     ]
 )
 """Fitted weights: one row per target, sparse, columns ascending, on the raw 0/1 scale of membership."""
+
+
+def read(data: bytes) -> pa.Table:
+    """The table in the bytes of a Parquet file, whose page checksums hold. Raises pa.ArrowException, OSError.
+
+    In the thread of the caller: those that `parquet.read_table` starts, whatever it is told, now and then abort the
+    process at its exit.
+    """
+    file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+    return file.read(use_threads=False)

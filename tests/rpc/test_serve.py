@@ -277,7 +277,7 @@ def test_a_process_stops_at_a_signal(process, number):
     with connect(address, ClientSettings()) as channel:
         assert health_of(channel, "datamodels.v1.SamplerService") == SERVING
     popen.send_signal(number)
-    _, logs = popen.communicate(timeout=30)
+    _, logs = popen.communicate(timeout=60)
     assert popen.returncode == ExitCode.DONE
     assert [json.loads(line)["event"] for line in logs.splitlines()] == ["stopped"]
 
@@ -285,7 +285,7 @@ def test_a_process_stops_at_a_signal(process, number):
 def test_a_process_ends_with_its_standard_input(process):
     popen, _ = process(DATAMODELS_SERVE_FOLLOW_STDIN="true")
     popen.stdin.close()
-    assert popen.wait(timeout=30) == ExitCode.DONE
+    assert popen.wait(timeout=60) == ExitCode.DONE
 
 
 def test_a_process_that_does_not_follow_its_standard_input_goes_on(process):

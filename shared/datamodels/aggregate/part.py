@@ -189,7 +189,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
     Raises CorruptObjectError, naming `where`, for bytes that are not the part of these models.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **schema.READ)
+        table = schema.read(data)
         metadata = table.schema.metadata or {}
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}

@@ -174,7 +174,7 @@ def _encode(solution: Solution, first: int) -> bytes:
 
 def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True, **schema.READ)
+        table = schema.read(data)
     except (pa.ArrowException, OSError) as error:
         raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
     if not table.schema.equals(schema.WEIGHTS):

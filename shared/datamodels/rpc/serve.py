@@ -35,6 +35,8 @@ MAX_ANSWER_BYTES = 4 * 2**20
 
 MAX_CALLS = 1000
 """Of one connection at a time, those that wait for a thread included; the client keeps the rest until it may send."""
+SIGNAL_SECONDS = 0.5
+"""A signal is noticed after so long at the latest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,9 @@ class Server:
 
         Health turns NOT_SERVING, watches end, new calls are refused, and running ones get `settings.grace` seconds.
         """
-        self.stopping.wait()
+        # Now and then a signal is given to a thread of gRPC, and then Python hears of it only when this one wakes.
+        while not self.stopping.wait(SIGNAL_SECONDS):
+            pass
         self._stop()
 
     def _stop(self) -> None:
