@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels import pages, sample
-from datamodels.analyze import pool
+from datamodels.analyze import pool, similar
 from datamodels.analyze.counterfactual import counterfactual
 from datamodels.analyze.support import support
 from datamodels.errors import InputError
-from datamodels.query import Fitted, WeightStore
+from datamodels.query import MAX_TOP, Fitted, WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
 from datamodels.run import Run
@@ -118,6 +118,24 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             **{name: codec.to_tensor(getattr(found, name).astype(np.float32)) for name in fields},
         )
 
+    def Similar(self, request, context):
+        fitted = self._weights.fitted(request.run)
+        run, asked = fitted.run, {"k": _count(request.k), "metric": request.metric or similar.METRICS[0]}
+        match request.WhichOneof("what"):
+            case "target":
+                found = similar.targets(fitted.theta, request.target, **asked)
+                labels = [_target_label(run, index) for index in found.index]
+            case "column":
+                found = similar.columns(fitted.theta, request.column, **asked)
+                labels = [_label(run, index) for index in found.index]
+            case _:
+                raise InputError("what: is missing; give a target or a column")
+        rows = zip(found.index.tolist(), found.score.tolist(), labels, strict=True)
+        return query_pb2.SimilarResponse(
+            provenance=_provenance(fitted),
+            neighbours=[query_pb2.Neighbour(index=i, score=score, label=label) for i, score, label in rows],
+        )
+
     def _run(self, run: Run) -> query_pb2.Run:
         return query_pb2.Run(
             run=run.name,
@@ -151,7 +169,7 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
     return query_pb2.Target(
         target=target,
         own_example=run.own[target],
-        label=-1 if run.target_labels is None else run.target_labels[target],
+        label=_target_label(run, target),
         **{"lambda": solution.lambda_[target]},
         gap=solution.gap[target],
         intercept=solution.intercept[target],
@@ -162,8 +180,22 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
 
 
 def _influence(run: Run, column: int, weight: float) -> query_pb2.Influence:
+    return query_pb2.Influence(column=column, weight=weight, label=_label(run, column))
+
+
+def _label(run: Run, column: int) -> int:
     labelled = run.labels is not None and run.design.kind != "grouped"
-    return query_pb2.Influence(column=column, weight=weight, label=run.labels[column] if labelled else -1)
+    return run.labels[column] if labelled else -1
+
+
+def _target_label(run: Run, target: int) -> int:
+    return -1 if run.target_labels is None else run.target_labels[target]
+
+
+def _count(k: int) -> int:
+    if not 0 <= k <= MAX_TOP:
+        raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
+    return k or DEFAULT_TOP
 
 
 def _sparse(

@@ -137,6 +137,7 @@ def test_a_store_that_is_no_store(capsys):
         (["run", "RUN"], r"^targets    9$"),
         (["targets", "RUN", "--json"], r'^\{"target": 8, .*"status": "ok"\}$'),
         (["top", "RUN", "3", "-k", "2"], r"^effect harmful  column \d+  label \d  weight -"),
+        (["similar", "RUN", "3", "-k", "2"], r"^target \d  label \d  score "),
         (["weights", "RUN", "3", "-k", "1"], r"^3\t\d+\t-?[\d.]+$"),
         (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  prediction "),
     ],

@@ -112,6 +112,11 @@ def test_top_influences_carry_labels(served):
         (lambda c, run: list(c.supports(run, limit=made.D + 1)), InputError),
         (lambda c, run: list(c.supports("nope")), RunNotFoundError),
         (lambda c, run: c.counterfactual(run, [1]), InputError),
+        (lambda c, run: c.similar(run), InputError),
+        (lambda c, run: c.similar(run, target=0, k=-1), InputError),
+        (lambda c, run: c.similar(run, target=0, metric="x"), InputError),
+        (lambda c, run: c.similar(run, target=made.N), TargetRangeError),
+        (lambda c, run: c.similar(run, column=made.D), MaskError),
         (lambda c, run: c.counterfactual(run, [1], remove=[made.D]), MaskError),
         (lambda c, run: c.counterfactual(run, [made.N], remove=[1]), TargetRangeError),
     ],
@@ -178,3 +183,15 @@ def test_a_counterfactual_is_the_difference_of_two_predictions(served):
     assert found.targets.tolist() == [4, 0] and found.change_interval.shape == (2, 2)
     whole = client.counterfactual(run.name, remove=[3])
     np.testing.assert_allclose(whole.change, -theta[:, 3], atol=1e-5)
+
+
+def test_the_most_similar_come_first_with_their_labels(served):
+    client, run, theta, _ = served
+    for kind, vectors, labels in (("target", theta, run.target_labels), ("column", theta.T, run.labels)):
+        lengths = np.linalg.norm(vectors, axis=1)
+        scores = vectors @ vectors[3] / np.maximum(lengths * lengths[3], 1e-9)
+        scores[(lengths == 0) | (np.arange(len(vectors)) == 3)] = -2
+        found = client.similar(run.name, k=4, **{kind: 3}).neighbours
+        assert [f.index for f in found] == np.argsort(-scores, kind="stable")[:4].tolist()
+        assert [f.label for f in found] == [labels[f.index] for f in found]
+        np.testing.assert_allclose([f.score for f in found], np.sort(scores)[::-1][:4], rtol=1e-5)

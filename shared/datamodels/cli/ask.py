@@ -44,6 +44,11 @@ def add_verbs(
     top = verb("top", "show the training examples that help and harm a target most", _top)
     top.add_argument("target", metavar="TARGET", type=int32)
     top.add_argument("-k", type=int32, default=10, help="how many of each (default: 10)")
+    similar = verb("similar", "show the targets whose weights are most like those of a target", _similar)
+    similar.add_argument("target", metavar="TARGET", type=int32)
+    similar.add_argument("-k", type=int32, default=10, help="how many (default: 10)")
+    similar.add_argument("--metric", default="cosine", help="cosine (default) or rbf")
+    similar.add_argument("--column", action="store_true", help="TARGET is a training column, and so are the answers")
     weights = verb("weights", "print the weights of targets", _weights)
     weights.add_argument("targets", metavar="TARGET", type=int32, nargs="*", help="all by default")
     weights.add_argument("-k", type=int32, default=0, help="only the k largest of each (default: all)")
@@ -110,6 +115,13 @@ def _top(client: QueryClient, options: argparse.Namespace) -> None:
     for kind in ("helpful", "harmful"):
         for influence in getattr(answer, kind):
             _print(options, {"effect": kind} | _fields(influence, "column", "label", "weight"))
+
+
+def _similar(client: QueryClient, options: argparse.Namespace) -> None:
+    kind = "column" if options.column else "target"
+    answer = client.similar(options.run, k=options.k, metric=options.metric, **{kind: options.target})
+    for found in answer.neighbours:
+        _print(options, {kind: found.index} | _fields(found, "label", "score"))
 
 
 def _weights(client: QueryClient, options: argparse.Namespace) -> None:

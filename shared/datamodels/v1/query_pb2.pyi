@@ -249,3 +249,35 @@ class CounterfactualResponse(_message.Message):
     after: _types_pb2.Tensor
     after_interval: _types_pb2.Tensor
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class SimilarRequest(_message.Message):
+    __slots__ = ("run", "target", "column", "k", "metric")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    target: int
+    column: int
+    k: int
+    metric: str
+    def __init__(self, run: _Optional[str] = ..., target: _Optional[int] = ..., column: _Optional[int] = ..., k: _Optional[int] = ..., metric: _Optional[str] = ...) -> None: ...
+
+class Neighbour(_message.Message):
+    __slots__ = ("index", "score", "label")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    score: float
+    label: int
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., label: _Optional[int] = ...) -> None: ...
+
+class SimilarResponse(_message.Message):
+    __slots__ = ("provenance", "neighbours")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    neighbours: _containers.RepeatedCompositeFieldContainer[Neighbour]
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...) -> None: ...

@@ -75,6 +75,11 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.FromString,
                 _registered_method=True)
+        self.Similar = channel.unary_unary(
+                '/datamodels.v1.QueryService/Similar',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -134,6 +139,13 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Similar(self, request, context):
+        """The targets whose weights are most like those of a target; or the columns, like those of a column.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -176,6 +188,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Counterfactual,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.SerializeToString,
+            ),
+            'Similar': grpc.unary_unary_rpc_method_handler(
+                    servicer.Similar,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -395,6 +412,33 @@ class QueryService:
             '/datamodels.v1.QueryService/Counterfactual',
             datamodels_dot_v1_dot_query__pb2.CounterfactualRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.CounterfactualResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Similar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Similar',
+            datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
             options,
             channel_credentials,
             insecure,

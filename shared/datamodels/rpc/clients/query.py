@@ -198,6 +198,13 @@ class QueryClient(Client):
             },
         )
 
+    def similar(
+        self, run: str, *, target: int | None = None, column: int | None = None, k: int = 0, metric: str = ""
+    ) -> query_pb2.SimilarResponse:
+        """The targets most like a target, or the columns most like a column; 10 where k is 0."""
+        request = query_pb2.SimilarRequest(run=run, target=target, column=column, k=k, metric=metric)
+        return self._stub.Similar(request)
+
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
     """The answers of a list call, page after page."""
