@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses clean
+.PHONY: demo test test-cluster lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -44,6 +44,10 @@ wheels: $(BIN)/python
 images: wheels
 	$(DOCKER_BUILD) --tag $(IMAGE):$(TAG) .
 	$(DOCKER_BUILD) --tag $(IMAGE)-devstore:$(TAG) --build-arg SERVICE=devstore .
+
+# In the cluster of KUBECONFIG, with the images of `make images`. VALUES=FILE has chart values that the cluster asks for.
+test-cluster: $(VENV)/.test
+	DATAMODELS_TEST_IMAGE=$(IMAGE) DATAMODELS_TEST_VALUES=$(VALUES) $(BIN)/pytest -m cluster -rA tests/cluster
 
 # These take minutes; BENCH=--quick is a small size only.
 bench-train: $(VENV)/.trainer

@@ -1,0 +1,279 @@
+"""Where the tests take place: namespaces, an object store, releases of the chart, and pods to ask from."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "datamodels"
+VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+IMAGE = os.environ.get("DATAMODELS_TEST_IMAGE", "datamodels")
+"""Repository of the images that `make images IMAGE=...` made, on the nodes or where nodes can pull them."""
+
+VALUES = os.environ.get("DATAMODELS_TEST_VALUES", "")
+"""File of values that this cluster asks for, e.g. imagePullSecrets, or where its DNS is."""
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+POD_SECURITY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything"}
+SMALL = {"requests": {"cpu": "20m", "memory": "128Mi"}}
+COMMITTED = """
+import json, sys
+from datamodels import keys
+from datamodels.settings import StoreSettings
+from datamodels.storage import open_store
+parts = open_store(StoreSettings.load()).list(keys.parts(sys.argv[1]))
+print(json.dumps(sorted(parts)))
+"""
+LISTED = """
+import json, sys
+from datamodels.aggregate import manifest
+from datamodels.settings import StoreSettings
+from datamodels.storage import open_store
+snapshot = manifest.read_newest(open_store(StoreSettings.load()), sys.argv[1])
+print(json.dumps([[part.key, part.first, part.last, part.rows] for part in snapshot.parts]))
+"""
+
+
+def run(command, *, check=True, input=None, seconds=300, env=None):
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        input=input,
+        timeout=seconds,
+        env=env,
+        check=False,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))[:300]} ended with {done.returncode}: {done.stderr[-3000:]}")
+    return done
+
+
+def until(condition, what, seconds=180.0, every=0.5):
+    """What `condition` returns, once that is true. Fails with `what`, called for more words, when it takes too long."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what() if callable(what) else what}: not within {seconds:.0f} s")
+        time.sleep(every)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Namespace:
+    name: str
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls, purpose):
+        made = cls(f"dm-test-{purpose.replace('_', '-').strip('-')}-{uuid.uuid4().hex[:6]}")
+        labels = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.name, "labels": RESTRICTED}}
+        run(["kubectl", "apply", "-f", "-"], input=json.dumps(labels))
+        try:
+            yield made
+        finally:
+            run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=False)
+
+    def kubectl(self, *arguments, check=True, input=None, seconds=300):
+        """Standard output of kubectl in this namespace."""
+        return run(["kubectl", "-n", self.name, *arguments], check=check, input=input, seconds=seconds).stdout
+
+    def apply(self, *things):
+        self.kubectl("apply", "-f", "-", input="---\n".join(yaml.safe_dump(thing) for thing in things))
+
+    def get(self, kind, selector=""):
+        chosen = ["-l", selector] if selector else []
+        return json.loads(self.kubectl("get", kind, *chosen, "-o", "json"))["items"]
+
+    def pods(self, component, run=None):
+        """Pods of a component that are neither ended nor about to go."""
+        found = self.get("pods", f"{COMPONENT}={component}" + (f",{RUN_LABEL}={run}" if run else f",!{RUN_LABEL}"))
+        return [
+            pod["metadata"]["name"]
+            for pod in found
+            if pod["status"].get("phase") in ("Pending", "Running") and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def ready(self, component, run=None):
+        names = self.pods(component, run)
+        found = [pod for pod in self.get("pods", f"{COMPONENT}={component}") if pod["metadata"]["name"] in names]
+        return [
+            pod["metadata"]["name"]
+            for pod in found
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+        ]
+
+    def kill(self, pod):
+        """By SIGKILL, with no time to end anything."""
+        self.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false", check=False)
+
+    def make_pod(self, name, *, code="import signal; signal.pause()", env=None, labels=None):
+        """A pod of our image; by default one that does nothing, to run commands in."""
+        container = {
+            "name": "c",
+            "image": f"{IMAGE}:{VERSION}",
+            "command": ["python", "-c", code],
+            "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
+            "securityContext": CONTAINER_SECURITY,
+            "resources": SMALL,
+            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        }
+        spec = {
+            "securityContext": POD_SECURITY,
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        }
+        metadata = {"name": name, "labels": labels or {}}
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s")
+
+    def within(self, pod, *command, check=True, seconds=300):
+        """What a command in a pod prints."""
+        return self.kubectl("exec", pod, "--", *command, check=check, seconds=seconds)
+
+    def datamodels(self, *arguments, check=True, seconds=600):
+        """Our own command, from here."""
+        command = [sys.executable, "-m", "datamodels", *arguments, "--namespace", self.name]
+        return run(command, check=check, seconds=seconds, env=os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"})
+
+
+def make_store(namespace):
+    """An S3 server with right conditional writes and no access control: `DevStore` of the chart, outside of it."""
+    labels = {"app": "store"}
+    container = {
+        "name": "store",
+        "image": f"{IMAGE}-devstore:{VERSION}",
+        "command": ["python", "/opt/datamodels/devstore.py"],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": SMALL,
+        "ports": [{"containerPort": 4566}],
+        "readinessProbe": {"httpGet": {"path": "/datamodels", "port": 4566}, "periodSeconds": 2},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    spec = {
+        "securityContext": POD_SECURITY,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "automountServiceAccountToken": False,
+    }
+    namespace.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "store", "labels": labels}, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "store"},
+            "spec": {"selector": labels, "ports": [{"port": 4566}]},
+        },
+    )
+    namespace.kubectl("wait", "--for=condition=Ready", "pod/store", "--timeout=180s")
+
+
+class Release:
+    """One release `dm` of the chart in a namespace, over a prefix of the store that is the namespace's own."""
+
+    def __init__(self, namespace, store):
+        self.namespace = namespace
+        endpoint = f"http://store.{store.name}.svc.cluster.local:4566"
+        self.store_env = CREDENTIALS | {
+            "DATAMODELS_STORE_URL": f"s3://datamodels/{namespace.name}",
+            "DATAMODELS_STORE_S3_ENDPOINT": endpoint,
+        }
+        one = {"replicas": 1, "resources": SMALL}
+        own = yaml.safe_load(Path(VALUES).read_text()) if VALUES else {}
+        self.values = {
+            "image": {"repository": IMAGE},
+            "store": {"url": self.store_env["DATAMODELS_STORE_URL"], "endpoint": endpoint, "existingSecret": "store"},
+            "networkPolicy": {"store": {"cidrs": [], "namespaces": [store.name], "ports": [4566]}},
+            "sampler": one,
+            "aggregator": one,
+            "fitter": one,
+            "query": {"resources": SMALL},
+            "jobs": {
+                "driver": {"resources": SMALL},
+                "trainer": {"resources": SMALL, "terminationGracePeriodSeconds": 30},
+            },
+        }
+        self.values = merged(self.values, own)
+
+    def make_secret(self):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": CREDENTIALS}
+        self.namespace.apply(secret)
+
+    def install(self, chart=CHART):
+        self.make_secret()
+        self.helm("install", "dm", chart, "--values", "-", "--wait", "--timeout=5m", input=yaml.safe_dump(self.values))
+
+    def upgrade(self, *arguments, chart=CHART, wait=True, **values):
+        """To the values of the install, and these."""
+        text = yaml.safe_dump(merged(self.values, values))
+        waiting = ["--wait", "--timeout=5m"] if wait else []
+        self.helm("upgrade", "dm", chart, "--reset-values", "--values", "-", *waiting, *arguments, input=text)
+
+    def helm(self, *arguments, input=None):
+        return run(["helm", *arguments, "--namespace", self.namespace.name], input=input, seconds=400).stdout
+
+    def make_tools(self):
+        """The pod `tools`: a client of the services and of the store, which belongs to no release."""
+        name = self.namespace.name
+        services = {
+            f"DATAMODELS_CLIENT_{service.upper()}": f"dns:///dm-{service}.{name}:50051"
+            for service in ("sampler", "aggregator", "fitter", "query")
+        }
+        self.namespace.make_pod("tools", env=self.store_env | services)
+
+    def committed(self, run):
+        """Keys of the parts that the store holds of a run."""
+        return json.loads(self.namespace.within("tools", "python", "-c", COMMITTED, run))
+
+    def listed(self, run):
+        """[key, first, last, rows] of the parts in the newest manifest."""
+        return json.loads(self.namespace.within("tools", "python", "-c", LISTED, run))
+
+    def status(self, run, check=True):
+        """Lines of `datamodels status`."""
+        return self.namespace.datamodels("status", run, check=check).stdout.splitlines()
+
+
+def merged(first, second):
+    """`second` over `first`, as Helm does with values."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return second
+    return first | {key: merged(first[key], value) if key in first else value for key, value in second.items()}
+
+
+def lds(text):
+    """(LDS, low, high) of a summary."""
+    found = re.search(r"^LDS +([\d.]+) +\(95% interval ([\d.]+) to ([\d.]+)", text, re.MULTILINE)
+    assert found, text
+    return tuple(float(part) for part in found.groups())
+
+
+def each_once(release, run, models):
+    """Every model of a run is listed exactly once, and the store has no part that is not listed."""
+    listed = release.listed(run)
+    spans = sorted((first, last) for _, first, last, _ in listed)
+    assert spans[0][0] == 0 and spans[-1][1] == models
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans)), spans
+    assert sum(rows for *_, rows in listed) == models
+    assert sorted(key for key, *_ in listed) == release.committed(run)

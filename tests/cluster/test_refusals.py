@@ -1,0 +1,91 @@
+"""What cannot work is said in one line, by `submit` or `status`, with what to do."""
+
+import re
+
+import pytest
+
+from datamodels.errors import ExitCode
+from tests.cluster.place import IMAGE, SMALL, until
+from tests.cluster.specs import written
+
+GPU = {"requests": SMALL["requests"], "limits": {"nvidia.com/gpu": 1}}
+WRONG = {
+    "no_secret": (
+        {"store": {"existingSecret": "nowhere"}},
+        r'driver: CreateContainerConfigError: secret "nowhere" not found; create it',
+    ),
+    "no_bucket": (
+        {"store": {"url": "s3://nowhere/x"}},
+        r"aggregator: keeps ending with exit code 2: .*nowhere.*bucket",
+    ),
+    "no_image": (
+        {"jobs": {"trainer": {"image": {"repository": f"{IMAGE}-nowhere"}}}},
+        rf"trainer: (ErrImagePull|ImagePullBackOff): .*{re.escape(IMAGE)}-nowhere.*; set image",
+    ),
+    "no_gpu": (
+        {"jobs": {"trainer": {"resources": GPU}}},
+        r"trainer: cannot be scheduled: .*Insufficient nvidia.com/gpu.*; add nodes with GPUs, or ask for none",
+    ),
+}
+"""name: (values, what `status` says)"""
+
+
+def quota(namespace, **hard):
+    namespace.apply(
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"}, "spec": {"hard": hard}}
+    )
+    until(lambda: namespace.get("resourcequota")[0].get("status", {}).get("hard") == hard, "the quota")
+
+
+@pytest.fixture
+def free(running):
+    """The running release, which is put back as it was."""
+    yield running
+    running.namespace.kubectl("delete", "resourcequota", "--all")
+    running.upgrade()
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_status_says_what_is_wrong(free, what, tmp_path):
+    values, words = WRONG[what]
+    free.upgrade(wait=False, **values)
+    path, spec = written(tmp_path, "breast-cancer", name=what.replace("_", "-"), m=300)
+    free.namespace.datamodels("submit", path)
+    told = []
+
+    def says():
+        told[:] = free.status(spec.run)
+        return [line for line in told if re.match(words, line)]
+
+    print(*until(says, lambda: f"{words} is not in {told}"), sep="\n")
+    assert "is cancelled" in free.namespace.datamodels("cancel", spec.run).stdout
+
+
+def test_submit_says_that_a_quota_has_no_room_for_a_job(free, tmp_path):
+    quota(free.namespace, **{"count/jobs.batch": "0"})
+    path, _ = written(tmp_path, "breast-cancer", name="no-job", m=300)
+    done = free.namespace.datamodels("submit", path, check=False)
+    assert done.returncode == ExitCode.CONFIG and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "exceeded quota" in done.stderr and done.stderr.endswith(
+        "raise the quota, or ask for less in the chart's values\n"
+    )
+
+
+def test_status_says_that_a_quota_has_no_room_for_pods(free, tmp_path):
+    path, spec = written(tmp_path, "breast-cancer", name="no-pod", m=300)
+    quota(free.namespace, pods="1")
+    free.namespace.datamodels("submit", path)
+    told = []
+
+    def says():
+        told[:] = free.status(spec.run)
+        return [line for line in told if re.match(r"driver: FailedCreate: .*exceeded quota.*; raise the quota", line)]
+
+    until(says, lambda: f"the quota is not in {told}")
+    free.namespace.datamodels("cancel", spec.run)
+
+
+def test_submit_says_that_there_is_no_chart(namespace, tmp_path):
+    path, _ = written(tmp_path, "breast-cancer", name="no-chart", m=300)
+    done = namespace.datamodels("submit", path, check=False)
+    assert done.returncode == ExitCode.CONFIG and "there is no chart; helm install" in done.stderr
