@@ -20,6 +20,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze import curve, evaluate, stopping
 from datamodels.errors import ConfigError, DeadlineError, ObjectNotFoundError, StageError, UnavailableError
 from datamodels.fit import problem
+from datamodels.fit import store as fits
 from datamodels.rpc.clients.fitter import FitProgress, FitState, FitterClient
 from datamodels.rpc.clients.services import Services, connect_services
 from datamodels.run import Run
@@ -89,7 +90,7 @@ def travel(
         with journey.timed("start"):
             addresses = stack.enter_context(runner.services())
             services = stack.enter_context(connect_services(addresses))
-        road = _Road(journey, runner, addresses, services, store)
+        road = _Road(journey, runner, addresses, services, store, view)
         for stage, unit in STAGES.items():
             with view.stage(stage, unit) as bar, journey.timed(stage):
                 getattr(road, stage)(bar)
@@ -104,7 +105,13 @@ class _Road:
     """One method per stage."""
 
     def __init__(
-        self, journey: Journey, runner: Runner, addresses: ClientSettings, services: Services, store: ObjectStore
+        self,
+        journey: Journey,
+        runner: Runner,
+        addresses: ClientSettings,
+        services: Services,
+        store: ObjectStore,
+        view: View,
     ):
         self._journey = journey
         self._run = journey.run
@@ -112,6 +119,7 @@ class _Road:
         self._addresses = addresses
         self._services = services
         self._store = store
+        self._view = view
         self._unseen: np.ndarray | None = None
 
     def sample(self, bar: Bar) -> None:
@@ -125,7 +133,7 @@ class _Road:
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
         looks = None
         if spec.until is not None:
-            looks = stopping.Looks(self._run, self._store, self._fit_what_there_is)
+            looks = stopping.Looks(self._run, self._store, self._fit_what_there_is, self._tell)
             self._journey.stopped = looks.decided()
             # Those with unseen subsets first, for without them there is nothing to decide by.
             chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)
@@ -190,6 +198,9 @@ class _Road:
         self._services.aggregator.publish(self._run.name)
         return self._fit(lambda progress: None)
 
+    def _tell(self, point: curve.Point) -> None:
+        self._view.evaluated(point.models, point.lds, point.interval)
+
     def query(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
         spec = self._run.spec
@@ -200,7 +211,9 @@ class _Road:
             self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
             masks = evaluate.unseen(self._run)
             counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
-            self._journey.evaluation = self._evaluate(masks, counts)
+            self._journey.evaluation = found = self._evaluate(masks, counts)
+            models = fits.read_fit(self._store, self._run.name, self._journey.fit).rows
+            self._view.evaluated(models, found.lds, found.interval)
             with contextlib.suppress(ObjectNotFoundError):
                 found = records.read(self._store, keys.curve(self._run.name, self._journey.fit))
                 self._journey.curve = curve.from_document(found)

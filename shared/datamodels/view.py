@@ -28,6 +28,9 @@ class View:
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
         yield Bar()
 
+    def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
+        """Told what the LDS of a fit of so many models is: at the end, and under a rule `until` on the way there."""
+
 
 class _TerminalBar(Bar):
     def __init__(self, bar: tqdm):

@@ -95,6 +95,7 @@ class Road:
         runs.create(self.store, self.run)
         self.settings = FitterSettings(scratch=str(folder / "scratch"), device="cpu", threads=1)
         self.fits = 0
+        self.told = []
         self.ranges = []
 
     def arrive(self, *ranges):
@@ -112,7 +113,7 @@ class Road:
         return FitJob(self.store, self.run.name).solve(self.settings, progress=lambda *told: None, stop=stop).number
 
     def looks(self):
-        return Looks(self.run, self.store, self.fit)
+        return Looks(self.run, self.store, self.fit, self.told.append)
 
     def look(self, looks, eventually):
         """The decision once a look that is due has ended."""
@@ -142,6 +143,7 @@ def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
     road.arrive(range(0, 400), range(640, 676))
     stop = early or road.look(looks, eventually)
     assert stop.lds > 0.8 and stop.interval[0] >= 0.8 and stop.models in (100, 400)
+    assert len(road.told) == road.fits and (road.told[-1].models, road.told[-1].lds) == (stop.models, stop.lds)
     looks.close()
     # Whoever takes the road again finds it, and looks no more.
     assert road.looks().decided() == stop
@@ -174,7 +176,7 @@ def test_a_fit_that_fails_is_told(tmp_path, eventually):
     def fail():
         raise CorruptObjectError("a part is damaged")
 
-    looks = Looks(road.run, road.store, fail)
+    looks = Looks(road.run, road.store, fail, road.told.append)
     with pytest.raises(CorruptObjectError, match="a part is damaged"):
         road.look(looks, eventually)
     looks.close()

@@ -21,6 +21,16 @@ def test_progress_is_shown_as_metrics_and_logged_now_and_then(caplog):
     assert sum("progress" in record.getMessage() for record in caplog.records) == 2
 
 
+def test_the_lds_of_each_fit_is_a_metric_with_its_interval(caplog):
+    with caplog.at_level("INFO"):
+        WatchedView().evaluated(200, 0.81, (0.79, 0.83))
+        WatchedView().evaluated(400, 0.91, (0.89, 0.93))
+    shown = {end: metrics.LDS.labels(end)._value.get() for end in ("low", "point", "high")}
+    assert shown == {"low": 0.89, "point": 0.91, "high": 0.93}
+    assert metrics.LDS_MODELS._value.get() == 400
+    assert sum("evaluated" in record.getMessage() for record in caplog.records) == 2
+
+
 def test_drive_is_for_pods(capsys):
     assert main(["drive"]) == ExitCode.CONFIG
     assert "use `datamodels submit` from outside" in capsys.readouterr().err

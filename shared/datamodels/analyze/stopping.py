@@ -125,9 +125,13 @@ def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
 class Looks:
     """Fits and evaluates beside the training, and says when it may end. Not for several threads."""
 
-    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int]):
-        """`fit` publishes a manifest, fits it, and returns the number of the fit; it is called in another thread."""
-        self._run, self._store, self._fit = run, store, fit
+    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int], tell: Callable[[Point], None]):
+        """Both are called in another thread.
+
+        fit   publishes a manifest, fits it, and returns the number of the fit
+        tell  is told what each look finds
+        """
+        self._run, self._store, self._fit, self._tell = run, store, fit, tell
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
         self._looking: Future[Stop | None] | None = None
         self._score: Callable[[Solution], Evaluation] | None = None
@@ -163,6 +167,7 @@ class Looks:
             points = self._evaluated(number)
         except NotReadyError:  # hardly any unseen model could be trained: the end of the road says so
             return None
+        self._tell(points[-1])
         return decide(self._run.spec.until, points, number)
 
     def _evaluated(self, newest: int) -> list[Point]:

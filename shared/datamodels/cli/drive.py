@@ -58,6 +58,12 @@ class WatchedView(View):
         log.info("stage begins", stage=name)
         yield _WatchedBar(name, unit)
 
+    def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
+        for end, value in zip(("low", "point", "high"), (interval[0], lds, interval[1]), strict=True):
+            metrics.LDS.labels(end).set(value)
+        metrics.LDS_MODELS.set(models)
+        log.info("evaluated", models=models, lds=round(lds, 4), low=round(interval[0], 4), high=round(interval[1], 4))
+
 
 class _WatchedBar(Bar):
     def __init__(self, stage: str, unit: str):

@@ -6,3 +6,5 @@ from prometheus_client import Gauge
 
 DONE = Gauge("datamodels_run_done", "How far a stage is: models, targets, as it counts them.", ("stage",))
 EXPECTED = Gauge("datamodels_run_expected", "How far a stage will be when it is done.", ("stage",))
+LDS = Gauge("datamodels_run_lds", "LDS of the newest fit, with the ends of its 95% interval.", ("end",))
+LDS_MODELS = Gauge("datamodels_run_lds_models", "Models that the fit is of.")
