@@ -13,7 +13,7 @@ import numpy as np
 from datamodels import run as runs
 from datamodels.errors import SpecError
 from datamodels.run import Run
-from datamodels.train.data import Dataset
+from datamodels.train.data import Dataset, Targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,26 +51,36 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 def of_run(run: Run, dataset: Dataset) -> Prior:
     """The prior of a run. Raises SpecError where features are not what they must be, or the data set has changed."""
-    name, make = run.spec.fit.features, runs.reference("fit.features", run.spec.fit.features)
-    targets = dataset.targets(run.spec.targets)
-    if len(dataset.y) != run.design.examples or len(targets) != run.n:
-        raise SpecError(
-            f"dataset.load: returned {len(dataset.y)} examples and {len(targets)} targets, run {run.name} was created "
-            f"with {run.design.examples} and {run.n}; restore the data"
-        )
-    pool, theirs = (_features(name, make, x) for x in (dataset.x, targets.x))
+    targets = require_same(run, dataset)
+    pool, theirs = (features(run, x) for x in (dataset.x, targets.x))
     if pool.shape[1] != theirs.shape[1]:
-        raise SpecError(f"fit.features = {name!r}: gives {pool.shape[1]} features of x and {theirs.shape[1]} of x_test")
+        raise SpecError(
+            f"fit.features = {run.spec.fit.features!r}: gives {pool.shape[1]} features of x and {theirs.shape[1]} of "
+            "x_test"
+        )
     center = pool.mean(axis=0)
     if run.design.kind == "grouped":
         sizes = np.bincount(run.design.groups, minlength=run.design.columns)
         grouped = np.zeros((run.design.columns, pool.shape[1]))
         np.add.at(grouped, run.design.groups, pool)
         pool = grouped / sizes[:, None]
-    return Prior(*(_unit(features - center).astype(np.float32) for features in (theirs, pool)))
+    return Prior(*(_unit(rows - center).astype(np.float32) for rows in (theirs, pool)))
 
 
-def _features(name: str, make, x: np.ndarray) -> np.ndarray:
+def require_same(run: Run, dataset: Dataset) -> Targets:
+    """The targets of a run. Raises SpecError where the data set is not as large as the one it was created with."""
+    targets = dataset.targets(run.spec.targets)
+    if len(dataset.y) != run.design.examples or len(targets) != run.n:
+        raise SpecError(
+            f"dataset.load: returned {len(dataset.y)} examples and {len(targets)} targets, run {run.name} was created "
+            f"with {run.design.examples} and {run.n}; restore the data"
+        )
+    return targets
+
+
+def features(run: Run, x: np.ndarray) -> np.ndarray:
+    """float64[examples, f]: what the run's `fit.features` makes of x. Raises SpecError for what it must not be."""
+    name, make = run.spec.fit.features, runs.reference("fit.features", run.spec.fit.features)
     try:
         found = np.asarray(make(x))
     except SpecError:
