@@ -27,7 +27,7 @@ def make_theta(run, seed=0, density=0.3):
     return theta.astype(np.float32)
 
 
-def commit_fit(store, run, theta, digest="d0"):
+def commit_fit(store, run, theta, digest="d0", rows=100, manifest_version=4):
     n = len(theta)
     solution = problem.of_dense(
         theta,
@@ -41,11 +41,11 @@ def commit_fit(store, run, theta, digest="d0"):
         run=run.name,
         number=0,
         digest=digest,
-        manifest_version=4,
+        manifest_version=manifest_version,
         spec_hash=run.spec.hash,
         solver="saga",
         settings={},
-        rows=100,
+        rows=rows,
         columns=theta.shape[1],
         targets=n,
         blocks=(),

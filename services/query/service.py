@@ -11,11 +11,13 @@ from datamodels.analyze import pool, similar
 from datamodels.analyze.counterfactual import counterfactual
 from datamodels.analyze.support import support
 from datamodels.errors import InputError
+from datamodels.operations import Operations
 from datamodels.query import MAX_TOP, Fitted, WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
 from datamodels.run import Run
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
+from services.query.long import LongCalls
 
 DEFAULT_TOP = 10
 
@@ -23,6 +25,8 @@ DEFAULT_TOP = 10
 class QueryService(query_pb2_grpc.QueryServiceServicer):
     def __init__(self, weights: WeightStore):
         self._weights = weights
+        self.operations = Operations(weights.store)
+        self._long = LongCalls(self.operations)
 
     def GetRun(self, request, context):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
@@ -136,6 +140,10 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             neighbours=[query_pb2.Neighbour(index=i, score=score, label=label) for i, score, label in rows],
         )
 
+    def Evaluate(self, request, context) -> Iterator[query_pb2.EvaluateResponse]:
+        fitted = self._weights.fitted(request.run)
+        return self._long.evaluate(fitted, _provenance(fitted), context)
+
     def _run(self, run: Run) -> query_pb2.Run:
         return query_pb2.Run(
             run=run.name,
@@ -215,8 +223,11 @@ def _sparse(
 
 
 def service(weights: WeightStore) -> Service:
+    """Cancels long analyses when the server stops."""
+    servicer = QueryService(weights)
     return Service(
         descriptor=query_pb2.DESCRIPTOR.services_by_name["QueryService"],
         add=query_pb2_grpc.add_QueryServiceServicer_to_server,
-        servicer=QueryService(weights),
+        servicer=servicer,
+        close=servicer.operations.close,
     )

@@ -13,6 +13,7 @@ Each stage writes below its own prefix, so that a bucket policy can say who may 
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
     query/{run}/evaluation-{fit}.json                   how good a fit is on unseen subsets
     query/{run}/curve-{fit}.json                        the learning curve up to a fit
+    query/{run}/{analysis}-{fit}-{digest}.json          the answer of a long analysis of a fit, for these parameters
     query/{run}/stop-{number}.json                      a decision to end training before all models are trained
     preflight/{nonce}                                   what the preflight of a store races for
 """
@@ -59,6 +60,10 @@ def evaluation(run: str, fit: int) -> str:
 
 def curve(run: str, fit: int) -> str:
     return f"query/{run}/curve-{fit:06d}.json"
+
+
+def analysis(run: str, fit: int, name: str, digest: str) -> str:
+    return f"query/{run}/{name}-{fit:06d}-{digest}.json"
 
 
 def stop(run: str, number: int) -> str:

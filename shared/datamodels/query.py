@@ -16,7 +16,7 @@ from scipy import sparse
 from datamodels import keys, pages, sample, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import noise
+from datamodels.analyze import noise, stopping
 from datamodels.analyze.noise import Noise
 from datamodels.errors import CorruptObjectError, InputError, NotReadyError, TargetRangeError
 from datamodels.fit import store as fits
@@ -56,6 +56,12 @@ class Fitted:
     def noise(self) -> Noise:
         """Of the fit. Reads committed outputs when first asked for. Raises CorruptObjectError."""
         return noise.measure(self.run, manifest.read_newest(self.store, self.run.name), self.store, self.solution)
+
+    def final(self) -> bool:
+        """Whether it is the last fit of its run: it has all models that are, or were to be, trained."""
+        snapshot = manifest.read_newest(self.store, self.run.name)
+        ended = snapshot.committed >= self.run.spec.models or bool(stopping.recorded(self.store, self.run.name))
+        return ended and snapshot.version == self.record.manifest_version
 
     @property
     def n(self) -> int:
@@ -141,7 +147,7 @@ class WeightStore:
     """
 
     def __init__(self, store: ObjectStore, *, refresh: float = 5.0, capacity: int = 8):
-        self._store = store
+        self.store = store
         self._refresh = refresh
         self._capacity = capacity
         self._lock = threading.Lock()
@@ -153,21 +159,21 @@ class WeightStore:
     def run(self, name: str) -> Run:
         """Raises RunNotFoundError."""
         if name not in self._runs:
-            self._runs[name] = runs.read(self._store, name)
+            self._runs[name] = runs.read(self.store, name)
         return self._runs[name]
 
     def fits(self, name: str) -> int:
         """Finished fits of a run."""
         checked, newest = self._newest.get(name, (-np.inf, -1))
         if time.monotonic() - checked >= self._refresh:
-            newest = self._store.newest(lambda number: keys.fit(name, number), known=newest)
+            newest = self.store.newest(lambda number: keys.fit(name, number), known=newest)
             self._newest[name] = (time.monotonic(), newest)
         return newest + 1
 
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
         """Runs by name, and the token of the next page or an empty text."""
         after = pages.position({}, page_token, str)[0] if page_token else ""
-        names = sorted(filter(spec.is_run, map(keys.run_of, self._store.list(keys.RUNS))))
+        names = sorted(filter(spec.is_run, map(keys.run_of, self.store.list(keys.RUNS))))
         size = pages.size(page_size)
         rest = [name for name in names if name > after]
         chosen = rest[:size]
@@ -212,6 +218,6 @@ class WeightStore:
             return fitted
 
     def _load(self, run: Run, number: int) -> Fitted:
-        record = fits.read_fit(self._store, run.name, number)
-        solution = fits.load(self._store, record)
-        return Fitted(run, record, solution, solution.theta, self._store)
+        record = fits.read_fit(self.store, run.name, number)
+        solution = fits.load(self.store, record)
+        return Fitted(run, record, solution, solution.theta, self.store)

@@ -75,6 +75,7 @@ def evaluate(
     counts: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Evaluation:
     """Scores predictions against the outputs of retrained models.
 
@@ -82,6 +83,7 @@ def evaluate(
     outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
     counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
                  count is not scored
+    progress     called after each resample with the share of them that is done; what it raises stops the work
 
     Subsets with fewer than two trained models are left out. Raises InputError where the shapes do not fit or s < 3,
     NotReadyError where fewer than 3 subsets are left.
@@ -110,7 +112,10 @@ def evaluate(
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(outputs), np.full(len(outputs), 1 / len(outputs)), size=resamples)
     weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
-    resampled = np.array([spearman(predicted, true, drawn)[scored].mean() for drawn in weights])
+    resampled = np.empty(resamples)
+    for i, drawn in enumerate(weights):
+        resampled[i] = spearman(predicted, true, drawn)[scored].mean()
+        progress((i + 1) / resamples)
     lds = float(per_target[scored].mean())
     # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
     # spread where the LDS is high. Taken about their own mean they cover what they should.
@@ -155,8 +160,7 @@ def scorer(
     Raises NotReadyError where the run has no unseen subsets, CorruptObjectError.
     """
     spec = run.spec
-    if not spec.evaluate.subsets:
-        raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
+    require_unseen(run)
     outputs = gather(run, snapshot, store)
     masks = unseen(run)
     members = sample.unpack(masks, run.design.columns)
@@ -166,6 +170,12 @@ def scorer(
         return evaluate(solution.predict(members), outputs, counts=counts, seed=spec.seed, resamples=resamples)
 
     return score
+
+
+def require_unseen(run: Run) -> None:
+    """Raises NotReadyError where the spec asks for no unseen subsets."""
+    if not run.spec.evaluate.subsets:
+        raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
 
 
 def unseen(run: Run) -> np.ndarray:

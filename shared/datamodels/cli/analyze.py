@@ -17,6 +17,7 @@ from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Measured, Retrainer, measure
 from datamodels.analyze.support import FOUND
 from datamodels.cli.ask import Connect, columns, int32
+from datamodels.cli.evaluate import finite
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
@@ -59,7 +60,7 @@ _THRESHOLD = "outputs below it are wrong (default: 0, for margins)"
 def _ask(options: argparse.Namespace, connect: Connect, answer: Callable[..., Rows]) -> None:
     with connect(options) as settings, QueryClient(settings.query, settings) as client:
         for row in answer(client, options):
-            print(json.dumps(_finite(row)) if options.json else _line(row), flush=True)
+            print(json.dumps(finite(row)) if options.json else _line(row), flush=True)
 
 
 def _support(client: QueryClient, options: argparse.Namespace) -> Rows:
@@ -155,15 +156,3 @@ def _spell(value: Any) -> str:
 
 
 _PAIRS = (("mean", "interval"), ("share", "share_interval"))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case list():
-            return [_finite(v) for v in value]
-        case dict():
-            return {name: _finite(v) for name, v in value.items()}
-    return value

@@ -18,6 +18,7 @@ NOT_RETRIED = (
     ("datamodels.v1.FitterService", "WatchFit"),
     ("datamodels.v1.QueryService", "GetWeights"),
     ("datamodels.v1.QueryService", "Support"),
+    ("datamodels.v1.QueryService", "Evaluate"),
     ("datamodels.v1.SamplerService", "GetSubsets"),
 )
 """Calls with streams, which gRPC must not send twice. All others are idempotent, and are sent again when a server is

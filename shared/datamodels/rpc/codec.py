@@ -20,6 +20,7 @@ _DTYPES = {
     types_pb2.Tensor.DTYPE_FLOAT32: np.dtype("<f4"),
     types_pb2.Tensor.DTYPE_FLOAT64: np.dtype("<f8"),
 }
+DTYPES = tuple(dtype.name for dtype in _DTYPES.values())
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _KINDS = {kind: types_pb2.Design.Kind.Value(f"KIND_{kind.upper()}") for kind in sample.KINDS}
 _KIND_NAMES = {code: kind for kind, code in _KINDS.items()}

@@ -281,3 +281,89 @@ class SimilarResponse(_message.Message):
     provenance: _types_pb2.Provenance
     neighbours: _containers.RepeatedCompositeFieldContainer[Neighbour]
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...) -> None: ...
+
+class AnalysisProgress(_message.Message):
+    __slots__ = ("stage", "fraction")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    fraction: float
+    def __init__(self, stage: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class EvaluateRequest(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    def __init__(self, run: _Optional[str] = ...) -> None: ...
+
+class EvaluateResponse(_message.Message):
+    __slots__ = ("provenance", "progress", "quality")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    progress: AnalysisProgress
+    quality: Quality
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., progress: _Optional[_Union[AnalysisProgress, _Mapping]] = ..., quality: _Optional[_Union[Quality, _Mapping]] = ...) -> None: ...
+
+class Quality(_message.Message):
+    __slots__ = ("evaluation", "single", "mean", "points")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    evaluation: Evaluation
+    single: Agreement
+    mean: Agreement
+    points: Points
+    def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., single: _Optional[_Union[Agreement, _Mapping]] = ..., mean: _Optional[_Union[Agreement, _Mapping]] = ..., points: _Optional[_Union[Points, _Mapping]] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("lds", "interval", "ceiling", "per_target", "subsets", "models")
+    LDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    PER_TARGET_FIELD_NUMBER: _ClassVar[int]
+    SUBSETS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    lds: float
+    interval: Interval
+    ceiling: float
+    per_target: _types_pb2.Tensor
+    subsets: int
+    models: int
+    def __init__(self, lds: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., ceiling: _Optional[float] = ..., per_target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., subsets: _Optional[int] = ..., models: _Optional[int] = ...) -> None: ...
+
+class Agreement(_message.Message):
+    __slots__ = ("models", "r2", "interval", "ceiling", "per_target")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    R2_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    PER_TARGET_FIELD_NUMBER: _ClassVar[int]
+    models: int
+    r2: float
+    interval: Interval
+    ceiling: float
+    per_target: _types_pb2.Tensor
+    def __init__(self, models: _Optional[int] = ..., r2: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., ceiling: _Optional[float] = ..., per_target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class Points(_message.Message):
+    __slots__ = ("target", "predicted", "single", "mean")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    target: _types_pb2.Tensor
+    predicted: _types_pb2.Tensor
+    single: _types_pb2.Tensor
+    mean: _types_pb2.Tensor
+    def __init__(self, target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., predicted: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., single: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., mean: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...

@@ -80,6 +80,11 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
                 _registered_method=True)
+        self.Evaluate = channel.unary_stream(
+                '/datamodels.v1.QueryService/Evaluate',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.EvaluateRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.EvaluateResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -146,6 +151,17 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Evaluate(self, request, context):
+        """Long analyses: progress in a stream, and in its last message the answer. Asked for while it is being computed, one
+        is joined; it is cancelled when all who asked are gone. Answers of a run that is finished are kept in the store;
+        those of one that is not are marked partial.
+
+        How well predictions of unseen subsets hold, against models that were trained on them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +209,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Similar,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.SerializeToString,
+            ),
+            'Evaluate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Evaluate,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.EvaluateRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.EvaluateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -439,6 +460,33 @@ class QueryService:
             '/datamodels.v1.QueryService/Similar',
             datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Evaluate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Evaluate',
+            datamodels_dot_v1_dot_query__pb2.EvaluateRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.EvaluateResponse.FromString,
             options,
             channel_credentials,
             insecure,

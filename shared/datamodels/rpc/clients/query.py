@@ -12,7 +12,7 @@ import numpy as np
 from datamodels.errors import UnavailableError
 from datamodels.query import MAX_ANSWER_BYTES
 from datamodels.rpc import codec
-from datamodels.rpc.clients.base import Client
+from datamodels.rpc.clients.analyses import AnalysesClient
 from datamodels.settings import ClientSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
@@ -81,7 +81,7 @@ class Foretold:
     after_interval: np.ndarray
 
 
-class QueryClient(Client):
+class QueryClient(AnalysesClient):
     """Asks for weights and what follows from them. Raises the errors of the service, e.g. RunNotFoundError."""
 
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):

@@ -1,0 +1,49 @@
+"""Results of analyses, to and from the messages that mirror them field by field.
+
+A dataclass and its message have fields of the same names: an array is a Tensor, a pair of floats an Interval, a
+dataclass a message in turn. What the message has no field for does not travel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import Message
+
+from datamodels.rpc import codec
+from datamodels.v1 import query_pb2, types_pb2
+
+T = TypeVar("T")
+
+
+def fill(message: Message, value: Any) -> Message:
+    """The message itself, its fields set to those of a dataclass. Raises AttributeError where a field is missing."""
+    for field in message.DESCRIPTOR.fields:
+        found = getattr(value, field.name)
+        match found:
+            case np.ndarray():
+                getattr(message, field.name).CopyFrom(codec.to_tensor(found))
+            case (low, high):
+                getattr(message, field.name).CopyFrom(query_pb2.Interval(low=low, high=high))
+            case _ if dataclasses.is_dataclass(found):
+                fill(getattr(message, field.name), found)
+            case _:
+                setattr(message, field.name, found)
+    return message
+
+
+def read(message: Message, kind: type[T]) -> T:
+    """The dataclass of a message. Raises InputError for a tensor that is none."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{f.name: _value(getattr(message, f.name), f.name, hints[f.name]) for f in message.DESCRIPTOR.fields})
+
+
+def _value(found: Any, name: str, hint: Any) -> Any:
+    if isinstance(found, types_pb2.Tensor):
+        return codec.from_tensor(found, name, dtypes=codec.DTYPES, shape=(None,) * len(found.shape))
+    if isinstance(found, query_pb2.Interval):
+        return found.low, found.high
+    return read(found, hint) if isinstance(found, Message) else found

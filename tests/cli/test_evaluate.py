@@ -1,0 +1,36 @@
+import json
+
+import pytest
+
+from datamodels.query import WeightStore
+from datamodels.rpc.serve import Server
+from datamodels.settings import ServeSettings
+from services.query.service import service
+from tests.cli.test_main import run_main
+from tests.services.test_query_long import make_store
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(arguments that say where the query service is, run)"""
+    store, run = make_store(tmp_path_factory.mktemp("store"))
+    with Server(ServeSettings(), [service(WeightStore(store))]) as server:
+        yield ("--address", server.address), run
+
+
+def test_an_evaluation_is_printed_as_lines_and_as_json(capsys, served):
+    place, run = served
+    code, out, err = run_main(capsys, "evaluate", run.name, *place, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["lds"]["targets"] == run.n == len(found["per_target"])
+    assert found["lds"]["interval"][0] <= found["lds"]["lds"] <= found["lds"]["interval"][1]
+    assert (found["r2_of_means"]["models"], found["r2_of_single_models"]["models"]) == (2, 1)
+    assert len(found["worst"]) == 5 and "partial" not in found
+    code, out, _ = run_main(capsys, "evaluate", run.name, *place)
+    assert code == 0 and f"LDS      {found['lds']['lds']:.3f}" in out and "of single models" in out
+
+
+def test_a_run_that_is_not_there_is_told_in_one_line(capsys, served):
+    code, out, err = run_main(capsys, "evaluate", "nope", *served[0])
+    assert (code, out) == (2, "") and err.startswith("datamodels: run 'nope'") and err.count("\n") == 1

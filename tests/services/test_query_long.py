@@ -1,0 +1,160 @@
+"""Long calls of the query service, on a real socket."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from datamodels import keys, records
+from datamodels import run as runs
+from datamodels.aggregate import manifest
+from datamodels.analyze import agreement
+from datamodels.errors import NotReadyError, RunNotFoundError
+from datamodels.query import WeightStore
+from datamodels.rpc.client import connect
+from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.storage.local import LocalStore
+from datamodels.v1 import query_pb2, query_pb2_grpc
+from services.query.service import service
+from tests import committed, fitted
+
+GENEROUS = 60
+
+
+class SlowStore(LocalStore):
+    """Reads of committed outputs wait until they are let, so that an analysis can be watched."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.go, self.waits = threading.Event(), threading.Event()
+        self.go.set()
+
+    def read(self, key):
+        if key.endswith(".parquet") and key.startswith("aggregate/"):
+            self.waits.set()
+            assert self.go.wait(GENEROUS)
+        return super().read(key)
+
+
+def make_store(folder, *, stop=None, **fields):
+    """(store, run) with committed outputs and their true weights as its newest fit."""
+    store, run = SlowStore(folder), committed.make_run(**{"m": 40, "evaluate": {"subsets": 8, "models": 2}} | fields)
+    runs.create(store, run)
+    snapshot = committed.commit(store, run, stop=stop)
+    fitted.commit_fit(store, run, committed.truth(run).T, rows=min(40, stop or 40), manifest_version=snapshot.version)
+    return store, run
+
+
+@pytest.fixture
+def serve():
+    """serve(store) gives a client of a query service, and its address."""
+    entered: list[Callable] = []
+
+    def enter(store):
+        server = Server(ServeSettings(), [service(WeightStore(store, refresh=0))]).__enter__()
+        client = QueryClient(server.address, ClientSettings())
+        entered.extend([lambda: server.__exit__(None, None, None), client.close])
+        return client, server.address
+
+    yield enter
+    for leave in reversed(entered):
+        leave()
+
+
+def kept(store, run):
+    return [key for key in store.list(f"query/{run.name}/") if "/quality-" in key]
+
+
+def test_an_evaluation_is_what_the_core_says_and_is_kept(tmp_path, serve):
+    store, run = make_store(tmp_path)
+    client, _ = serve(store)
+    told = []
+    answer = client.evaluate(run.name, tell=lambda *progress: told.append(progress))
+    newest = WeightStore(store).fitted(run.name)
+    expected = agreement.of_fit(run, manifest.read_newest(store, run.name), store, newest.solution)
+    assert answer.found.evaluation.lds == expected.evaluation.lds
+    assert answer.found.mean.interval == expected.mean.interval
+    np.testing.assert_array_equal(answer.found.single.per_target, expected.single.per_target)
+    np.testing.assert_array_equal(answer.found.points.predicted, expected.points.predicted)
+    assert told[0] == ("waiting", 0.0) and (answer.provenance.fit, answer.provenance.partial) == (0, False)
+    assert len(kept(store, run)) == 1
+    told.clear()
+    assert client.evaluate(run.name, tell=lambda *progress: told.append(progress)).found.mean.r2 == expected.mean.r2
+    assert not told
+
+
+def test_an_answer_about_a_run_that_still_trains_is_partial_and_not_kept(tmp_path, serve):
+    store, run = make_store(tmp_path, stop=50)
+    answer = serve(store)[0].evaluate(run.name)
+    assert answer.found.evaluation.subsets < 8 and answer.provenance.partial and not kept(store, run)
+
+
+def test_a_fit_that_is_older_than_what_is_committed_is_not_final(tmp_path, serve):
+    store, run = make_store(tmp_path, stop=50)
+    committed.commit(store, run)
+    serve(store)[0].evaluate(run.name)
+    assert not kept(store, run)
+
+
+def test_training_that_was_stopped_is_final(tmp_path, serve):
+    store, run = make_store(tmp_path, stop=50)
+    records.create(store, keys.stop(run.name, 0), STOP)
+    serve(store)[0].evaluate(run.name)
+    assert len(kept(store, run)) == 1
+
+
+STOP = {"rule": {"lds": 0.9}, "fit": 0, "models": 40, "lds": 0.95, "interval": [0.94, 0.96], "gain": None}
+
+
+def test_a_client_that_cancels_stops_the_computation(tmp_path, serve):
+    store, run = make_store(tmp_path)
+    client, address = serve(store)
+    store.go.clear()
+    with connect(address, ClientSettings()) as channel:
+        call = query_pb2_grpc.QueryServiceStub(channel).Evaluate(query_pb2.EvaluateRequest(run=run.name))
+        assert next(call).progress.stage == "waiting"
+        assert store.waits.wait(GENEROUS)
+        call.cancel()
+    store.go.set()
+    # One at a time is computed: that this is answered shows that the other has ended.
+    assert client.evaluate(run.name).found.evaluation.subsets == 8
+
+
+def test_two_who_ask_get_the_answer_of_one_computation(tmp_path, serve):
+    store, run = make_store(tmp_path)
+    client, _ = serve(store)
+    store.go.clear()
+    found, told = [], [threading.Event(), threading.Event()]
+    threads = [
+        threading.Thread(
+            target=lambda event=event: found.append(client.evaluate(run.name, tell=lambda *_: event.set())),
+            daemon=True,
+        )
+        for event in told
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(event.wait(GENEROUS) for event in told)
+    store.go.set()
+    for thread in threads:
+        thread.join(GENEROUS)
+    assert len(found) == 2 and found[0].found.mean.r2 == found[1].found.mean.r2
+
+
+def test_bad_questions_raise_the_services_own_errors(tmp_path, serve):
+    store, run = make_store(tmp_path)
+    raw, unseen = committed.make_run(name="raw"), committed.make_run(name="blind", evaluate={"subsets": 0})
+    runs.create(store, raw)
+    runs.create(store, unseen)
+    fitted.commit_fit(store, unseen, committed.truth(unseen).T)
+    client, _ = serve(store)
+    for name, error, fault in (
+        ("nope", RunNotFoundError, "there is none"),
+        (raw.name, NotReadyError, "no weights yet"),
+        (unseen.name, NotReadyError, "evaluate.subsets is 0"),
+    ):
+        with pytest.raises(error, match=fault):
+            client.evaluate(name)
