@@ -98,5 +98,5 @@ def test_a_run_without_unseen_models_is_told_so(tmp_path):
     with pytest.raises(NotReadyError, match="0 of 3 unseen subsets"):
         of_fit(run, snapshot, store, solution_of(run))
     run = committed.make_run(evaluate={"subsets": 0})
-    with pytest.raises(NotReadyError, match="evaluate.subsets is 0"):
+    with pytest.raises(NotReadyError, match="subsets is 0"):
         of_fit(run, committed.commit(store, run), store, solution_of(run))

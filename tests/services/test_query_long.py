@@ -145,7 +145,7 @@ def test_two_who_ask_get_the_answer_of_one_computation(tmp_path, serve):
 
 
 def test_bad_questions_raise_the_services_own_errors(tmp_path, serve):
-    store, run = make_store(tmp_path)
+    store = LocalStore(tmp_path)
     raw, unseen = committed.make_run(name="raw"), committed.make_run(name="blind", evaluate={"subsets": 0})
     runs.create(store, raw)
     runs.create(store, unseen)
