@@ -29,7 +29,7 @@ FLAVOUR ?= cpu
 IMAGE ?= datamodels
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG = $(VERSION)$(if $(filter-out cpu,$(FLAVOUR)),-$(FLAVOUR))
-EXTRAS_cpu = trainer,s3,kubernetes
+EXTRAS_cpu = trainer,s3,kubernetes,auth
 EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda12
 EXTRAS_cuda-ffcv = $(EXTRAS_cuda),ffcv
 # The last three for the wheel of OpenCV that FFCV wants.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
@@ -107,6 +108,15 @@ def _progress(progress: Progress) -> aggregator_pb2.Progress:
     )
 
 
+def _run_of(request: Any) -> str:
+    match request:
+        case aggregator_pb2.CreateRunRequest():
+            return request.record.run
+        case aggregator_pb2.PutOutputsRequest():
+            return request.header.run
+    return request.run
+
+
 def service(committer: Committer, watches: int = 8) -> Service:
     """Closes the committer when the server stops."""
     return Service(
@@ -114,4 +124,5 @@ def service(committer: Committer, watches: int = 8) -> Service:
         add=aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server,
         servicer=Aggregator(committer, watches),
         close=committer.close,
+        run_of=_run_of,
     )

@@ -63,4 +63,5 @@ def service(fitter: Fitter, watches: int = 8) -> Service:
         add=fitter_pb2_grpc.add_FitterServiceServicer_to_server,
         servicer=FitterService(fitter, watches),
         close=fitter.close,
+        run_of=lambda request: request.run,
     )

@@ -24,6 +24,9 @@
     │   └── CorruptObjectError      an object is not what its writer recorded
     ├── UnavailableError            a service cannot be reached, or ended the call; trying again may help
     ├── DeadlineError               a call took longer than it was given
+    ├── AccessError                 the caller may not do this
+    │   ├── TokenError              there is no token, or it is not accepted; a newer one may be
+    │   └── DeniedError             the token is good, but for something else
     ├── PortInUseError
     └── StageError                  a stage of a run ended without finishing
 
@@ -163,6 +166,20 @@ class UnavailableError(DatamodelsError):
 class DeadlineError(DatamodelsError):
     grpc_code = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TRANSIENT
+
+
+class AccessError(DatamodelsError):
+    grpc_code = "PERMISSION_DENIED"
+    exit_code = ExitCode.CONFIG
+
+
+class TokenError(AccessError):
+    grpc_code = "UNAUTHENTICATED"
+    exit_code = ExitCode.TRANSIENT
+
+
+class DeniedError(AccessError):
+    pass
 
 
 class PortInUseError(DatamodelsError):

@@ -90,11 +90,18 @@ class ServeSettings(Settings):
     max_deadline: float = 3600.0  # seconds; a call without a deadline gets this one
     grace: float = 10.0  # seconds for running calls when stopping
     follow_stdin: bool = False  # stop when standard input closes, so that no server outlives a killed parent
+    cert_file: str = ""  # PEM: the server's certificate and what is between it and its authority; empty: no TLS
+    key_file: str = ""  # PEM: its key. All such files are read again when they change
+    client_ca_file: str = ""  # PEM: authorities of which clients must show a certificate; empty: they need none
+    health_port: int = 0  # with TLS, health is served without it here, for probes; 0 takes a free one
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise SettingsError(f"{self.prefix}_WORKERS={self.workers}: must be at least 1")
-        for field in ("port", "metrics_port"):
+        _check_pair(self)
+        if self.client_ca_file and not self.cert_file:
+            raise SettingsError(f"{self.prefix}_CLIENT_CA_FILE: needs {self.prefix}_CERT_FILE too")
+        for field in ("port", "metrics_port", "health_port"):
             if not 0 <= getattr(self, field) < 65536:
                 raise SettingsError(f"{self.prefix}_{field.upper()}={getattr(self, field)}: must be 0 to 65535")
 
@@ -111,6 +118,48 @@ class ClientSettings(Settings):
     query: str = ""
     deadline: float = 60.0  # seconds, for one call that is not a watch
     attempts: int = 5  # tries of an idempotent call, the first included; gRPC allows at most 5
+    ca_file: str = ""  # PEM: authorities that servers' certificates must come from; empty: no TLS
+    cert_file: str = ""  # PEM: a certificate to show, where servers ask for one
+    key_file: str = ""  # PEM: its key. All such files are read again when they change
+    server_name: str = ""  # in the servers' certificates, where it is not the name they are called by
+    token_file: str = ""  # a bearer token of the run, for services that ask for one; read anew for every call
+
+    def __post_init__(self) -> None:
+        _check_pair(self)
+        for field in ("cert_file", "token_file"):  # a token must not travel in the clear
+            if getattr(self, field) and not self.ca_file:
+                raise SettingsError(f"{self.prefix}_{field.upper()}: needs TLS; set {self.prefix}_CA_FILE too")
+
+
+def _check_pair(settings: ServeSettings | ClientSettings) -> None:
+    if bool(settings.cert_file) != bool(settings.key_file):
+        raise SettingsError(f"{settings.prefix}_CERT_FILE and {settings.prefix}_KEY_FILE: set both, or neither")
+
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where Kubernetes mounts what a pod talks to the API with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthSettings(Settings):
+    """Whose bearer tokens a service accepts, where it asks for them; see `rpc.auth`."""
+
+    prefix: ClassVar[str] = "DATAMODELS_AUTH"
+
+    keys: str = ""  # who says with which keys tokens are signed: https://HOST of a Kubernetes API server, or a JWKS
+    # file, read again every few minutes; empty: no tokens are asked for
+    issuer: str = ""  # of the tokens; empty: the API server is asked
+    subjects: str = ""  # service accounts with commas between: system:serviceaccount:NAMESPACE:NAME
+    ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"  # of the API server
+    token_file: str = f"{SERVICE_ACCOUNT}/token"  # to ask it with
+
+    def __post_init__(self) -> None:
+        if self.keys.startswith("http://"):
+            raise SettingsError(f"{self.prefix}_KEYS={self.keys}: must be https://HOST, or a file")
+        if self.keys and not self.subjects:
+            raise SettingsError(f"{self.prefix}_SUBJECTS: must name the service accounts whose tokens are accepted")
+        if self.keys and not self.keys.startswith("https://") and not self.issuer:
+            raise SettingsError(f"{self.prefix}_ISSUER: must name the issuer of the keys in {self.keys}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,8 +126,8 @@ class Echo:
     def _wrong(self, text, context):
         return 3
 
-    def service(self):
-        return Service(DESCRIPTOR, _add, self, close=self.closed.set)
+    def service(self, run_of=None):
+        return Service(DESCRIPTOR, _add, self, close=self.closed.set, run_of=run_of)
 
 
 def _add(servicer, server):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from datamodels.errors import DatamodelsError
-from datamodels.rpc import status
+from datamodels.rpc import auth, status, tls
 from datamodels.settings import ClientSettings
 
 NOT_RETRIED = (
@@ -29,22 +29,28 @@ answers hang for good where the server dies before its first answer and a retry 
 """
 
 
-def connect(address: str, settings: ClientSettings) -> grpc.Channel:
+def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
     """A channel to host:port, or to any gRPC target such as dns:///name:port. Connects when first used.
+
+    By TLS where the settings name authorities. `with_token` shows the token that they name, if any, with every call.
 
     Calls on it raise the errors of datamodels.errors, also while a stream of responses is read; an error raised by
     the caller's own stream of requests comes out as it is. Calls with one response that are given no timeout get
     `settings.deadline`; the others have no deadline but what they are given.
+
+    Raises SettingsError where a certificate cannot be used; calls do where the token cannot be read.
     """
-    channel = grpc.insecure_channel(
-        address,
-        options=[
-            ("grpc.service_config", json.dumps(service_config(settings.attempts))),
-            ("grpc.keepalive_time_ms", 30_000),  # servers here permit one ping each 10 seconds
-            ("grpc.keepalive_timeout_ms", 20_000),
-        ],
-    )
-    return grpc.intercept_channel(channel, _Interceptor(address, settings.deadline))
+    options = [
+        ("grpc.service_config", json.dumps(service_config(settings.attempts))),
+        ("grpc.keepalive_time_ms", 30_000),  # servers here permit one ping each 10 seconds
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+    if settings.ca_file:
+        channel = tls.secure_channel(address, settings, options)
+    else:
+        channel = grpc.insecure_channel(address, options=options)
+    token_file = settings.token_file if with_token else ""
+    return grpc.intercept_channel(channel, _Interceptor(address, settings.deadline, token_file))
 
 
 def service_config(attempts: int) -> dict[str, Any]:
@@ -79,30 +85,35 @@ class _Interceptor(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    def __init__(self, address: str, deadline: float):
+    def __init__(self, address: str, deadline: float, token_file: str):
         self._address = address
         self._deadline = deadline
+        self._token_file = token_file
 
     def intercept_unary_unary(self, continuation, client_call_details, request):
-        return _Call(continuation(self._limited(client_call_details), request), self._address)
+        return _Call(continuation(self._details(client_call_details, self._deadline), request), self._address)
 
     def intercept_unary_stream(self, continuation, client_call_details, request):
-        return _Call(continuation(client_call_details, request), self._address)
+        return _Call(continuation(self._details(client_call_details), request), self._address)
 
     def intercept_stream_unary(self, continuation, client_call_details, request_iterator):
         requests = _Requests(request_iterator)
-        return _Call(continuation(self._limited(client_call_details), requests), self._address, requests)
+        details = self._details(client_call_details, self._deadline)
+        return _Call(continuation(details, requests), self._address, requests)
 
     def intercept_stream_stream(self, continuation, client_call_details, request_iterator):
         requests = _Requests(request_iterator)
-        return _Call(continuation(client_call_details, requests), self._address, requests)
+        return _Call(continuation(self._details(client_call_details), requests), self._address, requests)
 
-    def _limited(self, details: grpc.ClientCallDetails) -> _Details:
-        timeout = self._deadline if details.timeout is None else details.timeout
+    def _details(self, details: grpc.ClientCallDetails, deadline: float | None = None) -> _Details:
+        """With the token, and the deadline where there is none."""
+        metadata = details.metadata
+        if self._token_file:
+            metadata = [*(metadata or ()), auth.header(self._token_file)]
         return _Details(
             details.method,
-            timeout,
-            details.metadata,
+            deadline if details.timeout is None else details.timeout,
+            metadata,
             details.credentials,
             details.wait_for_ready,
             details.compression,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -29,18 +29,24 @@ _TYPES = {
 }
 
 
+Gate = Callable[[Iterable[Any]], Callable[[Any], None]]
+"""Given a call's metadata, the check of its first message. Both raise an error where the caller may not."""
+
+
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps every method of a server.
 
     service       name of the process, for messages
     max_deadline  seconds; no call lasts longer
     watches       where calls that last until something ends them are found
+    gates         checks of who calls, by the full name of the gRPC service; see `auth.Guard.gate`
     """
 
-    def __init__(self, service: str, max_deadline: float, watches: Watches):
+    def __init__(self, service: str, max_deadline: float, watches: Watches, gates: Mapping[str, Gate]):
         self._service = service
         self._max_deadline = max_deadline
         self._watches = watches
+        self._gates = gates
 
     def intercept_service(self, continuation, handler_call_details):
         handler = continuation(handler_call_details)
@@ -57,17 +63,23 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
         decode = _decoder(handler.request_deserializer, method)
         encode = handler.response_serializer
+        gate = self._gates.get(method.lstrip("/").partition("/")[0], _open)
 
-        def arguments(request):
-            return map(decode, request) if handler.request_streaming else decode(request)
+        def arguments(request, call: CallContext):
+            check = gate(call.invocation_metadata())
+            if handler.request_streaming:
+                return _checked(map(decode, request), check)
+            message = decode(request)
+            check(message)
+            return message
 
         def one(request, context: grpc.ServicerContext) -> bytes:
             with self._call(handler, method, context) as call:
-                return encode(behaviour(arguments(request), call))
+                return encode(behaviour(arguments(request, call), call))
 
         def many(request, context: grpc.ServicerContext) -> Iterator[bytes]:
             with self._call(handler, method, context) as call:
-                for response in behaviour(arguments(request), call):
+                for response in behaviour(arguments(request, call), call):
                     call.check()
                     yield encode(response)
 
@@ -117,6 +129,18 @@ class CallInterceptor(grpc.ServerInterceptor):
         number = secrets.token_hex(4)
         log.error("internal error", id=number, method=method, exc_info=error)
         call.abort(grpc.StatusCode.INTERNAL, f"internal error, see the log of {self._service} ({number})")
+
+
+def _open(metadata: Iterable[Any]) -> Callable[[Any], None]:
+    return lambda message: None
+
+
+def _checked(messages: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:
+    for message in messages:
+        check(message)
+        yield message
+        break
+    yield from messages
 
 
 def _code(error: BaseException) -> grpc.StatusCode:

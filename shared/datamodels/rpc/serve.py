@@ -22,9 +22,10 @@ from grpc_reflection.v1alpha import reflection
 
 from datamodels import disk
 from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
+from datamodels.rpc import auth, tls
 from datamodels.rpc.context import Watches
 from datamodels.rpc.interceptors import CallInterceptor
-from datamodels.settings import ServeSettings, TelemetrySettings
+from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
 from datamodels.telemetry import configure_logging, logger
 from datamodels.telemetry.metrics import MetricsServer
 
@@ -47,35 +48,49 @@ class Service:
     add         e.g. sampler_pb2_grpc.add_SamplerServiceServicer_to_server
     servicer    the object whose methods answer; it raises errors of datamodels.errors
     close       called once, after the last call has ended
+    run_of      the run that a request is about, by its first message; where tokens are asked for, a call needs one of
+                that run. None where anyone may call
     """
 
     descriptor: ServiceDescriptor
     add: Callable[[Any, grpc.Server], None]
     servicer: Any
     close: Callable[[], None] = lambda: None
+    run_of: Callable[[Any], str] | None = None
 
 
 class Server:
     """Serves while it is entered. Health, reflection and /metrics come with it.
 
+    With a certificate it speaks TLS alone, but for /metrics and a port with nothing but health. `guard` checks tokens.
+
     Entering raises PortInUseError, or SettingsError where it cannot listen for another reason.
     """
 
-    def __init__(self, settings: ServeSettings, services: Sequence[Service] = (), name: str = "server"):
+    def __init__(
+        self,
+        settings: ServeSettings,
+        services: Sequence[Service] = (),
+        name: str = "server",
+        guard: auth.Guard | None = None,
+    ):
         self.stopping = threading.Event()
         """Set it to end `wait`."""
         self.address = ""
         """host:port, once entered."""
         self.metrics_address = ""
+        self.health_address = ""
+        """Of health without TLS; empty where `address` has no TLS either."""
         self._settings = settings
         self._services = tuple(services)
         self._watches = Watches()
         self._health = health.HealthServicer()
         self._exits = contextlib.ExitStack()
         self._pool = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="grpc")
+        gates = {s.descriptor.full_name: guard.gate(s.run_of) for s in services if guard and s.run_of}
         self._server = grpc.server(
             self._pool,
-            interceptors=[CallInterceptor(name, settings.max_deadline, self._watches)],
+            interceptors=[CallInterceptor(name, settings.max_deadline, self._watches, gates)],
             options=_options(settings),
         )
 
@@ -88,7 +103,11 @@ class Server:
             exits.callback(metrics.close)
             self.metrics_address = _address(self._settings.host, metrics.port)
             self._add_services()
-            self.address = self._bind()  # last, because only a server that is started lets its port go
+            credentials = tls.server_credentials(self._settings)
+            if credentials:
+                exits.callback(self._serve_health().stop, None)
+            # Last, because only a server that is started lets its port go.
+            self.address = self._bind(self._server, "PORT", self._settings.port, credentials)
             self._server.start()
             exits.callback(self._stop)
             if self._settings.address_file:
@@ -131,13 +150,20 @@ class Server:
         self._watches.end()
         stopped.wait()
 
-    def _bind(self) -> str:
-        target = _address(self._settings.host, self._settings.port)
+    def _serve_health(self) -> grpc.Server:
+        server = grpc.server(self._pool, options=_options(self._settings))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self.health_address = self._bind(server, "HEALTH_PORT", self._settings.health_port, None)
+        server.start()
+        return server
+
+    def _bind(self, server: grpc.Server, field: str, port: int, credentials: grpc.ServerCredentials | None) -> str:
+        target = _address(self._settings.host, port)
         try:
-            port = self._server.add_insecure_port(target)
+            taken = server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
         except RuntimeError:
-            _explain_bind("PORT", self._settings.host, self._settings.port)
-        return _address(self._settings.host, port)
+            _explain_bind(field, self._settings.host, port)
+        return _address(self._settings.host, taken)
 
     def _serve_metrics(self) -> MetricsServer:
         try:
@@ -222,7 +248,8 @@ def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
     configure_logging(TelemetrySettings(), name)  # so that a fault in the settings is logged like any other
     try:
         configure_logging(TelemetrySettings.load(), name)
-        with Server(ServeSettings.load(), build(), name) as server:
+        guard = auth.guard(AuthSettings.load())
+        with Server(ServeSettings.load(), build(), name, guard) as server:
             server.handle_signals()
             log.info("serving", address=server.address, metrics_address=server.metrics_address)
             server.wait()

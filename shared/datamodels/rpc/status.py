@@ -26,8 +26,8 @@ BY_CODE: dict[grpc.StatusCode, type[DatamodelsError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.ALREADY_EXISTS: errors.ConflictError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.ConfigError,
-    grpc.StatusCode.UNAUTHENTICATED: errors.ConfigError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.DeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.TokenError,
     # Without an ErrorInfo it comes from gRPC: a message is over the limit on its size.
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InputError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.NotReadyError,

@@ -24,6 +24,8 @@ MESSAGE_FAILED = 500
 
 
 class AggregatorClient(Client):
+    with_token = True
+
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         super().__init__(to, settings)
         self._stub = aggregator_pb2_grpc.AggregatorServiceStub(self._channel)

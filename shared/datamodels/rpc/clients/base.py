@@ -23,6 +23,9 @@ class Client:
     its stub from `self._channel` and has one method per call, with arrays and core types in and out.
     """
 
+    with_token = False
+    """Whether the service may ask for the token of a run; it is shown to no other."""
+
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         self._settings = settings or ClientSettings()
         if to == "":
@@ -30,7 +33,7 @@ class Client:
                 f"{type(self).__name__}: no address; set {ClientSettings.prefix}_* to where the service is"
             )
         self._owned = isinstance(to, str)
-        self._channel = connect(to, self._settings) if isinstance(to, str) else to
+        self._channel = connect(to, self._settings, with_token=self.with_token) if isinstance(to, str) else to
 
     def _repeat(self, call: Callable[[], T]) -> T:
         """The result of a call with streams, made again while the service, or its store, is unavailable.

@@ -15,6 +15,8 @@ __all__ = ["FitProgress", "FitState", "FitterClient"]
 
 
 class FitterClient(Client):
+    with_token = True
+
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         super().__init__(to, settings)
         self._stub = fitter_pb2_grpc.FitterServiceStub(self._channel)

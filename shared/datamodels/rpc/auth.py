@@ -1,0 +1,228 @@
+"""Bearer tokens of runs: who may write to which run.
+
+The pods of a run carry a token that Kubernetes signed for their service account, for the audience of that run alone and
+for an hour or so; the kubelet renews its file. A service that asks for tokens checks signature, issuer, expiry and
+account, and that the run of each call is the token's. It needs the issuer's public keys for that, and no rights: a
+TokenReview would need one on the whole cluster (system:auth-delegator). The price is that the token of a pod that was
+deleted is good until it expires.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from datamodels.errors import DeniedError, SettingsError, TokenError, UnavailableError
+from datamodels.settings import AuthSettings, ClientSettings
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+HEADER = "authorization"
+SCHEME = "Bearer "
+AUDIENCE = "datamodels"
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+"""By public keys only; these are what API servers sign with."""
+LEEWAY = 30.0
+"""Seconds that clocks may differ by."""
+KEEP_SECONDS = 300.0
+"""For which keys are not read again, so that one that was withdrawn is soon forgotten."""
+RETRY_SECONDS = 15.0
+"""Between two readings for keys that are not there, or cannot be had."""
+TIMEOUT = 5.0
+"""Seconds for the API server to answer."""
+
+
+def audience(run: str) -> str:
+    """The audience of a run's tokens."""
+    return f"{AUDIENCE}/{run}"
+
+
+def header(token_file: str) -> tuple[str, str]:
+    """The metadata of a call that shows the token in a file. Raises SettingsError where there is none."""
+    variable = f"{ClientSettings.prefix}_TOKEN_FILE={token_file}"
+    token = _text(token_file, variable).strip()
+    if not token:
+        raise SettingsError(f"{variable}: is empty")
+    return HEADER, SCHEME + token
+
+
+def _text(path: str, variable: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{variable}: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{variable}: is not text") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """Whom a token stands for, and the runs that it is for."""
+
+    subject: str
+    runs: tuple[str, ...]
+
+    def check(self, run: str) -> None:
+        """Raises DeniedError where the token is not for this run."""
+        if run not in self.runs:
+            raise DeniedError(f"the token is for run {', '.join(self.runs)}, not for {run!r:.200}")
+
+
+class Keys:
+    """The public keys of an issuer by their ids, read again now and then, and when one is not known.
+
+    `read` gives a JSON Web Key Set (RFC 7517); it is called again `retry` seconds after it was, at the soonest.
+    """
+
+    def __init__(self, read: Callable[[], Any], retry: float = RETRY_SECONDS):
+        self._read = read
+        self._retry = retry
+        self._lock = threading.Lock()
+        self._keys = self._fetch()
+        self._read_at = self._tried_at = time.monotonic()
+
+    def key(self, name: str) -> Any:
+        """A jwt.PyJWK. Raises TokenError where the issuer has no such key, as far as is known."""
+        with self._lock:
+            now = time.monotonic()
+            wanted = name not in self._keys or now - self._read_at > KEEP_SECONDS
+            if wanted and now - self._tried_at >= self._retry:
+                try:
+                    self._keys, self._read_at = self._fetch(), now
+                except (SettingsError, UnavailableError) as error:
+                    log.warning("the keys of tokens cannot be read again", reason=str(error))
+                self._tried_at = time.monotonic()
+            if name not in self._keys:
+                raise TokenError("the bearer token is not accepted: it is signed with a key that the issuer has not")
+            return self._keys[name]
+
+    def _fetch(self) -> dict[str, Any]:
+        import jwt
+
+        try:
+            return {key.key_id: key for key in jwt.PyJWKSet.from_dict(self._read()).keys}
+        except (jwt.PyJWTError, AttributeError, TypeError, ValueError, KeyError) as error:
+            raise SettingsError(f"{AuthSettings.prefix}_KEYS: gives no JSON web keys: {error}") from error
+
+
+class Guard:
+    """Checks the tokens of calls.
+
+    keys      of the issuer
+    issuer    claim `iss` of every token
+    subjects  claims `sub` that are accepted; any namespace of a cluster can have a token made for any audience
+    """
+
+    def __init__(self, keys: Keys, issuer: str, subjects: Iterable[str]):
+        self._keys = keys
+        self._issuer = issuer
+        self._subjects = frozenset(subjects)
+
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Who makes a call with this metadata. Raises TokenError, DeniedError; their texts never have the token."""
+        shown = [str(value) for name, value in metadata if name == HEADER]
+        if len(shown) != 1 or not shown[0].startswith(SCHEME):
+            raise TokenError(
+                f"this service asks for a bearer token of the run; set {ClientSettings.prefix}_TOKEN_FILE to its file"
+            )
+        claims = self._claims(shown[0].removeprefix(SCHEME))
+        audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        prefix = audience("")
+        runs = tuple(a.removeprefix(prefix) for a in map(str, audiences) if a.startswith(prefix))
+        if not runs:
+            raise TokenError(f"the bearer token is not accepted: its audience is not {audience('RUN')}")
+        if claims["sub"] not in self._subjects:
+            variable = f"{AuthSettings.prefix}_SUBJECTS"
+            raise DeniedError(f"{claims['sub']!r:.200} may not use this service; its {variable} says who may")
+        return Caller(claims["sub"], runs)
+
+    def gate(self, run_of: Callable[[Any], str]) -> Callable[[Iterable[Any]], Callable[[Any], None]]:
+        """A check of the calls of one service: of a call's metadata first, and then of its first message."""
+
+        def enter(metadata: Iterable[Any]) -> Callable[[Any], None]:
+            caller = self.caller(metadata)
+            return lambda message: caller.check(run_of(message))
+
+        return enter
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        import jwt
+
+        try:
+            key = self._keys.key(jwt.get_unverified_header(token).get("kid", ""))
+            return jwt.decode(
+                token,
+                key,
+                algorithms=list(ALGORITHMS),
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "sub", "aud"], "verify_aud": False},  # the caller looks at it
+            )
+        except jwt.ExpiredSignatureError:
+            reason = "it has expired"
+        except jwt.ImmatureSignatureError:
+            reason = "it is not valid yet"
+        except jwt.InvalidIssuerError:
+            reason = f"it was not issued by {self._issuer}"
+        except jwt.MissingRequiredClaimError as error:
+            reason = f"it has no claim {error.claim}"
+        except jwt.InvalidSignatureError:
+            reason = "its signature is wrong"
+        except jwt.PyJWTError:  # whose text may have pieces of the token
+            reason = "it is no JSON web token, or is signed in a way that is not allowed"
+        raise TokenError(f"the bearer token is not accepted: {reason}")
+
+
+def guard(settings: AuthSettings) -> Guard | None:
+    """What checks tokens; None where none are asked for.
+
+    Raises SettingsError, or UnavailableError where the API server does not answer.
+    """
+    if not settings.keys:
+        return None
+    try:
+        import cryptography  # noqa: F401 - jwt can check no signatures without
+        import jwt  # noqa: F401
+    except ImportError as error:
+        raise SettingsError("the packages of tokens are missing; install datamodels[auth]") from error
+    subjects = [subject.strip() for subject in settings.subjects.split(",")]
+    if not settings.keys.startswith("https://"):
+        return Guard(Keys(lambda: _read_file(settings.keys)), settings.issuer, subjects)
+    server = settings.keys.rstrip("/")
+    issuer = settings.issuer or _ask(f"{server}/.well-known/openid-configuration", settings).get("issuer", "")
+    if not issuer:
+        raise SettingsError(f"{server}: does not say who issues its tokens; set {AuthSettings.prefix}_ISSUER")
+    return Guard(Keys(lambda: _ask(f"{server}/openid/v1/jwks", settings)), issuer, subjects)
+
+
+def _read_file(path: str) -> Any:
+    variable = f"{AuthSettings.prefix}_KEYS={path}"
+    try:
+        return json.loads(_text(path, variable))
+    except ValueError as error:
+        raise SettingsError(f"{variable}: is not JSON: {error}") from error
+
+
+def _ask(url: str, settings: AuthSettings) -> Any:
+    """JSON of the API server, which gives it to every service account (system:service-account-issuer-discovery)."""
+    token = _text(settings.token_file, f"{AuthSettings.prefix}_TOKEN_FILE={settings.token_file}").strip()
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise SettingsError(f"{AuthSettings.prefix}_CA_FILE={settings.ca_file}: {error}") from error
+    request = urllib.request.Request(url, headers={"Authorization": SCHEME + token, "Accept": "application/json"})
+    # Straight there: the token is for no proxy.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            return json.load(response)
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"{url}: the keys of tokens cannot be had: {error}") from error
