@@ -179,8 +179,8 @@ class _Road:
     def _fit(self, tell: Callable[[FitProgress], None]) -> int:
         """Fits the newest manifest; returns the number of the fit."""
         with (
-            self._runner.fitter(self._run, self._addresses) as address,
-            FitterClient(address, self._addresses) as fitter,
+            self._runner.fitter(self._run, self._addresses) as there,
+            FitterClient(there.fitter, there) as fitter,
         ):
             return self._fitted(fitter, tell)
 

@@ -1,5 +1,7 @@
 """Who may connect to whom, by the text of the policies."""
 
+import json
+
 import pytest
 
 from tests.helm.conftest import COMPONENTS
@@ -76,6 +78,19 @@ def test_a_service_lets_in_whom_it_serves_and_they_may_go_there(each, component,
     assert all(component in reached(each, caller) for caller in callers)
 
 
+def test_the_api_server_is_reached_by_those_who_ask_it_for_keys(rendered):
+    """Beside the driver; the store is on 443 too."""
+    asking = {c for c in (*COMPONENTS, "trainer", "test") if 6443 in outside(rendered["tls"], c)}
+    assert asking == {"aggregator", "fitter"}
+    for name in ("defaults", "everything"):
+        assert not any(6443 in outside(rendered[name], c) for c in (*COMPONENTS, "trainer", "test"))
+
+
+def test_nobody_but_the_kubelet_reaches_health_without_tls(each):
+    """Nodes reach their pods whatever policies say."""
+    assert "50052" not in json.dumps(each.of("NetworkPolicy"))
+
+
 def test_metrics_are_read_from_the_namespaces_that_are_named(rendered):
     for component in (*COMPONENTS, "driver", "trainer"):
         rules = [r for r in policy(rendered["everything"], component)["ingress"] if r["ports"][0]["port"] == 9090]
@@ -99,4 +114,5 @@ def test_clients_see_every_pod_of_a_service(each):
         assert each.one("Service", component)["spec"]["clusterIP"] == "None"
     (container,) = each.templates["driver"]["spec"]["template"]["spec"]["containers"]
     addresses = {e["name"]: e["value"] for e in container["env"] if e["name"].startswith("DATAMODELS_CLIENT_")}
-    assert addresses["DATAMODELS_CLIENT_QUERY"] == "dns:///dm-query.ns:50051" and len(addresses) == 4
+    assert addresses["DATAMODELS_CLIENT_QUERY"] == "dns:///dm-query.ns:50051"
+    assert {name.removeprefix("DATAMODELS_CLIENT_").lower() for name in addresses} >= set(COMPONENTS)

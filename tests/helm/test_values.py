@@ -99,6 +99,9 @@ def test_strict_lint(name):
         (("sampler", "replicas"), 0),
         (("sampler", "env"), {"DATAMODELS_SERVE_WORKERS": 3}),
         (("runs", "x"), {"name": "x"}),
+        (("tls", "enable"), True),
+        (("tls", "certManager", "issuerRef", "names"), "x"),
+        (("auth", "tokens", "expirationSeconds"), 60),
     ],
 )
 def test_wrong_values_are_refused(path, value):

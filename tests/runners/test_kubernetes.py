@@ -129,8 +129,8 @@ def test_services_are_where_the_settings_say(runner, monkeypatch):
 
 
 def test_without_a_template_the_fitter_that_is_there_is_used(api, runner):
-    with runner.fitter(RUN, SERVICES) as address:
-        assert address == SERVICES.fitter
+    with runner.fitter(RUN, SERVICES) as found:
+        assert found == SERVICES
     assert not made(api)
 
 
@@ -142,7 +142,8 @@ def test_a_fitter_is_started_for_a_fit_and_goes_after_it(api, cluster, eventuall
     runner = KubernetesRunner(cluster, OWNER, chart("gpu"))
     api.add_pod("fit-pod", job=FIT, status=READY | {"podIP": ip})
     with runner.fitter(RUN, SERVICES) as found:
-        assert found == address
+        assert found.fitter == address
+        assert found.server_name == "fitter", "which is in its certificate; its address is not"
         assert api.objects["jobs"][FIT]["metadata"]["ownerReferences"][0]["uid"] == OWNER.owner_uid
     eventually(lambda: FIT not in api.objects["jobs"])
 

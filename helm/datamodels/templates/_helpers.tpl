@@ -129,6 +129,8 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- range $name := list "sampler" "aggregator" "fitter" "query" }}
 - {name: DATAMODELS_CLIENT_{{ upper $name }}, value: {{ include "datamodels.address" (dict "root" $.root "component" $name) | quote }}}
 {{- end }}
+{{- include "datamodels.tls.client.env" . }}
+{{- include "datamodels.tokens.client.env" . }}
 {{- end }}
 
 {{- define "datamodels.scrape" -}}

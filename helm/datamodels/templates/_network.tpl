@@ -98,6 +98,9 @@ spec:
     {{- if .store }}
     {{- include "datamodels.net.dns" . | trim | nindent 4 }}
     {{- include "datamodels.net.store" . | trim | nindent 4 }}
+    {{- if eq (include "datamodels.tokens.asks" .) "true" }}
+    {{- include "datamodels.net.place" (dict "place" .root.Values.networkPolicy.api) | trim | nindent 4 }}
+    {{- end }}
     {{- else }} []
     {{- end }}
 {{- end }}

@@ -5,7 +5,7 @@ metadata:
     {{- if .store }}{{- with .root.Values.serviceAccount.podLabels }}{{- toYaml . | nindent 4 }}{{- end }}{{- end }}
   annotations: {{- include "datamodels.scrape" . | trim | nindent 4 }}
 spec:
-  {{- include "datamodels.pod" (merge (dict "account" (ternary "store" "" .store)) .) | trim | nindent 2 }}
+  {{- include "datamodels.pod" (merge (dict "account" (ternary "store" "" .store) "token" (eq (include "datamodels.tokens.asks" .) "true")) .) | trim | nindent 2 }}
   terminationGracePeriodSeconds: {{ add .root.Values.serve.grace 20 }}
   containers:
     - name: {{ .component }}
@@ -19,20 +19,27 @@ spec:
         {{- if .scratch }}
         - {name: DATAMODELS_FITTER_SCRATCH, value: /scratch}
         {{- end }}
+        {{- include "datamodels.tls.server.env" . | nindent 8 }}
+        {{- include "datamodels.tokens.server.env" . | nindent 8 }}
       ports: {{- include "datamodels.ports" . | nindent 8 }}
-      startupProbe: {grpc: {port: 50051}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}
-      readinessProbe: {grpc: {port: 50051}, periodSeconds: 5, timeoutSeconds: 5}
-      livenessProbe: {grpc: {port: 50051}, periodSeconds: 20, failureThreshold: 6, timeoutSeconds: 10}
+        {{- include "datamodels.tls.port" . | nindent 8 }}
+      startupProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}
+      readinessProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 5, timeoutSeconds: 5}
+      livenessProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 20, failureThreshold: 6, timeoutSeconds: 10}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         {{- if .scratch }}
         - {name: scratch, mountPath: /scratch}
         {{- end }}
+        {{- include "datamodels.tls.mount" . | nindent 8 }}
+        {{- include "datamodels.tokens.server.mount" . | nindent 8 }}
   volumes:
     - {name: tmp, emptyDir: {}}
     {{- if .scratch }}
     - {name: scratch, emptyDir: {sizeLimit: {{ .scratch }}}}
     {{- end }}
+    {{- include "datamodels.tls.server.volume" . | nindent 4 }}
+    {{- include "datamodels.tokens.server.volume" . | nindent 4 }}
   {{- if eq .component "query" }}
   topologySpreadConstraints:
     - maxSkew: 1

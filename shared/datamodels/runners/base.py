@@ -32,6 +32,6 @@ class Runner(abc.ABC):
         """
 
     @contextlib.contextmanager
-    def fitter(self, run: Run, services: ClientSettings) -> Iterator[str]:
-        """The address of a fitter for this run, kept up until the end; one of its own, or the one that there is."""
-        yield services.fitter
+    def fitter(self, run: Run, services: ClientSettings) -> Iterator[ClientSettings]:
+        """Where a fitter for this run is, kept up until the end; one of its own, or the one that there is."""
+        yield services

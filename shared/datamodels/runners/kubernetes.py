@@ -7,6 +7,7 @@ them. They belong to it: whoever deletes the driver's Job deletes them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -65,13 +66,15 @@ class KubernetesRunner(Runner):
             raise self._failure(run, job)
 
     @contextlib.contextmanager
-    def fitter(self, run: Run, services: ClientSettings) -> Iterator[str]:
+    def fitter(self, run: Run, services: ClientSettings) -> Iterator[ClientSettings]:
         if "fitter.yaml" not in self._templates:
-            yield services.fitter
+            yield services
             return
         job = self._ensure(templates.fitter_job(self._templates, run.spec, self._owner))
         try:
-            yield self._address(job)
+            # By its pod's address, which is in no certificate; the name of the service is.
+            name = services.server_name or services.fitter.rpartition("/")[2].rpartition(":")[0]
+            yield dataclasses.replace(services, fitter=self._address(job), server_name=name)
         finally:
             self._cluster.delete_job(job["metadata"]["name"])
 

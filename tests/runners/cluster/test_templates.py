@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.errors import ConfigError, SpecError
+from datamodels.rpc.auth import audience
 from datamodels.runners.cluster import templates
 from datamodels.settings import IndexedJobSettings
 from services.trainer.service import chosen_chunks
@@ -25,8 +26,19 @@ def filled(name="defaults"):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_filled_templates_fit_the_strict_schemas(version):
-    for job in filled("gpu"):
+    for job in [*filled("gpu"), *filled("tls")]:
         assert not list(validator(version, "Job", "batch/v1").iter_errors(job))
+
+
+def test_tokens_of_drivers_and_trainers_are_for_the_run_alone():
+    driver, trainer = filled("tls")
+    for job in (driver, trainer):
+        (token,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == templates.TOKEN_VOLUME]
+        (source,) = token["projected"]["sources"]
+        assert source["serviceAccountToken"]["audience"] == audience(spec().run) != audience(spec(m=5000).run)
+    assert not any(
+        v["name"] == templates.TOKEN_VOLUME for j in filled() for v in j["spec"]["template"]["spec"]["volumes"]
+    )
 
 
 def test_the_driver_is_named_by_the_spec_and_carries_it():

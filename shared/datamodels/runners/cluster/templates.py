@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from datamodels.errors import ConfigError, SpecError
+from datamodels.rpc.auth import audience
 from datamodels.runners.cluster.api import Cluster, Object
 from datamodels.settings import ClusterSettings
 from datamodels.spec import RunSpec
@@ -18,6 +19,8 @@ RUN_LABEL = "datamodels/run"
 CHART = "app.kubernetes.io/name=datamodels"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
+TOKEN_VOLUME = "run-token"
+"""With a token of the pod's account, for the audience of the run."""
 MIN_MODELS = 100
 """Models of one index of a trainer Job, at least, so that 300,000 make no more than 3,000 pods."""
 MAX_CHUNKS_TEXT = 64 * 1024
@@ -110,7 +113,10 @@ def chunk_list(chunks: Sequence[int]) -> str:
 
 
 def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Object, Object]:
-    """A template with the run's label on it, and its container. Raises ConfigError."""
+    """A template with the run's label on it and the run's audience in its token, and its container.
+
+    Raises ConfigError.
+    """
     try:
         job = copy.deepcopy(yaml.safe_load(templates[f"{kind}.yaml"]))
         pod = job["spec"]["template"]
@@ -118,6 +124,10 @@ def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Objec
         for thing in (job, pod):
             thing["metadata"].setdefault("labels", {})[RUN_LABEL] = spec.run
         container.setdefault("env", [])
+        for volume in pod["spec"].get("volumes", []):
+            if volume["name"] == TOKEN_VOLUME:
+                for source in volume["projected"]["sources"]:
+                    source["serviceAccountToken"]["audience"] = audience(spec.run)
     except (yaml.YAMLError, KeyError, TypeError, StopIteration) as error:
         raise ConfigError(
             f"template {kind}.yaml of the chart: is not a Job with a container named {kind} "

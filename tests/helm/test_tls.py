@@ -1,0 +1,146 @@
+"""TLS and tokens, by what is rendered; the settings are tried on the code that reads them."""
+
+import copy
+
+import helm_python
+import pytest
+
+from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
+from tests.helm.conftest import COMPONENTS, VALUES, render
+
+SECURE = ("tls", "everything")
+CLIENTS = ("driver", "trainer")
+SECRETS = {"tls": ("server-tls", "client-tls"), "everything": ("dm-tls", "dm-client-tls")}
+
+
+def environ(pod):
+    return [{e["name"]: e.get("value") for e in c.get("env", [])} for c in pod["spec"]["containers"]]
+
+
+def services(each):
+    """{component: pod template} of those that serve; a fitter may be a Job."""
+    return {c: (each.of("Deployment", c) or each.of("Job", c))[0]["spec"]["template"] for c in COMPONENTS}
+
+
+def clients(each):
+    return {c: each.templates[c]["spec"]["template"] for c in CLIENTS} | {"test": each.one("Pod", "test")}
+
+
+def files(pod):
+    """{path: (Secret, key)} of what the pod's volume `tls` gives."""
+    (volume,) = [v for v in pod["spec"]["volumes"] if v["name"] == "tls"]
+    (mount,) = {m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"] if m["name"] == "tls"}
+    return {
+        f"{mount}/{item['path']}": (source["secret"]["name"], item["key"])
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_every_service_speaks_tls_and_asks_for_certificates(rendered, name):
+    server, client = SECRETS[name]
+    for component, pod in services(rendered[name]).items():
+        settings = ServeSettings.load(environ(pod)[0])
+        assert files(pod) == {
+            settings.cert_file: (server, "tls.crt"),
+            settings.key_file: (server, "tls.key"),
+            settings.client_ca_file: (client, "ca.crt"),
+        }, component
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_clients_have_a_certificate_but_not_the_key_of_the_services(rendered, name):
+    server, client = SECRETS[name]
+    for who, pod in clients(rendered[name]).items():
+        for each in environ(pod):
+            settings = ClientSettings.load(each)
+            assert files(pod) == {
+                settings.ca_file: (server, "ca.crt"),
+                settings.cert_file: (client, "tls.crt"),
+                settings.key_file: (client, "tls.key"),
+            }, who
+
+
+def test_without_mutual_tls_nobody_has_a_certificate_but_the_services():
+    values = copy.deepcopy(VALUES["tls"]) | {"tls": {"enabled": True, "existingSecret": "server-tls"}}
+    found = render("one way", values)
+    for pod in services(found).values():
+        assert ServeSettings.load(environ(pod)[0]).client_ca_file == "" and len(files(pod)) == 2
+    for pod in clients(found).values():
+        assert list(files(pod).values()) == [("server-tls", "ca.crt")]
+        assert ClientSettings.load(environ(pod)[0]).cert_file == ""
+
+
+def test_probes_go_where_there_is_no_tls(each):
+    port = 50052 if each.name in SECURE else 50051
+    for component, pod in services(each).items():
+        (container,) = pod["spec"]["containers"]
+        probes = {container[f"{kind}Probe"]["grpc"]["port"] for kind in ("startup", "readiness", "liveness")}
+        assert probes == {port}, component
+        assert port in {p["containerPort"] for p in container["ports"]}
+        settings = ServeSettings.load(environ(pod)[0])
+        assert port == (settings.health_port or settings.port)
+
+
+def test_the_certificates_have_the_names_that_clients_call(rendered):
+    server, client = rendered["everything"].of("Certificate")
+    names = {f"dm-{component}.ns" for component in COMPONENTS}
+    assert names <= set(server["spec"]["dnsNames"]) and "server auth" in server["spec"]["usages"]
+    assert "client auth" in client["spec"]["usages"] and not names & set(client["spec"]["dnsNames"])
+    assert server["spec"]["issuerRef"] == {"name": "internal", "kind": "ClusterIssuer"}
+    assert not rendered["tls"].of("Certificate")
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_tokens_are_asked_for_by_those_who_write(rendered, name):
+    for component, pod in services(rendered[name]).items():
+        settings = AuthSettings.load(environ(pod)[0])
+        assert bool(settings.keys) == (component in ("aggregator", "fitter")), component
+        if settings.keys:
+            accounts = {p["spec"]["serviceAccountName"] for p in clients(rendered[name]).values() if with_token(p)}
+            assert set(settings.subjects.split(",")) == {f"system:serviceaccount:ns:{a}" for a in accounts}
+            mounted = any(v["name"] == "keys" for v in pod["spec"]["volumes"])
+            assert mounted == (name == "everything") == settings.keys.startswith("/etc/datamodels/keys/")
+
+
+def with_token(pod):
+    return any("DATAMODELS_CLIENT_TOKEN_FILE" in each for each in environ(pod))
+
+
+@pytest.mark.parametrize("name", SECURE)
+def test_drivers_and_trainers_have_one_each_and_an_account_of_their_own(rendered, name):
+    for who, pod in clients(rendered[name]).items():
+        assert with_token(pod) == (who in CLIENTS)
+        if who in CLIENTS:
+            (container,) = pod["spec"]["containers"]
+            (mount,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "run-token"]
+            assert ClientSettings.load(environ(pod)[0]).token_file == f"{mount}/token"
+            assert pod["spec"]["serviceAccountName"] == f"dm-{who}"
+    (account,) = [a for a in rendered[name].of("ServiceAccount") if a["metadata"]["name"] == "dm-trainer"]
+    assert "annotations" not in account["metadata"], "trainers do not get the identity of the store"
+
+
+def test_by_default_there_is_none_of_it(rendered):
+    for _, pod in rendered["defaults"].pods():
+        for each in environ(pod):
+            assert not ServeSettings.load(each).cert_file and not ClientSettings.load(each).ca_file
+            assert not AuthSettings.load(each).keys
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tls": {"enabled": True}}, "tls.existingSecret: name a Secret"),
+        ({"tls": {"mtls": {"enabled": True}}}, "tls.mtls: needs tls.enabled"),
+        ({"tls": {"enabled": True, "existingSecret": "a", "mtls": {"enabled": True}}}, "tls.mtls.existingSecret: name"),
+        ({"auth": {"tokens": {"enabled": True}}}, "auth.tokens: needs tls.enabled"),
+        (
+            {"tls": VALUES["tls"]["tls"], "auth": {"tokens": {"enabled": True, "jwksConfigMap": "keys"}}},
+            "auth.tokens.issuer: must be set with jwksConfigMap",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_installed(values, message):
+    with pytest.raises(helm_python.HelmError, match=message):
+        render("wrong", VALUES["defaults"] | values)
