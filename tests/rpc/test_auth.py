@@ -271,7 +271,7 @@ def test_another_issuer_may_be_named(asking, issuer, api):
 
 def test_an_api_server_that_refuses_or_is_another_one(asking, tmp_path):
     write(tmp_path / "mine", b"yours")
-    with pytest.raises(UnavailableError, match="openid-configuration: the keys of tokens cannot be had: .*401"):
+    with pytest.raises(UnavailableError, match=r"openid-configuration: the keys of tokens cannot be had: .*401"):
         auth.guard(AuthSettings(**asking))
     stranger = str(Authority(tmp_path, "stranger").ca_file)
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):

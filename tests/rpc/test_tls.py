@@ -173,7 +173,7 @@ def test_a_server_takes_up_another_authority_of_clients(serve, channels, stub_of
 def test_a_client_takes_up_new_certificates_between_calls(
     serve, channels, stub_of, authority, trusting, mutual, tmp_path, echo
 ):
-    """Its stream goes on; once the server forgets the old authority, only the new certificate can be what lets it in."""
+    """Its stream goes on; once the server forgets the old authority, only the new certificate lets it in."""
     newer, clients = Authority(tmp_path, "newer"), tmp_path / "clients.crt"
     write(clients, authority.ca_file.read_bytes() + newer.ca_file.read_bytes())
     first = serve(**mutual | {"client_ca_file": str(clients)})
