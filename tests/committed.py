@@ -46,8 +46,11 @@ def outputs_of(run, models):
     return np.array(rows, dtype=np.float16).reshape(len(rows), run.n)
 
 
-def commit(store, run, stop=None, failed=()):
-    """Commits the models below `stop`, all by default, but for those that failed; publishes the next manifest."""
+def commit(store, run, stop=None, failed=(), outputs=outputs_of):
+    """Commits the models below `stop`, all by default, but for those that failed; publishes the next manifest.
+
+    outputs  (run, models) -> float16[len(models), n]
+    """
     listed = []
     for chunk in range(run.spec.chunks):
         for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)):
@@ -55,7 +58,7 @@ def commit(store, run, stop=None, failed=()):
                 continue
             index = np.array([model for model in models if model not in failed], dtype=np.int32)
             reasons = {model: "would not train" for model in models if model in failed}
-            data = part.encode(part.validate(run, models, index, outputs_of(run, index.tolist()), reasons))
+            data = part.encode(part.validate(run, models, index, outputs(run, index.tolist()), reasons))
             key = keys.part(run.name, models.start, models.stop)
             store.create(key, data)
             listed.append(

@@ -20,7 +20,7 @@ STAGES = [
     ["train"],
     ["aggregate"],
     ["shards", "fit"],
-    ["analyze", "query"],
+    ["analyze", "rivals", "query"],
     ["report", "pipeline"],
     ["cli"],
 ]

@@ -71,7 +71,7 @@ def support(
     free = base & (run.design.stratum >= 0)
     usable = (weights > 0) & free[columns]
     order = np.flatnonzero(usable)[np.argsort(-weights[usable], kind="stable")][: limit or default_limit(run)]
-    order = order[: _before_a_class_is_empty(run, base, columns[order])]
+    order = order[: before_a_class_is_empty(run, base, columns[order])]
     curve = before - np.concatenate([[0.0], np.cumsum(weights[order], dtype=np.float64)])
     below = np.flatnonzero(curve < threshold - safety)
     if not len(below):
@@ -91,7 +91,7 @@ def _check(run: Run, limit: int, safety: float, threshold: float) -> None:
         raise InputError(f"threshold = {threshold}: must be a number")
 
 
-def _before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> int:
+def before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> int:
     """How many columns of `order` can go, one after the other, before a class has no examples left."""
     if run.labels is None:
         return len(order)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.cli import analyze, ask, check, cluster, curve, drive, evaluate, plan, status
+from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, status
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import page, summary
 from datamodels.runners.local import LocalRunner
@@ -39,6 +39,7 @@ afterwards:
   datamodels status           what runs there are
   datamodels evaluate RUN     how well predictions of unseen subsets hold
   datamodels curve RUN        how good fits of fewer models are, and what more would bring
+  datamodels compare RUN      the same questions asked of other methods, and checked by training
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
   datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training
@@ -111,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     judged = _verb(verbs, "evaluate", "show how well predictions of unseen subsets hold", evaluate.command)
     _add_home(judged)
     evaluate.add_arguments(judged, _query)
+    compared = _verb(verbs, "compare", "set the datamodels beside other methods, and check all alike", compare.command)
+    _add_home(compared)
+    compare.add_arguments(compared, _positive)
+    compared.set_defaults(store_of=_store)
     analyze.add_verbs(verbs, _add_home, _query)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
     ask.add_verbs(query, _add_home, _query)

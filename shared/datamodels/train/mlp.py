@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ class OneHidden:
     """features -> hidden, ReLU -> classes.
 
     The matrices are [features + 1, hidden] and [classes, hidden + 1]: the layouts whose products ran fastest.
+
+    `factors(weights, x, dz)` gives, for each layer, (inputs [r, rows, a], signals [r, rows, b]): the gradient of one
+    row's dz . logits by the weights of the layer is the outer product of its two.
     """
 
     def __init__(self, features: int, hidden: int, classes: int):
@@ -42,6 +45,14 @@ class OneHidden:
         torch.ops.aten.threshold_backward.grad_input(back, hidden, 0, grad_input=back)
         np.matmul(x.transpose(0, 2, 1), dh[:, :, :-1], out=gradients[0])
 
+    def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
+        first, second = weights
+        found = np.matmul(x, first)
+        h = np.ones((*found.shape[:-1], found.shape[-1] + 1), dtype=found.dtype)
+        np.maximum(found, 0, out=h[..., :-1])
+        signals = np.swapaxes(dz, -1, -2)
+        return [(x, np.matmul(signals, second[:, :, :-1]) * (found > 0)), (h, signals)]
+
     def _reserve(self, x, first, second) -> tuple[np.ndarray, ...]:
         """The buffers h and dh [r, rows, hidden + 1], with 1 as the last of h, and z [r, classes, rows]."""
         shape = (len(first), x.shape[-2], first.shape[2] + 1)
@@ -52,7 +63,10 @@ class OneHidden:
 
 
 class NoHidden:
-    """features -> classes: multinomial logistic regression. The matrix is [classes, features + 1]."""
+    """features -> classes: multinomial logistic regression. The matrix is [classes, features + 1].
+
+    `factors` as for OneHidden.
+    """
 
     def __init__(self, features: int, classes: int):
         self.shapes = ((classes, features + 1),)
@@ -63,6 +77,9 @@ class NoHidden:
 
     def backward(self, weights, x, dz, gradients) -> None:
         np.matmul(dz, x, out=gradients[0])
+
+    def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(x, np.swapaxes(dz, -1, -2))]
 
 
 class Classifier:
@@ -89,9 +106,17 @@ class Classifier:
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         return sgd.descend(self.network, self.recipe, self.x, self.y, subsets, seeds)
 
+    def checkpoints(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
+        """(mean rate of an epoch, models after it) as models of one subset are trained; the last are `train_many`'s."""
+        return sgd.checkpoints(self.network, self.recipe, self.x, self.y, subset, seeds)
+
+    def matrices(self, models: np.ndarray) -> list[np.ndarray]:
+        """The weights of models, layer by layer, as the network has them."""
+        return sgd.matrices(self.network, models)
+
     def logits(self, models: np.ndarray) -> np.ndarray:
         """float32[r, n, classes] of the targets."""
-        weights = sgd.matrices(self.network, models)
+        weights = self.matrices(models)
         logits = np.empty((len(models), len(self.y_targets), self.classes), dtype=models.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(self.y_targets), TARGETS_AT_ONCE):

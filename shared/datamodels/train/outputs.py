@@ -35,12 +35,36 @@ def squared_error(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.square(predictions - y)
 
 
+def margin_slope(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float[..., n, classes]: gradient of `correct_class_margin` by the logits; where two tie, the first is largest."""
+    right = np.expand_dims(y, -1) == np.arange(logits.shape[-1])
+    others = np.where(right, -np.inf, logits).argmax(axis=-1)
+    return right.astype(logits.dtype) - (np.expand_dims(others, -1) == np.arange(logits.shape[-1]))
+
+
+def loss_slope(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float[..., n, classes]: gradient of `loss` by the logits."""
+    return softmax(logits) - (np.expand_dims(y, -1) == np.arange(logits.shape[-1]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float[..., classes]: probabilities."""
+    grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return grown / grown.sum(axis=-1, keepdims=True)
+
+
 def _of_class(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     return logits[..., np.arange(len(y)), y]
 
 
 OF_LOGITS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"margin": correct_class_margin, "loss": loss}
 """Outputs of classifiers, by their name in `trainer.options.output`."""
+
+SLOPES: dict[Callable, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    correct_class_margin: margin_slope,
+    loss: loss_slope,
+}
+"""Gradients of those by the logits."""
 
 OF_PREDICTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"squared_error": squared_error}
 """Outputs of regressors, likewise."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -110,6 +110,16 @@ def descend(
     return weights
 
 
+def checkpoints(
+    network: Network, recipe: Recipe, x: np.ndarray, y: np.ndarray, subset: np.ndarray, seeds: Sequence[int]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """(mean rate of an epoch, weights [r, parameters] after it) as models of one subset are trained by `descend`."""
+    if not len(subset):
+        raise InputError("the subset is empty: cannot train on no examples")
+    for rate, weights in _Descent(network, recipe, x, y, [subset] * len(seeds), seeds).epochs():
+        yield rate, weights.copy()
+
+
 class _Descent:
     """Models with equally many steps in an epoch."""
 
@@ -125,15 +135,20 @@ class _Descent:
         self.offset = model * (network.shapes[-1][0] * recipe.rows) + row
 
     def run(self) -> np.ndarray:
+        *_, (_, weights) = self.epochs()
+        return weights
+
+    def epochs(self) -> Iterator[tuple[float, np.ndarray]]:
+        """(mean rate, weights [r, parameters]) of each epoch, in memory that the next writes to."""
         recipe, network = self.recipe, self.network
         here, ahead = _Weights(network, self.start), _Weights(network, self.start)
         gradient = _Weights(network, np.zeros_like(self.start))
         xb = np.empty((len(self.start), recipe.rows, self.x.shape[1]), dtype=self.x.dtype)
         steps = self.minibatches.steps
-        with np.errstate(over="ignore", invalid="ignore"):
-            for epoch in range(recipe.epochs):
-                chosen = self.minibatches.epoch()
-                right = self.y_offset[chosen] + self.offset
+        for epoch in range(recipe.epochs):
+            chosen = self.minibatches.epoch()
+            right = self.y_offset[chosen] + self.offset
+            with np.errstate(over="ignore", invalid="ignore"):
                 for step in range(steps):
                     rate = recipe.rate * (1 - (epoch * steps + step) / (recipe.epochs * steps))
                     share = self.last_share if step == steps - 1 else 1 / recipe.rows
@@ -145,7 +160,7 @@ class _Descent:
                     torch.add(gradient.flat, ahead.flat, alpha=1 - rate * recipe.decay, out=ahead.flat)
                     here.flat.lerp_(ahead.flat, 1 + recipe.momentum)
                     here, ahead = ahead, here
-        return ahead.flat.numpy()
+            yield recipe.rate * (1 - (epoch + 0.5) / recipe.epochs), ahead.flat.numpy()
 
 
 class _Weights:

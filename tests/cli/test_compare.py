@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from datamodels.errors import ExitCode
+from tests import committed, linear
+from tests.cli.test_main import run_main
+from tests.rivals.test_compare import EVALUATE, said
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """(the command's arguments that say which run of which store)."""
+    folder = tmp_path_factory.mktemp("store")
+    store, run = linear.make_store(folder, evaluate=EVALUATE, chunk=20, sub_chunk=10)
+    committed.commit(store, run, outputs=said)
+    return ("compare", run.name, "--store", f"file://{folder}", "--targets", "6", "--retrain", "2", "--remove", "5,20")
+
+
+def test_methods_are_lines_of_two_tables(capsys, place):
+    code, out, err = run_main(capsys, *place, "--quiet")
+    assert code == 0, err
+    lds, flips = out.split("\n\n")[:2]
+    assert lds.startswith("LDS, 6 targets, 20 unseen subsets x 2 models")
+    for table in (lds, flips):
+        methods = [line.split()[0] for line in table.splitlines()[2:]]
+        assert methods == ["datamodels", "feldman_zhang", "inputs", "random"]
+    assert err.count("takes no part: trainer.class = 'tests.linear:Linear': has no gradients") == 6
+
+
+def test_as_json(capsys, place):
+    code, out, _ = run_main(capsys, *place, "--json", "--rivals", "random")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["method"] for row in rows] == ["datamodels", "random"]
+    low, high = rows[1]["figures"]["lds"]["interval"]
+    assert low <= rows[1]["figures"]["lds"]["value"] <= high < rows[0]["figures"]["lds"]["value"]
+    assert set(rows[0]["figures"]) == {"lds", "unsure", "flips_at_5", "flips_at_20"}
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--rivals", "tracin"], "has no gradients of single examples to offer"),
+        (["--rivals", "lasso"], "rival 'lasso': must be one of"),
+        (["--targets", "9"], "targets = 9: must be 2 to 6"),
+        (["--retrain", "1"], "1 models on each set"),
+    ],
+)
+def test_bad_questions_get_one_line_and_exit_code_2(capsys, place, more, fault):
+    code, out, err = run_main(capsys, *place, "--quiet", *more)
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
