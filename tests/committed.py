@@ -26,7 +26,7 @@ def make_run(name="small", m=200, targets="test", fit=None, **fields):
         "targets": targets,
         "fit": {"lambdas": 6, "batch": 50} | (fit or {}),
     }
-    return runs.resolve(spec.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:]))
+    return runs.resolve(spec.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
 
 
 def truth(run):

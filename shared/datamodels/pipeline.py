@@ -18,7 +18,7 @@ from datamodels import keys, pages, records
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import curve, evaluate, stopping
-from datamodels.errors import ConfigError, DeadlineError, ObjectNotFoundError, StageError, UnavailableError
+from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit import problem
 from datamodels.fit import store as fits
 from datamodels.rpc.clients.fitter import FitProgress, FitState, FitterClient
@@ -52,7 +52,6 @@ class Journey:
     fit         number of the newest fit
     statuses    of the targets, with how many have it
     evaluation  None where the spec asks for none
-    curve       points of the learning curve up to that fit; none where it was not measured
     influences  of some targets, from the most brittle (lowest mean output) to the safest
     """
 
@@ -66,7 +65,6 @@ class Journey:
     fit: int | None = None
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     evaluation: evaluate.Evaluation | None = None
-    curve: list[curve.Point] = dataclasses.field(default_factory=list)
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
@@ -214,9 +212,6 @@ class _Road:
             self._journey.evaluation = found = self._evaluate(masks, counts)
             models = fits.read_fit(self._store, self._run.name, self._journey.fit).rows
             self._view.evaluated(models, found.lds, found.interval)
-            with contextlib.suppress(ObjectNotFoundError):
-                found = records.read(self._store, keys.curve(self._run.name, self._journey.fit))
-                self._journey.curve = curve.from_document(found)
         bar.reach(self._run.n)
 
     def _await_fit(self) -> None:

@@ -1,83 +1,91 @@
-import html.parser
+import base64
+import hashlib
+import json
+import re
 
-import numpy as np
 import pytest
 
-from datamodels import run as runs
-from datamodels import spec
-from datamodels.analyze.evaluate import Evaluation
-from datamodels.pipeline import Journey
-from datamodels.report import page, summary
-from datamodels.train import Dataset
-from datamodels.v1 import query_pb2
+from datamodels.report import page
+from tests.report import made
+
+EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>"
 
 
-def journey(*, image_shape=(2, 2), evaluation=True, kind="uniform", label_names=("cat", "<dog>")):
-    rng = np.random.default_rng(0)
-    x, y = rng.random((20, 4)), np.arange(20) % 2
-    data = Dataset(x, y, x[:5], y[:5], groups=y, image_shape=image_shape, label_names=label_names)
-    fields = {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100}
-    run = runs.resolve(spec.parse(fields | {"design": {"kind": kind}}), data)
-    influences = [
-        query_pb2.TopInfluencesResponse(
-            target=query_pb2.Target(target=3, label=1),
-            helpful=[query_pb2.Influence(column=1, weight=0.5, label=1)],
-            harmful=[query_pb2.Influence(column=0, weight=-0.25, label=0)],
-        )
-    ]
-    scores = Evaluation(0.9, (0.88, 0.92), 0.95, np.linspace(0.5, 1, 5), 100, 20) if evaluation else None
-    seconds = {"start": 1.0, "train": 10.0, "fit": 0.0}
-    return Journey(
-        run, data, seconds, trained=500, committed=2100, failed=2, fit=0, evaluation=scores, influences=influences
-    )
-
-
-class Strict(html.parser.HTMLParser):
-    """Refuses tags that are not closed in order, and anything from elsewhere."""
-
-    EMPTY = frozenset({"meta", "img", "rect", "line", "polygon", "polyline"})
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            if name in ("src", "href"):
-                assert value.startswith("data:"), value
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in self.EMPTY:
-            assert self.open.pop() == tag
+def data_of(parser):
+    (found,) = (text for attributes, text in parser.scripts if attributes.get("id") == "data")
+    return json.loads(found)
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"image_shape": None}, {"evaluation": False}, {"kind": "grouped"}, {"label_names": ()}]
+    "fields",
+    [
+        {},
+        {"data": made.dataset(image_shape=None)},
+        {"data": made.dataset(image_shape=None, texts=["a"] * 30, texts_test=["b"] * 5)},
+        {"data": made.dataset(label_names=())},
+        {"data": None},
+        {"targets": "both"},
+        {"design": {"kind": "grouped"}},
+        {"trainer": {"class": "a:B", "options": {"output": "squared_error"}}},
+        {"stop": 100},
+        {"fit": False},
+    ],
+    ids=lambda fields: next(iter(fields), "pictures") + str(len(str(fields))),
 )
-def test_the_page_is_whole_and_needs_nothing_else(fields):
-    text = page.html(journey(**fields))
-    parser = Strict()
-    parser.feed(text)
-    parser.close()
-    assert parser.open == []
-    assert "$" not in text and "http" not in text
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path, fields):
+    text = page.html(made.findings(tmp_path, **fields))
+    found = made.parsed(text)
+    assert "http" not in text.replace("http-equiv", "")
+    assert ("explorer-body" in found.ids) == bool(data_of(found)) == fields.get("fit", True)
+    for link in re.findall(r'href="#([\w-]+)"', text):
+        assert link in found.ids
 
 
-def test_the_page_shows_what_there_is():
-    text = page.html(journey())
-    for shown in ("0.900", "0.880 to 0.920", "0.950", "+0.500", "-0.250", "target 3", "&lt;dog&gt; (#1)", "cat (#0)"):
-        assert shown in text
-    assert text.count("data:image/png") == 3
+def test_only_the_pages_own_script_may_run(tmp_path):
+    text = page.html(made.findings(tmp_path))
+    ((_, script),) = (pair for pair in made.parsed(text).scripts if not pair[0])
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and policy.startswith("default-src 'none'")
 
 
-def test_the_summary_in_lines():
-    lines = summary.text(journey()).splitlines()
-    assert lines[1] == "models     500 trained at 50.0 models/s, 1,600 committed before, 2 failed"
-    assert lines[2].startswith(
-        "LDS        0.900  (95% interval 0.880 to 0.920; 100 unseen subsets x 20 models, 5 targets)"
-    )
-    assert lines[3].startswith("ceiling    0.950")
-    assert lines[4] == "seconds    start 1.0  train 10.0  fit 0.0  total 11.0"
-    assert lines[6:] == ["target 3 (<dog>)", "  helpful  #1 (<dog>) +0.500", "  harmful  #0 (cat) -0.250"]
+def test_nothing_of_a_run_is_taken_for_html(tmp_path):
+    """Labels, names, texts and options as an attacker would write them come back as they are, and only as text."""
+    data = made.dataset(image_shape=None, label_names=(EVIL,) * 4, texts=[EVIL] * 30, texts_test=[EVIL] * 5)
+    found = made.findings(tmp_path, data=data, dataset={"load": "a:b", "options": {"path": EVIL}})
+    text = page.html(found)
+    parser = made.parsed(text)
+    assert len(parser.scripts) == 2 and "<img" not in text and "alert(1)" in text
+    shown = data_of(parser)
+    assert shown["targets"][0]["label"] == EVIL and shown["targets"][0]["text"] == EVIL
+    assert any(EVIL in words.replace("\n", " ").replace("  ", " ") or "alert(2)" in words for words in parser.texts)
+
+
+def test_the_page_says_what_there_is(tmp_path):
+    found = made.findings(tmp_path)
+    text = "".join(made.parsed(page.html(found)).texts)
+    low, high = found.evaluation.interval
+    for words in (
+        found.run.name,
+        f"{found.evaluation.lds:.3f}",
+        f"95% interval {low:.3f} to {high:.3f}",
+        f"{found.evaluation.ceiling:.3f}",
+        "218 models were trained",
+        "2.0 s",
+    ):
+        assert words in text
+    assert "Partial" not in text and "by number" not in text
+
+
+def test_a_run_that_still_trains_is_marked(tmp_path):
+    half = "".join(made.parsed(page.html(made.findings(tmp_path / "a", stop=100))).texts)
+    assert "Partial: 100 of 218 models are committed. The newest fit has seen 100." in half and "Not measured" in half
+    none = "".join(made.parsed(page.html(made.findings(tmp_path / "b", stop=100, fit=False))).texts)
+    assert "No fit is finished yet" in none and "(46%)" in none
+
+
+def test_without_its_data_set_examples_have_numbers(tmp_path):
+    found = made.findings(tmp_path, data=None)
+    parser = made.parsed(page.html(found))
+    assert "cannot be loaded here" in "".join(parser.texts)
+    assert data_of(parser)["targets"][2]["name"] == "target 2"

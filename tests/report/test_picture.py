@@ -42,11 +42,22 @@ def test_grey_is_ink_on_paper_and_colour_is_light():
     row[0] = 16
 
     def shown(data):
-        return read_png(base64.b64decode(picture.data_uri(data, row).removeprefix("data:image/png;base64,")))
+        return read_png(base64.b64decode(picture.base64_png(data, row)))
 
     assert shown(dataset((3, 4), 16.0)).ravel().tolist() == [0] + [255] * 11
     assert shown(dataset((2, 2, 3), 16.0)).ravel().tolist() == [255] + [0] * 11
 
 
+def test_large_pictures_are_shrunk_by_means():
+    pixels = np.zeros((100, 60))
+    pixels[:3, :3] = 1
+    pixels[3, 3] = 9 * 0.5
+    data = Dataset(pixels.reshape(1, -1), np.zeros(1), pixels.reshape(1, -1), np.zeros(1), image_shape=(100, 60))
+    shown = read_png(base64.b64decode(picture.base64_png(data, pixels.ravel())))
+    assert shown.shape == (33, 20) and max(shown.shape) <= picture.SIDE
+    assert shown[0, 0] == 0 and shown[1, 1] == round(255 * (1 - 1 / 9)) and shown[2, 2] == 255
+
+
 def test_data_without_pictures_has_none():
-    assert picture.data_uri(dataset(None), np.zeros(12)) is None
+    with pytest.raises(ValueError, match="no image_shape"):
+        picture.base64_png(dataset(None), np.zeros(12))

@@ -70,3 +70,14 @@ def test_faulty_data_is_refused():
     no_test = Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(0), y_test=np.arange(0))
     with pytest.raises(SpecError, match="no such examples"):
         no_test.targets("test")
+
+
+def test_texts_and_names_go_with_their_examples():
+    data = split(np.arange(9), np.arange(9), train=5, seed=0, texts=[f"text {i}" for i in range(9)])
+    assert list(data.texts) == [f"text {i}" for i in data.x] and list(data.texts_test) == [
+        f"text {i}" for i in data.x_test
+    ]
+    table = tabular.load_breast_cancer()
+    assert len(table.feature_names) == table.x.shape[1] and table.feature_names[0] == "mean radius"
+    with pytest.raises(SpecError, match="has 1 texts for 2 y: must be as many"):
+        Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2), texts=["a"])

@@ -106,5 +106,20 @@ def weights_error(run: Run, columns: np.ndarray, rows: int) -> float:
     Columns of random subsets are all but uncorrelated, with variance p (1 - p), so that each weight has the variance
     deviation^2 / (rows p (1 - p)). A LASSO's weights vary less, and are a little too near to 0 instead.
     """
-    p = run.design.inclusion[columns & (run.design.stratum >= 0)].astype(np.float64)
-    return float(np.sqrt((1 / (p * (1 - p))).sum() / rows))
+    return float(np.sqrt(_variances(run, np.flatnonzero(columns & (run.design.stratum >= 0))).sum() / rows))
+
+
+def removal_errors(
+    run: Run, noise: Noise, rows: int, target: int, columns: np.ndarray, curve: np.ndarray
+) -> np.ndarray:
+    """float64[k + 1]: the standard errors of what `support.removal` foretells, less what it was before.
+
+    The same as `Counterfactual.change_error` of each of its sets. NaN where no committed model tells.
+    """
+    spread = np.sqrt(np.concatenate([[0.0], np.cumsum(_variances(run, columns))]) / rows)
+    return np.hypot(noise.deviation[target] * spread, noise.misfit[target] * (curve - curve[0]))
+
+
+def _variances(run: Run, columns: np.ndarray) -> np.ndarray:
+    p = run.design.inclusion[columns].astype(np.float64)
+    return 1 / (p * (1 - p))

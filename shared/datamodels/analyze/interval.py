@@ -14,7 +14,7 @@ Z = statistics.NormalDist().inv_cdf(TAILS[1])
 """Standard errors to each side of an estimate."""
 
 
-def share(successes: int, trials: int) -> tuple[float, float]:
+def share(successes: float, trials: int) -> tuple[float, float]:
     """Of a probability, by Wilson's score: it stays inside 0 to 1, and is not empty at either end. trials >= 1."""
     p, spread = successes / trials, Z * Z / trials
     middle = (p + spread / 2) / (1 + spread)
@@ -29,3 +29,12 @@ def mean(values: np.ndarray) -> tuple[float, float]:
     middle, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     half = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return middle - half, middle + half
+
+
+def correlation(r: float, count: int) -> tuple[float, float]:
+    """Of Spearman's correlation of `count` pairs, by Fisher's transform (Bonett and Wright 2000); -1 to 1 below 4."""
+    if count < 4:
+        return -1.0, 1.0
+    r = min(max(r, -1 + 1e-9), 1 - 1e-9)
+    half = Z * math.sqrt((1 + r * r / 2) / (count - 3))
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)

@@ -61,24 +61,34 @@ def support(
     Raises TargetRangeError, InputError.
     """
     _check(run, limit, safety, threshold)
-    columns, weights = solution.row(target)
+    solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0))
-    base = pool.without_own(run, pool.whole(run), target)
-    before = float(solution.intercept[target] + weights[base[columns]].astype(np.float64).sum())
-    if before < threshold:
-        return Support(target, WRONG, pool.NO_COLUMNS, np.array([before]))
-    free = base & (run.design.stratum >= 0)
-    usable = (weights > 0) & free[columns]
-    order = np.flatnonzero(usable)[np.argsort(-weights[usable], kind="stable")][: limit or default_limit(run)]
-    order = order[: before_a_class_is_empty(run, base, columns[order])]
-    curve = before - np.concatenate([[0.0], np.cumsum(weights[order], dtype=np.float64)])
+    columns, curve = removal(run, solution, target, limit or default_limit(run))
+    if curve[0] < threshold:
+        return Support(target, WRONG, pool.NO_COLUMNS, curve[:1])
     below = np.flatnonzero(curve < threshold - safety)
     if not len(below):
-        return Support(target, NONE, columns[order], curve)
+        return Support(target, NONE, columns, curve)
     # With a margin of safety 0 a target that is right cannot be below before the first column is out.
     k = int(below[0])
-    return Support(target, FOUND, columns[order[:k]], curve[: k + 1])
+    return Support(target, FOUND, columns[:k], curve[: k + 1])
+
+
+def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """(columns int32[k], curve float64[k + 1]): a target's most helpful columns, taken out of the whole pool in turn.
+
+    The curve is the predicted mean output with the first 0, 1, ..., k of them out. The target itself is never in. Ends
+    at `limit` columns, where no weight left is positive, and before a class is empty. Raises TargetRangeError.
+    """
+    columns, weights = solution.row(target)
+    base = pool.without_own(run, pool.whole(run), target)
+    before = float(solution.intercept[target] + weights[base[columns]].astype(np.float64).sum())
+    free = base & (run.design.stratum >= 0)
+    usable = (weights > 0) & free[columns]
+    order = np.flatnonzero(usable)[np.argsort(-weights[usable], kind="stable")][:limit]
+    order = order[: before_a_class_is_empty(run, base, columns[order])]
+    return columns[order], before - np.concatenate([[0.0], np.cumsum(weights[order], dtype=np.float64)])
 
 
 def _check(run: Run, limit: int, safety: float, threshold: float) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, status
-from datamodels.errors import DatamodelsError, ExitCode, SettingsError
-from datamodels.report import page, summary
+from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, report, status
+from datamodels.errors import DatamodelsError, ExitCode
+from datamodels.report import summary
+from datamodels.report.findings import gather
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import ClientSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import ObjectStore, open_store
@@ -37,6 +38,7 @@ before:
 
 afterwards:
   datamodels status           what runs there are
+  datamodels report RUN       write what it came to as one HTML page
   datamodels evaluate RUN     how well predictions of unseen subsets hold
   datamodels curve RUN        how good fits of fewer models are, and what more would bring
   datamodels compare RUN      the same questions asked of other methods, and checked by training
@@ -49,8 +51,6 @@ afterwards:
 with DATAMODELS_LOG_LEVEL=debug an error comes with its traceback
 exit codes: 0 done, 1 failed, 2 what was asked for cannot be done, 75 try again, 130 and 143 stopped
 """
-SHOWN, TOP = 24, 10
-"""Targets in the report, and influences of each."""
 TRAINERS = min(8, os.cpu_count() or 1)
 
 
@@ -112,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     judged = _verb(verbs, "evaluate", "show how well predictions of unseen subsets hold", evaluate.command)
     _add_home(judged)
     evaluate.add_arguments(judged, _query)
+    written = _verb(verbs, "report", "write what a run came to as one HTML page", report.command)
+    _add_home(written)
+    report.add_arguments(written)
+    written.set_defaults(store_of=_store)
     compared = _verb(verbs, "compare", "set the datamodels beside other methods, and check all alike", compare.command)
     _add_home(compared)
     compare.add_arguments(compared, _positive)
@@ -190,21 +194,15 @@ def _travel(options: argparse.Namespace, until: str) -> pipeline.Journey:
         store=_store(options),
         view=View() if options.quiet else TerminalView(),
         until=until,
-        shown=SHOWN,
-        top=TOP,
     )
 
 
 def _run(options: argparse.Namespace) -> None:
     journey = _travel(options, until="query")
     if options.curve:
-        journey.curve = of_newest_fit(_store(options), journey.run)
-    path = Path(options.report) if options.report else options.home / "reports" / f"{journey.run.name}.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page.html(journey), encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"--report {path}: cannot be written: {error.strerror}") from error
+        of_newest_fit(_store(options), journey.run)
+    found = gather(_store(options), journey.run, journey.dataset, journey.seconds)
+    path = report.write(found, options.report, options.home)
     print(summary.text(journey))
     print(f"\nreport     {path}")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from datamodels.analyze.curve import Point, Trend, trend
+from datamodels.report import charts
+from datamodels.report.charts import LEFT, WIDTH
 
-WIDTH, HEIGHT = 1000, 260
-LEFT, RIGHT = 50, 20
+HEIGHT, RIGHT = 220, 20
 AHEAD = 4
 """The trend is drawn up to so many times the models that there are."""
 
@@ -21,10 +22,8 @@ def svg(points: Sequence[Point]) -> str:
     scale = _Scale(points, last * AHEAD if known else last)
     come = _to_come(known, last, scale) if known else ""
     measured = "".join(_point(point, scale) for point in points)
-    return (
-        f'<svg viewBox="0 -14 {WIDTH} {HEIGHT + 40}" role="img" aria-label="LDS by number of models">'
-        f"{_axes(points, scale, known is not None)}{come}{measured}</svg>"
-    )
+    axes = _axes(points, scale, known is not None)
+    return charts.svg("LDS by number of models", HEIGHT + 26, axes + come + measured, top=14)
 
 
 class _Scale:
@@ -42,7 +41,7 @@ class _Scale:
 
 def _axes(points: Sequence[Point], scale: _Scale, ahead: bool) -> str:
     lines = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{scale.y(lds):.1f}" y2="{scale.y(lds):.1f}" stroke="#e3e7ec"/>'
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{scale.y(lds):.1f}" y2="{scale.y(lds):.1f}" class="grid"/>'
         f'<text x="{LEFT - 8}" y="{scale.y(lds) + 4:.1f}" text-anchor="end">{lds:.1f}</text>'
         for lds in np.arange(scale.bottom, 1.01, 0.1)
     )
@@ -57,8 +56,8 @@ def _axes(points: Sequence[Point], scale: _Scale, ahead: bool) -> str:
 def _point(point: Point, scale: _Scale) -> str:
     x, (low, high) = scale.x(point.models), point.interval
     return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{scale.y(low):.1f}" y2="{scale.y(high):.1f}" stroke="#2f5fb3" '
-        f'stroke-width="2"/><circle cx="{x:.1f}" cy="{scale.y(point.lds):.1f}" r="4" fill="#2f5fb3">'
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{scale.y(low):.1f}" y2="{scale.y(high):.1f}" class="line"/>'
+        f'<circle cx="{x:.1f}" cy="{scale.y(point.lds):.1f}" r="4" class="mark">'
         f"<title>{point.models:,} models: LDS {point.lds:.3f}, {low:.3f} to {high:.3f}</title></circle>"
         f'<text x="{x:.1f}" y="{scale.y(point.lds) - 14:.1f}" text-anchor="middle">{point.lds:.3f}</text>'
     )
@@ -76,6 +75,6 @@ def _to_come(known: Trend, last: int, scale: _Scale) -> str:
         for times in (2, AHEAD)
     )
     return (
-        f'<polygon points="{" ".join(upper + lower[::-1])}" fill="#2f5fb3" opacity="0.15"/>'
-        f'<polyline points="{middle}" fill="none" stroke="#2f5fb3" stroke-width="2" stroke-dasharray="6 5"/>{labels}'
+        f'<polygon points="{" ".join(upper + lower[::-1])}" class="band"/>'
+        f'<polyline points="{middle}" class="line" stroke-dasharray="6 5"/>{labels}'
     )

@@ -10,19 +10,32 @@ import numpy as np
 
 from datamodels.train.data import Dataset
 
+SIDE = 48
+"""Pixels of the longer side of a picture at most; larger ones are shrunk."""
 
-def data_uri(dataset: Dataset, row: np.ndarray) -> str | None:
-    """A row of x as a PNG in a data: address; None where the data set has no pictures.
+
+def base64_png(dataset: Dataset, row: np.ndarray) -> str:
+    """A row of x as a PNG in base64. Raises ValueError where the data set has no pictures.
 
     Grey pictures are ink on paper (0 is white), colour ones are light (0 is black).
     """
     if dataset.image_shape is None:
-        return None
+        raise ValueError("the data set has no image_shape")
     light = np.clip(np.asarray(row, dtype=np.float64).reshape(dataset.image_shape) / dataset.image_max, 0, 1)
+    light = _shrunk(light)
     if light.ndim == 2:
         light = 1 - light
     pixels = np.round(light * 255).astype(np.uint8)
-    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
+    return base64.b64encode(png(pixels)).decode()
+
+
+def _shrunk(light: np.ndarray) -> np.ndarray:
+    """Means of squares of pixels, so that no side is longer than SIDE; what does not fill a square is cut off."""
+    step = -(-max(light.shape[:2]) // SIDE)
+    step = max(1, min(step, *light.shape[:2]))
+    height, width = (side // step for side in light.shape[:2])
+    squares = light[: height * step, : width * step].reshape(height, step, width, step, *light.shape[2:])
+    return squares.mean(axis=(1, 3))
 
 
 def png(pixels: np.ndarray) -> bytes:

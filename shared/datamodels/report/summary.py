@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.fit import problem
 from datamodels.pipeline import Journey
+from datamodels.report.example import label_name
 from datamodels.v1 import query_pb2
 
 TARGETS, TOP = 3, 5
@@ -21,14 +22,6 @@ def text(journey: Journey) -> str:
 def rate(journey: Journey) -> float:
     """Models committed per second of the train stage, this time."""
     return journey.trained / journey.seconds["train"] if journey.seconds.get("train") else 0.0
-
-
-def name_of(journey: Journey, label: int) -> str:
-    """The name of a class, or its number; empty for an example without one."""
-    names = journey.dataset.label_names
-    if label < 0:
-        return ""
-    return names[label] if label < len(names) else str(label)
 
 
 def _lines(journey: Journey) -> Iterator[str]:
@@ -68,7 +61,7 @@ def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.To
 
 
 def _label(journey: Journey, label: int) -> str:
-    name = name_of(journey, label)
+    name = label_name(journey.dataset, label)
     return f" ({name})" if name else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ class Dataset:
     label_names     name of each class, for people; empty where y is no class
     image_shape     how one row of x looks as a picture, for people: (h, w) or (h, w, 3); values 0 (white) to
                     `image_max`; None where it is no picture
+    feature_names   name of each number in a row of x, for people; empty where they have none
+    texts           what each pool example says in words, for people, and `texts_test` each test example; None where x
+                    is not made of text
     """
 
     x: np.ndarray
@@ -51,6 +55,9 @@ class Dataset:
     label_names: tuple[str, ...] = ()
     image_shape: tuple[int, ...] | None = None
     image_max: float = 1.0
+    feature_names: tuple[str, ...] = ()
+    texts: Sequence[str] | None = None
+    texts_test: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "x_test", "y_test"):
@@ -65,6 +72,10 @@ class Dataset:
                 raise SpecError(
                     f"dataset: {x} has {len(getattr(self, x))} rows and {y} has {len(getattr(self, y))}: must be equal"
                 )
+        for texts, y in (("texts", "y"), ("texts_test", "y_test")):
+            found = getattr(self, texts)
+            if found is not None and len(found) != len(getattr(self, y)):
+                raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be as many")
         if not len(self.y):
             raise SpecError("dataset: has no training examples")
         if len(self.y_test) and self.x.shape[1:] != self.x_test.shape[1:]:
@@ -86,10 +97,20 @@ class Dataset:
         return chosen
 
 
-def split(x: np.ndarray, y: np.ndarray, *, train: int, test: int | None = None, seed: int, **display: Any) -> Dataset:
+def split(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    train: int,
+    test: int | None = None,
+    seed: int,
+    texts: Sequence[str] | None = None,
+    **display: Any,
+) -> Dataset:
     """Shuffles examples by `seed`; the first `train` become the pool, the next `test` (or all) the test examples.
 
-    `display` are further fields of Dataset. Raises SpecError where there are not as many examples.
+    `texts` has one for each example; `display` are further fields of Dataset. Raises SpecError where there are not as
+    many examples.
     """
     if not 1 <= train < len(y):
         raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
@@ -97,6 +118,8 @@ def split(x: np.ndarray, y: np.ndarray, *, train: int, test: int | None = None, 
         raise SpecError(f"dataset.options.test = {test}: must be 1 to {len(y) - train}, or left out")
     order = np.random.default_rng(seed).permutation(len(y))
     pool, tests = order[:train], order[train:][:test]
+    if texts is not None:
+        display |= {"texts": [texts[i] for i in pool], "texts_test": [texts[i] for i in tests]}
     return Dataset(x=x[pool], y=y[pool], x_test=x[tests], y_test=y[tests], **display)
 
 

@@ -23,8 +23,9 @@ def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
     from sklearn.datasets import load_breast_cancer
 
     table = load_breast_cancer()
-    names = tuple(str(name) for name in table.target_names)
-    return split(_standardised(table.data), table.target.astype(np.int64), train=train, seed=seed, label_names=names)
+    names = {"label_names": table.target_names, "feature_names": table.feature_names}
+    names = {field: tuple(map(str, found)) for field, found in names.items()}
+    return split(_standardised(table.data), table.target.astype(np.int64), train=train, seed=seed, **names)
 
 
 def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
@@ -34,8 +35,9 @@ def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
     """
     from sklearn.datasets import load_diabetes
 
-    x, y = load_diabetes(return_X_y=True)
-    return split(_standardised(x), _standardised(y), train=train, seed=seed)
+    table = load_diabetes()
+    names = tuple(map(str, table.feature_names))
+    return split(_standardised(table.data), _standardised(table.target), train=train, seed=seed, feature_names=names)
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:

@@ -38,7 +38,10 @@ def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3
     for row, text in enumerate(texts):
         for word in text.keys() & words.keys():
             x[row, words[word]] = text[word]
-    return split(x, np.array(list(found.values())), train=train, test=test, seed=seed, label_names=PARTS)
+    y = np.array(list(found.values()))
+    return split(
+        x, y, train=train, test=test, seed=seed, texts=list(found), label_names=PARTS, feature_names=tuple(words)
+    )
 
 
 def _descriptions(part: int) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,275 @@
+/* Examples as people know them, and the explorer of targets. */
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const WORDS = DATA.margins
+  ? { up: "helpful", down: "harmful", ups: "Most helpful examples", downs: "Most harmful examples", without: "Without the most helpful" }
+  : { up: "raising", down: "lowering", ups: "Examples that raise it most", downs: "Examples that lower it most", without: "Without those that raise it most" };
+const FEATURES_SHOWN = 6;
+
+function caption(example) {
+  return [example.label, example.name].filter(Boolean).join(", ");
+}
+
+function pictureOf(example) {
+  return make("img", { src: `data:image/png;base64,${example.picture}`, alt: caption(example), className: "looks" });
+}
+
+/* A few numbers of a row: those in which `like`, a row, is furthest from the pool's mean. */
+function rowOf(example, like) {
+  const { names, mean, deviation } = DATA.features;
+  const unusual = (i) => Math.abs((like[i] ?? mean[i]) - mean[i]) / (deviation[i] || 1);
+  const chosen = names.map((_, i) => i).sort((a, b) => unusual(b) - unusual(a)).slice(0, FEATURES_SHOWN);
+  return make("table", {}, make("tbody", {}, ...chosen.map((i) =>
+    make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, show(example.row[i]))))));
+}
+
+/* What there is to look at: a picture, a text or a row; null where there is nothing. */
+function looksOf(example, like) {
+  if (example.picture) return pictureOf(example);
+  if (example.text) return make("p", { className: "text" }, example.text);
+  if (example.row && DATA.features) return rowOf(example, like || example.row);
+  return null;
+}
+
+function inWords(example) { return !example.picture; }
+
+/* An example with a number below; onclick makes a button of it. */
+function card(example, number, kind, { onclick, like } = {}) {
+  const body = [
+    example.picture ? looksOf(example) : null,
+    make("figcaption", {}, make("b", {}, number), make("span", {}, caption(example))),
+    example.picture ? null : looksOf(example, like),
+  ];
+  const figure = make("figure", { className: kind });
+  figure.append(...(onclick ? [make("button", { type: "button", onclick }, ...body.filter(Boolean))] : body.filter(Boolean)));
+  return figure;
+}
+
+function strip(title, figures, words) {
+  const empty = make("p", { className: "small" }, "none");
+  return [make("h3", {}, title), figures.length ? make("div", { className: words ? "strip words" : "strip" }, ...figures) : empty];
+}
+
+const ORDERS = {
+  "lowest output first": (one) => (one.mean ? one.mean[0] : one.removal ? one.removal.mean[0] : Infinity),
+  "highest output first": (one) => (one.mean ? -one.mean[0] : one.removal ? -one.removal.mean[0] : Infinity),
+  "worst predicted first": (one) => (one.score ? one.score[0] : Infinity),
+  "smallest support first": (one) => (one.support && one.support.size !== null ? one.support.size : Infinity),
+  "by number": (one) => one.id,
+};
+
+class Explorer {
+  constructor() {
+    this.byId = new Map(DATA.targets.map((one) => [one.id, one]));
+    this.list = document.getElementById("targets");
+    this.view = document.getElementById("target");
+    this.find = document.getElementById("find");
+    this.order = document.getElementById("order");
+    const usable = Object.keys(ORDERS).filter((name) => DATA.targets.some((one) => Number.isFinite(ORDERS[name](one))));
+    this.order.append(...usable.map((name) => make("option", { value: name }, name)));
+    this.find.oninput = this.order.onchange = () => this.fill();
+    this.list.onkeydown = (event) => this.key(event);
+    if (inWords(DATA.targets[0])) this.list.classList.add("words");
+    this.lead();
+    document.getElementById("explorer-body").hidden = false;
+    this.fill();
+    window.addEventListener("hashchange", () => this.fromHash());
+    if (!this.fromHash() && this.shown.length) this.pick(this.first(), { hash: false });
+    let width = window.innerWidth;
+    window.addEventListener("resize", () => {
+      if (window.innerWidth !== width && this.current) { width = window.innerWidth; this.pick(this.current, { hash: false }); }
+    });
+  }
+
+  /* One that is predicted to be right and hangs on few examples tells most. */
+  first() {
+    const few = this.shown.filter((one) => one.support && one.support.status === "found");
+    return few.sort((a, b) => a.support.size - b.support.size)[0] || this.shown[0];
+  }
+
+  lead() {
+    const sample = DATA.targets.length < DATA.of
+      ? ` A random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets, to keep this page small.` : "";
+    document.getElementById("explorer-lead").append(
+      `A weight is how much the target's ${DATA.output} grows, on average, when the example is in the training set. ` +
+      (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") + sample);
+  }
+
+  fill() {
+    const wanted = this.find.value.trim().toLowerCase(), key = ORDERS[this.order.value] || ((one) => one.id);
+    this.shown = DATA.targets
+      .filter((one) => !wanted || String(one.id) === wanted || one.label.toLowerCase() === wanted || (one.text || "").toLowerCase().includes(wanted))
+      .sort((a, b) => (key(a) === key(b) ? a.id - b.id : key(a) - key(b)));
+    this.list.replaceChildren(...this.shown.map((one) => this.option(one)));
+    document.getElementById("picked").textContent = `${this.shown.length.toLocaleString("en")} targets` +
+      (DATA.margins && this.shown.some((one) => one.wrong) ? "; dashed: models are mostly wrong" : "");
+    this.mark();
+  }
+
+  option(one) {
+    const wrong = one.wrong && one.wrong[0] > 0.5;
+    const words = one.text || caption(one);
+    return make("button", {
+      type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
+      title: caption(one), "aria-label": caption(one) + (wrong ? ", models are mostly wrong" : ""), onclick: () => this.pick(one),
+    }, one.picture ? pictureOf({ ...one, label: "", name: "" }) : words);
+  }
+
+  mark() {
+    for (const option of this.list.children) {
+      const mine = this.current && option.id === `option-${this.current.id}`;
+      option.setAttribute("aria-selected", String(Boolean(mine)));
+      option.tabIndex = mine ? 0 : -1;
+    }
+    const chosen = this.list.querySelector("[tabindex='0']") || this.list.firstElementChild;
+    if (chosen) chosen.tabIndex = 0;
+  }
+
+  key(event) {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    this.move(step);
+    const option = document.getElementById(`option-${this.current.id}`);
+    if (option) option.focus();
+  }
+
+  move(step) {
+    if (!this.shown.length) return;
+    const next = this.shown.indexOf(this.current) + step;
+    this.pick(this.shown[Math.max(0, Math.min(this.shown.length - 1, next))]);
+  }
+
+  fromHash() {
+    const found = /^#target=(\d+)(?:&k=(\d+))?$/.exec(window.location.hash);
+    const one = found && this.byId.get(Number(found[1]));
+    if (!one) return false;
+    if (one !== this.current) this.pick(one, { hash: false, k: Number(found[2] || 0) });
+    document.getElementById("explorer").scrollIntoView();
+    return true;
+  }
+
+  pick(one, { hash = true, k = 0 } = {}) {
+    this.current = one;
+    this.mark();
+    const option = document.getElementById(`option-${one.id}`);
+    if (option) this.list.scrollTop = Math.max(0, option.offsetTop - this.list.offsetTop - this.list.clientHeight / 2);
+    if (hash) window.history.replaceState(null, "", `#target=${one.id}`);
+    this.view.replaceChildren(this.head(one), ...this.influences(one));
+    this.view.append(...this.alike(one));
+    const after = this.view.querySelector(".influences");
+    const pair = make("div", { className: "pair" });
+    after.after(pair);
+    if (one.removal && one.removal.k.length > 1) new Removal(one, pair, this.view, k);
+    if (one.predicted) predictedAgainstTrue(one, pair);
+  }
+
+  head(one) {
+    const moves = make("span", { className: "moves" },
+      make("button", { type: "button", "aria-label": "previous target", onclick: () => this.move(-1) }, "‹"),
+      make("button", { type: "button", "aria-label": "next target", onclick: () => this.move(1) }, "›"));
+    const facts = make("dl", {}, ...this.facts(one).map(([name, value, more]) =>
+      make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, ` ${more}`) : ""))));
+    const title = make("h3", {}, [`Target ${one.id}`, one.label].filter(Boolean).join(": "));
+    const words = make("div", {}, moves, title, one.picture ? null : looksOf(one), facts);
+    return make("div", { className: one.picture ? "head" : "head words" }, one.picture ? pictureOf(one) : null, words);
+  }
+
+  facts(one) {
+    const found = [];
+    if (one.mean) found.push([`mean ${DATA.output} of models`, show(one.mean[0]), `95%: ${span(one.mean[1], one.mean[2])}`]);
+    if (one.wrong) {
+      const percent = (share) => `${(100 * share).toFixed(0)}%`;
+      found.push(["models that are wrong", percent(one.wrong[0]), `95%: ${percent(one.wrong[1])} to ${percent(one.wrong[2])}`]);
+    }
+    if (one.score) found.push(["correlation with models", show(one.score[0]), `95%: ${span(one.score[1], one.score[2])}`]);
+    if (one.r2 !== null) found.push(["R² on held-out models", show(one.r2), ""]);
+    found.push(["examples with weight", one.nonzeros.toLocaleString("en"), one.status === "ok" ? "" : one.status.replace("_", " ")]);
+    if (one.support) found.push(["support", ...this.support(one.support)]);
+    if (one.own >= 0) found.push(["is training example", `#${one.own}`, "left out of its own fit"]);
+    return found;
+  }
+
+  support({ status, size, limit }) {
+    if (status === "found") return [`${size.toLocaleString("en")} examples`, `${(100 * size / DATA.pool).toFixed(1)}% of the pool`];
+    return status === "wrong" ? ["none needed", "predicted to be wrong"] : ["none found", `up to ${limit.toLocaleString("en")}`];
+  }
+
+  influences(one) {
+    const list = (pairs, kind) => pairs.map(([column, weight]) => card(DATA.columns[column], signed(weight), kind, { like: one.row }));
+    const helpful = list(one.helpful, WORDS.up), harmful = list(one.harmful, WORDS.down);
+    const words = [...one.helpful, ...one.harmful].some(([column]) => inWords(DATA.columns[column]));
+    return [make("div", { className: "influences" },
+      ...strip(WORDS.ups, words ? helpful.slice(0, 6) : helpful, words),
+      ...strip(WORDS.downs, words ? harmful.slice(0, 6) : harmful, words))];
+  }
+
+  alike(one) {
+    if (!one.similar.length) return [];
+    const figures = one.similar.map(([id, score]) => {
+      const other = this.byId.get(id), example = other || DATA.others[id];
+      return card(example, show(score), "", { like: one.row, onclick: other ? () => this.pick(other) : undefined });
+    });
+    return strip("Targets that rest on the same examples (cosine of weights)", figures, inWords(DATA.others[one.similar[0][0]] || one));
+  }
+}
+
+/* The slider: what is expected when the k most helpful examples are taken out. */
+class Removal {
+  constructor(one, place, view, k) {
+    this.one = one;
+    const { k: steps } = one.removal, last = steps[steps.length - 1];
+    const input = make("input", { type: "range", min: 0, max: steps.length - 1, step: 1, id: "removed", "aria-describedby": "expected" });
+    const nearest = steps.findIndex((step) => step >= k);
+    input.value = nearest < 0 ? steps.length - 1 : nearest;
+    this.expected = make("output", { id: "expected", htmlFor: "removed" });
+    this.chart = make("div", {});
+    this.helpful = [...view.querySelectorAll(`.influences figure.${WORDS.up}`)];
+    const side = make("div", {}, make("h3", {}, WORDS.without),
+      make("div", { className: "slider" }, make("label", { htmlFor: "removed" }, "take out"), input),
+      make("p", { className: "small" }, this.expected), this.chart);
+    place.append(side);
+    input.oninput = () => this.update(Number(input.value));
+    this.frame(last);
+    this.update(Number(input.value));
+  }
+
+  frame(last) {
+    const { k, mean, error, one } = this.one.removal;
+    const known = error.every((value) => value !== null);
+    const half = (i, single) => (known ? Math.hypot(error[i], single ? one : 0) : 0);
+    const bounds = mean.flatMap((value, i) => [value - half(i, one !== null), value + half(i, one !== null)]);
+    const frame = this.plot = new Frame(`Expected ${DATA.output} as examples are taken out`, widthOf(this.chart.parentElement), 230,
+      [0, last * 1.02], extent(bounds, DATA.margins), ["examples taken out", `expected ${DATA.output}`]);
+    if (known && one !== null) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
+    if (known) frame.band(k, mean.map((v, i) => v - half(i)), mean.map((v, i) => v + half(i)));
+    if (DATA.margins) frame.line([0, last * 1.02], [0, 0], "zero");
+    frame.line(k, mean);
+    this.dot = frame.add("circle", { class: "now", r: 5 });
+    this.chart.replaceChildren(frame.element, make("p", { className: "small" },
+      known ? "Dark band: 95% of what changes in the mean of models; light band: of one model. Neither covers that the start, the whole pool, is far from the subsets that weights were fitted to. Training can tell: datamodels counterfactual --verify."
+            : "No committed model tells the interval."));
+  }
+
+  update(i) {
+    const { k, mean, error } = this.one.removal;
+    this.dot.setAttribute("cx", this.plot.x(k[i]));
+    this.dot.setAttribute("cy", this.plot.y(mean[i]));
+    const sure = error[i] === null || !k[i] ? "" : ` (95%: ${span(mean[i] - error[i], mean[i] + error[i])})`;
+    const verdict = DATA.margins && mean[i] < 0 ? ": wrong" : "";
+    this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} taken out: expected ${DATA.output} `,
+      make("strong", {}, show(mean[i]) + verdict), sure);
+    this.helpful.forEach((figure, place) => figure.classList.toggle("gone", place < k[i]));
+  }
+}
+
+function predictedAgainstTrue(one, place) {
+  const chart = make("div", {});
+  place.append(make("div", {}, make("h3", {}, "Predicted against true, on unseen subsets"), chart));
+  const both = extent([...one.predicted, ...one.means]);
+  const frame = new Frame("Predicted against true", widthOf(chart), 260, both, both, ["predicted", "mean of models"]);
+  frame.diagonal();
+  one.predicted.forEach((x, i) => frame.add("circle", { class: "dot", r: 3, cx: frame.x(x), cy: frame.y(one.means[i]) },
+    `predicted ${show(x)}, true ${show(one.means[i])}`));
+  chart.append(frame.element, make("p", { className: "small" }, `${one.predicted.length} subsets, ${one.models.toLocaleString("en")} models. On the dashed line they agree.`));
+}

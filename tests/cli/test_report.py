@@ -1,0 +1,31 @@
+import pytest
+
+from datamodels.errors import ExitCode
+from tests.cli.test_main import run_main
+from tests.report import made
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(home, run): its data set cannot be loaded."""
+    home = tmp_path_factory.mktemp("home")
+    return home, made.findings(home / "store").run.name
+
+
+def test_a_report_of_a_run(capsys, run, tmp_path):
+    home, name = run
+    code, out, err = run_main(capsys, "report", name, "--home", str(home))
+    path = home / "reports" / f"{name}.html"
+    assert code == 0 and out == f"{path}  {path.stat().st_size / 1e6:.1f} MB\n"
+    assert err.count("\n") == 1 and "cannot be imported" in err and "examples by number" in err
+    assert name in path.read_text(encoding="utf-8")
+    code, out, _ = run_main(capsys, "report", name, "--home", str(home), "--output", str(tmp_path / "a" / "b.html"))
+    assert code == 0 and (tmp_path / "a" / "b.html").exists()
+
+
+def test_what_cannot_be_written_or_found(capsys, run):
+    home, name = run
+    code, out, err = run_main(capsys, "report", name, "--home", str(home), "--output", str(home))
+    assert (code, out) == (ExitCode.CONFIG, "") and "cannot be written" in err
+    code, out, err = run_main(capsys, "report", "nope", "--home", str(home))
+    assert (code, out) == (ExitCode.CONFIG, "") and "there is none in" in err and err.count("\n") == 1

@@ -1,0 +1,78 @@
+"""The page in a browser, where there is one: what the script makes of the data."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from datamodels.report import page
+from tests.report import made
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+
+EVIL = "</script><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Opens the page of a run, at an address behind #, and returns the document as its scripts left it."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def open_page(found, place="", script=""):
+        text = page.html(found)
+        if script:  # what a person would do; our policy lets no script in but the page's own
+            text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+            text = text.replace("</body>", f"<script>{script}</script></body>")
+        path = folder / f"{len(list(folder.iterdir()))}.html"
+        path.write_text(text, encoding="utf-8")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=2000"]
+        flags += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
+        done = subprocess.run(
+            [CHROMIUM, *flags, f"{path.as_uri()}{place}"], capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert not said, said
+        return done.stdout
+
+    return open_page
+
+
+def test_a_target_by_its_address(opened, tmp_path):
+    """Also: no script of a text runs, and none of the page's breaks."""
+    found = made.findings(tmp_path, data=made.dataset(label_names=(EVIL,) * 4))
+    dom = opened(found, "#target=2&k=2")
+    assert re.search(r"<h3>Target 2: &lt;/script&gt;&lt;img", dom) and '<img src="x"' not in dom
+    assert len(re.findall(r'role="option"', dom)) == found.run.n
+    taken = re.search(r'<output id="expected"[^>]*>(\d+) of 30 taken out: expected margin <strong>', dom)
+    assert int(taken[1]) == 2 and dom.count('figure class="helpful gone"') == 2
+    assert "Predicted against true margin of all targets" in dom
+
+
+def test_by_the_keyboard(opened, tmp_path):
+    """An arrow key moves to the next target, and the slider takes examples out."""
+    script = """
+      document.getElementById("order").value = "by number";
+      document.getElementById("order").dispatchEvent(new Event("change"));
+      explorer.pick(explorer.byId.get(0));
+      document.getElementById("targets").dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
+      document.getElementById("targets").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
+    """
+    found = made.findings(tmp_path)
+    dom = opened(found, script=script)
+    last = found.run.n - 1
+    assert f"<h3>Target {last - 1}: " in dom
+    assert re.search(rf'id="option-{last - 1}"[^>]*tabindex="0"|tabindex="0"[^>]*id="option-{last - 1}"', dom)
+
+
+@pytest.mark.parametrize("data", [made.dataset(image_shape=None), None], ids=["table", "numbers"])
+def test_what_has_no_pictures(opened, tmp_path, data):
+    found = made.findings(tmp_path, data=data, trainer={"class": "a:B", "options": {"output": "squared_error"}})
+    dom = opened(found)
+    assert "Examples that raise it most" in dom and ('<th scope="row">x3</th>' in dom) == (data is not None)
+
+
+def test_a_run_without_a_fit(opened, tmp_path):
+    assert "No fit is finished yet" in opened(made.findings(tmp_path, fit=False))

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from datamodels.report import example
+from datamodels.report.example import Examples, label_name, rounded
+from tests import committed
+from tests.report import made
+
+
+def examples(data, **fields):
+    from datamodels import run as runs
+
+    return Examples(runs.resolve(committed.make_run(**fields).spec, data), data)
+
+
+def test_test_examples_come_before_training_examples():
+    words = examples(
+        made.dataset(
+            image_shape=None, texts=[f"train {i}" for i in range(30)], texts_test=[f"test {i}" for i in range(5)]
+        ),
+        targets="both",
+    )
+    assert words.target(4)["text"] == "test 4" and words.target(5)["text"] == "train 0"
+    assert words.column(3) == {"name": "#3", "label": "hen", "text": "train 3"}
+
+
+def test_a_table_shows_its_numbers():
+    data = made.dataset(image_shape=None, feature_names=("width", "height"))
+    table = examples(data)
+    features = table.features()
+    assert features["names"] == ["width", "height", "x2", "x3"]
+    assert features["mean"] == pytest.approx(data.x.mean(axis=0), rel=1e-3)
+    assert table.target(2)["row"] == pytest.approx(data.x_test[2], rel=1e-3)
+    assert examples(made.dataset()).features() is None
+
+
+def test_long_texts_are_cut():
+    words = examples(made.dataset(image_shape=None, texts=["long " * 200] * 30, texts_test=["b"] * 5))
+    assert len(words.column(0)["text"]) <= example.TEXT + 2 and words.column(0)["text"].endswith("long …")
+
+
+def test_a_group_has_a_size_and_no_looks():
+    assert examples(made.dataset(), design={"kind": "grouped"}).column(0) == {"name": "group 0", "label": "8 examples"}
+
+
+def test_names_of_labels():
+    data = made.dataset()
+    assert [label_name(data, label) for label in (1, 4, -1, np.float64(0.12345))] == ["<dog>", "4", "", "0.123"]
+    assert label_name(None, 2) == "2"
+
+
+def test_json_has_no_nan():
+    assert rounded(np.array([1.23456, np.nan, -np.inf, 12345.6])) == [1.235, None, None, 12350.0]

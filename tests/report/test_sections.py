@@ -1,0 +1,35 @@
+import re
+
+import numpy as np
+
+from datamodels.analyze import interval, support
+from datamodels.report import sections
+from tests.report import made
+
+
+def test_brittleness_counts_the_targets_with_a_support(tmp_path):
+    found = made.findings(tmp_path, targets="both")
+    text = sections.brittleness(found)
+    statuses = [support.support(found.run, found.fitted.solution, j) for j in range(found.run.n)]
+    right = [one for one in statuses if one.status != support.WRONG]
+    sizes = [len(one.columns) for one in right if one.status == support.FOUND]
+    low, high = interval.share(len(sizes), len(right))
+    assert f"Of {len(right)} targets" in text and f"{len(sizes) / len(right):.0%} have one" in text
+    assert f"interval {low:.0%} to {high:.0%}" in text and f"median is {np.median(sizes):,.0f} columns" in text
+
+
+def test_no_supports_at_all(tmp_path):
+    found = made.findings(tmp_path)
+    found.fitted.solution.weights[:] = -1
+    assert "For none of the others" in sections.brittleness(found)
+
+
+def test_quality_says_why_it_is_not_there(tmp_path):
+    assert "fewer than 3 of the unseen subsets" in sections.quality(made.findings(tmp_path, stop=100))
+
+
+def test_failed_models_and_unusual_fits_are_told(tmp_path):
+    found = made.findings(tmp_path)
+    found.fitted.solution.status[2] = "not_converged"
+    assert re.search(r"<b>1</b><span>targets whose fit ended otherwise", sections.cards(found))
+    assert "0 models failed" in sections.lead(found)
