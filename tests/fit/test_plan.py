@@ -36,9 +36,10 @@ def compiled():
         ("stream", 1200, 400, 256, 0, 1, 1e-3),
         ("stream", 3000, 200, 128, 128, 1, 1e-3),
         ("saga", 3000, 200, 128, 0, 1, 1e-3),
+        ("saga", 3000, 200, 128, 128, 1, 1e-3),
     ],
 )
-def test_memory_is_what_the_arrays_then_take(solver, m, d, n, own, threads, tolerance):
+def test_memory_is_what_the_arrays_then_take(tmp_path, solver, m, d, n, own, threads, tolerance):
     size = Size(m, d, n, own)
     given = plan.made_up(size, d, n)
     settings = FitSpec(solver=solver, lambdas=4, tolerance=tolerance)
@@ -48,7 +49,7 @@ def test_memory_is_what_the_arrays_then_take(solver, m, d, n, own, threads, tole
         if gram.from_sums(given, settings):
             known = Sums.empty(d, n)
             known.add(given.masks, given.outputs, given.heldout)
-        fit(given, settings, 0, threads=threads, sums=known)
+        fit(given, settings, 0, threads=threads, sums=known, checkpoint=tmp_path if solver == "saga" else None)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

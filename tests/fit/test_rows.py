@@ -55,3 +55,21 @@ def test_a_partition_covers_its_span_evenly(first, last, batch):
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(first, last))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) <= batch and max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("m", [0, 1, row_blocks.SQUEEZED_ROWS + 7])
+def test_columns_squeezed_into_the_memory_they_had(m):
+    array = np.random.default_rng(0).normal(size=(m, 9))
+    for places in ([0, 1, 2], [3, 8], [8], [], list(range(9))):
+        given = array.copy()
+        found = row_blocks.squeezed(given, np.array(places, dtype=np.int64))
+        assert np.array_equal(found, array[:, places])
+        assert found.flags.c_contiguous and (not found.size or np.shares_memory(found, given))
+
+
+def test_a_shelf_is_a_file_only_where_there_is_a_folder(made_problem, tmp_path):
+    made, _ = made_problem(d=30, m=200, n=4)
+    array = np.arange(12, dtype=np.float32).reshape(6, 2)
+    assert Rows(made).shelf(array) is array
+    found = Rows(made, folder=tmp_path / "new").shelf(array)
+    assert np.array_equal(found, array) and isinstance(found.base, np.memmap)

@@ -1,11 +1,14 @@
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 
 from datamodels.fit import reference, saga
+from datamodels.fit.fit import fit
 from datamodels.fit.rows import Rows
 from datamodels.fit.saga import Saga
+from datamodels.spec import FitSpec
 
 
 @pytest.fixture
@@ -71,9 +74,10 @@ def test_taking_targets_takes_all_that_belongs_to_them(started):
     solver.aim(state, 0.1 * solver.measure(state).dual_norm)
     solver.epoch(state, 0)
     chosen = np.array([3, 0, 4])
-    taken = state.take(chosen)
-    for field in dataclasses.fields(state):
-        assert np.array_equal(getattr(taken, field.name), getattr(state, field.name)[..., chosen])
+    expected = {f.name: getattr(state, f.name)[..., chosen].copy() for f in dataclasses.fields(state)}
+    taken = copy.deepcopy(state).take(chosen)
+    for name, array in expected.items():
+        assert np.array_equal(getattr(taken, name), array)
     for number in range(1, 4):
         solver.epoch(state, number)
         solver.epoch(taken, number)
@@ -115,7 +119,7 @@ def test_what_stalls_takes_smaller_steps(started):
 
 def test_state_from_arrays_goes_on_as_the_original(started):
     solver, state, _ = started
-    start = state.take(np.arange(5))
+    start = copy.deepcopy(state)
     solver.aim(state, 0.1 * solver.measure(state).dual_norm)
     solver.epoch(state, 0)
     state = state.take(np.array([0, 3]))
@@ -125,3 +129,16 @@ def test_state_from_arrays_goes_on_as_the_original(started):
         solver.epoch(restored, number)
     for field in dataclasses.fields(state):
         assert np.array_equal(getattr(restored, field.name), getattr(state, field.name)), field.name
+
+
+def test_the_table_on_disk_has_the_same_bits_and_targets_that_are_done_leave_it(made_problem, tmp_path):
+    made, _ = made_problem(d=30, m=250, n=6, own=[-1, 4, -1, 9, -1, -1], scale=3.0)
+    settings = FitSpec(solver="saga", lambdas=8)
+    ours, theirs = (fit(made, settings, 0, checkpoint=folder) for folder in (None, tmp_path))
+    assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("weights", "gap", "intercept"))
+    rows = Rows(made, folder=tmp_path)
+    solver = Saga(rows, rows.whole, batch=32, seed=[0])
+    state = solver.start(rows.outputs(0, 6), rows.keep(0, 6), np.arange(6))
+    before, left = state.table.copy(), state.take(np.array([1, 4, 5]))
+    assert isinstance(state.table.base, np.memmap) and np.shares_memory(left.table, state.table)
+    assert np.array_equal(left.table, before[:, [1, 4, 5]])

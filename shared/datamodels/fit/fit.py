@@ -148,7 +148,7 @@ def solve(
             work.finished(first, last, solution)
     if not unsolved:
         return
-    rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums)
+    rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
     # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not. Their number is that of
     # the whole grid's, since products of matrices round otherwise with other numbers of threads.
     side_by_side = min(len(grid), cores) if xp is np else 1

@@ -90,7 +90,7 @@ class Memory:
     rows    the masks as floats, where they are kept so
     gram    Grams and counts
     blocks  of the targets that are solved side by side
-    disk    of the scratch folder: masks and outputs
+    disk    of the scratch folder: masks, outputs, and the tables of SAGA
     """
 
     rows: int
@@ -179,13 +179,14 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         rows=rows,
         gram=held + counts + max(making - solving, 0),
         blocks=workers * each,
-        disk=m * (-(-d // 8) + 2 * size.targets),
+        disk=m * (-(-d // 8) + 2 * size.targets) + (workers * 2 * item * m * a if settings.solver == "saga" else 0),
     )
 
 
 def _streamed(m: int, d: int, a: int, item: int, saga: bool, own: bool, kept: bool) -> int:
     """Bytes of a block of `a` targets, of the solvers that read the rows again and again."""
-    steps = 4 * item * m * a + (14 if saga else 20) * item * d * a + (0 if kept else stream.PASS_BYTES)
+    long = 2 if saga else 4  # SAGA's table and outputs are in files
+    steps = long * item * m * a + (14 if saga else 20) * item * d * a + (0 if kept else stream.PASS_BYTES)
     certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
     return max(steps, certificate) + (m * a if own else 0)
 

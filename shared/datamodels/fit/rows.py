@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
 
-from datamodels.fit import kernels
+from datamodels.fit import kernels, scratch
 from datamodels.fit.problem import Problem
 from datamodels.fit.sums import Sums
 
@@ -19,6 +20,8 @@ Made = TypeVar("Made")
 
 CACHE_BYTES = 4 * 2**30
 """Masks that take no more than this as floats are unpacked once; larger ones for each batch."""
+SQUEEZED_ROWS = 4_096
+"""Taken at a time by `squeezed`."""
 MEASURED_ROWS = 16_384
 """Curvature is measured on so many rows: more change it by less than the safety margins of the steps."""
 
@@ -32,6 +35,7 @@ class Rows:
     whole    both
     threads  that work for all blocks of targets may take
     sums     over these rows, where they are known already
+    folder   for arrays as long as the rows that need not stay in memory; None where they are to
     tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
              so that the intercept converges no slower than the weights
     """
@@ -45,8 +49,10 @@ class Rows:
         cache: int = CACHE_BYTES,
         threads: int = 1,
         sums: Sums | None = None,
+        folder: Path | None = None,
     ):
         self.problem = problem
+        self._folder = folder
         self.threads = threads
         self.sums = sums
         self._lock = threading.RLock()
@@ -101,6 +107,14 @@ class Rows:
             packed = self.problem.masks[self.order[span]]
             keep[span, members] = (packed[:, byte] >> bit) & 1 == 0
         return self.xp.asarray(keep)
+
+    def shelf(self, array):
+        """The same numbers, [m, a], in a file of `folder` where there is one and arrays are NumPy's."""
+        if self._folder is None or self.xp is not np:
+            return array
+        found = scratch.mapped(self._folder, array.shape, array.dtype)
+        found[:] = array
+        return found
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """What `make` makes, made once for all blocks of targets; those that ask meanwhile wait. `make` may ask too."""
@@ -166,13 +180,26 @@ def restored(rows: Rows, start, arrays: dict[str, np.ndarray], names: Sequence[s
     state = start.take(np.flatnonzero(np.isin(start.target, arrays["state_target"])))
     for name in names:
         array = arrays[f"state_{name}"]
-        setattr(state, name, array if name in host else rows.xp.asarray(array))
+        if name in host:
+            setattr(state, name, array)
+        else:
+            getattr(state, name)[...] = rows.xp.asarray(array)
     return state
 
 
 def columns(array, places: np.ndarray):
     """The columns int[p] of an array, or None of None. In C order, which fancy indexing would not keep."""
     return None if array is None else array.take(places, axis=-1)
+
+
+def squeezed(array, places: np.ndarray):
+    """As `columns`, int[p], p no more than there are, into the memory that the array has, which is lost."""
+    if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+        return columns(array, places)
+    found = array.reshape(-1)[: len(array) * len(places)].reshape(len(array), len(places))
+    for span in partition(slice(0, len(array)), SQUEEZED_ROWS):
+        found[span] = array[span].take(places, axis=-1)  # no row goes behind one that is still to be read
+    return found
 
 
 def edge(d: int, m) -> np.ndarray | float:

@@ -11,9 +11,10 @@ for all targets at once,
 so that two matrix products dominate. Masks are independent of their order, hence batches are fixed spans of rows (one
 sequential read each) visited in a new random order in every epoch.
 
-Rows that do not count for a target have weight 0: their residual is 0 and the target's gradients are scaled up by
-m / m_j. The intercept is one more coordinate, unpenalised. Outputs are standardised per target, over the rows that
-count, for the sake of float32; weights are given back on the raw scale.
+Rows that do not count for a target have weight 0: their residual is 0 and the target's gradients are scaled up by m /
+m_j. The table and the outputs, as long as the rows, are in mapped files where the fit has a folder. The intercept is
+one more coordinate, unpenalised. Outputs are standardised per target, over the rows that count, for the sake of
+float32; weights are given back on the raw scale.
 """
 
 from __future__ import annotations
@@ -86,9 +87,13 @@ class State:
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Only the targets at these places, int[...], all that belongs to each with it."""
+        """Only the targets at these places, int[...], all that belongs to each with it.
+
+        What was as long as the rows is lost of the others: this state is not to be used any more.
+        """
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return State(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
+        long = {name: row_blocks.squeezed(arrays.pop(name), chosen) for name in ("table", "y")}
+        return State(**long, **{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
 class Saga:
@@ -119,8 +124,8 @@ class Saga:
         state = State(
             theta=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
             average=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
-            table=-y,
-            y=y,
+            table=self.rows.shelf(-y),
+            y=self.rows.shelf(y),
             keep=keep,
             mean_x=(self._products(xp.broadcast_to(mask, y.shape).astype(self.rows.dtype)) / counts).astype(y.dtype),
             target=target,

@@ -7,9 +7,12 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from datamodels import disk
 from datamodels.errors import SettingsError, StoreFullError
@@ -54,6 +57,22 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
                 time.sleep(LOCK_SECONDS)
         yield
+
+
+def mapped(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Zeros in a nameless file of the folder, which is made: the system may take their memory and read them again.
+
+    The file is gone with the array. All its room is taken at once, so that a full disk raises StoreFullError here, and
+    is no fault of memory later.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not size:
+        return np.zeros(shape, dtype=dtype)
+    with room(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, dtype=dtype, mode="r+", shape=shape))
 
 
 def shrink(root: Path, most: int, ours: Path) -> None:
