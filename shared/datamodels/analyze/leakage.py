@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datamodels.errors import InputError, NotReadyError
+from datamodels import run as runs
+from datamodels.errors import InputError, NotReadyError, SpecError
 from datamodels.fit import prior, problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
@@ -48,6 +49,7 @@ class Pairs:
     example  int32[k]; of the pool. By weights: columns
     score    float64[k]; by inputs the relative distance, 0 of a copy; by weights the share of what helps, largest first
     weight   float32[k]; of the column that the example is in, on the target
+    reason   why not by inputs, where that was tried
     """
 
     by: str
@@ -55,6 +57,7 @@ class Pairs:
     example: np.ndarray
     score: np.ndarray
     weight: np.ndarray
+    reason: str = ""
 
 
 def outsiders(run: Run) -> np.ndarray:
@@ -63,6 +66,18 @@ def outsiders(run: Run) -> np.ndarray:
     if not len(found):
         raise InputError(f"run {run.name}: all its targets are training examples, so that none can have leaked")
     return found
+
+
+def find(run: Run, solution: Solution, k: int) -> Pairs:
+    """The k most suspect pairs: by inputs where the run's data set can be loaded here, else by weights.
+
+    Raises InputError, NotReadyError as the two do.
+    """
+    try:
+        return by_inputs(run, runs.load_dataset(run.spec), solution, k)
+    except SpecError as error:
+        reason = " ".join(str(error).split())
+        return dataclasses.replace(by_weights(run, solution, k), reason=reason)
 
 
 def by_weights(run: Run, solution: Solution, k: int) -> Pairs:
@@ -96,7 +111,7 @@ def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
     _check(k)
     targets = outsiders(run)
     prior.require_same(run, dataset)
-    nearest, distance = _nearest(*_views(run, dataset, dataset.targets(run.spec.targets).x[targets]))
+    nearest, distance = _nearest(*views(run, dataset, dataset.targets(run.spec.targets).x[targets]))
     ordinary = distance[:, -1:]
     relative = np.divide(distance, ordinary, out=np.zeros_like(distance), where=ordinary > 0)[:, : FIFTH - 1]
     best = np.argsort(relative, axis=None, kind="stable")[:k]
@@ -129,7 +144,7 @@ def _weight(run: Run, solution: Solution, target: int, example: int) -> float:
 Views = list[Callable[[np.ndarray], np.ndarray]]
 
 
-def _views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Views]:
+def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Views]:
     """Targets float32[t, f], the pool, and what makes float32[examples, f] of a part of it, in each way to compare."""
     pool = dataset.x
     if _is_picture(dataset):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, report, status
+from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, report, review, status
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.report import summary
 from datamodels.report.findings import gather
@@ -42,6 +42,8 @@ afterwards:
   datamodels evaluate RUN     how well predictions of unseen subsets hold
   datamodels curve RUN        how good fits of fewer models are, and what more would bring
   datamodels compare RUN      the same questions asked of other methods, and checked by training
+  datamodels review RUN       which examples help or harm overall, seem mislabelled or leaked; which targets are brittle
+  datamodels leakage RUN      test examples that are in the training pool, or nearly
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
   datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_arguments(compared, _positive)
     compared.set_defaults(store_of=_store)
     analyze.add_verbs(verbs, _add_home, _query)
+    review.add_verbs(verbs, _add_home, _store)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")
     ask.add_verbs(query, _add_home, _query)
     return parser

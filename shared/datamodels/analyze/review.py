@@ -1,0 +1,147 @@
+"""A report on the data of a whole run: what helps and harms overall, what hangs by little, what seems wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from datamodels.analyze import interval, leakage, mislabel
+from datamodels.analyze.evaluate import TAILS
+from datamodels.analyze.leakage import Pairs
+from datamodels.analyze.mislabel import Suspects
+from datamodels.analyze.support import FOUND, MAX_LIMIT, NO_WEIGHTS, WRONG, support
+from datamodels.errors import InputError, NotReadyError
+from datamodels.fit import problem
+from datamodels.fit.problem import Solution
+from datamodels.run import Run
+from datamodels.train.data import NOT_IN_POOL
+
+RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Overall:
+    """Columns by their mean weight over targets: by so much the mean output rises where the column is there.
+
+    column    int32[k]; strongest first
+    mean      float64[k]
+    interval  float64[k, 2]; at LEVEL, of the mean over as many other targets, by a bootstrap over targets. It does not
+              cover that these are the strongest of many, nor the noise of training
+    """
+
+    column: np.ndarray
+    mean: np.ndarray
+    interval: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Brittle:
+    """Targets that models get wrong without few examples.
+
+    target     int32[k]; smallest support first
+    size       int32[k]; columns of their supports
+    limit      the largest support that counts
+    count      how many there are, of `of` targets that have weights and are predicted right
+    wrong      targets that are predicted wrong with nothing taken out
+    """
+
+    target: np.ndarray
+    size: np.ndarray
+    limit: int
+    count: int
+    of: int
+    wrong: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the share count / of, over targets; NaN where there are none."""
+        return interval.share(self.count, self.of) if self.of else (np.nan, np.nan)
+
+
+def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
+    """The k columns that help and the k that harm most, over the targets outside the pool, or all where none is.
+
+    Raises InputError for k < 1, NotReadyError where no target has a model.
+    """
+    _check_k(k)
+    chosen = ~np.isin(solution.status, problem.UNFITTED)
+    outside = run.own == NOT_IN_POOL
+    chosen &= outside if outside.any() else True
+    targets = np.flatnonzero(chosen)
+    if not len(targets):
+        raise NotReadyError(f"run {run.name}: no target has weights; more models are needed")
+    theta = solution.theta[targets].tocsc()
+    mean = np.asarray(theta.sum(axis=0), dtype=np.float64).ravel() / len(targets)
+    order = np.argsort(-mean, kind="stable")
+    helpful, harmful = order[:k], order[::-1][:k]
+    draws = np.random.default_rng(run.spec.seed).multinomial(
+        len(targets), np.full(len(targets), 1 / len(targets)), size=RESAMPLES
+    )
+
+    def of(columns: np.ndarray) -> Overall:
+        resampled = draws @ theta[:, columns].toarray().astype(np.float64) / len(targets)
+        return Overall(columns.astype(np.int32), mean[columns], np.quantile(resampled, TAILS, axis=0).T)
+
+    return of(helpful[mean[helpful] > 0]), of(harmful[mean[harmful] < 0])
+
+
+def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
+    """The k most brittle targets: those with the smallest supports, of at most this share of the columns.
+
+    Raises InputError for k < 1 and for a share that is not above 0 and at most 1.
+    """
+    _check_k(k)
+    if not 0 < share <= 1:
+        raise InputError(f"share = {share}: must be above 0 and at most 1")
+    limit = min(MAX_LIMIT, max(1, int(share * run.design.columns)))
+    found = [support(run, solution, target, limit=limit) for target in range(run.n)]
+    hanging = sorted((len(s.columns), s.target) for s in found if s.status == FOUND)
+    wrong = sum(s.status == WRONG for s in found)
+    return Brittle(
+        target=np.array([target for _, target in hanging[:k]], dtype=np.int32),
+        size=np.array([size for size, _ in hanging[:k]], dtype=np.int32),
+        limit=limit,
+        count=len(hanging),
+        of=len(found) - wrong - sum(s.status == NO_WEIGHTS for s in found),
+        wrong=wrong,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Review:
+    """The tables, each of at most k rows; None, with why in `left_out`, where the run cannot have it."""
+
+    helpful: Overall
+    harmful: Overall
+    brittle: Brittle
+    suspects: Suspects | None
+    leaked: Pairs | None
+    left_out: dict[str, str]
+
+
+def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
+    """All tables. Loads the run's data set, where it can, to compare inputs.
+
+    Raises InputError for a k or a share out of range, NotReadyError where no target has a model.
+    """
+    helpful, harmful = overall(run, solution, k)
+    hanging = brittle(run, solution, k, share)
+    left_out = {}
+
+    def where_it_can(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
+        try:
+            return make(run, solution, k)
+        except (InputError, NotReadyError) as error:
+            left_out[name] = str(error)
+            return None
+
+    suspects = where_it_can("suspects", mislabel.suspects)
+    return Review(helpful, harmful, hanging, suspects, where_it_can("leaked", leakage.find), left_out)
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k = {k}: must be at least 1")

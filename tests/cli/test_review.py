@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+
+from datamodels.errors import ExitCode
+from tests import linear
+from tests.cli.test_main import run_main
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """(arguments that name the store, run): a run whose weights are true, and one half trained."""
+    folder = tmp_path_factory.mktemp("store")
+    store, run = linear.make_store(folder)
+    linear.make_store(folder, m=1000)
+    return ("--store", store.url), run
+
+
+def test_a_review_has_all_tables(capsys, stored):
+    place, run = stored
+    code, out, err = run_main(capsys, "review", run.name, *place, "-k", "3", "--brittle", "0.9", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    mean = linear.theta().mean(axis=0)
+    assert [row["column"] for row in found["helpful"]] == np.argsort(-mean)[:3].tolist()
+    assert found["harmful"][0]["mean"] == pytest.approx(mean.min(), rel=1e-5)
+    assert found["by"] == {"suspects": "harm", "leaked": "inputs"} and not found["partial"]
+    assert found["brittle_targets"]["limit"] == 36 and found["brittle_targets"]["wrong"] == 1
+    code, out, _ = run_main(capsys, "review", run.name, *place, "-k", "3", "--brittle", "0.9")
+    assert code == 0 and "not all are trained" not in out
+    for title in (
+        "examples that help most",
+        "examples that harm most",
+        "brittle: ",
+        "suspected wrong",
+        "suspected leaks",
+    ):
+        assert out.count(title) == 1
+
+
+def test_a_review_of_a_run_that_still_trains_says_so(capsys, stored):
+    code, out, _ = run_main(capsys, "review", linear.make_run(m=1000).name, *stored[0])
+    assert code == 0 and "of 100 models (not all are trained or committed)" in out
+
+
+def test_leaks_by_inputs_or_by_weights(capsys, stored):
+    """Inputs are numbers of a line, the first six test examples just behind the pool."""
+    place, run = stored
+    code, out, err = run_main(capsys, "leakage", run.name, *place, "-k", "4", "--json")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (rows[0]["by"], rows[0]["target"], rows[0]["example"]) == ("inputs", 0, linear.D - 1)
+    assert rows[0]["distance"] == pytest.approx(1 / 5, abs=1e-4)
+    assert rows[0]["weight"] == pytest.approx(float(linear.theta()[0, -1]), rel=1e-5)
+    code, out, _ = run_main(capsys, "leakage", run.name, *place, "--by", "weights")
+    assert code == 0 and out.startswith("suspected leaks, by weights alone: ") and "  share 0." in out
+
+
+@pytest.mark.parametrize(
+    "question, fault",
+    [
+        (["review", "RUN", "-k", "0"], "k = 0: must be at least 1"),
+        (["review", "RUN", "--brittle", "2"], "share = 2.0"),
+        (["leakage", "RUN", "-k", "-1"], "k = -1"),
+        (["leakage", "none-123456789abc"], "there is none"),
+    ],
+)
+def test_bad_questions_get_one_line_and_exit_code_2(capsys, stored, question, fault):
+    place, run = stored
+    code, out, err = run_main(capsys, *[run.name if word == "RUN" else word for word in question], *place)
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
