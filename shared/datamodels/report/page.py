@@ -14,17 +14,17 @@ from typing import Any
 
 import yaml
 
-from datamodels.report import explorer, sections
+from datamodels.report import explorer, sections, suspicions
 from datamodels.report.findings import Findings
 
-SCRIPTS = ("charts.js", "explorer.js", "page.js")
+SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "page.js")
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
     """A part of the page.
 
-    name   of its link
+    name   of its link, in one word
     title  its heading
     body   HTML
     """
@@ -41,7 +41,8 @@ def html(found: Findings) -> str:
     the element, and the script makes text nodes of it. A content security policy lets no other script run, and nothing
     be loaded.
     """
-    parts = list(_sections(found))
+    data = _data(found)
+    parts = list(_sections(found, data))
     script = "\n".join(_file(name) for name in SCRIPTS)
     return string.Template(_file("page.html")).substitute(
         policy=_policy(script),
@@ -49,15 +50,23 @@ def html(found: Findings) -> str:
         run=markup.escape(found.run.name),
         lead=sections.lead(found),
         cards=sections.cards(found),
-        links="".join(f'<a href="#{part.name}">{markup.escape(part.title)}</a>' for part in parts),
+        links="".join(f'<a href="#{part.name}">{part.name.capitalize()}</a>' for part in parts),
         sections="".join(
             f'<section id="{part.name}" aria-labelledby="{part.name}-title">'
             f'<h2 id="{part.name}-title">{markup.escape(part.title)}</h2>{part.body}</section>'
             for part in parts
         ),
-        data=embedded(explorer.data(found) if found.fitted else {}),
+        data=embedded(data),
         script=script,
     )
+
+
+def _data(found: Findings) -> dict[str, Any]:
+    """What the script draws; parts that there are not are left out."""
+    if found.fitted is None:
+        return {}
+    more = {"leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
+    return explorer.data(found) | {name: part for name, part in more.items() if part is not None}
 
 
 def embedded(data: Any) -> str:
@@ -66,7 +75,7 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _sections(found: Findings) -> Iterator[Section]:
+def _sections(found: Findings, data: dict[str, Any]) -> Iterator[Section]:
     if found.fitted is None:
         yield Section("state", "What there is", sections.unfitted(found))
     else:
@@ -75,7 +84,11 @@ def _sections(found: Findings) -> Iterator[Section]:
             yield Section("models", "With fewer models, or with more", sections.curve(found))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
         if found.margins:
-            yield Section("brittle", "How many examples does a prediction hang on?", sections.brittleness(found))
+            yield Section("brittleness", "How many examples does a prediction hang on?", sections.brittleness(found))
+    if "leaks" in data:
+        yield Section("leaks", "Test examples that may be in the pool", sections.leaks(data["leaks"]["by"]))
+    if "suspects" in data:
+        yield Section("suspects", "Labels that may be wrong", sections.suspects(data["suspects"]["by"]))
     if found.seconds:
         yield Section("seconds", "Seconds per stage, this time", sections.seconds(found))
     spec = markup.escape(yaml.safe_dump(found.run.spec.document(), sort_keys=False))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodels.analyze import interval, support
+from datamodels.analyze import interval, leakage, mislabel, support
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.fit import problem
 from datamodels.report import charts, learning
@@ -135,6 +135,32 @@ def brittleness(found: Findings) -> str:
         f"is {np.median(sizes):,.0f} columns, {np.median(sizes) / run.design.columns:.1%} of the pool. {wrong:,} more "
         "are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> checks "
         f'one by training.</p><div class="panel">{chart}</div>'
+    )
+
+
+def leaks(by: str) -> str:
+    ranked = (
+        "Ranked by the distance of their inputs over that of the target to its fifth nearest example: 0 is a copy, 1 "
+        "is nothing special"
+        if by == leakage.BY_INPUTS
+        else "Ranked by the example's share of all that helps the target, which finds few copies: compare inputs with "
+        "<code>datamodels leakage RUN</code>"
+    )
+    return (
+        f"<p>Pairs of a target and a training example to look at. {ranked}. The weight is what the example is worth to "
+        'the target.</p><div class="panel couples" id="leaks-body"></div>'
+    )
+
+
+def suspects(by: str) -> str:
+    ranked = (
+        "by how far models that have not seen them are from their label"
+        if by == mislabel.OWN
+        else "by how they move targets of other labels, and how little they help their own"
+    )
+    return (
+        f"<p>Training examples to look at, ranked by their weights: {ranked}. There may be nothing wrong with any of "
+        'them: hard examples look alike.</p><div class="panel"><div id="suspects-body"></div></div>'
     )
 
 
