@@ -1,0 +1,81 @@
+"""The road with certificates on both sides and a token of the run, which are all renewed on the way."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from datamodels.errors import ExitCode
+from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.e2e.test_road import Road
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class SecureRoad(Road):
+    """`run` is the run that its token is for; its own by default."""
+
+    def __init__(self, folder, run=None, **fields):
+        super().__init__(folder, **{"m": 120, "evaluate": {"subsets": 10, "models": 2}} | fields)
+        self.authority, self.issuer = Authority(folder), Issuer()
+        self.run_of_token = run or self.spec.run
+        self.issuer.write(folder / "jwks.json")
+        server, client = self.renew()
+        self.environ = {
+            "DATAMODELS_SERVE_CERT_FILE": server["cert_file"],
+            "DATAMODELS_SERVE_KEY_FILE": server["key_file"],
+            "DATAMODELS_SERVE_CLIENT_CA_FILE": str(self.authority.ca_file),
+            "DATAMODELS_CLIENT_CERT_FILE": client["cert_file"],
+            "DATAMODELS_CLIENT_KEY_FILE": client["key_file"],
+            "DATAMODELS_CLIENT_CA_FILE": str(self.authority.ca_file),
+            "DATAMODELS_CLIENT_TOKEN_FILE": str(folder / "token"),
+            "DATAMODELS_AUTH_KEYS": str(folder / "jwks.json"),
+            "DATAMODELS_AUTH_ISSUER": ISSUER,
+            "DATAMODELS_AUTH_SUBJECTS": SUBJECT,
+        }
+
+    def renew(self):
+        """As the kubelet and an issuer of certificates do."""
+        write(self.folder / "token", self.issuer.token(self.run_of_token).encode())
+        return self.authority.issue("server"), self.authority.issue("client")
+
+    def ask(self, *question, **environ):
+        command = [sys.executable, "-m", "datamodels", "query", *question]
+        environ = os.environ | self.environ | environ
+        done = subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+def test_the_road_is_taken_by_tls_while_certificates_and_token_are_renewed(tmp_path):
+    road = SecureRoad(tmp_path)
+    driver = road.start("run", "--quiet")
+    for _ in range(2):
+        road.wait_for_more_parts(2, driver)
+        road.renew()
+    code, out, err = road.finish(driver)
+    assert code == 0, err
+    assert sorted(road.committed()) == list(range(140)) and "LDS" in out
+    logs = "".join(path.read_text() for path in (tmp_path / ".datamodels" / "logs").iterdir())
+    assert "certificates were read again" in logs
+    token = (tmp_path / "token").read_text()
+    assert not any(part in logs + out + err for part in token.split("."))
+    code, out, err = road.ask("top", road.spec.run, "3")
+    assert code == 0 and "effect helpful" in out, err
+
+
+def test_the_token_of_another_run_commits_nothing(tmp_path):
+    road = SecureRoad(tmp_path, run="another-run")
+    code, out, err = road.run("run", "--quiet")
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err == f"datamodels: the token is for run another-run, not for '{road.spec.run}'\n"
+    assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not road.parts()
+
+
+def test_who_asks_without_a_certificate_is_not_let_in(tmp_path):
+    road = SecureRoad(tmp_path)
+    for name in ("CERT_FILE", "KEY_FILE"):
+        del road.environ[f"DATAMODELS_CLIENT_{name}"]
+    code, out, err = road.ask("runs", DATAMODELS_CLIENT_ATTEMPTS="1")
+    assert (code, out) == (ExitCode.TRANSIENT, "")
+    assert len(err.splitlines()) == 1 and "UNAVAILABLE" in err
