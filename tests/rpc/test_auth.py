@@ -211,7 +211,7 @@ def test_unknown_keys_do_not_make_it_ask_all_the_time(issuer):
 
 
 class ApiServer(http.server.ThreadingHTTPServer):
-    """/.well-known/openid-configuration and /openid/v1/jwks, for who shows the token `mine`."""
+    """/.well-known/openid-configuration and /openid/v1/jwks, for who shows the token `mine` and takes their types."""
 
     def __init__(self, issuer, certificate):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -229,9 +229,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         found = self.server.documents.get(self.path)
         known = self.headers["Authorization"] == "Bearer mine"
-        self.send_response(401 if not known else 404 if found is None else 200)
+        kind = "application/jwk-set+json" if self.path.endswith("jwks") else "application/json"
+        taken = kind in self.headers["Accept"].split(", ")
+        status = 401 if not known else 404 if found is None else 200 if taken else 406
+        self.send_response(status)
         self.end_headers()
-        if known and found is not None:
+        if status == 200:
             self.wfile.write(json.dumps(found).encode())
 
     def log_message(self, *arguments):

@@ -36,6 +36,8 @@ KEEP_SECONDS = 300.0
 """For which keys are not read again, so that one that was withdrawn is soon forgotten."""
 RETRY_SECONDS = 15.0
 """Between two readings for keys that are not there, or cannot be had."""
+ACCEPT = "application/json, application/jwk-set+json"
+"""An API server answers 406 where the type of what it has is not among these."""
 TIMEOUT = 5.0
 """Seconds for the API server to answer."""
 
@@ -218,7 +220,7 @@ def _ask(url: str, settings: AuthSettings) -> Any:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
         raise SettingsError(f"{AuthSettings.prefix}_CA_FILE={settings.ca_file}: {error}") from error
-    request = urllib.request.Request(url, headers={"Authorization": SCHEME + token, "Accept": "application/json"})
+    request = urllib.request.Request(url, headers={"Authorization": SCHEME + token, "Accept": ACCEPT})
     # Straight there: the token is for no proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
