@@ -56,6 +56,18 @@ class Diverging(Linear):
         return np.where(odd[:, None], np.inf, super().outputs_many(models))
 
 
+class Labelled(Linear):
+    """An example whose label is not that of `load` does to a target the contrary of what it would do."""
+
+    def __init__(self, dataset, targets, noise=0.1):
+        super().__init__(dataset, targets, noise)
+        self.sign = np.where(dataset.y == load().y, 1, -1)
+
+    def outputs_many(self, models):
+        wrong = [subset[self.sign[subset] < 0] for subset, _ in models]
+        return super().outputs_many(models) - 2 * np.array([theta(self.n)[:, subset].sum(axis=1) for subset in wrong])
+
+
 def make_run(**fields):
     document = {
         "name": "linear",

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels import pages, sample
-from datamodels.analyze import pool, similar
+from datamodels.analyze import leakage, pool, similar
 from datamodels.analyze.counterfactual import counterfactual
+from datamodels.analyze.relabel import NO_LABEL, relabelling
 from datamodels.analyze.support import support
 from datamodels.errors import InputError
 from datamodels.operations import Operations
@@ -92,13 +93,19 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         provenance = _provenance(fitted)
         asked = {name: getattr(request, name) for name in ("limit", "safety", "threshold")}
         for target in targets.tolist():
-            found = support(fitted.run, fitted.solution, target, **asked)
+            label = None
+            if request.mislabel:
+                relabelled = relabelling(fitted.run, fitted.solution, target, **asked)
+                found, label = relabelled.support, relabelled.label if relabelled.label != NO_LABEL else None
+            else:
+                found = support(fitted.run, fitted.solution, target, **asked)
             yield query_pb2.SupportResponse(
                 provenance=provenance,
                 target=target,
                 status=found.status,
                 columns=codec.to_tensor(found.columns),
                 curve=codec.to_tensor(found.curve.astype(np.float32)),
+                label=label,
             )
 
     def Counterfactual(self, request, context):
@@ -138,6 +145,25 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         return query_pb2.SimilarResponse(
             provenance=_provenance(fitted),
             neighbours=[query_pb2.Neighbour(index=i, score=score, label=label) for i, score, label in rows],
+        )
+
+    def Leakage(self, request, context):
+        fitted = self._weights.fitted(request.run)
+        found = leakage.by_weights(fitted.run, fitted.solution, _count(request.k))
+        fields = (getattr(found, name).tolist() for name in ("target", "example", "score", "weight"))
+        return query_pb2.LeakageResponse(
+            provenance=_provenance(fitted),
+            leaks=[
+                query_pb2.Leak(
+                    target=target,
+                    column=column,
+                    share=share,
+                    weight=weight,
+                    target_label=_target_label(fitted.run, target),
+                    label=_label(fitted.run, column),
+                )
+                for target, column, share, weight in zip(*fields, strict=True)
+            ],
         )
 
     def Evaluate(self, request, context) -> Iterator[query_pb2.EvaluateResponse]:

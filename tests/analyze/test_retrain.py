@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.analyze import pool
-from datamodels.analyze.retrain import Measured, Retrainer, measure
+from datamodels.analyze.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.support import FOUND, support
 from datamodels.errors import InputError, StageError
 from tests import linear
@@ -47,6 +47,20 @@ def test_a_training_example_is_never_trained_on_itself():
     (found,) = measure(Retrainer(run, linear.load(), 4), run, [(3, pool.whole(run))])
     theta = linear.theta(run.n)[3]
     assert found.mean == pytest.approx(theta.sum() - theta[3] + 3, abs=0.3)
+
+
+def test_labels_are_changed_for_the_models_that_ask_for_it_alone():
+    run = linear.make_run(trainer={"class": "tests.linear:Labelled"}, targets="both")
+    retrainer, columns = Retrainer(run, linear.load(), 4), np.array([5, 9])
+    (whole,) = measure(retrainer, run, [(0, pool.whole(run))])
+    found = measure_relabelled(retrainer, run, 0, columns, 2)
+    theta = linear.theta(run.n)
+    assert found.mean - whole.mean == pytest.approx(-2 * theta[0, columns].sum(), abs=1e-4)
+    assert measure_relabelled(retrainer, run, 0, columns, 1).mean == pytest.approx(whole.mean, abs=1e-4)
+    assert measure(retrainer, run, [(0, pool.whole(run))])[0].mean == whole.mean
+    own = measure_relabelled(retrainer, run, linear.N + 9, columns, 2)  # column 9 is the target itself
+    (before,) = measure(retrainer, run, [(linear.N + 9, pool.whole(run))])
+    assert own.mean - before.mean == pytest.approx(-2 * theta[linear.N + 9, 5], abs=1e-4)
 
 
 def test_failed_models_are_tried_once_more_and_then_left_out():

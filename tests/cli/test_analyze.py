@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from datamodels.analyze.relabel import relabelling
 from datamodels.analyze.support import support
 from datamodels.errors import ExitCode
 from datamodels.query import WeightStore
@@ -35,6 +36,18 @@ def test_a_support_is_found_and_verified(capsys, served):
     assert row["verified"]["interval"][0] < row["verified"]["mean"] < row["verified"]["interval"][1]
     code, out, _ = run_main(capsys, *asked)
     assert code == 0 and out.startswith("target 0  status found  size ") and "verified" not in out
+
+
+def test_a_support_of_labels_is_found_and_verified(capsys, served):
+    place, run = served
+    asked = ["support", run.name, "0", "--limit", "40", "--safety", "0.5", "--mislabel", "--verify", "4", *place]
+    code, out, err = run_main(capsys, *asked, "--json")
+    assert code == 0, err
+    row = json.loads(out)
+    expected = relabelling(run, solve(linear.theta()), 0, limit=40, safety=0.5)
+    assert (row["columns"], row["new_label"]) == (expected.support.columns.tolist(), expected.label)
+    # The trainer of this run does not look at labels.
+    assert (row["verified"]["models"], row["verified"]["share"]) == (4, 0.0)
 
 
 def test_a_counterfactual_is_foretold_and_verified(capsys, served):

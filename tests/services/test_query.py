@@ -115,6 +115,7 @@ def test_top_influences_carry_labels(served):
         (lambda c, run: c.similar(run), InputError),
         (lambda c, run: c.similar(run, target=0, k=-1), InputError),
         (lambda c, run: c.similar(run, target=0, metric="x"), InputError),
+        (lambda c, run: c.leakage(run, k=1001), InputError),
         (lambda c, run: c.similar(run, target=made.N), TargetRangeError),
         (lambda c, run: c.similar(run, column=made.D), MaskError),
         (lambda c, run: c.counterfactual(run, [1], remove=[made.D]), MaskError),
@@ -195,3 +196,22 @@ def test_the_most_similar_come_first_with_their_labels(served):
         assert [f.index for f in found] == np.argsort(-scores, kind="stable")[:4].tolist()
         assert [f.label for f in found] == [labels[f.index] for f in found]
         np.testing.assert_allclose([f.score for f in found], np.sort(scores)[::-1][:4], rtol=1e-5)
+
+
+def test_leaks_are_ranked_by_the_share_of_what_helps(served):
+    client, run, theta, _ = served
+    found = client.leakage(run.name, k=5)
+    assert found.provenance.run == run.name and len(found.leaks) == 5
+    best = found.leaks[0]
+    share = np.maximum(theta, 0) / np.maximum(np.maximum(theta, 0).sum(axis=1, keepdims=True), 1e-9)
+    assert (best.target, best.column) == np.unravel_index(share.argmax(), share.shape)
+    assert (best.share, best.weight) == pytest.approx((share.max(), theta[best.target, best.column]), rel=1e-5)
+    assert (best.label, best.target_label) == (run.labels[best.column], run.target_labels[best.target])
+    assert len(client.leakage(run.name).leaks) == 10
+
+
+def test_a_support_of_labels_says_which_label(served):
+    client, run, _, _ = served
+    found = {s.target: s for s in client.supports(run.name, mislabel=True)}
+    assert {s.label for s in found.values()} <= set(range(4)) and found[3].label != run.target_labels[3]
+    assert all(s.label is None for s in client.supports(run.name))

@@ -34,9 +34,8 @@ class Retrainer:
     def __init__(self, run: Run, dataset: Dataset, models: int):
         if not 2 <= models <= MOST_MODELS:
             raise InputError(f"{models} models on each set: must be 2 to {MOST_MODELS}")
-        self._run, self._models = run, models
-        trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
-        self._batches = Batches(run, trainer, threading.Event(), Observer())
+        self._run, self._models, self._dataset = run, models, dataset
+        self._batches = self._trained_on(dataset)
         self._known: dict[bytes, np.ndarray] = {}
 
     def outputs(self, sets: Sequence[np.ndarray]) -> np.ndarray:
@@ -47,20 +46,33 @@ class Retrainer:
         keys = [members.tobytes() for members in sets]
         new = {key: members for key, members in zip(keys, sets, strict=True) if key not in self._known}
         if new:
-            self._known |= dict(zip(new, self._train(list(new.values())), strict=True))
+            self._known |= dict(zip(new, self._train(list(new.values()), self._batches), strict=True))
         return np.stack([self._known[key] for key in keys])
 
-    def _train(self, sets: list[np.ndarray]) -> np.ndarray:
+    def relabelled(self, members: np.ndarray, columns: np.ndarray, label: int) -> np.ndarray:
+        """float32[r, n] of models trained on a set bool[d] in which the examples of columns int[k] have another label.
+
+        By the run's trainer, loaded anew on the changed pool; targets keep their labels, in the pool or not.
+        """
+        y = self._dataset.y.copy()
+        y[self._run.design.members(columns)] = label
+        return self._train([members], self._trained_on(dataclasses.replace(self._dataset, y=y)))[0]
+
+    def _trained_on(self, dataset: Dataset) -> Batches:
+        targets = self._dataset.targets(self._run.spec.targets)
+        return Batches(self._run, load_trainer(self._run.spec, dataset, targets), threading.Event(), Observer())
+
+    def _train(self, sets: list[np.ndarray], batches: Batches) -> np.ndarray:
         run, r = self._run, self._models
         examples = [run.design.members(np.flatnonzero(members)) for members in sets]
         if not all(len(subset) for subset in examples):
             raise InputError("a set to train on has no examples")
         models = [run.spec.models + i for _ in sets for i in range(r)]
         subsets = [subset for subset in examples for _ in range(r)]
-        outputs = self._batches.train(models, subsets)
+        outputs = batches.train(models, subsets)
         again = sorted(unusable(range(len(models)), outputs))
         if again:
-            found = self._batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
+            found = batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
             found[sorted(unusable(range(len(again)), found))] = np.nan
             outputs[again] = found
         return outputs.reshape(len(sets), r, run.n)
@@ -111,5 +123,17 @@ def measure(
     Raises StageError where all models of a set failed.
     """
     found = retrainer.outputs([pool.without_own(run, members, target) for target, members in sets])
-    said = [outputs[:, target].astype(np.float64) for outputs, (target, _) in zip(found, sets, strict=True)]
-    return [Measured(outputs[~np.isnan(outputs)], threshold) for outputs in said]
+    return [_measured(outputs, target, threshold) for outputs, (target, _) in zip(found, sets, strict=True)]
+
+
+def measure_relabelled(
+    retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int, threshold: float = 0.0
+) -> Measured:
+    """The same of models trained on the whole pool, without the target, with another label for columns int[k]."""
+    members = pool.without_own(run, pool.whole(run), target)
+    return _measured(retrainer.relabelled(members, columns, label), target, threshold)
+
+
+def _measured(outputs: np.ndarray, target: int, threshold: float) -> Measured:
+    said = outputs[:, target].astype(np.float64)
+    return Measured(said[~np.isnan(said)], threshold)

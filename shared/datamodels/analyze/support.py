@@ -60,11 +60,16 @@ def support(
 
     Raises TargetRangeError, InputError.
     """
-    _check(run, limit, safety, threshold)
+    check(run, limit, safety, threshold)
     solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0))
     columns, curve = removal(run, solution, target, limit or default_limit(run))
+    return shortest(target, columns, curve, safety, threshold)
+
+
+def shortest(target: int, columns: np.ndarray, curve: np.ndarray, safety: float, threshold: float) -> Support:
+    """The fewest of the first columns that bring a curve, as of `removal`, so far below the threshold."""
     if curve[0] < threshold:
         return Support(target, WRONG, pool.NO_COLUMNS, curve[:1])
     below = np.flatnonzero(curve < threshold - safety)
@@ -91,7 +96,8 @@ def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.n
     return columns[order], before - np.concatenate([[0.0], np.cumsum(weights[order], dtype=np.float64)])
 
 
-def _check(run: Run, limit: int, safety: float, threshold: float) -> None:
+def check(run: Run, limit: int, safety: float, threshold: float) -> None:
+    """Raises InputError for a question out of range."""
     most = min(run.design.columns, MAX_LIMIT)
     if not 0 <= limit <= most:
         raise InputError(f"limit = {limit}: must be 1 to {most}, or 0 for {default_limit(run)}")

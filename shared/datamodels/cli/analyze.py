@@ -14,11 +14,11 @@ from datamodels import run as runs
 from datamodels import spec
 from datamodels.analyze import pool
 from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.retrain import Measured, Retrainer, measure
+from datamodels.analyze.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.support import FOUND
 from datamodels.cli.ask import Connect, columns, int32
 from datamodels.cli.evaluate import finite
-from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 from datamodels.v1 import types_pb2
@@ -46,6 +46,7 @@ def add_verbs(verbs, add_home: Callable[[argparse.ArgumentParser], None], connec
     support.add_argument(
         "--safety", metavar="X", type=float, default=0.0, help="how far below the threshold to foretell (default: 0)"
     )
+    support.add_argument("--mislabel", action="store_true", help="labels to change, and not examples to take out")
     changed = verb("counterfactual", "say what models would say without some examples, or with others", _counterfactual)
     for name, what in (("remove", "to take out"), ("add", "to put in"), ("base", "trained on as it is")):
         default = "; default: the whole pool" if name == "base" else ""
@@ -64,15 +65,16 @@ def _ask(options: argparse.Namespace, connect: Connect, answer: Callable[..., Ro
 
 
 def _support(client: QueryClient, options: argparse.Namespace) -> Rows:
-    asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold")}
+    asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold", "mislabel")}
     check = _Check(client, options)
     for found in client.supports(options.run, options.targets or None, **asked):
         row = _basis(found.provenance) | {"target": found.target, "status": found.status, "size": len(found.columns)}
         if len(found.curve):
             row |= {"before": float(found.curve[0]), "after": float(found.curve[-1])}
+        if found.label is not None:
+            row |= {"new_label": found.label}
         if found.status == FOUND and check.wanted:
-            (measured,) = check.of([(found.target, check.whole & ~check.members(found.columns))])
-            row |= {"verified": _measured(measured)}
+            row |= {"verified": _measured(check.support(found))}
         yield row | {"columns": found.columns.tolist()} | ({"curve": found.curve.tolist()} if options.json else {})
 
 
@@ -114,6 +116,12 @@ class _Check:
 
     def members(self, chosen: np.ndarray) -> np.ndarray:
         return pool.members_of(self._run, chosen, "columns")
+
+    def support(self, found: SupportOf) -> Measured:
+        if found.label is not None:
+            asked = found.target, found.columns, found.label, self._threshold
+            return measure_relabelled(self._retrainer, self._run, *asked)
+        return self.of([(found.target, self.whole & ~self.members(found.columns))])[0]
 
     def of(self, sets: Sequence[tuple[int, np.ndarray]]) -> list[Measured]:
         return measure(self._retrainer, self._run, sets, self._threshold)

@@ -191,32 +191,36 @@ class TopInfluencesResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., helpful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ..., harmful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ...) -> None: ...
 
 class SupportRequest(_message.Message):
-    __slots__ = ("run", "targets", "limit", "safety", "threshold")
+    __slots__ = ("run", "targets", "limit", "safety", "threshold", "mislabel")
     RUN_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     SAFETY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MISLABEL_FIELD_NUMBER: _ClassVar[int]
     run: str
     targets: _types_pb2.Tensor
     limit: int
     safety: float
     threshold: float
-    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ...) -> None: ...
+    mislabel: bool
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ..., mislabel: _Optional[bool] = ...) -> None: ...
 
 class SupportResponse(_message.Message):
-    __slots__ = ("provenance", "target", "status", "columns", "curve")
+    __slots__ = ("provenance", "target", "status", "columns", "curve", "label")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     provenance: _types_pb2.Provenance
     target: int
     status: str
     columns: _types_pb2.Tensor
     curve: _types_pb2.Tensor
-    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    label: int
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ...) -> None: ...
 
 class CounterfactualRequest(_message.Message):
     __slots__ = ("run", "targets", "base", "remove", "add")
@@ -281,6 +285,38 @@ class SimilarResponse(_message.Message):
     provenance: _types_pb2.Provenance
     neighbours: _containers.RepeatedCompositeFieldContainer[Neighbour]
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., neighbours: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...) -> None: ...
+
+class LeakageRequest(_message.Message):
+    __slots__ = ("run", "k")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    k: int
+    def __init__(self, run: _Optional[str] = ..., k: _Optional[int] = ...) -> None: ...
+
+class Leak(_message.Message):
+    __slots__ = ("target", "column", "share", "weight", "target_label", "label")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    target: int
+    column: int
+    share: float
+    weight: float
+    target_label: int
+    label: int
+    def __init__(self, target: _Optional[int] = ..., column: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[float] = ..., target_label: _Optional[int] = ..., label: _Optional[int] = ...) -> None: ...
+
+class LeakageResponse(_message.Message):
+    __slots__ = ("provenance", "leaks")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    LEAKS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    leaks: _containers.RepeatedCompositeFieldContainer[Leak]
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., leaks: _Optional[_Iterable[_Union[Leak, _Mapping]]] = ...) -> None: ...
 
 class AnalysisProgress(_message.Message):
     __slots__ = ("stage", "fraction")

@@ -80,6 +80,11 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
                 _registered_method=True)
+        self.Leakage = channel.unary_unary(
+                '/datamodels.v1.QueryService/Leakage',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.LeakageRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.LeakageResponse.FromString,
+                _registered_method=True)
         self.Evaluate = channel.unary_stream(
                 '/datamodels.v1.QueryService/Evaluate',
                 request_serializer=datamodels_dot_v1_dot_query__pb2.EvaluateRequest.SerializeToString,
@@ -132,6 +137,7 @@ class QueryServiceServicer:
 
     def Support(self, request, context):
         """The smallest set of training examples without which models get a target wrong; one message for each target.
+        Or the smallest set of labels to change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +152,13 @@ class QueryServiceServicer:
 
     def Similar(self, request, context):
         """The targets whose weights are most like those of a target; or the columns, like those of a column.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Leakage(self, request, context):
+        """Test examples that may be in the training pool, by weights alone: the service has no inputs to compare.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,6 +222,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Similar,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.SimilarRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.SimilarResponse.SerializeToString,
+            ),
+            'Leakage': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leakage,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.LeakageRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.LeakageResponse.SerializeToString,
             ),
             'Evaluate': grpc.unary_stream_rpc_method_handler(
                     servicer.Evaluate,
@@ -460,6 +478,33 @@ class QueryService:
             '/datamodels.v1.QueryService/Similar',
             datamodels_dot_v1_dot_query__pb2.SimilarRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leakage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Leakage',
+            datamodels_dot_v1_dot_query__pb2.LeakageRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.LeakageResponse.FromString,
             options,
             channel_credentials,
             insecure,

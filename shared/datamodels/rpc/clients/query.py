@@ -51,13 +51,14 @@ class WeightRow:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SupportOf:
-    """The support of one target; fields as in `analyze.support`."""
+    """The support of one target; fields as in `analyze.support`, and `label` as in `analyze.relabel`, or None."""
 
     provenance: types_pb2.Provenance
     target: int
     status: str
     columns: np.ndarray
     curve: np.ndarray
+    label: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,15 +161,17 @@ class QueryClient(AnalysesClient):
         limit: int = 0,
         safety: float = 0.0,
         threshold: float = 0.0,
+        mislabel: bool = False,
     ) -> Iterator[SupportOf]:
-        """The support of each target, as they are found; see `analyze.support`."""
+        """The support of each target, as they are found; see `analyze.support`, with mislabel `analyze.relabel`."""
         request = query_pb2.SupportRequest(
-            run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold
+            run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold, mislabel=mislabel
         )
         for message in self._stub.Support(request):
             columns = codec.from_tensor(message.columns, "columns", dtypes=("int32",), shape=(None,))
             curve = codec.from_tensor(message.curve, "curve", dtypes=("float32",), shape=(None,))
-            yield SupportOf(message.provenance, message.target, message.status, columns, curve)
+            label = message.label if message.HasField("label") else None
+            yield SupportOf(message.provenance, message.target, message.status, columns, curve, label)
 
     def counterfactual(
         self,
@@ -204,6 +207,10 @@ class QueryClient(AnalysesClient):
         """The targets most like a target, or the columns most like a column; 10 where k is 0."""
         request = query_pb2.SimilarRequest(run=run, target=target, column=column, k=k, metric=metric)
         return self._stub.Similar(request)
+
+    def leakage(self, run: str, k: int = 0) -> query_pb2.LeakageResponse:
+        """Pairs of a target and a column that may be the same example, by weights alone; 10 where k is 0."""
+        return self._stub.Leakage(query_pb2.LeakageRequest(run=run, k=k))
 
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
