@@ -1,0 +1,201 @@
+"""Spectral clustering of weight vectors: targets, or training examples, that go together.
+
+Ilyas et al. 2022, section 5: spectral clustering on the RBF similarity of datamodel embeddings, here
+
+    w_ij = exp(-|a_i - a_j|^2 / (2 s^2))        a_i = theta_i / |theta_i|,   s = the median of |a_i - a_j|
+
+over random pairs that share a column (the median rule). Vectors are taken at unit length, or the targets of small
+weights would be near to all others whatever their columns. Of the similarities only those of the `NEIGHBOURS` nearest
+of each vector are kept, made symmetric by the larger, so that memory grows with n and not n^2. Eigenvectors of
+D^-1/2 W D^-1/2 (Ng, Jordan and Weiss 2002) are found by Lanczos; their rows are assigned by pivoted QR (Damle, Minden
+and Ying 2019), which has no start to choose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy import sparse
+
+from datamodels.errors import InputError
+
+NEIGHBOURS = 15
+MOST_BY_GAP = 20
+"""Clusters at most, where their number is chosen by the eigengap."""
+MOST = 100
+DENSE = 800
+"""Vectors up to which all eigenvalues are found, as by a dense solver."""
+BLOCK_BYTES = 64_000_000
+"""Of the products of some vectors with all."""
+PAIRS = 20_000
+"""Whose median distance is the bandwidth."""
+CENTRAL = 5
+NO_CLUSTER = -1
+"""Of a vector that is like no other, having no weights or columns of its own; and, where the others fall apart into
+more parts than k, of those in the smallest."""
+
+Report = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clusters:
+    """
+    cluster      int32[n]; 0 is the largest cluster; NO_CLUSTER of those like no other
+    sizes        int32[k]
+    central      int32[k, c]; of each cluster the vectors most like the rest of it, most first; -1 where it has fewer
+    eigenvalues  float64[e]; of the normalised similarity, largest first: the number of clusters shows as a gap
+    bandwidth    s
+    """
+
+    cluster: np.ndarray
+    sizes: np.ndarray
+    central: np.ndarray
+    eigenvalues: np.ndarray
+    bandwidth: float
+
+
+def clusters(
+    vectors: sparse.sparray, *, k: int = 0, seed: int = 0, progress: Report = lambda fraction: None
+) -> Clusters:
+    """Clusters of the rows of float[n, d].
+
+    k         how many; 0: as many as there are eigenvalues before the widest gap, 2 to MOST_BY_GAP
+    progress  called between the steps with the share that is done; what it raises stops the work
+
+    There may be fewer than k, where vectors fall into fewer. Raises InputError where k is below 0, 1, above MOST or above
+    the rows that have weights, and share columns with others; and where fewer than 3 do.
+    """
+    unit, rows = _unit(vectors)
+    _check(k, len(rows), vectors.shape[0])
+    graph, bandwidth = similarity(unit, seed=seed, progress=lambda fraction: progress(0.8 * fraction))
+    connected = np.flatnonzero(np.diff(graph.indptr))
+    graph, rows = graph[connected][:, connected], rows[connected]
+    _check(k, len(rows), vectors.shape[0])
+    wanted = min(len(rows), (k or MOST_BY_GAP) + 1)
+    values, eigenvectors = leading(graph, wanted, seed=seed)
+    progress(0.95)
+    eigenvectors = eigenvectors[:, : k or by_gap(values)]
+    inside = np.flatnonzero(np.linalg.norm(eigenvectors, axis=1) > 1e-12)
+    graph, rows = graph[inside][:, inside], rows[inside]
+    sizes, found = _by_size(_assigned(eigenvectors[inside]))
+    cluster = np.full(vectors.shape[0], NO_CLUSTER, dtype=np.int32)
+    cluster[rows] = found
+    central = np.full((len(sizes), CENTRAL), -1, dtype=np.int32)
+    members = sparse.csr_array((np.ones(len(rows)), (np.arange(len(rows)), found)), shape=(len(rows), len(sizes)))
+    alike = (graph @ members).toarray()[np.arange(len(rows)), found]
+    for c in range(len(sizes)):
+        own = np.flatnonzero(found == c)
+        first = own[np.argsort(-alike[own], kind="stable")][:CENTRAL]
+        central[c, : len(first)] = rows[first]
+    return Clusters(cluster, sizes, central, values, bandwidth)
+
+
+def by_gap(values: np.ndarray) -> int:
+    """How many eigenvalues, descending, are before the widest gap: at least 2, and fewer than there are."""
+    gaps = values[1:-1] - values[2:]
+    return 2 + int(np.argmax(gaps)) if gaps.max() > 1e-9 else len(values) - 1
+
+
+def _check(k: int, rows: int, n: int) -> None:
+    if rows < 3:
+        raise InputError(f"{rows} of {n} have weights and share columns with others: clusters take at least 3")
+    most = min(MOST, rows)
+    if k and not 2 <= k <= most:
+        raise InputError(
+            f"k = {k}: must be 2 to {most}, or 0 to choose it by the eigengap; {rows} of {n} have weights and share "
+            "columns with others"
+        )
+
+
+def similarity(
+    unit: sparse.csr_array, *, seed: int = 0, progress: Report = lambda fraction: None
+) -> tuple[sparse.csr_array, float]:
+    """(float64 CSR [n, n], bandwidth): the RBF similarity of rows of unit length to their nearest, symmetric."""
+    n = unit.shape[0]
+    bandwidth = _median_distance(unit, seed)
+    near, transposed = min(NEIGHBOURS, n - 1), unit.T.tocsr()
+    index, cosine = np.empty((n, near), dtype=np.int32), np.empty((n, near), dtype=np.float32)
+    size = max(1, BLOCK_BYTES // (4 * n))
+    for first in range(0, n, size):
+        rows = slice(first, min(first + size, n))
+        product = (unit[rows] @ transposed).toarray()
+        product[np.arange(len(product)), np.arange(rows.start, rows.stop)] = -np.inf
+        nearest = np.argpartition(-product, near - 1, axis=1)[:, :near]
+        index[rows], cosine[rows] = nearest, np.take_along_axis(product, nearest, axis=1)
+        progress(rows.stop / n)
+    row, column = np.nonzero(cosine > 0)
+    weight = np.exp((cosine[row, column].astype(np.float64) - 1) / bandwidth**2)
+    graph = sparse.csr_array((weight, (row, index[row, column])), shape=(n, n))
+    return graph.maximum(graph.T).tocsr(), bandwidth
+
+
+def _unit(vectors: sparse.sparray) -> tuple[sparse.csr_array, np.ndarray]:
+    """(the rows with weights at unit length, float32; which they are)"""
+    vectors = vectors.tocsr().astype(np.float32)
+    lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64)).ravel()
+    rows = np.flatnonzero(lengths)
+    scale = sparse.dia_array(((1 / lengths[rows])[None].astype(np.float32), [0]), shape=(len(rows), len(rows)))
+    return (scale @ vectors[rows]).tocsr(), rows
+
+
+def _median_distance(unit: sparse.csr_array, seed: int) -> float:
+    """Of random pairs that share a column, any pairs where none does; positive, whatever the rows."""
+    rng, n = np.random.default_rng(seed), unit.shape[0]
+    a, b = rng.integers(n, size=PAIRS), rng.integers(n - 1, size=PAIRS)
+    b += b >= a
+    cosine = np.asarray(unit[a].multiply(unit[b]).sum(axis=1)).ravel()
+    shared = cosine != 0
+    chosen = cosine[shared] if shared.any() else cosine
+    return float(np.sqrt(2 * max(1 - np.median(chosen), 1e-6)))
+
+
+def leading(graph: sparse.csr_array, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(float64[count] descending, float64[n, count]): the largest eigenvalues of D^-1/2 W D^-1/2, eigenvectors.
+
+    That of a connected part is 1, with the square roots of its degrees as eigenvector. Those are set down, the largest
+    parts first, and Lanczos finds the others: by itself it does not see how often an eigenvalue comes. Every row must
+    have a neighbour.
+    """
+    from scipy.sparse import csgraph, linalg
+
+    n = graph.shape[0]
+    root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
+    scale = sparse.dia_array(((1 / root)[None], [0]), shape=(n, n))
+    normalised = (scale @ graph @ scale).tocsr()
+    parts, part = csgraph.connected_components(graph, directed=False)
+    largest = np.argsort(-np.bincount(part), kind="stable")[:count]
+    known = np.stack([np.where(part == p, root, 0.0) for p in largest], axis=1)
+    known /= np.linalg.norm(known, axis=0)
+    rest = count - len(largest)
+    if not rest:
+        return np.ones(count), known
+    if n <= DENSE or rest >= n:
+        values, vectors = np.linalg.eigh(normalised.toarray() - 3 * known @ known.T)  # below all others, at -2
+        values, vectors = values[n - rest :], vectors[:, n - rest :]
+    else:
+        start = np.random.default_rng(seed).normal(size=n)
+        operator = linalg.LinearOperator(
+            (n, n), matvec=lambda v: normalised @ v - 3 * known @ (known.T @ v), dtype=np.float64
+        )
+        values, vectors = linalg.eigsh(operator, k=rest, which="LA", v0=start, tol=1e-8)
+    return np.concatenate([np.ones(parts), values[::-1]]), np.concatenate([known, vectors[:, ::-1]], axis=1)
+
+
+def _assigned(vectors: np.ndarray) -> np.ndarray:
+    """int[n]: clusters, from eigenvectors [n, k]."""
+    from scipy import linalg
+
+    # Not of rows at unit length: then all could be the first pivot, and rounding would choose.
+    _, _, pivots = linalg.qr(vectors.T, mode="economic", pivoting=True)
+    left, _, right = np.linalg.svd(vectors[pivots[: vectors.shape[1]]].T)
+    return np.argmax(np.abs(vectors @ (left @ right)), axis=1)
+
+
+def _by_size(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(int32[k] sizes, descending and none 0; int[n] the clusters of `found` numbered so)"""
+    sizes = np.bincount(found)
+    order = np.argsort(-sizes, kind="stable")
+    renamed = np.argsort(order)
+    return sizes[order][sizes[order] > 0].astype(np.int32), renamed[found]
