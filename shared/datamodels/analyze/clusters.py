@@ -64,8 +64,8 @@ def clusters(
     k         how many; 0: as many as there are eigenvalues before the widest gap, 2 to MOST_BY_GAP
     progress  called between the steps with the share that is done; what it raises stops the work
 
-    There may be fewer than k, where vectors fall into fewer. Raises InputError where k is below 0, 1, above MOST or above
-    the rows that have weights, and share columns with others; and where fewer than 3 do.
+    There may be fewer than k, where vectors fall into fewer. Raises InputError where k is below 0, 1, above MOST or
+    above the rows that have weights and share columns with others; and where fewer than 3 do.
     """
     unit, rows = _unit(vectors)
     _check(k, len(rows), vectors.shape[0])

@@ -1,7 +1,8 @@
 """Principal components of weight vectors: directions in which targets, or training examples, differ most.
 
 Ilyas et al. 2022, section 5: PCA of datamodel embeddings finds groups of examples that share something. The vectors
-stay sparse: singular vectors of the centred matrix are found by Lanczos from products with the sparse one less its mean.
+stay sparse: singular vectors of the centred matrix are found by Lanczos, from products with the sparse one less its
+mean.
 """
 
 from __future__ import annotations
