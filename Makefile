@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test test-cluster lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted clean
+.PHONY: demo test test-cluster lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -83,6 +83,10 @@ bench-analyses: $(VENV)/.trainer
 # Leaked examples and wrong labels, planted in the digits and looked for. Takes four minutes.
 bench-planted: $(VENV)/.trainer $(VENV)/.bench
 	$(BIN)/python benchmarks/planted.py $(BENCH)
+
+# Clusters and components of 60,000 targets: time and memory. Takes three minutes.
+bench-clusters: $(VENV)/.test
+	$(BIN)/python benchmarks/clusters.py $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message
 
 from datamodels import keys, records
 from datamodels.aggregate import manifest
-from datamodels.analyze import agreement
+from datamodels.analyze import agreement, clusters, components, conflicts, pool
 from datamodels.errors import InputError, UnavailableError
 from datamodels.operations import Operations, Progress, Tell
-from datamodels.query import MAX_ANSWER_BYTES, Fitted
+from datamodels.query import MAX_ANSWER_BYTES, MAX_TOP, Fitted
 from datamodels.rpc import messages
 from datamodels.rpc.context import CallContext
+from datamodels.run import Run
 from datamodels.v1 import query_pb2, types_pb2
+
+DEFAULT_COMPONENTS, DEFAULT_EXTREMES = 5, 10
 
 Compute = Callable[[Callable[[float], None]], Any]
 
@@ -30,7 +35,7 @@ class LongCalls:
         self._streams = threading.BoundedSemaphore(streams)
 
     def evaluate(
-        self, fitted: Fitted, provenance: types_pb2.Provenance, context: CallContext
+        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
     ) -> Iterator[query_pb2.EvaluateResponse]:
         def compute(tell):
             snapshot = manifest.read_newest(fitted.store, fitted.run.name)
@@ -38,6 +43,46 @@ class LongCalls:
 
         response = functools.partial(query_pb2.EvaluateResponse, provenance=provenance)
         return self._stream(fitted, context, response, "quality", {}, compute)
+
+    def clusters(
+        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
+    ) -> Iterator[query_pb2.ClustersResponse]:
+        asked = {"columns": request.columns, "k": request.k}
+
+        def compute(tell):
+            vectors = fitted.theta.T if request.columns else fitted.theta
+            found = clusters.clusters(vectors, k=request.k, seed=fitted.run.spec.seed, progress=tell)
+            return dataclasses.replace(found, labels=_labels(fitted.run, request.columns))
+
+        response = functools.partial(query_pb2.ClustersResponse, provenance=provenance)
+        return self._stream(fitted, context, response, "clusters", asked, compute)
+
+    def components(
+        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
+    ) -> Iterator[query_pb2.ComponentsResponse]:
+        if not 0 <= request.extremes <= MAX_TOP:
+            raise InputError(f"extremes = {request.extremes}: must be 0 to {MAX_TOP}")
+        asked = {"k": request.k or DEFAULT_COMPONENTS, "extremes": request.extremes or DEFAULT_EXTREMES}
+
+        def compute(tell):
+            vectors = fitted.theta.T if request.columns else fitted.theta
+            found = components.components(vectors, **asked, seed=fitted.run.spec.seed, progress=tell)
+            labels, others = (_labels(fitted.run, of) for of in (request.columns, not request.columns))
+            return dataclasses.replace(found, labels=labels, feature_labels=others)
+
+        response = functools.partial(query_pb2.ComponentsResponse, provenance=provenance)
+        return self._stream(fitted, context, response, "components", asked | {"columns": request.columns}, compute)
+
+    def conflicts(
+        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
+    ) -> Iterator[query_pb2.ConflictsResponse]:
+        asked = {"groups": request.groups or conflicts.GROUPS[0], "k": request.k}
+
+        def compute(tell):
+            return conflicts.of_fit(fitted.run, fitted.solution, **asked, progress=tell)
+
+        response = functools.partial(query_pb2.ConflictsResponse, provenance=provenance)
+        return self._stream(fitted, context, response, "conflicts", asked, compute)
 
     def _stream(
         self,
@@ -81,3 +126,9 @@ class LongCalls:
                     yield answer
         finally:
             self._streams.release()
+
+
+def _labels(run: Run, columns: bool) -> np.ndarray:
+    """int32[n]: classes of columns or targets; empty where there are none."""
+    found = pool.column_labels(run) if columns else run.target_labels
+    return np.zeros(0, dtype=np.int32) if found is None else found.astype(np.int32)

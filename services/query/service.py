@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -167,8 +168,20 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         )
 
     def Evaluate(self, request, context) -> Iterator[query_pb2.EvaluateResponse]:
+        return self._ask(self._long.evaluate, request, context)
+
+    def Clusters(self, request, context) -> Iterator[query_pb2.ClustersResponse]:
+        return self._ask(self._long.clusters, request, context)
+
+    def Components(self, request, context) -> Iterator[query_pb2.ComponentsResponse]:
+        return self._ask(self._long.components, request, context)
+
+    def Conflicts(self, request, context) -> Iterator[query_pb2.ConflictsResponse]:
+        return self._ask(self._long.conflicts, request, context)
+
+    def _ask(self, analysis, request, context) -> Iterator[Any]:
         fitted = self._weights.fitted(request.run)
-        return self._long.evaluate(fitted, _provenance(fitted), context)
+        return analysis(fitted, request, _provenance(fitted), context)
 
     def _run(self, run: Run) -> query_pb2.Run:
         return query_pb2.Run(

@@ -47,6 +47,7 @@ class Clusters:
     central      int32[k, c]; of each cluster the vectors most like the rest of it, most first; -1 where it has fewer
     eigenvalues  float64[e]; of the normalised similarity, largest first: the number of clusters shows as a gap
     bandwidth    s
+    labels       int32[n]; classes to compare with, for display; empty where there are none
     """
 
     cluster: np.ndarray
@@ -54,6 +55,7 @@ class Clusters:
     central: np.ndarray
     eigenvalues: np.ndarray
     bandwidth: float
+    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 def clusters(

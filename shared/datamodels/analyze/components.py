@@ -30,6 +30,7 @@ class Components:
     high_score, low_score        float32[k, e]
     high_feature, low_feature    int32[k, e]; the features of largest and of smallest loading: of targets, columns
     scores     float32[n, min(k, MAP)]
+    labels, feature_labels       int32[n] and int32[d]; classes, for display; empty where there are none
     """
 
     share: np.ndarray
@@ -41,6 +42,8 @@ class Components:
     high_feature: np.ndarray
     low_feature: np.ndarray
     scores: np.ndarray
+    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    feature_labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 def components(

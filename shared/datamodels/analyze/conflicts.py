@@ -14,8 +14,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
+from datamodels.analyze import pool
+from datamodels.analyze.clusters import clusters
 from datamodels.analyze.evaluate import LEVEL, RESAMPLES
 from datamodels.errors import InputError
+from datamodels.fit import problem
+from datamodels.fit.problem import Solution
+from datamodels.run import Run
+
+GROUPS = ("classes", "clusters")
 
 MOST = 1000
 """Groups of each kind."""
@@ -42,6 +49,52 @@ class Conflicts:
     harmed: np.ndarray
     sure: np.ndarray
     pairs: int
+
+
+def of_fit(
+    run: Run,
+    solution: Solution,
+    *,
+    groups: str = "classes",
+    k: int = 0,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Conflicts:
+    """Conflicts between the classes of a run, named by their labels, or between clusters of its columns and targets.
+
+    groups  one of GROUPS
+    k       how many clusters of each kind, as for `clusters`
+
+    Raises InputError for anything else, and where the run has no classes.
+    """
+    if groups not in GROUPS:
+        raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
+    seed, fitted = run.spec.seed, ~np.isin(solution.status, problem.UNFITTED)
+    if groups == "clusters":
+        found = [
+            clusters(vectors, k=k, seed=seed, progress=lambda fraction, i=i: progress(0.4 * (i + fraction))).cluster
+            for i, vectors in enumerate((solution.theta.T, solution.theta))
+        ]
+        sources, targets, names = *found, None
+    else:
+        labels = pool.column_labels(run)
+        if labels is None or run.target_labels is None:
+            raise InputError(f"run {run.name}: columns or targets have no classes; take groups = 'clusters'")
+        if k:
+            raise InputError(f"k = {k}: is for groups = 'clusters'; classes are as many as there are")
+        names, both = np.unique(np.concatenate([labels, run.target_labels]), return_inverse=True)
+        sources, targets = both[: len(labels)], both[len(labels) :]
+    found = conflicts(
+        solution.theta,
+        sources,
+        np.where(fitted, targets, -1),
+        same=names is not None,
+        seed=seed,
+        progress=lambda fraction: progress(0.8 + 0.2 * fraction),
+    )
+    if names is None:
+        return found
+    named = {name: names[getattr(found, name)].astype(np.int32) for name in ("source", "target")}
+    return dataclasses.replace(found, **named)
 
 
 def conflicts(

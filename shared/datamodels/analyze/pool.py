@@ -75,3 +75,8 @@ def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
         return None
     had, has = (set(np.unique(run.labels[run.design.members(np.flatnonzero(part))]).tolist()) for part in (base, after))
     return min(had - has, default=None)
+
+
+def column_labels(run: Run) -> np.ndarray | None:
+    """int32[d]: classes of the columns; None where examples have none, or columns are groups of them."""
+    return None if run.design.kind == "grouped" else run.labels

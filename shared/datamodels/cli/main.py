@@ -15,7 +15,21 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.cli import analyze, ask, check, cluster, compare, curve, drive, evaluate, plan, report, review, status
+from datamodels.cli import (
+    analyze,
+    ask,
+    check,
+    cluster,
+    compare,
+    curve,
+    drive,
+    evaluate,
+    groups,
+    plan,
+    report,
+    review,
+    status,
+)
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.report import summary
 from datamodels.report.findings import gather
@@ -46,6 +60,7 @@ afterwards:
   datamodels leakage RUN      test examples that are in the training pool, or nearly
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
+  datamodels clusters RUN     which targets rest on the same examples; also components, conflicts
   datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training
   datamodels counterfactual RUN 17 --remove 3,5-9
                               what models would say of target 17 without these
@@ -122,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_home(compared)
     compare.add_arguments(compared, _positive)
     compared.set_defaults(store_of=_store)
+    groups.add_verbs(verbs, _add_home, _query)
     analyze.add_verbs(verbs, _add_home, _query)
     review.add_verbs(verbs, _add_home, _store)
     query = verbs.add_parser("query", help="ask for weights and predictions", description="Ask a run's newest fit.")

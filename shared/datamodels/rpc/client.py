@@ -19,6 +19,9 @@ NOT_RETRIED = (
     ("datamodels.v1.QueryService", "GetWeights"),
     ("datamodels.v1.QueryService", "Support"),
     ("datamodels.v1.QueryService", "Evaluate"),
+    ("datamodels.v1.QueryService", "Clusters"),
+    ("datamodels.v1.QueryService", "Components"),
+    ("datamodels.v1.QueryService", "Conflicts"),
     ("datamodels.v1.SamplerService", "GetSubsets"),
 )
 """Calls with streams, which gRPC must not send twice. All others are idempotent, and are sent again when a server is

@@ -403,3 +403,125 @@ class Points(_message.Message):
     single: _types_pb2.Tensor
     mean: _types_pb2.Tensor
     def __init__(self, target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., predicted: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., single: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., mean: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ClustersRequest(_message.Message):
+    __slots__ = ("run", "columns", "k")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    columns: bool
+    k: int
+    def __init__(self, run: _Optional[str] = ..., columns: _Optional[bool] = ..., k: _Optional[int] = ...) -> None: ...
+
+class ClustersResponse(_message.Message):
+    __slots__ = ("provenance", "progress", "clusters")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    progress: AnalysisProgress
+    clusters: Clusters
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., progress: _Optional[_Union[AnalysisProgress, _Mapping]] = ..., clusters: _Optional[_Union[Clusters, _Mapping]] = ...) -> None: ...
+
+class Clusters(_message.Message):
+    __slots__ = ("cluster", "sizes", "central", "eigenvalues", "bandwidth", "labels")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    CENTRAL_FIELD_NUMBER: _ClassVar[int]
+    EIGENVALUES_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    cluster: _types_pb2.Tensor
+    sizes: _types_pb2.Tensor
+    central: _types_pb2.Tensor
+    eigenvalues: _types_pb2.Tensor
+    bandwidth: float
+    labels: _types_pb2.Tensor
+    def __init__(self, cluster: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., sizes: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., central: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., eigenvalues: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., bandwidth: _Optional[float] = ..., labels: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ComponentsRequest(_message.Message):
+    __slots__ = ("run", "columns", "k", "extremes")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    EXTREMES_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    columns: bool
+    k: int
+    extremes: int
+    def __init__(self, run: _Optional[str] = ..., columns: _Optional[bool] = ..., k: _Optional[int] = ..., extremes: _Optional[int] = ...) -> None: ...
+
+class ComponentsResponse(_message.Message):
+    __slots__ = ("provenance", "progress", "components")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    progress: AnalysisProgress
+    components: Components
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., progress: _Optional[_Union[AnalysisProgress, _Mapping]] = ..., components: _Optional[_Union[Components, _Mapping]] = ...) -> None: ...
+
+class Components(_message.Message):
+    __slots__ = ("share", "interval", "high", "low", "high_score", "low_score", "high_feature", "low_feature", "scores", "labels", "feature_labels")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_SCORE_FIELD_NUMBER: _ClassVar[int]
+    LOW_SCORE_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_LABELS_FIELD_NUMBER: _ClassVar[int]
+    share: _types_pb2.Tensor
+    interval: _types_pb2.Tensor
+    high: _types_pb2.Tensor
+    low: _types_pb2.Tensor
+    high_score: _types_pb2.Tensor
+    low_score: _types_pb2.Tensor
+    high_feature: _types_pb2.Tensor
+    low_feature: _types_pb2.Tensor
+    scores: _types_pb2.Tensor
+    labels: _types_pb2.Tensor
+    feature_labels: _types_pb2.Tensor
+    def __init__(self, share: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., high: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., low: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., high_score: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., low_score: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., high_feature: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., low_feature: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., scores: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., labels: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., feature_labels: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ConflictsRequest(_message.Message):
+    __slots__ = ("run", "groups", "k")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    groups: str
+    k: int
+    def __init__(self, run: _Optional[str] = ..., groups: _Optional[str] = ..., k: _Optional[int] = ...) -> None: ...
+
+class ConflictsResponse(_message.Message):
+    __slots__ = ("provenance", "progress", "conflicts")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    provenance: _types_pb2.Provenance
+    progress: AnalysisProgress
+    conflicts: Conflicts
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., progress: _Optional[_Union[AnalysisProgress, _Mapping]] = ..., conflicts: _Optional[_Union[Conflicts, _Mapping]] = ...) -> None: ...
+
+class Conflicts(_message.Message):
+    __slots__ = ("source", "target", "effect", "interval", "harmed", "sure", "pairs")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    HARMED_FIELD_NUMBER: _ClassVar[int]
+    SURE_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    source: _types_pb2.Tensor
+    target: _types_pb2.Tensor
+    effect: _types_pb2.Tensor
+    interval: _types_pb2.Tensor
+    harmed: _types_pb2.Tensor
+    sure: _types_pb2.Tensor
+    pairs: int
+    def __init__(self, source: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., effect: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., harmed: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., sure: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., pairs: _Optional[int] = ...) -> None: ...

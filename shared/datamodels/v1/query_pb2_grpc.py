@@ -90,6 +90,21 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.EvaluateRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.EvaluateResponse.FromString,
                 _registered_method=True)
+        self.Clusters = channel.unary_stream(
+                '/datamodels.v1.QueryService/Clusters',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.ClustersRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.ClustersResponse.FromString,
+                _registered_method=True)
+        self.Components = channel.unary_stream(
+                '/datamodels.v1.QueryService/Components',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.ComponentsRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.ComponentsResponse.FromString,
+                _registered_method=True)
+        self.Conflicts = channel.unary_stream(
+                '/datamodels.v1.QueryService/Conflicts',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.ConflictsRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.ConflictsResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -175,6 +190,27 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Clusters(self, request, context):
+        """Groups of targets, or of columns, whose weights are alike.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Components(self, request, context):
+        """Directions in which the weights of targets, or of columns, differ most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Conflicts(self, request, context):
+        """Pairs of a group of columns and a group of targets that it harms.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +268,21 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Evaluate,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.EvaluateRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.EvaluateResponse.SerializeToString,
+            ),
+            'Clusters': grpc.unary_stream_rpc_method_handler(
+                    servicer.Clusters,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.ClustersRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.ClustersResponse.SerializeToString,
+            ),
+            'Components': grpc.unary_stream_rpc_method_handler(
+                    servicer.Components,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.ComponentsRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.ComponentsResponse.SerializeToString,
+            ),
+            'Conflicts': grpc.unary_stream_rpc_method_handler(
+                    servicer.Conflicts,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.ConflictsRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.ConflictsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -532,6 +583,87 @@ class QueryService:
             '/datamodels.v1.QueryService/Evaluate',
             datamodels_dot_v1_dot_query__pb2.EvaluateRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.EvaluateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Clusters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Clusters',
+            datamodels_dot_v1_dot_query__pb2.ClustersRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.ClustersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Components(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Components',
+            datamodels_dot_v1_dot_query__pb2.ComponentsRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.ComponentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Conflicts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/Conflicts',
+            datamodels_dot_v1_dot_query__pb2.ConflictsRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.ConflictsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from datamodels.analyze.agreement import Quality
+from datamodels.analyze.clusters import Clusters
+from datamodels.analyze.components import Components
+from datamodels.analyze.conflicts import Conflicts
 from datamodels.errors import UnavailableError
 from datamodels.rpc import messages
 from datamodels.rpc.clients.base import Client
@@ -40,6 +43,23 @@ class AnalysesClient(Client):
         """How good predictions of unseen subsets are; `evaluation.deviations` stay behind."""
         request = query_pb2.EvaluateRequest(run=run)
         return self._repeat(lambda: _answer(self._stub.Evaluate(request), "quality", Quality, tell))
+
+    def clusters(self, run: str, *, columns: bool = False, k: int = 0, tell: Tell = quiet) -> Answer[Clusters]:
+        """Clusters of targets, or of columns; by the eigengap where k is 0."""
+        request = query_pb2.ClustersRequest(run=run, columns=columns, k=k)
+        return self._repeat(lambda: _answer(self._stub.Clusters(request), "clusters", Clusters, tell))
+
+    def components(
+        self, run: str, *, columns: bool = False, k: int = 0, extremes: int = 0, tell: Tell = quiet
+    ) -> Answer[Components]:
+        """Principal components of targets, or of columns; 5 where k is 0, with 10 extremes where that is 0."""
+        request = query_pb2.ComponentsRequest(run=run, columns=columns, k=k, extremes=extremes)
+        return self._repeat(lambda: _answer(self._stub.Components(request), "components", Components, tell))
+
+    def conflicts(self, run: str, *, groups: str = "", k: int = 0, tell: Tell = quiet) -> Answer[Conflicts]:
+        """Groups of columns that harm groups of targets: classes, or clusters."""
+        request = query_pb2.ConflictsRequest(run=run, groups=groups, k=k)
+        return self._repeat(lambda: _answer(self._stub.Conflicts(request), "conflicts", Conflicts, tell))
 
 
 def _answer(call: Any, field: str, kind: type[T], tell: Tell) -> Answer[T]:
