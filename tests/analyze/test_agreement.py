@@ -54,6 +54,12 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert covered >= 33
 
 
+def test_few_subsets_have_an_interval_too():
+    signal, outputs = world(subsets=3, targets=2)
+    low, high = agreement(signal, outputs, single=False).interval
+    assert np.isfinite([low, high]).all() and low <= high
+
+
 def test_targets_that_never_vary_are_not_scored():
     signal, outputs = world(targets=3)
     outputs[:, :, 1] = 2.5

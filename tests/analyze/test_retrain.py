@@ -27,6 +27,14 @@ def test_a_set_is_trained_once(tmp_path):
     np.testing.assert_array_equal(retrainer.outputs([pool.whole(run), pool.whole(run)]), first.repeat(2, axis=0))
 
 
+def test_single_models_have_seeds_of_their_own_on_equal_sets_too():
+    run = linear.make_run()
+    retrainer = Retrainer(run, linear.load(), 3)
+    found = retrainer.singles([pool.whole(run)] * 3)
+    np.testing.assert_array_equal(found, retrainer.outputs([pool.whole(run)])[0])
+    assert len(np.unique(found[:, 0])) == 3
+
+
 def test_supports_flip_where_the_world_is_linear():
     run = linear.make_run()
     solution = solve(linear.theta(), np.arange(linear.N))

@@ -6,6 +6,7 @@ from datamodels.query import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
 from services.query.service import service
+from tests import committed, linear
 from tests.cli.test_main import run_main
 from tests.services.test_query_long import make_store
 
@@ -29,6 +30,24 @@ def test_an_evaluation_is_printed_as_lines_and_as_json(capsys, served):
     assert len(found["worst"]) == 5 and "partial" not in found
     code, out, _ = run_main(capsys, "evaluate", run.name, *place)
     assert code == 0 and f"LDS      {found['lds']['lds']:.3f}" in out and "of single models" in out
+
+
+def test_models_trained_on_other_shares_are_set_beside(capsys, tmp_path):
+    fields = {"chunk": 20, "sub_chunk": 10, "evaluate": {"subsets": 4, "models": 2}}
+    store, run = linear.make_store(tmp_path, **fields)
+    committed.commit(store, run)
+    with Server(ServeSettings(), [service(WeightStore(store))]) as server:
+        asked = ["evaluate", run.name, "--alpha", "0.75,1", "--models", "5", "--address", server.address]
+        code, out, err = run_main(capsys, *asked, "--json")
+        assert code == 0, err
+        for row, alpha in zip(json.loads(out)["calibration"], (0.75, 1), strict=True):
+            assert (row["alpha"], row["models"], row["targets"]) == (alpha, 5, linear.N)
+            assert row["bias"] == pytest.approx(0, abs=0.2) and row["slope"] == pytest.approx(1, abs=0.02)
+        code, out, _ = run_main(capsys, *asked)
+        assert code == 0 and "alpha 0.75" in out and "alpha 1 " in out
+        for wrong, fault in ((["--alpha", "1.5"], "alpha = 1.5: must be above 0"), (["--models", "1"], "1 models")):
+            code, out, err = run_main(capsys, *asked, *wrong)
+            assert (code, out) == (2, "") and fault in err and err.count("\n") == 1
 
 
 def test_a_run_that_is_not_there_is_told_in_one_line(capsys, served):

@@ -128,8 +128,12 @@ def agreement(
     resampled = np.empty(resamples)
     for first in range(0, resamples, BLOCK):
         block = slice(first, first + BLOCK)
-        resampled[block] = np.nanmean(_shares(draws[block] @ sums)[0][:, scored], axis=1)
+        found = _shares(draws[block] @ sums)[0][:, scored]
+        told = ~np.isnan(found)
+        resampled[block] = np.nansum(found, axis=1) / np.maximum(told.sum(axis=1), 1)
+        resampled[block][~told.any(axis=1)] = np.nan
         progress(min(1.0, block.stop / resamples))
+    resampled = resampled[~np.isnan(resampled)]  # of few subsets, one alone may be drawn
     below, above = np.quantile(resampled - resampled.mean(), TAILS).tolist()
     value = float(r2[scored].mean())
     return Agreement(

@@ -58,24 +58,31 @@ class Retrainer:
         y[self._run.design.members(columns)] = label
         return self._train([members], self._trained_on(dataclasses.replace(self._dataset, y=y)))[0]
 
+    def singles(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """float32[s, n] of one model on each set bool[d], each of a seed of its own; rows of NaN as for `outputs`."""
+        return self._each([self._run.spec.models + i for i in range(len(sets))], list(sets), self._batches)
+
     def _trained_on(self, dataset: Dataset) -> Batches:
         targets = self._dataset.targets(self._run.spec.targets)
         return Batches(self._run, load_trainer(self._run.spec, dataset, targets), threading.Event(), Observer())
 
     def _train(self, sets: list[np.ndarray], batches: Batches) -> np.ndarray:
-        run, r = self._run, self._models
-        examples = [run.design.members(np.flatnonzero(members)) for members in sets]
-        if not all(len(subset) for subset in examples):
+        r, n = self._models, self._run.n
+        models = [self._run.spec.models + i for _ in sets for i in range(r)]
+        return self._each(models, [members for members in sets for _ in range(r)], batches).reshape(len(sets), r, n)
+
+    def _each(self, models: list[int], sets: list[np.ndarray], batches: Batches) -> np.ndarray:
+        """float32[s, n]: of one model on each set."""
+        subsets = [self._run.design.members(np.flatnonzero(members)) for members in sets]
+        if not all(len(subset) for subset in subsets):
             raise InputError("a set to train on has no examples")
-        models = [run.spec.models + i for _ in sets for i in range(r)]
-        subsets = [subset for subset in examples for _ in range(r)]
         outputs = batches.train(models, subsets)
         again = sorted(unusable(range(len(models)), outputs))
         if again:
             found = batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
             found[sorted(unusable(range(len(again)), found))] = np.nan
             outputs[again] = found
-        return outputs.reshape(len(sets), r, run.n)
+        return outputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

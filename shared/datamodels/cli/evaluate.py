@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import sys
@@ -12,11 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import run as runs
+from datamodels import spec
 from datamodels.analyze.agreement import Agreement
+from datamodels.analyze.calibration import Calibration, calibrate
 from datamodels.analyze.evaluate import LEVEL
-from datamodels.cli.ask import Connect
+from datamodels.analyze.retrain import Retrainer
+from datamodels.cli.ask import Connect, int32
+from datamodels.fit import problem
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.settings import TrainerSettings
+from datamodels.train.device import limit_threads
 from datamodels.view import TerminalView, View
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -28,8 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser, connect: Connect) -> None:
     """`connect` says where the query service is."""
     parser.add_argument("run", metavar="RUN", help="the run's name")
     parser.add_argument("--address", metavar="HOST:PORT", help="of a query service; by default one is started")
+    parser.add_argument("--alpha", metavar="A,A", type=_alphas, default=(), help=_ALPHA)
+    parser.add_argument("--models", metavar="R", type=int32, default=20, help="how many for each (default: 20)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(connect=connect)
+
+
+_ALPHA = "train models on these shares of the pool too, here, and set predictions beside them, e.g. 0.75,1"
+
+
+def _alphas(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(piece) for piece in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be numbers like 0.75,1") from None
 
 
 def command(options: argparse.Namespace) -> None:
@@ -39,8 +59,24 @@ def command(options: argparse.Namespace) -> None:
         bar("evaluate") as tell,
     ):
         answer = client.evaluate(options.run, tell=tell)
-    found = document(answer)
+        found = document(answer)
+        if options.alpha:
+            found["calibration"] = [dataclasses.asdict(row) for row in _calibrated(client, options)]
     print(json.dumps(finite(found)) if options.json else "\n".join(lines(found)))
+
+
+def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibration]:
+    parsed = spec.parse(json.loads(client.run(options.run).spec_json))
+    dataset = runs.load_dataset(parsed)
+    run = runs.resolve(parsed, dataset)
+    modelled = np.array([target.status not in problem.UNFITTED for target in client.targets(run.name)])
+    retrainer = Retrainer(run, dataset, options.models)
+    limit_threads(TrainerSettings.load().threads)
+    given = {"modelled": modelled, "models": options.models}
+    return [
+        calibrate(run, retrainer, lambda masks: client.predict(run.name, masks).predictions, **given, alpha=alpha)
+        for alpha in options.alpha
+    ]
 
 
 @contextlib.contextmanager
@@ -94,6 +130,12 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])
     for row, what in ((mean, f"means of {mean['models']} models"), (single, "single models")):
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; chance leaves {row['ceiling']:.3f}"
+    for row in found.get("calibration", ()):
+        yield (
+            f"alpha {row['alpha']:<4g} mean output {row['predicted']:.3f} predicted, {row['true']:.3f} true: bias "
+            f"{row['bias']:+.3f} ({span(row['bias_interval'])}), slope {row['slope']:.3f} "
+            f"({span(row['slope_interval'])}); {row['models']} models, {row['targets']} targets"
+        )
 
 
 def span(interval: tuple[float, float]) -> str:

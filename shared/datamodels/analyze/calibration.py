@@ -1,0 +1,119 @@
+"""Calibration: what weights fitted at one alpha foretell of models trained on other shares of the pool.
+
+Weights are slopes of outputs at subsets of size alpha d. Farther away outputs bend, as a rule towards saying less than
+a straight line: weights fitted at .5 foretell larger margins of the whole pool than come true.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from datamodels import sample
+from datamodels.analyze import evaluate, pool
+from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze.retrain import Retrainer
+from datamodels.errors import InputError, NotReadyError
+from datamodels.run import Run
+
+FEWEST = 3
+"""Models, of each target, and targets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """
+    alpha            share of the pool that the models were trained on
+    models, targets  that were reckoned with
+    predicted, true  mean outputs
+    bias             predicted less true, a mean over targets
+    slope            of true mean outputs on predicted ones over targets, by least squares: 1 where they are in scale
+    bias_interval, slope_interval   at `evaluate.LEVEL`, for other models trained so; the targets and weights kept
+    """
+
+    alpha: float
+    models: int
+    targets: int
+    predicted: float
+    true: float
+    bias: float
+    bias_interval: tuple[float, float]
+    slope: float
+    slope_interval: tuple[float, float]
+
+
+def calibrate(
+    run: Run,
+    retrainer: Retrainer,
+    predict: Callable[[np.ndarray], np.ndarray],
+    modelled: np.ndarray,
+    *,
+    alpha: float,
+    models: int,
+) -> Calibration:
+    """Trains models, each on a fresh subset of the share alpha, or all on the whole pool, and sets predictions beside.
+
+    predict   gives float[s, n] predictions for packed masks uint8[s, ceil(d / 8)]
+    modelled  bool[n]; which targets have a model
+
+    A target that is a training example is judged by models trained without it, so at alpha = 1 not at all. Raises
+    InputError for an alpha that no subset can have and for fewer than FEWEST models, NotReadyError where fewer than
+    FEWEST targets or models are left.
+    """
+    if models < FEWEST:
+        raise InputError(f"{models} models: must be at least {FEWEST}")
+    masks = subsets(run, alpha, models)
+    counts = evaluate.countable(run, masks, modelled)
+    outputs = retrainer.singles(list(sample.unpack(masks, run.design.columns)))
+    trained = ~np.isnan(outputs).any(axis=1)
+    predictions, outputs = predict(masks)[trained].astype(np.float64), outputs[trained].astype(np.float64)
+    weights = (np.ones_like(outputs, dtype=bool) if counts is None else counts[trained]).astype(np.float64)
+    kept = weights.sum(axis=0) >= FEWEST
+    if kept.sum() < FEWEST:
+        raise NotReadyError(
+            f"alpha = {alpha:g}: {kept.sum()} targets have {FEWEST} models trained without them; take test examples as "
+            "targets, a smaller alpha or more models"
+        )
+    predictions, outputs, weights = predictions[:, kept], outputs[:, kept], weights[:, kept]
+    predicted, true, bias, slope = _reckon(predictions, outputs, weights)
+    rng, s = np.random.default_rng(run.spec.seed), len(outputs)
+    drawn = rng.multinomial(s, np.full(s, 1 / s), size=RESAMPLES)
+    resampled = np.array([_reckon(predictions, outputs, w[:, None] * weights)[2:] for w in drawn])
+    low, high = np.quantile(resampled - resampled.mean(axis=0), TAILS, axis=0).tolist()
+    return Calibration(
+        alpha=alpha,
+        models=s,
+        targets=int(kept.sum()),
+        predicted=predicted,
+        true=true,
+        bias=bias,
+        bias_interval=(bias + low[0], bias + high[0]),
+        slope=slope,
+        slope_interval=(slope + low[1], slope + high[1]),
+    )
+
+
+def subsets(run: Run, alpha: float, count: int) -> np.ndarray:
+    """uint8[count, ceil(d / 8)]: packed masks of a share alpha of the columns, the pinned ones as the run has them."""
+    if not 0 < alpha <= 1:
+        raise InputError(f"alpha = {alpha:g}: must be above 0 and at most 1")
+    if alpha == 1:
+        return np.tile(sample.mask_of(np.flatnonzero(pool.whole(run)), run.design.columns), (count, 1))
+    kind = "uniform" if run.design.kind == "complement" else run.design.kind
+    first = (
+        run.spec.m + run.spec.evaluate.subsets
+    )  # where alpha is the run's own, those before were fitted or looked at
+    return sample.subsets(dataclasses.replace(run.design, kind=kind, alpha=alpha), first, first + count)
+
+
+def _reckon(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:
+    """(mean predicted, mean true, bias, slope) over targets that any weight is on."""
+    total = weights.sum(axis=0)
+    some = total > 0
+    p, t = ((weights * values).sum(axis=0)[some] / total[some] for values in (predictions, outputs))
+    centred = p - p.mean()
+    spread = centred @ centred
+    slope = float(centred @ (t - t.mean()) / spread) if spread > 1e-12 else float("nan")
+    return float(p.mean()), float(t.mean()), float((p - t).mean()), slope
