@@ -7,8 +7,8 @@ a shift, another brightness or another contrast makes no other picture. What is 
 `fit.features`, each standardised over the pool.
 
 By weights alone, where it cannot: an example's share of all that helps the target. A copy does help its target, but a
-target that is easy needs no copy, and another has many good helpers: this finds an eighth of the copies first, where
-inputs find nearly all (`make bench-planted`). Beside the distance, the weight says what a copy is worth to the target.
+target that is easy needs no copy, and another has many good helpers: of planted copies this has an average precision of
+0.06, and inputs of 0.96 (`make bench-planted`). Beside the distance, the weight says what a copy is worth to it.
 """
 
 from __future__ import annotations

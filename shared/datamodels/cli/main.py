@@ -61,7 +61,8 @@ afterwards:
   datamodels query top RUN 17 which examples help and harm target 17 most
   datamodels query --help     what else can be asked
   datamodels clusters RUN     which targets rest on the same examples; also components, conflicts
-  datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training
+  datamodels support RUN 17   without which examples models get target 17 wrong; --verify 20 checks it by training,
+                              --mislabel asks which labels to change instead
   datamodels counterfactual RUN 17 --remove 3,5-9
                               what models would say of target 17 without these
 
