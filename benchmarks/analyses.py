@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from datamodels.fit.problem import Solution
 from datamodels.pipeline import Journey
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings
+from datamodels.spec import RunSpec
 from datamodels.storage import ObjectStore, open_store
 from datamodels.train.device import limit_threads
 from datamodels.view import TerminalView
@@ -34,11 +36,11 @@ SIZES = (10, 20, 40, 80)
 """Training examples removed."""
 
 
-def take(path: Path, home: Path, trainers: int) -> tuple[Journey, ObjectStore]:
+def take(given: RunSpec, home: Path, trainers: int) -> tuple[Journey, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    return pipeline.travel(spec.load(path), runner=runner, store=store, view=TerminalView(), until="fit"), store
+    return pipeline.travel(given, runner=runner, store=store, view=TerminalView(), until="fit"), store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Bench:
     retrainer: Retrainer
     targets: np.ndarray
 
-    def counterfactuals(self) -> None:
-        """The examples that help each target most, taken out: the change foretold against the change that came."""
+    def counterfactuals(self) -> Iterator[tuple[str, float, float, float]]:
+        """The examples that help each target most, taken out: the change foretold against the change that came.
+
+        (how many, correlation, slope, share of 95% intervals that hold it), of each number and of all.
+        """
         run, base = self.journey.run, pool.whole(self.journey.run)
         (whole,) = self.retrainer.outputs([base])
-        print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")
         told, true, inside = [], [], []
         for k in SIZES:
             for target in self.targets.tolist():
@@ -76,37 +80,63 @@ class Bench:
                 true.append(float(change.mean()))
                 half = interval.Z * float(np.hypot(found.change_error[0], error))
                 inside.append(abs(told[-1] - true[-1]) <= half)
-            self._row(str(k), told[-len(self.targets) :], true[-len(self.targets) :], inside[-len(self.targets) :])
-        self._row("all", told, true, inside)
+            last = slice(-len(self.targets), None)
+            yield str(k), *_agreement(told[last], true[last]), float(np.mean(inside[last]))
+        yield "all", *_agreement(told, true), float(np.mean(inside))
+
+    def whole(self) -> tuple[float, float]:
+        """Mean output of models of the whole pool: foretold, true."""
+        (whole,) = self.retrainer.outputs([pool.whole(self.journey.run)])
         at_whole = self.solution.intercept + self.solution.dense(range(self.solution.n)).sum(axis=1)
-        print(f"mean output of models of the whole pool: foretold {at_whole.mean():.2f}, true {whole.mean():.2f}\n")
+        return float(at_whole.mean()), float(np.nanmean(whole))
 
     def _helpful(self, target: int, k: int) -> np.ndarray:
         columns, weights = self.solution.row(target)
         return columns[np.argsort(-weights, kind="stable")[: min(k, np.count_nonzero(weights > 0))]]
 
-    @staticmethod
-    def _row(name: str, told: list[float], true: list[float], inside: list[bool]) -> None:
-        slope = np.polyfit(told, true, 1)[0]
-        print(f"{name:>8}{np.corrcoef(told, true)[0, 1]:>8.3f}{slope:>8.2f}{np.mean(inside):>22.2f}", flush=True)
-
-    def supports(self) -> None:
+    def supports(self, safeties: Sequence[float]) -> Iterator[Supports]:
         """Supports, by how far below 0 the prediction must fall, and which of them flip the mean of models."""
         run, base = self.journey.run, pool.whole(self.journey.run)
-        print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
-        for safety in (0.0, 0.5, 1.0):
+        for safety in safeties:
             supports = [support(run, self.solution, target, safety=safety) for target in self.targets.tolist()]
             found = [s for s in supports if s.status == FOUND]
             sets = [(s.target, base & ~pool.members_of(run, s.columns, "support")) for s in found]
             measured = measure(self.retrainer, run, sets)
-            flips = sum(m.mean < 0 for m in measured)
-            low, high = interval.share(flips, len(found))
-            print(
-                f"{safety:>8.1f}{len(found) / len(supports):>8.2f}{np.median([len(s.columns) for s in found]):>13.0f}"
-                f"{f'{flips / len(found):.2f} ({low:.2f} to {high:.2f})':>26}"
-                f"{np.mean([m.share for m in measured]):>18.2f}",
-                flush=True,
+            yield Supports(
+                safety=safety,
+                targets=len(supports),
+                found=len(found),
+                median=float(np.median([len(s.columns) for s in found])),
+                flips=sum(m.mean < 0 for m in measured),
+                models=float(np.mean([m.share for m in measured])),
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Supports:
+    """Of `targets`, `found` have a support; of these `flips` flip the mean output, and the share `models` of models."""
+
+    safety: float
+    targets: int
+    found: int
+    median: float
+    flips: int
+    models: float
+
+
+def _agreement(told: list[float], true: list[float]) -> tuple[float, float]:
+    """(correlation, slope)."""
+    return float(np.corrcoef(told, true)[0, 1]), float(np.polyfit(told, true, 1)[0])
+
+
+def bench(journey: Journey, store: ObjectStore, targets: int, models: int) -> Bench:
+    """Of the newest fit of a run whose road was taken."""
+    limit_threads(1)
+    run, record = journey.run, fits.read_newest_fit(store, journey.run.name)
+    solution = fits.load(store, record)
+    known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
+    chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
+    return Bench(journey, solution, known, record.rows, Retrainer(run, journey.dataset, models), chosen)
 
 
 def main() -> None:
@@ -119,16 +149,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="12 targets, 4 models")
     options = parser.parse_args()
     targets, models = (12, 4) if options.quick else (options.targets, options.models)
-    journey, store = take(options.spec, options.home, options.trainers)
-    limit_threads(1)
-    run, record = journey.run, fits.read_newest_fit(store, journey.run.name)
-    solution = fits.load(store, record)
-    known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
-    chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
-    print(f"{len(chosen)} targets, {models} models on each set\n")
-    bench = Bench(journey, solution, known, record.rows, Retrainer(run, journey.dataset, models), chosen)
-    bench.counterfactuals()
-    bench.supports()
+    journey, store = take(spec.load(options.spec), options.home, options.trainers)
+    given = bench(journey, store, targets, models)
+    print(f"{len(given.targets)} targets, {models} models on each set\n")
+    print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")
+    for name, r, slope, inside in given.counterfactuals():
+        print(f"{name:>8}{r:>8.3f}{slope:>8.2f}{inside:>22.2f}", flush=True)
+    told, true = given.whole()
+    print(f"mean output of models of the whole pool: foretold {told:.2f}, true {true:.2f}\n")
+    print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
+    for row in given.supports((0.0, 0.5, 1.0)):
+        low, high = interval.share(row.flips, row.found)
+        print(
+            f"{row.safety:>8.1f}{row.found / row.targets:>8.2f}{row.median:>13.0f}"
+            f"{f'{row.flips / row.found:.2f} ({low:.2f} to {high:.2f})':>26}{row.models:>18.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

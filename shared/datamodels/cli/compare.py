@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from datamodels import run as runs
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import ConfigError, InputError
 from datamodels.rivals import contest
-from datamodels.rivals.compare import Comparison, Row, flips_at
+from datamodels.rivals.compare import LDS, UNSURE, Comparison, Row
 from datamodels.rivals.given import Given
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
@@ -57,8 +58,9 @@ def command(options: argparse.Namespace) -> None:
     store = options.store_of(options)
     run = runs.read(store, options.run)
     given = Given(run, runs.load_dataset(run.spec), store, options.models)
-    found = list(rows(given, options, View() if options.quiet or options.json else TerminalView()))
-    print("\n".join(json.dumps(row.document()) for row in found) if options.json else "\n".join(lines(found)))
+    view = View() if options.quiet or options.json else TerminalView()
+    found = [row.document() for row in rows(given, options, view)]
+    print("\n".join(map(json.dumps, found) if options.json else lines(found)))
 
 
 def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]:
@@ -88,37 +90,37 @@ def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]
             yield comparison.row(entry, tick)
 
 
-def lines(found: Sequence[Row]) -> Iterator[str]:
-    """Two tables; a star where a method is ahead of the datamodels and its difference from them surely above 0."""
+def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Two tables of rows, as `Row.document` gives them; a star where a method is surely ahead of the datamodels."""
     first = found[0]
-    sizes = list(first.flips)
-    few = first.unsure is None
-    yield f"LDS, {first.lds.targets} targets, {first.lds.subsets} unseen subsets x {first.lds.models} models" + (
-        "" if few else f"; of which unsure: {first.unsure.targets}"
-    )
+    flips = [name for name in first["figures"] if name not in (LDS, UNSURE)]
+    few = first["figures"][UNSURE] is None
+    yield f"LDS of {first['targets'][LDS]} targets" + ("" if few else f", of which unsure: {first['targets'][UNSURE]}")
     head = f"{f'{LEVEL:.0%} interval':<18}{'' if few else 'unsure':<8}"
     yield f"{'method':<17}{'LDS':>7}  {head}{'models':>8}{'seconds':>9}"
     for row in found:
-        figures = {"lds": row.lds, "unsure": row.unsure}
-        said = {name: f"{it.lds:.3f}{_star(row, name)}" for name, it in figures.items() if it is not None}
+        lds, unsure = (row["figures"][name] for name in (LDS, UNSURE))
+        unsure = "" if unsure is None else f"{unsure['value']:.3f}{_star(unsure)}"
         yield (
-            f"{row.entry.name:<17}{said['lds']:>7}  {_span(row.lds.interval, 3):<18}{said.get('unsure', ''):<8}"
-            f"{row.entry.models:>8,}{row.entry.seconds:>9.1f}"
+            f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{_span(lds, 3):<18}{unsure:<8}"
+            f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
-    targets = len(first.flips[sizes[0]].targets)
     yield ""
-    yield f"flipped, of {targets} targets, without the most helpful"
-    yield f"{'method':<17}" + "".join(f"{k:<22}" for k in sizes).rstrip()
+    yield f"flipped, of {first['targets']['flips']} targets, without the most helpful"
+    yield f"{'method':<17}" + "".join(f"{name.rpartition('_')[2]:<22}" for name in flips).rstrip()
     for row in found:
-        cells = (f"{it.rate:.2f}{_star(row, flips_at(k)):<2}{_span(it.interval, 2)}" for k, it in row.flips.items())
-        yield f"{row.entry.name:<17}" + "".join(f"{cell:<22}" for cell in cells).rstrip()
-    if any("*" in _star(row, name) for row in found for name in row.difference):
-        yield f"\n* ahead of the datamodels, by a difference whose {LEVEL:.0%} interval is above 0"
+        cells = (row["figures"][name] for name in flips)
+        said = (f"{cell['value']:.2f}{_star(cell):<2}{_span(cell, 2)}" for cell in cells)
+        yield f"{row['method']:<17}" + "".join(f"{cell:<22}" for cell in said).rstrip()
+    if any(_star(cell) for row in found for cell in row["figures"].values() if cell):
+        yield ""
+        yield f"* ahead of the datamodels, by a difference whose {LEVEL:.0%} interval is above 0"
 
 
-def _star(row: Row, name: str) -> str:
-    return "*" if name in row.difference and row.difference[name].interval[0] > 0 else ""
+def _star(figure: dict[str, Any]) -> str:
+    return "*" if figure.get("less_datamodels", {"interval": (0, 0)})["interval"][0] > 0 else ""
 
 
-def _span(interval: tuple[float, float], digits: int) -> str:
-    return f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+def _span(figure: dict[str, Any], digits: int) -> str:
+    low, high = figure["interval"]
+    return f"{low:.{digits}f} to {high:.{digits}f}"

@@ -28,7 +28,9 @@ from datamodels.rivals.given import Given
 from datamodels.run import Run
 
 DATAMODELS = "datamodels"
-UNSURE = (0.05, 0.95)
+LDS, UNSURE = "lds", "unsure"
+"""Names of figures; `flips_at` has the others."""
+UNSURE_SHARES = (0.05, 0.95)
 """Share of models that are right about a target, for it to count as unsure."""
 FEWEST = 5
 """Unsure targets that an LDS is told of."""
@@ -90,7 +92,7 @@ def difference(found: Evaluation, reference: Evaluation) -> Difference:
 
 def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
     """int[t]: targets with a model that the run's models get now right, now wrong: where correctness tells anything."""
-    low, high = UNSURE
+    low, high = UNSURE_SHARES
     return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
 
 
@@ -193,8 +195,8 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        figures = {"lds": self.lds.lds, "unsure": None if self.unsure is None else self.unsure.lds}
-        spans = {"lds": self.lds.interval, "unsure": None if self.unsure is None else self.unsure.interval}
+        figures = {LDS: self.lds.lds, UNSURE: None if self.unsure is None else self.unsure.lds}
+        spans = {LDS: self.lds.interval, UNSURE: None if self.unsure is None else self.unsure.interval}
         for k, found in self.flips.items():
             figures[flips_at(k)], spans[flips_at(k)] = found.rate, found.interval
         return {
@@ -209,8 +211,8 @@ class Row:
                 for name, value in figures.items()
             },
             "targets": {
-                "lds": self.lds.targets,
-                "unsure": 0 if self.unsure is None else self.unsure.targets,
+                LDS: self.lds.targets,
+                UNSURE: 0 if self.unsure is None else self.unsure.targets,
                 "flips": len(next(iter(self.flips.values())).targets) if self.flips else 0,
             },
         }
@@ -255,9 +257,9 @@ class Comparison:
         )
         other, differences = self._reference, {}
         if other is not None:
-            differences["lds"] = difference(lds, other.lds)
+            differences[LDS] = difference(lds, other.lds)
             if unsure is not None:
-                differences["unsure"] = difference(unsure, other.unsure)
+                differences[UNSURE] = difference(unsure, other.unsure)
             differences |= {flips_at(k): each.less(other.flips[k]) for k, each in found.items()}
         row = Row(entry, lds, unsure, found, differences)
         self._reference = other or row
