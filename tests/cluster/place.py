@@ -233,6 +233,12 @@ class Release:
     def helm(self, *arguments, input=None):
         return run(["helm", *arguments, "--namespace", self.namespace.name], input=input, seconds=400).stdout
 
+    def test(self):
+        """`helm test`, with what its pod says where that fails."""
+        done = run(["helm", "test", "dm", "--timeout=3m", "-n", self.namespace.name], check=False)
+        logs = self.namespace.kubectl("logs", "dm-test", "--all-containers", check=False)
+        assert done.returncode == 0 and "Succeeded" in done.stdout, f"{done.stderr} {logs}"
+
     def make_tools(self):
         """The pod `tools`: a client of the services and of the store, which belongs to no release."""
         name = self.namespace.name

@@ -22,7 +22,7 @@ def test_uninstall_leaves_nothing_but_the_data(release, tmp_path):
     release.make_secret()
     before = things(namespace)
     release.install()
-    assert "Succeeded" in release.helm("test", "dm", "--timeout=3m")
+    release.test()
     assert "pod/dm-test" not in things(namespace)
     path, spec = written(tmp_path, "breast-cancer", m=300)
     namespace.datamodels("submit", path, "--watch")
@@ -46,5 +46,5 @@ def test_the_values_for_trying_out_are_enough(release):
         "devStore": {"enabled": True, "image": {"repository": f"{IMAGE}-devstore"}},
     }
     release.helm("install", "dm", CHART, "--values", "-", "--wait", "--timeout=5m", input=yaml.safe_dump(values))
-    assert "Succeeded" in release.helm("test", "dm", "--timeout=3m")
+    release.test()
     release.helm("uninstall", "dm", "--wait")

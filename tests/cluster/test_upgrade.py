@@ -56,7 +56,7 @@ def test_a_run_goes_on_through_an_upgrade(release, previous, tmp_path):
     release.upgrade()
     assert len(release.committed(spec.run)) < spec.models // spec.sub_chunk, "the run was over; make it larger"
     assert versions(namespace) == {f"datamodels-{new}"}
-    assert "Succeeded" in release.helm("test", "dm", "--timeout=3m")
+    release.test()
     said = namespace.datamodels("submit", path, "--watch").stdout
     assert "goes on already; nothing to do" in said and f"{spec.run}  done" in said
     each_once(release, spec.run, spec.models)

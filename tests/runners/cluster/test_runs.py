@@ -126,7 +126,7 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
         api.finish(RUN, "Complete")
 
     runs.watch(cluster, RUN, show)
-    assert shown == [f"{RUN}  waiting"]
+    assert shown == [f"{RUN}  waiting", f"{RUN}  done"]
 
 
 def test_watch_fails_with_the_drivers_last_words_and_exit_code(api, cluster, submitted):

@@ -109,12 +109,12 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
     """
     told: list[str] = []
     while True:
+        job = _driver(cluster, run)  # before its lines, which then say how it ended
         said = list(lines(cluster, run))
         for line in said:
             if line not in told:
                 show(line)
         told = said
-        job = _driver(cluster, run)
         if states.state(job) is State.DONE:
             return
         if states.state(job) is State.FAILED:
