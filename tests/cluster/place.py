@@ -152,6 +152,12 @@ class Namespace:
         """What a command in a pod prints."""
         return self.kubectl("exec", pod, "--", *command, check=check, seconds=seconds)
 
+    def tried(self, pod, *command):
+        """What a command in a pod, which has to fail, complains of."""
+        done = run(["kubectl", "-n", self.name, "exec", pod, "--", *command], check=False)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
     def datamodels(self, *arguments, check=True, seconds=600):
         """Our own command, from here."""
         command = [sys.executable, "-m", "datamodels", *arguments, "--namespace", self.name]
