@@ -20,7 +20,8 @@ from datamodels.aggregate import manifest
 from datamodels.analyze import interval, noise, pool
 from datamodels.analyze.counterfactual import counterfactual
 from datamodels.analyze.noise import Noise
-from datamodels.analyze.retrain import Retrainer, measure
+from datamodels.analyze.relabel import relabelling
+from datamodels.analyze.retrain import Retrainer, measure, measure_relabelled
 from datamodels.analyze.support import FOUND, support
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution
@@ -111,6 +112,23 @@ class Bench:
                 models=float(np.mean([m.share for m in measured])),
             )
 
+    def relabellings(self) -> Supports:
+        """The same where labels are changed, and examples not taken out."""
+        run = self.journey.run
+        asked = [relabelling(run, self.solution, target) for target in self.targets.tolist()]
+        found = [r for r in asked if r.support.status == FOUND]
+        measured = [
+            measure_relabelled(self.retrainer, run, r.support.target, r.support.columns, r.label) for r in found
+        ]
+        return Supports(
+            safety=0.0,
+            targets=len(asked),
+            found=len(found),
+            median=float(np.median([len(r.support.columns) for r in found])),
+            flips=sum(m.mean < 0 for m in measured),
+            models=float(np.mean([m.share for m in measured])),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Supports:
@@ -159,12 +177,16 @@ def main() -> None:
     print(f"mean output of models of the whole pool: foretold {told:.2f}, true {true:.2f}\n")
     print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
     for row in given.supports((0.0, 0.5, 1.0)):
-        low, high = interval.share(row.flips, row.found)
-        print(
-            f"{row.safety:>8.1f}{row.found / row.targets:>8.2f}{row.median:>13.0f}"
-            f"{f'{row.flips / row.found:.2f} ({low:.2f} to {high:.2f})':>26}{row.models:>18.2f}",
-            flush=True,
-        )
+        print(_line(f"{row.safety:.1f}", row), flush=True)
+    print(_line("labels", given.relabellings()))
+
+
+def _line(name: str, row: Supports) -> str:
+    low, high = interval.share(row.flips, row.found)
+    return (
+        f"{name:>8}{row.found / row.targets:>8.2f}{row.median:>13.0f}"
+        f"{f'{row.flips / row.found:.2f} ({low:.2f} to {high:.2f})':>26}{row.models:>18.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Ilyas et al. 2022, section 4.1: the examples of largest positive weight get the label that the target is most easily
 taken for. A datamodel knows what it is worth that an example is there, and not what another label would be: a changed
 label is foretold to cost EFFECT times what taking the example out does, once for the help that is gone and as much
-again for the harm that comes. `analyze.retrain` checks it: on the digits 91% of the supports flip (84% to 95%).
+again for the harm that comes. `analyze.retrain` checks it: on the digits 88% of the supports flip (81% to 93%).
 
 Outputs are margins, which do not say of which other label. The label that a target is most easily taken for is that
 whose examples harm it most.
