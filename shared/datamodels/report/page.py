@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from datamodels.report import explorer, sections, suspicions
+from datamodels.report import explorer, groups, sections, suspicions
 from datamodels.report.findings import Findings
 
-SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "page.js")
+SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _data(found: Findings) -> dict[str, Any]:
     """What the script draws; parts that there are not are left out."""
     if found.fitted is None:
         return {}
-    more = {"leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
+    more = {"groups": groups.data(found), "leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
     return explorer.data(found) | {name: part for name, part in more.items() if part is not None}
 
 
@@ -85,6 +85,11 @@ def _sections(found: Findings, data: dict[str, Any]) -> Iterator[Section]:
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
         if found.margins:
             yield Section("brittleness", "How many examples does a prediction hang on?", sections.brittleness(found))
+    if "groups" in data:
+        yield Section("groups", "Targets that go together", _file("groups.html"))
+    against = groups.conflicts(found)
+    if against is not None:
+        yield Section("conflicts", "Classes that harm each other", sections.conflicts(found, against))
     if "leaks" in data:
         yield Section("leaks", "Test examples that may be in the pool", sections.leaks(data["leaks"]["by"]))
     if "suspects" in data:

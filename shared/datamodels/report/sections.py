@@ -8,11 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels.analyze import interval, leakage, mislabel, support
+from datamodels.analyze.conflicts import Conflicts
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.fit import problem
 from datamodels.report import charts, learning
+from datamodels.report.example import label_name
 from datamodels.report.findings import Findings
 
+CONFLICTS = 10
+"""Pairs of classes that are shown."""
 TARGETS_OF_SUPPORTS = 2000
 """So many are searched for supports, of more: a random sample."""
 
@@ -135,6 +139,28 @@ def brittleness(found: Findings) -> str:
         f"is {np.median(sizes):,.0f} columns, {np.median(sizes) / run.design.columns:.1%} of the pool. {wrong:,} more "
         "are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> checks "
         f'one by training.</p><div class="panel">{chart}</div>'
+    )
+
+
+def conflicts(found: Findings, against: Conflicts) -> str:
+    """The surest pairs of classes in which the examples of one lower the margins of the other."""
+    sure = np.flatnonzero(against.sure)[:CONFLICTS]
+    if not len(sure):
+        return f"<p>Of {against.pairs} pairs of classes, none surely harms the other.</p>"
+    data = found.examples.dataset
+    rows = "".join(
+        f'<tr><th scope="row">{markup.escape(label_name(data, int(against.source[i])))}</th>'
+        f"<td>{markup.escape(label_name(data, int(against.target[i])))}</td><td>{against.effect[i]:+.3f}</td>"
+        f"<td>{against.interval[i, 0]:+.3f} to {against.interval[i, 1]:+.3f}</td><td>{against.harmed[i]:.0%}</td></tr>"
+        for i in sure.tolist()
+    )
+    heads = ("examples of", "harm targets of", "mean effect", f"{LEVEL:.0%}, all pairs at once", "targets harmed")
+    return (
+        "<p>The mean over targets of one class of the sum of weights of all examples of another. "
+        f"{int(against.sure.sum())} of {against.pairs} pairs are surely below 0; the surest {len(sure)} are shown.</p>"
+        '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
+        + "".join(f'<th scope="col">{head}</th>' for head in heads)
+        + f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

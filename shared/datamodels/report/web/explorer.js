@@ -191,7 +191,7 @@ class Explorer {
   }
 
   support({ status, size, limit }) {
-    if (status === "found") return [`${size.toLocaleString("en")} examples`, `${(100 * size / DATA.pool).toFixed(1)}% of the pool`];
+    if (status === "found") return [`${size.toLocaleString("en")} ${size === 1 ? "example" : "examples"}`, `${(100 * size / DATA.pool).toFixed(1)}% of the pool`];
     return status === "wrong" ? ["none needed", "predicted to be wrong"] : ["none found", `up to ${limit.toLocaleString("en")}`];
   }
 

@@ -36,6 +36,7 @@ if (DATA.targets && DATA.targets.length) {
   const place = document.getElementById("scatter");
   if (place && DATA.targets.some((one) => one.predicted)) scatter(place);
   window.explorer = new Explorer();
+  if (DATA.groups) drawGroups(DATA.groups);
   if (DATA.leaks) drawLeaks(document.getElementById("leaks-body"), DATA.leaks);
   if (DATA.suspects) drawSuspects(document.getElementById("suspects-body"), DATA.suspects);
 }

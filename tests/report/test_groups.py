@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from datamodels.analyze import conflicts
+from datamodels.analyze.clusters import clusters
+from datamodels.analyze.components import components
+from datamodels.report import groups, sections
+from tests.report import made
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return made.findings(tmp_path_factory.mktemp("store"), targets="both")
+
+
+def test_the_groups_are_those_of_the_analyses(found):
+    shown, theta, seed = groups.data(found), found.fitted.theta, found.run.spec.seed
+    grouped = clusters(theta, seed=seed)
+    axes = components(theta, k=groups.AXES, extremes=groups.ENDS, seed=seed)
+    assert shown["map"]["cluster"] == grouped.cluster.tolist() and shown["map"]["id"] == list(range(found.run.n))
+    np.testing.assert_allclose(shown["map"]["x"], axes.scores[:, 0], rtol=1e-3)
+    np.testing.assert_allclose(shown["map"]["y"], axes.scores[:, 1], rtol=1e-3)
+    assert [one["size"] for one in shown["clusters"]] == grouped.sizes.tolist()
+    for i, one in enumerate(shown["components"]):
+        assert [end["id"] for end in one["high"]] == axes.high[i].tolist() and one["high"][0]["picture"]
+        assert one["share"][1] <= one["share"][0] <= one["share"][2]
+
+
+def test_a_cluster_says_what_most_of_it_are(found):
+    members = np.arange(found.run.n) == 1
+    assert groups._most(found, members) == f"1 of 1 are {made.NAMES[found.run.target_labels[1]]}"
+
+
+def test_conflicts_are_named_by_their_classes(found):
+    against = groups.conflicts(found)
+    expected = conflicts.of_fit(found.run, found.fitted.solution, groups="classes")
+    np.testing.assert_array_equal(against.effect, expected.effect)
+    against.sure[:] = 1
+    text = sections.conflicts(found, against)
+    made.parsed(text)
+    rows = text.count("<tr>") - 1
+    assert rows == min(sections.CONFLICTS, len(against.effect)) and f"{against.effect[0]:+.3f}" in text
+    assert "&lt;dog&gt;" in text and "<dog>" not in text
+    against.sure[:] = 0
+    assert "none surely harms" in sections.conflicts(found, against)
+
+
+def test_what_there_is_none_of_is_left_out(tmp_path):
+    loss = made.findings(tmp_path / "a", trainer={"class": "a:B", "options": {"output": "loss"}})
+    assert groups.conflicts(loss) is None
+    none = made.findings(tmp_path / "b", fit=False)
+    assert groups.data(none) is None and groups.conflicts(none) is None
+    bare = made.findings(tmp_path / "c")
+    bare.fitted.theta.data[:] = 0
+    bare.fitted.theta.eliminate_zeros()
+    assert groups.data(bare) is None
