@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from datamodels.report import explorer, groups, sections, suspicions
+from datamodels.report import explorer, groups, rivals, sections, suspicions
 from datamodels.report.findings import Findings
 
 SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
@@ -34,15 +34,15 @@ class Section:
     body: str
 
 
-def html(found: Findings) -> str:
-    """The page, as HTML.
+def html(found: Findings, compared: rivals.Rows | None = None) -> str:
+    """The page, as HTML; `compared` as `rivals.read` gives it.
 
     All that comes from the run is escaped: in HTML as such, in the data for the script so that no text in it can end
     the element, and the script makes text nodes of it. A content security policy lets no other script run, and nothing
     be loaded.
     """
     data = _data(found)
-    parts = list(_sections(found, data))
+    parts = list(_sections(found, data, compared))
     script = "\n".join(_file(name) for name in SCRIPTS)
     return string.Template(_file("page.html")).substitute(
         policy=_policy(script),
@@ -75,7 +75,7 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _sections(found: Findings, data: dict[str, Any]) -> Iterator[Section]:
+def _sections(found: Findings, data: dict[str, Any], compared: rivals.Rows | None) -> Iterator[Section]:
     if found.fitted is None:
         yield Section("state", "What there is", sections.unfitted(found))
     else:
@@ -85,6 +85,8 @@ def _sections(found: Findings, data: dict[str, Any]) -> Iterator[Section]:
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
         if found.margins:
             yield Section("brittleness", "How many examples does a prediction hang on?", sections.brittleness(found))
+    if compared:
+        yield Section("rivals", "Beside other methods", rivals.body(compared))
     if "groups" in data:
         yield Section("groups", "Targets that go together", _file("groups.html"))
     against = groups.conflicts(found)

@@ -1,0 +1,96 @@
+"""The datamodels beside other methods, from what `datamodels compare RUN --json` printed, as HTML."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+from pathlib import Path
+from typing import Any
+
+from datamodels.errors import InputError
+from datamodels.report import charts
+from datamodels.report.charts import HEIGHT, LEFT, WIDTH
+from datamodels.rivals.compare import LDS, UNSURE
+
+Rows = list[dict[str, Any]]
+COLOURS = 12
+
+
+def read(path: Path) -> Rows:
+    """The rows of a comparison; the datamodels first. Raises InputError where the file is none."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for row in rows:
+            str(row["method"]), int(row["models"]), float(row["seconds"])
+            for figure in filter(None, row["figures"].values()):
+                float(figure["value"]), *map(float, figure["interval"])
+        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
+    if not rows or not same or LDS not in rows[0]["figures"]:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
+    return rows
+
+
+def body(rows: Rows) -> str:
+    """What each method says of unseen subsets, and how many targets flip without the examples that it names."""
+    flips = [name for name in rows[0]["figures"] if name not in (LDS, UNSURE)]
+    heads = ["method", "LDS", *(f"{_k(name)} taken out" for name in flips), "seconds"]
+    table = "".join(_row(row, i, flips) for i, row in enumerate(rows))
+    return (
+        "<p>Each method ranks the training examples of each target. LDS: how well its ranking foretells new subsets. "
+        "Then: the share of targets that really flip when models are trained without the most helpful ones that it "
+        "names. Small: 95% intervals. A star: ahead of the datamodels, by a difference whose interval is above 0.</p>"
+        f'<div class="panel">{_chart(rows, flips) if flips else ""}</div>'
+        '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
+        + "".join(f'<th scope="col">{head}</th>' for head in heads)
+        + f"</tr></thead><tbody>{table}</tbody></table></div>"
+    )
+
+
+def _k(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _row(row: dict[str, Any], place: int, flips: list[str]) -> str:
+    cells = "".join(f"<td>{_cell(row['figures'][name])}</td>" for name in (LDS, *flips))
+    name = markup.escape(str(row["method"]).replace("_", " "))
+    return (
+        f'<tr><th scope="row"><i class="swatch of{place % COLOURS}"></i>{name}</th>{cells}'
+        f"<td>{float(row['seconds']):.1f}</td></tr>"
+    )
+
+
+def _cell(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    low, high = figure["interval"]
+    star = "*" if figure.get("less_datamodels", {"interval": (0, 0)})["interval"][0] > 0 else ""
+    return f"{figure['value']:.2f}{star} <small>{low:.2f} to {high:.2f}</small>"
+
+
+def _chart(rows: Rows, flips: list[str]) -> str:
+    """Shares by the number taken out, with intervals; methods side by side, in the order of the table."""
+    group = (WIDTH - LEFT - 20) / len(flips)
+    parts = [
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 20}" y1="{HEIGHT * (1 - tick):.1f}" '
+        f'y2="{HEIGHT * (1 - tick):.1f}"/><text x="{LEFT - 6}" y="{HEIGHT * (1 - tick) + 4:.1f}" '
+        f'text-anchor="end">{tick:.0%}</text>'
+        for tick in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    for column, name in enumerate(flips):
+        parts.append(
+            f'<text x="{LEFT + group * (column + 0.5):.1f}" y="{HEIGHT + 20}" text-anchor="middle">'
+            f"{_k(name)} taken out</text>"
+        )
+        for place, row in enumerate(rows):
+            figure = row["figures"][name]
+            x = LEFT + group * (column + (place + 1) / (len(rows) + 1))
+            low, high = (HEIGHT * (1 - float(end)) for end in figure["interval"])
+            what = markup.escape(f"{row['method']}, {_k(name)} taken out: {figure['value']:.0%}")
+            parts.append(
+                f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
+                f'<circle class="of{place % COLOURS}" cx="{x:.1f}" cy="{HEIGHT * (1 - figure["value"]):.1f}" r="5">'
+                f"<title>{what}</title></circle>"
+            )
+    return charts.svg("Share of targets that flip, by method and number taken out", HEIGHT + 30, "".join(parts))
