@@ -23,7 +23,7 @@ def test_it_is_what_comes_of_training_without_the_example(logistic, method):
 def test_the_last_layer_of_one_is_the_whole(logistic):
     trained, _ = logistic
     scale = np.abs(influence.last_layer(trained)).max()
-    np.testing.assert_allclose(influence.whole(trained), influence.last_layer(trained), atol=0.03 * scale)
+    np.testing.assert_allclose(influence.whole(trained), influence.last_layer(trained), atol=0.1 * scale)
 
 
 def test_of_a_network_it_is_about_that():
