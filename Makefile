@@ -89,7 +89,7 @@ bench-clusters: $(VENV)/.test
 	$(BIN)/python benchmarks/clusters.py $(BENCH)
 
 # The claims made of datamodels, on the digits: writes docs/reproduction.md. Goes on from the parts that were measured.
-reproduce: $(VENV)/.trainer
+reproduce: $(VENV)/.trainer $(VENV)/.bench
 	$(BIN)/python benchmarks/reproduce.py $(BENCH)
 
 $(BIN)/python:

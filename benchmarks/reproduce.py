@@ -12,16 +12,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import analyses
 import numpy as np
+import planted as plantings
 
 from datamodels import spec
 from datamodels.aggregate import manifest
-from datamodels.analyze import agreement, interval, pool
+from datamodels.analyze import agreement, clusters, interval, pool
+from datamodels.analyze.composition import composition
 from datamodels.analyze.retrain import Retrainer
 from datamodels.cli import compare as table
 from datamodels.fit import store as fits
@@ -39,11 +43,15 @@ LARGER_ALPHA, LARGER_M = 0.75, 6000
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """targets that are retrained for, models on each set, and networks that rivals may train."""
+    """targets that are retrained for, models on each set, networks that rivals may train; plantings of leaks and wrong
+    labels, and models of each.
+    """
 
     targets: int
     models: int
     networks: int
+    plantings: int
+    planted_models: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +118,34 @@ def calibration(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
     }
 
 
+def relabellings(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+    return dataclasses.asdict(bench.relabellings())
+
+
+def groups(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+    """Clusters of the targets' weights, as many as their eigenvalues say, beside the classes."""
+    run = bench.journey.run
+    found = clusters.clusters(bench.solution.theta, seed=run.spec.seed)
+    made = composition(found.cluster, run.labels, seed=run.spec.seed)
+    return {
+        "clusters": len(found.sizes),
+        "classes": len(made.classes),
+        "purity": [made.purity, *made.purity_interval],
+        "rand": [made.rand, *made.rand_interval],
+    }
+
+
+def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+    """Average precision with its interval, of leaks and wrong labels planted in the same digits."""
+    count = place.sizes.plantings
+    with ProcessPoolExecutor(place.trainers, multiprocessing.get_context("spawn")) as workers:
+        found = list(workers.map(plantings.measure, range(1, count + 1), [place.sizes.planted_models] * count))
+    scores = {name: np.array([one[name][0] for one in found]) for name in (*plantings.LEAKS, *plantings.LABELS)}
+    return {name: [float(score.mean()), *interval.mean(score)] for name, score in scores.items()}
+
+
 PARTS: dict[str, Callable[[Place, analyses.Bench, ObjectStore], dict[str, Any]]] = {
-    part.__name__: part for part in (quality, rivals, removals, supports, calibration)
+    part.__name__: part for part in (quality, rivals, removals, supports, relabellings, calibration, groups, planted)
 }
 
 
@@ -178,6 +212,49 @@ def _of_calibration(found: dict[str, Any]) -> Iterator[Claim]:
     )
 
 
+def _of_relabellings(found: dict[str, Any]) -> Iterator[Claim]:
+    yield Claim(
+        "Wrong labels flip predictions, and fewer of them than removals",
+        "fewer labels are to be changed than examples to be taken out",
+        f"{_support(found)}; at the median {found['median']:.0f} labels changed to the second-best class",
+        _yes(found["found"] >= 0.9 * found["targets"] and found["flips"] >= 0.7 * found["found"]),
+        "it takes away an example of one class and gives one to the other",
+    )
+
+
+def _of_groups(found: dict[str, Any]) -> Iterator[Claim]:
+    purity, rand = found["purity"], found["rand"]
+    yield Claim(
+        "Weights as embeddings: clusters of them are groups that people recognise",
+        "subpopulations of a class, by spectral clustering",
+        f"{found['clusters']} clusters by the eigengap; purity {purity[0]:.2f} ({_span(purity[1:], 2)}), adjusted Rand "
+        f"{rand[0]:.2f} ({_span(rand[1:], 2)}) to the {found['classes']} classes",
+        _yes(purity[1] > 0.9),
+        "among digits the groups are the classes themselves",
+    )
+
+
+def _of_planted(found: dict[str, Any]) -> Iterator[Claim]:
+    alone, inputs = found["weights alone"], found["inputs"]
+    yield Claim(
+        "Weights show test examples that leaked into the training set",
+        "near copies are among the largest weights",
+        f"average precision {alone[0]:.2f} ({_span(alone[1:], 2)}) by weights alone; {inputs[0]:.2f} "
+        f"({_span(inputs[1:], 2)}) by inputs",
+        _yes(alone[1] > 0.5),
+        "a copy is one helpful example among many digits that look alike, and its weight is like theirs; what it is "
+        "shows in the inputs",
+    )
+    own, cleanlab = found["weights, own output"], found["cleanlab"]
+    yield Claim(
+        "Wrong labels show in the weights",
+        "not measured",
+        f"average precision {own[0]:.3f} ({_span(own[1:], 3)}); cleanlab {cleanlab[0]:.3f} ({_span(cleanlab[1:], 3)})",
+        "",
+        "cleanlab needs no run: it trains 50 networks",
+    )
+
+
 def _of_quality(found: dict[str, Any]) -> Iterator[Claim]:
     lds, single, mean = (found[name] for name in ("lds", "single", "mean"))
     yield Claim(
@@ -231,7 +308,10 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], Iterator[Claim]]] = {
     "rivals": _of_rivals,
     "removals": _of_removals,
     "supports": _of_supports,
+    "relabellings": _of_relabellings,
     "calibration": _of_calibration,
+    "groups": _of_groups,
+    "planted": _of_planted,
 }
 
 
@@ -289,7 +369,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="to measure, where they are not there")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    sizes = Sizes(12, 4, 2) if options.quick else Sizes(120, 10, 20)
+    sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
     given = spec.load(options.spec)
     journey, store = analyses.take(given, options.home, options.trainers)
     bench = analyses.bench(journey, store, sizes.targets, sizes.models)
