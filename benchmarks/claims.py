@@ -50,7 +50,7 @@ def _of_supports(found: dict[str, Any]) -> Iterator[Claim]:
     plain, safe = found["rows"]
     yield Claim(
         "Predictions are brittle: small sets of examples carry them",
-        "about half of CIFAR-10's test images flip without some 250 of 50,000 examples, 0.5%",
+        "many of CIFAR-10's test images flip without a small share of its 50,000 examples",
         f"{_support(plain)}; at the median {plain['median']:.0f} of 1,400 examples, {plain['median'] / 1400:.0%}. "
         f"With a margin of safety of {safe['safety']}: {_support(safe)}",
         _yes(plain["found"] >= 0.4 * plain["targets"] and plain["flips"] >= 0.7 * plain["found"]),

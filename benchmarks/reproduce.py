@@ -164,7 +164,9 @@ def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str
     with ProcessPoolExecutor(place.trainers, multiprocessing.get_context("spawn")) as workers:
         found = list(workers.map(plantings.measure, range(1, count + 1), [place.sizes.planted_models] * count))
     scores = {name: np.array([one[name][0] for one in found]) for name in (*plantings.LEAKS, *plantings.LABELS)}
-    return {name: [float(score.mean()), *interval.mean(score)] for name, score in scores.items()}
+    return {
+        name: [float(score.mean()), *np.clip(interval.mean(score), 0.0, 1.0).tolist()] for name, score in scores.items()
+    }
 
 
 PARTS: dict[str, Callable[[Place, analyses.Bench, ObjectStore], dict[str, Any]]] = {
