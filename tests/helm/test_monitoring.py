@@ -37,7 +37,7 @@ def expressions():
         yield alert["alert"], alert["expr"]
 
 
-@pytest.mark.parametrize(("where", "expression"), expressions(), ids=lambda v: v[:40])
+@pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
 def test_every_metric_that_is_asked_for_exists(where, expression):
     names = set(re.findall(r"\b(?:datamodels_|grpc_server_)\w+", expression))
     if "up{" not in expression:
