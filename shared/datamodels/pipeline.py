@@ -230,7 +230,4 @@ class _Road:
 
     def showcase(self, count: int) -> list[int]:
         """Targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        order = np.arange(self._run.n)
-        if self._unseen is not None:
-            order = np.argsort(np.nanmean(self._unseen, axis=(0, 1)), kind="stable")
-        return order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)].tolist()
+        return evaluate.showcase(self._unseen, self._run.n, count)

@@ -1,6 +1,8 @@
 import pytest
 
+from datamodels import run as runs
 from datamodels.errors import ExitCode
+from tests import linear
 from tests.cli.test_main import run_main
 from tests.report import made
 
@@ -29,3 +31,15 @@ def test_what_cannot_be_written_or_found(capsys, run):
     assert (code, out) == (ExitCode.CONFIG, "") and "cannot be written" in err
     code, out, err = run_main(capsys, "report", "nope", "--home", str(home))
     assert (code, out) == (ExitCode.CONFIG, "") and "there is none in" in err and err.count("\n") == 1
+
+
+def test_lime_beside_the_examples_where_it_is_asked_for(capsys, tmp_path):
+    store, run = linear.make_store(tmp_path / "store")
+    code, _, err = run_main(capsys, "report", run.name, "--home", str(tmp_path), "--lime", "2")
+    assert code == 0, err
+    text = (tmp_path / "reports" / f"{run.name}.html").read_text(encoding="utf-8")
+    assert text.count('"lime":{') == 2
+    bare = linear.make_run(name="bare")
+    runs.create(store, bare)
+    code, _, err = run_main(capsys, "report", bare.name, "--home", str(tmp_path), "--lime", "2")
+    assert code == ExitCode.CONFIG and "has no fit yet" in err and err.count("\n") == 1

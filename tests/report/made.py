@@ -7,6 +7,7 @@ import numpy as np
 
 from datamodels import run as runs
 from datamodels.report.findings import gather
+from datamodels.rivals.lime import Explanation
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 from tests import committed, fitted
@@ -33,6 +34,15 @@ def findings(folder, *, data="pictures", stop=None, fit=True, **fields):
     if fit:
         fitted.commit_fit(store, run, weights(run))
     return gather(store, run, data, {"train": 2.0, "fit": 1.0})
+
+
+def explained(found, *targets):
+    """With what LIME might say of some targets: part i adds i - 1."""
+    count = found.examples.dataset.x.shape[1]
+    added = np.arange(count) - 1.0
+    span = np.stack([added - 0.25, added + 0.25], axis=-1)
+    said = Explanation(np.arange(count), added, span, r2=0.75, output=1.5, models=2, samples=40)
+    return dataclasses.replace(found, explained=dict.fromkeys(targets, said))
 
 
 def weights(run):

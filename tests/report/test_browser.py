@@ -53,6 +53,15 @@ def test_a_target_by_its_address(opened, tmp_path):
     assert "Predicted against true margin of all targets" in dom
 
 
+@pytest.mark.parametrize("shape", [(2, 2), None], ids=["pictures", "table"])
+def test_what_lime_says_beside_the_examples(opened, tmp_path, shape):
+    dom = opened(made.explained(made.findings(tmp_path, data=made.dataset(image_shape=shape)), 2))
+    assert "<h3>Target 2: " in dom and "By data: which examples" in dom and 'figure class="helpful"' in dom
+    assert f"By {'pixels' if shape else 'features'}: which parts" in dom and "+2.000" in dom
+    label = re.search(r'aria-label="LIME over the picture of [^"]*Strongest: row 2, column 2: \+2\.000', dom)
+    assert bool(label) == (shape is not None) and dom.count('<rect class="adds"') == (3 if shape else 0)
+
+
 def test_by_the_keyboard(opened, tmp_path):
     """An arrow key moves to the next target, and the slider takes examples out."""
     script = """

@@ -90,3 +90,17 @@ def test_outputs_that_are_no_margins_have_no_support(tmp_path):
     shown = explorer.data(found)
     assert not shown["margins"] and all("support" not in one and "wrong" not in one for one in shown["targets"])
     assert shown["targets"][0]["removal"]["k"][-1] > 0
+
+
+def test_what_lime_says_of_a_target_is_never_left_out(found):
+    (one,) = explorer.data(made.explained(found, 3), budget=0)["targets"]
+    assert one["id"] == 3 and one["lime"]["r2"] == 0.75 and one["lime"]["models"] == 2
+    assert one["lime"]["parts"][0] == ["row 2, column 2", 2.0, 1.75, 2.25]
+    assert one["lime"]["squares"][0] == [0.5, 0.5, 0.5, 0.5] and len(one["lime"]["squares"]) == 4
+
+
+def test_a_table_has_parts_by_weight_and_no_squares(tmp_path):
+    found = made.explained(made.findings(tmp_path, data=made.dataset(image_shape=None)), 2)
+    one = next(one for one in explorer.data(found)["targets"] if "lime" in one)
+    assert one["id"] == 2 and [name for name, *_ in one["lime"]["parts"]] == ["x3", "x0", "x2", "x1"]
+    assert "squares" not in one["lime"]

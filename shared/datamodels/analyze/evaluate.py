@@ -172,6 +172,19 @@ def scorer(
     return score
 
 
+def showcase(outputs: np.ndarray | None, n: int, count: int) -> list[int]:
+    """`count` of n targets, or all, to show: spread evenly from the lowest mean of outputs [s, r, n] to the highest.
+
+    Those without outputs (NaN) come last, by number.
+    """
+    order = np.arange(n)
+    if outputs is not None:
+        with np.errstate(invalid="ignore"):
+            means = np.nansum(outputs, axis=(0, 1), dtype=np.float64) / (~np.isnan(outputs)).sum(axis=(0, 1))
+        order = np.argsort(means, kind="stable")
+    return order[np.linspace(0, n - 1, min(count, n)).astype(int)].tolist()
+
+
 def require_unseen(run: Run) -> None:
     """Raises NotReadyError where the spec asks for no unseen subsets."""
     if not run.spec.evaluate.subsets:

@@ -25,6 +25,7 @@ from datamodels.cli import (
     drive,
     evaluate,
     groups,
+    lime,
     plan,
     report,
     review,
@@ -56,6 +57,7 @@ afterwards:
   datamodels evaluate RUN     how well predictions of unseen subsets hold
   datamodels curve RUN        how good fits of fewer models are, and what more would bring
   datamodels compare RUN      the same questions asked of other methods, and checked by training
+  datamodels lime RUN 17      which pixels or features of target 17, not which examples, made models say this
   datamodels review RUN       which examples help or harm overall, seem mislabelled or leaked; which targets are brittle
   datamodels leakage RUN      test examples that are in the training pool, or nearly
   datamodels query top RUN 17 which examples help and harm target 17 most
@@ -132,12 +134,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_arguments(judged, _query)
     written = _verb(verbs, "report", "write what a run came to as one HTML page", report.command)
     _add_home(written)
-    report.add_arguments(written)
+    report.add_arguments(written, _positive)
     written.set_defaults(store_of=_store)
     compared = _verb(verbs, "compare", "set the datamodels beside other methods, and check all alike", compare.command)
     _add_home(compared)
     compare.add_arguments(compared, _positive)
     compared.set_defaults(store_of=_store)
+    taken_apart = _verb(verbs, "lime", "show which pixels or features of a target made models say this", lime.command)
+    _add_home(taken_apart)
+    lime.add_arguments(taken_apart, _positive)
+    taken_apart.set_defaults(store_of=_store)
     groups.add_verbs(verbs, _add_home, _query)
     analyze.add_verbs(verbs, _add_home, _query)
     review.add_verbs(verbs, _add_home, _store)

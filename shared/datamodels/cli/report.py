@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from datamodels import run as runs
-from datamodels.errors import SettingsError, SpecError
+from datamodels.analyze.evaluate import showcase
+from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
 from datamodels.report.findings import Findings, gather
+from datamodels.rivals import lime
 from datamodels.run import Run
+from datamodels.settings import TrainerSettings
 from datamodels.train.data import Dataset
+from datamodels.train.device import limit_threads
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's name")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: HOME/reports/RUN.html)")
     parser.add_argument(
         "--compared", metavar="FILE", type=Path, help="what `datamodels compare RUN --json` printed, to show too"
+    )
+    parser.add_argument(
+        "--lime",
+        metavar="N",
+        type=positive,
+        default=0,
+        help=f"explain N targets by their pixels or features too: trains {lime.MODELS} models (default: none)",
     )
 
 
@@ -27,10 +40,22 @@ def command(options: argparse.Namespace) -> None:
     compared = options.compared and rivals.read(options.compared)
     store = options.store_of(options)
     run = runs.read(store, options.run)
-    found = gather(store, run, _dataset(run))
+    found = gather(store, run, runs.load_dataset(run.spec) if options.lime else _dataset(run))
+    if options.lime:
+        found = _explained(found, options.lime)
     path = write(found, options.output, options.home, compared)
     size = path.stat().st_size / 1e6
     print(f"{path}  {size:.1f} MB{'  partial: the run still trains' if found.partial else ''}")
+
+
+def _explained(found: Findings, count: int) -> Findings:
+    """With LIME's explanations of a few targets, from the lowest mean output to the highest."""
+    if found.fitted is None:
+        raise InputError(f"--lime: run {found.run.name} has no fit yet, so that its report shows no targets")
+    limit_threads(TrainerSettings.load().threads)
+    targets = showcase(None if found.unseen is None else found.unseen.outputs, found.run.n, count)
+    explained = lime.explain(found.run, found.examples.dataset, targets)
+    return dataclasses.replace(found, explained=dict(zip(targets, explained, strict=True)))
 
 
 def write(found: Findings, output: str | None, home: Path, compared: rivals.Rows | None = None) -> Path:

@@ -13,6 +13,9 @@ from datamodels.analyze.interval import Z
 from datamodels.fit import problem
 from datamodels.report.example import rounded
 from datamodels.report.findings import Findings
+from datamodels.rivals import lime
+from datamodels.rivals.lime import Explanation
+from datamodels.train.data import Dataset
 
 BUDGET = 3_500_000
 """Bytes of all targets with the pictures that they need; those that do not fit are left out."""
@@ -20,12 +23,14 @@ MOST = 1000
 """Targets, however small."""
 HELPFUL, HARMFUL, ALIKE = 20, 10, 6
 """Columns and targets listed for each target."""
+PARTS = 10
+"""Parts of a target that is no picture, listed by LIME."""
 STEPS = 50
 """Points of the curve of what is expected as helpful examples are taken out."""
 
 
 def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
-    """The explorer's targets, a random sample of those that there are where not all fit, by number.
+    """The explorer's targets, by number: those that LIME explains, and of the others a random sample where not all fit.
 
     targets  what `_target` gives
     columns  what the training columns that these name look like, by column
@@ -35,7 +40,8 @@ def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
     others: dict[str, Any] = {}
     chosen: list[dict[str, Any]] = []
     used = 0
-    for target in np.random.default_rng(0).permutation(found.run.n)[:MOST].tolist():
+    drawn = np.random.default_rng(0).permutation(found.run.n)[:MOST].tolist()
+    for target in dict.fromkeys([*found.explained, *drawn]):
         one = _target(found, target)
         new_columns = {str(c): found.examples.column(c) for c in _named(one) if str(c) not in columns}
         new_others = {str(t): found.examples.target(t) for t, _ in one["similar"] if str(t) not in others}
@@ -69,7 +75,23 @@ def _target(found: Findings, target: int) -> dict[str, Any]:
     one["nonzeros"] = len(solution.row(target)[0])
     if solution.status[target] not in problem.UNFITTED:
         one |= _removal(found, target)
+    if target in found.explained:
+        one["lime"] = _lime(found.explained[target], found.examples.dataset)
     return one
+
+
+def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
+    """What parts of the target add, the strongest first: [name, weight, low, high]; of a picture all, with squares."""
+    names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
+    shape = dataset.image_shape
+    shown = explanation.strongest if shape else explanation.strongest[:PARTS]
+    found = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
+    found |= {"r2": rounded([explanation.r2])[0], "output": rounded([explanation.output])[0]}
+    found |= {"models": explanation.models, "samples": explanation.samples}
+    if shape:
+        found["squares"] = [lime.square_of(dataset, part) for part in shown]
+        found["aspect"] = shape[0] / shape[1]
+    return found
 
 
 def _named(one: dict[str, Any]) -> list[int]:

@@ -19,6 +19,7 @@ from datamodels.fit.problem import Solution
 from datamodels.fit.store import FitRecord
 from datamodels.query import Fitted
 from datamodels.report.example import Examples
+from datamodels.rivals.lime import Explanation
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
 from datamodels.train.data import Dataset
@@ -50,6 +51,7 @@ class Findings:
     evaluation  None where too few models of unseen subsets are there
     curve       points of the learning curve up to that fit; none where it was not measured
     seconds     of each stage, where a road has just been taken
+    explained   by LIME: a few targets, by number, where that was asked for
     """
 
     run: Run
@@ -62,6 +64,7 @@ class Findings:
     evaluation: Evaluation | None = None
     curve: list[Point] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    explained: dict[int, Explanation] = dataclasses.field(default_factory=dict)
 
     @property
     def partial(self) -> bool:

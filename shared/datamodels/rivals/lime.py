@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,6 +32,7 @@ RIDGE = 1.0
 SIDE = 8
 """Parts of a picture along each side, at most."""
 MOST_PARTS = 1024
+MODELS, SAMPLES = 10, 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Explanation:
     interval  float64[p, 2]: of the weights, by the residuals of the regression
     r2        of the regression, weighted: how far the output is a sum of its parts at all
     output    the models' mean output of the input as it is
+    models    that were asked, of which some may have failed
+    samples   that they were asked of
     """
 
     parts: np.ndarray
@@ -48,24 +52,30 @@ class Explanation:
     interval: np.ndarray
     r2: float
     output: float
+    models: int
+    samples: int
 
     @property
-    def of_features(self) -> np.ndarray:
-        """float64[features]: the weight of the part that each belongs to, to be drawn over the picture."""
-        return self.weights[self.parts]
+    def strongest(self) -> list[int]:
+        """Parts, from the largest weight of either sign to the smallest."""
+        return np.argsort(-np.abs(self.weights), kind="stable").tolist()
 
 
-def explain(run: Run, dataset: Dataset, target: int, *, models: int = 10, samples: int = 1000) -> Explanation:
-    """What the parts of a target add to its output.
+def explain(
+    run: Run, dataset: Dataset, targets: Sequence[int], *, models: int = MODELS, samples: int = SAMPLES
+) -> list[Explanation]:
+    """What the parts of each target add to its output. The models are trained once for all targets that are not in the
+    pool, and once more for each that is.
 
     models   trained on the whole pool (without the target), whose mean output is explained
-    samples  inputs with blanked parts
+    samples  of each target: inputs with blanked parts
 
     Raises TargetRangeError; InputError where x is no numbers, where there are more than MOST_PARTS parts, and for fewer
     samples than twice the parts; StageError where every model failed; what training raises.
     """
-    if not 0 <= target < run.n:
-        raise TargetRangeError(f"target {target}: must be 0 to {run.n - 1}")
+    for target in targets:
+        if not 0 <= target < run.n:
+            raise TargetRangeError(f"target {target}: must be 0 to {run.n - 1}")
     if dataset.x.dtype.kind not in "fiub":
         raise InputError(f"dataset: x is {dataset.x.dtype}, no numbers; only parts of numbers can be blanked")
     if models < 1:
@@ -73,15 +83,22 @@ def explain(run: Run, dataset: Dataset, target: int, *, models: int = 10, sample
     parts = parts_of(dataset)
     count = int(parts.max()) + 1
     if count > MOST_PARTS or samples < 2 * count:
-        raise InputError(
-            f"target {target}: has {count} parts: must be at most {MOST_PARTS}, and half of the {samples} samples"
-        )
+        raise InputError(f"inputs have {count} parts: must be at most {MOST_PARTS}, and half of the {samples} samples")
     whole = dataset.targets(run.spec.targets)
-    kept = np.random.default_rng((run.spec.seed, target)).random((samples, count)) < 0.5
+    kept = np.stack([_kept(run, target, samples, count) for target in targets])
+    blanked = [_blanked(dataset, whole.x[j], parts, z) for j, z in zip(targets, kept, strict=True)]
+    found = []
+    for z, outputs in zip(kept, _outputs(run, dataset, targets, blanked, whole.y, models), strict=True):
+        weights, interval, r2 = regress(z, outputs)
+        found.append(Explanation(parts, weights, interval, r2, float(outputs[0]), models, samples))
+    return found
+
+
+def _kept(run: Run, target: int, samples: int, parts: int) -> np.ndarray:
+    """bool[samples, parts]: which parts each sample keeps; the first keeps all."""
+    kept = np.random.default_rng((run.spec.seed, target)).random((samples, parts)) < 0.5
     kept[0] = True
-    outputs = _outputs(run, dataset, target, _blanked(dataset, whole.x[target], parts, kept), whole.y[target], models)
-    weights, interval, r2 = regress(kept, outputs)
-    return Explanation(parts, weights, interval, r2, float(outputs[0]))
+    return kept
 
 
 def parts_of(dataset: Dataset) -> np.ndarray:
@@ -96,6 +113,26 @@ def parts_of(dataset: Dataset) -> np.ndarray:
     return np.repeat(squares.ravel(), channels).astype(np.int32)
 
 
+def names_of(dataset: Dataset) -> list[str]:
+    """The name of each part: its place in a picture, from 1, or that of its feature."""
+    if dataset.image_shape is None:
+        count = int(np.prod(dataset.x.shape[1:]))
+        return [*dataset.feature_names, *(f"x{i}" for i in range(len(dataset.feature_names), count))][:count]
+    rows, columns = (min(side, SIDE) for side in dataset.image_shape[:2])
+    return [f"row {i + 1}, column {j + 1}" for i in range(rows) for j in range(columns)]
+
+
+def square_of(dataset: Dataset, part: int) -> list[float]:
+    """[left, top, width, height] of a part of a picture, as shares of its width and height."""
+    height, width = dataset.image_shape[:2]
+    row, column = divmod(part, min(width, SIDE))
+    (left, right), (top, bottom) = (
+        (-(-i * side // count) / side, -(-(i + 1) * side // count) / side)
+        for i, side, count in ((column, width, min(width, SIDE)), (row, height, min(height, SIDE)))
+    )
+    return [round(value, 4) for value in (left, top, right - left, bottom - top)]
+
+
 def _blanked(dataset: Dataset, x: np.ndarray, parts: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """[samples, ...]: the input with the pool's mean where a part is not kept."""
     mean = dataset.x.reshape(len(dataset.x), -1).mean(axis=0)
@@ -103,19 +140,29 @@ def _blanked(dataset: Dataset, x: np.ndarray, parts: np.ndarray, kept: np.ndarra
     return flat.astype(dataset.x.dtype).reshape(len(kept), *x.shape)
 
 
-def _outputs(run: Run, dataset: Dataset, target: int, x: np.ndarray, y: np.ndarray, models: int) -> np.ndarray:
-    """float64[samples]: the models' mean output of each input; the contract is asked with these as its targets."""
-    own = np.full(len(x), NOT_IN_POOL, dtype=np.int32)
-    asked = Targets(x, np.repeat(np.asarray(y)[None], len(x), axis=0), own)
+def _outputs(
+    run: Run, dataset: Dataset, targets: Sequence[int], blanked: Sequence[np.ndarray], y: np.ndarray, models: int
+) -> np.ndarray:
+    """float64[targets, samples]: the models' mean output of each input; the contract is asked with all as its targets.
+
+    Each set of members is trained on once.
+    """
+    samples = len(blanked[0])
+    own = np.full(len(targets) * samples, NOT_IN_POOL, dtype=np.int32)
+    asked = Targets(np.concatenate(blanked), np.repeat(y[list(targets)], samples, axis=0), own)
+    sets = [np.flatnonzero(pool.without_own(run, pool.whole(run), target)) for target in targets]
+    distinct = list({members.tobytes(): members for members in sets}.values())
     trainer = load_trainer(run.spec, dataset, asked)
-    members = pool.without_own(run, pool.whole(run), target)
     batches = Batches(dataclasses.replace(run, own=own), trainer, threading.Event(), Observer())
     index = [run.spec.models + i for i in range(models)]
-    outputs = batches.train(index, [run.design.members(np.flatnonzero(members))] * models)
-    good = np.delete(outputs, sorted(i - run.spec.models for i in unusable(index, outputs)), axis=0)
-    if not len(good):
-        raise StageError("every model that was trained for this failed; `datamodels trainer check` says why")
-    return good.mean(axis=0, dtype=np.float64)
+    said = {}
+    for members in distinct:
+        outputs = batches.train(index, [run.design.members(members)] * models)
+        good = np.delete(outputs, sorted(i - run.spec.models for i in unusable(index, outputs)), axis=0)
+        if not len(good):
+            raise StageError("every model that was trained for this failed; `datamodels trainer check` says why")
+        said[members.tobytes()] = good.mean(axis=0, dtype=np.float64).reshape(len(targets), samples)
+    return np.stack([said[members.tobytes()][i] for i, members in enumerate(sets)])
 
 
 def regress(kept: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -101,4 +101,17 @@ class Frame {
   }
 }
 
+/* A target's picture, and over it squares [x, y, width, height] in shares, coloured by the weights of parts [name, weight, low, high]. */
+function squaresOver(example, { parts, squares, aspect }) {
+  const most = Math.max(...parts.map(([, weight]) => Math.abs(weight))) || 1;
+  const told = ([name, weight, low, high]) => `${name}: ${signed(weight)}, 95%: ${span(low, high)}`;
+  const label = `LIME over the picture of ${caption(example)}. Strongest: ${parts.slice(0, 3).map(told).join("; ")}`;
+  return draw("svg", { class: "squares", viewBox: `0 0 100 ${100 * aspect}`, role: "img", "aria-label": label },
+    draw("image", { href: `data:image/png;base64,${example.picture}`, width: 100, height: 100 * aspect, preserveAspectRatio: "none" }),
+    ...squares.map(([x, y, width, height], i) => draw("rect", {
+      class: parts[i][1] < 0 ? "takes" : "adds", "fill-opacity": (0.75 * Math.abs(parts[i][1]) / most).toFixed(2),
+      x: 100 * x, y: 100 * aspect * y, width: 100 * width, height: 100 * aspect * height,
+    }, draw("title", {}, told(parts[i])))));
+}
+
 function widthOf(element) { return Math.max(260, Math.floor(element.clientWidth || 600)); }

@@ -56,7 +56,23 @@ const ORDERS = {
   "worst predicted first": (one) => (one.score ? one.score[0] : Infinity),
   "smallest support first": (one) => (one.support && one.support.size !== null ? one.support.size : Infinity),
   "by number": (one) => one.id,
+  "taken apart by LIME first": (one) => (one.lime ? one.id : Infinity),
 };
+
+/* What LIME says of the parts of a target: drawn over its picture, and the strongest in a table. */
+function apart(one) {
+  const { parts, squares, r2, output, models, samples } = one.lime, kind = squares ? "pixels" : "features";
+  const place = make("div", {}, make("h3", {}, `By ${kind}: which parts of it, says LIME`));
+  if (squares) place.append(squaresOver(one, one.lime));
+  place.append(make("table", {}, make("thead", {}, make("tr", {}, ...["part", "adds", "95% interval"].map((name) =>
+    make("th", { scope: "col" }, name)))), make("tbody", {}, ...parts.slice(0, squares ? 5 : parts.length).map(([name, weight, low, high]) =>
+    make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(weight)), make("td", {}, span(low, high)))))));
+  place.append(make("p", { className: "small" }, `What each part adds to the ${DATA.output} of ${show(output)}, the mean of ` +
+    `${models} models of the whole pool, beside the pool's mean in its place. ` +
+    (squares ? "Blue adds, orange takes away. " : "") +
+    `Parts added up explain R² ${show(r2)} of ${samples.toLocaleString("en")} samples.`));
+  return place;
+}
 
 class Explorer {
   constructor() {
@@ -83,16 +99,20 @@ class Explorer {
 
   /* One that is predicted to be right and hangs on few examples tells most. */
   first() {
+    const apart = this.shown.find((one) => one.lime);
+    if (apart) return apart;
     const few = this.shown.filter((one) => one.support && one.support.status === "found");
     return few.sort((a, b) => a.support.size - b.support.size)[0] || this.shown[0];
   }
 
   lead() {
+    const apart = DATA.targets.filter((one) => one.lime).map((one) => one.id).join(", ");
     const sample = DATA.targets.length < DATA.of
       ? ` A random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets, to keep this page small.` : "";
     document.getElementById("explorer-lead").append(
       `A weight is how much the target's ${DATA.output} grows, on average, when the example is in the training set. ` +
-      (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") + sample);
+      (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") +
+      (apart ? ` LIME also takes apart the target itself: ${apart}.` : "") + sample);
   }
 
   fill() {
@@ -199,9 +219,12 @@ class Explorer {
     const list = (pairs, kind) => pairs.map(([column, weight]) => card(DATA.columns[column], signed(weight), kind, { like: one.row }));
     const helpful = list(one.helpful, WORDS.up), harmful = list(one.harmful, WORDS.down);
     const words = [...one.helpful, ...one.harmful].some(([column]) => inWords(DATA.columns[column]));
-    return [make("div", { className: "influences" },
+    const examples = [
       ...strip(WORDS.ups, words ? helpful.slice(0, 6) : helpful, words),
-      ...strip(WORDS.downs, words ? harmful.slice(0, 6) : harmful, words))];
+      ...strip(WORDS.downs, words ? harmful.slice(0, 6) : harmful, words)];
+    if (!one.lime) return [make("div", { className: "influences" }, ...examples)];
+    const title = make("h3", {}, "By data: which examples, says the datamodel");
+    return [make("div", { className: "influences beside" }, apart(one), make("div", {}, title, ...examples))];
   }
 
   alike(one) {
