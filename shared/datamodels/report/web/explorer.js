@@ -112,7 +112,7 @@ class Explorer {
     document.getElementById("explorer-lead").append(
       `A weight is how much the target's ${DATA.output} grows, on average, when the example is in the training set. ` +
       (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") +
-      (apart ? ` LIME also takes apart the target itself: ${apart}.` : "") + sample);
+      (apart ? ` Of targets ${apart}, LIME says beside it which parts of their own count.` : "") + sample);
   }
 
   fill() {
