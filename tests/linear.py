@@ -1,5 +1,7 @@
 """A world in which datamodels are right: outputs are linear in the subset, and a run has the true weights."""
 
+import time
+
 import numpy as np
 
 from datamodels import run as runs
@@ -11,10 +13,10 @@ from tests import fitted
 D, N = 40, 6
 
 
-def load():
-    x = np.arange(D + N, dtype=np.float32)[:, None]
-    y = np.arange(D + N) % 4
-    return Dataset(x=x[:D], y=y[:D], x_test=x[D:], y_test=np.ones(N, dtype=int))
+def load(targets=N):
+    x = np.arange(D + targets, dtype=np.float32)[:, None]
+    y = np.arange(D + targets) % 4
+    return Dataset(x=x[:D], y=y[:D], x_test=x[D:], y_test=np.ones(targets, dtype=int))
 
 
 def theta(n=N):
@@ -26,14 +28,18 @@ def theta(n=N):
 
 
 class Linear:
-    """Output j is j + theta[j] . mask + noise of the seed, as `fitted.commit_fit` has its intercepts."""
+    """Output j is j + theta[j] . mask + noise of the seed, as `fitted.commit_fit` has its intercepts.
+
+    Each model takes `pause` seconds, so that there is time for something to happen meanwhile.
+    """
 
     batch = 8
 
-    def __init__(self, dataset, targets, noise=0.1):
-        self.n, self.noise = len(targets), noise
+    def __init__(self, dataset, targets, noise=0.1, pause=0.0):
+        self.n, self.noise, self.pause = len(targets), noise, pause
 
     def train_many(self, subsets, seeds):
+        time.sleep(self.pause * len(subsets))
         return list(zip(subsets, seeds, strict=True))
 
     def outputs_many(self, models):

@@ -82,7 +82,8 @@ def travel(
     At its end asks the query service for the `top` influences of `shown` targets. Raises the errors of every stage.
     """
     dataset = runs.load_dataset(spec)
-    check_class(spec, dataset)
+    if not store.exists(keys.run(spec.run)):  # else it passed before, and to import it may take seconds
+        check_class(spec, dataset)
     journey = Journey(runs.resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
         with journey.timed("start"):

@@ -33,12 +33,18 @@ def small(**fields):
     return base | {"m": 500, "chunk": 100, "sub_chunk": 20, "evaluate": {"subsets": 20, "models": 5}} | fields
 
 
+def linear(targets=100, pause=0.0):
+    """Fields of a road whose processes start fast, since they import little; training takes `pause` s a model."""
+    dataset = {"load": "tests.linear:load", "options": {"targets": targets}}
+    return {"dataset": dataset, "trainer": {"class": "tests.linear:Linear", "options": {"pause": pause}}}
+
+
 class Road:
     """The command, run in a folder of its own."""
 
     def __init__(self, folder, environ=None, **fields):
         self.folder = folder
-        self.environ = environ or {}
+        self.environ = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])} | (environ or {})
         self.path = folder / "spec.yaml"
         self.path.write_text(yaml.safe_dump(small(**fields)))
         self.spec = spec.load(self.path)
@@ -130,7 +136,7 @@ def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
 @pytest.mark.timeout(400)
 def test_training_ends_early_and_stays_ended(tmp_path):
     """A few hundred models are enough for the rule, of many; and it holds when the road is taken again."""
-    road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"})
+    road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
     code, out, err = road.run("run", "--quiet")
     assert code == 0, err
     stopped = re.search(r"^stopped    ([\d,]+) of 30,100 models saved: LDS (0\.\d+) .* is at least 0\.3$", out, re.M)
@@ -149,7 +155,7 @@ def test_training_ends_early_and_stays_ended(tmp_path):
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     """The same models are committed in the end, none missing and none twice."""
-    road = Road(tmp_path, m=900)
+    road = Road(tmp_path, m=900, **linear(targets=600, pause=0.005))
 
     # A trainer is started again by itself.
     driver = road.start("train", "--quiet")
@@ -197,7 +203,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
 def test_the_road_leads_to_s3_as_well(tmp_path, ministack):
     boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="road")
     settings = StoreSettings(url="s3://road/team", s3_endpoint=ministack)
-    road = Road(tmp_path, settings.environ(), m=100, evaluate={"subsets": 0}, targets="both")
+    road = Road(tmp_path, settings.environ(), m=100, evaluate={"subsets": 0}, targets="both", **linear())
     code, out, err = road.run("run", "--quiet")
     assert code == 0, err
     assert sorted(road.committed(open_store(settings))) == list(range(100))
@@ -207,7 +213,6 @@ def test_the_road_leads_to_s3_as_well(tmp_path, ministack):
 
 TRAINER = """
 import numpy as np
-from datamodels.train.digits import load
 
 class Hopeless:
     def __init__(self, dataset, targets):
@@ -221,8 +226,8 @@ class Hopeless:
 
 def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
     (tmp_path / "mine.py").write_text(TRAINER)
-    environ = {"PYTHONPATH": str(tmp_path)}
-    road = Road(tmp_path, environ, m=60, evaluate={"subsets": 0}, trainer={"class": "mine:Hopeless", "options": {}})
+    mine = linear() | {"trainer": {"class": "mine:Hopeless", "options": {}}}
+    road = Road(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
     code, out, err = road.run("run", "--quiet")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert "all 60 models failed, model 0 because: model 0 (seed" in err and "100 of 100 outputs are not finite" in err

@@ -8,7 +8,7 @@ import pytest
 
 from datamodels.errors import ExitCode
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
-from tests.e2e.test_road import Road
+from tests.e2e.test_road import Road, linear
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -17,12 +17,13 @@ class SecureRoad(Road):
     """`run` is the run that its token is for; its own by default."""
 
     def __init__(self, folder, run=None, **fields):
-        super().__init__(folder, **{"m": 120, "evaluate": {"subsets": 10, "models": 2}} | fields)
+        fields = linear(pause=0.02) | {"m": 120, "evaluate": {"subsets": 10, "models": 2}} | fields
+        super().__init__(folder, **fields)
         self.authority, self.issuer = Authority(folder), Issuer()
         self.run_of_token = run or self.spec.run
         self.issuer.write(folder / "jwks.json")
         server, client = self.renew()
-        self.environ = {
+        self.environ |= {
             "DATAMODELS_SERVE_CERT_FILE": server["cert_file"],
             "DATAMODELS_SERVE_KEY_FILE": server["key_file"],
             "DATAMODELS_SERVE_CLIENT_CA_FILE": str(self.authority.ca_file),

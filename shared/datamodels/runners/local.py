@@ -59,6 +59,9 @@ class LocalRunner(Runner):
                 for service in services:
                     service.raise_if_ended(error)
                 raise
+            finally:
+                for service in services:  # at once; each is waited for on the way out
+                    service.ask_to_stop()
 
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
         workers = min(self._trainers, len(chunks))
@@ -72,7 +75,7 @@ class LocalRunner(Runner):
                 time.sleep(POLL)
                 if tick():
                     for process in running.values():
-                        process.popen.terminate()
+                        process.ask_to_stop()
                     return
                 for worker, process in list(running.items()):
                     code = process.ended()
@@ -209,9 +212,12 @@ class _Process:
         except (ValueError, TypeError, KeyError, AttributeError):
             return f"{lines[-1]} (log: {self.log})"
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         if self.popen.poll() is None:
             self.popen.terminate()
+
+    def stop(self) -> None:
+        self.ask_to_stop()
         try:
             self.popen.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
