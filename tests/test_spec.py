@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from datamodels import spec
 from datamodels.errors import ExitCode, SpecError
 
-GOLDEN = "try-6169524d479a"
+GOLDEN = "try-f25f8412f612"
 
 
 def document(**fields):
@@ -126,6 +126,15 @@ def test_the_hash_names_what_is_computed():
     assert spec.parse(document(alpha=0.5)).hash == base.hash  # a default, spelt out
     assert spec.parse(document(seed=1)).hash != base.hash
     assert base.run == f"try-{base.hash[:12]}"
+
+
+def test_how_models_are_fitted_is_no_part_of_the_name():
+    """So that no model is trained again for it."""
+    ridge = spec.parse(document(fit={"estimator": "ridge"}))
+    assert ridge.run == spec.parse(document()).run and ridge.document()["fit"]["estimator"] == "ridge"
+    assert spec.parse(document()).with_fit({"estimator": "ridge"}) == ridge
+    with pytest.raises(SpecError, match=r"fit\.lambdas"):
+        ridge.with_fit({"lambdas": 0})
 
 
 def test_when_to_stop_is_no_part_of_what_is_computed():

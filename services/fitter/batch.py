@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         with Server(ServeSettings.load(), name="fitter") as server:
             server.handle_signals()
             log.info("started", run=given.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
-            job = FitJob(open_store(StoreSettings.load()), given.run)
+            job = FitJob(open_store(StoreSettings.load()), given.run, given.settings)
             record = job.solve(settings, progress=_Log(given.run), stop=server.stopping, share=share)
         if record is None:
             log.info("done; other processes have yet to do theirs", run=given.run)
@@ -45,6 +46,11 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.fitter", description=__doc__)
     parser.add_argument("--run", required=True, help="the run's name")
+    parser.add_argument(
+        "--settings",
+        type=json.loads,
+        help="the fit section of a spec, as JSON (default: the run's own)",
+    )
     parser.add_argument("--block", type=int, help="which share, from 0; default: the index of the Kubernetes Job")
     parser.add_argument("--blocks", type=int, default=1, help="how many processes share the fit (default: 1)")
     return parser

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
-from datamodels.errors import UnavailableError
+from datamodels.errors import SpecError, UnavailableError
 from datamodels.fit.fitter import Fitter
 from datamodels.fit.progress import FitProgress, FitState
 from datamodels.rpc.serve import Service
@@ -24,7 +26,8 @@ class FitterService(fitter_pb2_grpc.FitterServiceServicer):
         self._watches = threading.BoundedSemaphore(watches)
 
     def Fit(self, request: fitter_pb2.FitRequest, context: grpc.ServicerContext) -> fitter_pb2.FitResponse:
-        return fitter_pb2.FitResponse(progress=_progress(self._fitter.fit(request.run)))
+        settings = _settings(request.settings) if request.HasField("settings") else None
+        return fitter_pb2.FitResponse(progress=_progress(self._fitter.fit(request.run, settings)))
 
     def WatchFit(
         self, request: fitter_pb2.WatchFitRequest, context: grpc.ServicerContext
@@ -33,10 +36,17 @@ class FitterService(fitter_pb2_grpc.FitterServiceServicer):
             raise UnavailableError(f"run {request.run!r}: too many watches of this service; ask Fit instead")
         try:
             context.watch(self._fitter.wake)
-            for progress in self._fitter.watch(request.run, context.is_active):
+            for progress in self._fitter.watch(request.run, request.digest, context.is_active):
                 yield fitter_pb2.WatchFitResponse(progress=_progress(progress))
         finally:
             self._watches.release()
+
+
+def _settings(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"settings = {text[:100]!r}: is no JSON: {error}") from None
 
 
 def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:

@@ -207,6 +207,7 @@ def _provenance(fitted: Fitted) -> types_pb2.Provenance:
         solver=fitted.record.solver,
         models=fitted.record.rows,
         partial=fitted.record.rows < fitted.run.spec.m,
+        estimator=fitted.run.spec.fit.estimator,
     )
 
 

@@ -184,10 +184,11 @@ class _Road:
             return self._fitted(fitter, tell)
 
     def _fitted(self, fitter: FitterClient, tell: Callable[[FitProgress], None]) -> int:
-        progress = fitter.fit(self._run.name)
+        progress = fitter.fit(self._run.name, self._run.spec.fit)
+        digest = progress.digest
         while progress.state is not FitState.DONE:
             with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
-                for progress in fitter.watch(self._run.name):
+                for progress in fitter.watch(self._run.name, digest):
                     if progress.state is FitState.FAILED:
                         raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
                     tell(progress)

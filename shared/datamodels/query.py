@@ -220,4 +220,4 @@ class WeightStore:
     def _load(self, run: Run, number: int) -> Fitted:
         record = fits.read_fit(self.store, run.name, number)
         solution = fits.load(self.store, record)
-        return Fitted(run, record, solution, solution.theta, self.store)
+        return Fitted(record.of(run), record, solution, solution.theta, self.store)

@@ -64,6 +64,10 @@ class Run:
             "target_labels": _encode(self.target_labels),
         }
 
+    def with_fit(self, settings: Any) -> Run:
+        """The same run with another fit section in its spec, given as JSON values. Raises SpecError."""
+        return dataclasses.replace(self, spec=self.spec.with_fit(settings))
+
 
 def from_document(document: dict[str, Any]) -> Run:
     """Reads back `Run.document`."""
@@ -146,21 +150,26 @@ def _labels(y: np.ndarray) -> np.ndarray | None:
 
 
 def create(store: ObjectStore, run: Run) -> bool:
-    """Writes a run to the store; False where it is there already.
+    """Writes a run to the store; False where it is there already, maybe with another fit section.
 
     Raises ConflictError where the data set has changed since: the spec is the same, but not what it resolves to.
     """
     document = run.document()
     if records.create(store, keys.run(run.name), document):
         return True
-    found = records.read(store, keys.run(run.name))
-    changed = [field for field in document if found.get(field) != records.plain(document[field])]
+    found, document = _of_models(records.read(store, keys.run(run.name))), _of_models(records.plain(document))
+    changed = [field for field in document if found.get(field) != document[field]]
     if changed:
         raise ConflictError(
             f"run {run.name}: {', '.join(changed)} is not what the run was created with; the data set has changed "
             "under the same spec: give the spec another name, or restore the data"
         )
     return False
+
+
+def _of_models(document: dict[str, Any]) -> dict[str, Any]:
+    """Without what may differ between fits of the same models."""
+    return document | {"spec": {field: value for field, value in document["spec"].items() if field != "fit"}}
 
 
 def read(store: ObjectStore, name: str) -> Run:

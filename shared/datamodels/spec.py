@@ -1,4 +1,7 @@
-"""RunSpec: everything that decides what a run computes. Frozen, validated before anything starts, named by its hash.
+"""RunSpec: everything that decides what a run computes. Frozen, validated before anything starts.
+
+A run is named by the hash of what decides its models. How they are fitted is not in it: one run has fits of several
+settings, and no model is trained again for them.
 
 Where things run, and with what limits, is not in here but in `settings`.
 """
@@ -104,12 +107,12 @@ class RunSpec(_Part):
     sub_chunk: int = Field(default=100, ge=1, description="models of one commit: what a killed trainer may lose")
     evaluate: EvaluateSpec = EvaluateSpec()
     fit: FitSpec = FitSpec()
-    until: UntilSpec | None = Field(default=None, description="m is the maximum then, and the rule is not in the hash")
+    until: UntilSpec | None = Field(default=None, description="m is the maximum then")
 
     @property
     def hash(self) -> str:
-        """64 hexadecimal digits; equal for specs that compute the same."""
-        return records.digest(self.document())
+        """64 hexadecimal digits; equal for specs that train the same models. `fit` and `until` are not in it."""
+        return records.digest(self.model_dump(mode="json", by_alias=True, exclude={"fit", "until"}))
 
     @property
     def run(self) -> str:
@@ -160,6 +163,10 @@ class RunSpec(_Part):
     def request(self) -> dict[str, Any]:
         """The document with `until`, for a driver elsewhere; `parse` reads it back."""
         return self.document() | ({} if self.until is None else {"until": self.until.model_dump(exclude_none=True)})
+
+    def with_fit(self, settings: Any) -> RunSpec:
+        """The same run with another `fit` section, given as JSON values. Raises SpecError."""
+        return parse(self.request() | {"fit": settings})
 
 
 def is_run(name: str) -> bool:

@@ -15,6 +15,7 @@ import yaml
 from datamodels import spec
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
+from datamodels.fit import store as fits
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
@@ -124,6 +125,13 @@ def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
         check=True,
     ).stdout
     assert "600 of 600 models listed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
+
+    ridge = road.spec.with_fit({"estimator": "ridge"})
+    road.path.write_text(yaml.safe_dump(ridge.document()))
+    code, out, err = road.run("run", "--quiet")
+    assert code == 0 and re.search(r"^models +600 committed before, 0 failed", out, re.M), err
+    assert float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1)) > 0.5
+    assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), road.spec.run).estimator == "ridge"
 
     question = [sys.executable, "-m", "datamodels", "query"]
     top = subprocess.run([*question, "top", road.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)

@@ -65,7 +65,7 @@ def test_kept_sums_are_used_and_damaged_ones_are_not(store, tmp_path):
     parts = committed.commit(store, run, stop=100).parts
     solve(store, run, tmp_path / "scratch")
     home = tmp_path / "scratch" / run.name
-    kept = Kept(home, run.name)
+    kept = Kept(home, run.name, run.spec.fit.holdout)
     sums = kept.load([(part.key, part.sha256) for part in parts])
     sums.fit.products[0] *= -1
     kept.save(sums)

@@ -119,8 +119,8 @@ PARTS = [("a", "1" * 64), ("b", "2" * 64)]
 def test_kept_sums_come_back_to_the_bit(made_problem, tmp_path):
     made, _ = made_problem(d=20, m=100, n=3)
     sums = dataclasses.replace(summed(half(made)), parts=frozenset(PARTS))
-    Kept(tmp_path, "run").save(sums)
-    found = Kept(tmp_path, "run").load([*PARTS, ("c", "3" * 64)])
+    Kept(tmp_path, "run", 0.1).save(sums)
+    found = Kept(tmp_path, "run", 0.1).load([*PARTS, ("c", "3" * 64)])
     assert found.parts == frozenset(PARTS) and found.rows == 100
     for a, b in ((sums.fit, found.fit), (sums.heldout, found.heldout)):
         assert all(np.array_equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
@@ -129,12 +129,13 @@ def test_kept_sums_come_back_to_the_bit(made_problem, tmp_path):
 
 def test_sums_of_a_part_that_is_gone_or_changed_are_not_used(made_problem, tmp_path):
     made, _ = made_problem(d=20, m=100, n=3)
-    Kept(tmp_path, "run").save(dataclasses.replace(summed(half(made)), parts=frozenset(PARTS)))
-    assert Kept(tmp_path, "run").load(PARTS[:1]) is None
-    assert Kept(tmp_path, "run").load([PARTS[0], ("b", "4" * 64)]) is None
-    assert Kept(tmp_path, "other").load(PARTS) is None
-    assert Kept(tmp_path / "none", "run").load(PARTS) is None
-    assert Kept(None, "run").load(PARTS) is None
+    Kept(tmp_path, "run", 0.1).save(dataclasses.replace(summed(half(made)), parts=frozenset(PARTS)))
+    assert Kept(tmp_path, "run", 0.1).load(PARTS[:1]) is None
+    assert Kept(tmp_path, "run", 0.1).load([PARTS[0], ("b", "4" * 64)]) is None
+    assert Kept(tmp_path, "other", 0.1).load(PARTS) is None
+    assert Kept(tmp_path, "run", 0.2).load(PARTS) is None, "other models are held out"
+    assert Kept(tmp_path / "none", "run", 0.1).load(PARTS) is None
+    assert Kept(None, "run", 0.1).load(PARTS) is None
 
 
 @settings(max_examples=300)
@@ -144,7 +145,7 @@ def test_a_torn_or_flipped_file_is_never_trusted(kept_file, draw, how):
     place = draw.draw(st.integers(0, len(data) - 1))
     torn = data[:place] if how == "cut" else data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
     (folder / "sums.npz").write_bytes(torn)
-    found = Kept(folder, "run").load(PARTS)
+    found = Kept(folder, "run", 0.1).load(PARTS)
     # Some bytes of a zip file mean nothing; whatever is read must be what was written.
     assert found is None or np.array_equal(found.fit.products, sums.fit.products)
 
@@ -157,7 +158,7 @@ def kept_file(tmp_path_factory):
     sums.add(
         rng.integers(0, 256, (50, 2), dtype=np.uint8) & np.uint8([255, 15]), rng.random((50, 2)), np.arange(50) % 5 == 0
     )
-    Kept(folder, "run").save(dataclasses.replace(sums, parts=frozenset(PARTS)))
+    Kept(folder, "run", 0.1).save(dataclasses.replace(sums, parts=frozenset(PARTS)))
     return folder, (folder / "sums.npz").read_bytes(), sums
 
 

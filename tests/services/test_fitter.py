@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 
 from datamodels import run as runs
-from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, UnavailableError
-from datamodels.fit import scratch
+from datamodels import sample
+from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, SpecError, UnavailableError
+from datamodels.fit import problem, scratch
 from datamodels.fit import store as fits
+from datamodels.fit.fit import fit
 from datamodels.fit.fitter import Fitter
 from datamodels.rpc.clients.fitter import FitState, FitterClient
 from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, StoreSettings
+from datamodels.spec import FitSpec
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
 from services.fitter.service import service
@@ -85,6 +89,43 @@ def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
     assert client.fit(run.name).state is FitState.RUNNING
     assert list(client.watch(run.name, timeout=60))[-1].fit == 1
     assert fits.read_newest_fit(store, run.name).rows == 200
+
+
+def test_one_run_is_fitted_in_several_ways(store, client):
+    """And what was fitted before becomes the newest fit again without being fitted again."""
+    run = committed.make_run(fit={"holdout": 0.2})
+    runs.create(store, run)
+    committed.commit(store, run)
+    seen = []
+    ridge, lasso = FitSpec(estimator="ridge", holdout=0.4), run.spec.fit
+    for settings in (None, ridge, lasso, ridge):
+        digest = client.fit(run.name, settings).digest
+        (*_, last) = client.watch(run.name, digest, timeout=110)
+        assert (last.state, last.digest) == (FitState.DONE, digest), last.error
+        seen.append(fits.read_fit(store, run.name, last.fit))
+    assert [record.number for record in seen] == [0, 1, 2, 3]
+    assert [record.estimator for record in seen] == ["lasso", "ridge"] * 2
+    assert seen[2].blocks == seen[0].blocks and seen[3].blocks == seen[1].blocks
+    assert seen[0].of(run).spec == run.spec and seen[1].of(run).spec.fit == ridge
+    index = np.arange(run.spec.m)
+    masks, outputs = sample.subsets(run.design, 0, run.spec.m), committed.outputs_of(run, index)
+    alone = fit(problem.of_run(seen[1].of(run), masks, outputs, index), ridge, run.spec.seed)
+    np.testing.assert_allclose(fits.load(store, seen[1]).dense(range(run.n)), alone.dense(range(run.n)), rtol=1e-4)
+
+
+def test_settings_that_a_run_cannot_be_fitted_with(store, client):
+    run = committed.make_run()
+    runs.create(store, run)
+    committed.commit(store, run)
+    stub = fitter_pb2_grpc.FitterServiceStub(client._channel)
+    for settings, said in (
+        ('{"lambdas": 0}', "fit.lambdas = 0"),
+        ('{"colour": 1}', "fit.colour"),
+        ("[", "is no JSON"),
+        ('{"holdout": 0.001}', "holds out less than 2"),
+    ):
+        with pytest.raises(SpecError, match=re.escape(said)):
+            stub.Fit(fitter_pb2.FitRequest(run=run.name, settings=settings))
 
 
 def test_more_evaluation_models_are_nothing_more_to_fit(store, client):

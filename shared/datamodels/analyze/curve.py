@@ -164,7 +164,7 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     try:
         return from_document(records.read(store, key))
     except ObjectNotFoundError:
-        snapshot = manifest.read(store, run.name, record.manifest_version)
+        snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
     score = evaluate.scorer(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")

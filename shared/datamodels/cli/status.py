@@ -11,6 +11,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate, stopping
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import store as fits
+from datamodels.fit.store import FitRecord
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
 
@@ -19,7 +20,7 @@ def status(options: argparse.Namespace) -> None:
     """Prints one line for each run, or the lines of one."""
     store = options.store_of(options)
     if options.run:
-        print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify)))
+        print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
         return
     faults = []
     for name in filter(spec.is_run, map(keys.run_of, store.list(keys.RUNS))):
@@ -32,8 +33,11 @@ def status(options: argparse.Namespace) -> None:
         raise CorruptObjectError(f"{len(faults)} runs have damaged objects, {faults[0]} the first; see above")
 
 
-def lines(store: ObjectStore, run: Run, *, verify: bool = False) -> Iterator[str]:
-    """What there is of a run. With `verify`, raises CorruptObjectError for the first object that was altered."""
+def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> Iterator[str]:
+    """What there is of a run: its newest fit, or `every` one.
+
+    With `verify`, raises CorruptObjectError for the first object that was altered.
+    """
     yield run.name
     snapshot = manifest.read_newest(store, run.name)
     failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
@@ -43,15 +47,21 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False) -> Iterator[str
     if verify:
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
         yield f"{len(snapshot.parts)} parts with {rows:,} models verified"
-    record = fits.read_newest_fit(store, run.name)
-    if record is None:
+    newest = fits.read_newest_fit(store, run.name)
+    if newest is None:
         yield "no fit"
         return
-    yield f"fit {record.number} of {record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
+    for number in range(newest.number + 1) if every else [newest.number]:
+        yield from _of_fit(store, fits.read_fit(store, run.name, number), verify)
+
+
+def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str]:
+    size = f"{record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
+    yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
         yield f"weights of {fits.load(store, record).n:,} targets verified"
     try:
-        found = evaluate.from_document(records.read(store, keys.evaluation(run.name, record.number)))
+        found = evaluate.from_document(records.read(store, keys.evaluation(record.run, record.number)))
     except ObjectNotFoundError:
         return
     yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"

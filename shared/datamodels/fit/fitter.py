@@ -7,9 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+from datamodels import run as runs
 from datamodels.errors import DatamodelsError, ExitCode, NotReadyError, UnavailableError
 from datamodels.fit import metrics
+from datamodels.fit import store as fits
 from datamodels.fit.job import FitJob
 from datamodels.fit.progress import FitProgress, FitState
 from datamodels.fit.store import FitRecord
@@ -31,21 +34,23 @@ class Fitter:
         self._settings = settings
         self._stop = threading.Event()
         self._changed = threading.Condition()
-        self._progress: dict[str, FitProgress] = {}
+        self._progress: dict[tuple[str, str], FitProgress] = {}  # by run and digest
+        self._newest: dict[str, str] = {}  # digest of the fit of each run that was asked for last
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fitter")
 
-    def fit(self, run: str) -> FitProgress:
+    def fit(self, run: str, settings: dict[str, Any] | None = None) -> FitProgress:
         """Starts a fit of the run's newest manifest, or goes on with one; returns at once how far it is.
 
-        Does nothing where it is running already, or is done. Raises RunNotFoundError, NotReadyError where nothing is
-        committed to fit, UnavailableError once closed, StoreError.
+        Does nothing where it is running already, or is done. `settings` are as in FitJob. Raises RunNotFoundError,
+        SpecError, NotReadyError where nothing is committed to fit, UnavailableError once closed, StoreError.
         """
-        job = FitJob(self._store, run)
+        job = FitJob(self._store, run, settings)
         record = job.finished()
         with self._changed:
             if self._stop.is_set():
                 raise UnavailableError("the fitter is stopping; call again")
-            known = self._progress.get(run)
+            self._newest[run] = job.digest
+            known = self._progress.get((run, job.digest))
             if known is not None and known.state is FitState.RUNNING:
                 return known
             if record is not None:
@@ -53,29 +58,34 @@ class Fitter:
             started = time.monotonic()
             progress = self._set(FitProgress(run, job.digest, FitState.RUNNING, job.run.n, stage="waiting"))
             self._pool.submit(self._solve, job, started).add_done_callback(
-                lambda future: self._ended(run, started, future)
+                lambda future: self._ended(job, started, future)
             )
             return progress
 
-    def progress(self, run: str) -> FitProgress:
-        """How far the fit of a run is. Raises RunNotFoundError, NotReadyError where none was asked for."""
+    def progress(self, run: str, digest: str = "") -> FitProgress:
+        """How far a fit of a run is; by default the one that was asked for last.
+
+        Raises RunNotFoundError, NotReadyError where none was asked for.
+        """
         with self._changed:
-            known = self._progress.get(run)
+            known = self._progress.get((run, digest or self._newest.get(run, "")))
         if known is not None:
             return known
-        record = FitJob(self._store, run).finished()
-        if record is None:
+        runs.read(self._store, run)
+        record = fits.read_newest_fit(self._store, run)
+        if record is None or digest not in ("", record.digest):
             raise NotReadyError(f"run {run}: no fit was asked for since this fitter started; call Fit first")
         return _done(record)
 
-    def watch(self, run: str, active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
+    def watch(self, run: str, digest: str = "", active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
         """Progress, at once and then on every change, until the fit is done or failed, or `active` is false.
 
         Many changes may be told as one. `active` is asked on every change, and on `wake`. Raises as `progress` does.
         """
         told = None
         while active():
-            progress = self.progress(run)
+            progress = self.progress(run, digest)
+            digest = progress.digest
             if progress != told:
                 yield progress
                 told = progress
@@ -83,7 +93,9 @@ class Fitter:
                 return
             time.sleep(TELL_SECONDS)
             with self._changed:
-                self._changed.wait_for(lambda told=told: self._progress.get(run) != told or not active(), timeout=60)
+                self._changed.wait_for(
+                    lambda key=(run, digest), told=told: self._progress.get(key) != told or not active(), timeout=60
+                )
 
     def wake(self) -> None:
         """Makes all watches ask whether they are still active."""
@@ -96,14 +108,14 @@ class Fitter:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _solve(self, job: FitJob, started: float) -> FitRecord:
-        run = job.run.name
-        log.info("fit started", run=run, digest=job.digest)
+        key = job.run.name, job.digest
+        log.info("fit started", run=job.run.name, digest=job.digest)
 
         def tell(fraction: float, done: int, stage: str, remaining: float | None) -> None:
             with self._changed:
                 self._set(
                     dataclasses.replace(
-                        self._progress[run],
+                        self._progress[key],
                         fraction=fraction,
                         targets_done=done,
                         stage=stage,
@@ -114,11 +126,12 @@ class Fitter:
 
         return job.solve(self._settings, progress=tell, stop=self._stop)
 
-    def _ended(self, run: str, started: float, future: Future[FitRecord]) -> None:
+    def _ended(self, job: FitJob, started: float, future: Future[FitRecord]) -> None:
+        run = job.run.name
         seconds = time.monotonic() - started
         if future.cancelled():
             said = "the fitter was stopped; ask for the fit again"
-            return self._failed(run, said, ExitCode.TRANSIENT, seconds, "stopped")
+            return self._failed(job, said, ExitCode.TRANSIENT, seconds, "stopped")
         error = future.exception()
         if error is None:
             record = future.result()
@@ -130,18 +143,18 @@ class Fitter:
         if isinstance(error, DatamodelsError):
             stopped = getattr(error, "exit_code", None) == ExitCode.TERMINATED
             code = ExitCode.TRANSIENT if stopped else error.exit_code
-            return self._failed(run, str(error), code, seconds, "stopped" if stopped else "failed")
+            return self._failed(job, str(error), code, seconds, "stopped" if stopped else "failed")
         log.error("fit ended by a fault of its own", run=run, exc_info=error)
         said = f"{type(error).__name__}: {error}; see the fitter's log"
-        return self._failed(run, said, ExitCode.FAILED, seconds, "failed")
+        return self._failed(job, said, ExitCode.FAILED, seconds, "failed")
 
-    def _failed(self, run: str, message: str, code: ExitCode, seconds: float, result: str) -> None:
+    def _failed(self, job: FitJob, message: str, code: ExitCode, seconds: float, result: str) -> None:
         metrics.FITS.labels(result).inc()
-        log.warning("fit ended early", run=run, result=result, error=message)
+        log.warning("fit ended early", run=job.run.name, result=result, error=message)
         with self._changed:
             self._set(
                 dataclasses.replace(
-                    self._progress[run],
+                    self._progress[job.run.name, job.digest],
                     state=FitState.FAILED,
                     error=message,
                     exit_code=code,
@@ -153,7 +166,7 @@ class Fitter:
 
     def _set(self, progress: FitProgress) -> FitProgress:
         """With `_changed` held."""
-        self._progress[progress.run] = progress
+        self._progress[progress.run, progress.digest] = progress
         self._changed.notify_all()
         return progress
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -65,12 +66,17 @@ WHOLE = Share()
 class FitJob:
     """The fit of a run's newest manifest. Making one reads the manifest, nothing more.
 
-    Raises RunNotFoundError, NotReadyError where no model is committed yet, StoreError.
+    settings  JSON values of a spec's fit section; by default those that the run was created with
+
+    Raises RunNotFoundError, SpecError where the settings are wrong, NotReadyError where no model is committed yet,
+    StoreError.
     """
 
-    def __init__(self, store: ObjectStore, name: str):
+    def __init__(self, store: ObjectStore, name: str, settings: dict[str, Any] | None = None):
         self._store = store
         self.run = runs.read(store, name)
+        if settings is not None:
+            self.run = self.run.with_fit(settings)
         self._snapshot = manifest.read_newest(store, name)
         parts = shards.parts_of_fit(self.run, self._snapshot)
         if not any(part.rows for part in parts):
@@ -115,7 +121,14 @@ class FitJob:
             progress(0.0, 0, "waiting for another fitter", None)
 
         with scratch.alone(home, waiting):
-            return self.finished() or self._solve(home, settings, progress, stop, check, share)
+            return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
+
+    def _again(self) -> FitRecord | None:
+        """Makes an earlier fit of the same data and settings the newest one, where others came between."""
+        earlier = fits.find(self._store, self.run.name, self.digest)
+        if earlier is None:
+            return None
+        return fits.commit(self._store, earlier, [(block.first, block.last) for block in earlier.blocks])
 
     def _solve(
         self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
@@ -196,7 +209,7 @@ class FitJob:
         if not gram.from_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
-        kept = Kept(home, self.run.name)
+        kept = Kept(home, self.run.name, self.run.spec.fit.holdout)
         sums = kept.load(map(shards.identity, parts)) or Sums.empty(given.columns, given.n)
         new = np.zeros(given.rows, dtype=bool)
         for part in parts:

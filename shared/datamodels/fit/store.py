@@ -22,6 +22,8 @@ from datamodels import keys, records, schema
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
+from datamodels.run import Run
+from datamodels.spec import FitSpec
 from datamodels.storage.base import ObjectStore
 
 
@@ -65,6 +67,14 @@ class FitRecord:
     def document(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @property
+    def estimator(self) -> str:
+        return FitSpec(**self.settings).estimator
+
+    def of(self, run: Run) -> Run:
+        """The run with the settings of this fit in its spec; it may have been created with others."""
+        return run.with_fit(self.settings)
+
 
 def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
     """16 hexadecimal digits; equal for fits of the same outputs with the same settings."""
@@ -90,6 +100,13 @@ def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
             f"{store.url}/{keys.fit(run, number)}: is not the record of a fit ({error}); was it written by another "
             "version of datamodels?"
         ) from None
+
+
+def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:
+    """The newest finished fit of a run that has this digest, or None. Raises CorruptObjectError."""
+    newest = store.newest(lambda number: keys.fit(run, number))
+    found = (read_fit(store, run, number) for number in range(newest, -1, -1))
+    return next((record for record in found if record.digest == digest), None)
 
 
 def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:

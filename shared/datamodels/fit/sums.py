@@ -126,10 +126,13 @@ def fits(d: int, n: int) -> bool:
 
 
 class Kept:
-    """The file in which a run's sums are kept between fits. One that is damaged, or of another run, is not used."""
+    """The file in which a run's sums are kept between fits.
 
-    def __init__(self, folder: Path | None, run: str):
-        self._file = Checkpoint(folder, "sums", records.digest([_VERSION, run]))
+    One that is damaged, or of another run, or of other models held out, is not used.
+    """
+
+    def __init__(self, folder: Path | None, run: str, holdout: float):
+        self._file = Checkpoint(folder, "sums", records.digest([_VERSION, run, holdout]))
 
     def load(self, parts: Iterable[tuple[str, str]]) -> Sums | None:
         """The sums as last saved, or None: also where they are of a part that is not among `parts` (key, sha256)."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tamodels/v1/fitter.proto\x12\rdatamodels.v1\"\x19\n\nFitRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\";\n\x0b\x46itResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.datamodels.v1.FitProgress\"\x1e\n\x0fWatchFitRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"@\n\x10WatchFitResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.datamodels.v1.FitProgress\"\xde\x02\n\x0b\x46itProgress\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .datamodels.v1.FitProgress.State\x12\x0f\n\x07targets\x18\x04 \x01(\x03\x12\x14\n\x0ctargets_done\x18\x05 \x01(\x03\x12\x10\n\x08\x66raction\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12\x0b\n\x03\x66it\x18\x08 \x01(\x03\x12\r\n\x05stage\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x11\n\texit_code\x18\x0b \x01(\x05\x12\x16\n\tremaining\x18\x0c \x01(\x01H\x00\x88\x01\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x0e\n\nSTATE_DONE\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x42\x0c\n\n_remaining2\x9c\x01\n\rFitterService\x12<\n\x03\x46it\x12\x19.datamodels.v1.FitRequest\x1a\x1a.datamodels.v1.FitResponse\x12M\n\x08WatchFit\x12\x1e.datamodels.v1.WatchFitRequest\x1a\x1f.datamodels.v1.WatchFitResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tamodels/v1/fitter.proto\x12\rdatamodels.v1\"=\n\nFitRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x15\n\x08settings\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_settings\";\n\x0b\x46itResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.datamodels.v1.FitProgress\".\n\x0fWatchFitRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"@\n\x10WatchFitResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x1a.datamodels.v1.FitProgress\"\xde\x02\n\x0b\x46itProgress\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .datamodels.v1.FitProgress.State\x12\x0f\n\x07targets\x18\x04 \x01(\x03\x12\x14\n\x0ctargets_done\x18\x05 \x01(\x03\x12\x10\n\x08\x66raction\x18\x06 \x01(\x01\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\x12\x0b\n\x03\x66it\x18\x08 \x01(\x03\x12\r\n\x05stage\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x11\n\texit_code\x18\x0b \x01(\x05\x12\x16\n\tremaining\x18\x0c \x01(\x01H\x00\x88\x01\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x0e\n\nSTATE_DONE\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x42\x0c\n\n_remaining2\x9c\x01\n\rFitterService\x12<\n\x03\x46it\x12\x19.datamodels.v1.FitRequest\x1a\x1a.datamodels.v1.FitResponse\x12M\n\x08WatchFit\x12\x1e.datamodels.v1.WatchFitRequest\x1a\x1f.datamodels.v1.WatchFitResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datamodels.v1.fitter_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FITREQUEST']._serialized_start=45
-  _globals['_FITREQUEST']._serialized_end=70
-  _globals['_FITRESPONSE']._serialized_start=72
-  _globals['_FITRESPONSE']._serialized_end=131
-  _globals['_WATCHFITREQUEST']._serialized_start=133
-  _globals['_WATCHFITREQUEST']._serialized_end=163
-  _globals['_WATCHFITRESPONSE']._serialized_start=165
-  _globals['_WATCHFITRESPONSE']._serialized_end=229
-  _globals['_FITPROGRESS']._serialized_start=232
-  _globals['_FITPROGRESS']._serialized_end=582
-  _globals['_FITPROGRESS_STATE']._serialized_start=485
-  _globals['_FITPROGRESS_STATE']._serialized_end=568
-  _globals['_FITTERSERVICE']._serialized_start=585
-  _globals['_FITTERSERVICE']._serialized_end=741
+  _globals['_FITREQUEST']._serialized_end=106
+  _globals['_FITRESPONSE']._serialized_start=108
+  _globals['_FITRESPONSE']._serialized_end=167
+  _globals['_WATCHFITREQUEST']._serialized_start=169
+  _globals['_WATCHFITREQUEST']._serialized_end=215
+  _globals['_WATCHFITRESPONSE']._serialized_start=217
+  _globals['_WATCHFITRESPONSE']._serialized_end=281
+  _globals['_FITPROGRESS']._serialized_start=284
+  _globals['_FITPROGRESS']._serialized_end=634
+  _globals['_FITPROGRESS_STATE']._serialized_start=537
+  _globals['_FITPROGRESS_STATE']._serialized_end=620
+  _globals['_FITTERSERVICE']._serialized_start=637
+  _globals['_FITTERSERVICE']._serialized_end=793
 # @@protoc_insertion_point(module_scope)

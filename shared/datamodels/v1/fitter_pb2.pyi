@@ -7,10 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FitRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "settings")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    settings: str
+    def __init__(self, run: _Optional[str] = ..., settings: _Optional[str] = ...) -> None: ...
 
 class FitResponse(_message.Message):
     __slots__ = ("progress",)
@@ -19,10 +21,12 @@ class FitResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[FitProgress, _Mapping]] = ...) -> None: ...
 
 class WatchFitRequest(_message.Message):
-    __slots__ = ("run",)
+    __slots__ = ("run", "digest")
     RUN_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     run: str
-    def __init__(self, run: _Optional[str] = ...) -> None: ...
+    digest: str
+    def __init__(self, run: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WatchFitResponse(_message.Message):
     __slots__ = ("progress",)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FitterServiceStub:
-    """Fits one LASSO per target to the newest manifest of a run.
+    """Fits one linear model per target to the newest manifest of a run.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class FitterServiceStub:
 
 
 class FitterServiceServicer:
-    """Fits one LASSO per target to the newest manifest of a run.
+    """Fits one linear model per target to the newest manifest of a run.
     """
 
     def Fit(self, request, context):
@@ -87,7 +87,7 @@ def add_FitterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FitterService:
-    """Fits one LASSO per target to the newest manifest of a run.
+    """Fits one linear model per target to the newest manifest of a run.
     """
 
     @staticmethod

@@ -80,7 +80,7 @@ class RunRecord(_message.Message):
     def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial")
+    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class Provenance(_message.Message):
     SOLVER_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATOR_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_hash: str
     alpha: float
@@ -97,4 +98,5 @@ class Provenance(_message.Message):
     solver: str
     models: int
     partial: bool
-    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ...) -> None: ...
+    estimator: str
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ..., estimator: _Optional[str] = ...) -> None: ...

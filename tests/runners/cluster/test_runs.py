@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from datamodels.errors import ClusterError, ConfigError, NotReadyError, RunNotFoundError, StageError
+from datamodels.errors import ClusterError, ConfigError, ConflictError, NotReadyError, RunNotFoundError, StageError
 from datamodels.runners.cluster import runs
 from datamodels.runners.cluster.state import State
 from datamodels.runners.cluster.templates import RUN_LABEL
@@ -24,6 +24,21 @@ def test_a_run_is_submitted_once(api, cluster):
     api.finish(RUN, "Complete")
     assert runs.submit(cluster, spec()).words == "is done already; nothing to do"
     assert api.objects["jobs"][RUN]["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("other", [{"fit": {"estimator": "ridge"}}, {"until": {"lds": 0.9}}])
+def test_a_run_that_is_done_is_fitted_or_ended_another_way(api, cluster, other):
+    first = {"evaluate": {"subsets": 10, "models": 2}}
+    runs.submit(cluster, spec(**first))
+    (name,) = api.objects["jobs"]
+    with pytest.raises(ConflictError, match="goes on with another fit or until; cancel it, or let it end"):
+        runs.submit(cluster, spec(**first, **other))
+    old = api.objects["jobs"][name]["metadata"]["uid"]
+    api.finish(name, "Complete")
+    words = runs.submit(cluster, spec(**first, **other)).words
+    assert words.startswith("is submitted again, for it was done with another fit")
+    assert api.objects["jobs"][name]["metadata"]["uid"] != old
+    assert runs.submit(cluster, spec(**first, **other)).words == "goes on already; nothing to do"
 
 
 def test_a_failed_run_is_topped_up_by_a_new_driver(api, cluster, submitted):

@@ -9,6 +9,7 @@ import grpc
 from datamodels.fit.progress import FitProgress, FitState
 from datamodels.rpc.clients.base import Client
 from datamodels.settings import ClientSettings
+from datamodels.spec import FitSpec
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
 
 __all__ = ["FitProgress", "FitState", "FitterClient"]
@@ -21,20 +22,26 @@ class FitterClient(Client):
         super().__init__(to, settings)
         self._stub = fitter_pb2_grpc.FitterServiceStub(self._channel)
 
-    def fit(self, run: str) -> FitProgress:
+    def fit(self, run: str, settings: FitSpec | None = None) -> FitProgress:
         """Starts a fit, or goes on with one that was stopped; returns at once. Asking again does nothing.
 
-        Raises RunNotFoundError, NotReadyError where nothing is committed to fit.
-        """
-        return _progress(self._stub.Fit(fitter_pb2.FitRequest(run=run)).progress)
+        settings  by default those that the run was created with
 
-    def watch(self, run: str, timeout: float | None = None) -> Iterator[FitProgress]:
+        Raises RunNotFoundError, SpecError where the run cannot be fitted with such settings, NotReadyError where
+        nothing is committed to fit.
+        """
+        given = None if settings is None else settings.model_dump_json()
+        return _progress(self._stub.Fit(fitter_pb2.FitRequest(run=run, settings=given)).progress)
+
+    def watch(self, run: str, digest: str = "", timeout: float | None = None) -> Iterator[FitProgress]:
         """Progress, at once and then on every change, until the fit is done or failed.
+
+        digest  of the fit, as `fit` returned it; by default the one of the run that was asked for last
 
         Raises RunNotFoundError, NotReadyError where no fit was asked for, DeadlineError after `timeout` seconds,
         UnavailableError where the service stops.
         """
-        for response in self._stub.WatchFit(fitter_pb2.WatchFitRequest(run=run), timeout=timeout):
+        for response in self._stub.WatchFit(fitter_pb2.WatchFitRequest(run=run, digest=digest), timeout=timeout):
             yield _progress(response.progress)
 
 

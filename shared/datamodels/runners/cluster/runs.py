@@ -26,10 +26,13 @@ POLL = 2.0
 class Submitted:
     run: str
     before: State
+    changed: bool = False
 
     @property
     def words(self) -> str:
         match self.before:
+            case State.DONE if self.changed:
+                return "is submitted again, for it was done with another fit or until; its models are kept"
             case State.DONE:
                 return "is done already; nothing to do"
             case State.RUNNING | State.WAITING:
@@ -42,11 +45,18 @@ class Submitted:
 def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
     """Creates the driver of a run. Does nothing where it is there and has not failed.
 
-    Raises ConfigError where the chart is not there, SpecError, ClusterError where the cluster refuses it.
+    Raises ConfigError where the chart is not there, SpecError, ClusterError where the cluster refuses it, ConflictError
+    where the run goes on with another fit or until.
     """
     job = templates.driver_job(templates.find(cluster, release), spec)
-    before = states.state(cluster.job(spec.run))
-    if before in (State.DONE, State.RUNNING, State.WAITING):
+    there = cluster.job(spec.run)
+    before = states.state(there)
+    changed = there is not None and not templates.drives(there, spec)
+    if before in (State.RUNNING, State.WAITING):
+        if changed:
+            raise ConflictError(f"run {spec.run}: goes on with another fit or until; cancel it, or let it end")
+        return Submitted(spec.run, before)
+    if before is State.DONE and not changed:
         return Submitted(spec.run, before)
     if before is not State.ABSENT:
         remove(cluster, spec.run)
@@ -54,7 +64,7 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
         cluster.create_job(job)
     except ConflictError:  # somebody else did, a moment ago
         before = State.WAITING
-    return Submitted(spec.run, before)
+    return Submitted(spec.run, before, changed)
 
 
 def remove(cluster: Cluster, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from datamodels import spec as specs
 from datamodels.errors import ConfigError, SpecError
 from datamodels.rpc.auth import audience
 from datamodels.runners.cluster.api import Cluster, Object
@@ -19,6 +21,8 @@ RUN_LABEL = "datamodels/run"
 CHART = "app.kubernetes.io/name=datamodels"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
+SPEC_VARIABLE = f"{ClusterSettings.prefix}_SPEC"
+"""Environment variable of a driver."""
 TOKEN_VOLUME = "run-token"
 """With a token of the pod's account, for the audience of the run."""
 MIN_MODELS = 100
@@ -64,8 +68,18 @@ def driver_job(config_map: Object, spec: RunSpec) -> Object:
         raise SpecError(f"spec {spec.name}: takes {len(text)} bytes, at most {MAX_SPEC} allowed; shorten its options")
     job["metadata"]["name"] = spec.run
     _own(job, "v1", "ConfigMap", config_map["metadata"]["name"], config_map["metadata"]["uid"])
-    container["env"] += [{"name": name, "value": text} for name in (f"{ClusterSettings.prefix}_SPEC",)]
+    container["env"].append({"name": SPEC_VARIABLE, "value": text})
     return job
+
+
+def drives(job: Object, spec: RunSpec) -> bool:
+    """Whether a driver's Job is of this very spec: fits and ends training as it says, too."""
+    for container in job["spec"]["template"]["spec"]["containers"]:
+        for variable in container.get("env") or ():
+            if variable["name"] == SPEC_VARIABLE:
+                with contextlib.suppress(ValueError, SpecError):  # one of another version
+                    return specs.parse(json.loads(variable["value"])) == spec
+    return False
 
 
 def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[int], owner: ClusterSettings) -> Object:
