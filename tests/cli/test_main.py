@@ -92,7 +92,7 @@ def test_a_data_set_that_does_not_load_starts_nothing(capsys, tmp_path):
 def test_status_lists_runs_and_describes_one(capsys, home):
     folder, name = home
     code, out, _ = run_main(capsys, "status", "--home", str(folder))
-    assert code == 0 and out.count("\n") == 1 and out.startswith(name) and "fit 0 of 100 models" in out
+    assert code == 0 and out.count("\n") == 1 and out.startswith(name) and "fit 0 (lasso) of 100 models" in out
     code, out, _ = run_main(capsys, "status", name, "--verify", "--home", str(folder))
     assert code == 0 and out.splitlines()[0] == name and f"weights of {made.N} targets verified" in out
 

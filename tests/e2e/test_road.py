@@ -45,7 +45,8 @@ class Road:
 
     def __init__(self, folder, environ=None, **fields):
         self.folder = folder
-        self.environ = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])} | (environ or {})
+        path = [str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.environ = {"PYTHONPATH": os.pathsep.join(path)} | (environ or {})
         self.path = folder / "spec.yaml"
         self.path.write_text(yaml.safe_dump(small(**fields)))
         self.spec = spec.load(self.path)
