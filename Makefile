@@ -29,12 +29,15 @@ FLAVOUR ?= cpu
 IMAGE ?= datamodels
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG = $(VERSION)$(if $(filter-out cpu,$(FLAVOUR)),-$(FLAVOUR))
+# Major version of the CUDA that the wheel of torch was built for.
+CUDA ?= 13
 EXTRAS_cpu = trainer,s3,kubernetes,auth
-EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda12
+EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda$(CUDA)
 EXTRAS_cuda-ffcv = $(EXTRAS_cuda),ffcv
 # The last three for the wheel of OpenCV that FFCV wants.
 APT_cuda-ffcv = libopencv-core406 libopencv-imgproc406 libturbojpeg0 libgomp1 libgl1 libglib2.0-0 libxcb1
 DOCKER_BUILD = docker build --file deploy/images/Dockerfile --build-arg BASE=$(BASE) --build-arg FLAVOUR=$(FLAVOUR) \
+  --build-arg CUDA=$(CUDA) \
   --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg APT="$(APT_$(FLAVOUR))"
 
 wheels: $(BIN)/python

@@ -15,6 +15,8 @@ from datamodels.runners.base import SERVICES
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+CUDAS = ("12", "13")
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -22,16 +24,18 @@ def test_every_service_has_an_image_with_extras_that_exist():
     cases = dict(re.findall(r"^ +([a-z|]+)\) wanted=\"?([^\" ]+?)\"? ;;", DOCKERFILE, re.MULTILINE))
     named = {service for names in cases for service in names.split("|")}
     assert named == {*SERVICES, "trainer", "driver", "all", "devstore"}
-    extras = set(re.findall(r"[\[,]([a-z0-9-]+)", " ".join([*cases.values(), *re.findall(r"gpu=(\S*)", DOCKERFILE)])))
-    assert extras and extras <= set(EXTRAS)
+    gpu = [found.replace("${CUDA}", cuda) for found in re.findall(r"gpu=(\S*)", DOCKERFILE) for cuda in CUDAS]
+    extras = set(re.findall(r"[\[,]([a-z0-9-]+)", " ".join([*cases.values(), *gpu])))
+    assert {f"fitter-cuda{cuda}" for cuda in CUDAS} <= extras <= set(EXTRAS)
 
 
 def test_make_gathers_the_wheels_that_the_image_asks_for():
-    makefile = (ROOT / "Makefile").read_text()
     (everything,) = re.findall(r"all\) wanted=\"datamodels\[(.*)\$\{gpu\}\]\"", DOCKERFILE)
-    assert re.findall(r"^EXTRAS_cpu = (.*)$", makefile, re.MULTILINE) == [everything]
+    assert re.findall(r"^EXTRAS_cpu = (.*)$", MAKEFILE, re.MULTILINE) == [everything]
     for flavour in ("cuda", "cuda-ffcv"):
-        assert f"EXTRAS_{flavour} = " in makefile and f"{flavour})" in DOCKERFILE
+        assert f"EXTRAS_{flavour} = " in MAKEFILE and f"{flavour})" in DOCKERFILE
+    default = re.findall(r"^(?:ARG CUDA=|CUDA \?= )(\d+)$", DOCKERFILE + MAKEFILE, re.MULTILINE)
+    assert len(default) == 2 and len(set(default)) == 1 and default[0] in CUDAS
 
 
 def test_images_run_as_nobody_and_carry_no_build_context():

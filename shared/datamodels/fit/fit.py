@@ -188,7 +188,7 @@ def array_module(device: str) -> ModuleType:
             return cupy
         reason = "no device"
     except ImportError:
-        reason = "CuPy is not installed; install the extra fitter-cuda12"
+        reason = "CuPy is not installed; install the extra fitter-cuda12 or fitter-cuda13"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         reason = str(error)
     if device == "cuda":
