@@ -1,6 +1,10 @@
 """What holds for everything that is rendered."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -67,6 +71,27 @@ def test_only_what_talks_to_the_api_gets_a_token(each):
 
 def with_token(pod):
     return pod["spec"]["automountServiceAccountToken"]
+
+
+def test_a_trainer_without_a_heartbeat_is_not_alive(rendered, tmp_path):
+    """By the very command of the probe, which a hung interpreter cannot hold up."""
+    pod = rendered["defaults"].templates["trainer"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (file,) = [e["value"] for e in container["env"] if e["name"] == "DATAMODELS_TRAINER_HEARTBEAT_FILE"]
+    assert file.startswith("/tmp/") and {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    python, *arguments = container["livenessProbe"]["exec"]["command"]
+    beat = tmp_path / "heartbeat"
+    command = [sys.executable, *(argument.replace(file, str(beat)) for argument in arguments)]
+
+    def alive():
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+    assert python == "python" and not alive(), "there is none yet"
+    beat.touch()
+    assert alive()
+    hour_ago = time.time() - 3600
+    os.utime(beat, (hour_ago, hour_ago))
+    assert not alive()
 
 
 def test_trainers_and_samplers_have_no_way_to_the_store(each):

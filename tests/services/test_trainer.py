@@ -201,6 +201,24 @@ def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, 
     assert len(again) == 40 - len(done) and not set(again) & set(first[: len(done)])
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks /proc which signals a process handles")
+def test_sigterm_while_it_still_imports_is_heeded(road):
+    """As the first process of a container, where what is not handled is ignored."""
+    run = road.create(hold=0)
+    process = road.start("--run", run.name, "--chunks", "0")
+
+    def heeds():
+        with open(f"/proc/{process.pid}/status") as status:
+            (caught,) = [int(line.split()[1], 16) for line in status if line.startswith("SigCgt")]
+        return caught >> (signal.SIGTERM - 1) & 1
+
+    wait_for(heeds)
+    process.send_signal(signal.SIGTERM)
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.TERMINATED and "Traceback" not in log, (out, log)
+    assert road.committed(run) == []
+
+
 def test_a_killed_trainer_loses_no_more_than_a_sub_chunk_and_a_batch(road, tmp_path):
     note = tmp_path / "trained"
     run = road.create(seconds=0.01, note=str(note), hold=12)

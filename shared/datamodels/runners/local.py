@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -72,7 +72,7 @@ class LocalRunner(Runner):
                 running[worker] = stack.enter_context(self._trainer(worker, run, share, services))
             restarts = 0
             while running:
-                time.sleep(POLL)
+                _await_end(running.values(), POLL)
                 if tick():
                     for process in running.values():
                         process.ask_to_stop()
@@ -132,6 +132,13 @@ class LocalRunner(Runner):
         settings = FitterSettings.load()
         ours = settings.scratch == FitterSettings.scratch
         return dataclasses.replace(settings, scratch=str(self._home / "scratch")) if ours else settings
+
+
+def _await_end(processes: Iterable[_Process], seconds: float) -> None:
+    """Until one of them has ended, or so many seconds have passed."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and all(process.ended() is None for process in processes):
+        time.sleep(0.02)
 
 
 def _passing(code: int) -> bool:
