@@ -195,6 +195,16 @@ def make_store(namespace):
     namespace.kubectl("wait", "--for=condition=Ready", "pod/store", "--timeout=180s")
 
 
+def for_this_cluster(values):
+    """Values of the chart, with those that the cluster asks for."""
+    return merged(values, yaml.safe_load(Path(VALUES).read_text()) if VALUES else {})
+
+
+def labels_of(component):
+    """Of a pod that NetworkPolicies take for one of a component."""
+    return {"app.kubernetes.io/name": "datamodels", "app.kubernetes.io/instance": "dm", COMPONENT: component}
+
+
 class Release:
     """One release `dm` of the chart in a namespace, over a prefix of the store that is the namespace's own."""
 
@@ -206,7 +216,6 @@ class Release:
             "DATAMODELS_STORE_S3_ENDPOINT": endpoint,
         }
         one = {"replicas": 1, "resources": SMALL}
-        own = yaml.safe_load(Path(VALUES).read_text()) if VALUES else {}
         self.values = {
             "image": {"repository": IMAGE},
             "store": {"url": self.store_env["DATAMODELS_STORE_URL"], "endpoint": endpoint, "existingSecret": "store"},
@@ -220,7 +229,7 @@ class Release:
                 "trainer": {"resources": SMALL, "terminationGracePeriodSeconds": 30},
             },
         }
-        self.values = merged(self.values, own)
+        self.values = for_this_cluster(self.values)
 
     def make_secret(self):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": CREDENTIALS}
@@ -245,14 +254,13 @@ class Release:
         logs = self.namespace.kubectl("logs", "dm-test", "--all-containers", check=False)
         assert done.returncode == 0 and "Succeeded" in done.stdout, f"{done.stderr} {logs}"
 
-    def make_tools(self):
-        """The pod `tools`: a client of the services and of the store, which belongs to no release."""
-        name = self.namespace.name
+    def make_tools(self, name="tools", labels=None):
+        """A pod that is a client of the services and of the store; without labels it belongs to no release."""
         services = {
-            f"DATAMODELS_CLIENT_{service.upper()}": f"dns:///dm-{service}.{name}:50051"
+            f"DATAMODELS_CLIENT_{service.upper()}": f"dns:///dm-{service}.{self.namespace.name}:50051"
             for service in ("sampler", "aggregator", "fitter", "query")
         }
-        self.namespace.make_pod("tools", env=self.store_env | services)
+        self.namespace.make_pod(name, env=self.store_env | services, labels=labels)
 
     def committed(self, run):
         """Keys of the parts that the store holds of a run."""

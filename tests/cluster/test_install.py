@@ -2,7 +2,7 @@
 
 import yaml
 
-from tests.cluster.place import CHART, IMAGE, each_once, until
+from tests.cluster.place import CHART, IMAGE, each_once, for_this_cluster, until
 from tests.cluster.specs import written
 
 OURS = ("configmap/kube-root-ca.crt", "serviceaccount/default")
@@ -45,6 +45,7 @@ def test_the_values_for_trying_out_are_enough(release):
         "image": {"repository": IMAGE},
         "devStore": {"enabled": True, "image": {"repository": f"{IMAGE}-devstore"}},
     }
-    release.helm("install", "dm", CHART, "--values", "-", "--wait", "--timeout=5m", input=yaml.safe_dump(values))
+    text = yaml.safe_dump(for_this_cluster(values))
+    release.helm("install", "dm", CHART, "--values", "-", "--wait", "--timeout=5m", input=text)
     release.test()
     release.helm("uninstall", "dm", "--wait")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from datamodels.runners.cluster.templates import COMPONENT
-from tests.cluster.place import Namespace, until
+from tests.cluster.place import Namespace, labels_of, until
 from tests.cluster.specs import written
 
 CONNECT = """
@@ -20,7 +19,6 @@ server = socket.create_server(("", 50051))
 while True:
     server.accept()[0].close()
 """
-PODS = {"app.kubernetes.io/name": "datamodels", "app.kubernetes.io/instance": "dm"}
 
 
 def reaches(namespace, pod, host, port):
@@ -58,9 +56,10 @@ def enforced(running):
 def pods(running, enforced):
     """{who: pod} of pods to connect from, in the release's namespace."""
     running.make_tools()
-    running.namespace.make_pod("as-trainer", labels=PODS | {COMPONENT: "trainer"})
+    for component in ("trainer", "driver"):
+        running.namespace.make_pod(f"as-{component}", labels=labels_of(component))
     (sampler,) = running.namespace.ready("sampler")
-    return {"anybody": "tools", "trainer": "as-trainer", "sampler": sampler}
+    return {"anybody": "tools", "trainer": "as-trainer", "driver": "as-driver", "sampler": sampler}
 
 
 WAYS = [
@@ -73,6 +72,11 @@ WAYS = [
     ("trainer", "aggregator", 50051, True),
     ("trainer", "fitter", 50051, False),
     ("trainer", "store", 4566, False),
+    ("trainer", "api", 443, False),
+    ("driver", "api", 443, True),
+    ("driver", "store", 4566, True),
+    ("driver", "fitter", 50051, True),
+    ("driver", "query", 9090, False),
     ("sampler", "aggregator", 50051, False),
     ("sampler", "store", 4566, False),
 ]
@@ -84,6 +88,8 @@ def test_a_pod_reaches_what_it_needs_and_no_more(running, store, pods, who, to, 
     if to == "store":
         host = store.kubectl("get", "pod", "store", "-o", "jsonpath={.status.podIP}")
         assert reaches(namespace, "tools", host, port), "the store is down for everybody"
+    elif to == "api":
+        host = namespace.kubectl("get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}")
     else:
         host = address(namespace, to)
     until(lambda: reaches(namespace, pods[who], host, port) is allowed, f"{who} to {to}:{port}", 60)

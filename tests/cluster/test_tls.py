@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 
+from tests.cluster.place import labels_of
 from tests.cluster.specs import written
 
 CERTIFICATES = """
@@ -54,9 +55,11 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
     assert f"{spec.run}  done" in namespace.datamodels("submit", path, "--watch").stdout
 
     release.make_tools()
+    release.make_tools("as-trainer", labels_of("trainer"))
     files = {name: (tmp_path / name).read_bytes() for name in ("ca.crt", "client.crt", "client.key")}
     packed = json.dumps({name: base64.b64encode(data).decode() for name, data in files.items()})
-    namespace.within("tools", "python", "-c", UNPACK, packed)
+    for pod in ("tools", "as-trainer"):
+        namespace.within(pod, "python", "-c", UNPACK, packed)
 
     def asked(*environ):
         return namespace.within("tools", "env", *environ, "datamodels", "query", "runs", check=False)
@@ -64,5 +67,5 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
     assert spec.run in asked(TRUST, *PROVE)
     assert spec.run not in asked(TRUST), "asked without a certificate"
     assert spec.run not in asked(), "asked without TLS"
-    refused = namespace.tried("tools", "env", TRUST, *PROVE, "python", "-c", PUBLISH, spec.run)
+    refused = namespace.tried("as-trainer", "env", TRUST, *PROVE, "python", "-c", PUBLISH, spec.run)
     assert "this service asks for a bearer token of the run" in refused

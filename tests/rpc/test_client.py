@@ -85,15 +85,15 @@ def test_the_calls_that_are_not_retried_exist_and_have_no_policy():
     assert default["retryPolicy"]["maxAttempts"] == 5
 
 
-def test_a_call_that_is_not_retried_is_sent_once(channels, raw_channel):
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_a_call_that_is_not_retried_is_sent_once(channels, raw_channel, code):
+    """And others again, also where a server that stops cancels what it had just taken in."""
     asked = []
 
     class Refuse(grpc.GenericRpcHandler):
         def service(self, details):
             asked.append(details.method.rpartition("/")[2])
-            return grpc.stream_unary_rpc_method_handler(
-                lambda requests, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no")
-            )
+            return grpc.stream_unary_rpc_method_handler(lambda requests, context: context.abort(code, "no"))
 
     server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Refuse()])
     channel = channels(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", attempts=2)

@@ -65,7 +65,8 @@ def service_config(attempts: int) -> dict[str, Any]:
             "initialBackoff": "0.2s",
             "maxBackoff": "5s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": [grpc.StatusCode.UNAVAILABLE.name],
+            # CANCELLED is not the caller: a server that stops says so of a call that it had just taken in.
+            "retryableStatusCodes": [grpc.StatusCode.UNAVAILABLE.name, grpc.StatusCode.CANCELLED.name],
         }
         methods.append({"name": [{}], "retryPolicy": retry})
     return {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": methods}
