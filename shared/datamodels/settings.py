@@ -204,7 +204,7 @@ class ClusterSettings(Settings):
     namespace: str = ""  # of the Jobs
     owner: str = ""  # name of the driver's Job, which owns the Jobs that it creates
     owner_uid: str = ""
-    fitter_start: float = 3600.0  # seconds to wait for the pod of a fitter Job, which may be queued
+    fitter_start: float = 3600.0  # seconds to wait for the pod of a fitter Job; those in a queue do not count
 
 
 @dataclasses.dataclass(frozen=True)

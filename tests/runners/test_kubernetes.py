@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -150,13 +151,37 @@ def test_a_fitter_is_started_for_a_fit_and_goes_after_it(api, cluster, eventuall
 
 def test_a_fitter_that_waits_too_long_says_for_what(api, cluster):
     impatient = dataclasses.replace(OWNER, fitter_start=0.1)
-    runner = KubernetesRunner(cluster, impatient, chart("gpu"))
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
+    api.add_pod("fit-pod", job=FIT, status={"containerStatuses": [waiting]})
+    unqueued = {name: text.replace("suspend: true", "suspend: false") for name, text in chart("gpu").items()}
+    runner = KubernetesRunner(cluster, impatient, unqueued)
     with (
-        pytest.raises(StageError, match="did not start within 0 s: waits in queue gpus of Kueue") as raised,
+        pytest.raises(StageError, match="did not start within 0 s: ErrImagePull: no such image") as raised,
         runner.fitter(RUN, SERVICES),
     ):
         pytest.fail("started")
     assert raised.value.exit_code == ExitCode.TRANSIENT
+
+
+def test_time_in_a_queue_is_not_time_to_start(api, cluster, caplog):
+    api.kueue = True
+    impatient = dataclasses.replace(OWNER, fitter_start=0.7)
+    runner = KubernetesRunner(cluster, impatient, chart("gpu"))
+
+    def admitted():
+        api.objects["jobs"][FIT]["spec"]["suspend"] = False
+        api.add_pod("fit-pod", job=FIT, status=READY)
+
+    def queued():
+        api.queue(FIT, "insufficient unused quota")
+
+    timers = [threading.Timer(0.3, queued), threading.Timer(2.5, admitted)]
+    for timer in timers:
+        timer.start()
+    with caplog.at_level("WARNING"), runner.fitter(RUN, SERVICES) as found:
+        assert found.fitter == "10.0.0.7:50051"
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("waits in queue gpus of Kueue: insufficient unused quota" in line for line in told) == 1, told
 
 
 def test_a_fitter_that_cannot_start_says_why(api, cluster):

@@ -58,10 +58,7 @@ class KubernetesRunner(Runner):
                         runs.remove(self._cluster, name)
                         return
             job = self._look(name)
-            told, obstacles = obstacles, self._obstacles(job)
-            for obstacle in obstacles:
-                if obstacle not in told:
-                    log.warning("trainers are held up", run=run.name, reason=obstacle)
+            obstacles = self._obstacles(run, job, obstacles)
         if states.state(job) is State.FAILED:
             raise self._failure(run, job)
 
@@ -74,7 +71,7 @@ class KubernetesRunner(Runner):
         try:
             # By its pod's address, which is in no certificate; the name of the service is.
             name = services.server_name or services.fitter.rpartition("/")[2].rpartition(":")[0]
-            yield dataclasses.replace(services, fitter=self._address(job), server_name=name)
+            yield dataclasses.replace(services, fitter=self._address(run, job), server_name=name)
         finally:
             self._cluster.delete_job(job["metadata"]["name"])
 
@@ -99,14 +96,16 @@ class KubernetesRunner(Runner):
             raise StageError(f"Job {name} was deleted; submit the run again to go on", ExitCode.TRANSIENT)
         return job
 
-    def _obstacles(self, job: Object) -> list[str]:
-        return states.obstacles(job, self._pods(job), self._cluster.warnings("Job", job["metadata"]["name"]))
-
-    def _pods(self, job: Object) -> list[Object]:
-        return self._cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
+    def _obstacles(self, run: Run, job: Object, told: Sequence[str]) -> list[str]:
+        """What holds a Job up; in the log, too, unless that was told."""
+        found = runs.obstacles(self._cluster, job, runs.pods_of(self._cluster, job))
+        for obstacle in found:
+            if obstacle not in told:
+                log.warning("held up", run=run.name, job=job["metadata"]["name"], reason=obstacle)
+        return found
 
     def _failure(self, run: Run, job: Object) -> StageError:
-        failed = states.failures(self._pods(job))
+        failed = states.failures(runs.pods_of(self._cluster, job))
         code, words = failed[-1] if failed else (ExitCode.FAILED, states.reason(job))
         return StageError(
             f"run {run.name}: trainers failed ({states.indexes(job)}), the last because: {words}; what is committed "
@@ -114,21 +113,25 @@ class KubernetesRunner(Runner):
             ExitCode.CONFIG if code == ExitCode.CONFIG else ExitCode.FAILED,
         )
 
-    def _address(self, job: Object) -> str:
-        """Where the fitter's pod serves, once it is ready."""
+    def _address(self, run: Run, job: Object) -> str:
+        """Where the fitter's pod serves, once it is ready. Time in a queue is not counted: that may be days."""
         name = job["metadata"]["name"]
+        obstacles: list[str] = []
         end = time.monotonic() + self._owner.fitter_start
         while time.monotonic() < end:
-            for pod in self._pods(job):
+            for pod in runs.pods_of(self._cluster, job):
                 ready = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions") or []}.get("Ready")
                 if ready == "True" and "deletionTimestamp" not in pod["metadata"]:
                     return _address_of(pod)
             job = self._look(name)
             if states.state(job).ended:
-                code, words = [(1, states.reason(job)), *states.failures(self._pods(job))][-1]
+                code, words = [(1, states.reason(job)), *states.failures(runs.pods_of(self._cluster, job))][-1]
                 raise StageError(f"the fitter cannot start: {words}", code)
+            obstacles = self._obstacles(run, job, obstacles)
             time.sleep(TICK)
-        reasons = "; ".join(self._obstacles(job)) or "its pod is not ready"
+            if states.queued(job):
+                end = time.monotonic() + self._owner.fitter_start
+        reasons = "; ".join(obstacles) or "its pod is not ready"
         raise StageError(
             f"the fitter did not start within {self._owner.fitter_start:.0f} s: {reasons}", ExitCode.TRANSIENT
         )

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from datamodels import spec as specs
-from datamodels.runners.cluster.api import connect
+from datamodels.runners.cluster.api import KUEUE, connect
 from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
 from datamodels.settings import ClusterSettings
 from tests.helm.conftest import VALUES, render
@@ -29,12 +29,14 @@ FIELDS = {
 class FakeApi:
     """Keeps objects as the API server does, with names, uids and deletion; tests play the controllers.
 
+    kueue     whether Kueue is installed
     refusals  {(method, kind): (status, message)}, answered in place of what was asked, once
     page      objects of one page of a list
     """
 
     def __init__(self):
-        self.objects = {kind: {} for kind in ("jobs", "pods", "events", "configmaps")}
+        self.objects = {kind: {} for kind in ("jobs", "pods", "events", "configmaps", "workloads")}
+        self.kueue = False
         self.logs = {}
         self.refusals = {}
         self.calls = []
@@ -79,6 +81,14 @@ class FakeApi:
         container = {"name": "c", "ports": [{"name": "grpc", "containerPort": 50051}]}
         spec = {"containers": [container]}
         return self.add("pods", {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status or {}})
+
+    def queue(self, job, message):
+        """As Kueue does, with a Job that it does not admit."""
+        labels = {f"{KUEUE}/job-uid": self.objects["jobs"][job]["metadata"]["uid"]}
+        condition = {"type": "QuotaReserved", "status": "False", "message": message}
+        self.add(
+            "workloads", {"metadata": {"name": f"job-{job}", "labels": labels}, "status": {"conditions": [condition]}}
+        )
 
     def warn(self, kind, name, reason, message):
         event = {"involvedObject": {"kind": kind, "name": name}, "type": "Warning", "reason": reason}
@@ -140,8 +150,17 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[-1] for key, values in parse_qs(split.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
-        path = re.fullmatch(rf"/(?:apis/batch|api)/v1(?:/namespaces/{NAMESPACE})/(\w+)(?:/([^/]+))?(/log)?", split.path)
-        if path is None:
+        path = re.fullmatch(
+            rf"/(?:apis/batch/v1|api/v1|apis/{KUEUE}/v1beta7)/namespaces/{NAMESPACE}/(\w+)(?:/([^/]+))?(/log)?",
+            split.path,
+        )
+        if split.path == "/apis/":
+            groups = {"batch": "v1"} | ({KUEUE: "v1beta7"} if self.api.kueue else {})
+            status, answer = (
+                200,
+                {"groups": [{"name": n, "preferredVersion": {"version": v}} for n, v in groups.items()]},
+            )
+        elif path is None:
             status, answer = 404, {"message": f"no such path {split.path}"}
         elif path[3]:
             return self._send(200, "\n".join(self.api.logs[path[2]]).encode() + b"\n", "text/plain")

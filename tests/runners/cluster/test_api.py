@@ -74,3 +74,15 @@ def test_an_api_that_is_gone_is_unavailable(tmp_path, api):
         gone = connect(kubeconfig=str(path))
         with pytest.raises(UnavailableError, match="the Kubernetes API does not answer"):
             list(gone.log("p"))
+
+
+@pytest.mark.parametrize("kueue", [True, False])
+def test_what_kueue_keeps_about_a_job(api, cluster, kueue):
+    api.kueue = kueue
+    cluster.create_job(JOB)
+    assert cluster.workload(cluster.job("a")) is None
+    api.queue("a", "no room")
+    found = cluster.workload(cluster.job("a"))
+    assert (found or {}).get("metadata", {}).get("name") == ("job-a" if kueue else None)
+    api.refusals["GET", "workloads"] = (403, "User cannot list resource workloads")
+    assert cluster.workload(cluster.job("a")) is None

@@ -101,6 +101,32 @@ def test_a_suspended_job_says_what_it_waits_for():
     assert state.obstacles(thing, [], []) == ["waits in queue gpus of Kueue"]
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("LocalQueue gpus doesn't exist", "; create it"),
+        ("ClusterQueue all is inactive", "; ask who keeps the queue"),
+        (
+            "insufficient quota for cpu in flavor plain, request > maximum capacity (200m >\n 100m)",
+            "; lower jobs.trainer",
+        ),
+        ("insufficient unused quota for cpu in flavor plain, 1 more needed", None),
+    ],
+)
+def test_kueue_says_why_a_job_waits(message, advice):
+    thing = job(spec={"suspend": True})
+    thing["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus"}
+    conditions = [
+        {"type": "Evicted", "status": "True", "message": "preempted"},
+        {"type": "QuotaReserved", "status": "False", "message": message},
+    ]
+    (said,) = state.obstacles(thing, [], [], {"status": {"conditions": conditions}})
+    expected = f"waits in queue gpus of Kueue: {message.replace(chr(10), '')}"
+    assert said == expected if advice is None else said.startswith(expected + advice)
+    conditions[1]["status"] = "True"
+    assert state.obstacles(thing, [], [], {"status": {"conditions": conditions}}) == ["waits in queue gpus of Kueue"]
+
+
 def test_failures_come_in_order_with_their_last_words():
     def ended(code, at, message):
         return pod(state={"terminated": {"exitCode": code, "finishedAt": at, "message": message}})

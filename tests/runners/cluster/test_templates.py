@@ -85,6 +85,15 @@ def test_a_queue_suspends_trainers_until_kueue_admits_them():
     assert trainer["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
 
 
+@pytest.mark.parametrize(("chunks", "fewest"), [(100, "4"), (5, "4"), (4, "3"), (2, "1"), (1, None)])
+def test_a_run_may_start_with_fewer_pods_than_it_asks_for(chunks, fewest):
+    """Kueue refuses a Job whose fewest pods are not less than those that it can have at once."""
+    run = spec(m=100 * chunks)
+    job = templates.trainer_job(chart("gpu"), run, range(chunks), OWNER)
+    assert job["metadata"].get("annotations", {}).get(templates.MIN_PARALLELISM) == fewest
+    assert "annotations" not in filled()[1]["metadata"]
+
+
 @pytest.mark.parametrize(("m", "chunk"), [(300_000, 10), (300_000, 100), (300_000, 1000), (1_000_000, 10), (4000, 100)])
 def test_a_run_takes_at_most_one_pod_for_100_models(m, chunk):
     run = spec(m=m, chunk=chunk, sub_chunk=10)

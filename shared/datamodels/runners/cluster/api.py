@@ -21,6 +21,8 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 TIMEOUT = (10, 60)
 """Seconds to connect, and to answer."""
 PAGE = 500
+KUEUE = "kueue.x-k8s.io"
+"""Kueue's API group, and what its labels and annotations begin with."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -37,6 +39,8 @@ class Cluster:
         self.namespace = namespace
         self._batch = client.BatchV1Api(api_client)
         self._core = client.CoreV1Api(api_client)
+        self._apis = client.ApisApi(api_client)
+        self._custom = client.CustomObjectsApi(api_client)
 
     def create_job(self, job: Object) -> Object:
         return self._call("create", job, self._batch.create_namespaced_job, self.namespace, job)
@@ -49,7 +53,7 @@ class Cluster:
             return None
 
     def jobs(self, selector: str) -> list[Object]:
-        return self._list(self._batch.list_namespaced_job, label_selector=selector)
+        return self._list(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
 
     def delete_job(self, name: str) -> None:
         """Deletes a Job after its pods and the Jobs it owns. Does nothing where there is none."""
@@ -59,16 +63,30 @@ class Cluster:
             )
 
     def pods(self, selector: str) -> list[Object]:
-        return self._list(self._core.list_namespaced_pod, label_selector=selector)
+        return self._list(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
 
     def warnings(self, kind: str, name: str) -> list[Object]:
         """Events of type Warning about an object, the newest last."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
-        events = self._list(self._core.list_namespaced_event, field_selector=selector)
+        events = self._list(self._core.list_namespaced_event, self.namespace, field_selector=selector)
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
+    def workload(self, job: Object) -> Object | None:
+        """What Kueue keeps about a Job: whether it is admitted, and why not.
+
+        None where there is no Kueue, or who asks may not read it: both are common, and a Job says enough without.
+        """
+        with contextlib.suppress(NotFoundError, ClusterError):
+            groups = self._call("list", "", self._apis.get_api_versions)["groups"]
+            for version in (g["preferredVersion"]["version"] for g in groups if g["name"] == KUEUE):
+                place = (KUEUE, version, self.namespace, "workloads")
+                selector = f"{KUEUE}/job-uid={job['metadata']['uid']}"
+                found = self._list(self._custom.list_namespaced_custom_object, *place, label_selector=selector)
+                return found[-1] if found else None
+        return None
+
     def config_maps(self, selector: str) -> list[Object]:
-        return self._list(self._core.list_namespaced_config_map, label_selector=selector)
+        return self._list(self._core.list_namespaced_config_map, self.namespace, label_selector=selector)
 
     def log(self, pod: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """Lines of a pod's log; with `follow`, until it ends."""
@@ -82,12 +100,12 @@ class Cluster:
             for line in response:
                 yield line.decode(errors="replace").rstrip("\n")
 
-    def _list(self, function: Callable[..., Any], **options: Any) -> list[Object]:
+    def _list(self, function: Callable[..., Any], *place: str, **options: Any) -> list[Object]:
         found: list[Object] = []
         token = None
         while True:
             paging = {"limit": PAGE} | ({"_continue": token} if token else {})
-            page = self._call("list", "", function, self.namespace, **options, **paging)
+            page = self._call("list", "", function, *place, **options, **paging)
             found += page["items"]
             token = page["metadata"].get("continue")
             if not token:

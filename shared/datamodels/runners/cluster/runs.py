@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from datamodels import spec as specs
 from datamodels.errors import ConflictError, NotReadyError, RunNotFoundError, StageError, UnavailableError
@@ -93,8 +93,8 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
         what = states.indexes(child) if child["spec"].get("completionMode") == "Indexed" else "serves the fit"
         yield f"{_component(child)}  {states.state(child).value}: {what}"
     for each in (job, *owned):
-        pods = _pods_of(cluster, each)
-        for obstacle in states.obstacles(each, pods, cluster.warnings("Job", each["metadata"]["name"])):
+        pods = pods_of(cluster, each)
+        for obstacle in obstacles(cluster, each, pods):
             yield f"{_component(each)}: {obstacle}"
         failed = states.failures(pods)
         if failed and states.state(each) is not State.DONE:
@@ -102,6 +102,16 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
     if not state.ended:
         yield from _service_lines(cluster)
         yield from _progress(cluster, job)
+
+
+def obstacles(cluster: Cluster, job: Object, pods: Sequence[Object]) -> list[str]:
+    """What stands in the way of a Job, with its pods: one line each, with what to do."""
+    workload = cluster.workload(job) if states.queued(job) else None
+    return states.obstacles(job, pods, cluster.warnings("Job", job["metadata"]["name"]), workload)
+
+
+def pods_of(cluster: Cluster, job: Object) -> list[Object]:
+    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
 
 
 def listed(cluster: Cluster) -> Iterator[str]:
@@ -128,7 +138,7 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
         if states.state(job) is State.DONE:
             return
         if states.state(job) is State.FAILED:
-            code, words = [(1, states.reason(job)), *states.failures(_pods_of(cluster, job))][-1]
+            code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
             raise StageError(f"run {run}: {words}; mend it and submit again: what is committed is kept", code)
         time.sleep(POLL)
 
@@ -179,10 +189,6 @@ def _component(job: Object) -> str:
     return job["metadata"].get("labels", {}).get(COMPONENT, job["metadata"]["name"])
 
 
-def _pods_of(cluster: Cluster, job: Object) -> list[Object]:
-    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
-
-
 def _service_lines(cluster: Cluster) -> Iterator[str]:
     for name in SERVICES:
         for obstacle in states.obstacles(None, cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}"), []):
@@ -191,7 +197,7 @@ def _service_lines(cluster: Cluster) -> Iterator[str]:
 
 def _progress(cluster: Cluster, job: Object) -> Iterator[str]:
     """The last line of the driver's log, where it says how far it is."""
-    for pod in _pods_of(cluster, job):
+    for pod in pods_of(cluster, job):
         if pod.get("status", {}).get("phase") != "Running":
             continue
         for line in cluster.log(pod["metadata"]["name"], tail=1):

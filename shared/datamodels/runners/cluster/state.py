@@ -6,7 +6,7 @@ import enum
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from datamodels.runners.cluster.api import Object
+from datamodels.runners.cluster.api import KUEUE, Object
 
 WAITING = {
     "ErrImagePull": "set image in the chart's values to one that is there, or imagePullSecrets",
@@ -18,6 +18,14 @@ WAITING = {
     "RunContainerError": "see kubectl describe pod",
 }
 """Why a container may wait for ever, and what to do."""
+
+
+QUEUED = {
+    "doesn't exist": "create it, or mend jobs.kueue.queue in the chart's values",
+    "inactive": "ask who keeps the queue",
+    "maximum capacity": "lower jobs.trainer.parallelism in the chart's values, or set jobs.kueue.minParallelism",
+}
+"""What Kueue says where a Job may wait for ever, and what to do."""
 
 
 class State(enum.Enum):
@@ -73,16 +81,35 @@ def count(spans: str) -> int:
     return total
 
 
-def obstacles(job: Object | None, pods: Sequence[Object], events: Sequence[Object]) -> list[str]:
-    """What stands in the way of a Job, or of a service where `job` is None: one line each, with what to do."""
+def queued(job: Object) -> bool:
+    """Whether a Job waits to be admitted, by Kueue or by hand."""
+    return bool(job["spec"].get("suspend")) and not state(job).ended
+
+
+def obstacles(
+    job: Object | None, pods: Sequence[Object], events: Sequence[Object], workload: Object | None = None
+) -> list[str]:
+    """What stands in the way of a Job, or of a service where `job` is None: one line each, with what to do.
+
+    workload  what Kueue keeps about the Job, where it does
+    """
     found = [line for pod in pods for line in _of_pod(pod)]
     if job is not None:
-        if job["spec"].get("suspend") and not state(job).ended:
-            queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name", "")
-            found.append(f"waits in queue {queue} of Kueue" if queue else "is suspended; resume it with kubectl")
+        if queued(job):
+            queue = job["metadata"].get("labels", {}).get(f"{KUEUE}/queue-name", "")
+            why = _of_workload(workload or {})
+            found.append(f"waits in queue {queue} of Kueue{why}" if queue else "is suspended; resume it with kubectl")
         if not pods and events and not state(job).ended:
             found.append(_of_event(events[-1]))
     return list(dict.fromkeys(found))
+
+
+def _of_workload(workload: Object) -> str:
+    for condition in workload.get("status", {}).get("conditions") or []:
+        if condition["type"] == "QuotaReserved" and condition["status"] != "True":
+            message = " ".join(condition.get("message", "").split())
+            return "; ".join([f": {message}", *(advice for words, advice in QUEUED.items() if words in message)])
+    return ""
 
 
 def _of_event(event: Object) -> str:

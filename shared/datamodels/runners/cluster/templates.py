@@ -13,7 +13,7 @@ import yaml
 from datamodels import spec as specs
 from datamodels.errors import ConfigError, SpecError
 from datamodels.rpc.auth import audience
-from datamodels.runners.cluster.api import Cluster, Object
+from datamodels.runners.cluster.api import KUEUE, Cluster, Object
 from datamodels.settings import ClusterSettings
 from datamodels.spec import RunSpec
 
@@ -25,6 +25,8 @@ SPEC_VARIABLE = f"{ClusterSettings.prefix}_SPEC"
 """Environment variable of a driver."""
 TOKEN_VOLUME = "run-token"
 """With a token of the pod's account, for the audience of the run."""
+MIN_PARALLELISM = f"{KUEUE}/job-min-parallelism"
+"""Annotation of a Job that may start with fewer pods at once than it asks for."""
 MIN_MODELS = 100
 """Models of one index of a trainer Job, at least, so that 300,000 make no more than 3,000 pods."""
 MAX_CHUNKS_TEXT = 64 * 1024
@@ -94,6 +96,12 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
     job["spec"]["completions"] = indexes
     if "maxFailedIndexes" in job["spec"]:  # the API refuses more than there are indexes
         job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], indexes)
+    annotations = job["metadata"].get("annotations", {})
+    if MIN_PARALLELISM in annotations:  # Kueue refuses one that is not less than the pods at once
+        fewest = min(int(annotations[MIN_PARALLELISM]), min(job["spec"]["parallelism"], indexes) - 1)
+        annotations[MIN_PARALLELISM] = str(fewest)
+        if not fewest:
+            del annotations[MIN_PARALLELISM]
     container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
     return job
 
