@@ -1,10 +1,12 @@
-"""TLS both ways and tokens of runs, with Secrets made as docs/kubernetes.md says."""
+"""TLS both ways and tokens of runs, with Secrets made as docs/kubernetes.md says, or by cert-manager."""
 
 import base64
 import json
 import subprocess
 
-from tests.cluster.place import labels_of
+import pytest
+
+from tests.cluster.place import labels_of, run, until
 from tests.cluster.specs import written
 
 CERTIFICATES = """
@@ -30,6 +32,10 @@ settings = ClientSettings.load()
 AggregatorClient(settings.aggregator, settings).publish(sys.argv[1])
 """
 TRUST = "DATAMODELS_CLIENT_CA_FILE=/tmp/ca.crt"
+SHOWN = """
+import ssl, sys
+print(ssl.get_server_certificate((sys.argv[1], 50051)))
+"""
 PROVE = ("DATAMODELS_CLIENT_CERT_FILE=/tmp/client.crt", "DATAMODELS_CLIENT_KEY_FILE=/tmp/client.key")
 
 
@@ -69,3 +75,40 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
     assert spec.run not in asked(), "asked without TLS"
     refused = namespace.tried("as-trainer", "env", TRUST, *PROVE, "python", "-c", PUBLISH, spec.run)
     assert "this service asks for a bearer token of the run" in refused
+
+
+def made_by(issuer, kind, **spec):
+    return {"apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": {"name": issuer}, "spec": spec}
+
+
+def test_a_run_with_certificates_of_cert_manager(release, tmp_path):
+    if run(["kubectl", "get", "--raw", "/apis/cert-manager.io"], check=False).returncode:
+        pytest.skip("the cluster has no cert-manager")
+    namespace = release.namespace
+    authority = {"isCA": True, "commonName": "ca", "secretName": "ca", "issuerRef": {"name": "itself"}}
+    namespace.apply(
+        made_by("itself", "Issuer", selfSigned={}),
+        made_by("ca", "Certificate", **authority),
+        made_by("ca", "Issuer", ca={"secretName": "ca"}),
+    )
+    issuer = {"certManager": {"issuerRef": {"name": "ca", "kind": "Issuer"}}}
+    release.values |= {
+        "tls": {"enabled": True, "mtls": {"enabled": True}} | issuer,
+        "auth": {"tokens": {"enabled": True}},
+    }
+    release.install()
+    release.test()
+    path, spec = written(tmp_path, "breast-cancer", m=300)
+    assert f"{spec.run}  done" in namespace.datamodels("submit", path, "--watch").stdout
+
+    namespace.make_pod("tools")
+    server = f"dm-query.{namespace.name}.svc"
+
+    def shown():
+        return namespace.within("tools", "python", "-c", SHOWN, server)
+
+    before, starts = shown(), [pod["status"]["startTime"] for pod in namespace.get("pods")]
+    namespace.kubectl("delete", "secret", "dm-tls")
+    until(lambda: shown() != before, "the new certificate is not shown", 240, every=5)
+    release.test()
+    assert [pod["status"]["startTime"] for pod in namespace.get("pods")] == starts, "a pod was started again"
