@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 
+from datamodels.errors import ExitCode
 from datamodels.runners.cluster import templates
 from tests.cluster.place import ROOT, each_once, lds, run, until
 from tests.cluster.specs import written
@@ -90,3 +93,58 @@ def drain(namespace, selector):
     finally:
         for node in nodes:
             subprocess.run(["kubectl", "uncordon", node], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def one_at_a_time(running):
+    """Trainers come one after the other, and the first index that fails ends their Job."""
+    running.upgrade(jobs={"trainer": {"parallelism": 1, "backoffLimitPerIndex": 0, "maxFailedIndexes": 0}})
+    yield
+    running.namespace.kubectl("scale", "deployment/dm-aggregator", "--replicas=1")
+    running.upgrade()
+
+
+def test_a_run_that_failed_in_part_is_topped_up(running, one_at_a_time, tmp_path):
+    namespace = running.namespace
+    path, spec = written(tmp_path, "digits", name="in-part", m=3000, evaluate=EVALUATE)
+    namespace.datamodels("submit", path)
+    until(lambda: len(running.committed(spec.run)) > spec.chunk // spec.sub_chunk, "no progress", 400)
+    namespace.kubectl("scale", "deployment/dm-aggregator", "--replicas=0")
+    failed = namespace.datamodels("submit", path, "--watch", check=False)
+    (last,) = failed.stderr.splitlines()
+    print(last)
+    assert failed.returncode == ExitCode.FAILED
+    assert re.search(
+        r"trainers failed \([12] of 4 indexes done, 1 failed: [12]\), the last because: .*aggregator", last
+    )
+    assert "what is committed is kept" in last
+    before = running.committed(spec.run)
+    assert 0 < len(before) < spec.models // spec.sub_chunk
+
+    namespace.kubectl("scale", "deployment/dm-aggregator", "--replicas=1")
+    said = namespace.datamodels("submit", path, "--watch").stdout
+    assert "is submitted again; it goes on from what was committed" in said and f"{spec.run}  done" in said
+    (job,) = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
+    assert job["spec"]["completions"] < 4, "chunks that were whole are trained again"
+    assert set(before) <= set(running.committed(spec.run))
+    each_once(running, spec.run, spec.models)
+
+
+def test_runs_listed_in_values_are_submitted_once(running, tmp_path):
+    namespace = running.namespace
+    path, spec = written(tmp_path, "breast-cancer", name="listed", m=300)
+    running.upgrade(runs={"listed": yaml.safe_load(path.read_text())})
+    until(lambda: f"{spec.run}  done" in namespace.datamodels("list").stdout, "the run is not done", 400)
+    driver = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=driver")
+    running.upgrade(
+        runs={"listed": yaml.safe_load(path.read_text())}, sampler={"env": {"DATAMODELS_LOG_LEVEL": "debug"}}
+    )
+    submits = until(
+        lambda: [
+            p for p in namespace.get("pods", f"{templates.COMPONENT}=submit") if p["status"]["phase"] == "Succeeded"
+        ],
+        "the second submit",
+    )
+    assert any("is done already" in namespace.kubectl("logs", p["metadata"]["name"]) for p in submits)
+    assert namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=driver") == driver
+    running.upgrade()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.helm.conftest import CHART
+from tests.helm.conftest import CHART, render
 from tests.helm.schemas import VERSIONS, validator
 
 FOREIGN = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate")
@@ -159,3 +159,23 @@ def test_the_version_is_that_of_the_package():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text())["project"]
     assert chart["appVersion"] == project["version"]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_settings_of_the_values_replace_those_of_the_chart(enabled):
+    """The API server refuses a container with two variables of one name."""
+    env = {"DATAMODELS_LOG_LEVEL": "debug", "DATAMODELS_STORE_URL": "s3://other/x", "MINE": "1"}
+    parts = ("sampler", "aggregator", "fitter", "query")
+    values = {
+        "store": {"url": "s3://bucket/prefix"},
+        "jobs": {"driver": {"env": env}, "trainer": {"env": env}, "fitter": {"enabled": True}},
+    }
+    rendered = render("env", values | {part: {"env": env} for part in parts})
+    seen = 0
+    for who, pod in rendered.pods():
+        (container,) = pod["spec"]["containers"]
+        found = [(variable["name"], variable.get("value")) for variable in container.get("env", [])]
+        names = [name for name, _ in found]
+        assert len(set(names)) == len(names), who
+        seen += "MINE" in names and set(env.items()) <= set(found)
+    assert seen == 6, "sampler, aggregator, query, driver, trainer, and the fitter as a service or a Job"

@@ -96,43 +96,6 @@ terminationMessagePolicy: FallbackToLogsOnError
 - {name: metrics, containerPort: 9090}
 {{- end }}
 
-{{- define "datamodels.env.serve" -}}
-- {name: DATAMODELS_SERVE_HOST, value: {{ .root.Values.serve.host | quote }}}
-- {name: DATAMODELS_SERVE_PORT, value: "50051"}
-- {name: DATAMODELS_SERVE_METRICS_PORT, value: "9090"}
-- {name: DATAMODELS_SERVE_GRACE, value: {{ .root.Values.serve.grace | quote }}}
-- {name: DATAMODELS_SERVE_REFLECTION, value: {{ .root.Values.serve.reflection | quote }}}
-- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
-- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
-{{- range $name, $value := .values.env }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
-{{- end }}
-
-{{- define "datamodels.env.store" -}}
-- {name: DATAMODELS_STORE_URL, value: {{ include "datamodels.storeUrl" . | quote }}}
-- {name: DATAMODELS_STORE_S3_ENDPOINT, value: {{ include "datamodels.storeEndpoint" . | quote }}}
-- {name: DATAMODELS_STORE_S3_REGION, value: {{ .root.Values.store.region }}}
-- {name: DATAMODELS_STORE_S3_CHECKSUMS, value: {{ .root.Values.store.checksums }}}
-{{- if .root.Values.devStore.enabled }}
-- {name: AWS_ACCESS_KEY_ID, value: anyone}
-- {name: AWS_SECRET_ACCESS_KEY, value: anything}
-{{- else if .root.Values.store.existingSecret }}
-{{- range $name := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" "AWS_SESSION_TOKEN" }}
-- name: {{ $name }}
-  valueFrom: {secretKeyRef: {name: {{ $.root.Values.store.existingSecret }}, key: {{ $name }}, optional: {{ eq $name "AWS_SESSION_TOKEN" }}}}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- define "datamodels.env.services" -}}
-{{- range $name := list "sampler" "aggregator" "fitter" "query" }}
-- {name: DATAMODELS_CLIENT_{{ upper $name }}, value: {{ include "datamodels.address" (dict "root" $.root "component" $name) | quote }}}
-{{- end }}
-{{- include "datamodels.tls.client.env" . }}
-{{- include "datamodels.tokens.client.env" . }}
-{{- end }}
-
 {{- define "datamodels.scrape" -}}
 {{- if .root.Values.monitoring.annotations }}
 prometheus.io/scrape: "true"

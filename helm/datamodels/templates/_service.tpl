@@ -12,15 +12,7 @@ spec:
       command: [python, -m, services.{{ .component }}]
       {{- include "datamodels.container" . | nindent 6 }}
       env:
-        {{- include "datamodels.env.serve" . | trim | nindent 8 }}
-        {{- if .store }}
-        {{- include "datamodels.env.store" . | trim | nindent 8 }}
-        {{- end }}
-        {{- if .scratch }}
-        - {name: DATAMODELS_FITTER_SCRATCH, value: /scratch}
-        {{- end }}
-        {{- include "datamodels.tls.server.env" . | nindent 8 }}
-        {{- include "datamodels.tokens.server.env" . | nindent 8 }}
+        {{- include "datamodels.env" (merge (dict "kind" "service") .) | trim | nindent 8 }}
       ports: {{- include "datamodels.ports" . | nindent 8 }}
         {{- include "datamodels.tls.port" . | nindent 8 }}
       startupProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}

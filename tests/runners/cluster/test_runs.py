@@ -144,13 +144,23 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
     assert shown == [f"{RUN}  waiting", f"{RUN}  done"]
 
 
-def test_watch_fails_with_the_drivers_last_words_and_exit_code(api, cluster, submitted):
-    ended = {"exitCode": 2, "message": "datamodels: dataset.load = 'a:b': cannot be imported", "finishedAt": "t"}
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "dataset.load = 'a:b': cannot be imported",
+            f"run {RUN}: dataset.load = 'a:b': cannot be imported; mend it and submit again: what is committed is kept",
+        ),
+        (f"run {RUN}: trainers failed; submit the run again", f"run {RUN}: trainers failed; submit the run again"),
+    ],
+)
+def test_watch_fails_with_the_drivers_last_words_and_exit_code(api, cluster, submitted, words, said):
+    ended = {"exitCode": 2, "message": f"datamodels: {words}", "finishedAt": "t"}
     api.add_pod("driver", job=RUN, status={"containerStatuses": [{"name": "driver", "state": {"terminated": ended}}]})
     api.finish(RUN, "Failed")
-    with pytest.raises(StageError, match="cannot be imported; mend it and submit again") as raised:
+    with pytest.raises(StageError) as raised:
         runs.watch(cluster, RUN, lambda line: None)
-    assert raised.value.exit_code == 2
+    assert str(raised.value) == said and raised.value.exit_code == 2
 
 
 def test_logs_are_of_the_newest_pod(api, cluster, submitted):

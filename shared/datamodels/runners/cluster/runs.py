@@ -139,7 +139,10 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
             return
         if states.state(job) is State.FAILED:
             code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
-            raise StageError(f"run {run}: {words}; mend it and submit again: what is committed is kept", code)
+            told = words.startswith(f"run {run}:")  # by the driver, with what to do
+            raise StageError(
+                words if told else f"run {run}: {words}; mend it and submit again: what is committed is kept", code
+            )
         time.sleep(POLL)
 
 

@@ -157,4 +157,4 @@ def last_words(terminated: Object) -> str:
     try:
         return str(json.loads(lines[-1])["event"])
     except (ValueError, TypeError, KeyError):
-        return lines[-1]
+        return lines[-1].removeprefix("datamodels: ")
