@@ -11,6 +11,7 @@ from datamodels import sample
 from datamodels.errors import InputError
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
+from datamodels.telemetry.metrics import start_at_zero
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
 
 MAX_SUBSETS = 10_000_000
@@ -27,6 +28,8 @@ MESSAGE_ROWS = 4096
 
 SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn.", ["kind"])
 DRAW_SECONDS = Histogram("datamodels_sample_draw_seconds", "Seconds to draw the subsets of one message.", ["kind"])
+start_at_zero(SUBSETS, *sample.KINDS)
+start_at_zero(DRAW_SECONDS, *sample.KINDS)
 
 
 class Sampler(sampler_pb2_grpc.SamplerServiceServicer):

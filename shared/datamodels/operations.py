@@ -21,6 +21,7 @@ from datamodels import records
 from datamodels.errors import CorruptObjectError, DatamodelsError, ObjectNotFoundError, UnavailableError
 from datamodels.storage import ObjectStore
 from datamodels.telemetry import logger
+from datamodels.telemetry.metrics import start_at_zero
 
 log = logger(__name__)
 
@@ -32,6 +33,7 @@ OPERATIONS = Counter(
     "Long analyses by how they ended: computed, read from the store, cancelled or failed.",
     ["result"],
 )
+start_at_zero(OPERATIONS, "computed", "read", "cancelled", "failed")
 
 Tell = Callable[[str, float], None]
 """Called between the steps of a computation with what is being done and the share that is done; what it raises stops

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from datamodels.errors import ExitCode, PortInUseError, SettingsError, Unavailab
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, ServeSettings
+from tests.rpc.conftest import SHAPES
 
 ECHO = "datamodels.test.EchoService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -133,6 +135,14 @@ def test_metrics_have_the_standard_names_and_labels(serve, channels, stub_of):
         f"grpc_server_handling_seconds_count{{{method}}}",
     ):
         assert any(line.startswith(series) for line in lines), series
+
+
+def test_every_status_of_every_method_is_shown_before_any_call(serve):
+    """An alert on DATA_LOSS must see the first one, which is no increase of a series that was not there."""
+    shown = scrape(serve())
+    for method in SHAPES:
+        for code in grpc.StatusCode:
+            assert re.search(f'handled_total{{grpc_code="{code.name}",grpc_method="{method}",.*}} \\d', shown), method
 
 
 def test_callers_cannot_add_series(serve, raw_channel):

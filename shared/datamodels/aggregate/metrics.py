@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
+from datamodels.telemetry.metrics import start_at_zero
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 MODELS = Counter(
@@ -11,11 +13,13 @@ MODELS = Counter(
     "Models that this process committed, by how they ended: with outputs (trained) or with a reason (failed).",
     ("result",),
 )
+start_at_zero(MODELS, "trained", "failed")
 PARTS = Counter(
     "datamodels_aggregate_parts_total",
     "Sub-chunks received, by what became of them: committed, or dropped because they had been committed before.",
     ("result",),
 )
+start_at_zero(PARTS, "committed", "dropped")
 PART_BYTES = Counter("datamodels_aggregate_part_bytes_total", "Bytes of the parts that this process committed.")
 PUT_SECONDS = Histogram(
     "datamodels_aggregate_put_seconds", "From a whole sub-chunk to its durable part.", buckets=_SECONDS

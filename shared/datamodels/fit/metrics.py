@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from datamodels.fit import problem
+from datamodels.telemetry.metrics import start_at_zero
+
 FITS = Counter("datamodels_fit_fits_total", "Fits that ended in this process: done, failed or stopped.", ("result",))
+start_at_zero(FITS, "done", "failed", "stopped")
 SECONDS = Histogram(
     "datamodels_fit_seconds",
     "Seconds of a finished fit, from its start in this process to its commit.",
@@ -20,3 +24,4 @@ REMAINING = Gauge(
 )
 GAP = Gauge("datamodels_fit_gap", "Largest relative duality gap of the finished targets of the latest fit.")
 STATUSES = Counter("datamodels_fit_solved_targets_total", "Targets of finished fits by status.", ("status",))
+start_at_zero(STATUSES, *problem.STATUSES)

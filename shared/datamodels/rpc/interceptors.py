@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
 from datamodels.errors import DatamodelsError, InputError, StoreError
 from datamodels.rpc import status
@@ -28,9 +29,21 @@ _TYPES = {
     (True, True): "bidi_stream",
 }
 
-
 Gate = Callable[[Iterable[Any]], Callable[[Any], None]]
 """Given a call's metadata, the check of its first message. Both raise an error where the caller may not."""
+
+
+def expect_calls(service: ServiceDescriptor) -> None:
+    """Shows the metrics of all methods of a service, with every status, before any is called.
+
+    See `metrics.start_at_zero` for why.
+    """
+    for method in service.methods:
+        labels = (_TYPES[method.client_streaming, method.server_streaming], service.full_name, method.name)
+        metrics.STARTED.labels(*labels)
+        metrics.HANDLING_SECONDS.labels(*labels)
+        for code in grpc.StatusCode:
+            metrics.HANDLED.labels(*labels, code.name)
 
 
 class CallInterceptor(grpc.ServerInterceptor):

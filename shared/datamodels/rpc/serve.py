@@ -24,7 +24,7 @@ from datamodels import disk
 from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
 from datamodels.rpc import auth, tls
 from datamodels.rpc.context import Watches
-from datamodels.rpc.interceptors import CallInterceptor
+from datamodels.rpc.interceptors import CallInterceptor, expect_calls
 from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
 from datamodels.telemetry import configure_logging, logger
 from datamodels.telemetry.metrics import MetricsServer
@@ -180,6 +180,7 @@ class Server:
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         if self._settings.reflection:
+            expect_calls(service.descriptor)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
     def _follow_stdin(self) -> None:
