@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -15,6 +16,8 @@ from datamodels.train import device
 from datamodels.train.observer import Observer
 
 log = logger(__name__)
+
+BEGAN = time.monotonic()
 
 MODELS = Counter("datamodels_train_models_total", "Models trained, the failed ones and second attempts included.")
 RETRIED = Counter("datamodels_train_retried_models_total", "Models trained again with their second seed.")
@@ -32,6 +35,9 @@ MEMORY = Gauge("datamodels_train_device_memory_peak_bytes", "Most memory held on
 HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last sign of progress.")
 CHUNK = Gauge("datamodels_train_chunk", "The chunk in training; -1 before the first.")
 CHUNK.set(-1)
+# What it costs: its growth, summed over pods, is the time paid for, of those that have ended since, too.
+UP = Gauge("datamodels_train_up_seconds", "Seconds since this process began.")
+UP.set_function(lambda: time.monotonic() - BEGAN)
 
 
 class Heartbeat:

@@ -21,6 +21,13 @@ def test_progress_is_shown_as_metrics_and_logged_now_and_then(caplog):
     assert sum("progress" in record.getMessage() for record in caplog.records) == 2
 
 
+def test_a_stage_that_ends_early_expects_no_more():
+    with WatchedView().stage("train", "models") as bar:
+        bar.expect(100, 10)
+        bar.reach(60)
+    assert metrics.EXPECTED.labels("train")._value.get() == metrics.DONE.labels("train")._value.get() == 60
+
+
 def test_the_lds_of_each_fit_is_a_metric_with_its_interval(caplog):
     with caplog.at_level("INFO"):
         WatchedView().evaluated(200, 0.81, (0.79, 0.83))

@@ -9,6 +9,7 @@ import pytest
 
 from datamodels.errors import ExitCode, StageError, UnavailableError
 from datamodels.run import Run
+from datamodels.runners import metrics
 from datamodels.runners.cluster import templates
 from datamodels.runners.kubernetes import KubernetesRunner
 from datamodels.sample import Design
@@ -84,6 +85,23 @@ def test_failed_indexes_end_in_a_summary_with_the_last_words(api, runner):
         "ValueError; what is committed is kept, submit the run again to train the rest"
     )
     assert raised.value.exit_code == ExitCode.CONFIG
+
+
+def test_trainer_pods_are_metrics(api, runner):
+    seen = []
+
+    def tick():
+        seen.append((metrics.READY._value.get(), metrics.FAILED._value.get(), metrics.HELD_UP._value.get()))
+        if len(seen) == 1:
+            api.set_status(TRAIN, ready=2, failed=1)
+            waiting = {"reason": "ErrImagePull"}
+            api.add_pod("p", job=TRAIN, status={"containerStatuses": [{"name": "c", "state": {"waiting": waiting}}]})
+        elif (2, 1, 1) in seen:
+            api.finish(TRAIN, "Complete", failed=1)
+
+    runner.train(RUN, [0, 1, 5], SERVICES, tick)
+    assert (2, 1, 1) in seen
+    assert (metrics.READY._value.get(), metrics.FAILED._value.get(), metrics.HELD_UP._value.get()) == (0, 1, 0)
 
 
 def test_a_failure_without_pods_is_told_in_the_words_of_kubernetes(api, runner):

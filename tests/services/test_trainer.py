@@ -270,6 +270,7 @@ def test_metrics_are_there_while_it_trains(road, tmp_path):
     assert values["datamodels_train_subset_wait_seconds_total"] > 0
     assert values["datamodels_train_retried_models_total"] == values["datamodels_train_out_of_memory_total"] == 0
     assert values["datamodels_train_device_memory_peak_bytes"] == 0
+    assert 0 < values["datamodels_train_up_seconds"] < time.time() - started
     assert started <= values["datamodels_train_heartbeat_timestamp_seconds"] <= time.time()
     assert os.stat(beat).st_mtime >= started - 1
     labels = {name.partition("{")[2].partition("=")[0] for name in values} - {""}

@@ -1,9 +1,12 @@
 import socket
+import threading
+import time
 import urllib.request
 
 import pytest
+from prometheus_client import Counter
 
-from datamodels.telemetry.metrics import MetricsServer
+from datamodels.telemetry.metrics import MetricsServer, start_at_zero
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -31,3 +34,45 @@ def test_a_closed_server_answers_no_more():
     server.close()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", server.port)) != 0
+
+
+@pytest.fixture
+def server():
+    server = MetricsServer("127.0.0.1", 0)
+    yield server
+    server.close()
+
+
+def read(server):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as response:
+        return response.read().decode()
+
+
+def test_values_of_a_label_are_shown_before_anything_happens(server):
+    counter = Counter("datamodels_try_total", "Of this test.", ["result"])
+    start_at_zero(counter, "done", "failed")
+    assert 'datamodels_try_total{result="failed"} 0.0' in read(server)
+
+
+def test_who_reads_is_given_time_to_see_the_end(server):
+    read(server)
+    settled = threading.Event()
+    waiting = threading.Thread(target=lambda: (server.settle(60), settled.set()))
+    waiting.start()
+    assert not settled.wait(0.3)
+    read(server)
+    assert settled.wait(10)
+    waiting.join()
+
+
+def test_who_reads_no_more_is_not_waited_for_long(server):
+    read(server)
+    began = time.monotonic()
+    server.settle(0.2)
+    assert 0.2 <= time.monotonic() - began < 10
+
+
+def test_nobody_is_waited_for_where_nobody_reads(server):
+    began = time.monotonic()
+    server.settle(60)
+    assert time.monotonic() - began < 10

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodels import pipeline, spec
-from datamodels.errors import SettingsError
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import summary
 from datamodels.rpc.serve import Server
 from datamodels.runners import metrics
@@ -26,6 +26,8 @@ log = logger(__name__)
 
 EVERY = 30.0
 """Seconds between two lines about one stage."""
+SETTLE = 60.0
+"""Most seconds that a driver stays for its last metrics to be read: Prometheus's default between two scrapes."""
 
 
 def command(options: argparse.Namespace) -> None:
@@ -35,12 +37,29 @@ def command(options: argparse.Namespace) -> None:
         raise SettingsError("drive is what a driver's Job runs; use `datamodels submit` from outside of the cluster")
     configure_logging(TelemetrySettings.load(), "driver")
     chosen = spec.parse(_json(settings.spec))
-    with Server(ServeSettings.load(), name="driver"), bound(run=chosen.run):
+    with Server(ServeSettings.load(), name="driver") as server, bound(run=chosen.run), _counted(server):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))
         store = open_store(StoreSettings.load())
         journey = pipeline.travel(chosen, runner=runner, store=store, view=WatchedView())
         print(summary.text(journey), flush=True)
         log.info("done")
+
+
+@contextlib.contextmanager
+def _counted(server: Server) -> Iterator[None]:
+    """Counts how a driver ends, and lets whoever reads its metrics see that, unless it is told to stop."""
+    try:
+        yield
+    except Exception as error:
+        code = error.exit_code if isinstance(error, DatamodelsError) else ExitCode.FAILED
+        _end(server, "failed" if code in (ExitCode.FAILED, ExitCode.CONFIG) else "tried_again")
+        raise
+    _end(server, "done")
+
+
+def _end(server: Server, result: str) -> None:
+    metrics.ENDS.labels(result).inc()
+    server.settle(SETTLE)
 
 
 def _json(text: str) -> object:
@@ -56,7 +75,9 @@ class WatchedView(View):
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
         log.info("stage begins", stage=name)
-        yield _WatchedBar(name, unit)
+        bar = _WatchedBar(name, unit)
+        yield bar
+        bar.end()
 
     def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
         for end, value in zip(("low", "point", "high"), (interval[0], lds, interval[1]), strict=True):
@@ -77,6 +98,10 @@ class _WatchedBar(Bar):
         self._expected = total
         metrics.EXPECTED.labels(self._stage).set(total)
         self.reach(done)
+
+    def end(self) -> None:
+        """Of training that a rule stopped, the rest is not expected any more."""
+        metrics.EXPECTED.labels(self._stage).set(self._done)
 
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
         metrics.DONE.labels(self._stage).set(done)

@@ -99,9 +99,9 @@ class Server:
             exits.callback(self._pool.shutdown, wait=False)
             for service in self._services:
                 exits.callback(service.close)
-            metrics = self._serve_metrics()
-            exits.callback(metrics.close)
-            self.metrics_address = _address(self._settings.host, metrics.port)
+            self._metrics = self._serve_metrics()
+            exits.callback(self._metrics.close)
+            self.metrics_address = _address(self._settings.host, self._metrics.port)
             self._add_services()
             credentials = tls.server_credentials(self._settings)
             if credentials:
@@ -144,6 +144,10 @@ class Server:
             pass
         self._stop()
 
+    def settle(self, seconds: float) -> None:
+        """Gives whoever reads /metrics the time to see how it ended; see `MetricsServer.settle`."""
+        self._metrics.settle(seconds)
+
     def _stop(self) -> None:
         self._health.enter_graceful_shutdown()
         stopped = self._server.stop(self._settings.grace)
@@ -176,11 +180,11 @@ class Server:
         names = [health.SERVICE_NAME]
         for service in self._services:
             service.add(service.servicer, self._server)
+            expect_calls(service.descriptor)
             names.append(service.descriptor.full_name)
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         if self._settings.reflection:
-            expect_calls(service.descriptor)
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
     def _follow_stdin(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from datamodels.errors import ConflictError, DeadlineError, ExitCode, StageError, UnavailableError
 from datamodels.run import Run
+from datamodels.runners import metrics
 from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.cluster import runs, templates
 from datamodels.runners.cluster import state as states
@@ -56,9 +57,11 @@ class KubernetesRunner(Runner):
                 with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
                     if tick():
                         runs.remove(self._cluster, name)
+                        _show_trainers({}, [])
                         return
             job = self._look(name)
             obstacles = self._obstacles(run, job, obstacles)
+            _show_trainers(job, obstacles)
         if states.state(job) is State.FAILED:
             raise self._failure(run, job)
 
@@ -135,6 +138,14 @@ class KubernetesRunner(Runner):
         raise StageError(
             f"the fitter did not start within {self._owner.fitter_start:.0f} s: {reasons}", ExitCode.TRANSIENT
         )
+
+
+def _show_trainers(job: Object, obstacles: Sequence[str]) -> None:
+    status = job.get("status", {})
+    ended = not job or states.state(job).ended
+    metrics.READY.set(0 if ended else status.get("ready") or 0)
+    metrics.FAILED.set(status.get("failed") or 0)
+    metrics.HELD_UP.set(0 if ended or states.queued(job) else len(obstacles))
 
 
 def _address_of(pod: Object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import Counter, Histogram, disable_created_metrics, make_wsgi_app
@@ -34,7 +35,6 @@ HANDLING_SECONDS = Histogram(
 )
 
 
-class MetricsServer:
 def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
     """Shows a metric of one label with each of the label's values from the start.
 
@@ -45,10 +45,13 @@ def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
         metric.labels(value)
 
 
+class MetricsServer:
     """GET /metrics on a port of its own, in daemon threads. Raises OSError where it cannot bind."""
 
     def __init__(self, host: str, port: int):
-        self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), _QuietHandler)
+        self._read = threading.Condition()
+        self._read_since: float | None = None
+        self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), self._handler())
         self.port: int = self._server.server_port
         # The default poll of half a second would be half a second at each stop.
         self._thread = threading.Thread(
@@ -56,10 +59,34 @@ def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
         )
         self._thread.start()
 
+    def settle(self, seconds: float) -> None:
+        """Waits until what is shown now was read, so long at most. Does not wait where nobody has ever read."""
+        now = time.monotonic()
+        with self._read:
+            if self._read_since is not None:
+                self._read.wait_for(lambda: self._read_since >= now, seconds)
+
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _handler(self) -> type[WSGIRequestHandler]:
+        def answered(began: float) -> None:
+            with self._read:
+                self._read_since = max(began, self._read_since or began)
+                self._read.notify_all()
+
+        class Handler(WSGIRequestHandler):
+            def handle(self) -> None:
+                began = time.monotonic()
+                super().handle()
+                answered(began)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Scrapes are no news."""
+
+        return Handler
 
 
 def _listener(host: str, port: int) -> type[WSGIServer]:
@@ -73,8 +100,3 @@ def _listener(host: str, port: int) -> type[WSGIServer]:
             self.setup_environ()
 
     return Listener
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are no news."""
