@@ -4,7 +4,7 @@ from datamodels import spec as specs
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.runners.cluster.state import State
-from tests.runners.cluster.conftest import api, spec  # noqa: F401 - fixture
+from tests.runners.cluster.conftest import api, service_labels, spec  # noqa: F401 - fixture
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 4000\nchunk: 100\nevaluate: {subsets: 0}\n"
 RUN = spec().run
@@ -39,6 +39,13 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     eventually(lambda: not api.objects["jobs"])
     code, _, err = datamodels("status", RUN)
     assert code == ExitCode.CONFIG and err.startswith(f"datamodels: run '{RUN}': there is none in namespace ns")
+
+
+def test_status_of_a_namespace_says_what_keeps_its_services(api, datamodels):  # noqa: F811
+    waiting = {"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    api.add_pod("agg", status={"containerStatuses": [waiting]}, **service_labels("aggregator"))
+    code, out, _ = datamodels("status", "-n", "ns")
+    assert code == 0 and out.startswith("aggregator: ErrImagePull: not found; ")
 
 
 def test_watch_stays_until_the_end(api, datamodels):  # noqa: F811

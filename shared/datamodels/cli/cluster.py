@@ -35,12 +35,16 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """`datamodels status` with a namespace: what the cluster says of its runs, or of one."""
+    """`datamodels status` with a namespace: what the cluster says of its runs and services, or of a run."""
     if options.verify:
         raise SettingsError("--verify reads the store; leave out --namespace and give --store")
     if not options.run:
-        return _list(options)
-    print("\n".join(runs.lines(_cluster(options), options.run)))
+        cluster = _cluster(options)
+        said = [*runs.listed(cluster), *runs.service_lines(cluster)]
+    else:
+        said = runs.lines(_cluster(options), options.run)
+    for line in said:
+        print(line)
 
 
 def _cluster(options: argparse.Namespace) -> Cluster:

@@ -100,7 +100,7 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
         if failed and states.state(each) is not State.DONE:
             yield f"{_component(each)}: last ended with exit code {failed[-1][0]}: {failed[-1][1]}"
     if not state.ended:
-        yield from _service_lines(cluster)
+        yield from service_lines(cluster)
         yield from _progress(cluster, job)
 
 
@@ -192,7 +192,8 @@ def _component(job: Object) -> str:
     return job["metadata"].get("labels", {}).get(COMPONENT, job["metadata"]["name"])
 
 
-def _service_lines(cluster: Cluster) -> Iterator[str]:
+def service_lines(cluster: Cluster) -> Iterator[str]:
+    """What stands in the way of the services that the chart keeps up."""
     for name in SERVICES:
         for obstacle in states.obstacles(None, cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}"), []):
             yield f"{name}: {obstacle}"
