@@ -120,7 +120,7 @@ class FitJob:
             check()
             progress(0.0, 0, "waiting for another fitter", None)
 
-        with metrics.RUNNING.track_inprogress(), scratch.alone(home, waiting):
+        with scratch.alone(home, waiting), metrics.RUNNING.track_inprogress():
             return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
 
     def _again(self) -> FitRecord | None:

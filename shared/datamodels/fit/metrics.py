@@ -9,7 +9,7 @@ from datamodels.telemetry.metrics import start_at_zero
 
 FITS = Counter("datamodels_fit_fits_total", "Fits that ended in this process: done, failed or stopped.", ("result",))
 start_at_zero(FITS, "done", "failed", "stopped")
-RUNNING = Gauge("datamodels_fit_running", "Fits that this process is at work on, or that wait for another fitter.")
+RUNNING = Gauge("datamodels_fit_running", "Fits that this process is at work on.")
 SECONDS = Histogram(
     "datamodels_fit_seconds",
     "Seconds of a finished fit, from its start in this process to its commit.",
