@@ -1,16 +1,10 @@
 """A driver, real services and real trainers, with a small API in place of Kubernetes' own.
 
-`Controller` plays the Job controller: it starts a trainer for each index of a Job, with the arguments that the driver
-filled in. What the cluster alone can show is in tests marked `cluster`.
+What the cluster alone can show is in tests marked `cluster`.
 """
 
-import collections
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -20,77 +14,13 @@ from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
 from datamodels.fit import store as fits
 from datamodels.runners.cluster import runs, templates
-from datamodels.runners.local import LocalRunner
-from datamodels.settings import ClusterSettings, StoreSettings
 from datamodels.spec import parse
 from datamodels.storage.local import LocalStore
+from tests.e2e.driven import drive, place  # noqa: F401 - fixture
 from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures
-from tests.runners.cluster.conftest import templates as chart
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
-
-
-class Controller(threading.Thread):
-    """Starts the trainers of every Indexed Job, one index after the other, and ends the Job as Kubernetes would.
-
-    hold  set it to let trainers start
-    """
-
-    def __init__(self, fake, environ):
-        super().__init__(daemon=True)
-        self.fake, self.environ = fake, environ
-        self.hold = threading.Event()
-        self.stop = threading.Event()
-        self.indexes = collections.Counter()
-
-    def run(self):
-        while not self.stop.wait(0.1):
-            with self.fake.lock:
-                jobs = [j for j in self.fake.objects["jobs"].values() if "completionMode" in j["spec"]]
-            for job in jobs:
-                if "status" not in job and self.hold.is_set():
-                    self.train(job)
-
-    def train(self, job):
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        codes = []
-        for index in range(job["spec"]["completions"]):
-            environ = os.environ | self.environ | {"JOB_COMPLETION_INDEX": str(index)}
-            command = [sys.executable, *container["command"][1:], *container["args"]]
-            codes.append(subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode)
-            self.indexes[index] += 1
-        kind = "Failed" if any(codes) else "Complete"
-        failed = ",".join(str(i) for i, code in enumerate(codes) if code)
-        self.fake.finish(job["metadata"]["name"], kind, failedIndexes=failed)
-
-
-@pytest.fixture
-def place(tmp_path, api):  # noqa: F811
-    """(environment of drivers and trainers, Controller), with services up and templates mounted."""
-    for name, text in chart().items():
-        (tmp_path / name).write_text(text)
-    store = StoreSettings(url=f"file://{tmp_path / 'store'}")
-    with LocalRunner(tmp_path / "home", store=store, trainers=1).services() as services:
-        environ = store.environ() | services.environ()
-        controller = Controller(api, environ)
-        controller.start()
-        yield environ | {"KUBECONFIG": api.kubeconfig, "DATAMODELS_CLUSTER_TEMPLATES": str(tmp_path)}, controller
-        controller.stop.set()
-        controller.join()
-
-
-def drive(environ, job):
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    spec = {e["name"]: e["value"] for e in container["env"] if e["name"] == f"{ClusterSettings.prefix}_SPEC"}
-    owner = {
-        "DATAMODELS_CLUSTER_OWNER": job["metadata"]["name"],
-        "DATAMODELS_CLUSTER_OWNER_UID": job["metadata"]["uid"],
-    }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, "-m", "datamodels", "drive"], env=os.environ | environ | spec | owner, **pipes
-    )
 
 
 def test_a_submitted_run_goes_on_after_its_driver_was_killed(api, cluster, place, tmp_path, eventually):  # noqa: F811

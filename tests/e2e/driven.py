@@ -1,0 +1,103 @@
+"""Runs driven as in a cluster: real services, drivers and trainers, with a small API in place of Kubernetes' own.
+
+`Controller` plays the Job controller: it starts a trainer for each index of a Job, with the arguments that the driver
+filled in.
+"""
+
+import collections
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import ClusterSettings, StoreSettings
+from tests.runners.cluster.conftest import templates
+
+
+class Controller(threading.Thread):
+    """Starts the trainers of every Indexed Job, one index after the other, and ends the Job as Kubernetes would.
+
+    hold       set it to let trainers start
+    addresses  folder where each trainer writes where it serves, while it lives
+    """
+
+    def __init__(self, fake, environ, addresses):
+        super().__init__(daemon=True)
+        self.fake, self.environ, self.addresses = fake, environ, addresses
+        self.hold = threading.Event()
+        self.stop = threading.Event()
+        self.indexes = collections.Counter()
+
+    def run(self):
+        while not self.stop.wait(0.1):
+            with self.fake.lock:
+                jobs = [j for j in self.fake.objects["jobs"].values() if "completionMode" in j["spec"]]
+            for job in jobs:
+                if "status" not in job and self.hold.is_set():
+                    self.train(job)
+
+    def train(self, job):
+        name = job["metadata"]["name"]
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        codes = []
+        self.fake.set_status(name, active=1, ready=1)
+        for index in range(job["spec"]["completions"]):
+            with serving_at(self.addresses / f"{name}-{index}.json") as where:
+                environ = os.environ | self.environ | where | {"JOB_COMPLETION_INDEX": str(index)}
+                command = [sys.executable, *container["command"][1:], *container["args"]]
+                codes.append(subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode)
+            self.indexes[index] += 1
+        kind = "Failed" if any(codes) else "Complete"
+        failed = ",".join(str(i) for i, code in enumerate(codes) if code)
+        self.fake.finish(name, kind, failedIndexes=failed)
+
+
+@contextlib.contextmanager
+def serving_at(file):
+    """The setting by which a process writes where it serves into a file, which goes afterwards."""
+    try:
+        yield {"DATAMODELS_SERVE_ADDRESS_FILE": str(file)}
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def place_of(folder, api):
+    """(environment of drivers and trainers, Controller), with services up and templates mounted.
+
+    Services, trainers and whoever else is told to write where they serve into `folder`/home/addresses.
+    """
+    for name, text in templates().items():
+        (folder / name).write_text(text)
+    store = StoreSettings(url=f"file://{folder / 'store'}")
+    with LocalRunner(folder / "home", store=store, trainers=1).services() as services:
+        environ = store.environ() | services.environ()
+        controller = Controller(api, environ, folder / "home" / "addresses")
+        controller.start()
+        yield environ | {"KUBECONFIG": api.kubeconfig, "DATAMODELS_CLUSTER_TEMPLATES": str(folder)}, controller
+        controller.stop.set()
+        controller.join()
+
+
+@pytest.fixture
+def place(tmp_path, api):
+    with place_of(tmp_path, api) as made:
+        yield made
+
+
+def drive(environ, job):
+    """The process of a driver's Job."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    spec = {e["name"]: e["value"] for e in container["env"] if e["name"] == f"{ClusterSettings.prefix}_SPEC"}
+    owner = {
+        "DATAMODELS_CLUSTER_OWNER": job["metadata"]["name"],
+        "DATAMODELS_CLUSTER_OWNER_UID": job["metadata"]["uid"],
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [sys.executable, "-m", "datamodels", "drive"], env=os.environ | environ | spec | owner, **pipes
+    )
