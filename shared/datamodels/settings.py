@@ -205,6 +205,7 @@ class ClusterSettings(Settings):
     owner: str = ""  # name of the driver's Job, which owns the Jobs that it creates
     owner_uid: str = ""
     fitter_start: float = 3600.0  # seconds to wait for the pod of a fitter Job; those in a queue do not count
+    settle: float = 60.0  # seconds that a driver whose metrics are read stays at its end, for the last to be read too
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,4 +75,5 @@ the same name would be refused by the API server. */}}
 - name: DATAMODELS_CLUSTER_OWNER_UID
   valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}
 - {name: DATAMODELS_CLUSTER_FITTER_START, value: {{ .root.Values.jobs.fitter.startSeconds | quote }}}
+- {name: DATAMODELS_CLUSTER_SETTLE, value: {{ add .root.Values.monitoring.interval 5 | quote }}}
 {{- end }}

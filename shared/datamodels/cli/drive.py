@@ -26,8 +26,6 @@ log = logger(__name__)
 
 EVERY = 30.0
 """Seconds between two lines about one stage."""
-SETTLE = 60.0
-"""Most seconds that a driver stays for its last metrics to be read: Prometheus's default between two scrapes."""
 
 
 def command(options: argparse.Namespace) -> None:
@@ -37,7 +35,8 @@ def command(options: argparse.Namespace) -> None:
         raise SettingsError("drive is what a driver's Job runs; use `datamodels submit` from outside of the cluster")
     configure_logging(TelemetrySettings.load(), "driver")
     chosen = spec.parse(_json(settings.spec))
-    with Server(ServeSettings.load(), name="driver") as server, bound(run=chosen.run), _counted(server):
+    served = Server(ServeSettings.load(), name="driver")
+    with served as server, bound(run=chosen.run), _counted(server, settings.settle):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))
         store = open_store(StoreSettings.load())
         journey = pipeline.travel(chosen, runner=runner, store=store, view=WatchedView())
@@ -46,20 +45,17 @@ def command(options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _counted(server: Server) -> Iterator[None]:
-    """Counts how a driver ends, and lets whoever reads its metrics see that, unless it is told to stop."""
+def _counted(server: Server, settle: float) -> Iterator[None]:
+    """Counts how a driver ends, and stays for whoever reads its metrics to see that, unless it is told to stop."""
     try:
         yield
     except Exception as error:
         code = error.exit_code if isinstance(error, DatamodelsError) else ExitCode.FAILED
-        _end(server, "failed" if code in (ExitCode.FAILED, ExitCode.CONFIG) else "tried_again")
+        metrics.ENDS.labels("failed" if code in (ExitCode.FAILED, ExitCode.CONFIG) else "tried_again").inc()
+        server.settle(settle)
         raise
-    _end(server, "done")
-
-
-def _end(server: Server, result: str) -> None:
-    metrics.ENDS.labels(result).inc()
-    server.settle(SETTLE)
+    metrics.ENDS.labels("done").inc()
+    server.settle(settle)
 
 
 def _json(text: str) -> object:

@@ -145,7 +145,7 @@ class Server:
         self._stop()
 
     def settle(self, seconds: float) -> None:
-        """Gives whoever reads /metrics the time to see how it ended; see `MetricsServer.settle`."""
+        """Stays for what /metrics shows now to be read; see `MetricsServer.settle`."""
         self._metrics.settle(seconds)
 
     def _stop(self) -> None:

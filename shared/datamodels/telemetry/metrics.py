@@ -49,8 +49,7 @@ class MetricsServer:
     """GET /metrics on a port of its own, in daemon threads. Raises OSError where it cannot bind."""
 
     def __init__(self, host: str, port: int):
-        self._read = threading.Condition()
-        self._read_since: float | None = None
+        self._read = threading.Event()
         self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), self._handler())
         self.port: int = self._server.server_port
         # The default poll of half a second would be half a second at each stop.
@@ -60,11 +59,9 @@ class MetricsServer:
         self._thread.start()
 
     def settle(self, seconds: float) -> None:
-        """Waits until what is shown now was read, so long at most. Does not wait where nobody has ever read."""
-        now = time.monotonic()
-        with self._read:
-            if self._read_since is not None:
-                self._read.wait_for(lambda: self._read_since >= now, seconds)
+        """Stays so long, for what is shown now to be read, too. Returns at once where nobody has ever read."""
+        if self._read.is_set():
+            time.sleep(seconds)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -72,16 +69,12 @@ class MetricsServer:
         self._server.server_close()
 
     def _handler(self) -> type[WSGIRequestHandler]:
-        def answered(began: float) -> None:
-            with self._read:
-                self._read_since = max(began, self._read_since or began)
-                self._read.notify_all()
+        read = self._read
 
         class Handler(WSGIRequestHandler):
             def handle(self) -> None:
-                began = time.monotonic()
                 super().handle()
-                answered(began)
+                read.set()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Scrapes are no news."""
