@@ -50,6 +50,30 @@ def test_a_metric_that_there_is_not_would_be_noticed():
         test_every_metric_that_is_asked_for_exists("here", "rate(datamodels_train_losses_total[5m])")
 
 
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_grafana_can_import_a_dashboard(name):
+    """As Grafana 10 and newer read it; `tests/e2e/test_monitoring.py` asks its queries."""
+    dashboard = DASHBOARDS[name]
+    assert re.fullmatch(r"[a-z-]{1,40}", dashboard["uid"]) and dashboard["schemaVersion"] >= 36
+    assert "id" not in dashboard and "__inputs" not in dashboard  # a sidecar can answer no questions
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    assert (variables["datasource"]["type"], variables["datasource"]["query"]) == ("datasource", "prometheus")
+    source = {"type": "prometheus", "uid": "$datasource"}
+    assert all(v["datasource"] == source for v in variables.values() if v["type"] == "query")
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == source and panel["type"] in ("timeseries", "stat", "bargauge"), panel["title"]
+        references = [target["refId"] for target in panel["targets"]]
+        assert references == sorted(set(references)), panel["title"]
+        used = {v for t in panel["targets"] for v in re.findall(r"\$(\w+)", t["expr"])}
+        assert used <= {*variables, "__range"}, panel["title"]
+        assert "namespace" in used, panel["title"]
+
+
+def test_dashboards_have_names_of_their_own():
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+
+
 def test_panels_have_places_of_their_own():
     for dashboard in DASHBOARDS.values():
         places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
@@ -66,7 +90,7 @@ def test_alerts_fire_when_they_should_and_only_then():
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_query_of_a_dashboard_can_be_parsed(name, tmp_path):
     expressions = [t["expr"] for panel in DASHBOARDS[name]["panels"] for t in panel["targets"]]
-    for variable, value in {"$__range": "1h", "$gpus": "1", "$price": "2"}.items():
+    for variable, value in {"$__range": "1h", "$gpus": "1", "$price": "2", "$namespace": ".*", "$run": ".*"}.items():
         expressions = [e.replace(variable, value) for e in expressions]
     rules = tmp_path / "rules.yaml"
     records = [{"record": f"r{i}", "expr": expression} for i, expression in enumerate(expressions)]
