@@ -181,9 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def api(tmp_path):
-    """A FakeApi that is served, with a chart in it; api.kubeconfig is the way there."""
+@contextlib.contextmanager
+def served(folder):
+    """A FakeApi that is served, with a chart in it; its kubeconfig, in the folder, is the way there."""
     fake = FakeApi()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": fake}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -196,14 +196,20 @@ def api(tmp_path):
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
         "current-context": "c",
     }
-    fake.kubeconfig = str(tmp_path / "kubeconfig")
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    fake.kubeconfig = str(folder / "kubeconfig")
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
     (jobs,) = [o for o in chart("defaults").objects if o["metadata"]["name"] == "dm-jobs"]
     fake.add("configmaps", jobs)
     yield fake
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def api(tmp_path):
+    with served(tmp_path) as fake:
+        yield fake
 
 
 @pytest.fixture
