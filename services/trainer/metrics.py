@@ -35,7 +35,7 @@ MEMORY = Gauge("datamodels_train_device_memory_peak_bytes", "Most memory held on
 HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last sign of progress.")
 CHUNK = Gauge("datamodels_train_chunk", "The chunk in training; -1 before the first.")
 CHUNK.set(-1)
-# What it costs: its growth, summed over pods, is the time paid for, of those that have ended since, too.
+# What it costs: its last value, summed over pods, is the time paid for, of those that have ended since, too.
 UP = Gauge("datamodels_train_up_seconds", "Seconds since this process began.")
 UP.set_function(lambda: time.monotonic() - BEGAN)
 
