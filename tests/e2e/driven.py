@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent import futures
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.runners.cluster.conftest import templates
 
 
 class Controller(threading.Thread):
-    """Starts the trainers of every Indexed Job, one index after the other, and ends the Job as Kubernetes would.
+    """Starts the trainers of every Indexed Job, all indexes at once, and ends the Job as Kubernetes would.
 
     hold       set it to let trainers start
     addresses  folder where each trainer writes where it serves, while it lives
@@ -43,14 +44,18 @@ class Controller(threading.Thread):
     def train(self, job):
         name = job["metadata"]["name"]
         (container,) = job["spec"]["template"]["spec"]["containers"]
-        codes = []
-        self.fake.set_status(name, active=1, ready=1)
-        for index in range(job["spec"]["completions"]):
+        command = [sys.executable, *container["command"][1:], *container["args"]]
+
+        def end(index):
             with serving_at(self.addresses / f"{name}-{index}.json") as where:
                 environ = os.environ | self.environ | where | {"JOB_COMPLETION_INDEX": str(index)}
-                command = [sys.executable, *container["command"][1:], *container["args"]]
-                codes.append(subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode)
-            self.indexes[index] += 1
+                return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode
+
+        indexes = range(job["spec"]["completions"])
+        self.fake.set_status(name, active=len(indexes), ready=len(indexes))
+        with futures.ThreadPoolExecutor(len(indexes)) as pool:
+            codes = list(pool.map(end, indexes))
+        self.indexes.update(indexes)
         kind = "Failed" if any(codes) else "Complete"
         failed = ",".join(str(i) for i, code in enumerate(codes) if code)
         self.fake.finish(name, kind, failedIndexes=failed)

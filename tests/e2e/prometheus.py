@@ -7,14 +7,17 @@ in ANNOTATED as deploy/prometheus.yaml says, in MONITORED as the Prometheus Oper
 
 import contextlib
 import json
+import math
 import re
 import subprocess
 import threading
+import time
 import urllib.parse
 import urllib.request
 
 import yaml
 
+from tests.e2e import awaited
 from tests.helm.conftest import CHART, COMPONENTS, render
 
 ANNOTATED, MONITORED = "annotated", "monitored"
@@ -44,6 +47,11 @@ class Prometheus:
         """[(labels, [(time, value)])]"""
         found = self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
         return [(each["metric"], [(float(t), float(v)) for t, v in each["values"]]) for each in found]
+
+    def samples(self, selector, start, end):
+        """The values of each series as they were scraped."""
+        found = self.get("query", query=f"{selector}[{math.ceil(end - start)}s]", time=end)["result"]
+        return [[float(value) for _, value in each["values"]] for each in found]
 
 
 @contextlib.contextmanager
@@ -123,12 +131,13 @@ def _name(label):
 class Discovery(threading.Thread):
     """Keeps files of targets up to date with the files in which processes write where they serve.
 
-    A file is named by the service, by the Job of a trainer and its index, or by a run and `-driver`.
+    A file is named by the service, by the Job of a trainer and its index, or by a run and `-driver`. Processes that
+    were scraped are told by a file beside; see `awaited`.
     """
 
-    def __init__(self, folder, addresses, api):
+    def __init__(self, folder, addresses, api, prometheus):
         super().__init__(daemon=True)
-        self.folder, self.addresses, self.api = folder, addresses, api
+        self.folder, self.addresses, self.api, self.prometheus = folder, addresses, api, prometheus
         self.stop = threading.Event()
         chart = render("discovered", {"store": {"url": "s3://bucket/prefix"}})
         self.services = {c: chart.one("Service", c) for c in COMPONENTS}
@@ -145,6 +154,10 @@ class Discovery(threading.Thread):
                     part.write_text(json.dumps(there))
                     part.replace(self.folder / f"{namespace}.json")
                 self.seen = targets
+            for labels, places in self.prometheus.at("count by (pod) (up == 1)", time.time()):
+                file = self.addresses / f"{labels['pod']}.json"
+                if places == len(NAMESPACES) and file.exists():
+                    awaited.seen(file).touch()
 
     def targets(self, file):
         try:

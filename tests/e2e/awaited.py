@@ -1,0 +1,22 @@
+"""A trainer that is watched from its first model on: short trainings would be over before Prometheus finds them."""
+
+import os
+import time
+from pathlib import Path
+
+from datamodels.train import mlp
+
+SECONDS = 60.0
+
+
+class MLP(mlp.MLP):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        served, end = os.environ.get("DATAMODELS_SERVE_ADDRESS_FILE"), time.monotonic() + SECONDS
+        while served and not seen(Path(served)).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def seen(served):
+    """The file that is there once the process that serves there was scraped."""
+    return served.with_suffix(".seen")
