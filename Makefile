@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test test-cluster lint proto chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters reproduce clean
+.PHONY: demo test test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -18,6 +18,11 @@ lint: $(VENV)/.test
 # Generated code is committed; a test checks that it is in step with proto/.
 proto: $(VENV)/.test
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared --grpc_python_out=shared proto/datamodels/v1/*.proto
+
+# What clients of the last release count on, for the check that no change breaks them. Made anew with each release, and
+# only then: until the next one, what a release has not had yet may still change.
+proto-baseline: $(VENV)/.test
+	$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
 
 # The table of values in the chart's README; a test checks that it is in step.
 chart-docs:

@@ -112,19 +112,22 @@ class QueryServiceServicer:
     """
 
     def GetRun(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What a run is made of, and how many fits it has.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All runs by name, page by page.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTargets(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The targets of a run and how well each was fitted, page by page. Pages go on with the fit that they began with.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
