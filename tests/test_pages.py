@@ -8,7 +8,7 @@ from datamodels import pages
 from datamodels.errors import InputError, PageTokenError
 
 
-@given(st.dictionaries(st.text(), st.integers()), st.integers(0), st.text())
+@given(st.dictionaries(st.text(), st.integers()), st.integers(0, 2**63 - 1), st.text())
 def test_a_token_says_where_its_page_starts(request, number, name):
     assert pages.position(request, pages.token(request, number, name), int, str) == (number, name)
 
@@ -29,7 +29,7 @@ def test_a_token_nested_without_end_is_refused():
         pages.position({}, base64.urlsafe_b64encode(b"[" * 200_000).decode(), int)
 
 
-@pytest.mark.parametrize("position", [(), (3, 4), ("3",), (-1,), (True,)])
+@pytest.mark.parametrize("position", [(), (3, 4), ("3",), (-1,), (True,), (2**63,)])
 def test_a_forged_position_is_refused(position):
     with pytest.raises(PageTokenError, match="gave out"):
         pages.position({}, pages.token({}, *position), int)

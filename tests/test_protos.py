@@ -1,8 +1,6 @@
 """The protos: their style, and that no change breaks clients of the last release. Spoilt copies are found out."""
 
-import importlib
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
@@ -12,16 +10,10 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from datamodels import v1
+from tests.calls import FILES, METHODS
 
 PROTO = Path(__file__).parent.parent / "proto"
 RELEASED = PROTO / "released.binpb"
-FILES = [
-    importlib.import_module(f"{v1.__name__}.{module.name}").DESCRIPTOR
-    for module in pkgutil.iter_modules(v1.__path__)
-    if module.name.endswith("_pb2")
-]
-METHODS = [m for file in FILES for service in file.services_by_name.values() for m in service.methods]
 LISTS = [method for method in METHODS if method.name.startswith("List")]
 
 

@@ -12,7 +12,7 @@ from datamodels.analyze import leakage, pool, similar
 from datamodels.analyze.counterfactual import counterfactual
 from datamodels.analyze.relabel import NO_LABEL, relabelling
 from datamodels.analyze.support import support
-from datamodels.errors import InputError
+from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.operations import Operations
 from datamodels.query import MAX_TOP, Fitted, WeightStore
 from datamodels.rpc import codec
@@ -40,9 +40,13 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     def ListTargets(self, request, context):
         asked = {"run": request.run}
         number, start = pages.position(asked, request.page_token, int, int) if request.page_token else (None, 0)
-        fitted = self._weights.fitted(request.run, number)
+        size = pages.size(request.page_size)
+        try:
+            fitted = self._weights.fitted(request.run, number)
+        except ObjectNotFoundError:  # a forged token names a fit that there is not
+            raise PageTokenError(pages.FOREIGN) from None
         start = min(start, fitted.n)
-        stop = min(start + pages.size(request.page_size), fitted.n)
+        stop = min(start + size, fitted.n)
         return query_pb2.ListTargetsResponse(
             provenance=_provenance(fitted),
             targets=[_target(fitted, target) for target in range(start, stop)],

@@ -11,6 +11,7 @@ from datamodels.errors import InputError, PageTokenError
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
+FOREIGN = "page_token: is not one that this service gave out; start again without"
 
 
 def size(asked: int) -> int:
@@ -27,7 +28,7 @@ def token(request: dict[str, Any], *position: int | str) -> str:
 
 
 def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
-    """Where the page of a token starts: values of the given kinds, numbers not negative.
+    """Where the page of a token starts: values of the given kinds, numbers from 0 to 2**63 - 1.
 
     Raises PageTokenError where it was not given out for this request.
     """
@@ -35,9 +36,9 @@ def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
         body = json.loads(base64.urlsafe_b64decode(token.encode()))
         given_for, start = body["request"], tuple(body["position"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise PageTokenError("page_token: is not one that this service gave out; start again without") from None
+        raise PageTokenError(FOREIGN) from None
     if given_for != records.digest(request)[:16]:
         raise PageTokenError("page_token: was given out for another request; start again without")
-    if tuple(map(type, start)) != kinds or any(isinstance(value, int) and value < 0 for value in start):
-        raise PageTokenError("page_token: is not one that this service gave out; start again without")
+    if tuple(map(type, start)) != kinds or any(isinstance(value, int) and not 0 <= value < 2**63 for value in start):
+        raise PageTokenError(FOREIGN)
     return start

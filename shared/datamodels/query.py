@@ -190,7 +190,8 @@ class WeightStore:
     def fitted(self, name: str, number: int | None = None) -> Fitted:
         """A finished fit of a run, the newest by default.
 
-        Raises RunNotFoundError, NotReadyError where the run has none yet, CorruptObjectError.
+        Raises RunNotFoundError, NotReadyError where the run has none yet, ObjectNotFoundError where it has none of this
+        number, CorruptObjectError.
         """
         run = self.run(name)
         if number is None:
@@ -207,14 +208,17 @@ class WeightStore:
             with self._lock:
                 if key in self._fitted:
                     return self._fitted[key]
-            with LOAD_SECONDS.time():
-                fitted = self._load(run, number)
-            with self._lock:
-                self._fitted[key] = fitted
-                self._loading.pop(key, None)
-                while len(self._fitted) > self._capacity:
-                    self._fitted.popitem(last=False)
-                IN_MEMORY.set(len(self._fitted))
+            try:
+                with LOAD_SECONDS.time():
+                    fitted = self._load(run, number)
+                with self._lock:
+                    self._fitted[key] = fitted
+                    while len(self._fitted) > self._capacity:
+                        self._fitted.popitem(last=False)
+                    IN_MEMORY.set(len(self._fitted))
+            finally:
+                with self._lock:
+                    self._loading.pop(key, None)
             return fitted
 
     def _load(self, run: Run, number: int) -> Fitted:

@@ -3,7 +3,7 @@ import pytest
 
 from datamodels import run as runs
 from datamodels import sample
-from datamodels.errors import InputError, MaskError, NotReadyError, PageTokenError, RunNotFoundError, TargetRangeError
+from datamodels.errors import InputError, MaskError, NotReadyError, RunNotFoundError, TargetRangeError
 from datamodels.query import WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.client import connect
@@ -107,7 +107,6 @@ def test_top_influences_carry_labels(served):
         (lambda c, run: c.predict_columns(run, [made.D]), MaskError),
         (lambda c, run: c.predict_columns(run, [1], [-1]), TargetRangeError),
         (lambda c, run: c.predict(run, np.zeros((1, 8), np.int32)), InputError),
-        (lambda c, run: list(c.runs(page_size=-1)), InputError),
         (lambda c, run: list(c.supports(run, [made.N])), TargetRangeError),
         (lambda c, run: list(c.supports(run, limit=made.D + 1)), InputError),
         (lambda c, run: list(c.supports("nope")), RunNotFoundError),
@@ -131,15 +130,6 @@ def test_bad_questions_raise_the_services_own_errors(served, ask, error):
 def test_a_prediction_needs_a_subset(served):
     with pytest.raises(InputError, match="give masks or columns"):
         stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name))
-
-
-def test_a_page_token_is_bound_to_its_request(served):
-    _, run, _, address = served
-    token = stub(address).ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=2)).next_page_token
-    with pytest.raises(PageTokenError):
-        stub(address).ListTargets(query_pb2.ListTargetsRequest(run="other", page_token=token))
-    with pytest.raises(PageTokenError):
-        stub(address).ListRuns(query_pb2.ListRunsRequest(page_token=token))
 
 
 def test_pages_go_on_with_the_fit_that_they_began_with(tmp_path):

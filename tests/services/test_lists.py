@@ -1,0 +1,120 @@
+"""Every call that lists, page by page, as AIP-158 has it."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from datamodels import pages, spec
+from datamodels import run as runs
+from datamodels.errors import InputError, PageTokenError
+from datamodels.query import WeightStore
+from datamodels.rpc.client import connect
+from datamodels.rpc.serve import Server
+from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.storage.local import LocalStore
+from datamodels.train import Dataset
+from services.query.service import service
+from tests import fitted
+from tests.calls import METHODS, call, request_of
+
+LISTS = [method for method in METHODS if method.name.startswith("List")]
+MANY = pages.MAX_SIZE + 5
+D = 10
+
+
+def make_run(name, targets=1):
+    data = Dataset(np.zeros((D, 1)), np.zeros(D), np.zeros((targets, 1)), np.zeros(targets))
+    document = {"name": name, "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100}
+    return runs.resolve(spec.parse(document), data)
+
+
+RUN = make_run("many", targets=MANY)
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory):
+    """To a query service that has more runs, and of one run more targets, than fit one page."""
+    store = LocalStore(tmp_path_factory.mktemp("store"))
+    for run in (RUN, *(make_run(f"run-{number}") for number in range(MANY - 1))):
+        runs.create(store, run)
+    fitted.commit_fit(store, RUN, np.ones((MANY, D), np.float32))
+    with (
+        Server(ServeSettings(), [service(WeightStore(store))]) as server,
+        connect(server.address, ClientSettings(attempts=1)) as channel,
+    ):
+        yield channel
+
+
+@pytest.fixture(params=LISTS, ids=lambda method: method.name)
+def page(request, channel):
+    """page(**fields) gives the entries of a page and the token of the next."""
+    method = request.param
+    about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
+    (entries,) = (field.name for field in method.output_type.fields if field.is_repeated)
+
+    def ask(**fields):
+        (answer,) = call(channel, method, request_of(method, **about | fields))
+        return [entry.SerializeToString() for entry in getattr(answer, entries)], answer.next_page_token
+
+    return ask
+
+
+def test_pages_of_any_sizes_have_every_entry_once(page):
+    found, token = page(page_size=7)
+    assert len(found) == 7
+    for size in (1, 300, 0, 10_000):
+        more, token = page(page_size=size, page_token=token)
+        assert bool(token) == (size != 10_000)
+        found += more
+    assert len(found) == len(set(found)) == MANY
+    first, token = page(page_size=MANY)
+    rest, end = page(page_token=token)
+    assert first + rest == found and not end
+
+
+def test_a_size_of_0_is_the_default_and_too_large_a_one_is_cut(page):
+    assert [len(page(page_size=size)[0]) for size in (0, 2**31 - 1)] == [pages.DEFAULT_SIZE, pages.MAX_SIZE]
+
+
+def test_a_page_that_is_just_full_is_known_to_be_the_last(page):
+    _, token = page(page_size=MANY - 5)
+    assert [len(page(page_size=size, page_token=token)[0]) for size in (5, 6)] == [5, 5]
+    assert not page(page_size=5, page_token=token)[1]
+
+
+@pytest.mark.parametrize("size", [-1, -(2**31)])
+def test_a_negative_size_is_refused(page, size):
+    with pytest.raises(InputError, match=f"page_size = {size}: must be at least 0"):
+        page(page_size=size)
+
+
+def test_a_token_of_another_request_is_refused(page, channel):
+    """Of another list, and of another run."""
+    others = [pages.token({"of": "another"}, 0), pages.token({"run": make_run("run-0").name}, 0, 0)]
+    for method in LISTS:
+        about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
+        others.append(call(channel, method, request_of(method, **about, page_size=1))[0].next_page_token)
+    refused = 0
+    for token in others:
+        try:
+            page(page_token=token)
+        except PageTokenError:
+            refused += 1
+    assert refused == len(others) - 1  # its own is not
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t[:-9], lambda t: "x", lambda t: t[::-1], lambda t: "é" * 1000])
+def test_a_damaged_token_is_refused(page, spoil):
+    with pytest.raises(PageTokenError):
+        page(page_token=spoil(page(page_size=1)[1]))
+
+
+@pytest.mark.parametrize("number", [7, 2**63 - 1, 2**63, 10**400, -1])
+def test_a_forged_token_leads_nowhere(page, number):
+    """A fit that is not there, or a position of the wrong kind."""
+    body = json.loads(base64.urlsafe_b64decode(page(page_size=1)[1]))
+    body["position"][0] = number
+    with pytest.raises(PageTokenError):
+        page(page_token=base64.urlsafe_b64encode(json.dumps(body).encode()).decode())
