@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 
-import grpc
 import numpy as np
 import pytest
 
@@ -189,16 +188,6 @@ def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
     store.create(part.key, whole)
     assert client.fit(run.name).state is FitState.RUNNING
     assert list(client.watch(run.name, timeout=60))[-1].state is FitState.DONE
-
-
-@pytest.mark.parametrize("name", ["Fit", "WatchFit"])
-def test_an_oversized_request_is_refused(client, name):
-    stub = fitter_pb2_grpc.FitterServiceStub(grpc.insecure_channel(client.address))
-    request = fitter_pb2.FitRequest(run="x" * 9_000_000)
-    with pytest.raises(grpc.RpcError) as raised:
-        answer = getattr(stub, name)(request, timeout=10)
-        list(answer)
-    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_two_fitters_on_one_scratch_folder_take_turns(store, tmp_path):

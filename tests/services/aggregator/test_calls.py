@@ -3,10 +3,8 @@
 import threading
 import urllib.request
 
-import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datamodels.aggregate import manifest
 from datamodels.errors import DeadlineError, OutputsError, UnavailableError
@@ -153,14 +151,6 @@ def test_a_call_past_its_deadline(kit, server, client, run):
         with pytest.raises(DeadlineError):
             stub.PutOutputs(slow())
         released.set()
-
-
-def test_health(server):
-    with grpc.insecure_channel(server.address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        for name in ("", SERVICE):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def metrics(server):

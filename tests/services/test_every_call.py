@@ -1,0 +1,268 @@
+"""What holds for every call of every service, on real sockets.
+
+The calls come from the generated descriptors: one that is added has no line in GOOD and BAD, and fails here until it
+has.
+"""
+
+import contextlib
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from datamodels import errors, sample
+from datamodels import run as runs
+from datamodels.aggregate.committer import Committer
+from datamodels.fit.fitter import Fitter
+from datamodels.fit.progress import FitState
+from datamodels.query import WeightStore
+from datamodels.rpc import auth, codec, status
+from datamodels.rpc.client import connect
+from datamodels.rpc.serve import Server
+from datamodels.settings import AggregatorSettings, ClientSettings, FitterSettings, ServeSettings
+from datamodels.storage.local import LocalStore
+from services.aggregator.service import service as aggregator
+from services.fitter.service import service as fitter
+from services.query.service import service as query
+from services.sampler.service import service as sampler
+from tests import committed
+from tests.calls import METHODS, call, request_of
+from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+
+RUN = committed.make_run("mine", targets="both", fit={"estimator": "difference"}, evaluate={"subsets": 8, "models": 2})
+NAME = RUN.name
+DESIGN = codec.to_design(RUN.design)
+MASKS = codec.to_tensor(sample.subsets(RUN.design, 0, 1))
+ONLY = {"run": NAME}
+HEADER = {"header": {"run": NAME, "first": 0, "last": 10}}
+
+GOOD = {
+    "GetSubsets": {"design": DESIGN, "first": 0, "last": 4},
+    "DescribeDesign": {"design": DESIGN},
+    "CreateRun": {"record": codec.to_run_record(RUN)},
+    "GetRunRecord": ONLY,
+    "PutOutputs": HEADER,
+    "GetProgress": ONLY,
+    "WatchRun": ONLY,
+    "PublishManifest": ONLY,
+    "Fit": ONLY,
+    "WatchFit": ONLY,
+    "GetRun": ONLY,
+    "ListRuns": {},
+    "ListTargets": ONLY,
+    "GetWeights": ONLY,
+    "Predict": ONLY | {"masks": MASKS},
+    "TopInfluences": ONLY,
+    "Support": ONLY,
+    "Counterfactual": ONLY | {"remove": codec.to_tensor(np.int32([1]))},
+    "Similar": ONLY | {"target": 1},
+    "Leakage": ONLY,
+    "Evaluate": ONLY,
+    "Clusters": ONLY | {"columns": True, "k": 2},
+    "Components": ONLY | {"k": 2},
+    "Conflicts": ONLY,
+}
+"""A request that is answered."""
+
+OUTSIDE = codec.to_tensor(np.int32([RUN.n]))
+UNKNOWN = {"run": "nothing-0123456789ab"}
+BAD = {
+    "GetSubsets": ({"design": DESIGN, "first": 3, "last": 3}, errors.InputError),
+    "DescribeDesign": ({}, errors.InputError),
+    "CreateRun": ({"record": {"run": NAME, "spec_json": "{}"}}, errors.SpecError),
+    "GetRunRecord": (UNKNOWN, errors.RunNotFoundError),
+    "PutOutputs": ({"rows": {}}, errors.InputError),
+    "GetProgress": (UNKNOWN, errors.RunNotFoundError),
+    "WatchRun": (UNKNOWN, errors.RunNotFoundError),
+    "PublishManifest": (UNKNOWN, errors.RunNotFoundError),
+    "Fit": (ONLY | {"settings": '{"lambdas": 0}'}, errors.SpecError),
+    "WatchFit": (ONLY | {"digest": "0" * 16}, errors.NotReadyError),
+    "GetRun": (UNKNOWN, errors.RunNotFoundError),
+    "ListRuns": ({"page_token": "x"}, errors.PageTokenError),
+    "ListTargets": (ONLY | {"page_size": -1}, errors.InputError),
+    "GetWeights": (ONLY | {"targets": OUTSIDE}, errors.TargetRangeError),
+    "Predict": (ONLY | {"masks": codec.to_tensor(np.zeros((1, 9), np.uint8))}, errors.MaskError),
+    "TopInfluences": (ONLY | {"target": RUN.n}, errors.TargetRangeError),
+    "Support": (ONLY | {"limit": committed.D + 1}, errors.InputError),
+    "Counterfactual": (ONLY, errors.InputError),
+    "Similar": (ONLY | {"column": committed.D}, errors.MaskError),
+    "Leakage": (ONLY | {"k": 1001}, errors.InputError),
+    "Evaluate": (UNKNOWN, errors.RunNotFoundError),
+    "Clusters": (ONLY | {"k": 1}, errors.InputError),
+    "Components": (ONLY | {"extremes": 1001}, errors.InputError),
+    "Conflicts": (ONLY | {"groups": "x"}, errors.InputError),
+}
+"""A request that is refused, and as what."""
+
+TOKENS = {"AggregatorService", "FitterService"}
+"""Services that ask for a token of the run: those that write."""
+
+every_call = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+
+class Places:
+    """The four services, a server each, all over one store that has the run, its models' outputs, and a fit."""
+
+    def __init__(self, folder):
+        self.store = LocalStore(folder / "store")
+        runs.create(self.store, RUN)
+        committed.commit(self.store, RUN)
+        self._scratch = str(folder / "scratch")
+        first = self._fitter()
+        first.fit(NAME)
+        (*_, last) = first.watch(NAME)
+        first.close()
+        assert last.state is FitState.DONE, last.error
+
+    def _fitter(self):
+        return Fitter(self.store, FitterSettings(scratch=self._scratch, device="cpu", threads=1))
+
+    @contextlib.contextmanager
+    def served(self, guard=None, **settings):
+        """Addresses by the full names of services."""
+        committer = Committer(self.store, AggregatorSettings(publish_interval=0.05))
+        committer.start()
+        services = sampler(), aggregator(committer), fitter(self._fitter()), query(WeightStore(self.store))
+        with contextlib.ExitStack() as stack:
+            yield {
+                s.descriptor.full_name: stack.enter_context(Server(ServeSettings(**settings), [s], guard=guard)).address
+                for s in services
+            }
+
+
+@contextlib.contextmanager
+def opened(served):
+    with contextlib.ExitStack() as stack:
+        settings = ClientSettings(attempts=1)
+        addresses = stack.enter_context(served)
+        channels = {name: stack.enter_context(connect(address, settings)) for name, address in addresses.items()}
+        yield lambda method: channels[method.containing_service.full_name]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    return Places(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture(scope="module")
+def channel_to(places):
+    """channel_to(method) gives a channel to the service that has it."""
+    with opened(places.served()) as channels:
+        yield channels
+
+
+@pytest.fixture(scope="module")
+def hurried(places):
+    """As `channel_to`, of servers that allow a call no time at all."""
+    with opened(places.served(max_deadline=0.0)) as channels:
+        yield channels
+
+
+@pytest.fixture(scope="module")
+def guarded(places, tmp_path_factory):
+    """guarded(method, **options) gives a channel to a server that asks for certificates, and some for tokens."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority, issuer = Authority(folder), Issuer()
+    trust = {"ca_file": str(authority.ca_file), "attempts": 1}
+    own = authority.issue("client")
+    write(folder / "mine", issuer.token(NAME).encode())
+    write(folder / "foreign", issuer.token("yours").encode())
+    guard = auth.Guard(auth.Keys(issuer.keys), ISSUER, [SUBJECT])
+
+    with contextlib.ExitStack() as stack:
+        mutual = authority.issue("server") | {"client_ca_file": str(authority.ca_file)}
+        addresses = stack.enter_context(places.served(guard, **mutual))
+
+        def channel(method, token="", certificate=True):
+            settings = ClientSettings(**trust, **own if certificate else {}, token_file=token and str(folder / token))
+            address = addresses[method.containing_service.full_name]
+            return stack.enter_context(connect(address, settings, with_token=bool(token)))
+
+        yield channel
+
+
+def good(method):
+    return request_of(method, **GOOD[method.name])
+
+
+def test_no_call_is_forgotten():
+    names = [method.name for method in METHODS]
+    assert sorted(names) == sorted(GOOD) == sorted(BAD)
+
+
+@every_call
+def test_a_good_request_is_answered(channel_to, method):
+    assert call(channel_to(method), method, good(method), timeout=60)
+
+
+@every_call
+def test_its_service_is_healthy(channel_to, method):
+    request = health_pb2.HealthCheckRequest(service=method.containing_service.full_name)
+    answer = health_pb2_grpc.HealthStub(channel_to(method)).Check(request)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@every_call
+def test_a_deadline_of_the_server_ends_it(hurried, method):
+    with pytest.raises(errors.DeadlineError, match=r"^the call took longer than the server allows") as caught:
+        call(hurried(method), method, good(method))
+    assert detail(caught.value).reason == "DeadlineError"
+
+
+def detail(error):
+    """The google.rpc.ErrorInfo of the status that an error came as."""
+    found = rpc_status.from_call(error.__cause__)
+    assert (found.code, found.message) == (error.__cause__.code().value[0], str(error))
+    (packed,) = found.details
+    info = error_details_pb2.ErrorInfo()
+    assert packed.Unpack(info) and info.domain == status.DOMAIN
+    return info
+
+
+@every_call
+def test_a_bad_request_is_refused_with_an_error_of_ours(channel_to, method):
+    fields, kind = BAD[method.name]
+    with pytest.raises(kind) as caught:
+        call(channel_to(method), method, request_of(method, **fields), timeout=20)
+    assert type(caught.value) is kind
+    assert caught.value.__cause__.code().name == kind.grpc_code
+    assert detail(caught.value).reason == kind.__name__
+
+
+@every_call
+def test_bytes_that_are_no_request_are_refused(channel_to, method):
+    with pytest.raises(errors.InputError, match=f"/{method.name}: the request is no message of this call") as caught:
+        call(channel_to(method), method, b"\xff\xff", timeout=20)
+    assert detail(caught.value).reason == "InputError"
+
+
+@every_call
+def test_an_oversized_message_is_refused(channel_to, method):
+    with pytest.raises(errors.InputError, match="larger than max") as caught:
+        call(channel_to(method), method, bytes(ServeSettings().max_message_bytes + 1), timeout=20)
+    assert caught.value.__cause__.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@every_call
+def test_without_a_certificate_it_is_denied(guarded, method):
+    with pytest.raises(errors.UnavailableError):
+        call(guarded(method, "mine", certificate=False), method, good(method), timeout=20)
+
+
+@every_call
+def test_it_is_denied_to_other_runs_tokens_where_tokens_are_asked_for(places, guarded, method):
+    """And where none is, a certificate is enough."""
+    kept = sorted(places.store.list(""))
+    if method.containing_service.name not in TOKENS:
+        assert call(guarded(method), method, good(method), timeout=60)
+        return
+    with pytest.raises(errors.TokenError, match="asks for a bearer token"):
+        call(guarded(method), method, good(method), timeout=20)
+    with pytest.raises(errors.DeniedError, match=f"^the token is for run yours, not for '{NAME}'$") as caught:
+        call(guarded(method, "foreign"), method, good(method), timeout=20)
+    assert detail(caught.value).reason == "DeniedError"
+    assert sorted(places.store.list("")) == kept
+    assert call(guarded(method, "mine"), method, good(method), timeout=20)
