@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters reproduce clean
+.PHONY: demo test test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -95,6 +95,10 @@ bench-planted: $(VENV)/.trainer $(VENV)/.bench
 # Clusters and components of 60,000 targets: time and memory. Takes three minutes.
 bench-clusters: $(VENV)/.test
 	$(BIN)/python benchmarks/clusters.py $(BENCH)
+
+# The query service under load: three minutes. BENCH="--beside FOLDER" compares with another checkout.
+bench-query: $(VENV)/.test
+	$(BIN)/python benchmarks/query.py $(BENCH)
 
 # The claims made of datamodels, on the digits: writes docs/reproduction.md, in nine minutes on two cores. Goes on from the
 # parts that were measured.

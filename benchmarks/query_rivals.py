@@ -1,0 +1,70 @@
+"""What benchmarks/query.py measures the query service beside: a gRPC server without anything of ours.
+
+`Same` answers with the bytes that it was sent. `Tensor` and `Floats` answer with the same float32 vector of as many
+numbers as the request says, as a Tensor and as `repeated float`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from datamodels.rpc import codec
+from datamodels.settings import ServeSettings
+from datamodels.v1 import types_pb2
+
+NAME = "rivals.v1.Rivals"
+VECTOR = np.random.default_rng(0).normal(size=2_000_000).astype(np.float32)
+
+
+def _floats():
+    field = descriptor_pb2.FieldDescriptorProto(
+        name="values",
+        number=1,
+        type=descriptor_pb2.FieldDescriptorProto.TYPE_FLOAT,
+        label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
+    )
+    message = descriptor_pb2.DescriptorProto(name="Floats", field=[field])
+    file = descriptor_pb2.FileDescriptorProto(name="floats.proto", syntax="proto3", message_type=[message])
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Floats"))
+
+
+Floats = _floats()
+
+ANSWERS = {
+    "Same": lambda request, context: request,
+    "Tensor": lambda request, context: codec.to_tensor(VECTOR[: int(request)]).SerializeToString(),
+    "Floats": lambda request, context: Floats(values=VECTOR[: int(request)].tolist()).SerializeToString(),
+}
+DECODE = {
+    "": lambda answer: None,
+    "Tensor": lambda answer: codec.from_tensor(
+        types_pb2.Tensor.FromString(answer), "vector", dtypes=("float32",), shape=(None,)
+    ),
+    "Floats": lambda answer: np.array(Floats.FromString(answer).values, dtype=np.float32),
+}
+"""What a client does with an answer, so that it has an array."""
+
+
+def main() -> None:
+    settings = ServeSettings.load()
+    server = grpc.server(futures.ThreadPoolExecutor(settings.workers))
+    handlers = {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in ANSWERS.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    Path(settings.address_file).write_text(json.dumps({"address": f"127.0.0.1:{port}"}))
+    sys.stdin.read()
+    server.stop(None).wait()
+
+
+if __name__ == "__main__":
+    main()
