@@ -50,14 +50,16 @@ def test_a_target_without_weights_has_no_influences(fitted):
 
 @pytest.mark.parametrize("room", [1, 7, 20, 10_000])
 @pytest.mark.parametrize("top_k", [0, 3])
-def test_chunks_hold_every_weight_once_and_stay_small(fitted, room, top_k):
+@pytest.mark.parametrize("chosen", [None, np.int32([7, 1, 2, 0])])
+def test_chunks_hold_every_weight_once_and_stay_small(fitted, room, top_k, chosen):
     found, theta = fitted
     rows = {}
-    for targets, columns, weights in found.chunks(found.targets(None), top_k, room):
-        assert sum(map(len, columns)) <= room
-        for target, c, w in zip(targets, columns, weights, strict=True):
-            rows.setdefault(target, []).extend(zip(c.tolist(), w.tolist(), strict=True))
-    assert sorted(rows) == list(range(made.N))
+    for piece in found.chunks(found.targets(chosen), top_k, room):
+        assert len(piece.targets) > 0 and len(piece.columns) == len(piece.weights) == piece.indptr[-1] <= room
+        for target, start, stop in zip(piece.targets.tolist(), piece.indptr[:-1], piece.indptr[1:], strict=True):
+            pairs = zip(piece.columns[start:stop].tolist(), piece.weights[start:stop].tolist(), strict=True)
+            rows.setdefault(target, []).extend(pairs)
+    assert list(rows) == (list(range(made.N)) if chosen is None else chosen.tolist())
     for target, pairs in rows.items():
         nonzero = np.flatnonzero(theta[target])
         if top_k:

@@ -14,7 +14,7 @@ from datamodels.analyze.relabel import NO_LABEL, relabelling
 from datamodels.analyze.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.operations import Operations
-from datamodels.query import MAX_TOP, Fitted, WeightStore
+from datamodels.query import MAX_TOP, Fitted, Rows, WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
 from datamodels.run import Run
@@ -59,8 +59,8 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         fitted = self._weights.fitted(request.run)
         targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
         provenance = _provenance(fitted)
-        for piece in fitted.chunks(targets, request.top_k):
-            yield query_pb2.GetWeightsResponse(provenance=provenance, weights=_sparse(fitted, *piece))
+        for rows in fitted.chunks(targets, request.top_k):
+            yield query_pb2.GetWeightsResponse(provenance=provenance, weights=_sparse(fitted, rows))
 
     def Predict(self, request, context):
         fitted = self._weights.fitted(request.run)
@@ -73,10 +73,11 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
                 masks = sample.mask_of(columns, design.columns)[None]
             case _:
                 raise InputError("subset: is missing; give masks or columns")
-        targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
+        chosen = codec.optional_int32(request.targets, "targets")
+        targets = fitted.targets(chosen)
         return query_pb2.PredictResponse(
             provenance=_provenance(fitted),
-            predictions=codec.to_tensor(fitted.predict(masks, targets)),
+            predictions=codec.to_tensor(fitted.predict(masks, None if chosen is None else targets)),
             targets=codec.to_tensor(targets),
             **{"lambda": codec.to_tensor(fitted.solution.lambda_[targets])},
             gap=codec.to_tensor(fitted.solution.gap[targets]),
@@ -203,8 +204,8 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
 def _provenance(fitted: Fitted) -> types_pb2.Provenance:
     return types_pb2.Provenance(
-        run=fitted.run.name,
-        spec_hash=fitted.run.spec.hash,
+        run=fitted.record.run,
+        spec_hash=fitted.record.spec_hash,  # that of the run's spec takes as long as all the rest of a small answer
         alpha=fitted.run.spec.alpha,
         fit=fitted.record.number,
         manifest_version=fitted.record.manifest_version,
@@ -250,16 +251,13 @@ def _count(k: int) -> int:
     return k or DEFAULT_TOP
 
 
-def _sparse(
-    fitted: Fitted, targets: list[int], columns: list[np.ndarray], weights: list[np.ndarray]
-) -> query_pb2.SparseWeights:
-    solution = fitted.solution
-    indptr = np.concatenate([[0], np.cumsum([len(row) for row in columns])]).astype(np.int64)
+def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
+    solution, targets = fitted.solution, rows.targets
     return query_pb2.SparseWeights(
-        targets=codec.to_tensor(np.array(targets, dtype=np.int32)),
-        indptr=codec.to_tensor(indptr),
-        indices=codec.to_tensor(np.concatenate(columns)),
-        weights=codec.to_tensor(np.concatenate(weights)),
+        targets=codec.to_tensor(targets),
+        indptr=codec.to_tensor(rows.indptr),
+        indices=codec.to_tensor(rows.columns),
+        weights=codec.to_tensor(rows.weights),
         intercept=codec.to_tensor(solution.intercept[targets].astype(np.float32)),
         **{"lambda": codec.to_tensor(solution.lambda_[targets])},
         gap=codec.to_tensor(solution.gap[targets]),

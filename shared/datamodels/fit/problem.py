@@ -170,7 +170,10 @@ class Solution:
     @property
     def theta(self) -> sparse.csr_array:
         """float32[n, d]: the weights, not copied."""
-        return sparse.csr_array((self.weights, self.columns, self.indptr), shape=(self.n, self.d))
+        # With indptr of another type than columns, SciPy would copy the columns as int64.
+        small = len(self.columns) <= np.iinfo(np.int32).max
+        indptr = self.indptr.astype(np.int32) if small else self.indptr
+        return sparse.csr_array((self.weights, self.columns, indptr), shape=(self.n, self.d))
 
     def row(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """(columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
