@@ -7,6 +7,8 @@ stream it comes.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,6 +62,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._max_deadline = max_deadline
         self._watches = watches
         self._gates = gates
+        self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
+        """Handlers by method, each beside what it was made of: gRPC asks for every call, in its only thread."""
 
     def intercept_service(self, continuation, handler_call_details):
         handler = continuation(handler_call_details)
@@ -71,12 +75,17 @@ class CallInterceptor(grpc.ServerInterceptor):
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         if getattr(behaviour, "experimental_non_blocking", False):  # health's Watch: it holds no thread and has no end
             return handler
-        return self._wrap(handler, behaviour, handler_call_details.method)
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = handler, self._wrap(handler, behaviour, method)
+        return known[1]
 
     def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
         decode = _decoder(handler.request_deserializer, method)
         encode = handler.response_serializer
         gate = self._gates.get(method.lstrip("/").partition("/")[0], _open)
+        series = _Series(handler, method)
 
         def arguments(request, call: CallContext):
             check = gate(call.invocation_metadata())
@@ -87,11 +96,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             return message
 
         def one(request, context: grpc.ServicerContext) -> bytes:
-            with self._call(handler, method, context) as call:
+            with self._call(series, method, context) as call:
                 return encode(behaviour(arguments(request, call), call))
 
         def many(request, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with self._call(handler, method, context) as call:
+            with self._call(series, method, context) as call:
                 for response in behaviour(arguments(request, call), call):
                     call.check()
                     yield encode(response)
@@ -105,12 +114,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         return make(many if handler.response_streaming else one)
 
     @contextlib.contextmanager
-    def _call(self, handler: grpc.RpcMethodHandler, method: str, context: grpc.ServicerContext):
+    def _call(self, series: _Series, method: str, context: grpc.ServicerContext):
         """One call, from its first byte to its status."""
-        service, _, name = method.lstrip("/").partition("/")
-        labels = (_TYPES[handler.request_streaming, handler.response_streaming], service, name)
         call = CallContext(context, self._max_deadline, self._watches)
-        metrics.STARTED.labels(*labels).inc()
+        series.started.inc()
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
@@ -127,9 +134,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             self._abort(error, method, call)
         finally:
             seconds = time.perf_counter() - started
-            metrics.HANDLED.labels(*labels, _name(code)).inc()
-            metrics.HANDLING_SECONDS.labels(*labels).observe(seconds)
-            log.debug("call handled", method=method, code=_name(code), seconds=round(seconds, 6), peer=context.peer())
+            series.handled(_name(code)).inc()
+            series.seconds.observe(seconds)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug(
+                    "call handled", method=method, code=_name(code), seconds=round(seconds, 6), peer=context.peer()
+                )
 
     def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
         """Ends the call with the status of an error; the error itself goes no further than here."""
@@ -142,6 +152,18 @@ class CallInterceptor(grpc.ServerInterceptor):
         number = secrets.token_hex(4)
         log.error("internal error", id=number, method=method, exc_info=error)
         call.abort(grpc.StatusCode.INTERNAL, f"internal error, see the log of {self._service} ({number})")
+
+
+class _Series:
+    """The metrics of one method, looked up once."""
+
+    def __init__(self, handler: grpc.RpcMethodHandler, method: str):
+        service, _, name = method.lstrip("/").partition("/")
+        labels = (_TYPES[handler.request_streaming, handler.response_streaming], service, name)
+        self.started = metrics.STARTED.labels(*labels)
+        self.seconds = metrics.HANDLING_SECONDS.labels(*labels)
+        self.handled = functools.cache(functools.partial(metrics.HANDLED.labels, *labels))
+        """By the name of a status code."""
 
 
 def _open(metadata: Iterable[Any]) -> Callable[[Any], None]:
