@@ -47,7 +47,7 @@ BLOCK = 1000
 CLIENTS = (1, 4, 16)
 REQUESTS = 200
 """Different ones of each kind."""
-TURNS = 2
+TURNS = 4
 VECTOR_LENGTH = 875_000
 SERVICE = "/datamodels.v1.QueryService"
 

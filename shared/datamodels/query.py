@@ -33,7 +33,7 @@ MAX_CHUNK_WEIGHTS = 80_000
 """Weights in one message of a stream, 8 bytes each: messages stay under 1 MB."""
 ROW_ROOM = 8
 """What a row of a message takes beside its weights, in weights."""
-MEMBERS_BYTES = 16 * 2**20
+MEMBERS_BYTES = 8 * 2**20
 """Of subsets that are unpacked at a time, so that a call's memory does not grow with what fits its request."""
 MAX_TOP = 1000
 

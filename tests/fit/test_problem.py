@@ -74,6 +74,11 @@ def test_sparse_and_dense_weights_agree_however_they_are_cut(n, d, seed):
             assert np.array_equal(columns, np.flatnonzero(theta[j])) and np.array_equal(weights, theta[j][columns])
 
 
+def test_sparse_weights_are_not_copied():
+    whole = solution(np.eye(3, 7, dtype=np.float32))
+    assert np.shares_memory(whole.theta.indices, whole.columns) and np.shares_memory(whole.theta.data, whole.weights)
+
+
 @pytest.mark.parametrize("target", [-1, 3])
 def test_a_target_out_of_range_is_refused(target):
     with pytest.raises(TargetRangeError, match="0 to 2"):
