@@ -96,7 +96,7 @@ bench-planted: $(VENV)/.trainer $(VENV)/.bench
 bench-clusters: $(VENV)/.test
 	$(BIN)/python benchmarks/clusters.py $(BENCH)
 
-# The query service under load: three minutes. BENCH="--beside FOLDER" compares with another checkout.
+# The query service under load: five minutes. BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test
 	$(BIN)/python benchmarks/query.py $(BENCH)
 
