@@ -38,6 +38,7 @@ HEAVY_AT_HOME = {
     "datamodels.train.cnn": "torch",
     "datamodels.train.softmax": "torch",
     "datamodels.train.augment": "torch",
+    "datamodels.train.lane": "torch",
     "datamodels.train.descent": "torch",
     "datamodels.train.precision": "torch",
     "datamodels.train.resnet": "torch",

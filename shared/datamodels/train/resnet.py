@@ -16,6 +16,7 @@ from datamodels.train import outputs, resnets
 from datamodels.train import precision as precisions
 from datamodels.train.data import Dataset, Targets, classes
 from datamodels.train.images import check_images
+from datamodels.train.lane import CudaLane, Lane
 from datamodels.train.recipe import FAST, PAPER, SATELLITE, Recipe
 from datamodels.train.slot import Pool, Slot, Source
 
@@ -135,9 +136,8 @@ class ImageTrainer(abc.ABC):
     def _network(self) -> resnets.Network: ...
 
     def _slot(self) -> Slot:
-        return Slot(
-            self._network(), self.recipe, self._pool, self._size, self._precision, self.device, capture=self._capture
-        )
+        lane = CudaLane(self.device, capture=self._capture) if self.device.type == "cuda" else Lane()
+        return Slot(self._network(), self.recipe, self._pool, self._size, self._precision, self.device, lane)
 
     def _source(self, dataset: Dataset, resident: bool, beton: str, workers: int) -> Pool | Source:
         if beton:

@@ -2,14 +2,13 @@
 
 On a GPU the whole step (look-up, augmentation, forward, backward, update) is captured as a CUDA graph when the first
 model begins, and played again for every step of every later model. All that differs from step to step is read through
-a counter on the device, so that playing needs no copy and no word from the host. On the CPU the same step runs plainly.
+a counter on the device, so that playing needs no copy and no word from the host. On the CPU the same step runs plainly:
+which of the two it is, the slot's lane knows.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,12 +17,10 @@ from torch.nn import functional
 
 from datamodels.train import augment
 from datamodels.train.descent import Flat, Muon, Nesterov, Optimiser
+from datamodels.train.lane import Lane
 from datamodels.train.precision import Precision
 from datamodels.train.recipe import Recipe, rates, steps
 from datamodels.train.resnets import Network
-
-WARM_UP = 3
-"""Steps before the one that is captured: cuDNN chooses its algorithms, and the allocator finds its sizes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +41,9 @@ Source = Callable[[np.ndarray], Minibatches]
 class Slot:
     """Trains one model after another.
 
-    pool     the data on the device, or a Source of minibatches for what does not fit there
-    size     height and width of images
-    capture  records the step as a CUDA graph; on the CPU there is none
+    pool  the data on the device, or a Source of minibatches for what does not fit there
+    size  height and width of images
+    lane  where steps are done; by default as on a CPU
     """
 
     def __init__(
@@ -57,26 +54,25 @@ class Slot:
         size: tuple[int, int],
         precision: Precision,
         device: torch.device,
-        *,
-        capture: bool = True,
+        lane: Lane | None = None,
     ):
         self.network, self._recipe, self._pool, self._size, self._precision = network, recipe, pool, size, precision
-        self._device = device
+        self._device, self._lane = device, lane or Lane()
         self.flat = Flat(network, device, precision.numbers)
         self._optimiser: Optimiser = (
             Muon(self.flat, recipe.momentum)
             if recipe.optimiser == "muon"
             else Nesterov(self.flat.weights, self.flat.gradient, recipe.momentum, recipe.decay)
         )
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._capture = capture and self._stream is not None
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._play: Callable[[], None] | None = None
+        """The recorded step; None where none is recorded, or what it reads has moved since."""
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._table = torch.empty(0, dtype=torch.int64, device=device)
         self._rates = torch.empty(0, dtype=torch.float32, device=device)
         self._images: Pool | None = pool if isinstance(pool, Pool) else None
         """Where steps take images from: the pool, or where each minibatch is put."""
-        self._fed: Minibatches | None = None
+        self._fed: Minibatches = iter(())
+        """What is still to be put there, where the pool is a Source."""
 
     def begin(self, subset: torch.Tensor, seed: int) -> int:
         """Starts a model on int64[k] examples of the pool, k >= 1; gives its number of steps.
@@ -84,18 +80,17 @@ class Slot:
         All that is random comes from the seed, by a generator of the device: the same draws on every CPU, and on every
         GPU, but not the same on both.
         """
-        if self._stream is not None:  # for the pool to be there, and for outputs of the model before to be made
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with self._on_stream():
+        self._lane.follow()  # for the pool to be there, and for outputs of the model before to be made
+        with self._lane.within():
             count, rows = steps(self._recipe, len(subset))
             generator = torch.Generator(self._device).manual_seed(seed)
             draws = augment.draw(self._recipe, len(subset), count, rows, self._size, generator)
             examples = subset.to(self._device)[draws.position]
             first = self._feed(examples)
             self._reserve(count, rows)
-            if self._capture and self._graph is None:
-                self._record()
             self.network.train()
+            if self._play is None:
+                self._play = self._lane.record(self._step, self._rehearse)
             self.network.start(first, generator)
             self._fill(examples, draws, count)
             self._optimiser.start()
@@ -103,21 +98,18 @@ class Slot:
 
     def step(self) -> None:
         """The next step of the model. Returns before the device has done it."""
-        with self._on_stream():
-            if self._fed is not None:
-                self._stage(*next(self._fed))
-            if self._graph is None:
-                self._step()
-            else:
-                self._graph.replay()
+        with self._lane.within():
+            (self._play or self._step)()
+            following = next(self._fed, None)
+            if following is not None:
+                self._stage(*following)
 
     def end(self) -> torch.Tensor:
         """The model: a copy of the network's numbers."""
-        self._fed = None
-        with self._on_stream():
+        self._fed = iter(())
+        with self._lane.within():
             model = self.flat.state.clone()
-        if self._stream is not None:
-            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        self._lane.lead()
         return model
 
     @torch.no_grad()
@@ -141,22 +133,21 @@ class Slot:
         fed = self._pool(examples.cpu().numpy().copy())
         first = next(fed)
         if self._images is None or len(self._images.x) != len(first[0]):
-            self._images, self._graph = Pool(*(part.to(self._device, copy=True) for part in first)), None
+            self._images, self._play = Pool(*(torch.empty_like(part, device=self._device) for part in first)), None
         self._stage(*first)
-        self._fed = itertools.chain([(self._images.x.clone(), self._images.y.clone())], fed)
+        self._fed = fed
         examples.copy_(torch.arange(examples.shape[1], device=self._device).expand(examples.shape))
         return self._images.x
 
     def _stage(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self._images.x.copy_(x)
-        self._images.y.copy_(y)
+        self._lane.load((self._images.x, self._images.y), (x, y))
 
     def _reserve(self, count: int, rows: int) -> None:
         """Room for the draws of so many steps; a recorded step knows where it is, and is recorded again if it moves."""
         if self._table.shape[2:] != (rows,) or len(self._table) < count:
             self._table = torch.zeros((count, 6, rows), dtype=torch.int64, device=self._device)
             self._rates = torch.zeros(count, dtype=torch.float32, device=self._device)
-            self._graph = None
+            self._play = None
 
     def _fill(self, examples: torch.Tensor, draws: augment.Draws, count: int) -> None:
         columns = [examples, draws.flip, draws.down, draws.right, draws.top, draws.left]
@@ -182,17 +173,7 @@ class Slot:
             self._optimiser.step(self._rates.index_select(0, self._count))
             self._count.add_(1)
 
-    def _record(self) -> None:
-        self.network.train()
-        for _ in range(WARM_UP):
-            self._count.zero_()
-            self._step()
+    def _rehearse(self) -> None:
         self._count.zero_()
-        graph = torch.cuda.CUDAGraph()
-        # The thread that commits is left to do as it likes.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._step()
-        self._graph = graph
-
-    def _on_stream(self) -> contextlib.AbstractContextManager:
-        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        self._step()
+        self._count.zero_()
