@@ -34,7 +34,7 @@ class Crowded:
 
     def train_many(self, subsets, seeds):
         if len(subsets) > self.room:
-            raise self.error("CUDA out of memory.\nTried to allocate 2 GiB")
+            raise self.error("no room.\nTried to allocate 2 GiB")
         return seeds
 
     def outputs_many(self, models):
@@ -57,6 +57,34 @@ def test_out_of_memory_halves_the_batch_and_goes_on(run, error):
     assert counts.halvings == [(6, 3), (2, 1)] and counts.sizes == [1] * 20
 
 
+def of_a_library(message):
+    return RuntimeError(f"{message} when calling `cublasCreate(handle)`")
+
+
+def of_a_recording(message):
+    """A graph whose recording ran out of memory may end with another error, from that one."""
+    try:
+        try:
+            raise torch.OutOfMemoryError(message)
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (of_a_library, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        (RuntimeError, "CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"),
+        (of_a_recording, "CUDA out of memory"),
+    ],
+)
+def test_out_of_memory_is_known_by_other_names(run, error, said):
+    _, counts, _ = train(run, Crowded(3, lambda _: error(said)))
+    assert counts.halvings == [(6, 3)]
+
+
 def test_no_memory_for_one_model_may_pass(run):
     with pytest.raises(StageError, match="model 0: out of memory with one model at a time") as caught:
         train(run, Crowded(0))
@@ -67,8 +95,7 @@ def test_what_a_class_raises_is_told_in_one_line_with_the_seed_of_the_attempt(ru
     with pytest.raises(ConfigError) as caught:
         train(run, Crowded(0, RuntimeError), models=[4], attempt=1)
     assert str(caught.value) == (
-        f"somewhere:Sum raised on model 4 (seed {model_seed(0, 4, 1)}): "
-        "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
+        f"somewhere:Sum raised on model 4 (seed {model_seed(0, 4, 1)}): RuntimeError: no room. Tried to allocate 2 GiB"
     )
 
 

@@ -1,11 +1,19 @@
 import dataclasses
+import gc
+import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from datamodels import run as runs
+from datamodels import spec
 from datamodels.errors import InputError, SpecError
 from datamodels.train import Dataset, images, outputs
+from datamodels.train.batches import Batches
+from datamodels.train.contract import model_seed
+from datamodels.train.observer import Observer
 from datamodels.train.resnet import TARGETS_AT_ONCE, ResNet9, ResNet18
 
 DIGITS = images.load_digits(size=16)
@@ -84,6 +92,54 @@ def test_a_training_that_raised_leaves_nothing_behind(few):
     fresh = ResNet9(data, targets, **SMALL)
     found, expected = (t.outputs_many(t.train_many([np.arange(50)], [1])) for t in (trainer, fresh))
     np.testing.assert_array_equal(found, expected)
+
+
+class Cramped(ResNet9):
+    """On a device with room for so many networks, and for the outputs of one beside so many."""
+
+    def __init__(self, *data, room, beside=8, **options):
+        super().__init__(*data, **options)
+        self.room, self.beside, self.alive = room, beside, weakref.WeakSet()
+
+    def _slot(self):
+        if len(self.alive) == self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        slot = super()._slot()
+        self.alive.add(slot)
+        return slot
+
+    def logits(self, model):
+        if len(self.alive) > self.beside:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().logits(model)
+
+
+class Halvings(Observer):
+    def __init__(self):
+        self.found = []
+
+    def halved(self, tried, most):
+        self.found.append((tried, most))
+
+
+@pytest.mark.parametrize("limits", [{"room": 2}, {"room": 8, "beside": 2}], ids=["to train", "to make outputs"])
+def test_out_of_memory_frees_what_was_taken_before_fewer_are_tried(limits, few):
+    """At once, without a search for cycles: what a dropped network held must be there for the next."""
+    data, targets = few
+    document = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}
+    run, halvings = runs.resolve(spec.parse(document), data), Halvings()
+    trainer = Cramped(data, targets, **SMALL, together=8, **limits)
+    chosen = [np.arange(model, model + 30) for model in range(8)]
+    gc.disable()
+    try:
+        found = Batches(run, trainer, threading.Event(), halvings).train(range(8), chosen)
+    finally:
+        gc.enable()
+    assert halvings.found == [(8, 4), (4, 2)] and len(trainer.alive) == 2
+    alone = ResNet9(data, targets, **SMALL)
+    for model in (0, 7):
+        expected = alone.outputs_many(alone.train_many([chosen[model]], [model_seed(0, model)]))
+        np.testing.assert_array_equal(found[model], expected[0])
 
 
 def test_an_empty_subset_is_refused(few):

@@ -10,10 +10,21 @@ import threadpoolctl
 from datamodels.errors import SettingsError
 from datamodels.settings import TrainerSettings
 
+KINDS = ("MemoryError", "OutOfMemoryError")
+WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Of errors that PyTorch gives no kind of their own, where a library of CUDA ran out and not its own allocator."""
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: the machine's, or a device's by PyTorch or CuPy."""
-    return any(kind.__name__ in ("MemoryError", "OutOfMemoryError") for kind in type(error).__mro__)
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that memory ran out: the machine's, or a device's by PyTorch or CuPy.
+
+    So does one that came of such an error: a CUDA graph whose recording ran out of memory ends with another.
+    """
+    while error is not None:
+        if any(kind.__name__ in KINDS for kind in type(error).__mro__) or any(word in str(error) for word in WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,7 +100,7 @@ class ImageTrainer(abc.ABC):
         for at, subset in enumerate(subsets):
             if not len(subset):
                 raise InputError(f"subset {at} of {len(subsets)} is empty: cannot train on no examples")
-        try:
+        with self._or_no_slots():
             while len(self._slots) < len(subsets):
                 self._slots.append(self._slot())
             slots = self._slots[: len(subsets)]
@@ -112,14 +113,20 @@ class ImageTrainer(abc.ABC):
                     if step < count:
                         slot.step()
             return [slot.end() for slot in slots]
-        except BaseException:
-            self._slots.clear()  # half trained, or half recorded, or what took the memory that ran out
-            raise
 
     def outputs_many(self, models: Sequence[torch.Tensor]) -> np.ndarray:
         """float32[r, n]; not finite where the model diverged."""
-        with np.errstate(invalid="ignore", over="ignore"):
+        with self._or_no_slots(), np.errstate(invalid="ignore", over="ignore"):
             return np.stack([self._output(self.logits(model), self._y_targets) for model in models])
+
+    @contextlib.contextmanager
+    def _or_no_slots(self) -> Iterator[None]:
+        """Drops all slots on an error: half trained, or half recorded, or what took the memory that ran out."""
+        try:
+            yield
+        except BaseException:
+            self._slots.clear()
+            raise
 
     def logits(self, model: torch.Tensor) -> np.ndarray:
         """float32[n, classes] of the targets."""
