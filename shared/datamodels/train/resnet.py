@@ -92,7 +92,8 @@ class ImageTrainer(abc.ABC):
         self._size = check_images(dataset, max(self.smallest, self.recipe.translate + 1))
         self._width, self._tta, self._capture = width, tta, capture
         self._pool = self._source(dataset, resident, beton, workers)
-        self._x_targets, self._y_targets = targets.x, targets.y
+        self._y_targets = targets.y
+        self._x_targets = self._there(targets.x) if isinstance(self._pool, Pool) else targets.x
         self._slots: list[Slot] = []
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[torch.Tensor]:
@@ -135,8 +136,8 @@ class ImageTrainer(abc.ABC):
         at_once = TARGETS_AT_ONCE[self.device.type]
         found = []
         for start in range(0, len(self._y_targets), at_once):
-            x = torch.from_numpy(np.array(self._x_targets[start : start + at_once])).to(self.device)
-            found.append(self._slots[0].logits(model, x, mirrored=self._tta))
+            x = self._x_targets[start : start + at_once]
+            found.append(self._slots[0].logits(model, self._there(x), mirrored=self._tta))
         return torch.cat(found).cpu().numpy()
 
     @abc.abstractmethod
@@ -151,8 +152,13 @@ class ImageTrainer(abc.ABC):
             return ffcv_file.BetonSource(beton, dataset, workers)
         if not resident:
             return ArraySource(dataset.x, dataset.y)
-        x = torch.from_numpy(np.require(dataset.x, requirements=["C", "W"]))
-        return Pool(x.to(self.device), torch.from_numpy(dataset.y.astype(np.int64)).to(self.device))
+        return Pool(self._there(dataset.x), self._there(dataset.y.astype(np.int64)))
+
+    def _there(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """On the device; a copy only where it must be."""
+        if isinstance(array, np.ndarray):
+            array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return array.to(self.device)
 
 
 class ArraySource:
