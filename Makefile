@@ -3,13 +3,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
+.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest
+
+# What only a GPU can show; where there is none, each test says so.
+test-gpu: $(VENV)/.test
+	$(BIN)/pytest -m gpu -rs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(SOURCES)

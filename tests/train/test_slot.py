@@ -12,6 +12,7 @@ from datamodels.train import augment, precision, resnets
 from datamodels.train.recipe import FAST, PAPER, rates, steps
 from datamodels.train.resnet import ArraySource
 from datamodels.train.slot import Pool, Slot
+from tests.train import plain
 from tests.train.tape import RefusedError, TapeLane, Unsynchronised
 
 CPU = torch.device("cpu")
@@ -20,7 +21,7 @@ GENERATOR = np.random.default_rng(0)
 X = GENERATOR.integers(0, 256, (30, *SIZE, 3), dtype=np.uint8)
 Y = GENERATOR.integers(0, 3, 30)
 POOL = Pool(torch.from_numpy(X), torch.from_numpy(Y))
-SHORT = dataclasses.replace(PAPER, epochs=2, rows=6, rate=0.1, translate=2, cutout=4)
+SHORT = plain.short(PAPER)
 QUICK = dataclasses.replace(FAST, epochs=2, rows=6)
 SUBSET = torch.arange(3, 24, 2)
 
@@ -40,29 +41,17 @@ def test_a_training_is_nesterov_on_the_smoothed_cross_entropy_of_augmented_image
     """Against a loop with plain tensors in float64, network apart: that has a test of its own."""
     ours = slot(name="float64")
     count = ours.begin(SUBSET, 5)
-    rows = 6
-    assert (count, rows) == steps(SHORT, len(SUBSET)) == (3, 6)
-    plain = resnets.resnet9(3, 2).double()
-    plain.load_state_dict(ours.network.state_dict(), strict=False)
-    draws = augment.draw(SHORT, len(SUBSET), count, rows, SIZE, torch.Generator().manual_seed(5))
-    velocity = [torch.zeros_like(p) for p in plain.parameters()]
+    assert (count, 6) == steps(SHORT, len(SUBSET)) == (3, 6)
+    network = resnets.resnet9(3, 2).double()
+    network.load_state_dict(ours.network.state_dict(), strict=False)
+    draws = augment.draw(SHORT, len(SUBSET), count, 6, SIZE, torch.Generator().manual_seed(5))
     pixels = X[SUBSET.numpy()[draws.position[0].numpy()]].reshape(-1, 3)
-    np.testing.assert_allclose(plain.mean.numpy(), pixels.mean(axis=0))
-    for step, rate in enumerate(rates(SHORT, count).tolist()):
-        chosen = SUBSET[draws.position[step]]
-        x = augment.gather(POOL.x, chosen, draws.flip[step], draws.down[step], draws.right[step])
-        keep = augment.kept(draws.top[step], draws.left[step], SHORT.cutout, SIZE)
-        label = torch.eye(3, dtype=torch.float64)[POOL.y[chosen]] * (1 - SHORT.smoothing) + SHORT.smoothing / 3
-        loss = -(label * plain(x, keep).log_softmax(dim=1)).sum() / rows
-        gradients = torch.autograd.grad(loss, list(plain.parameters()))
-        with torch.no_grad():
-            for parameter, v, gradient in zip(plain.parameters(), velocity, gradients, strict=True):
-                full = gradient + SHORT.decay * parameter
-                v.mul_(SHORT.momentum).add_(full)
-                parameter -= rate * (full + SHORT.momentum * v)
+    np.testing.assert_allclose(network.mean.numpy(), pixels.mean(axis=0))
+    plain.train(network, SHORT, POOL, SUBSET, draws, SIZE)
+    for _ in range(count):
         ours.step()
     found = ours.network.state_dict()
-    for name, expected in plain.state_dict().items():
+    for name, expected in network.state_dict().items():
         if "batches" not in name:
             torch.testing.assert_close(found[name], expected, rtol=1e-8, atol=1e-10)
 
@@ -137,29 +126,29 @@ def test_mirrored_logits_are_the_mean_of_both():
 def test_a_step_recorded_once_trains_every_model_as_plain_steps_do(recipe, name, source):
     lane = TapeLane()
     pools = {"resident": POOL, "fed": ArraySource(X, Y)}
-    recorded, plain = slot(recipe, pools[source], name, lane), slot(recipe, POOL, name)
+    recorded, usual = slot(recipe, pools[source], name, lane), slot(recipe, POOL, name)
     for subset, seed in ((torch.arange(0, 30), 9), (SUBSET, 1), (torch.arange(4, 29), 2)):
-        assert torch.equal(trained(recorded, subset, seed), trained(plain, subset, seed))
+        assert torch.equal(trained(recorded, subset, seed), trained(usual, subset, seed))
         recorded.logits(recorded.end(), POOL.x[:3], mirrored=False)  # which leaves the network in another mode
     assert lane.recorded == 1
 
 
 def test_a_step_is_recorded_again_where_what_it_reads_has_moved():
     lane = TapeLane()
-    recorded, plain = slot(lane=lane), slot()
+    recorded, usual = slot(lane=lane), slot()
     recordings = []
     for members in (20, 30, 25, 4, 30):  # more steps than before; as many or fewer; other minibatches; and back
         subset = torch.arange(members)
-        assert torch.equal(trained(recorded, subset), trained(plain, subset))
+        assert torch.equal(trained(recorded, subset), trained(usual, subset))
         recordings.append(lane.recorded)
     assert recordings == [1, 2, 2, 3, 4]
 
 
 def test_a_large_network_is_recorded_too():
     networks = [resnets.resnet18(3, 2) for _ in range(2)]
-    recorded, plain = slot(lane=TapeLane(), network=networks[0]), slot(network=networks[1])
+    recorded, usual = slot(lane=TapeLane(), network=networks[0]), slot(network=networks[1])
     for seed in (1, 2):
-        assert torch.equal(trained(recorded, seed=seed), trained(plain, seed=seed))
+        assert torch.equal(trained(recorded, seed=seed), trained(usual, seed=seed))
 
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])

@@ -10,7 +10,11 @@ import torch
 from datamodels.errors import SpecError
 
 FP16_LOSS_SCALE = 1024.0
-"""Lifts small gradients into the range of fp16. Fixed: a scale that adapts would have to ask the device each step."""
+"""Lifts small gradients into the range of fp16. Fixed: a scale that adapts would have to ask the device each step.
+
+No scale helps the fast recipe on grey images, of which some whitened channels have no variance to normalise by: there
+gradients overflow, and models are reported as failed. bf16 and float32 hold them.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
