@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm
 
-.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
+.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -62,8 +62,11 @@ test-cluster: $(VENV)/.test
 	DATAMODELS_TEST_IMAGE=$(IMAGE) DATAMODELS_TEST_VALUES=$(VALUES) $(BIN)/pytest -m cluster -rA tests/cluster
 
 # These take minutes; BENCH=--quick is a small size only.
-bench-train: $(VENV)/.trainer
+bench-train: bench-images
 	$(BIN)/python benchmarks/train.py $(BENCH)
+
+# On a GPU, where there is one.
+bench-images: $(VENV)/.trainer
 	$(BIN)/python benchmarks/images.py $(BENCH)
 
 # What `datamodels plan` says that training takes, beside what it takes.
