@@ -14,7 +14,9 @@ import tempfile
 from pathlib import Path
 
 from datamodels import pipeline, spec
-from datamodels.plan import cost, trial
+from datamodels import run as runs
+from datamodels.plan import cost
+from datamodels.runners import trial
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings
 from datamodels.spec import RunSpec
@@ -25,7 +27,9 @@ SPECS = ("deploy/specs/breast-cancer.yaml", "deploy/specs/digits.yaml")
 
 
 def planned(given: RunSpec, trainers: int) -> float:
-    speed = trial.measure(given, trainers=min(trainers, given.chunks), seconds=10.0)
+    dataset = runs.load_dataset(given)
+    run = runs.resolve(given, dataset)
+    speed = trial.measure(run, dataset, trainers=min(trainers, given.chunks), seconds=10.0)
     return cost.on_this_machine(given, speed).wall
 
 

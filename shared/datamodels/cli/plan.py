@@ -9,9 +9,10 @@ from datamodels import run as runs
 from datamodels import spec
 from datamodels.fit import plan as fits
 from datamodels.fit.fit import place_of
-from datamodels.plan import cost, trial
+from datamodels.plan import cost
 from datamodels.plan.cost import Estimate, Speed
 from datamodels.run import Run
+from datamodels.runners import trial
 from datamodels.settings import FitterSettings
 from datamodels.train.contract import check_class
 
@@ -82,7 +83,7 @@ def command(options: argparse.Namespace) -> None:
     if options.model_seconds:
         speed = Speed(options.model_seconds, trainers=trainers)
     else:
-        speed = trial.measure(given, trainers=trainers, seconds=options.seconds)
+        speed = trial.measure(run, dataset, trainers=trainers, seconds=options.seconds)
     estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
     print("\n".join(lines(run, speed, estimate, options)))
     if not options.model_seconds:

@@ -1,10 +1,12 @@
+import os
 import sys
 
 import pytest
 
+from datamodels import run as runs
 from datamodels import spec
 from datamodels.errors import ExitCode, StageError
-from datamodels.plan import trial
+from datamodels.runners import trial
 
 MODULE = """
 import os
@@ -36,10 +38,14 @@ class Sleeper:
 def make(tmp_path, monkeypatch):
     (tmp_path / "sleeps.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def make(**options):
+        """A run, and its data set."""
         trainer = {"class": "sleeps:Sleeper", "options": options}
-        return spec.parse({"name": "a", "dataset": {"load": "sleeps:load"}, "trainer": trainer, "m": 100})
+        given = spec.parse({"name": "a", "dataset": {"load": "sleeps:load"}, "trainer": trainer, "m": 100})
+        dataset = runs.load_dataset(given)
+        return runs.resolve(given, dataset), dataset
 
     yield make
     sys.modules.pop("sleeps", None)
@@ -47,7 +53,7 @@ def make(tmp_path, monkeypatch):
 
 def test_trainers_are_measured_side_by_side(make):
     """A sleep is a floor that no load of the machine lowers; above it, only wide bounds hold."""
-    speed = trial.measure(make(once=0.5, each=0.1), trainers=2, seconds=0.3)
+    speed = trial.measure(*make(once=0.5, each=0.1), trainers=2, seconds=0.3)
     assert speed.trainers == 2
     assert 0.05 <= speed.each < 5
     assert speed.start >= 0.4
@@ -62,5 +68,5 @@ def test_trainers_are_measured_side_by_side(make):
 )
 def test_a_trial_that_fails_says_why(make, fault, line, code):
     with pytest.raises(StageError, match=line) as caught:
-        trial.measure(make(fault=fault), trainers=1, seconds=0.1)
+        trial.measure(*make(fault=fault), trainers=1, seconds=0.1)
     assert caught.value.exit_code == code
