@@ -99,6 +99,12 @@ def test_what_a_class_raises_is_told_in_one_line_with_the_seed_of_the_attempt(ru
     )
 
 
+def test_a_class_that_exits_is_told_too(run):
+    """As it does that calls exit(), or parses arguments; with code 0 it would end as if all were done."""
+    with pytest.raises(ConfigError, match=r"raised on model 4 \(seed \d+\): SystemExit: no room"):
+        train(run, Crowded(0, SystemExit), models=[4])
+
+
 @pytest.mark.parametrize(("count", "most"), [(100, 64), (1, 5), (7, 3), (64, 64), (10, 1)])
 def test_batches_are_even_and_no_larger_than_asked(count, most):
     sizes = []

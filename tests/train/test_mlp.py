@@ -85,10 +85,14 @@ def test_faulty_options_are_refused(options, fault):
         MLP(DATA, DATA.targets("test"), **options)
 
 
-@pytest.mark.parametrize("y", [np.linspace(0, 1, 4), np.array([0, -1, 1, 1])], ids=["real numbers", "negative"])
-def test_labels_that_are_no_classes_are_refused(y):
+@pytest.mark.parametrize(
+    ("y", "fault"),
+    [(np.linspace(0, 1, 4), r"y is float64\[4\]"), (np.array([0, -1, 1, 1]), "y has a label -1")],
+    ids=["real numbers", "negative"],
+)
+def test_labels_that_are_no_classes_are_refused(y, fault):
     data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=np.array([0, 1, 0, 1]))
-    with pytest.raises(SpecError, match="this trainer needs classes 0, 1"):
+    with pytest.raises(SpecError, match=f"{fault}: this trainer needs classes 0, 1"):
         Softmax(data, data.targets("test"))
 
 

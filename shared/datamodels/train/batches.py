@@ -65,7 +65,7 @@ class Batches:
         cls, who = self._run.spec.trainer.cls, _named(models, seeds)
         try:
             outputs = np.asarray(self._trainer.outputs_many(self._trainer.train_many(subsets, seeds)))
-        except Exception as error:  # whatever the user's class raises
+        except (Exception, SystemExit) as error:  # whatever the user's class raises; who calls exit() ends with no word
             if device.out_of_memory(error):
                 return None
             raise ConfigError(f"{cls} raised on {who}: {one_line(error)}") from error

@@ -97,7 +97,7 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
         trainer = cls(dataset, targets, **spec.trainer.options)
     except DatamodelsError:
         raise
-    except Exception as error:  # whatever the user's class raises
+    except (Exception, SystemExit) as error:  # whatever the user's class raises
         if device.out_of_memory(error):
             raise StageError(f"{spec.trainer.cls}: out of memory before the first model", ExitCode.TRANSIENT) from error
         fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"

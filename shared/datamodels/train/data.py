@@ -126,8 +126,10 @@ def split(
 def classes(dataset: Dataset, targets: Targets) -> int:
     """Classes of a data set, at least 2. Raises SpecError where y is no class."""
     for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
-        if y.dtype.kind not in "iu" or y.ndim != 1 or (len(y) and y.min() < 0):
+        if y.dtype.kind not in "iu" or y.ndim != 1:
             raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
+        if len(y) and y.min() < 0:
+            raise SpecError(f"dataset: {name} has a label {y.min()}: this trainer needs classes 0, 1, ...")
     classes = max(int(dataset.y.max()), int(targets.y.max())) + 1
     most = len(dataset.label_names) or len(dataset.y) + len(targets.y)
     if classes > most:
