@@ -10,8 +10,10 @@ import torch
 
 from datamodels import run as runs
 from datamodels import spec
+from datamodels.cli.check import TOLERANCE
 from datamodels.train import Dataset, augment, device, images, precision, resnets
 from datamodels.train.batches import Batches
+from datamodels.train.check import Check
 from datamodels.train.contract import model_seed
 from datamodels.train.descent import orthogonal
 from datamodels.train.lane import CudaLane
@@ -33,12 +35,10 @@ WITHIN = {"float32": 1e-3, "bf16": 0.05, "fp16": 0.05}
 
 
 @pytest.fixture(autouse=True)
-def repeatable():
-    """cuDNN adds up in one order, in all of float32's bits: what differs is ours."""
-    torch.backends.cudnn.deterministic = True
+def whole_float32():
+    """cuDNN takes all of its bits: what differs is ours."""
     torch.backends.cudnn.allow_tf32 = False
     yield
-    torch.backends.cudnn.deterministic = False
     torch.backends.cudnn.allow_tf32 = True
     torch.cuda.empty_cache()
 
@@ -62,6 +62,11 @@ def halves(count, of=400):
 def made(data, cls=ResNet9, **options):
     settings = {"device": "cuda", "width": 16, "epochs": 3, "rows": 50, "flip": "none"} | options
     return cls(data, data.targets("test"), **settings)
+
+
+def run_on(data):
+    document = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}
+    return runs.resolve(spec.parse(document), data)
 
 
 def outputs(trainer, subsets, seeds):
@@ -90,6 +95,16 @@ def test_a_captured_step_trains_as_a_plain_one(data, recipe, name):
     for seed, subset in enumerate(subsets):  # one after the other in the same slot
         found, expected = (outputs(trainer, [subset], [seed]) for trainer in (captured, uncaptured))
         assert np.isfinite(found).all() and off(found, expected) < WITHIN[name]
+
+
+@RECIPES
+@pytest.mark.parametrize("together", [1, 2])
+def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):
+    """The same subset and seed, the same outputs: to what `datamodels trainer check` allows by default."""
+    said = {}
+    trainer = made(data, recipe=recipe, together=together)
+    Check(run_on(data), trainer, tolerance=TOLERANCE, say=said.__setitem__).contract()
+    assert said["repeatable"]
 
 
 @pytest.mark.parametrize("capture", [True, False])
@@ -248,8 +263,7 @@ def reserved(trainer, models):
 @pytest.mark.parametrize("capture", [True, False])
 def test_out_of_memory_halves_the_models_at_once_and_goes_on(data, capture):
     options = {"width": 64, "rows": 200, "together": 8, "capture": capture}
-    document = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}
-    run, halvings = runs.resolve(spec.parse(document), data), Halvings()
+    run, halvings = run_on(data), Halvings()
     reserved(made(data, **options), 1)  # in which cuDNN tries its algorithms, and takes memory for that
     probe = made(data, **options)
     one, two = (reserved(probe, models) for models in (1, 2))

@@ -36,7 +36,8 @@ class ImageTrainer(abc.ABC):
     written if it is not there, with `workers` threads.
 
     On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or beside. On a
-    GPU they give the same start and the same draws; cuDNN may add up in another order, and the last bits differ.
+    GPU they give the same start and the same draws, and one process adds up in one order; another may have found other
+    algorithms of cuDNN to be faster.
     """
 
     smallest: ClassVar[int]
@@ -86,6 +87,9 @@ class ImageTrainer(abc.ABC):
         self.device = _device(device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change: worth trying its algorithms once
+            torch.backends.cudnn.deterministic = (
+                True  # else sums in any order: last bits differ, and trainings part ways
+            )
         self.classes = classes(dataset, targets)
         self._output = outputs.choose(output, outputs.OF_LOGITS)
         self._precision = precisions.choose(precision, self.device)
