@@ -75,8 +75,8 @@ class Convolution:
 class CNN(Classifier):
     """Small convolutional networks, for data sets with an `image_shape`.
 
-    Options: as for MLP, and `filters` of the convolution. Ten times the work of an MLP, and noisier: look at the SNR
-    first.
+    Options: as for MLP, and `filters` of the convolution. Twelve times the work of an MLP, and noisier: rarely worth it
+    (services/trainer/README.md has the figures).
     """
 
     def __init__(
