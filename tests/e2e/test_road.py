@@ -164,7 +164,7 @@ def test_training_ends_early_and_stays_ended(tmp_path):
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     """The same models are committed in the end, none missing and none twice."""
-    road = Road(tmp_path, m=900, **linear(targets=600, pause=0.005))
+    road = Road(tmp_path, m=1500, **linear(targets=600, pause=0.005))
 
     # A trainer is started again by itself.
     driver = road.start("train", "--quiet")
@@ -205,7 +205,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
 
     code, out, err = road.run("run", "--quiet")
     assert code == 0, err
-    assert sorted(road.committed()) == list(range(1000))
+    assert sorted(road.committed()) == list(range(road.spec.models))
     assert "LDS" in out
 
 
