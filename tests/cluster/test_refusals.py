@@ -21,6 +21,10 @@ WRONG = {
         {"store": {"url": "s3://nowhere/x"}},
         r"aggregator: keeps ending with exit code 2: .*nowhere.*bucket",
     ),
+    "no_certificates": (
+        {"tls": {"enabled": True, "existingSecret": "nowhere"}},
+        r'(aggregator|driver): FailedMount: .*secret "nowhere" not found; create it',
+    ),
     "no_image": (
         {"jobs": {"trainer": {"image": {"repository": f"{IMAGE}-nowhere"}}}},
         rf"trainer: (ErrImagePull|ImagePullBackOff): .*{re.escape(IMAGE)}-nowhere.*; set image",

@@ -124,6 +124,27 @@ def test_status_says_why_a_driver_does_not_start(api, cluster, submitted):
     assert "driver: cannot be scheduled: 0/1 nodes" in list(runs.lines(cluster, RUN))[1]
 
 
+def test_status_says_why_pods_do_not_start_on_their_node(api, cluster, submitted):
+    def stuck(name, **labels):
+        waiting = {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}
+        pod = api.add_pod(name, status={"phase": "Pending", "containerStatuses": [waiting]}, **labels)
+        pod["spec"]["nodeName"] = "node1"
+        api.warn("Pod", name, "FailedMount", 'MountVolume.SetUp failed for volume "tls":\n secret "nowhere" not found')
+
+    assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == []
+    stuck("driver", job=RUN)
+    stuck("aggregator", **service_labels("aggregator"))
+    said = 'FailedMount: MountVolume.SetUp failed for volume "tls": secret "nowhere" not found; create it, or mend the '
+    said += "chart's values"
+    assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == [
+        f"driver: {said}",
+        f"aggregator: {said}",
+    ]
+    api.objects["pods"]["driver"]["status"]["phase"] = "Running"
+    api.logs["driver"] = ["at work"]
+    assert f"driver: {said}" not in runs.lines(cluster, RUN), "what has passed is said"
+
+
 def test_runs_are_listed_in_the_order_they_were_submitted(api, cluster):
     for name in ("b", "a"):
         runs.submit(cluster, spec(name=name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from datamodels.spec import RunSpec
 GONE_TIMEOUT = 300.0
 """Seconds to wait for a Job and its pods to go."""
 POLL = 2.0
+ASKED_ABOUT = 3
+"""Pods whose events are read, of those that do not start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +110,16 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
 def obstacles(cluster: Cluster, job: Object, pods: Sequence[Object]) -> list[str]:
     """What stands in the way of a Job, with its pods: one line each, with what to do."""
     workload = cluster.workload(job) if states.queued(job) else None
-    return states.obstacles(job, pods, cluster.warnings("Job", job["metadata"]["name"]), workload)
+    found = states.obstacles(job, pods, cluster.warnings("Job", job["metadata"]["name"]), workload)
+    return found + _unstarted(cluster, pods)
+
+
+def _unstarted(cluster: Cluster, pods: Sequence[Object]) -> list[str]:
+    """Why a pod does not start on its node, in the kubelet's words. Of many, a few are asked about."""
+    for pod in itertools.islice(filter(states.creating, pods), ASKED_ABOUT):
+        if events := cluster.warnings("Pod", pod["metadata"]["name"]):
+            return [states.of_event(events[-1])]
+    return []
 
 
 def pods_of(cluster: Cluster, job: Object) -> list[Object]:
@@ -195,7 +207,8 @@ def _component(job: Object) -> str:
 def service_lines(cluster: Cluster) -> Iterator[str]:
     """What stands in the way of the services that the chart keeps up."""
     for name in SERVICES:
-        for obstacle in states.obstacles(None, cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}"), []):
+        pods = cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}")
+        for obstacle in states.obstacles(None, pods, []) + _unstarted(cluster, pods):
             yield f"{name}: {obstacle}"
 
 

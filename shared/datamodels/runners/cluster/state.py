@@ -20,6 +20,11 @@ WAITING = {
 """Why a container may wait for ever, and what to do."""
 
 
+EVENTS = {
+    "exceeded quota": "raise the quota, or ask for less in the chart's values",
+    '" not found': "create it, or mend the chart's values",
+}
+"""What events complain of, and what to do."""
 QUEUED = {
     "doesn't exist": "create it, or mend jobs.kueue.queue in the chart's values",
     "inactive": "ask who keeps the queue",
@@ -86,6 +91,17 @@ def queued(job: Object) -> bool:
     return bool(job["spec"].get("suspend")) and not state(job).ended
 
 
+def creating(pod: Object) -> bool:
+    """Whether a pod is on a node, and none of its containers was started yet: a volume or a network may be missing."""
+    status = pod.get("status", {})
+    waiting = [(c.get("state", {}).get("waiting") or {}).get("reason") for c in status.get("containerStatuses") or []]
+    return (
+        status.get("phase") == "Pending"
+        and bool(pod["spec"].get("nodeName"))
+        and set(waiting) <= {"ContainerCreating", "PodInitializing"}
+    )
+
+
 def obstacles(
     job: Object | None, pods: Sequence[Object], events: Sequence[Object], workload: Object | None = None
 ) -> list[str]:
@@ -100,7 +116,7 @@ def obstacles(
             why = _of_workload(workload or {})
             found.append(f"waits in queue {queue} of Kueue{why}" if queue else "is suspended; resume it with kubectl")
         if not pods and events and not state(job).ended:
-            found.append(_of_event(events[-1]))
+            found.append(of_event(events[-1]))
     return list(dict.fromkeys(found))
 
 
@@ -112,10 +128,11 @@ def _of_workload(workload: Object) -> str:
     return ""
 
 
-def _of_event(event: Object) -> str:
+def of_event(event: Object) -> str:
+    """What an event says, with what to do about it."""
     message = " ".join(event.get("message", "").split())
-    advice = "; raise the quota, or ask for less in the chart's values" if "exceeded quota" in message else ""
-    return f"{event.get('reason', 'Warning')}: {message}{advice}"
+    advice = [advice for words, advice in EVENTS.items() if words in message]
+    return "; ".join([f"{event.get('reason', 'Warning')}: {message}", *advice])
 
 
 def _of_pod(pod: Object) -> Iterator[str]:
