@@ -87,9 +87,8 @@ class ImageTrainer(abc.ABC):
         self.device = _device(device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change: worth trying its algorithms once
-            torch.backends.cudnn.deterministic = (
-                True  # else sums in any order: last bits differ, and trainings part ways
-            )
+            # Else sums come in any order: last bits differ, and trainings part ways.
+            torch.backends.cudnn.deterministic = True
         self.classes = classes(dataset, targets)
         self._output = outputs.choose(output, outputs.OF_LOGITS)
         self._precision = precisions.choose(precision, self.device)
