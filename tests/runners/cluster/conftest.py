@@ -162,6 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif path is None:
             status, answer = 404, {"message": f"no such path {split.path}"}
+        elif path[3] and ("GET", "log") in self.api.refusals:
+            status, message = self.api.refusals.pop(("GET", "log"))
+            answer = {"message": message}
         elif path[3]:
             return self._send(200, "\n".join(self.api.logs[path[2]]).encode() + b"\n", "text/plain")
         else:

@@ -124,6 +124,15 @@ def test_status_says_why_a_driver_does_not_start(api, cluster, submitted):
     assert "driver: cannot be scheduled: 0/1 nodes" in list(runs.lines(cluster, RUN))[1]
 
 
+@pytest.mark.parametrize("status", [500, 404, 403])
+def test_status_does_without_a_log_that_cannot_be_read(api, cluster, submitted, status):
+    api.add_pod("driver", job=RUN, status={"phase": "Running"})
+    api.refusals["GET", "log"] = (status, "dial tcp 10.0.0.9:10250: connect: connection refused")
+    assert list(runs.lines(cluster, RUN)) == [f"{RUN}  waiting"]
+    api.logs["driver"] = [json.dumps({"stage": "train", "done": 5, "expected": 10, "unit": "models"})]
+    assert list(runs.lines(cluster, RUN)) == [f"{RUN}  waiting", "train  5 of 10 models"]
+
+
 def test_status_says_why_pods_do_not_start_on_their_node(api, cluster, submitted):
     def stuck(name, **labels):
         waiting = {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -9,7 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from datamodels import spec as specs
-from datamodels.errors import ConflictError, NotReadyError, RunNotFoundError, StageError, UnavailableError
+from datamodels.errors import (
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    NotReadyError,
+    RunNotFoundError,
+    StageError,
+    UnavailableError,
+)
 from datamodels.runners.base import SERVICES
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster import templates
@@ -213,13 +222,12 @@ def service_lines(cluster: Cluster) -> Iterator[str]:
 
 
 def _progress(cluster: Cluster, job: Object) -> Iterator[str]:
-    """The last line of the driver's log, where it says how far it is."""
+    """The last line of the driver's log, where it says how far it is, and can be read: its node may be away."""
     for pod in pods_of(cluster, job):
         if pod.get("status", {}).get("phase") != "Running":
             continue
-        for line in cluster.log(pod["metadata"]["name"], tail=1):
-            try:
-                entry = json.loads(line)
-                yield f"{entry['stage']}  {entry['done']:,} of {entry['expected']:,} {entry['unit']}"
-            except (ValueError, TypeError, KeyError):
-                continue
+        with contextlib.suppress(UnavailableError, NotFoundError, ClusterError):
+            for line in cluster.log(pod["metadata"]["name"], tail=1):
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    entry = json.loads(line)
+                    yield f"{entry['stage']}  {entry['done']:,} of {entry['expected']:,} {entry['unit']}"
