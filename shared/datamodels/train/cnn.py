@@ -75,7 +75,7 @@ class Convolution:
 class CNN(Classifier):
     """Small convolutional networks, for data sets with an `image_shape`.
 
-    Options: as for MLP, and `filters` of the convolution. Twelve times the work of an MLP, and noisier: rarely worth it
+    Options: as for MLP, and `filters` of the convolution. 16 times the work of an MLP, and noisier: rarely worth it
     (services/trainer/README.md has the figures).
     """
 
