@@ -40,6 +40,11 @@ def linear(targets=100, pause=0.0):
     return {"dataset": dataset, "trainer": {"class": "tests.linear:Linear", "options": {"pause": pause}}}
 
 
+def _heed_ctrl_c():
+    """Shells have what they start in the background ignore SIGINT, and so would whatever these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Road:
     """The command, run in a folder of its own."""
 
@@ -54,7 +59,8 @@ class Road:
     def start(self, verb="run", *options):
         command = [sys.executable, "-m", "datamodels", verb, str(self.path), *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.folder, env=os.environ | self.environ, text=True, **pipes)
+        environ = os.environ | self.environ
+        return subprocess.Popen(command, cwd=self.folder, env=environ, text=True, preexec_fn=_heed_ctrl_c, **pipes)
 
     def finish(self, process):
         out, err = process.communicate(timeout=240)
@@ -164,7 +170,7 @@ def test_training_ends_early_and_stays_ended(tmp_path):
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     """The same models are committed in the end, none missing and none twice."""
-    road = Road(tmp_path, m=1500, **linear(targets=600, pause=0.005))
+    road = Road(tmp_path, m=900, **linear(targets=600, pause=0.005))
 
     # A trainer is started again by itself.
     driver = road.start("train", "--quiet")
