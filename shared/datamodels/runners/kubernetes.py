@@ -131,8 +131,9 @@ class KubernetesRunner(Runner):
                 code, words = [(1, states.reason(job)), *states.failures(runs.pods_of(self._cluster, job))][-1]
                 raise StageError(f"the fitter cannot start: {words}", code)
             obstacles = self._obstacles(run, job, obstacles)
-            time.sleep(TICK)
-            if states.queued(job):
+            queued = states.queued(job)
+            time.sleep(LOOK * TICK if queued else TICK)
+            if queued:
                 end = time.monotonic() + self._owner.fitter_start
         reasons = "; ".join(obstacles) or "its pod is not ready"
         raise StageError(
