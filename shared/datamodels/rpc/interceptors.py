@@ -41,11 +41,9 @@ def expect_calls(service: ServiceDescriptor) -> None:
     See `metrics.start_at_zero` for why.
     """
     for method in service.methods:
-        labels = (_TYPES[method.client_streaming, method.server_streaming], service.full_name, method.name)
-        metrics.STARTED.labels(*labels)
-        metrics.HANDLING_SECONDS.labels(*labels)
+        series = _Series(_TYPES[method.client_streaming, method.server_streaming], service.full_name, method.name)
         for code in grpc.StatusCode:
-            metrics.HANDLED.labels(*labels, code.name)
+            series.handled(code.name)
 
 
 class CallInterceptor(grpc.ServerInterceptor):
@@ -84,8 +82,9 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
         decode = _decoder(handler.request_deserializer, method)
         encode = handler.response_serializer
-        gate = self._gates.get(method.lstrip("/").partition("/")[0], _open)
-        series = _Series(handler, method)
+        service, _, name = method.lstrip("/").partition("/")
+        gate = self._gates.get(service, _open)
+        series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
 
         def arguments(request, call: CallContext):
             check = gate(call.invocation_metadata())
@@ -155,11 +154,9 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 class _Series:
-    """The metrics of one method, looked up once."""
+    """The metrics of one method, by its type, service and name: looked up once, and shown from then on."""
 
-    def __init__(self, handler: grpc.RpcMethodHandler, method: str):
-        service, _, name = method.lstrip("/").partition("/")
-        labels = (_TYPES[handler.request_streaming, handler.response_streaming], service, name)
+    def __init__(self, *labels: str):
         self.started = metrics.STARTED.labels(*labels)
         self.seconds = metrics.HANDLING_SECONDS.labels(*labels)
         self.handled = functools.cache(functools.partial(metrics.HANDLED.labels, *labels))

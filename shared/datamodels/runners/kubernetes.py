@@ -60,7 +60,7 @@ class KubernetesRunner(Runner):
                         _show_trainers({}, [])
                         return
             job = self._look(name)
-            obstacles = self._obstacles(run, job, obstacles)
+            obstacles = self._obstacles(run, job, runs.pods_of(self._cluster, job), obstacles)
             _show_trainers(job, obstacles)
         if states.state(job) is State.FAILED:
             raise self._failure(run, job)
@@ -99,9 +99,9 @@ class KubernetesRunner(Runner):
             raise StageError(f"Job {name} was deleted; submit the run again to go on", ExitCode.TRANSIENT)
         return job
 
-    def _obstacles(self, run: Run, job: Object, told: Sequence[str]) -> list[str]:
+    def _obstacles(self, run: Run, job: Object, pods: Sequence[Object], told: Sequence[str]) -> list[str]:
         """What holds a Job up; in the log, too, unless that was told."""
-        found = runs.obstacles(self._cluster, job, runs.pods_of(self._cluster, job))
+        found = runs.obstacles(self._cluster, job, pods)
         for obstacle in found:
             if obstacle not in told:
                 log.warning("held up", run=run.name, job=job["metadata"]["name"], reason=obstacle)
@@ -122,7 +122,8 @@ class KubernetesRunner(Runner):
         obstacles: list[str] = []
         end = time.monotonic() + self._owner.fitter_start
         while time.monotonic() < end:
-            for pod in runs.pods_of(self._cluster, job):
+            pods = runs.pods_of(self._cluster, job)
+            for pod in pods:
                 ready = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions") or []}.get("Ready")
                 if ready == "True" and "deletionTimestamp" not in pod["metadata"]:
                     return _address_of(pod)
@@ -130,7 +131,7 @@ class KubernetesRunner(Runner):
             if states.state(job).ended:
                 code, words = [(1, states.reason(job)), *states.failures(runs.pods_of(self._cluster, job))][-1]
                 raise StageError(f"the fitter cannot start: {words}", code)
-            obstacles = self._obstacles(run, job, obstacles)
+            obstacles = self._obstacles(run, job, pods, obstacles)
             queued = states.queued(job)
             time.sleep(LOOK * TICK if queued else TICK)
             if queued:

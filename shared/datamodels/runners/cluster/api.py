@@ -78,8 +78,9 @@ class Cluster:
         """
         with contextlib.suppress(NotFoundError, ClusterError):
             groups = self._call("list", "", self._apis.get_api_versions)["groups"]
-            for version in (g["preferredVersion"]["version"] for g in groups if g["name"] == KUEUE):
-                place = (KUEUE, version, self.namespace, "workloads")
+            versions = {group["name"]: group["preferredVersion"]["version"] for group in groups}
+            if KUEUE in versions:
+                place = (KUEUE, versions[KUEUE], self.namespace, "workloads")
                 selector = f"{KUEUE}/job-uid={job['metadata']['uid']}"
                 found = self._list(self._custom.list_namespaced_custom_object, *place, label_selector=selector)
                 return found[-1] if found else None

@@ -98,10 +98,9 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
         job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], indexes)
     annotations = job["metadata"].get("annotations", {})
     if MIN_PARALLELISM in annotations:  # Kueue refuses one that is not less than the pods at once
-        fewest = min(int(annotations[MIN_PARALLELISM]), min(job["spec"]["parallelism"], indexes) - 1)
-        annotations[MIN_PARALLELISM] = str(fewest)
-        if not fewest:
-            del annotations[MIN_PARALLELISM]
+        fewest = min(int(annotations.pop(MIN_PARALLELISM)), job["spec"]["parallelism"] - 1, indexes - 1)
+        if fewest:
+            annotations[MIN_PARALLELISM] = str(fewest)
     container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
     return job
 
