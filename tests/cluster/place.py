@@ -274,6 +274,16 @@ class Release:
         """Lines of `datamodels status`."""
         return self.namespace.datamodels("status", run, check=check).stdout.splitlines()
 
+    def told(self, run, words):
+        """Lines of `datamodels status` that a pattern matches from their start, once there are any."""
+        lines = []
+
+        def found():
+            lines[:] = self.status(run)
+            return [line for line in lines if re.match(words, line)]
+
+        return until(found, lambda: f"{words} is not in {lines}")
+
 
 def merged(first, second):
     """`second` over `first`, as Helm does with values."""

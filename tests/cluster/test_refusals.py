@@ -91,13 +91,7 @@ def told_by_status(free, name, values, words, tmp_path):
     free.upgrade(wait=False, **values)
     path, spec = written(tmp_path, "breast-cancer", name=name, m=300)
     free.namespace.datamodels("submit", path)
-    told = []
-
-    def says():
-        told[:] = free.status(spec.run)
-        return [line for line in told if re.match(words, line)]
-
-    print(*until(says, lambda: f"{words} is not in {told}"), sep="\n")
+    print(*free.told(spec.run, words), sep="\n")
     assert "is cancelled" in free.namespace.datamodels("cancel", spec.run).stdout
 
 
@@ -115,13 +109,7 @@ def test_status_says_that_a_quota_has_no_room_for_pods(free, tmp_path):
     path, spec = written(tmp_path, "breast-cancer", name="no-pod", m=300)
     quota(free.namespace, pods="1")
     free.namespace.datamodels("submit", path)
-    told = []
-
-    def says():
-        told[:] = free.status(spec.run)
-        return [line for line in told if re.match(r"driver: FailedCreate: .*exceeded quota.*; raise the quota", line)]
-
-    until(says, lambda: f"the quota is not in {told}")
+    free.told(spec.run, r"driver: FailedCreate: .*exceeded quota.*; raise the quota")
     free.namespace.datamodels("cancel", spec.run)
 
 
