@@ -30,7 +30,7 @@ def test_every_service_has_an_image_with_extras_that_exist():
 
 
 def test_make_gathers_the_wheels_that_the_image_asks_for():
-    (everything,) = re.findall(r"all\) wanted=\"datamodels\[(.*)\$\{gpu\}\]\"", DOCKERFILE)
+    (everything,) = re.findall(r"all\) wanted=\"datamodels-ml\[(.*)\$\{gpu\}\]\"", DOCKERFILE)
     assert re.findall(r"^EXTRAS_cpu = (.*)$", MAKEFILE, re.MULTILINE) == [everything]
     for flavour in ("cuda", "cuda-ffcv"):
         assert f"EXTRAS_{flavour} = " in MAKEFILE and f"{flavour})" in DOCKERFILE

@@ -194,7 +194,7 @@ def guard(settings: AuthSettings) -> Guard | None:
         import cryptography  # noqa: F401 - jwt can check no signatures without
         import jwt  # noqa: F401
     except ImportError as error:
-        raise SettingsError("the packages of tokens are missing; install datamodels[auth]") from error
+        raise SettingsError("the packages of tokens are missing; install datamodels-ml[auth]") from error
     subjects = [subject.strip() for subject in settings.subjects.split(",")]
     if not settings.keys.startswith("https://"):
         return Guard(Keys(lambda: _read_file(settings.keys)), settings.issuer, subjects)

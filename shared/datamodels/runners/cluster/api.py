@@ -173,7 +173,7 @@ def connect(namespace: str = "", *, context: str = "", kubeconfig: str = "") -> 
     try:
         from kubernetes import client, config
     except ImportError as error:
-        raise SettingsError("the package kubernetes is missing; install datamodels[kubernetes]") from error
+        raise SettingsError("the package kubernetes is missing; install datamodels-ml[kubernetes]") from error
     settings = client.Configuration()
     try:
         if POD_NAMESPACE.exists() and not kubeconfig and not context:
