@@ -19,7 +19,7 @@ ROUNDING = 4
 EARLY = 0.25
 """Columns are admitted that pull more than lambda less this share of the step down from the lambda before. All of it is
 the strong rule."""
-PLANES = (8, 12, 16, 20, 24)
+PLANES = (8, 12, 16, 20, 24, 28, 32)
 """Bits that residuals are rounded to: the fewest of these that make about ROUNDED of the gap wanted, or less."""
 ROUNDED = 0.5
 LARGEST = 4
@@ -34,10 +34,10 @@ class Work(NamedTuple):
     middle <= w < end where they are held out; spare bits are 0. The first `size` admitted columns are in use.
 
     bits      uint64[e, w]; the columns as bits, e >= d a multiple of TILE, the rest zeros
-    outputs   float32[64 w]; standardised
-    fitted    float32[64 w]; sums of the weights of the columns that each row has
-    planes    uint64[24, w]; the bits of rounded residuals, lowest first
-    common    int32[24, e]; rows that those and the columns have in common
+    outputs   [64 w]; standardised
+    fitted    [64 w]; sums of the weights of the columns that each row has
+    planes    uint64[32, w]; the bits of rounded residuals, lowest first
+    common    int32[32, e]; rows that those and the columns have in common
     mean      float64[d]; share of the rows that each column is in
     products  float64[d]; covariances of the columns and the outputs
     pull      float64[d]; covariances of the columns and the rounded residuals
@@ -46,8 +46,10 @@ class Work(NamedTuple):
     theta     float64[c]; their weights
     near      uint64[c + TILE, w]; their bits
     counts    int32[c + TILE, c + TILE]; rows that each has in common with those before it
-    gram      float32[c, c]; covariances among them: what it is rounded by, the next look at the columns sets right
-    eights    float32[256, 8]; the bits of every byte
+    gram      [c, c]; covariances among them: what it is rounded by, the next look at the columns sets right
+    eights    [256, 8]; the bits of every byte
+
+    Arrays without a type are all float32 or all float64.
     """
 
     bits: np.ndarray
@@ -113,7 +115,7 @@ def keep(work, size, middle, end, rows):
 def predict(work, size, words):
     """Sets `fitted` of the first `words` words from the weights."""
     chosen = np.flatnonzero(work.theta[:size])
-    near, fitted = work.near.view(np.uint8), work.fitted
+    near, fitted, real = work.near.view(np.uint8), work.fitted, work.fitted.dtype.type
     fitted[: 64 * words] = 0
     for start in range(0, 8 * words, FITTED_BYTES):
         stop = min(start + FITTED_BYTES, 8 * words)
@@ -122,10 +124,10 @@ def predict(work, size, words):
             i0, i1 = chosen[four], chosen[min(four + 1, last)]
             i2, i3 = chosen[min(four + 2, last)], chosen[min(four + 3, last)]
             b0, b1, b2, b3 = near[i0], near[i1], near[i2], near[i3]
-            w0 = np.float32(work.theta[i0])
-            w1 = np.float32(work.theta[i1] if four + 1 <= last else 0)
-            w2 = np.float32(work.theta[i2] if four + 2 <= last else 0)
-            w3 = np.float32(work.theta[i3] if four + 3 <= last else 0)
+            w0 = real(work.theta[i0])
+            w1 = real(work.theta[i1] if four + 1 <= last else 0)
+            w2 = real(work.theta[i2] if four + 2 <= last else 0)
+            w3 = real(work.theta[i3] if four + 3 <= last else 0)
             for k in range(start, stop):
                 e0, e1, e2, e3 = work.eights[b0[k]], work.eights[b1[k]], work.eights[b2[k]], work.eights[b3[k]]
                 for bit in range(8):
@@ -134,8 +136,8 @@ def predict(work, size, words):
 
 @_jit
 def _residuals(work, first, second, start):
-    """(float32[64 words] residuals at the best intercept, least, largest), of the rows that `look` says."""
-    residual = np.zeros(start + second, dtype=np.float32)
+    """(residuals at the best intercept [64 words], least, largest), of the rows that `look` says."""
+    residual, real = np.zeros(start + second, dtype=work.outputs.dtype), work.outputs.dtype.type
     total = 0.0
     for i in range(first):
         residual[i] = work.outputs[i] - work.fitted[i]
@@ -143,8 +145,8 @@ def _residuals(work, first, second, start):
     for i in range(start, start + second):
         residual[i] = work.outputs[i] - work.fitted[i]
         total += residual[i]
-    shift = np.float32(total / (first + second))
-    low = high = np.float32(0)
+    shift = real(total / (first + second))
+    low = high = real(0)
     for i in range(first):
         residual[i] -= shift
         low, high = min(low, residual[i]), max(high, residual[i])
@@ -155,11 +157,13 @@ def _residuals(work, first, second, start):
 
 
 @_jit
-def look(work, size, words, first, second, zero, lambda_, goal):
-    """Looks at all columns: sets `pull` and returns the relative duality gap of the weights.
+def look(work, size, words, first, second, zero, spread, lambda_, goal):
+    """Looks at all columns: sets `pull` and returns the relative duality gap of the weights as they are saved.
 
-    The dual point is the residuals rounded to whole multiples of a small step, so that their products with the columns
-    are counts of bits and exact; what the rounding adds to the gap (`gap.relative`, stale) is counted.
+    They are saved in float32, times `spread`. The dual point is not their residuals but those of the weights as they
+    are now, rounded to whole multiples of a small step, so that their products with the columns are counts of bits and
+    exact. What both roundings add to the gap (`gap.relative`, stale) is counted. It is of second order: at the optimum
+    of a problem that is conditioned badly, the residuals of the saved weights alone would prove far less.
 
     first, second  rows in the first `words` words: from bit 0 on, and at the end of them from a word of their own on
     zero           variance of the outputs
@@ -168,7 +172,12 @@ def look(work, size, words, first, second, zero, lambda_, goal):
     rows = first + second
     start = 64 * words - 512 * -(-second // 512)
     residual, low, high = _residuals(work, first, second, start)
-    l1 = np.abs(work.theta[:size]).sum()
+    l1 = stale = 0.0
+    saved = np.empty(size)
+    for i in range(size):
+        saved[i] = np.float32(work.theta[i] * spread) / spread
+        l1 += abs(saved[i])
+        stale += abs(saved[i] - work.theta[i]) * np.sqrt(max(work.gram[i, i], 0))
     bits = PLANES[0]
     for more in PLANES[1:]:
         error = (np.float64(high) - low) / 2**bits / np.sqrt(12)
@@ -177,7 +186,7 @@ def look(work, size, words, first, second, zero, lambda_, goal):
             bits = more
     step = max((np.float64(high) - low) / (2**bits - 1), np.finfo(np.float64).tiny)
 
-    total, square, moved = np.int64(0), np.int64(0), 0.0
+    total, square, moved = np.int64(0), 0.0, 0.0
     levels = np.empty((64, 8), dtype=np.uint64)
     for word in range(0, words, 8):
         levels[:] = 0
@@ -187,7 +196,7 @@ def look(work, size, words, first, second, zero, lambda_, goal):
                 value = (np.float64(residual[row + i]) - low) / step
                 level = np.int64(value + 0.5)
                 total += level
-                square += level * level
+                square += (step * level + low) ** 2
                 moved += (value - level) ** 2
                 levels[i, k] = level
         transpose(levels)
@@ -205,12 +214,12 @@ def look(work, size, words, first, second, zero, lambda_, goal):
         norm = max(norm, abs(work.pull[c]))
     aligned = 0.0
     for i in range(size):
-        aligned += work.theta[i] * work.pull[work.columns[i]]
-    even = max(square / rows - mean**2, 0.0) * step**2
+        aligned += saved[i] * work.pull[work.columns[i]]
+    even = max(square / rows - (step * mean + low) ** 2, 0.0)
     s = 1 + aligned / even if even > 0 else 1.0
     if norm > 0:
         s = min(max(s, -lambda_ / norm), lambda_ / norm)
-    distance = abs(1 - s) * np.sqrt(even) + np.sqrt(moved / rows) * step
+    distance = abs(1 - s) * np.sqrt(even) + np.sqrt(moved / rows) * step + stale
     return (distance**2 / 2 + max(lambda_ * l1 - s * aligned, 0.0)) / (zero / 2)
 
 
@@ -262,13 +271,13 @@ def _descend(work, size, lambda_, fine):
 
 
 @_jit
-def advance(work, size, words, first, second, end, zero, lambda_, above, goal, most):
+def advance(work, size, words, first, second, end, zero, spread, lambda_, above, goal, most):
     """Takes one target to a lambda, from the weights and pulls it has, in at most `most` rounds.
 
     Each round admits the columns that pull enough, counts what they have in common, descends, and looks at all columns
     again. Returns (admitted columns, rounds, relative duality gap); the gap is -1 where there is no room.
 
-    words, first, second, zero, goal  as for `look`
+    words, first, second, zero, spread, goal  as for `look`
     end    words to predict
     above  the lambda before
     """
@@ -286,6 +295,6 @@ def advance(work, size, words, first, second, end, zero, lambda_, above, goal, m
         _count_in(work, before, size, start, words, first + second)
         _descend(work, size, lambda_, max(fine, floor))
         predict(work, size, end)
-        found = look(work, size, words, first, second, zero, lambda_, goal / 2**done)
+        found = look(work, size, words, first, second, zero, spread, lambda_, goal * 0.5**done)
         fine, bar, done = fine / 2, lambda_, done + 1
     return size, done, found

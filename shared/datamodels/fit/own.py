@@ -73,13 +73,13 @@ class Fitted:
 
 def applies(rows: Rows) -> bool:
     """Whether targets of these rows are solved here: on a CPU, with bits and counts within OWN_BYTES."""
-    return rows.xp is np and bytes_of(rows.problem.rows, rows.problem.columns) <= OWN_BYTES
+    return rows.xp is np and bytes_of(rows.problem.rows, rows.problem.columns, rows.dtype.itemsize) <= OWN_BYTES
 
 
-def bytes_of(rows: int, columns: int) -> int:
+def bytes_of(rows: int, columns: int, itemsize: int) -> int:
     """That one target takes at most, besides what all of a block share."""
     room = min(columns, ADMITTED)
-    return (columns + room) * rows // 8 + 8 * room**2
+    return (columns + room) * rows // 8 + (4 + itemsize) * room**2
 
 
 def solve(
@@ -191,8 +191,8 @@ class _Bench:
         lines = sum(-(-int(keep[span].sum(axis=0).max()) // 512) for span in (rows.fit, rows.heldout))
         self.work = compiled_own.Work(
             bits=np.zeros((padded, 8 * lines), dtype=np.uint64),
-            outputs=np.zeros(512 * lines, dtype=np.float32),
-            fitted=np.zeros(512 * lines, dtype=np.float32),
+            outputs=np.zeros(512 * lines, dtype=rows.dtype),
+            fitted=np.zeros(512 * lines, dtype=rows.dtype),
             planes=np.zeros((max(compiled_own.PLANES), 8 * lines), dtype=np.uint64),
             common=np.zeros((max(compiled_own.PLANES), padded), dtype=np.int32),
             mean=np.zeros(d),
@@ -203,8 +203,8 @@ class _Bench:
             theta=np.zeros(room),
             near=np.zeros((room + compiled_bits.TILE, 8 * lines), dtype=np.uint64),
             counts=np.empty((room + compiled_bits.TILE, room + compiled_bits.TILE), dtype=np.int32),
-            gram=np.empty((room, room), dtype=np.float32),
-            eights=np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.float32),
+            gram=np.empty((room, room), dtype=rows.dtype),
+            eights=np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(rows.dtype),
         )
 
 
@@ -265,6 +265,7 @@ class _Target:
     def _path(self, found: Fitted) -> float | None:
         """The lambda where the held-out error is smallest, with the weights there; None where there is no room."""
         work, settings, loops, j = self._work, self._settings, self._loops, self._j
+        spread = self._sums.spread[j]
         mean, zero = self._aim(self._sums.fit, self._fit, self._middle)
         work.pull[:], work.place[:], work.fitted[:] = work.products, -1, 0
         top = np.abs(work.products).max()
@@ -274,7 +275,7 @@ class _Target:
         for lambda_ in top * grid(settings):
             if top > 0:
                 self._size, rounds, gap = loops.advance(
-                    work, self._size, self._middle, self._fit, 0, self._end, zero, lambda_, above,
+                    work, self._size, self._middle, self._fit, 0, self._end, zero, spread, lambda_, above,
                     PATH_SLACK * settings.tolerance, settings.max_epochs,
                 )  # fmt: skip
                 found.passes[j] += rounds
@@ -289,7 +290,7 @@ class _Target:
                 break
         error, lambda_, size, theta = best
         work.theta[:size], work.theta[size : self._size] = theta, 0
-        found.error[j], found.admitted[j] = error * self._sums.spread[j] ** 2, self._size
+        found.error[j], found.admitted[j] = error * spread**2, self._size
         return lambda_
 
     def _heldout_error(self, mean: float) -> float:
@@ -307,20 +308,13 @@ class _Target:
         work, loops, settings, spread = self._work, self._loops, self._settings, self._sums.spread[self._j]
         mean, zero = self._aim(self._sums.fit + self._sums.heldout, self._fit + self._heldout, self._end)
         lambda_ = lambda_ or float(np.abs(work.products).max()) + ROUNDING * self._eps
-        span = (self._end, self._fit, self._heldout)
+        rows = (self._end, self._fit, self._heldout)
         self._size = loops.keep(work, self._size, self._middle, self._end, self._fit + self._heldout)
-        goal, rounds = settings.tolerance, settings.max_epochs
-        while True:
-            theta = work.theta[: self._size]
-            theta[:] = (theta * spread).astype(np.float32) / spread
-            loops.predict(work, self._size, self._end)
-            gap = loops.look(work, self._size, *span, zero, lambda_, goal)
-            if gap <= settings.tolerance or rounds <= 0:
-                return lambda_, gap, mean
-            self._size, done, gap = loops.advance(
-                work, self._size, *span, self._end, zero, lambda_, lambda_, goal, rounds
+        loops.predict(work, self._size, self._end)
+        goal = settings.tolerance
+        gap = loops.look(work, self._size, *rows, zero, spread, lambda_, goal)
+        if gap > goal:
+            self._size, _, gap = loops.advance(
+                work, self._size, *rows, self._end, zero, spread, lambda_, lambda_, goal, settings.max_epochs
             )
-            if gap < 0:
-                return None
-            rounds -= done
-            goal /= 2
+        return None if gap < 0 else (lambda_, gap, mean)

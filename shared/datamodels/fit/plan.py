@@ -149,7 +149,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     kept = floats <= CACHE_BYTES
     grams = settings.solver == "gram" and fits.place_of(settings, device) == "cpu"
     from_gram = grams and size.own < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    from_own = grams and size.own > 0 and own.bytes_of(m, d) <= own.OWN_BYTES
+    from_own = grams and size.own > 0 and own.bytes_of(m, d, item) <= own.OWN_BYTES
     streams = (size.own < size.targets and not from_gram) or (size.own > 0 and not from_own)
     known = from_gram and sums.fits(d, size.targets)
     each = _streamed(m, d, a, item, settings.solver == "saga", size.own > 0, kept) if streams else 0
@@ -157,7 +157,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     if from_own:
         b = min(a, size.own)
         sums_of = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
-        each = max(each, sums_of + own.bytes_of(m, d) + 16 * d * b)
+        each = max(each, sums_of + own.bytes_of(m, d, item) + 16 * d * b)
     if from_gram:
         spare = round(settings.holdout * m)
         products = 0 if known else moments.PASS_ROWS * 8 * d

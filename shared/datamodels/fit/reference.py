@@ -30,6 +30,19 @@ def lambda_max(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.abs(x.T @ (y - y.mean())).max() / len(y))
 
 
+def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> float:
+    """Primal less dual objective over the objective at zero weights; the dual point is a multiple of the residuals."""
+    x, y = x - x.mean(axis=0), y - y.mean()
+    residual = y - x @ theta
+    dual_norm = np.abs(x.T @ residual).max() / len(y)
+    square, along = (residual**2).mean(), residual @ y / len(y)
+    # The dual objective s along - s^2 / 2 square is largest at s = along / square.
+    limit = lambda_ / dual_norm if dual_norm > 0 else np.inf
+    s = np.clip(along / square, -limit, limit) if square > 0 else 0.0
+    primal = square / 2 + lambda_ * np.abs(theta).sum()
+    return float((primal - s * along + s**2 / 2 * square) / max((y**2).mean() / 2, np.finfo(float).tiny))
+
+
 def lasso(
     x: np.ndarray, y: np.ndarray, lambda_: float, *, tolerance: float = 1e-12, max_sweeps: int = 100_000
 ) -> tuple[np.ndarray, float, float]:
@@ -43,7 +56,7 @@ def lasso(
     x, y = x - mean_x, y - mean_y
     norms = (x**2).sum(axis=0) / m
     theta, residual = np.zeros(d), y.copy()
-    gap, zero = np.inf, max((y**2).mean() / 2, np.finfo(float).tiny)
+    found = np.inf
     for sweep in range(max_sweeps):
         for c in np.flatnonzero(norms > 1e-14):
             pull = x[:, c] @ residual / m + norms[c] * theta[c]
@@ -52,10 +65,7 @@ def lasso(
                 residual += x[:, c] * (theta[c] - new)
                 theta[c] = new
         if sweep % 5 == 0:
-            dual_norm = np.abs(x.T @ residual).max() / m
-            s = 1.0 if dual_norm <= lambda_ else lambda_ / dual_norm
-            primal = (residual**2).mean() / 2 + lambda_ * np.abs(theta).sum()
-            gap = (primal - s * (residual @ y) / m + s**2 * (residual**2).mean() / 2) / zero
-            if gap <= tolerance:
+            found = gap(x, y, theta, lambda_)
+            if found <= tolerance:
                 break
-    return theta, float(mean_y - mean_x @ theta), float(gap)
+    return theta, float(mean_y - mean_x @ theta), found
