@@ -6,14 +6,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
-
 from datamodels.aggregate import metrics
 from datamodels.aggregate.committer import Committer
 from datamodels.aggregate.part import Assembly
 from datamodels.aggregate.progress import Progress
 from datamodels.errors import InputError, SpecError, UnavailableError
 from datamodels.rpc import codec
+from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import MAX_ANSWER_BYTES, Service
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
 
@@ -26,7 +25,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self._watches = threading.BoundedSemaphore(watches)
 
     def CreateRun(
-        self, request: aggregator_pb2.CreateRunRequest, context: grpc.ServicerContext
+        self, request: aggregator_pb2.CreateRunRequest, context: CallContext
     ) -> aggregator_pb2.CreateRunResponse:
         run = codec.from_run_record(request.record)
         size = request.record.ByteSize() + 64
@@ -38,12 +37,12 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         return aggregator_pb2.CreateRunResponse(created=self._committer.create(run))
 
     def GetRunRecord(
-        self, request: aggregator_pb2.GetRunRecordRequest, context: grpc.ServicerContext
+        self, request: aggregator_pb2.GetRunRecordRequest, context: CallContext
     ) -> aggregator_pb2.GetRunRecordResponse:
         return aggregator_pb2.GetRunRecordResponse(record=codec.to_run_record(self._committer.run(request.run)))
 
     def PutOutputs(
-        self, request_iterator: Iterator[aggregator_pb2.PutOutputsRequest], context: grpc.ServicerContext
+        self, request_iterator: Iterator[aggregator_pb2.PutOutputsRequest], context: CallContext
     ) -> aggregator_pb2.PutOutputsResponse:
         header = next(request_iterator, aggregator_pb2.PutOutputsRequest())
         if header.WhichOneof("message") != "header":
@@ -61,15 +60,16 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             _add(assembly, message.rows, run.n)
         committed = self._committer.put(assembly.finish())
         part = self._committer.part(run.name, models)
+        assert part is not None, "whoever committed it, the committer knows it now"
         return aggregator_pb2.PutOutputsResponse(committed=committed, rows=part.rows)
 
     def GetProgress(
-        self, request: aggregator_pb2.GetProgressRequest, context: grpc.ServicerContext
+        self, request: aggregator_pb2.GetProgressRequest, context: CallContext
     ) -> aggregator_pb2.GetProgressResponse:
         return aggregator_pb2.GetProgressResponse(progress=_progress(self._committer.progress(request.run)))
 
     def WatchRun(
-        self, request: aggregator_pb2.WatchRunRequest, context: grpc.ServicerContext
+        self, request: aggregator_pb2.WatchRunRequest, context: CallContext
     ) -> Iterator[aggregator_pb2.WatchRunResponse]:
         if not self._watches.acquire(blocking=False):
             raise UnavailableError(f"run {request.run!r}: too many watches of this service; ask GetProgress instead")
@@ -81,7 +81,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self._watches.release()
 
     def PublishManifest(
-        self, request: aggregator_pb2.PublishManifestRequest, context: grpc.ServicerContext
+        self, request: aggregator_pb2.PublishManifestRequest, context: CallContext
     ) -> aggregator_pb2.PublishManifestResponse:
         return aggregator_pb2.PublishManifestResponse(manifest_version=self._committer.publish(request.run))
 

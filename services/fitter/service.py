@@ -7,15 +7,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
-
 from datamodels.errors import SpecError, UnavailableError
 from datamodels.fit.fitter import Fitter
 from datamodels.fit.progress import FitProgress, FitState
+from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import Service
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
 
-_STATES = {state: fitter_pb2.FitProgress.State.Value(f"STATE_{state.name}") for state in FitState}
+_STATES = {state: f"STATE_{state.name}" for state in FitState}
 
 
 class FitterService(fitter_pb2_grpc.FitterServiceServicer):
@@ -25,12 +24,12 @@ class FitterService(fitter_pb2_grpc.FitterServiceServicer):
         self._fitter = fitter
         self._watches = threading.BoundedSemaphore(watches)
 
-    def Fit(self, request: fitter_pb2.FitRequest, context: grpc.ServicerContext) -> fitter_pb2.FitResponse:
+    def Fit(self, request: fitter_pb2.FitRequest, context: CallContext) -> fitter_pb2.FitResponse:
         settings = _settings(request.settings) if request.HasField("settings") else None
         return fitter_pb2.FitResponse(progress=_progress(self._fitter.fit(request.run, settings)))
 
     def WatchFit(
-        self, request: fitter_pb2.WatchFitRequest, context: grpc.ServicerContext
+        self, request: fitter_pb2.WatchFitRequest, context: CallContext
     ) -> Iterator[fitter_pb2.WatchFitResponse]:
         if not self._watches.acquire(blocking=False):
             raise UnavailableError(f"run {request.run!r}: too many watches of this service; ask Fit instead")

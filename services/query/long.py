@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from datamodels import keys, records
 from datamodels.aggregate import manifest
@@ -88,7 +87,7 @@ class LongCalls:
         self,
         fitted: Fitted,
         context: CallContext,
-        response: Callable[..., Message],
+        response: Callable[..., Any],
         field: str,
         asked: dict[str, Any],
         compute: Compute,

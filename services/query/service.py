@@ -137,13 +137,13 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     def Similar(self, request, context):
         fitted = self._weights.fitted(request.run)
-        run, asked = fitted.run, {"k": _count(request.k), "metric": request.metric or similar.METRICS[0]}
+        run, k, metric = fitted.run, _count(request.k), request.metric or similar.METRICS[0]
         match request.WhichOneof("what"):
             case "target":
-                found = similar.targets(fitted.theta, request.target, **asked)
+                found = similar.targets(fitted.theta, request.target, k=k, metric=metric)
                 labels = [_target_label(run, index) for index in found.index]
             case "column":
-                found = similar.columns(fitted.theta, request.column, **asked)
+                found = similar.columns(fitted.theta, request.column, k=k, metric=metric)
                 labels = [_label(run, index) for index in found.index]
             case _:
                 raise InputError("what: is missing; give a target or a column")
@@ -237,8 +237,8 @@ def _influence(run: Run, column: int, weight: float) -> query_pb2.Influence:
 
 
 def _label(run: Run, column: int) -> int:
-    labelled = run.labels is not None and run.design.kind != "grouped"
-    return run.labels[column] if labelled else -1
+    labels = pool.column_labels(run)
+    return -1 if labels is None else labels[column]
 
 
 def _target_label(run: Run, target: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import grpc
 from prometheus_client import Counter, Histogram
 
 from datamodels import sample
 from datamodels.errors import InputError
 from datamodels.rpc import codec
+from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import Service
 from datamodels.telemetry.metrics import start_at_zero
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
@@ -34,7 +34,7 @@ start_at_zero(DRAW_SECONDS, *sample.KINDS)
 
 class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
     def GetSubsets(
-        self, request: sampler_pb2.GetSubsetsRequest, context: grpc.ServicerContext
+        self, request: sampler_pb2.GetSubsetsRequest, context: CallContext
     ) -> Iterator[sampler_pb2.GetSubsetsResponse]:
         design = _design(request.design)
         _check_range(request.first, request.last)
@@ -49,7 +49,7 @@ class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
             yield sampler_pb2.GetSubsetsResponse(first=first, masks=codec.to_tensor(masks))
 
     def DescribeDesign(
-        self, request: sampler_pb2.DescribeDesignRequest, context: grpc.ServicerContext
+        self, request: sampler_pb2.DescribeDesignRequest, context: CallContext
     ) -> sampler_pb2.DescribeDesignResponse:
         design = _design(request.design)
         return sampler_pb2.DescribeDesignResponse(

@@ -166,6 +166,7 @@ class Fitted:
     def _rows(self, targets: np.ndarray, starts: np.ndarray, skip: np.ndarray, keep: np.ndarray, top_k: int) -> Rows:
         """Of each target its weights skip <= i < keep, in the order that top_k says."""
         columns, weights = self.solution.columns, self.solution.weights
+        chosen: np.ndarray | slice
         if top_k:
             order = [
                 start + np.argsort(-np.abs(weights[start:stop]), kind="stable")[a:b]

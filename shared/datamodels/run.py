@@ -58,10 +58,10 @@ class Run:
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
         return {
             "spec": self.spec.document(),
-            "design": design | {"groups": _encode(self.design.groups)},
+            "design": design | {"groups": _encode_optional(self.design.groups)},
             "own": _encode(self.own),
-            "labels": _encode(self.labels),
-            "target_labels": _encode(self.target_labels),
+            "labels": _encode_optional(self.labels),
+            "target_labels": _encode_optional(self.target_labels),
         }
 
     def with_fit(self, settings: Any) -> Run:
@@ -75,19 +75,27 @@ def from_document(document: dict[str, Any]) -> Run:
     pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
     return Run(
         spec=spec.parse(document["spec"]),
-        design=Design(**design | pins | {"groups": _decode(design["groups"])}),
+        design=Design(**design | pins | {"groups": _decode_optional(design["groups"])}),
         own=_decode(document["own"]),
-        labels=_decode(document["labels"]),
-        target_labels=_decode(document["target_labels"]),
+        labels=_decode_optional(document["labels"]),
+        target_labels=_decode_optional(document["target_labels"]),
     )
 
 
-def _encode(array: np.ndarray | None) -> str | None:
-    return None if array is None else base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
+def _encode(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
 
 
-def _decode(text: str | None) -> np.ndarray | None:
-    return None if text is None else np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
+def _encode_optional(array: np.ndarray | None) -> str | None:
+    return None if array is None else _encode(array)
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
+
+
+def _decode_optional(text: str | None) -> np.ndarray | None:
+    return None if text is None else _decode(text)
 
 
 def reference(field: str, text: str) -> Callable[..., Any]:

@@ -109,9 +109,15 @@ class Design:
             )
 
     @property
+    def column_of_each(self) -> np.ndarray | None:
+        """int32[examples]: the column of each training example; None if each example is a column of its own."""
+        return self.groups if self.kind == "grouped" else None
+
+    @property
     def columns(self) -> int:
         """d: the length of a mask."""
-        return int(self.groups.max()) + 1 if self.kind == "grouped" else self.examples
+        groups = self.column_of_each
+        return self.examples if groups is None else int(groups.max()) + 1
 
     @property
     def mask_bytes(self) -> int:
@@ -132,7 +138,7 @@ class Design:
         """Pairs of (free columns, how many of them each subset draws)."""
         free = np.ones(self.columns, dtype=bool)
         free[list(self.pinned_in + self.pinned_out)] = False
-        if self.kind != "stratified":
+        if self.groups is None or self.kind != "stratified":
             return [(np.flatnonzero(free), self._drawn)]
         by_group = np.argsort(self.groups, kind="stable")
         members = np.split(by_group, np.cumsum(np.bincount(self.groups))[:-1])
@@ -165,15 +171,17 @@ class Design:
 
     def members(self, columns: np.ndarray) -> np.ndarray:
         """int32: the training examples of a subset of columns, ascending."""
-        if self.kind != "grouped":
+        groups = self.column_of_each
+        if groups is None:
             return np.asarray(columns, dtype=np.int32)
         chosen = np.zeros(self.columns, dtype=bool)
         chosen[columns] = True
-        return np.flatnonzero(chosen[self.groups]).astype(np.int32)
+        return np.flatnonzero(chosen[groups]).astype(np.int32)
 
     def column_of(self, example: int) -> int:
         """The column that a training example belongs to."""
-        return int(self.groups[example]) if self.kind == "grouped" else example
+        groups = self.column_of_each
+        return example if groups is None else int(groups[example])
 
 
 def _quotas(sizes: list[int], total: int) -> list[int]:

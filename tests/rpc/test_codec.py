@@ -38,7 +38,7 @@ def test_every_type_of_the_proto_is_known():
 
 
 def test_every_kind_of_design_of_the_proto_is_known():
-    assert set(codec._KINDS.values()) == set(types_pb2.Design.Kind.values()) - {types_pb2.Design.KIND_UNSPECIFIED}
+    assert set(codec._KIND_OF) == set(types_pb2.Design.Kind.values()) - {types_pb2.Design.KIND_UNSPECIFIED}
 
 
 def test_bytes_are_little_endian_in_c_order():

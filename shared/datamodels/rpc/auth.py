@@ -106,7 +106,7 @@ class Keys:
                 raise TokenError("the bearer token is not accepted: it is signed with a key that the issuer has not")
             return self._keys[name]
 
-    def _fetch(self) -> dict[str, Any]:
+    def _fetch(self) -> dict[str | None, Any]:
         import jwt
 
         try:

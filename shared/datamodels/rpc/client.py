@@ -48,6 +48,7 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
         ("grpc.keepalive_time_ms", 30_000),  # servers here permit one ping each 10 seconds
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+    channel: grpc.Channel
     if settings.ca_file:
         channel = tls.secure_channel(address, settings, options)
     else:
@@ -113,7 +114,7 @@ class _Interceptor(
         """With the token, and the deadline where there is none."""
         metadata = details.metadata
         if self._token_file:
-            metadata = [*(metadata or ()), auth.header(self._token_file)]
+            metadata = (*(metadata or ()), auth.header(self._token_file))
         return _Details(
             details.method,
             deadline if details.timeout is None else details.timeout,

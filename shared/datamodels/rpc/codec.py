@@ -12,7 +12,7 @@ from datamodels import sample, spec
 from datamodels.errors import InputError
 from datamodels.v1 import types_pb2
 
-_DTYPES = {
+_DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
     types_pb2.Tensor.DTYPE_UINT8: np.dtype("u1"),
     types_pb2.Tensor.DTYPE_INT32: np.dtype("<i4"),
     types_pb2.Tensor.DTYPE_INT64: np.dtype("<i8"),
@@ -22,8 +22,8 @@ _DTYPES = {
 }
 DTYPES = tuple(dtype.name for dtype in _DTYPES.values())
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_KINDS = {kind: types_pb2.Design.Kind.Value(f"KIND_{kind.upper()}") for kind in sample.KINDS}
-_KIND_NAMES = {code: kind for kind, code in _KINDS.items()}
+_KINDS = {kind: f"KIND_{kind.upper()}" for kind in sample.KINDS}
+_KIND_OF = {types_pb2.Design.Kind.Value(name): kind for kind, name in _KINDS.items()}
 
 
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
@@ -87,7 +87,7 @@ def from_design(message: types_pb2.Design) -> sample.Design:
         return () if columns is None else tuple(columns.tolist())
 
     return sample.Design(
-        kind=_KIND_NAMES.get(message.kind, "unspecified"),
+        kind=_KIND_OF.get(message.kind, "unspecified"),
         seed=message.seed,
         alpha=message.alpha,
         examples=message.examples,

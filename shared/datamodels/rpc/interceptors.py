@@ -81,7 +81,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
         decode = _decoder(handler.request_deserializer, method)
-        encode = handler.response_serializer
+        encode = handler.response_serializer or bytes  # without a serializer, answers are bytes already
         service, _, name = method.lstrip("/").partition("/")
         gate = self._gates.get(service, _open)
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
@@ -122,7 +122,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         try:
             yield call
             call.check()
-            code = call.ending() or context.code() or code
+            code = call.ending() or call.code() or code
         except GeneratorExit:  # the caller is gone, so gRPC asks for no more responses
             code = call.ending() or grpc.StatusCode.CANCELLED
             raise
@@ -146,8 +146,9 @@ class CallInterceptor(grpc.ServerInterceptor):
             if isinstance(error, StoreError) or error.grpc_code == grpc.StatusCode.INTERNAL.name:
                 log.warning("call failed", method=method, error=type(error).__name__, message=str(error))
             call.abort_with_status(status.to_status(error))
-        if isinstance(error, grpc.RpcError) and call.ending():  # how gRPC ends a stream of requests that was cut off
-            call.abort(call.ending(), "the caller has ended the call")
+        ending = call.ending()
+        if isinstance(error, grpc.RpcError) and ending:  # how gRPC ends a stream of requests that was cut off
+            call.abort(ending, "the caller has ended the call")
         number = secrets.token_hex(4)
         log.error("internal error", id=number, method=method, exc_info=error)
         call.abort(grpc.StatusCode.INTERNAL, f"internal error, see the log of {self._service} ({number})")

@@ -57,7 +57,7 @@ def _cut(message: str) -> str:
     return raw[: MAX_MESSAGE_BYTES - 3].decode("utf-8", "ignore") + "..."
 
 
-def to_error(call: grpc.RpcError, address: str) -> DatamodelsError:
+def to_error(call: grpc.Call, address: str) -> DatamodelsError:
     """The error of a call that failed."""
     named = _named(call)
     if named is not None:
@@ -66,7 +66,7 @@ def to_error(call: grpc.RpcError, address: str) -> DatamodelsError:
     return BY_CODE[code](f"{address}: {call.details() or 'no details'} ({code.name})")
 
 
-def _named(call: grpc.RpcError) -> type[DatamodelsError] | None:
+def _named(call: grpc.Call) -> type[DatamodelsError] | None:
     """The class that the status names, or None."""
     try:
         status = rpc_status.from_call(call)

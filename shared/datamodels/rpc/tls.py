@@ -130,11 +130,14 @@ def server_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None
         return _configuration(found)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(current), newer, require_client_authentication=bool(settings.client_ca_file)
+        _configuration(current),
+        newer,  # type: ignore[arg-type]  # the stubs know nothing of None, which says that there is no change
+        require_client_authentication=bool(settings.client_ca_file),
     )
 
 
 def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    assert pems.key is not None and pems.cert is not None, "a server that uses TLS names both"
     return grpc.ssl_server_certificate_configuration([(pems.key, pems.cert)], root_certificates=pems.ca)
 
 
@@ -244,7 +247,12 @@ class ReloadingChannel(grpc.Channel):
         return _Method(self, lambda channel: channel.stream_stream(*arguments, **options))
 
 
-class _Method:
+class _Method(
+    grpc.UnaryUnaryMultiCallable,
+    grpc.UnaryStreamMultiCallable,
+    grpc.StreamUnaryMultiCallable,
+    grpc.StreamStreamMultiCallable,
+):
     """A multi-callable of gRPC, of whichever channel there is when it is called."""
 
     def __init__(self, owner: ReloadingChannel, of: Callable[[grpc.Channel], Any]):

@@ -116,7 +116,7 @@ class S3Store(ObjectStore):
     def list(self, prefix: str) -> Iterator[str]:
         if prefix:
             check_key(prefix.rstrip("/"))
-        more: dict[str, str] = {}
+        more: dict[str, Any] = {}
         while True:
             where = f"{self.url}/{prefix}"
             answer = self._send("list_objects_v2", where, Prefix=self._prefix + prefix, MaxKeys=self.PAGE, **more)

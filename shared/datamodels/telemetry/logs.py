@@ -36,7 +36,7 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
             processors=[
-                lambda _logger, _method, event: {"service": service} | event,
+                lambda _logger, _method, event: {"service": service, **event},
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(settings),
             ],

@@ -89,7 +89,7 @@ def _listener(host: str, port: int) -> type[WSGIServer]:
 
         def server_bind(self) -> None:
             socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the name service, which may take seconds
-            self.server_name, self.server_port = self.server_address[:2]
+            self.server_name, self.server_port = self.socket.getsockname()[:2]
             self.setup_environ()
 
     return Listener

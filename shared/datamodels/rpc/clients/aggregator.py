@@ -102,10 +102,10 @@ def _messages(
     for first in range(0, len(reasons), MESSAGE_FAILED):
         yield _rows(model_index[:0], outputs[:0], reasons[first : first + MESSAGE_FAILED])
     if retried:
-        rows = aggregator_pb2.PutOutputsRequest.Rows(
+        last = aggregator_pb2.PutOutputsRequest.Rows(
             model_index=codec.to_tensor(model_index[:0]), outputs=codec.to_tensor(outputs[:0]), retried=retried
         )
-        yield aggregator_pb2.PutOutputsRequest(rows=rows)
+        yield aggregator_pb2.PutOutputsRequest(rows=last)
 
 
 def _int32(model_index: np.ndarray) -> np.ndarray:

@@ -20,6 +20,10 @@ MASKS_BYTES = 4 * 2**20
 """Of masks in one call: half of what servers take by default."""
 
 
+Numbers = Sequence[int] | np.ndarray
+"""Targets or columns."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
     """
@@ -102,7 +106,7 @@ class QueryClient(AnalysesClient):
         for page in _pages(self._stub.ListTargets, query_pb2.ListTargetsRequest(run=run, page_size=page_size)):
             yield from page.targets
 
-    def weights(self, run: str, targets: Sequence[int] | None = None, top_k: int = 0) -> Iterator[WeightRow]:
+    def weights(self, run: str, targets: Numbers | None = None, top_k: int = 0) -> Iterator[WeightRow]:
         """Weight vectors, target by target; all weights by column, or the top_k largest by magnitude."""
         request = query_pb2.GetWeightsRequest(run=run, targets=_int32(targets), top_k=top_k)
         row = None
@@ -117,7 +121,7 @@ class QueryClient(AnalysesClient):
         if row is not None:
             yield row
 
-    def predict(self, run: str, masks: np.ndarray, targets: Sequence[int] | None = None) -> Prediction:
+    def predict(self, run: str, masks: np.ndarray, targets: Numbers | None = None) -> Prediction:
         """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)].
 
         Makes as many calls as the sizes of messages need. Raises UnavailableError where a new fit was finished
@@ -134,11 +138,11 @@ class QueryClient(AnalysesClient):
             raise UnavailableError(f"run {run}: a new fit was finished meanwhile; ask again")
         return dataclasses.replace(answers[0], predictions=np.concatenate([answer.predictions for answer in answers]))
 
-    def predict_columns(self, run: str, columns: Sequence[int], targets: Sequence[int] | None = None) -> Prediction:
+    def predict_columns(self, run: str, columns: Numbers, targets: Numbers | None = None) -> Prediction:
         """Outputs of a model trained on the subset of these columns."""
         return self._predict(run, targets, columns=codec.to_tensor(np.asarray(columns, dtype=np.int32)))
 
-    def _predict(self, run: str, targets: Sequence[int] | None, **subset: types_pb2.Tensor) -> Prediction:
+    def _predict(self, run: str, targets: Numbers | None, **subset: types_pb2.Tensor) -> Prediction:
         answer = self._stub.Predict(query_pb2.PredictRequest(run=run, targets=_int32(targets), **subset))
         count = answer.targets.shape[0]
         return Prediction(
@@ -156,7 +160,7 @@ class QueryClient(AnalysesClient):
     def supports(
         self,
         run: str,
-        targets: Sequence[int] | None = None,
+        targets: Numbers | None = None,
         *,
         limit: int = 0,
         safety: float = 0.0,
@@ -176,11 +180,11 @@ class QueryClient(AnalysesClient):
     def counterfactual(
         self,
         run: str,
-        targets: Sequence[int] | None = None,
+        targets: Numbers | None = None,
         *,
-        base: Sequence[int] | None = None,
-        remove: Sequence[int] = (),
-        add: Sequence[int] = (),
+        base: Numbers | None = None,
+        remove: Numbers = (),
+        add: Numbers = (),
     ) -> Foretold:
         """What taking columns out of the base, by default the whole pool, and putting others in would do."""
         sets = {"base": base, "remove": remove, "add": add}
@@ -190,7 +194,7 @@ class QueryClient(AnalysesClient):
             )
         )
         count = answer.targets.shape[0]
-        shapes = {"before": (count,), "change": (count,), "after": (count,)}
+        shapes: dict[str, tuple[int, ...]] = {"before": (count,), "change": (count,), "after": (count,)}
         shapes |= {"change_interval": (count, 2), "after_interval": (count, 2)}
         return Foretold(
             provenance=answer.provenance,
@@ -223,7 +227,7 @@ def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
         request.page_token = page.next_page_token
 
 
-def _int32(numbers: Sequence[int] | None) -> types_pb2.Tensor | None:
+def _int32(numbers: Numbers | None) -> types_pb2.Tensor | None:
     return None if numbers is None else codec.to_tensor(np.asarray(numbers, dtype=np.int32))
 
 
