@@ -18,6 +18,10 @@ LARGEST_OUTPUT = float(np.finfo(np.float16).max)
 """Outputs are stored as float16."""
 
 
+class Stopped(Exception):
+    """Raised by `Batches.train` if `stop` is set before all models are trained."""
+
+
 class Batches:
     """Trains the models of a run.
 
@@ -36,17 +40,17 @@ class Batches:
         self.most = trainer.batch
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
-    def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray | None:
-        """float32[r, n]: outputs of models trained on subsets; None where `stop` was set before all were trained.
+    def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:
+        """float32[r, n]: outputs of models trained on subsets.
 
         Raises ConfigError naming the models where the trainer raised or broke its contract, StageError where there is
-        no memory for a single model.
+        no memory for a single model, Stopped once `stop` is set.
         """
         outputs = np.empty((len(models), self._run.n), dtype=np.float32)
         done = 0
         while done < len(models):
             if self._stop.is_set():
-                return None
+                raise Stopped
             started = time.perf_counter()
             rows = slice(done, done + next_batch(len(models) - done, self.most))
             found = self._attempt(models[rows], subsets[rows], attempt)

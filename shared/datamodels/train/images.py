@@ -95,7 +95,8 @@ def _dataset(path: str, parts: dict[str, np.ndarray], label_names: tuple[str, ..
     missing = [name for name in PARTS if name not in parts]
     if missing:
         raise SpecError(f"dataset.options.path = {path!r}: has no {', '.join(missing)}")
-    dataset = Dataset(**parts, label_names=tuple(label_names), image_max=255.0)
+    x, y, x_test, y_test = (parts[name] for name in PARTS)
+    dataset = Dataset(x, y, x_test, y_test, label_names=tuple(label_names), image_max=255.0)
     check_images(dataset, 1)
     return dataclasses.replace(dataset, image_shape=dataset.x.shape[1:])
 

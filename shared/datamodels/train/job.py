@@ -20,7 +20,7 @@ from datamodels import sample
 from datamodels.errors import DeadlineError, StoreUnavailableError, UnavailableError
 from datamodels.run import Run
 from datamodels.sample import Design
-from datamodels.train.batches import Batches, unusable
+from datamodels.train.batches import Batches, Stopped, unusable
 from datamodels.train.contract import BatchTrainer, model_seed
 from datamodels.train.observer import Observer
 
@@ -92,8 +92,9 @@ def run_chunk(
     with _Committer(run, aggregator, stop, observer) as committer:
         batches = Batches(run, trainer, stop, observer, between=committer.settle)
         for models in missing:
-            done = train_sub_chunk(run, models, batches, sampler, observer)
-            if done is None:
+            try:
+                done = train_sub_chunk(run, models, batches, sampler, observer)
+            except Stopped:
                 return False
             committer.put(done)
     return not committer.abandoned
@@ -104,8 +105,8 @@ def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
     return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 
 
-def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer) -> SubChunk | None:
-    """Trains the models of a sub-chunk; None where the job was stopped meanwhile.
+def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer) -> SubChunk:
+    """Trains the models of a sub-chunk. Raises Stopped if the job is stopped meanwhile.
 
     A model whose outputs cannot be used is trained once more, on the same subset, with the seed of attempt 1.
     """
@@ -113,8 +114,6 @@ def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler,
     subsets = fetch_subsets(run, models, sampler)
     observer.fetched(time.perf_counter() - started)
     outputs = batches.train(models, subsets)
-    if outputs is None:
-        return None
     first = unusable(models, outputs)
     failed: dict[int, str] = {}
     if first:
@@ -122,8 +121,6 @@ def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler,
         rows = [model - models.start for model in again]
         observer.retried(first)
         found = batches.train(again, [subsets[row] for row in rows], attempt=1)
-        if found is None:
-            return None
         outputs[rows] = found
         failed = {model: _reason(run, model, first[model], why) for model, why in unusable(again, found).items()}
     if failed:

@@ -28,6 +28,9 @@ class Network(nn.Module):
     head_scale the logits are multiplied by it
     """
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, body: nn.Module, features: int, classes: int, *, identity: bool = False, head_scale: float = 1):
         super().__init__()
         self.body, self.head = body, nn.Linear(features, classes)
@@ -62,6 +65,7 @@ class Network(nn.Module):
             if isinstance(module, nn.Conv2d) and self.identity and module.in_channels <= module.out_channels:
                 nn.init.dirac_(module.weight[: module.in_channels])
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None, "those of _block keep both"
                 module.weight.fill_(1)
                 module.bias.zero_()
                 module.running_mean.zero_()
@@ -72,6 +76,8 @@ class Network(nn.Module):
 
 class Whitening(nn.Module):
     """Patches of pixels to uncorrelated ones of variance 1, by filters that are not trained."""
+
+    filters: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()

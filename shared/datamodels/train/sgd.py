@@ -55,8 +55,11 @@ class Network(Protocol):
     Inputs x are [r, rows, features + 1], the last feature being 1, so that biases are weights like all others.
     """
 
-    shapes: tuple[tuple[int, int], ...]
-    fan_in: tuple[int, ...]
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]: ...
+
+    @property
+    def fan_in(self) -> tuple[int, ...]: ...
 
     def forward(self, weights: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
         """Logits [r, classes, rows], in a buffer that the next call reuses."""
@@ -104,7 +107,7 @@ def descend(
     if not steps.all():
         raise InputError(f"subset {int(np.argmin(steps))} of {len(steps)} is empty: cannot train on no examples")
     for count in np.unique(steps):
-        same = np.flatnonzero(steps == count)
+        same = np.flatnonzero(steps == count).tolist()
         group = _Descent(network, recipe, x, y, [subsets[i] for i in same], [seeds[i] for i in same])
         weights[same] = group.run()
     return weights

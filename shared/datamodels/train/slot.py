@@ -69,8 +69,8 @@ class Slot:
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
         self._table = torch.empty(0, dtype=torch.int64, device=device)
         self._rates = torch.empty(0, dtype=torch.float32, device=device)
-        self._images: Pool | None = pool if isinstance(pool, Pool) else None
-        """Where steps take images from: the pool, or where each minibatch is put."""
+        self._images = pool if isinstance(pool, Pool) else Pool(*torch.empty((2, 0), dtype=torch.uint8, device=device))
+        """Where steps take images from: the pool, or where each minibatch is put, empty before the first."""
         self._fed: Minibatches = iter(())
         """What is still to be put there, where the pool is a Source."""
 
@@ -132,7 +132,7 @@ class Slot:
             return self._pool.x[examples[0]]
         fed = self._pool(examples.cpu().numpy().copy())
         first = next(fed)
-        if self._images is None or len(self._images.x) != len(first[0]):
+        if len(self._images.x) != len(first[0]):
             self._images, self._play = Pool(*(torch.empty_like(part, device=self._device) for part in first)), None
         self._stage(*first)
         self._fed = fed
