@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError
 from datamodels.run import Run
@@ -52,7 +52,7 @@ class LocalRunner(Runner):
     def services(self, names: Sequence[str] = SERVICES) -> Iterator[ClientSettings]:
         with contextlib.ExitStack() as stack:
             services = [stack.enter_context(self._process(name, f"services.{name}")) for name in names]
-            addresses = {service.name: service.address() for service in services}
+            addresses: dict[str, Any] = {service.name: service.address() for service in services}
             try:
                 yield dataclasses.replace(ClientSettings.load(), **addresses)
             except DatamodelsError as error:
@@ -230,4 +230,5 @@ class _Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
+        assert self.popen.stdin is not None, "it was started with a pipe"
         self.popen.stdin.close()

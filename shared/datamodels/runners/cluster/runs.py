@@ -160,9 +160,9 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
             return
         if states.state(job) is State.FAILED:
             code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
-            told = words.startswith(f"run {run}:")  # by the driver, with what to do
+            known = words.startswith(f"run {run}:")  # by the driver, with what to do
             raise StageError(
-                words if told else f"run {run}: {words}; mend it and submit again: what is committed is kept", code
+                words if known else f"run {run}: {words}; mend it and submit again: what is committed is kept", code
             )
         time.sleep(POLL)
 
