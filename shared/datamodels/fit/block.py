@@ -12,7 +12,8 @@ import numpy as np
 
 from datamodels.fit import problem
 from datamodels.fit import rows as row_blocks
-from datamodels.fit.path import Method, Path
+from datamodels.fit.method import MakeMethod
+from datamodels.fit.path import Path
 from datamodels.fit.problem import CONSTANT, NO_ROWS, NO_SIGNAL, NOT_CONVERGED, NOT_FINITE, OK, Solution
 from datamodels.fit.refit import Refit
 from datamodels.fit.rows import Rows
@@ -48,7 +49,7 @@ def solve(
     seed: int,
     tick: Callable[[Here], None],
     resume: dict[str, np.ndarray] | None = None,
-    method: Method = Saga,
+    method: MakeMethod = Saga,
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`; `resume` are the arrays that an earlier call told `tick`."""
     n = last - first

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +36,12 @@ class Checkpoint:
         if self._path is None:
             return
         temporary = self._path.with_suffix(".tmp")
+        named: dict[str, Any] = {"_stage": np.array(stage), "_fingerprint": np.array(self._fingerprint), **arrays}
         with scratch.room(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with open(temporary, "wb") as file:
-                    np.savez(file, _stage=np.array(stage), _fingerprint=np.array(self._fingerprint), **arrays)
+                    np.savez(file, **named)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, self._path)
@@ -67,4 +69,5 @@ class Checkpoint:
         kept = self.load()
         if kept is None or kept[0] != SOLVED:
             return None
-        return Solution(**kept[1] | {"d": int(kept[1]["d"]), "status": kept[1]["status"].tolist()})
+        fields: dict[str, Any] = dict(kept[1])
+        return Solution(**fields | {"d": int(fields["d"]), "status": fields["status"].tolist()})

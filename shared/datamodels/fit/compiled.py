@@ -7,6 +7,8 @@ where a folder can be written, kept on disk for the next process.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -17,7 +19,7 @@ PULL_TILE = 512
 
 
 def _jit(function):
-    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder to keep the code in
@@ -140,10 +142,12 @@ def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
         for p, j in enumerate(places):
             total[:] = 0
             for k in range(0, counts[j], EIGHT):  # what is beyond the last is a change of 0
-                w, c = change[p, k : k + EIGHT], where[p, k : k + EIGHT]
+                w, at = change[p, k : k + EIGHT], where[p, k : k + EIGHT]
                 w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-                g0, g1, g2, g3 = gram[c[0], low:high], gram[c[1], low:high], gram[c[2], low:high], gram[c[3], low:high]
-                g4, g5, g6, g7 = gram[c[4], low:high], gram[c[5], low:high], gram[c[6], low:high], gram[c[7], low:high]
+                g0, g1 = gram[at[0], low:high], gram[at[1], low:high]
+                g2, g3 = gram[at[2], low:high], gram[at[3], low:high]
+                g4, g5 = gram[at[4], low:high], gram[at[5], low:high]
+                g6, g7 = gram[at[6], low:high], gram[at[7], low:high]
                 for i in range(high - low):
                     four = w0 * g0[i] + w1 * g1[i] + w2 * g2[i] + w3 * g3[i]
                     total[i] += four + (w4 * g4[i] + w5 * g5[i] + w6 * g6[i] + w7 * g7[i])

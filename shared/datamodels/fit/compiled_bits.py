@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
@@ -15,12 +17,15 @@ PANEL = 64
 PANEL_WORDS = 512
 
 
-@intrinsic
-def _popcount(context, word):
+def _ctpop(context, word):
     def generate(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate
+
+
+_popcount: Any = intrinsic(_ctpop)
+"""The bits that are set in a uint64. Of any type: numba's own gives it the context as an argument, which it adds."""
 
 
 @_jit

@@ -18,6 +18,7 @@ pull at all columns and with it the duality gap. The cheap thing is
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -88,8 +89,9 @@ class State:
 
     def take(self, chosen: np.ndarray) -> State:
         """Only the targets at these places, int[...], all that belongs to each with it."""
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return State(**{k: None if array is None else array.take(chosen, axis=0) for k, array in arrays.items()})
+        arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        arrays |= {name: array.take(chosen, axis=0) for name, array in arrays.items() if array is not None}
+        return State(**arrays)
 
 
 class Descent:
@@ -101,6 +103,7 @@ class Descent:
     def __init__(self, masks: Masks, small: int | None = None, loops: Batched | None = None):
         from datamodels.fit import compiled
 
+        self._coordinates = compiled
         self._loops = loops or compiled
         self._xp = loops.xp if loops else np
         self._masks, self._gram = masks, masks.gram
@@ -169,7 +172,7 @@ class Descent:
             state.past_pull[few[fresh[few]]] = state.pull[few[fresh[few]]]
             fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
             fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
-            self._loops.descend(
+            self._coordinates.descend(
                 few, sizes, state.theta, state.pull, self._gram, lambda_, screen, fine, SWEEPS, state.factor
             )
         if len(many):
@@ -181,9 +184,9 @@ class Descent:
         """Where all targets are now: by the rows of the Gram that matter where those are few, else by one product."""
         many = np.arange(len(state))
         if self._sparse >= 0:
-            counts = self._loops.nonzeros(state.theta, state.base_theta)
+            counts = self._coordinates.nonzeros(state.theta, state.base_theta)
             few, many = np.flatnonzero(counts <= self._sparse), np.flatnonzero(counts > self._sparse)
-            self._loops.sparse_pulls(
+            self._coordinates.sparse_pulls(
                 few, counts, state.theta, state.base_theta, state.base_pull, self._gram, state.pull
             )
         if len(many):

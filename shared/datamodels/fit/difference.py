@@ -94,7 +94,8 @@ def differences(found: Means, center: np.ndarray) -> np.ndarray:
 
 def rescaling(given: Problem, targets: np.ndarray) -> np.ndarray:
     """float64[a, d]: weight over difference, (s - 1) / s for a column that shares a fixed total with s - 1 others."""
-    stratum, varying = given.stratum, given.stratum >= 0
+    stratum = given.strata
+    varying = stratum >= 0
     sizes = np.bincount(stratum[varying], minlength=1)
     peers = np.tile(sizes[np.maximum(stratum, 0)], (len(targets), 1))
     own = given.own_column[targets]

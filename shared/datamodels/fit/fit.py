@@ -27,9 +27,13 @@ from datamodels.fit.stream import Stream
 from datamodels.fit.sums import Sums
 from datamodels.spec import FitSpec
 
-SOLVERS = {"saga": block.solve, "stream": functools.partial(block.solve, method=Stream), "gram": gram.solve}
+SOLVERS: dict[str, Callable[..., Solution]] = {
+    "saga": block.solve,
+    "stream": functools.partial(block.solve, method=Stream),
+    "gram": gram.solve,
+}
 """Solvers of the LASSOs of one block of targets, by `FitSpec.solver`."""
-ESTIMATORS = {
+ESTIMATORS: dict[str, Callable[..., Solution]] = {
     "ridge": ridge.solve,
     "weighted": weighted.solve,
     "difference": difference.solve,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,9 +94,10 @@ class Fitter:
                 return
             time.sleep(TELL_SECONDS)
             with self._changed:
-                self._changed.wait_for(
-                    lambda key=(run, digest), told=told: self._progress.get(key) != told or not active(), timeout=60
-                )
+                self._changed.wait_for(functools.partial(self._is_news, progress, active), timeout=60)
+
+    def _is_news(self, told: FitProgress, active: Callable[[], bool]) -> bool:
+        return self._progress.get((told.run, told.digest)) != told or not active()
 
     def wake(self) -> None:
         """Makes all watches ask whether they are still active."""
@@ -124,7 +126,9 @@ class Fitter:
                     )
                 )
 
-        return job.solve(self._settings, progress=tell, stop=self._stop)
+        record = job.solve(self._settings, progress=tell, stop=self._stop)
+        assert record is not None, "a whole fit leaves no block to others"
+        return record
 
     def _ended(self, job: FitJob, started: float, future: Future[FitRecord]) -> None:
         run = job.run.name

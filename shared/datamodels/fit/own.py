@@ -63,12 +63,11 @@ class Fitted:
     @classmethod
     def none(cls, t: int, d: int) -> Fitted:
         """Of t targets, none of which is solved yet."""
-        return cls(
-            *np.zeros((2, t), dtype=bool),
-            np.zeros((t, d), dtype=np.float32),
-            *np.zeros((4, t)),
-            *np.zeros((3, t), dtype=np.int64),
-        )
+        solved, signal = np.zeros((2, t), dtype=bool)
+        weights = np.zeros((t, d), dtype=np.float32)
+        intercept, lambda_, gap, error = np.zeros((4, t))
+        lambdas, passes, admitted = np.zeros((3, t), dtype=np.int64)
+        return cls(solved, signal, weights, intercept, lambda_, gap, error, lambdas, passes, admitted)
 
 
 def applies(rows: Rows) -> bool:

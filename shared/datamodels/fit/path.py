@@ -12,12 +12,10 @@ import dataclasses
 
 import numpy as np
 
+from datamodels.fit.method import MakeMethod, Measure, State
 from datamodels.fit.rows import Rows, columns, partition
-from datamodels.fit.saga import Measure, Saga
-from datamodels.fit.stream import Stream
+from datamodels.fit.saga import Saga
 from datamodels.spec import FitSpec
-
-Method = type[Saga] | type[Stream]
 
 CLOSE_RANKS = 1 / 16
 """Retired targets are dropped from the arrays when they are more than this share of them: dropping copies."""
@@ -74,14 +72,14 @@ class Path:
         target: np.ndarray,
         *,
         seed: list[int],
-        method: Method = Saga,
+        method: MakeMethod = Saga,
     ):
         """`outputs` [m, n] and `keep` are of the whole block, `target` int64[t] those of it that can be fitted."""
         self._rows, self._settings, self._grid = rows, settings, grid(settings)
         self._outputs, self._keep = outputs, keep
         self._method = method(rows, rows.fit, batch=settings.batch, seed=seed)
         fit_keep = None if keep is None else keep[rows.fit]
-        self.state = self._method.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
+        self.state: State = self._method.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
         n = outputs.shape[1]
         self.walk = Walk(
             lambda_max=np.zeros(n),

@@ -327,8 +327,10 @@ def _shared(given: Problem, settings: FitSpec) -> tuple[float, float, float]:
         if not gram.from_sums(given, settings):
             return _timed(lambda: rows.block(rows.whole)), 0.0, 0.0
         counts = _timed(lambda: popcount.gram(given.masks, given.columns))
-        rows.sums = _sums(dataclasses.replace(given, outputs=given.outputs[:, :1], own_column=given.own_column[:1]))
-        reading = _timed(lambda: rows.sums.add(given.masks, given.outputs[:, :1], given.heldout))
+        rows.sums = sums = _sums(
+            dataclasses.replace(given, outputs=given.outputs[:, :1], own_column=given.own_column[:1])
+        )
+        reading = _timed(lambda: sums.add(given.masks, given.outputs[:, :1], given.heldout))
         return max(reading - counts, 0), counts, _timed(lambda: moments.of_masks(rows))
 
 

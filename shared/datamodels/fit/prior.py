@@ -59,10 +59,11 @@ def of_run(run: Run, dataset: Dataset) -> Prior:
             "x_test"
         )
     center = pool.mean(axis=0)
-    if run.design.kind == "grouped":
-        sizes = np.bincount(run.design.groups, minlength=run.design.columns)
+    groups = run.design.column_of_each
+    if groups is not None:
+        sizes = np.bincount(groups, minlength=run.design.columns)
         grouped = np.zeros((run.design.columns, pool.shape[1]))
-        np.add.at(grouped, run.design.groups, pool)
+        np.add.at(grouped, groups, pool)
         pool = grouped / sizes[:, None]
     return Prior(*(_unit(rows - center).astype(np.float32) for rows in (theirs, pool)))
 

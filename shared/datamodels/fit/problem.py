@@ -93,13 +93,15 @@ class Problem:
                 raise InputError(
                     f"{name} has shape {found}: {rows} rows, {n} targets, {self.columns} columns take {shape}"
                 )
-        if self.stratum is None:
-            varies = (self.center > 0) & (self.center < 1)
-            object.__setattr__(self, "stratum", np.where(varies, 0, -1))
-        elif self.stratum.shape != (self.columns,):
+        if self.stratum is not None and self.stratum.shape != (self.columns,):
             raise InputError(f"stratum has shape {self.stratum.shape}: {self.columns} columns take {(self.columns,)}")
         if n and not NO_COLUMN <= self.own_column.min() <= self.own_column.max() < self.columns:
             raise InputError(f"own_column: must be {NO_COLUMN} to {self.columns - 1}")
+
+    @property
+    def strata(self) -> np.ndarray:
+        """int[d]: the stratum of each column, -1 of those that never vary."""
+        return np.where((self.center > 0) & (self.center < 1), 0, -1) if self.stratum is None else self.stratum
 
     @property
     def rows(self) -> int:

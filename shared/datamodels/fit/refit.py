@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.fit import gap
-from datamodels.fit.path import CLOSE_RANKS, REFRESH, ROUNDING, Method
+from datamodels.fit.method import MakeMethod, Measure, State
+from datamodels.fit.path import CLOSE_RANKS, REFRESH, ROUNDING
 from datamodels.fit.rows import Rows, columns
-from datamodels.fit.saga import Measure, Saga
+from datamodels.fit.saga import Saga
 from datamodels.spec import FitSpec
 
 
@@ -31,7 +32,7 @@ class Refit:
         weights: np.ndarray,
         *,
         seed: list[int],
-        method: Method = Saga,
+        method: MakeMethod = Saga,
     ):
         """`outputs` and `keep` are of the whole block; `target` int64[t] of it are fitted, from raw weights [d, t].
 
@@ -40,7 +41,7 @@ class Refit:
         n = outputs.shape[1]
         self._rows, self._settings, self._outputs, self._keep = rows, settings, outputs, keep
         self._method = method(rows, rows.whole, batch=settings.batch, seed=seed)
-        self.state = self._method.start(columns(outputs, target), columns(keep, target), target)
+        self.state: State = self._method.start(columns(outputs, target), columns(keep, target), target)
         spread = np.where(self.state.spread > 0, self.state.spread, 1)
         top = self._method.measure(self.state).dual_norm + ROUNDING * np.finfo(rows.dtype).eps
         self._method.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from datamodels.fit import kernels, scratch
 from datamodels.fit.problem import Problem
 from datamodels.fit.sums import Sums
 
 Made = TypeVar("Made")
+Count = TypeVar("Count", float, np.ndarray)
 
 CACHE_BYTES = 4 * 2**30
 """Masks that take no more than this as floats are unpacked once; larger ones for each batch."""
@@ -45,7 +47,7 @@ class Rows:
         problem: Problem,
         *,
         xp: ModuleType = np,
-        dtype: type = np.float32,
+        dtype: npt.DTypeLike = np.float32,
         cache: int = CACHE_BYTES,
         threads: int = 1,
         sums: Sums | None = None,
@@ -56,9 +58,9 @@ class Rows:
         self.threads = threads
         self.sums = sums
         self._lock = threading.RLock()
-        self._made: dict[str, object] = {}
+        self._made: dict[str, Any] = {}
         self.xp = xp
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype = np.dtype(dtype)
         order = np.arange(problem.rows) if problem.order is None else problem.order
         held = problem.heldout[order]
         self.order = np.concatenate([order[~held], order[held]])
@@ -202,7 +204,7 @@ def squeezed(array, places: np.ndarray):
     return found
 
 
-def edge(d: int, m) -> np.ndarray | float:
+def edge(d: int, m: Count) -> Count:
     """Largest eigenvalue of the Gram of m random rows over d independent columns of unit variance, over m."""
     return (1 + np.sqrt(d / m)) ** 2
 

@@ -23,8 +23,9 @@ import dataclasses
 
 import numpy as np
 
-from datamodels.fit import gap, kernels
+from datamodels.fit import kernels
 from datamodels.fit import rows as row_blocks
+from datamodels.fit.method import Measure
 from datamodels.fit.rows import Rows
 
 BOLDNESS = 0.5
@@ -270,25 +271,9 @@ class Saga:
         m, d = self.count, self.rows.problem.columns
         batch = max(1, m // max(1, len(self.batches)))
         eigenvalue, norm = self._curvature
-        eigenvalue = eigenvalue * row_blocks.edge(d, m * share) / row_blocks.edge(d, self.rows.problem.rows)
+        largest = eigenvalue * row_blocks.edge(d, m * share) / row_blocks.edge(d, self.rows.problem.rows)
         if m > 1:
-            smoothness = (m * (batch - 1) * eigenvalue + (m - batch) * norm / share) / (batch * (m - 1))
+            smoothness = (m * (batch - 1) * largest + (m - batch) * norm / share) / (batch * (m - 1))
         else:
             smoothness = norm / share
         return BOLDNESS / np.maximum(smoothness, 1e-12)
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """Parts of the objective and the gap of standardised targets, float64[a] each; see `gap.relative`."""
-
-    square: np.ndarray
-    aligned: np.ndarray
-    dual_norm: np.ndarray
-    l1: np.ndarray
-    stale: np.ndarray
-
-    def gap(self, lambda_: np.ndarray) -> np.ndarray:
-        """float64[a]: relative duality gap; the outputs' variance is 1."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return gap.relative(lambda_=lambda_, zero=np.ones(len(lambda_)), **fields)

@@ -23,6 +23,7 @@ from datamodels.fit.moments import PASS_ROWS, Masks, Outputs
 from datamodels.fit.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
 from datamodels.fit.problem import CONSTANT, NO_SIGNAL, NOT_CONVERGED, OK, Solution
 from datamodels.fit.rows import Rows, columns
+from datamodels.fit.sums import Sums
 from datamodels.spec import FitSpec
 
 CERTIFIED_STEPS = 16
@@ -40,16 +41,17 @@ def solve(
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`, which all count all rows; `factor` is as for `gram.solve`."""
     n = last - first
-    if rows.sums is None:
+    sums = rows.sums
+    if sums is None:
         outputs = rows.outputs(first, last)
         status, value = block.sorted_out(rows, outputs, None)
     else:
-        status, value = rows.sums.sorted_out(first, last)
+        status, value = sums.sorted_out(first, last)
     target = np.flatnonzero(status == OK)
     lambda_, certified, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
     weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
     if len(target):
-        data = _Data.of(rows, columns(outputs, target)) if rows.sums is None else _Data.of_sums(rows, first + target)
+        data = _Data.of(rows, columns(outputs, target)) if sums is None else _Data.of_sums(rows, sums, first + target)
         factors = None if factor is None else factor(first + target)
         path = _Path(rows, settings, data, factors)
         while path.active:
@@ -127,9 +129,9 @@ class _Data:
         )
 
     @classmethod
-    def of_sums(cls, rows: Rows, targets: np.ndarray) -> _Data:
-        """Of targets int64[t] of the problem, from `rows.sums`: reads the held-out rows alone."""
-        known, shift = rows.sums, rows.sums.shift[targets]
+    def of_sums(cls, rows: Rows, known: Sums, targets: np.ndarray) -> _Data:
+        """Of targets int64[t] of the problem, from sums over the rows: reads the held-out rows alone."""
+        shift = known.shift[targets]
         mean = (known.fit.total + known.heldout.total)[targets] / known.rows
         variance = (known.fit.square + known.heldout.square)[targets] / known.rows - mean**2
         location, spread = shift + mean, np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)

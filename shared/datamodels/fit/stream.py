@@ -22,8 +22,8 @@ import dataclasses
 import numpy as np
 
 from datamodels.fit import rows as row_blocks
+from datamodels.fit.method import Measure
 from datamodels.fit.rows import Rows
-from datamodels.fit.saga import Measure
 
 PASS_BYTES = 32 * 2**20
 """Rows are taken so many bytes at a time, as floats: enough for efficient products, few enough to stay near."""

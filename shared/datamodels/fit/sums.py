@@ -142,11 +142,11 @@ class Kept:
         arrays = found[1]
         try:
             added = frozenset(map(tuple, arrays["parts"].tolist()))
-            spans = {
-                name: Span(int(arrays[f"{name}_rows"]), *(arrays[f"{name}_{field}"] for field in _ARRAYS))
+            fit, heldout = (
+                Span(int(arrays[f"{name}_rows"]), *(arrays[f"{name}_{field}"] for field in _ARRAYS))
                 for name in ("fit", "heldout")
-            }
-            sums = Sums(**spans, **{name: arrays[name] for name in _BOTH}, parts=added)
+            )
+            sums = Sums(fit, heldout, **{name: arrays[name] for name in _BOTH}, parts=added)
         except KeyError:  # the directory of the file is damaged
             return None
         return sums if added <= set(parts) else None

@@ -17,6 +17,7 @@ import numpy as np
 from datamodels.errors import SpecError
 from datamodels.fit import block, gram, shared
 from datamodels.fit.block import Here
+from datamodels.fit.prior import Prior
 from datamodels.fit.problem import OK, Solution
 from datamodels.fit.rows import Rows, columns
 from datamodels.spec import FitSpec
@@ -46,14 +47,14 @@ def solve(
 
     Raises SpecError for targets that leave their own subsets out, and where the Gram is too large.
     """
-    refuse(rows, first, last)
-    strength = rows.once("strength", lambda: choose(rows, settings, tick))
-    factor = functools.partial(rows.problem.prior.factor, strength=strength) if strength else None
+    prior = prior_of(rows, first, last)
+    strength = rows.once("strength", lambda: choose(rows, prior, settings, tick))
+    factor = functools.partial(prior.factor, strength=strength) if strength else None
     return gram.solve(rows, settings, first, last, seed=seed, tick=tick, resume=resume, factor=factor)
 
 
-def refuse(rows: Rows, first: int, last: int) -> None:
-    """Raises SpecError where the targets cannot be fitted so."""
+def prior_of(rows: Rows, first: int, last: int) -> Prior:
+    """The prior of `rows.problem`. Raises SpecError where the targets cannot be fitted so."""
     if rows.problem.prior is None:
         raise SpecError("fit.estimator = 'weighted': the problem has no prior")
     if not gram.applies(rows) or (rows.problem.own_column[first:last] >= 0).any():
@@ -61,9 +62,10 @@ def refuse(rows: Rows, first: int, last: int) -> None:
             f"fit.estimator = 'weighted': takes targets that are no training examples, and columns whose Gram takes "
             f"{gram.GRAM_BYTES // 2**30} GiB at most, not {rows.problem.columns}; take the estimator lasso"
         )
+    return rows.problem.prior
 
 
-def choose(rows: Rows, settings: FitSpec, tick: Callable[[Here], None]) -> float:
+def choose(rows: Rows, prior: Prior, settings: FitSpec, tick: Callable[[Here], None]) -> float:
     """The strength at which the mean held-out error of some targets, each at its best lambda, is smallest; or 0."""
     given = rows.problem
     judges = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
@@ -74,7 +76,7 @@ def choose(rows: Rows, settings: FitSpec, tick: Callable[[Here], None]) -> float
         return 0.0
     errors = []
     for strength in STRENGTHS:
-        factor = given.prior.factor(judges[able], strength) if strength else None
+        factor = prior.factor(judges[able], strength) if strength else None
         found = shared.heldout_errors(rows, settings, columns(outputs, able), factor, tick)
         errors.append(float(found.mean()))
     best = int(np.argmin(errors))
