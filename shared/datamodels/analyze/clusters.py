@@ -59,7 +59,7 @@ class Clusters:
 
 
 def clusters(
-    vectors: sparse.sparray, *, k: int = 0, seed: int = 0, progress: Report = lambda fraction: None
+    vectors: sparse.csr_array | sparse.csc_array, *, k: int = 0, seed: int = 0, progress: Report = lambda fraction: None
 ) -> Clusters:
     """Clusters of the rows of float[n, d].
 
@@ -133,13 +133,12 @@ def similarity(
     return graph.maximum(graph.T).tocsr(), bandwidth
 
 
-def _unit(vectors: sparse.sparray) -> tuple[sparse.csr_array, np.ndarray]:
+def _unit(vectors: sparse.csr_array | sparse.csc_array) -> tuple[sparse.csr_array, np.ndarray]:
     """(the rows with weights at unit length, float32; which they are)"""
     vectors = vectors.tocsr().astype(np.float32)
     lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64)).ravel()
     rows = np.flatnonzero(lengths)
-    scale = sparse.dia_array(((1 / lengths[rows])[None].astype(np.float32), [0]), shape=(len(rows), len(rows)))
-    return (scale @ vectors[rows]).tocsr(), rows
+    return sparse.csr_array(sparse.diags_array((1 / lengths[rows]).astype(np.float32)) @ vectors[rows]), rows
 
 
 def _median_distance(unit: sparse.csr_array, seed: int) -> float:
@@ -164,8 +163,8 @@ def leading(graph: sparse.csr_array, count: int, *, seed: int = 0) -> tuple[np.n
 
     n = graph.shape[0]
     root = np.sqrt(np.asarray(graph.sum(axis=1)).ravel())
-    scale = sparse.dia_array(((1 / root)[None], [0]), shape=(n, n))
-    normalised = (scale @ graph @ scale).tocsr()
+    scale = sparse.diags_array(1 / root)
+    normalised = sparse.csr_array(scale @ graph @ scale)
     parts, part = csgraph.connected_components(graph, directed=False)
     largest = np.argsort(-np.bincount(part), kind="stable")[:count]
     known = np.stack([np.where(part == p, root, 0.0) for p in largest], axis=1)

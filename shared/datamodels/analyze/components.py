@@ -47,7 +47,7 @@ class Components:
 
 
 def components(
-    vectors: sparse.sparray,
+    vectors: sparse.csr_array | sparse.csc_array,
     *,
     k: int = 5,
     extremes: int = 10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Co
     total = counts.sum()
     drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=RESAMPLES)
     drawn = drawn.reshape(RESAMPLES, *counts.shape)
-    found = {}
+    found: dict[str, Any] = {}
     for name, of in (("purity", _purity), ("rand", _rand)):
         value, resampled = float(of(counts)), of(drawn)
         below, above = np.quantile(resampled - resampled.mean(), TAILS).tolist()

@@ -70,11 +70,9 @@ def of_fit(
         raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
     seed, fitted = run.spec.seed, ~np.isin(solution.status, problem.UNFITTED)
     if groups == "clusters":
-        found = [
-            clusters(vectors, k=k, seed=seed, progress=lambda fraction, i=i: progress(0.4 * (i + fraction))).cluster
-            for i, vectors in enumerate((solution.theta.T, solution.theta))
-        ]
-        sources, targets, names = *found, None
+        theta, names = solution.theta, None
+        sources = clusters(theta.T, k=k, seed=seed, progress=lambda fraction: progress(0.4 * fraction)).cluster
+        targets = clusters(theta, k=k, seed=seed, progress=lambda fraction: progress(0.4 * (1 + fraction))).cluster
     else:
         labels = pool.column_labels(run)
         if labels is None or run.target_labels is None:

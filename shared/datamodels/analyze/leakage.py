@@ -14,6 +14,7 @@ target that is easy needs no copy, and another has many good helpers: of planted
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -147,16 +148,17 @@ Views = list[Callable[[np.ndarray], np.ndarray]]
 def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Views]:
     """Targets float32[t, f], the pool, and what makes float32[examples, f] of a part of it, in each way to compare."""
     pool = dataset.x
-    if _is_picture(dataset):
-        h, w = dataset.image_shape[:2]
+    shape = _picture_shape(dataset)
+    if shape is not None:
+        h, w = shape[:2]
         places = list(itertools.product(range(2 * OFF + 1), repeat=2))
 
         def window(pictures: np.ndarray, top: int, left: int) -> np.ndarray:
-            pictures = pictures.reshape(len(pictures), *dataset.image_shape)
+            pictures = pictures.reshape(len(pictures), *shape)
             part = pictures[:, top : top + h - 2 * OFF, left : left + w - 2 * OFF]
             return _unit(part.reshape(len(part), -1).astype(np.float32))
 
-        return window(x, OFF, OFF), pool, [lambda part, at=at: window(part, *at) for at in places]
+        return window(x, OFF, OFF), pool, [functools.partial(window, top=top, left=left) for top, left in places]
     theirs, pool = (prior.features(run, values) for values in (x, pool))
     mean, spread = pool.mean(axis=0), pool.std(axis=0)
     spread[spread == 0] = 1
@@ -167,9 +169,11 @@ def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.nda
     return standard(theirs), pool, [standard]
 
 
-def _is_picture(dataset: Dataset) -> bool:
+def _picture_shape(dataset: Dataset) -> tuple[int, ...] | None:
+    """(h, w) or (h, w, 3) of pictures that are large enough to compare by windows; None for anything else."""
     shape = dataset.image_shape
-    return shape is not None and min(shape[:2]) >= SMALLEST_WINDOW + 2 * OFF and dataset.x.dtype.kind in "fiub"
+    usable = shape is not None and min(shape[:2]) >= SMALLEST_WINDOW + 2 * OFF and dataset.x.dtype.kind in "fiub"
+    return shape if usable else None
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

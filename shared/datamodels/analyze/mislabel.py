@@ -60,12 +60,16 @@ def suspects(run: Run, solution: Solution, k: int, *, by: str = "") -> Suspects:
     return Suspects(by, order.astype(np.int32), score[order])
 
 
-def require_labels(run: Run) -> None:
-    """Raises InputError where columns have no labels that could be wrong."""
+def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """(int32[d], int32[n]): labels of the columns and of the targets.
+
+    Raises InputError where columns have no labels that could be wrong.
+    """
     if run.labels is None or run.target_labels is None:
         raise InputError(f"run {run.name}: its examples have no class labels")
     if run.design.kind == "grouped":
         raise InputError(f"run {run.name}: its columns are groups of examples, which have no label of their own")
+    return run.labels, run.target_labels
 
 
 def own(run: Run, solution: Solution) -> np.ndarray:
@@ -84,6 +88,7 @@ def harm(run: Run, solution: Solution) -> np.ndarray:
     theta = solution.theta.tocoo()
     if not theta.nnz:
         raise NotReadyError(f"run {run.name}: no target has weights; more models are needed")
-    same = run.target_labels[theta.row] == run.labels[theta.col]
+    labels, target_labels = require_labels(run)
+    same = target_labels[theta.row] == labels[theta.col]
     effect = np.where(same, -theta.data, np.abs(theta.data)).astype(np.float64)
     return np.bincount(theta.col, effect, minlength=run.design.columns)

@@ -78,7 +78,7 @@ def _groups(run: Run, snapshot: Snapshot, store: ObjectStore) -> Iterator[tuple[
             continue
         found = part.read(store, run.name)
         rows = np.isin(found.model_index, chosen)
-        seen += np.count_nonzero(rows)
+        seen += int(np.count_nonzero(rows))
         of = np.array([run.spec.subset_index(int(model)) for model in found.model_index])
         for subset in np.unique(of[rows]).tolist():
             yield subset, found.outputs[rows & (of == subset)]

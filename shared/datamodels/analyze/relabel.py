@@ -46,13 +46,13 @@ def relabelling(
     Raises TargetRangeError, InputError; that too where the pool has no labels or a single one.
     """
     supports.check(run, limit, safety, threshold)
-    mislabel.require_labels(run)
+    labels, _ = mislabel.require_labels(run)
     solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Relabelling(Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0)), NO_LABEL)
     label = rival(run, solution, target)
     columns, curve = supports.removal(run, solution, target, limit or supports.default_limit(run))
-    worth, other = -np.diff(curve), run.labels[columns] != label
+    worth, other = -np.diff(curve), labels[columns] != label
     curve = curve[0] - EFFECT * np.concatenate([[0.0], np.cumsum(worth[other])])
     return Relabelling(supports.shortest(target, columns[other], curve, safety, threshold), label)
 
@@ -62,10 +62,11 @@ def rival(run: Run, solution: Solution, target: int) -> int:
 
     Raises InputError where the pool has no other label.
     """
-    labels = np.unique(run.labels)
-    labels = labels[labels != run.target_labels[target]]
-    if not len(labels):
+    labels, target_labels = mislabel.require_labels(run)
+    others = np.unique(labels)
+    others = others[others != target_labels[target]]
+    if not len(others):
         raise InputError(f"run {run.name}: its pool has no label but that of target {target}")
     columns, weights = solution.row(target)
-    harm = [np.minimum(weights[run.labels[columns] == label], 0).sum() for label in labels]
-    return int(labels[np.argmin(harm)])
+    harm = [np.minimum(weights[labels[columns] == label], 0).sum() for label in others]
+    return int(others[np.argmin(harm)])

@@ -49,7 +49,7 @@ def columns(theta: sparse.csr_array, column: int, *, k: int, metric: str = "cosi
     return _nearest(theta.T, column, f"column {column}", k, metric)
 
 
-def _nearest(vectors: sparse.sparray, row: int, name: str, k: int, metric: str) -> Neighbours:
+def _nearest(vectors: sparse.csr_array | sparse.csc_array, row: int, name: str, k: int, metric: str) -> Neighbours:
     if k < 1:
         raise InputError(f"k = {k}: must be at least 1")
     if metric not in METRICS:
@@ -72,6 +72,6 @@ def _nearest(vectors: sparse.sparray, row: int, name: str, k: int, metric: str) 
     return Neighbours(order.astype(np.int32), score[order])
 
 
-def squared_norms(vectors: sparse.sparray) -> np.ndarray:
+def squared_norms(vectors: sparse.csr_array | sparse.csc_array) -> np.ndarray:
     """float64[n]: of the rows."""
     return np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64).ravel()

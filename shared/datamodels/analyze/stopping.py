@@ -87,6 +87,7 @@ def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
     stop = Stop(rule.model_dump(mode="json"), fit, last.models, last.lds, last.interval)
     if rule.lds is not None:
         return stop if last.interval[0] >= rule.lds else None
+    assert rule.slope is not None, "a rule has one of the two"
     known = trend(points)
     gain = known and known.gain(last.models)
     return dataclasses.replace(stop, gain=gain) if gain and gain.high <= rule.slope else None
@@ -131,6 +132,8 @@ class Looks:
         fit   publishes a manifest, fits it, and returns the number of the fit
         tell  is told what each look finds
         """
+        assert run.spec.until is not None, "without a rule there is nothing to look for"
+        self._rule = run.spec.until
         self._run, self._store, self._fit, self._tell = run, store, fit, tell
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
         self._looking: Future[Stop | None] | None = None
@@ -140,7 +143,7 @@ class Looks:
 
     def decided(self) -> Stop | None:
         """What was decided before, in whichever process."""
-        return find(self._store, self._run.name, self._run.spec.until)
+        return find(self._store, self._run.name, self._rule)
 
     def look(self, progress: Progress) -> Stop | None:
         """Starts what is due, and returns at once: the decision once there is one. Raises what the fit raised."""
@@ -168,7 +171,7 @@ class Looks:
         except NotReadyError:  # hardly any unseen model could be trained: the end of the road says so
             return None
         self._tell(points[-1])
-        return decide(self._run.spec.until, points, number)
+        return decide(self._rule, points, number)
 
     def _evaluated(self, newest: int) -> list[Point]:
         """The points that the rule asks for, ascending; those that an earlier driver had fitted too."""
@@ -177,7 +180,7 @@ class Looks:
             snapshot = manifest.read_newest(store, name)
             self._score = evaluate.scorer(self._run, snapshot, store, resamples=RESAMPLES)
         most = fits.read_fit(store, name, newest).rows
-        for number in [newest] if self._run.spec.until.slope is None else range(newest + 1):
+        for number in [newest] if self._rule.slope is None else range(newest + 1):
             fit = None if number in self._points else fits.read_fit(store, name, number)
             if fit is not None and fit.rows * USED >= most:
                 self._points[number] = Point.of(fit.rows, self._score(fits.load(store, fit)))
