@@ -103,7 +103,7 @@ def test_a_picture_is_cut_into_squares():
     assert all(len(np.unique(np.argwhere(parts == part)[:, 0])) in (2, 3) for part in range(64))
     assert (parts[:2, :2] == 0).all() and parts[0, 2, 0] == 1
     for part, name in enumerate(lime.names_of(data)):
-        left, top, width, height = np.multiply(lime.square_of(data, part), [16, 20, 16, 20])
+        left, top, width, height = np.multiply(lime.square_of(data.image_shape, part), [16, 20, 16, 20])
         inside = np.zeros((20, 16), dtype=bool)
         inside[round(top) : round(top + height), round(left) : round(left + width)] = True
         np.testing.assert_array_equal(inside, parts[:, :, 0] == part)

@@ -33,8 +33,8 @@ class Examples:
     def __post_init__(self) -> None:
         if self.dataset is None:
             return
-        run = self.run
-        same = len(self.dataset.y) == run.design.examples and len(self._target_y) == run.n
+        run, target_y = self.run, self._target_y
+        same = len(self.dataset.y) == run.design.examples and target_y is not None and len(target_y) == run.n
         if not same or (run.labels is not None and not np.array_equal(run.labels, self.dataset.y)):
             raise ConflictError(
                 f"run {run.name}: its data set now has other examples than the run was created with; restore the data"

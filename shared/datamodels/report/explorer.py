@@ -11,6 +11,7 @@ from datamodels.analyze import interval, similar, support
 from datamodels.analyze.counterfactual import removal_errors
 from datamodels.analyze.interval import Z
 from datamodels.fit import problem
+from datamodels.query import Fitted
 from datamodels.report.example import rounded
 from datamodels.report.findings import Findings
 from datamodels.rivals import lime
@@ -36,13 +37,15 @@ def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
     columns  what the training columns that these name look like, by column
     others   the same of the targets that are alike and not in the sample, by target
     """
+    fitted = found.fitted
+    assert fitted is not None, "before the first fit there is nothing to explore"
     columns: dict[str, Any] = {}
     others: dict[str, Any] = {}
     chosen: list[dict[str, Any]] = []
     used = 0
     drawn = np.random.default_rng(0).permutation(found.run.n)[:MOST].tolist()
     for target in dict.fromkeys([*found.explained, *drawn]):
-        one = _target(found, target)
+        one = _target(found, fitted, target)
         new_columns = {str(c): found.examples.column(c) for c in _named(one) if str(c) not in columns}
         new_others = {str(t): found.examples.target(t) for t, _ in one["similar"] if str(t) not in others}
         used += sum(len(json.dumps(part)) for part in (one, new_columns, new_others))
@@ -64,19 +67,20 @@ def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
     }
 
 
-def _target(found: Findings, target: int) -> dict[str, Any]:
+def _target(found: Findings, fitted: Fitted, target: int) -> dict[str, Any]:
     """Looks, weights, what is expected as helpful columns are taken out, what models said, targets alike."""
-    solution = found.fitted.solution
+    solution = fitted.solution
     one = {"id": target, "own": int(found.run.own[target]), "status": solution.status[target]}
     one |= found.examples.target(target) | _said(found, target)
-    helpful, harmful = found.fitted.top(target, HELPFUL)
-    one |= {"helpful": _pairs(helpful), "harmful": _pairs(harmful[:HARMFUL]), "similar": _alike(found, target)}
+    helpful, harmful = fitted.top(target, HELPFUL)
+    one |= {"helpful": _pairs(helpful), "harmful": _pairs(harmful[:HARMFUL]), "similar": _alike(fitted, target)}
     one["r2"] = rounded([solution.heldout_r2[target]])[0]
     one["nonzeros"] = len(solution.row(target)[0])
     if solution.status[target] not in problem.UNFITTED:
-        one |= _removal(found, target)
-    if target in found.explained:
-        one["lime"] = _lime(found.explained[target], found.examples.dataset)
+        one |= _removal(found, fitted, target)
+    dataset = found.examples.dataset
+    if dataset is not None and target in found.explained:
+        one["lime"] = _lime(found.explained[target], dataset)
     return one
 
 
@@ -85,11 +89,11 @@ def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
     names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
     shape = dataset.image_shape
     shown = explanation.strongest if shape else explanation.strongest[:PARTS]
-    found = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
+    found: dict[str, Any] = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
     found |= {"r2": rounded([explanation.r2])[0], "output": rounded([explanation.output])[0]}
     found |= {"models": explanation.models, "samples": explanation.samples}
     if shape:
-        found["squares"] = [lime.square_of(dataset, part) for part in shown]
+        found["squares"] = [lime.square_of(shape, part) for part in shown]
         found["aspect"] = shape[0] / shape[1]
     return found
 
@@ -98,25 +102,25 @@ def _named(one: dict[str, Any]) -> list[int]:
     return [column for column, _ in (*one["helpful"], *one["harmful"])]
 
 
-def _pairs(pairs: list[tuple[int, float]]) -> list[list[float]]:
+def _pairs(pairs: list[tuple[int, float]]) -> list[list[float | None]]:
     return [[column, rounded([weight])[0]] for column, weight in pairs]
 
 
-def _alike(found: Findings, target: int) -> list[list[float]]:
-    if not len(found.fitted.solution.row(target)[0]):
+def _alike(fitted: Fitted, target: int) -> list[list[float | None]]:
+    if not len(fitted.solution.row(target)[0]):
         return []
-    alike = similar.targets(found.fitted.theta, target, k=ALIKE)
+    alike = similar.targets(fitted.theta, target, k=ALIKE)
     return [[int(other), rounded([score])[0]] for other, score in zip(alike.index, alike.score, strict=True)]
 
 
-def _removal(found: Findings, target: int) -> dict[str, Any]:
+def _removal(found: Findings, fitted: Fitted, target: int) -> dict[str, Any]:
     """The counterfactual: {k, mean, error} as the k most helpful go, half an interval each; and the support."""
-    run, fitted = found.run, found.fitted
+    run = found.run
     limit = support.default_limit(run)
     columns, curve = support.removal(run, fitted.solution, target, limit)
     errors = removal_errors(run, fitted.noise, fitted.record.rows, target, columns, curve)
     steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * len(columns)).astype(int))
-    removal = {"k": steps.tolist(), "mean": rounded(curve[steps]), "error": rounded(Z * errors[steps])}
+    removal: dict[str, Any] = {"k": steps.tolist(), "mean": rounded(curve[steps]), "error": rounded(Z * errors[steps])}
     # Beside the mean of many models: how far a single one lies from it.
     removal["one"] = rounded([Z * fitted.noise.deviation[target]])[0]
     if not found.margins:

@@ -84,7 +84,8 @@ def _sections(found: Findings, data: dict[str, Any], compared: rivals.Rows | Non
             yield Section("models", "With fewer models, or with more", sections.curve(found))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
         if found.margins:
-            yield Section("brittleness", "How many examples does a prediction hang on?", sections.brittleness(found))
+            body = sections.brittleness(found.run, found.fitted.solution)
+            yield Section("brittleness", "How many examples does a prediction hang on?", body)
     if compared:
         yield Section("rivals", "Beside other methods", rivals.body(compared))
     if "groups" in data:

@@ -11,9 +11,11 @@ from datamodels.analyze import interval, leakage, mislabel, support
 from datamodels.analyze.conflicts import Conflicts
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.fit import problem
+from datamodels.fit.problem import Solution
 from datamodels.report import charts, learning
 from datamodels.report.example import label_name
 from datamodels.report.findings import Findings
+from datamodels.run import Run
 
 CONFLICTS = 10
 """Pairs of classes that are shown."""
@@ -106,9 +108,8 @@ def curve(found: Findings) -> str:
     )
 
 
-def brittleness(found: Findings) -> str:
+def brittleness(run: Run, solution: Solution) -> str:
     """How many targets are predicted to be wrong without their k most helpful examples."""
-    run, solution = found.run, found.fitted.solution
     targets = np.random.default_rng(0).permutation(run.n)[:TARGETS_OF_SUPPORTS].tolist()
     supports = [support.support(run, solution, target) for target in targets]
     counted = [one for one in supports if one.status != support.NO_WEIGHTS]
@@ -126,7 +127,7 @@ def brittleness(found: Findings) -> str:
     low, high = interval.share(len(sizes), len(right))
     chart = charts.steps(
         k,
-        flipped / len(right),
+        (flipped / len(right)).tolist(),
         [pair[0] for pair in intervals],
         [pair[1] for pair in intervals],
         "Share of targets predicted to be wrong by number of columns taken out",

@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodels.analyze import leakage, mislabel
 from datamodels.errors import InputError, NotReadyError, SpecError
+from datamodels.fit.problem import Solution
 from datamodels.report.example import rounded
 from datamodels.report.findings import Findings
 
@@ -22,7 +23,7 @@ def leaks(found: Findings) -> dict[str, Any] | None:
     if found.fitted is None or found.examples.grouped:
         return None
     try:
-        pairs = _pairs(found)
+        pairs = _pairs(found, found.fitted.solution)
     except (InputError, NotReadyError, SpecError):
         return None
     rows = zip(*(getattr(pairs, name).tolist() for name in ("target", "example", "score", "weight")), strict=True)
@@ -41,8 +42,8 @@ def leaks(found: Findings) -> dict[str, Any] | None:
     }
 
 
-def _pairs(found: Findings) -> leakage.Pairs:
-    run, data, solution = found.run, found.examples.dataset, found.fitted.solution
+def _pairs(found: Findings, solution: Solution) -> leakage.Pairs:
+    run, data = found.run, found.examples.dataset
     if data is None or float(run.n) * len(data.y) * np.prod(data.x.shape[1:]) > COMPARISONS:
         return leakage.by_weights(run, solution, SHOWN)
     return leakage.by_inputs(run, data, solution, SHOWN)

@@ -195,20 +195,21 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        figures = {LDS: self.lds.lds, UNSURE: None if self.unsure is None else self.unsure.lds}
-        spans = {LDS: self.lds.interval, UNSURE: None if self.unsure is None else self.unsure.interval}
-        for k, found in self.flips.items():
-            figures[flips_at(k)], spans[flips_at(k)] = found.rate, found.interval
+        figures = {
+            LDS: (self.lds.lds, self.lds.interval),
+            UNSURE: None if self.unsure is None else (self.unsure.lds, self.unsure.interval),
+        }
+        figures |= {flips_at(k): (found.rate, found.interval) for k, found in self.flips.items()}
         return {
             "method": self.entry.name,
             "models": self.entry.models,
             "seconds": self.entry.seconds,
             "figures": {
                 name: None
-                if value is None
-                else {"value": value, "interval": list(spans[name])}
+                if figure is None
+                else {"value": figure[0], "interval": list(figure[1])}
                 | ({"less_datamodels": _fields(self.difference[name])} if name in self.difference else {})
-                for name, value in figures.items()
+                for name, figure in figures.items()
             },
             "targets": {
                 LDS: self.lds.targets,
@@ -258,7 +259,7 @@ class Comparison:
         other, differences = self._reference, {}
         if other is not None:
             differences[LDS] = difference(lds, other.lds)
-            if unsure is not None:
+            if unsure is not None and other.unsure is not None:
                 differences[UNSURE] = difference(unsure, other.unsure)
             differences |= {flips_at(k): each.less(other.flips[k]) for k, each in found.items()}
         row = Row(entry, lds, unsure, found, differences)

@@ -86,14 +86,14 @@ def enter(given: Given, name: str) -> Entry:
     models = len(given.trained.models) if rival.needs == NETWORKS else 0
     started = time.perf_counter()
     scores = rival.scores(given)
-    if given.run.design.kind == "grouped":
-        scores = _of_groups(given, scores)
+    groups = given.run.design.column_of_each
+    if groups is not None:
+        scores = _of_groups(scores, groups, given.run.design.columns)
     return Entry(name, scores, models, time.perf_counter() - started)
 
 
-def _of_groups(given: Given, scores: np.ndarray) -> np.ndarray:
+def _of_groups(scores: np.ndarray, groups: np.ndarray, columns: int) -> np.ndarray:
     """float32[n, d]: a group does what its examples do together."""
-    design = given.run.design
-    found = np.zeros((design.columns, len(scores)), dtype=np.float32)
-    np.add.at(found, design.groups, scores.T)
+    found = np.zeros((columns, len(scores)), dtype=np.float32)
+    np.add.at(found, groups, scores.T)
     return found.T

@@ -77,7 +77,7 @@ class Given:
     def trained(self) -> Trained:
         """Trained when first asked for. Raises InputError where the run's trainer has no gradients to offer."""
         spec = self.run.spec
-        trainer = load_trainer(spec, self.dataset, self.targets)
+        trainer: Any = load_trainer(spec, self.dataset, self.targets)
         if not hasattr(getattr(trainer, "network", None), "factors"):
             raise InputError(
                 f"trainer.class = {spec.trainer.cls!r}: has no gradients of single examples to offer, as those of "

@@ -122,9 +122,9 @@ def names_of(dataset: Dataset) -> list[str]:
     return [f"row {i + 1}, column {j + 1}" for i in range(rows) for j in range(columns)]
 
 
-def square_of(dataset: Dataset, part: int) -> list[float]:
-    """[left, top, width, height] of a part of a picture, as shares of its width and height."""
-    height, width = dataset.image_shape[:2]
+def square_of(shape: tuple[int, ...], part: int) -> list[float]:
+    """[left, top, width, height] of a part of a picture (h, w, ...), as shares of its width and height."""
+    height, width = shape[:2]
     row, column = divmod(part, min(width, SIDE))
     (left, right), (top, bottom) = (
         (-(-i * side // count) / side, -(-(i + 1) * side // count) / side)

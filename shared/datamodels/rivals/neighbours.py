@@ -24,7 +24,7 @@ def inputs(given: Given) -> np.ndarray:
 
 def representations(given: Given, trained: Trained) -> np.ndarray:
     """float32[n, examples]: by what the last layer is given, the mean over models."""
-    total = np.float32(0)
+    total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
         pool, targets = found.representations
         total = total + similarity(targets, pool)
@@ -36,7 +36,7 @@ def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
     squares = (targets**2).sum(axis=1)[:, None] + (pool**2).sum(axis=1) - 2 * (targets @ pool.T)
     squares = np.maximum(squares, 0)
     near = np.median(np.partition(squares, min(NEAR, len(pool)) - 1, axis=1)[:, min(NEAR, len(pool)) - 1])
-    return np.exp(-squares / (2 * max(float(near), np.finfo(np.float32).tiny))).astype(np.float32)
+    return np.exp(-squares / (2 * max(float(near), float(np.finfo(np.float32).tiny)))).astype(np.float32)
 
 
 def _agreement(given: Given) -> np.ndarray:

@@ -15,7 +15,7 @@ from datamodels.rivals.gradients import Gradients, dots
 
 def attribution(trained: Trained) -> np.ndarray:
     """float32[n, examples]."""
-    total = np.float32(0)
+    total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for rate, models in trained.checkpoints:
         for model in models:
             found = Gradients(trained.trainer, model)

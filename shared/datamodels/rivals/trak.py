@@ -20,7 +20,8 @@ highest at 100, which is that of 1,400 examples."""
 
 def attribution(trained: Trained, examples_per_dimension: int = EXAMPLES_PER_DIMENSION) -> np.ndarray:
     """float32[n, examples]."""
-    kernel, doubt = np.float32(0), np.float32(0)
+    kernel: np.ndarray = np.zeros((1, 1), dtype=np.float32)
+    doubt: np.ndarray = np.zeros(1, dtype=np.float32)
     for model, found in enumerate(trained.gradients()):
         examples, targets = dense(found.odds), dense(found.outputs)
         wide = min(examples.shape[1], max(1, len(examples) // examples_per_dimension))
