@@ -203,30 +203,32 @@ class _Road:
 
     def query(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        spec = self._run.spec
-        self._await_fit()
+        spec, number = self._run.spec, self._journey.fit
+        assert number is not None, "the stage before it has fitted"
+        self._await_fit(number)
         statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
         self._journey.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
-            self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
+            outputs = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
+            self._unseen = outputs
             masks = evaluate.unseen(self._run)
             counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
-            self._journey.evaluation = found = self._evaluate(masks, counts)
-            models = fits.read_fit(self._store, self._run.name, self._journey.fit).rows
+            self._journey.evaluation = found = self._evaluate(masks, outputs, counts)
+            models = fits.read_fit(self._store, self._run.name, number).rows
             self._view.evaluated(models, found.lds, found.interval)
         bar.reach(self._run.n)
 
-    def _await_fit(self) -> None:
+    def _await_fit(self, number: int) -> None:
         """Until the query service answers from our fit, and not from one made while models were still trained."""
         deadline = time.monotonic() + FIT_SEEN_SECONDS
-        while self._services.query.run(self._run.name).fits <= self._journey.fit:
+        while self._services.query.run(self._run.name).fits <= number:
             if time.monotonic() > deadline:
-                raise UnavailableError(f"run {self._run.name}: the query service does not find fit {self._journey.fit}")
+                raise UnavailableError(f"run {self._run.name}: the query service does not find fit {number}")
             time.sleep(0.1)
 
-    def _evaluate(self, masks: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
+    def _evaluate(self, masks: np.ndarray, outputs: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
         prediction = self._services.query.predict(self._run.name, masks)
-        evaluation = evaluate.evaluate(prediction.predictions, self._unseen, counts=counts, seed=self._run.spec.seed)
+        evaluation = evaluate.evaluate(prediction.predictions, outputs, counts=counts, seed=self._run.spec.seed)
         records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
         return evaluation
 

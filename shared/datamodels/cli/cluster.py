@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from datamodels import spec
 from datamodels.errors import SettingsError
@@ -38,6 +38,7 @@ def status(options: argparse.Namespace) -> None:
     """`datamodels status` with a namespace: what the cluster says of its runs and services, or of a run."""
     if options.verify:
         raise SettingsError("--verify reads the store; leave out --namespace and give --store")
+    said: Iterable[str]
     if not options.run:
         cluster = _cluster(options)
         said = [*runs.listed(cluster), *runs.service_lines(cluster)]

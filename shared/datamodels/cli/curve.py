@@ -46,7 +46,7 @@ def documents(points: Sequence[Point], lds: float | None = None) -> Iterator[dic
             "models": point.models,
             "lds": point.lds,
             "interval": list(point.interval),
-            "foretold": _fields(before and before.at(point.models)),
+            "foretold": _fields(None if before is None else before.at(point.models)),
         }
     trend = curve.trend(points)
     if trend is None:

@@ -126,8 +126,7 @@ def _strips(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _named(index: list[int], labels: list[int] | None) -> str:
-    labels = labels or [None] * len(index)
-    shown = [f"#{i}" + ("" if label is None else f" ({label})") for i, label in zip(index, labels, strict=True)]
+    shown = [f"#{i} ({label})" for i, label in zip(index, labels, strict=True)] if labels else [f"#{i}" for i in index]
     return " ".join(shown[:SHOWN])
 
 

@@ -40,21 +40,23 @@ def command(options: argparse.Namespace) -> None:
     compared = options.compared and rivals.read(options.compared)
     store = options.store_of(options)
     run = runs.read(store, options.run)
-    found = gather(store, run, runs.load_dataset(run.spec) if options.lime else _dataset(run))
     if options.lime:
-        found = _explained(found, options.lime)
+        dataset = runs.load_dataset(run.spec)
+        found = _explained(gather(store, run, dataset), dataset, options.lime)
+    else:
+        found = gather(store, run, _dataset(run))
     path = write(found, options.output, options.home, compared)
     size = path.stat().st_size / 1e6
     print(f"{path}  {size:.1f} MB{'  partial: the run still trains' if found.partial else ''}")
 
 
-def _explained(found: Findings, count: int) -> Findings:
+def _explained(found: Findings, dataset: Dataset, count: int) -> Findings:
     """With LIME's explanations of a few targets, from the lowest mean output to the highest."""
     if found.fitted is None:
         raise InputError(f"--lime: run {found.run.name} has no fit yet, so that its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     targets = showcase(None if found.unseen is None else found.unseen.outputs, found.run.n, count)
-    explained = lime.explain(found.run, found.examples.dataset, targets)
+    explained = lime.explain(found.run, dataset, targets)
     return dataclasses.replace(found, explained=dict(zip(targets, explained, strict=True)))
 
 
