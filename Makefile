@@ -18,6 +18,7 @@ test-gpu: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
 
 # Generated code is committed; a test checks that it is in step with proto/.
 proto: $(VENV)/.test
