@@ -22,6 +22,7 @@ from datamodels.errors import CorruptObjectError, InputError, NotReadyError, Tar
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
+from datamodels.settings import QuerySettings
 from datamodels.storage import ObjectStore
 from datamodels.telemetry import logger
 
@@ -188,7 +189,9 @@ class WeightStore:
     capacity  fits kept in memory, the latest used
     """
 
-    def __init__(self, store: ObjectStore, *, refresh: float = 5.0, capacity: int = 8):
+    def __init__(
+        self, store: ObjectStore, *, refresh: float = QuerySettings.refresh, capacity: int = QuerySettings.capacity
+    ):
         self.store = store
         self._refresh = refresh
         self._capacity = capacity

@@ -1,8 +1,8 @@
 """The only reader of os.environ.
 
-Settings are how a process is deployed (addresses, folders, limits); what is computed is in the RunSpec. A field `f` of
-a group with prefix `P` is read from the environment variable `P_F`. Each field's comment gives unit, default's reason,
-or both.
+Settings say how a process is deployed: addresses, folders, limits. What is computed is in the RunSpec. A field `f` of
+a group with prefix `P` is read from the environment variable `P_F`. The string below a field says what it means and why
+it has its default; its type gives the unit. `make reference` collects all of that in docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self, get_type_hints
+from typing import Annotated, ClassVar, Self, get_type_hints
 
 from datamodels.errors import SettingsError
+
+Seconds = Annotated[float, "seconds"]
+Bytes = Annotated[int, "bytes"]
+Gibibytes = Annotated[float, "GiB"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,38 +66,63 @@ def _parse(kind: type, variable: str, text: str):
 
 @dataclasses.dataclass(frozen=True)
 class StoreSettings(Settings):
-    """Where objects are kept. Credentials come from the usual AWS variables, never from here."""
+    """Where objects are kept. Credentials for S3 come from the usual AWS variables, never from here."""
 
     prefix: ClassVar[str] = "DATAMODELS_STORE"
 
-    url: str = "file://.datamodels/store"  # file://FOLDER or s3://BUCKET/PREFIX
-    s3_endpoint: str = ""  # another S3-compatible server than AWS
+    url: str = "file://.datamodels/store"
+    """The object store: `file://FOLDER` or `s3://BUCKET/PREFIX`."""
+    s3_endpoint: str = ""
+    """URL of an S3-compatible server other than AWS."""
     s3_region: str = "us-east-1"
-    s3_checksums: str = "when_supported"  # when_required for servers that reject boto3's default checksums
-    timeout: float = 30.0  # seconds, for one request
-    attempts: int = 5  # tries of one request, the first included
+    """Region of the bucket."""
+    s3_checksums: str = "when_supported"
+    """When S3 requests carry checksums: `when_supported`, or `when_required` for servers that reject boto3's default
+    checksums."""
+    timeout: Seconds = 30.0
+    """How long one request to S3 may take to connect, and to send more data."""
+    attempts: int = 5
+    """How often one request is tried, the first time included."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeSettings(Settings):
-    """How a gRPC server listens."""
+    """How the gRPC server of a process listens. A trainer and a driver serve health and metrics only."""
 
     prefix: ClassVar[str] = "DATAMODELS_SERVE"
 
     host: str = "127.0.0.1"
-    port: int = 0  # 0 takes a free one
-    metrics_port: int = 0  # of /metrics by HTTP; 0 takes a free one
-    address_file: str = ""  # once serving, JSON {"address", "metrics_address"} is written here, atomically
-    workers: int = 16  # threads; a streaming call holds one while it lasts
+    """The address to listen on. The default accepts connections from this machine only."""
+    port: int = 0
+    """The port for gRPC; 0 takes a free one."""
+    metrics_port: int = 0
+    """The port for `/metrics`, by HTTP; 0 takes a free one."""
+    address_file: str = ""
+    """A file that the process writes once it serves: a JSON object with `address` and `metrics_address`. The file
+    appears complete or not at all."""
+    workers: int = 16
+    """Threads that answer calls. A call holds one thread while it lasts. In the aggregator and the fitter, calls that
+    watch progress get at most half of the threads."""
     reflection: bool = False
-    max_message_bytes: int = 8 * 2**20  # received; answers stay under 4 MiB, the default limit of clients
-    max_deadline: float = 3600.0  # seconds; a call without a deadline gets this one
-    grace: float = 10.0  # seconds for running calls when stopping
-    follow_stdin: bool = False  # stop when standard input closes, so that no server outlives a killed parent
-    cert_file: str = ""  # PEM: the server's certificate and what is between it and its authority; empty: no TLS
-    key_file: str = ""  # PEM: its key. All such files are read again when they change
-    client_ca_file: str = ""  # PEM: authorities of which clients must show a certificate; empty: they need none
-    health_port: int = 0  # with TLS, health is served without it here, for probes; 0 takes a free one
+    """Whether the server lists its methods, for tools such as `grpcurl`."""
+    max_message_bytes: Bytes = 8 * 2**20
+    """The largest request message. Answers stay under 4 MiB, the default limit of gRPC clients."""
+    max_deadline: Seconds = 3600.0
+    """The longest that a call may last. A call without a deadline gets this one."""
+    grace: Seconds = 10.0
+    """How long running calls may go on when the process stops."""
+    follow_stdin: bool = False
+    """Whether the process stops when its standard input closes. With it, no server outlives a killed parent."""
+    cert_file: str = ""
+    """A PEM file with the server's certificate chain, the server's own certificate first. With it the server accepts
+    TLS connections only. The files of a certificate are read again when they change."""
+    key_file: str = ""
+    """A PEM file with the private key of the server's certificate."""
+    client_ca_file: str = ""
+    """A PEM file with the authorities that clients' certificates must come from. If it is empty, clients need no
+    certificate."""
+    health_port: int = 0
+    """The port for health checks without TLS, which the server opens if it has a certificate; 0 takes a free one."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -108,21 +137,37 @@ class ServeSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ClientSettings(Settings):
-    """Where the services are, and how long to wait for them."""
+    """Where the services are, and how long to wait for them.
+
+    An address is `host:port`, or any gRPC target such as `dns:///name:port`.
+    """
 
     prefix: ClassVar[str] = "DATAMODELS_CLIENT"
 
-    sampler: str = ""  # host:port, or any gRPC target such as dns:///name:port
+    sampler: str = ""
+    """Address of the sampler."""
     aggregator: str = ""
+    """Address of the aggregator."""
     fitter: str = ""
+    """Address of the fitter."""
     query: str = ""
-    deadline: float = 60.0  # seconds, for one call that is not a watch
-    attempts: int = 5  # tries of an idempotent call, the first included; gRPC allows at most 5
-    ca_file: str = ""  # PEM: authorities that servers' certificates must come from; empty: no TLS
-    cert_file: str = ""  # PEM: a certificate to show, where servers ask for one
-    key_file: str = ""  # PEM: its key. All such files are read again when they change
-    server_name: str = ""  # in the servers' certificates, where it is not the name they are called by
-    token_file: str = ""  # a bearer token of the run, for services that ask for one; read anew for every call
+    """Address of the query service. If it is empty, a command that asks questions starts a service of its own."""
+    deadline: Seconds = 60.0
+    """How long a call with one answer may take. Calls that stream their answers have no deadline."""
+    attempts: int = 5
+    """How often a call that may be repeated is tried, the first time included. gRPC allows at most 5."""
+    ca_file: str = ""
+    """A PEM file with the authorities that servers' certificates must come from. If it is empty, calls do not use
+    TLS."""
+    cert_file: str = ""
+    """A PEM file with the client's certificate, for servers that ask for one. The files of a certificate are read again
+    when they change."""
+    key_file: str = ""
+    """A PEM file with the private key of the client's certificate."""
+    server_name: str = ""
+    """The name in the servers' certificates, if it differs from the name in their addresses."""
+    token_file: str = ""
+    """A file with a bearer token for the run, for services that ask for one. It is read again for every call."""
 
     def __post_init__(self) -> None:
         _check_pair(self)
@@ -137,21 +182,30 @@ def _check_pair(settings: ServeSettings | ClientSettings) -> None:
 
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where Kubernetes mounts what a pod talks to the API with."""
+"""The folder in which Kubernetes mounts a pod's credentials for the API server."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AuthSettings(Settings):
-    """Whose bearer tokens a service accepts, where it asks for them; see `rpc.auth`."""
+    """Which bearer tokens a service accepts.
+
+    The aggregator and the fitter check the token of every call, and that it is for the run that the call is about. The
+    sampler and the query service read these settings, but ask for no token.
+    """
 
     prefix: ClassVar[str] = "DATAMODELS_AUTH"
 
-    keys: str = ""  # who says with which keys tokens are signed: https://HOST of a Kubernetes API server, or a JWKS
-    # file, read again every few minutes; empty: no tokens are asked for
-    issuer: str = ""  # of the tokens; empty: the API server is asked
-    subjects: str = ""  # service accounts with commas between: system:serviceaccount:NAMESPACE:NAME
-    ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"  # of the API server
-    token_file: str = f"{SERVICE_ACCOUNT}/token"  # to ask it with
+    keys: str = ""
+    """Where the public keys are that tokens are signed with: `https://HOST` of a Kubernetes API server, or a JWKS file.
+    They are read again every few minutes. If it is empty, no token is asked for."""
+    issuer: str = ""
+    """The issuer of the tokens. If it is empty, the API server is asked. A JWKS file needs it."""
+    subjects: str = ""
+    """The service accounts whose tokens are accepted, separated by commas: `system:serviceaccount:NAMESPACE:NAME`."""
+    ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"
+    """A PEM file with the authority of the API server's certificate."""
+    token_file: str = f"{SERVICE_ACCOUNT}/token"
+    """A file with the token that the process itself shows to the API server."""
 
     def __post_init__(self) -> None:
         if self.keys.startswith("http://"):
@@ -164,20 +218,32 @@ class AuthSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TelemetrySettings(Settings):
+    """What a process logs. Logs go to standard error."""
+
     prefix: ClassVar[str] = "DATAMODELS_LOG"
 
-    level: str = "info"  # debug, info, warning or error
-    format: str = "json"  # json, or console for people
+    level: str = "info"
+    """The least severe level that is logged: `debug`, `info`, `warning` or `error`. With `debug`, an error of a command
+    comes with its traceback."""
+    format: str = "json"
+    """`json` writes one JSON object a line; `console` writes coloured lines for people."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainerSettings(Settings):
+    """How models are trained on this machine."""
+
     prefix: ClassVar[str] = "DATAMODELS_TRAINER"
 
-    threads: int = 1  # of the numerical libraries; small models train fastest with one thread in many processes
-    heartbeat: float = 1800.0  # seconds; the local runner kills, and starts again, a trainer without progress for so
-    # long. Progress is a start, a batch or a commit that ended; a batch of large models may take many minutes
-    heartbeat_file: str = ""  # its time of change is that of the last progress; runners name one
+    threads: int = 1
+    """Threads of the numerical libraries in one process. Small models train fastest with one thread in as many
+    processes as there are cores."""
+    heartbeat: Seconds = 1800.0
+    """How long a trainer may make no progress before the local runner kills it and starts it again. Progress is: the
+    process starts, subsets arrive, a batch of models ends, a commit ends. The default leaves room for a batch of large
+    models, which may take many minutes."""
+    heartbeat_file: str = ""
+    """A file whose modification time is that of the last progress. The local runner and the chart set it."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat > 0:  # not a number, too
@@ -190,42 +256,72 @@ class IndexedJobSettings(Settings):
 
     prefix: ClassVar[str] = "JOB"
 
-    completion_index: int = -1  # the chunk to train, or the share of a fit to solve; -1 outside of such a Job
+    completion_index: int = -1
+    """Index of the pod: which chunk to train, or which part of a fit to solve. -1 outside of an Indexed Job."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterSettings(Settings):
-    """What the chart tells a driver; its template sets all but the spec, which `datamodels submit` adds."""
+    """What a driver knows of its cluster. The chart sets everything but the spec, which `datamodels submit` adds."""
 
     prefix: ClassVar[str] = "DATAMODELS_CLUSTER"
 
-    spec: str = ""  # of the run, as JSON
-    templates: str = "/etc/datamodels/jobs"  # folder of the chart's Job templates
-    namespace: str = ""  # of the Jobs
-    owner: str = ""  # name of the driver's Job, which owns the Jobs that it creates
+    spec: str = ""
+    """The spec of the run, as JSON."""
+    templates: str = "/etc/datamodels/jobs"
+    """The folder of the chart's Job templates."""
+    namespace: str = ""
+    """The namespace in which the driver creates Jobs."""
+    owner: str = ""
+    """Name of the driver's own Job. It owns the Jobs that the driver creates, so Kubernetes deletes them with it."""
     owner_uid: str = ""
-    fitter_start: float = 3600.0  # seconds to wait for the pod of a fitter Job; those in a queue do not count
-    settle: float = 60.0  # seconds that a driver whose metrics are read stays at its end, for the last to be read too
+    """The UID of the driver's own Job."""
+    fitter_start: Seconds = 3600.0
+    """How long the driver waits for the pod of a fitter Job to be ready. Time in a queue does not count."""
+    settle: Seconds = 60.0
+    """How long a driver stays after its work is done, so that Prometheus reads its last metrics. A driver whose metrics
+    nobody has read ends at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AggregatorSettings(Settings):
+    """How the aggregator writes manifests and checks its store."""
+
     prefix: ClassVar[str] = "DATAMODELS_AGGREGATOR"
 
-    publish_interval: float = 2.0  # seconds; manifests are written at most this often
-    preflight_writers: int = 32  # conditional writes raced at start-up
+    publish_interval: Seconds = 2.0
+    """The shortest time between two manifests of one run. The last manifest of a run is written at once when the run is
+    complete."""
+    preflight_writers: int = 32
+    """How many conditional writes of one object race at start-up. If the store lets more than one win, the aggregator
+    refuses it. 2 to 1,000."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitterSettings(Settings):
+    """How a fit uses this machine. What is computed is in the spec, under `fit`."""
+
     prefix: ClassVar[str] = "DATAMODELS_FITTER"
 
-    scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")  # folder of shards, sums and checkpoints
-    keep_bytes: int = 16 * 2**30  # of shards and sums that stay for the next fits, of all runs; 0 keeps none
-    device: str = "auto"  # cpu, cuda, or auto: cuda where CuPy and a device are there
-    threads: int = 0  # 0: as many as there are cores
-    block: int = 0  # most targets solved and committed as one; 0: 256 on the CPU, 4,096 on a GPU
-    memory: float = 0.0  # GiB that a fit may take; 0: what the machine, or its control group, has
+    scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")
+    """The folder for masks and outputs, sums and checkpoints, for one fitter alone. Everything in it can be made again.
+    A fit of m models on d columns and n targets takes about m (d / 8 + 2 n) bytes. The local runner uses `HOME/scratch`
+    if this is not set."""
+    keep_bytes: Bytes = 16 * 2**30
+    """How much of the scratch folder stays for the next fits of all runs, which then read the new models only. What was
+    fitted longest ago is deleted first; 0 keeps nothing."""
+    device: str = "auto"
+    """Where the LASSO is solved: `cpu`, `cuda`, or `auto`, which takes `cuda` if CuPy and a GPU are there. `cuda` needs
+    the extra `fitter-cuda12` or `fitter-cuda13`. Other estimators use the CPU."""
+    threads: int = 0
+    """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 takes one for each
+    core."""
+    block: int = 0
+    """The most targets in a block, which is solved and committed as one; 0 takes 128 on the CPU and 4,096 on a GPU. A
+    block gets fewer if it would take more than 2 GiB of memory."""
+    memory: Gibibytes = 0.0
+    """How much memory the fit of a LASSO may take on the CPU. One that would take more is refused before it starts. 0
+    takes what the machine has, or its control group."""
 
     def __post_init__(self) -> None:
         for field in ("threads", "block", "memory"):
@@ -235,7 +331,11 @@ class FitterSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class QuerySettings(Settings):
+    """What the query service keeps in memory."""
+
     prefix: ClassVar[str] = "DATAMODELS_QUERY"
 
-    refresh: float = 5.0  # seconds for which the newest fit of a run is not looked for again
-    capacity: int = 8  # fits kept in memory, the latest used
+    refresh: Seconds = 5.0
+    """How long the newest known fit of a run is used before the store is asked for a newer one."""
+    capacity: int = 8
+    """How many fits stay in memory. The one that was used longest ago goes first."""

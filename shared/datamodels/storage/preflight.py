@@ -15,7 +15,7 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 
-def preflight(store: ObjectStore, writers: int = 32) -> None:
+def preflight(store: ObjectStore, writers: int = AggregatorSettings.preflight_writers) -> None:
     """Races `writers` conditional writes of one key, and has one more come late.
 
     Raises StoreUnsafeError, naming the store and the reason, unless exactly one was told that it won and its bytes
