@@ -3,35 +3,37 @@
 ::
 
     DatamodelsError
-    ├── ConfigError                 what the user wrote cannot be run
-    │   ├── SpecError               one line per faulty field of a RunSpec
-    │   ├── SettingsError           an environment variable or option
-    │   └── ClusterError            a Kubernetes cluster refuses it: quota, rights, a faulty object
-    ├── InputError                  what a caller sent is malformed
-    │   ├── MaskError               a subset of the wrong length, or with columns out of range
-    │   ├── OutputsError            model outputs of the wrong shape, type or range, or not finite
-    │   └── PageTokenError          a page token that this service did not give out
+    ├── ConfigError
+    │   ├── SpecError
+    │   ├── SettingsError
+    │   └── ClusterError
+    ├── InputError
+    │   ├── MaskError
+    │   ├── OutputsError
+    │   └── PageTokenError
     ├── NotFoundError
     │   ├── RunNotFoundError
-    │   └── ObjectNotFoundError     a key that should be there is not
-    ├── TargetRangeError            a target index outside 0..n-1
-    ├── ConflictError               it exists already, and is something else
-    ├── NotReadyError               the stage before has not committed what this needs
-    ├── StoreError                  the object store
-    │   ├── StoreUnavailableError   it does not answer; trying again may help
-    │   ├── StoreFullError          no space left
-    │   ├── StoreUnsafeError        it ignores conditional writes, so commits would be lost
-    │   └── CorruptObjectError      an object is not what its writer recorded
-    ├── UnavailableError            a service cannot be reached, or ended the call; trying again may help
-    ├── DeadlineError               a call took longer than it was given
-    ├── AccessError                 the caller may not do this
-    │   ├── TokenError              there is no token, or it is not accepted; a newer one may be
-    │   └── DeniedError             the token is good, but for something else
+    │   └── ObjectNotFoundError
+    ├── TargetRangeError
+    ├── ConflictError
+    ├── NotReadyError
+    ├── StoreError
+    │   ├── StoreUnavailableError
+    │   ├── StoreFullError
+    │   ├── StoreUnsafeError
+    │   └── CorruptObjectError
+    ├── UnavailableError
+    ├── DeadlineError
+    ├── AccessError
+    │   ├── TokenError
+    │   └── DeniedError
     ├── PortInUseError
-    └── StageError                  a stage of a run ended without finishing
+    └── StageError
 
 A message says what was wrong, where, and what to do, in one line. Each class knows the gRPC code that it travels as
-and the code that a process ends with because of it; `rpc.interceptors` and `cli` read them from here.
+and the code that a process ends with because of it; `rpc.interceptors` and `cli` read them from here. The first
+paragraph of a class's docstring says what the error means, the second what to do about it; `make reference` collects
+them in docs/reference/errors.md.
 """
 
 from __future__ import annotations
@@ -44,15 +46,18 @@ class ExitCode(enum.IntEnum):
     """How processes end. Job failure policies and the local runner act on these numbers."""
 
     DONE = 0
+    """The process did what was asked for. A service ends with it after SIGTERM, SIGINT or the end of its standard
+    input."""
     FAILED = 1
+    """The process failed; the message says why."""
     CONFIG = 2
     """What was asked for cannot be run; trying again changes nothing."""
     TRANSIENT = 75
-    """Something outside failed (EX_TEMPFAIL); trying again may help."""
+    """Something outside of the process failed (EX_TEMPFAIL); trying again may help."""
     TERMINATED = 143
-    """Stopped by SIGTERM; everything whole was committed."""
+    """SIGTERM stopped the process. Every finished part of its work was committed."""
     INTERRUPTED = 130
-    """Stopped by SIGINT; everything whole was committed."""
+    """SIGINT, usually Ctrl-C, stopped the process. Every finished part of its work was committed."""
 
 
 def one_line(error: BaseException) -> str:
@@ -61,19 +66,29 @@ def one_line(error: BaseException) -> str:
 
 
 class DatamodelsError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors that are raised on purpose.
+
+    Read the message; if it does not help, report it as a bug.
+    """
 
     grpc_code = "INTERNAL"
     exit_code = ExitCode.FAILED
 
 
 class ConfigError(DatamodelsError):
+    """What the user wrote cannot be run.
+
+    Correct what the message names. Trying again changes nothing.
+    """
+
     grpc_code = "INVALID_ARGUMENT"
     exit_code = ExitCode.CONFIG
 
 
 class SpecError(ConfigError):
-    """A RunSpec that cannot be run.
+    """A RunSpec cannot be run.
+
+    Correct the fields that the message names, one on each line.
 
     `faults` holds one line per faulty field: the field, its value, and what is allowed.
     """
@@ -84,111 +99,219 @@ class SpecError(ConfigError):
 
 
 class SettingsError(ConfigError):
-    pass
+    """An environment variable or an option has a wrong value, or one that does not work here.
+
+    Change the variable or the option that the message names.
+    """
 
 
 class ClusterError(ConfigError):
+    """The Kubernetes cluster refuses a request: a quota, missing rights, a faulty object.
+
+    Ask whoever runs the cluster, or change the chart's values that the message names.
+    """
+
     grpc_code = "FAILED_PRECONDITION"
 
 
 class InputError(DatamodelsError):
+    """What a caller sent is malformed.
+
+    Correct the request.
+    """
+
     grpc_code = "INVALID_ARGUMENT"
     exit_code = ExitCode.CONFIG
 
 
 class MaskError(InputError):
-    pass
+    """A subset has the wrong length, or columns that are out of range.
+
+    Send masks with one bit for each column of the run.
+    """
 
 
 class OutputsError(InputError):
-    pass
+    """Outputs of models have the wrong shape or type, or are not finite, or too large for float16.
+
+    Correct the `outputs` method of the trainer.
+    """
 
 
 class PageTokenError(InputError):
-    pass
+    """A page token was not given out by this service for this list.
+
+    Send the token of the page before, or none for the first page.
+    """
 
 
 class NotFoundError(DatamodelsError):
+    """Something that was asked for does not exist.
+
+    Check its name.
+    """
+
     grpc_code = "NOT_FOUND"
     exit_code = ExitCode.CONFIG
 
 
 class RunNotFoundError(NotFoundError):
-    pass
+    """The store has no such run.
+
+    Check the name with `datamodels status`, and that the store is the right one.
+    """
 
 
 class ObjectNotFoundError(NotFoundError):
+    """The store lacks an object that should be there.
+
+    Check the run with `datamodels status RUN --verify`, and restore the object from a backup.
+    """
+
     exit_code = ExitCode.FAILED
 
 
 class TargetRangeError(DatamodelsError):
+    """A target's index is not in 0 to n - 1.
+
+    `datamodels query targets RUN` lists the targets.
+    """
+
     grpc_code = "OUT_OF_RANGE"
     exit_code = ExitCode.CONFIG
 
 
 class ConflictError(DatamodelsError):
+    """Something else exists already in its place: another object, run or data set.
+
+    Take another name, or restore what the message names.
+    """
+
     grpc_code = "ALREADY_EXISTS"
     exit_code = ExitCode.CONFIG
 
 
 class NotReadyError(DatamodelsError):
+    """The stage before has not yet committed what is needed.
+
+    Wait for it, or run it.
+    """
+
     grpc_code = "FAILED_PRECONDITION"
 
 
 class StoreError(DatamodelsError):
+    """The object store failed.
+
+    The message says how; check the store.
+    """
+
     grpc_code = "INTERNAL"
 
 
 class StoreUnavailableError(StoreError):
+    """The object store does not answer.
+
+    Try again; if it lasts, check the store and the network.
+    """
+
     grpc_code = "UNAVAILABLE"
     exit_code = ExitCode.TRANSIENT
 
 
 class StoreFullError(StoreError):
+    """There is no space left, in the object store or on the local disk.
+
+    Free some space and try again. Nothing that was committed is lost.
+    """
+
     grpc_code = "RESOURCE_EXHAUSTED"
     exit_code = ExitCode.TRANSIENT
 
 
 class StoreUnsafeError(StoreError):
+    """The object store ignores conditional writes, so commits could be lost.
+
+    Take a store that honours `If-None-Match: *`.
+    """
+
     grpc_code = "FAILED_PRECONDITION"
     exit_code = ExitCode.CONFIG
 
 
 class CorruptObjectError(StoreError):
+    """An object is not what its writer recorded.
+
+    Restore it from a backup. Do not delete it: a manifest that lists it could not be read any more.
+    """
+
     grpc_code = "DATA_LOSS"
 
 
 class UnavailableError(DatamodelsError):
+    """A service cannot be reached, or ended the call.
+
+    Try again; if it lasts, check that the service runs at this address.
+    """
+
     grpc_code = "UNAVAILABLE"
     exit_code = ExitCode.TRANSIENT
 
 
 class DeadlineError(DatamodelsError):
+    """A call took longer than its deadline, or than the server allows.
+
+    Ask for less, or raise the deadline.
+    """
+
     grpc_code = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TRANSIENT
 
 
 class AccessError(DatamodelsError):
+    """The caller may not do this.
+
+    Ask for the rights that the message names.
+    """
+
     grpc_code = "PERMISSION_DENIED"
     exit_code = ExitCode.CONFIG
 
 
 class TokenError(AccessError):
+    """A call has no token, or one that is not accepted.
+
+    Try again with a newer token.
+    """
+
     grpc_code = "UNAUTHENTICATED"
     exit_code = ExitCode.TRANSIENT
 
 
 class DeniedError(AccessError):
-    pass
+    """The token is valid, but for another run or account.
+
+    Use a token of the run that the call is about.
+    """
 
 
 class PortInUseError(DatamodelsError):
+    """Another process listens on the port.
+
+    Stop it, or choose another port.
+    """
+
     grpc_code = "UNAVAILABLE"
     exit_code = ExitCode.CONFIG
 
 
 class StageError(DatamodelsError):
-    """A stage ended without finishing. `exit_code` is that of its process where it has a meaning here."""
+    """A stage of a run ended without finishing.
+
+    Do what the message says. The same command, started again, continues from what is committed.
+
+    `exit_code` is that of the stage's process, if that is one of `ExitCode`.
+    """
 
     def __init__(self, message: str, exit_code: int = ExitCode.FAILED):
         super().__init__(message)
