@@ -3,7 +3,8 @@
 A run is named by the hash of what decides its models. How they are fitted is not in it: one run has fits of several
 settings, and no model is trained again for them.
 
-Where things run, and with what limits, is not in here but in `settings`.
+Where things run, and with what limits, is not in here but in `settings`. The string below a field says what it means;
+`make reference` collects them in docs/reference/spec.md.
 """
 
 from __future__ import annotations
@@ -32,60 +33,85 @@ class _Part(pydantic.BaseModel):
 
 
 class DatasetSpec(_Part):
-    load: str = Field(pattern=REFERENCE, description="module:function that returns a datamodels.train.Dataset")
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of that function")
+    """The data set: training examples and targets."""
+
+    load: str = Field(pattern=REFERENCE)
+    """The function that returns a `datamodels.train.Dataset`, as `module:function`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of that function."""
 
 
 class TrainerSpec(_Part):
-    cls: str = Field(alias="class", pattern=REFERENCE, description="module:Class with train and outputs")
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of that class")
+    """The learning algorithm."""
+
+    cls: str = Field(alias="class", pattern=REFERENCE)
+    """The class that trains models, as `module:Class`. `datamodels.train.contract` says which methods it must have."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of that class."""
 
 
 class DesignSpec(_Part):
+    """How subsets are drawn. A column is a training example, or a group of examples."""
+
     kind: Literal["uniform", "complement", "stratified", "grouped"] = "uniform"
-    pinned_in: tuple[int, ...] = Field(default=(), strict=False, description="columns in every subset")
-    pinned_out: tuple[int, ...] = Field(default=(), strict=False, description="columns in no subset")
+    """`uniform`: all subsets of the same size are equally likely. `complement`: every second subset is the complement
+    of the one before. `stratified`: each group of the data set gives its share `alpha` of examples. `grouped`: a group
+    is in a subset, or out of it, as a whole."""
+    pinned_in: tuple[int, ...] = Field(default=(), strict=False)
+    """Columns that are in every subset."""
+    pinned_out: tuple[int, ...] = Field(default=(), strict=False)
+    """Columns that are in no subset."""
 
 
 class EvaluateSpec(_Part):
-    """Models trained on subsets that the fit never sees, to measure LDS on."""
+    """Models trained on subsets that the fit never sees. LDS is measured on them."""
 
     subsets: int = Field(default=100, ge=0, le=1_000_000)
-    models: int = Field(default=20, ge=2, le=10_000, description="trained on each of those subsets")
+    """How many such subsets. 0 for no evaluation; otherwise at least 3."""
+    models: int = Field(default=20, ge=2, le=10_000)
+    """How many models are trained on each of them. Their mean output is compared with the prediction."""
 
 
 class FitSpec(_Part):
-    estimator: Literal["lasso", "weighted", "ridge", "difference", "influence"] = Field(
-        default="lasso",
-        description="lasso; weighted, the same with a prior; ridge; difference, of mean outputs with an example and "
-        "without; influence, the same of the share of models that are right",
-    )
-    features: str = Field(
-        default="datamodels.fit.prior:flat",
-        pattern=REFERENCE,
-        description="of weighted: module:function from x[examples, ...] to float[examples, f]",
-    )
-    solver: Literal["saga", "gram", "stream"] = Field(
-        default="gram",
-        description="of the LASSO: gram works from Grams of the masks, where they fit; stream and saga read the rows "
-        "again and again",
-    )
-    lambdas: int = Field(default=20, ge=1, le=1000, description="length of the path, k")
-    lambda_ratio: float = Field(default=0.01, gt=0, lt=1, description="smallest lambda over lambda_max, of the LASSO")
-    holdout: float = Field(default=0.1, gt=0, le=0.5, description="fraction of the m subsets that lambda is chosen on")
-    patience: int = Field(default=3, ge=1, description="a target's path ends when its held-out error rose this often")
-    tolerance: float = Field(default=1e-3, ge=1e-6, lt=1, description="largest relative duality gap")
-    max_epochs: int = Field(default=200, ge=1, description="passes over the rows, or steps, for one lambda")
-    batch: int = Field(default=256, ge=1, description="rows in one step")
+    """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
+    settings, and no model is trained again for them."""
+
+    estimator: Literal["lasso", "weighted", "ridge", "difference", "influence"] = "lasso"
+    """How weights are made. `lasso`: sparse weights by the LASSO. `weighted`: the LASSO, with a smaller penalty for
+    examples that look like the target; it takes `targets: test` only. `ridge`: dense weights by ridge regression.
+    `difference`: the mean output with an example minus the mean output without it. `influence`: the same for the share
+    of models that are right."""
+    features: str = Field(default="datamodels.fit.prior:flat", pattern=REFERENCE)
+    """For `weighted`: the function that turns inputs x[examples, ...] into features, float[examples, f], as
+    `module:function`. Examples are compared by the cosine of their features."""
+    solver: Literal["saga", "gram", "stream"] = "gram"
+    """How the LASSO is solved. `gram` computes Gram matrices of the masks once, and hands over to `stream` if they are
+    too large, or on a GPU. `stream`, accelerated proximal gradient, and `saga`, the paper's algorithm, read the rows
+    again in each epoch."""
+    lambdas: int = Field(default=20, ge=1, le=1000)
+    """How many values of lambda are tried for each target."""
+    lambda_ratio: float = Field(default=0.01, gt=0, lt=1)
+    """The smallest lambda, as a fraction of lambda_max, above which all weights are 0. For the LASSO."""
+    holdout: float = Field(default=0.1, gt=0, le=0.5)
+    """The fraction of the m subsets that lambda is chosen on."""
+    patience: int = Field(default=3, ge=1)
+    """A target tries no smaller lambda after its held-out error has risen this often."""
+    tolerance: float = Field(default=1e-3, ge=1e-6, lt=1)
+    """The largest duality gap of a solution, relative to the objective at zero weights."""
+    max_epochs: int = Field(default=200, ge=1)
+    """The most passes over the rows for one lambda; for `gram`, steps."""
+    batch: int = Field(default=256, ge=1)
+    """Rows in one step of `saga` and `stream`."""
 
 
 class UntilSpec(_Part):
-    """When training may end with fewer models than m: one of the two. See `analyze.stopping`."""
+    """When training may end with fewer models than m: give one of the two fields. It is not part of the run's name. See
+    `analyze.stopping`."""
 
-    lds: float | None = Field(default=None, gt=0, lt=1, description="once the lower end of the LDS's interval is there")
-    slope: float | None = Field(
-        default=None, gt=0, lt=1, description="once twice as many models would bring no more LDS, by the upper end"
-    )
+    lds: float | None = Field(default=None, gt=0, lt=1)
+    """Stop as soon as the lower end of the 95% interval of LDS is at least this."""
+    slope: float | None = Field(default=None, gt=0, lt=1)
+    """Stop as soon as twice as many models would raise LDS by at most this, by the upper end of the 95% interval."""
 
 
 class RunSpec(_Part):
@@ -95,19 +121,33 @@ class RunSpec(_Part):
     evaluate.subsets x evaluate.models more, `evaluate.models` of them on each of the subsets m, m+1, ...
     """
 
-    name: str = Field(pattern=f"^{NAME}$", description="a label; part of the run's name")
+    name: str = Field(pattern=f"^{NAME}$")
+    """A label of your choice. The run's name is this label and a hash of the spec."""
     dataset: DatasetSpec
+    """The data set."""
     trainer: TrainerSpec
+    """The learning algorithm."""
     targets: Literal["test", "train", "both"] = "test"
-    alpha: float = Field(default=0.5, gt=0, lt=1, description="fraction of the columns in each subset")
-    m: int = Field(ge=10, le=100_000_000, description="subsets, and models, that the fit may use")
+    """Which examples of the data set are targets. A target that is a training example is fitted on the subsets without
+    it."""
+    alpha: float = Field(default=0.5, gt=0, lt=1)
+    """The fraction of the columns in each subset, without the pinned ones."""
+    m: int = Field(ge=10, le=100_000_000)
+    """How many subsets the fit may use; one model is trained on each. With `until` it is the maximum."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """The seed of the subsets and of the models."""
     design: DesignSpec = DesignSpec()
-    chunk: int = Field(default=1000, ge=1, description="models of one trainer job index")
-    sub_chunk: int = Field(default=100, ge=1, description="models of one commit: what a killed trainer may lose")
+    """How subsets are drawn."""
+    chunk: int = Field(default=1000, ge=1)
+    """Models of one index of the trainer Job."""
+    sub_chunk: int = Field(default=100, ge=1)
+    """Models of one commit: what a killed trainer may lose. It must divide `chunk`."""
     evaluate: EvaluateSpec = EvaluateSpec()
+    """Models for evaluation."""
     fit: FitSpec = FitSpec()
-    until: UntilSpec | None = Field(default=None, description="m is the maximum then")
+    """How weights are fitted."""
+    until: UntilSpec | None = None
+    """When training may end early. By default, all models are trained."""
 
     @property
     def hash(self) -> str:
