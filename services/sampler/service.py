@@ -26,8 +26,10 @@ MESSAGE_BYTES = 1_000_000 - 1_000
 MESSAGE_ROWS = 4096
 """At most, so that small masks also come at a steady pace, and a call that was given up is noticed soon."""
 
-SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn.", ["kind"])
-DRAW_SECONDS = Histogram("datamodels_sample_draw_seconds", "Seconds to draw the subsets of one message.", ["kind"])
+SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn, by kind of design.", ["kind"])
+DRAW_SECONDS = Histogram(
+    "datamodels_sample_draw_seconds", "Seconds to draw the subsets of one message, by kind of design.", ["kind"]
+)
 start_at_zero(SUBSETS, *sample.KINDS)
 start_at_zero(DRAW_SECONDS, *sample.KINDS)
 

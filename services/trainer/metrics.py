@@ -19,24 +19,32 @@ log = logger(__name__)
 
 BEGAN = time.monotonic()
 
-MODELS = Counter("datamodels_train_models_total", "Models trained, the failed ones and second attempts included.")
+MODELS = Counter("datamodels_train_models_total", "Models trained, including failed ones and second attempts.")
 RETRIED = Counter("datamodels_train_retried_models_total", "Models trained again with their second seed.")
-FAILED = Counter("datamodels_train_failed_models_total", "Models that gave no usable outputs with either seed.")
+FAILED = Counter("datamodels_train_failed_models_total", "Models without usable outputs from either seed.")
 MODEL_SECONDS = Histogram(
     "datamodels_train_model_seconds",
-    "Seconds to train one model and make its outputs; its share where many are trained at once.",
+    "Seconds to train one model and compute its outputs. Models that are trained together share the time equally.",
     buckets=[1e-3 * 4**i for i in range(12)],  # 1 ms to 70 minutes
 )
-SUBSET_WAIT = Counter("datamodels_train_subset_wait_seconds_total", "Seconds that training stood still for subsets.")
-PUT_WAIT = Counter("datamodels_train_put_wait_seconds_total", "Seconds that training stood still for a commit.")
-SUB_CHUNKS = Counter("datamodels_train_sub_chunks_total", "Sub-chunks committed.")
-HALVED = Counter("datamodels_train_out_of_memory_total", "Times that memory ran out and the batch was halved.")
-MEMORY = Gauge("datamodels_train_device_memory_peak_bytes", "Most memory held on the device so far; 0 without one.")
-HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last sign of progress.")
-CHUNK = Gauge("datamodels_train_chunk", "The chunk in training; -1 before the first.")
+SUBSET_WAIT = Counter("datamodels_train_subset_wait_seconds_total", "Seconds that training waited for subsets.")
+PUT_WAIT = Counter("datamodels_train_put_wait_seconds_total", "Seconds that training waited for a commit.")
+SUB_CHUNKS = Counter("datamodels_train_sub_chunks_total", "Sub-chunks that this process committed.")
+HALVED = Counter(
+    "datamodels_train_out_of_memory_total", "How often memory ran out, so that fewer models are trained at once."
+)
+MEMORY = Gauge(
+    "datamodels_train_device_memory_peak_bytes",
+    "Most memory that PyTorch has held on the device so far; 0 without a device.",
+)
+HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last progress.")
+CHUNK = Gauge("datamodels_train_chunk", "Chunk in training; -1 before the first.")
 CHUNK.set(-1)
 # What it costs: its last value, summed over pods, is the time paid for, of those that have ended since, too.
-UP = Gauge("datamodels_train_up_seconds", "Seconds since this process began.")
+UP = Gauge(
+    "datamodels_train_up_seconds",
+    "Seconds since this process began. The last values, summed over pods, are the time to pay for.",
+)
 UP.set_function(lambda: time.monotonic() - BEGAN)
 
 

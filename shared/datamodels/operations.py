@@ -30,7 +30,7 @@ TELL_SECONDS = 0.1
 
 OPERATIONS = Counter(
     "datamodels_query_operations_total",
-    "Long analyses by how they ended: computed, read from the store, cancelled or failed.",
+    "Long analyses, by result: computed, read (from the store), cancelled or failed.",
     ["result"],
 )
 start_at_zero(OPERATIONS, "computed", "read", "cancelled", "failed")

@@ -38,7 +38,7 @@ MEMBERS_BYTES = 8 * 2**20
 """Of subsets that are unpacked at a time, so that a call's memory does not grow with what fits its request."""
 MAX_TOP = 1000
 
-IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits kept in memory.")
+IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits that are in memory.")
 LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")
 PREDICTIONS = Counter("datamodels_query_predictions_total", "Outputs predicted, one for each subset and target.")
 

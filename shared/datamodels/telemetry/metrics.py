@@ -21,10 +21,10 @@ OTHER = "other"
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 
-STARTED = Counter("grpc_server_started_total", "Calls started on the server.", _METHOD)
+STARTED = Counter("grpc_server_started_total", "Calls that reached a method of the server.", _METHOD)
 HANDLED = Counter(
     "grpc_server_handled_total",
-    "Calls completed on the server, by the status they ended with.",
+    "Calls that ended, by status code.",
     (*_METHOD, "grpc_code"),
 )
 HANDLING_SECONDS = Histogram(
