@@ -67,7 +67,7 @@ def test_the_protos_are_in_style(buf):
     [
         ("query.proto", r"int32 page_size", "int32 pageSize", "lower_snake_case"),
         ("types.proto", r"KIND_GROUPED", "GROUPED", "prefixed"),
-        ("fitter.proto", r"  // Starts a fit[^\n]*\n", "", "non-empty comment"),
+        ("fitter.proto", r"(  //[^\n]*\n)+(?=  rpc Fit\()", "", "non-empty comment"),
         ("query.proto", r"\(GetRunRequest\)", "(ListRunsRequest)", "GetRunRequest"),
     ],
 )

@@ -72,28 +72,30 @@ class AggregatorServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """Creates a run, or does nothing where the same run exists.
+        """Creates a run. Idempotent: does nothing if the same run exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRunRecord(self, request, context):
-        """What a trainer needs to know of a run.
+        """Returns what a trainer needs to know about a run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutOutputs(self, request_iterator, context):
-        """Commits one sub-chunk of models. The answer comes only after the part is durable.
+        """Commits the outputs of one sub-chunk of models. The answer comes only after the part is durable. INVALID_ARGUMENT
+        refuses a stream, and nothing of it is kept: if its models are not one sub-chunk of the run, if outputs have the
+        wrong shape or type or are not finite in float16, or if a model appears twice, or neither in outputs nor in failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProgress(self, request, context):
-        """Which models are committed.
+        """Returns which models are committed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,8 @@ class FitterServiceServicer:
     """
 
     def Fit(self, request, context):
-        """Starts a fit, or goes on with one that was stopped. Returns at once. Asking again is a no-op.
+        """Starts a fit, or continues one that was stopped, and returns its progress at once. Idempotent: does nothing if the
+        fit is running, or if the newest fit was made from the same outputs with the same settings.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

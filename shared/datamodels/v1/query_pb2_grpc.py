@@ -112,103 +112,103 @@ class QueryServiceServicer:
     """
 
     def GetRun(self, request, context):
-        """What a run is made of, and how many fits it has.
+        """Returns what a run is made of, and how many fits it has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """All runs by name, page by page.
+        """Lists all runs by name, page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTargets(self, request, context):
-        """The targets of a run and how well each was fitted, page by page. Pages go on with the fit that they began with.
+        """Lists the targets of a run and how well each was fitted, page by page. All pages are about one fit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWeights(self, request, context):
-        """Streams weight vectors in messages of at most 1 MB.
+        """Streams sparse weights, in messages of at most 1 MB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request, context):
-        """What a model trained on a given subset would say.
+        """Predicts the outputs of a model trained on a given subset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TopInfluences(self, request, context):
-        """The training examples that help and harm a target most.
+        """Returns the training examples that help and harm a target most.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Support(self, request, context):
-        """The smallest set of training examples without which models get a target wrong; one message for each target.
-        Or the smallest set of labels to change.
+        """Finds the smallest set of training examples without which models get a target wrong, or the smallest set of
+        training examples that make models get it wrong if they have another label. One message for each target.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Counterfactual(self, request, context):
-        """What models would say if some training examples were not there, or others were.
+        """Predicts outputs without some training examples, or with others. FAILED_PRECONDITION if a target has no model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Similar(self, request, context):
-        """The targets whose weights are most like those of a target; or the columns, like those of a column.
+        """Returns the targets whose weights are most similar to those of a target, or the same for columns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Leakage(self, request, context):
-        """Test examples that may be in the training pool, by weights alone: the service has no inputs to compare.
+        """Returns test examples that may be in the training pool. It looks at weights only: the service has no inputs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Evaluate(self, request, context):
-        """Long analyses: progress in a stream, and in its last message the answer. Asked for while it is being computed, one
-        is joined; it is cancelled when all who asked are gone. Answers of a run that is finished are kept in the store;
-        those of one that is not are marked partial.
+        """The calls below are long analyses. Each streams progress, and its last message has the answer. A call for an answer
+        that is being computed joins that computation, which is cancelled when all its callers are gone. Answers about a
+        finished run are kept in the store; answers about other runs are marked partial.
 
-        How well predictions of unseen subsets hold, against models that were trained on them.
+        Long analysis: compares predictions for unseen subsets with models that were trained on them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Clusters(self, request, context):
-        """Groups of targets, or of columns, whose weights are alike.
+        """Long analysis: groups targets, or columns, with similar weights.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Components(self, request, context):
-        """Directions in which the weights of targets, or of columns, differ most.
+        """Long analysis: finds the directions in which the weights of targets, or of columns, differ most.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Conflicts(self, request, context):
-        """Pairs of a group of columns and a group of targets that it harms.
+        """Long analysis: finds pairs of a group of columns and a group of targets that it harms.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

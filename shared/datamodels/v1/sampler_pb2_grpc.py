@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SamplerServiceStub:
-    """Draws subsets. Keeps no state: the design is in the request.
+    """Draws subsets. It keeps no state: the design is in the request, and every replica gives the same subsets.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,19 @@ class SamplerServiceStub:
 
 
 class SamplerServiceServicer:
-    """Draws subsets. Keeps no state: the design is in the request.
+    """Draws subsets. It keeps no state: the design is in the request, and every replica gives the same subsets.
     """
 
     def GetSubsets(self, request, context):
-        """Streams the packed masks of the subsets first <= index < last, in order.
+        """Streams the packed masks of the subsets first <= index < last, in order, at most 1 MB in a message and 10,000,000
+        subsets in a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeDesign(self, request, context):
-        """Says what a design amounts to, without drawing anything.
+        """Describes a design, without drawing anything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,7 @@ def add_SamplerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SamplerService:
-    """Draws subsets. Keeps no state: the design is in the request.
+    """Draws subsets. It keeps no state: the design is in the request, and every replica gives the same subsets.
     """
 
     @staticmethod
