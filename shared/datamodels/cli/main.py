@@ -185,7 +185,7 @@ def _add_road(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_positive,
         default=TRAINERS,
-        help=f"trainer processes at once, each of one thread (default: {TRAINERS}, one for each core up to 8)",
+        help="trainer processes at once, each of one thread (default: one for each core, up to 8)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

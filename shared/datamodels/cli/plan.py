@@ -32,7 +32,7 @@ def add_verb(verbs, positive: Callable[[str], int], trainers: int) -> None:
         metavar="N",
         type=positive,
         default=trainers,
-        help=f"trainer processes side by side on this machine (default: {trainers})",
+        help="trainer processes side by side on this machine (default: one for each core, up to 8)",
     )
     plan.add_argument(
         "--pods", metavar="N", type=positive, help="on Kubernetes instead: pods at once, each on a device like this one"
