@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = shared services tests benchmarks helm
+SOURCES = shared services tests benchmarks helm docs
 
-.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
+.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs reference wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -32,6 +32,10 @@ proto-baseline: $(VENV)/.test
 # The table of values in the chart's README; a test checks that it is in step.
 chart-docs:
 	$(PYTHON) helm/values_table.py
+
+# The pages of docs/reference, from the definitions in the code; tests check that they are in step.
+reference: $(VENV)/.test
+	$(BIN)/python -m docs.generate
 
 # Images need Docker. Their base has the Python of $(PYTHON); deploy/images/Dockerfile explains the arguments.
 BASE ?= python:3.11-slim

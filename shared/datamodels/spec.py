@@ -118,11 +118,12 @@ class RunSpec(_Part):
     """What a run computes.
 
     Model indices: models 0..m-1 are trained on subsets 0..m-1 and feed the fit. They are followed by
-    evaluate.subsets x evaluate.models more, `evaluate.models` of them on each of the subsets m, m+1, ...
+    `evaluate.subsets` x `evaluate.models` more, `evaluate.models` of them on each of the subsets m, m+1, ...
     """
 
     name: str = Field(pattern=f"^{NAME}$")
-    """A label of your choice. The run's name is this label and a hash of the spec."""
+    """A label of your choice, of at most 40 lower-case letters, digits and hyphens. The run's name is this label and a
+    hash of the spec."""
     dataset: DatasetSpec
     """The data set."""
     trainer: TrainerSpec
