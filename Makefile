@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm docs
 
-.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs reference wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
+.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs reference docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
@@ -36,6 +36,10 @@ chart-docs:
 # The pages of docs/reference, from the definitions in the code; tests check that they are in step.
 reference: $(VENV)/.test
 	$(BIN)/python -m docs.generate
+
+# The site, in build/site. Fails on a broken link between pages, or to a file.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -c docs . build/site
 
 # Images need Docker. Their base has the Python of $(PYTHON); deploy/images/Dockerfile explains the arguments.
 BASE ?= python:3.11-slim
