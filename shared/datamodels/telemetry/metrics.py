@@ -73,8 +73,8 @@ class MetricsServer:
 
         class Handler(WSGIRequestHandler):
             def handle(self) -> None:
+                read.set()  # before the answer: whoever has it may count on `settle`
                 super().handle()
-                read.set()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Scrapes are no news."""
