@@ -17,7 +17,8 @@ import numpy as np
 from datamodels import keys, pages, records
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import curve, evaluate, stopping
+from datamodels.analyze import evaluate, stopping
+from datamodels.analyze.trend import Point
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit import problem
 from datamodels.fit import store as fits
@@ -198,7 +199,7 @@ class _Road:
         self._services.aggregator.publish(self._run.name)
         return self._fit(lambda progress: None)
 
-    def _tell(self, point: curve.Point) -> None:
+    def _tell(self, point: Point) -> None:
         self._view.evaluated(point.models, point.lds, point.interval)
 
     def query(self, bar: Bar) -> None:

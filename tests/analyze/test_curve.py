@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from datamodels import keys, records
 from datamodels import run as runs
 from datamodels.analyze import curve, evaluate
-from datamodels.analyze.curve import Point, trend
+from datamodels.analyze import trend as forms
+from datamodels.analyze.trend import Point, trend
 from datamodels.cli.curve import documents, lines
 from datamodels.errors import NotReadyError
 from datamodels.fit.job import FitJob
@@ -79,8 +80,8 @@ def test_the_interval_holds_at_every_stage_of_the_curve(most):
 def test_the_straight_line_alone_would_promise_too_much():
     """The reason for the second order, and for an interval from the one form to the other."""
     early = points_of({m: it for m, it in DIGITS.items() if m <= 2000})
-    line = curve._coefficients(early[-3:], 2)
-    assert curve._lds(line, 10_000)[0] > DIGITS[10_000][0] + 0.01
+    line = forms._coefficients(early[-3:], 2)
+    assert forms._lds(line, 10_000)[0] > DIGITS[10_000][0] + 0.01
 
 
 def test_lds_never_falls_and_never_passes_1():
@@ -120,7 +121,7 @@ def test_sizes_are_nested_doublings():
 
 def test_points_survive_the_trip_through_a_record():
     points = points_of(DIGITS)
-    again = curve.from_document(json.loads(records.canonical([point.document() for point in points])))
+    again = forms.from_document(json.loads(records.canonical([point.document() for point in points])))
     assert trend(again).at(5e4) == trend(points).at(5e4)
 
 

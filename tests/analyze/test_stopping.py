@@ -7,8 +7,8 @@ from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
 from datamodels.analyze import stopping
-from datamodels.analyze.curve import Point
 from datamodels.analyze.stopping import Looks, Stop, decide
+from datamodels.analyze.trend import Point
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job import FitJob
 from datamodels.settings import FitterSettings

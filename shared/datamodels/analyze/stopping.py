@@ -7,7 +7,7 @@ Training ends
 - `until: {lds: 0.9}` once the lower end of the LDS's interval is at least 0.9. Not the point, for the rule looks many
   times, and would stop at the first that is high by chance;
 - `until: {slope: 0.005}` once twice as many models would bring at most 0.005 of LDS, by the upper end of what
-  `analyze.curve` says of it.
+  `analyze.trend` says of it.
 
 A decision is a numbered record in the store, created once. Who takes the road again under the same rule finds it.
 """
@@ -23,8 +23,8 @@ from datamodels import keys, records
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
 from datamodels.analyze import evaluate
-from datamodels.analyze.curve import Estimate, Point, trend
 from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.trend import Estimate, Point, trend
 from datamodels.errors import CorruptObjectError, NotReadyError
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datamodels import run as runs
-from datamodels.analyze import curve
-from datamodels.analyze.curve import Estimate, Point
+from datamodels.analyze import trend as forms
+from datamodels.analyze.curve import of_newest_fit
 from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.trend import Estimate, Point
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def _lds(text: str) -> float:
 def command(options: argparse.Namespace) -> None:
     """Prints one line for each number of models."""
     store = options.store_of(options)
-    points = curve.of_newest_fit(store, runs.read(store, options.run))
+    points = of_newest_fit(store, runs.read(store, options.run))
     shown = map(json.dumps, documents(points, options.lds)) if options.json else lines(points, options.lds)
     print("\n".join(shown))
 
@@ -41,14 +42,14 @@ def command(options: argparse.Namespace) -> None:
 def documents(points: Sequence[Point], lds: float | None = None) -> Iterator[dict[str, Any]]:
     """The points; each with what the points before it foretold; then what is to come. JSON has no infinity: null."""
     for i, point in enumerate(points):
-        before = curve.trend(points[:i])
+        before = forms.trend(points[:i])
         yield {
             "models": point.models,
             "lds": point.lds,
             "interval": list(point.interval),
             "foretold": _fields(None if before is None else before.at(point.models)),
         }
-    trend = curve.trend(points)
+    trend = forms.trend(points)
     if trend is None:
         return
     for times in (2, 4):
@@ -73,7 +74,7 @@ def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
         foretold = row["foretold"]
         told = f"{foretold['value']:.3f}  {_span(foretold['low'], foretold['high'])}" if foretold else ""
         yield f"{row['models']:>10,}  {measured}  {told}".rstrip()
-    trend = curve.trend(points)
+    trend = forms.trend(points)
     if trend is None:
         yield "too few points to say what more models would bring"
     elif lds is not None:

@@ -18,14 +18,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.prior import Prior
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 OK = "ok"
 CONSTANT = "constant"
@@ -172,6 +175,8 @@ class Solution:
     @property
     def theta(self) -> sparse.csr_array:
         """float32[n, d]: the weights, not copied."""
+        from scipy import sparse  # a third of a second that who reads only the records of fits need not spend
+
         # With indptr of another type than columns, SciPy would copy the columns as int64.
         small = len(self.columns) <= np.iinfo(np.int32).max
         indptr = self.indptr.astype(np.int32) if small else self.indptr

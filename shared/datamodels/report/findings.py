@@ -9,9 +9,9 @@ import numpy as np
 from datamodels import keys, records, sample
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import curve, evaluate, stopping
-from datamodels.analyze.curve import Point
+from datamodels.analyze import evaluate, stopping
 from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.trend import Point, from_document
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import problem
 from datamodels.fit import store as fits
@@ -143,6 +143,6 @@ def _evaluation(
 
 def _curve(store: ObjectStore, run: Run, record: FitRecord) -> list[Point]:
     try:
-        return curve.from_document(records.read(store, keys.curve(run.name, record.number)))
+        return from_document(records.read(store, keys.curve(run.name, record.number)))
     except ObjectNotFoundError:
         return []

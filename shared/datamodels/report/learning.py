@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodels.analyze.curve import Point, Trend, trend
+from datamodels.analyze.trend import Point, Trend, trend
 from datamodels.report import charts
 from datamodels.report.charts import LEFT, WIDTH
 
