@@ -18,6 +18,7 @@ from datamodels import keys, pages, records
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate, stopping
+from datamodels.analyze.looks import Looks
 from datamodels.analyze.trend import Point
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit import problem
@@ -133,7 +134,7 @@ class _Road:
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
         looks = None
         if spec.until is not None:
-            looks = stopping.Looks(self._run, self._store, self._fit_what_there_is, self._tell)
+            looks = Looks(self._run, self._store, self._fit_what_there_is, self._tell)
             self._journey.stopped = looks.decided()
             # Those with unseen subsets first, for without them there is nothing to decide by.
             chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)

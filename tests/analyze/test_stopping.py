@@ -7,7 +7,8 @@ from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
 from datamodels.analyze import stopping
-from datamodels.analyze.stopping import Looks, Stop, decide
+from datamodels.analyze.looks import Looks
+from datamodels.analyze.stopping import Stop, decide
 from datamodels.analyze.trend import Point
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job import FitJob

@@ -8,7 +8,7 @@ import pytest
 from datamodels import keys, records
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem, store
-from datamodels.fit.store import FitRecord
+from datamodels.fit.finished import FitRecord
 from datamodels.storage.local import LocalStore
 
 

@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from datamodels import keys, records
-from datamodels.aggregate import part
-from datamodels.aggregate.part import Outputs
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.storage import ObjectStore
+
+if TYPE_CHECKING:
+    from datamodels.aggregate.part import Outputs
 
 NONE = -1
 """Version of a run that has no manifest yet."""
@@ -51,6 +52,8 @@ class Part:
 
     def read(self, store: ObjectStore, run: str) -> Outputs:
         """The outputs of the part, checked. Raises CorruptObjectError, also where the object is gone."""
+        from datamodels.aggregate import part  # PyArrow, which readers of manifests alone do without
+
         try:
             data = store.get(self.key, sha256=self.sha256)
         except ObjectNotFoundError as error:

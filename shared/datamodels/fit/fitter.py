@@ -14,9 +14,9 @@ from datamodels import run as runs
 from datamodels.errors import DatamodelsError, ExitCode, NotReadyError, UnavailableError
 from datamodels.fit import metrics
 from datamodels.fit import store as fits
+from datamodels.fit.finished import FitRecord
 from datamodels.fit.job import FitJob
 from datamodels.fit.progress import FitProgress, FitState
-from datamodels.fit.store import FitRecord
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 from datamodels.telemetry import logger

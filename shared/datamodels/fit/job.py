@@ -18,12 +18,12 @@ from datamodels import run as runs
 from datamodels import shards
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
-from datamodels.fit import gram, metrics, plan, prior, problem, scratch
+from datamodels.fit import finished, gram, metrics, plan, prior, problem, scratch
 from datamodels.fit import store as fits
 from datamodels.fit.eta import Eta
+from datamodels.fit.finished import FitRecord
 from datamodels.fit.fit import Progress, array_module, blocks, solve
 from datamodels.fit.problem import Problem, Solution
-from datamodels.fit.store import FitRecord
 from datamodels.fit.sums import Kept, Sums
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
@@ -85,11 +85,11 @@ class FitJob:
                 "publish a manifest"
             )
         self._settings = self.run.spec.fit.model_dump(mode="json")
-        self.digest = fits.digest(name, [part.sha256 for part in parts], self._settings)
+        self.digest = finished.digest(name, [part.sha256 for part in parts], self._settings)
 
     def finished(self) -> FitRecord | None:
         """The newest fit of the run, where it is of the same data and settings."""
-        newest = fits.read_newest_fit(self._store, self.run.name)
+        newest = finished.read_newest_fit(self._store, self.run.name)
         return newest if newest is not None and newest.digest == self.digest else None
 
     def solve(
@@ -125,7 +125,7 @@ class FitJob:
 
     def _again(self) -> FitRecord | None:
         """Makes an earlier fit of the same data and settings the newest one, where others came between."""
-        earlier = fits.find(self._store, self.run.name, self.digest)
+        earlier = finished.find(self._store, self.run.name, self.digest)
         if earlier is None:
             return None
         return fits.commit(self._store, earlier, [(block.first, block.last) for block in earlier.blocks])

@@ -3,7 +3,7 @@
 A fit is committed as one Parquet object per block of targets, each as soon as it is solved and by whatever process
 solved it, then one numbered record that lists them, by whoever finds them all there. The record is the commit point: a
 reader that finds it finds everything it lists. Blocks are named by what was fitted (data and settings), so that writing
-them again after a crash changes nothing.
+them again after a crash changes nothing. `finished` has the records; this module has what they list.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,92 +20,9 @@ import pyarrow.parquet as pq
 from datamodels import keys, records, schema
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit import problem
+from datamodels.fit.finished import Block, FitRecord, read_fit, read_newest_fit
 from datamodels.fit.problem import Solution
-from datamodels.run import Run
-from datamodels.spec import FitSpec
 from datamodels.storage.base import ObjectStore
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """The weights of the targets first <= target < last, at `key`."""
-
-    key: str
-    first: int
-    last: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class FitRecord:
-    """A finished fit.
-
-    number            counted from 0 in each run
-    digest            names what was fitted; see `digest`
-    manifest_version  of the outputs that were fitted
-    settings          of the spec's fit section
-    rows              models that were fitted, held-out ones included
-    columns           d
-    targets           n
-    seconds           the fit took
-    """
-
-    run: str
-    number: int
-    digest: str
-    manifest_version: int
-    spec_hash: str
-    solver: str
-    settings: dict[str, Any]
-    rows: int
-    columns: int
-    targets: int
-    blocks: tuple[Block, ...]
-    seconds: float
-
-    def document(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @property
-    def estimator(self) -> str:
-        return FitSpec(**self.settings).estimator
-
-    def of(self, run: Run) -> Run:
-        """The run with the settings of this fit in its spec; it may have been created with others."""
-        return run.with_fit(self.settings)
-
-
-def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
-    """16 hexadecimal digits; equal for fits of the same outputs with the same settings."""
-    return records.digest({"run": run, "parts": sorted(part_sha256s), "settings": settings})[:16]
-
-
-def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord | None:
-    """The newest finished fit of a run, or None. `known` is the number of one that is known to be there.
-
-    Raises CorruptObjectError.
-    """
-    number = store.newest(lambda number: keys.fit(run, number), known)
-    return None if number < 0 else read_fit(store, run, number)
-
-
-def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
-    """A finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
-    body = records.read(store, keys.fit(run, number))
-    try:
-        return FitRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
-    except (TypeError, KeyError) as error:
-        raise CorruptObjectError(
-            f"{store.url}/{keys.fit(run, number)}: is not the record of a fit ({error}); was it written by another "
-            "version of datamodels?"
-        ) from None
-
-
-def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:
-    """The newest finished fit of a run that has this digest, or None. Raises CorruptObjectError."""
-    newest = store.newest(lambda number: keys.fit(run, number))
-    found = (read_fit(store, run, number) for number in range(newest, -1, -1))
-    return next((record for record in found if record.digest == digest), None)
 
 
 def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:

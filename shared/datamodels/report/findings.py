@@ -15,8 +15,8 @@ from datamodels.analyze.trend import Point, from_document
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import problem
 from datamodels.fit import store as fits
+from datamodels.fit.finished import FitRecord
 from datamodels.fit.problem import Solution
-from datamodels.fit.store import FitRecord
 from datamodels.query import Fitted
 from datamodels.report.example import Examples
 from datamodels.rivals.lime import Explanation
