@@ -9,7 +9,7 @@ from typing import Any
 import analyses
 
 from datamodels.analyze import interval
-from datamodels.cli import compare as table
+from datamodels.cli.analyses import compare as table
 from datamodels.rivals.compare import LDS, flips_at
 
 NEAR = 0.8

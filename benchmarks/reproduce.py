@@ -82,7 +82,7 @@ def rivals(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str,
     retrainer = Retrainer(given.run, given.dataset, place.sizes.models // 2)
     comparison = Comparison(given, retrainer, place.sizes.targets, analyses.SIZES)
     rows = [comparison.row(comparison.reference)]
-    for name in contest.RIVALS:
+    for name in contest.METHODS:
         rows.append(comparison.row(contest.enter(given, name)))
         print(f"  {name}", flush=True)
     return {"rows": [row.document() for row in rows]}

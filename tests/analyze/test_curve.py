@@ -12,7 +12,7 @@ from datamodels import run as runs
 from datamodels.analyze import curve, evaluate
 from datamodels.analyze import trend as forms
 from datamodels.analyze.trend import Point, trend
-from datamodels.cli.curve import documents, lines
+from datamodels.cli.analyses.curve import documents, lines
 from datamodels.errors import NotReadyError
 from datamodels.fit.job import FitJob
 from datamodels.settings import FitterSettings
@@ -161,11 +161,11 @@ def test_a_run_without_a_fit_or_without_unseen_subsets(tmp_path):
         evaluate.scorer(blind, snapshot, store)
 
 
-def test_the_table_has_what_was_foretold_beside_what_was_found():
+def test_the_table_has_forecasts_beside_what_was_found():
     points = points_of({m: it for m, it in DIGITS.items() if m <= 8000})
     rows = list(lines(points, 0.93))
-    assert rows[0].split() == ["models", "LDS", "95%", "interval", "foretold", "by", "the", "points", "before"]
-    assert rows[1].split()[:2] == ["125", "0.289"] and "foretold" not in rows[1]
+    assert rows[0].split() == ["models", "LDS", "95%", "interval", "forecast", "by", "the", "points", "before"]
+    assert rows[1].split()[:2] == ["125", "0.289"] and "forecast" not in rows[1]
     found = next(row.split() for row in rows if row.lstrip().startswith("8,000"))
     assert float(found[1]) == 0.917 and float(found[6]) <= 0.917 <= float(found[8])
     assert rows[-2].split()[0] == "32,000" and len(rows[-2].split()) == 5

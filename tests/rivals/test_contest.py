@@ -14,11 +14,11 @@ from tests.rivals.test_neighbours import given
 def test_every_rival_says_something_of_every_column(tmp_path):
     """But for that which needs committed models, which is asked below."""
     asked = given(tmp_path, made.dataset())
-    for name in set(contest.RIVALS) - {"feldman_zhang"}:
+    for name in set(contest.METHODS) - {"feldman_zhang"}:
         entry = contest.enter(asked, name)
         assert entry.scores.shape == (made.TARGETS, made.EXAMPLES) and np.isfinite(entry.scores).all(), name
         assert (entry.scores != 0).any(axis=1).all(), name
-        assert entry.models == (2 if contest.RIVALS[name].needs == contest.NETWORKS else 0)
+        assert entry.models == (2 if contest.METHODS[name].needs == contest.NETWORKS else 0)
 
 
 def test_a_group_does_what_its_examples_do_together(tmp_path):
@@ -53,7 +53,7 @@ def test_a_trainer_without_gradients_is_told_so(tmp_path):
 
 
 def test_names_are_checked():
-    assert contest.chosen(None) == list(contest.RIVALS)
+    assert contest.chosen(None) == list(contest.METHODS) == list(contest.SCORES)
     assert contest.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
     with pytest.raises(InputError, match="rival 'lasso': must be one of feldman_zhang, tracin"):
         contest.chosen(["trak", "lasso"])

@@ -10,7 +10,7 @@ import torch
 
 from datamodels import run as runs
 from datamodels import spec
-from datamodels.cli.check import TOLERANCE
+from datamodels.cli.runs.commands import TOLERANCE
 from datamodels.train import Dataset, augment, device, images, precision, resnets
 from datamodels.train.batches import Batches
 from datamodels.train.check import Check

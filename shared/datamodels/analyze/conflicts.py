@@ -17,12 +17,11 @@ from scipy import sparse
 from datamodels.analyze import pool
 from datamodels.analyze.clusters import clusters
 from datamodels.analyze.evaluate import LEVEL, RESAMPLES
+from datamodels.analyze.names import GROUPS
 from datamodels.errors import InputError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
-
-GROUPS = ("classes", "clusters")
 
 MOST = 1000
 """Groups of each kind."""

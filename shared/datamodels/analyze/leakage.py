@@ -21,14 +21,12 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels import run as runs
+from datamodels.analyze.names import BY_INPUTS, BY_WEIGHTS
 from datamodels.errors import InputError, NotReadyError, SpecError
 from datamodels.fit import prior, problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL, Dataset
-
-BY_INPUTS = "inputs"
-BY_WEIGHTS = "weights"
 
 FIFTH = 5
 """Which nearest example is an ordinary one: a target with more copies than four hides them."""

@@ -11,9 +11,8 @@ import dataclasses
 import numpy as np
 from scipy import sparse
 
+from datamodels.analyze.names import METRICS
 from datamodels.errors import InputError, MaskError, TargetRangeError
-
-METRICS = ("cosine", "rbf")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""The command line: `datamodels --help`."""
+"""The command line. `parser` declares every command; `runs` and `analyses` have their functions."""

@@ -11,26 +11,7 @@ import numpy as np
 from datamodels.errors import InputError
 from datamodels.rivals import influence, neighbours, tracin, trak
 from datamodels.rivals.given import Given
-
-NETWORKS = "networks"
-"""Networks of the whole pool, and their gradients."""
-COMMITTED = "committed"
-"""The outputs of the run's own models."""
-DATA = "data"
-"""No model at all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rival:
-    """
-    scores  Given -> float32[n, examples]; of `COMMITTED`, [n, d]
-    needs   NETWORKS, COMMITTED or DATA
-    what    for people
-    """
-
-    scores: Callable[[Given], np.ndarray]
-    needs: str
-    what: str
+from datamodels.rivals.methods import COMMITTED, METHODS, NETWORKS
 
 
 def _chance(given: Given) -> np.ndarray:
@@ -38,21 +19,18 @@ def _chance(given: Given) -> np.ndarray:
     return draw.standard_normal((given.run.n, given.run.design.examples), dtype=np.float32)
 
 
-RIVALS = {
-    "feldman_zhang": Rival(lambda given: given.shares.attribution, COMMITTED, "how much more often models are right"),
-    "tracin": Rival(lambda given: tracin.attribution(given.trained), NETWORKS, "gradients at checkpoints"),
-    "last_layer": Rival(lambda given: influence.last_layer(given.trained), NETWORKS, "influence, of the last layer"),
-    "ekfac": Rival(lambda given: influence.ekfac(given.trained), NETWORKS, "influence, of all weights by EK-FAC"),
-    "influence": Rival(
-        lambda given: influence.whole(given.trained), NETWORKS, "influence, of all weights by conjugate gradients"
-    ),
-    "trak": Rival(lambda given: trak.attribution(given.trained), NETWORKS, "a linear model of projected gradients"),
-    "representations": Rival(
-        lambda given: neighbours.representations(given, given.trained), NETWORKS, "alike in the last hidden layer"
-    ),
-    "inputs": Rival(neighbours.inputs, DATA, "alike in the input"),
-    "random": Rival(_chance, DATA, "chance"),
+SCORES: dict[str, Callable[[Given], np.ndarray]] = {
+    "feldman_zhang": lambda given: given.shares.attribution,
+    "tracin": lambda given: tracin.attribution(given.trained),
+    "last_layer": lambda given: influence.last_layer(given.trained),
+    "ekfac": lambda given: influence.ekfac(given.trained),
+    "influence": lambda given: influence.whole(given.trained),
+    "trak": lambda given: trak.attribution(given.trained),
+    "representations": lambda given: neighbours.representations(given, given.trained),
+    "inputs": neighbours.inputs,
+    "random": _chance,
 }
+"""float32[n, examples] of each of METHODS; of one that needs `COMMITTED`, [n, d]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,20 +50,20 @@ class Entry:
 
 def chosen(names: Sequence[str] | None) -> list[str]:
     """Rivals by name, all by default. Raises InputError for one that there is not."""
-    unknown = [name for name in names or () if name not in RIVALS]
+    unknown = [name for name in names or () if name not in METHODS]
     if unknown:
-        raise InputError(f"rival {unknown[0]!r}: must be one of {', '.join(RIVALS)}")
-    return list(dict.fromkeys(names or RIVALS))
+        raise InputError(f"rival {unknown[0]!r}: must be one of {', '.join(METHODS)}")
+    return list(dict.fromkeys(names or METHODS))
 
 
 def enter(given: Given, name: str) -> Entry:
     """Lets a rival say what it has to. Raises InputError where it needs gradients and the trainer has none."""
-    rival = RIVALS[name]
-    if rival.needs == COMMITTED:
-        return Entry(name, rival.scores(given), given.shares.models, given.shares.seconds)
-    models = len(given.trained.models) if rival.needs == NETWORKS else 0
+    needs = METHODS[name].needs
+    if needs == COMMITTED:
+        return Entry(name, SCORES[name](given), given.shares.models, given.shares.seconds)
+    models = len(given.trained.models) if needs == NETWORKS else 0
     started = time.perf_counter()
-    scores = rival.scores(given)
+    scores = SCORES[name](given)
     groups = given.run.design.column_of_each
     if groups is not None:
         scores = _of_groups(scores, groups, given.run.design.columns)

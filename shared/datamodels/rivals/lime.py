@@ -21,6 +21,7 @@ import numpy as np
 from datamodels.analyze import pool
 from datamodels.analyze.interval import Z
 from datamodels.errors import InputError, StageError, TargetRangeError
+from datamodels.rivals.methods import LIME_MODELS, LIME_SAMPLES
 from datamodels.run import Run
 from datamodels.train.batches import Batches, unusable
 from datamodels.train.contract import load_trainer
@@ -32,7 +33,6 @@ RIDGE = 1.0
 SIDE = 8
 """Parts of a picture along each side, at most."""
 MOST_PARTS = 1024
-MODELS, SAMPLES = 10, 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Explanation:
 
 
 def explain(
-    run: Run, dataset: Dataset, targets: Sequence[int], *, models: int = MODELS, samples: int = SAMPLES
+    run: Run, dataset: Dataset, targets: Sequence[int], *, models: int = LIME_MODELS, samples: int = LIME_SAMPLES
 ) -> list[Explanation]:
     """What the parts of each target add to its output. The models are trained once for all targets that are not in the
     pool, and once more for each that is.

@@ -3,8 +3,8 @@ import os
 import subprocess
 import sys
 
-from datamodels.cli.drive import WatchedView
 from datamodels.cli.main import main
+from datamodels.cli.runs.drive import WatchedView
 from datamodels.errors import ExitCode
 from datamodels.runners import metrics
 from tests.runners.cluster.conftest import api, spec  # noqa: F401 - fixture

@@ -1,4 +1,4 @@
-"""`datamodels status`: what the object store holds of each run. Reads only; needs no service."""
+"""`datamodels status`: what the object store, or a Kubernetes cluster, has of each run. Changes nothing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from datamodels import keys, records, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate, stopping
+from datamodels.cli.store import store_of
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
-from datamodels.fit import store as fits
-from datamodels.fit.store import FitRecord
+from datamodels.fit.finished import FitRecord, read_fit, read_newest_fit
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
 
 
 def status(options: argparse.Namespace) -> None:
-    """Prints one line for each run, or the lines of one."""
-    store = options.store_of(options)
+    """Prints one line for each run, or the lines of one; those of a cluster if the options name one."""
+    if options.namespace or options.context or options.kubeconfig:
+        from datamodels.cli.runs import cluster  # brings gRPC along, which takes longer than all of the rest
+
+        cluster.status(options)
+        return
+    store = store_of(options)
     if options.run:
         print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
         return
@@ -34,9 +39,10 @@ def status(options: argparse.Namespace) -> None:
 
 
 def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> Iterator[str]:
-    """What there is of a run: its newest fit, or `every` one.
+    """Describes what is stored of a run.
 
-    With `verify`, raises CorruptObjectError for the first object that was altered.
+    verify  read all objects; raises CorruptObjectError for the first one that was altered
+    every   describe all fits, not only the newest
     """
     yield run.name
     snapshot = manifest.read_newest(store, run.name)
@@ -47,18 +53,20 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = F
     if verify:
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
         yield f"{len(snapshot.parts)} parts with {rows:,} models verified"
-    newest = fits.read_newest_fit(store, run.name)
+    newest = read_newest_fit(store, run.name)
     if newest is None:
         yield "no fit"
         return
     for number in range(newest.number + 1) if every else [newest.number]:
-        yield from _of_fit(store, fits.read_fit(store, run.name, number), verify)
+        yield from _of_fit(store, read_fit(store, run.name, number), verify)
 
 
 def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str]:
     size = f"{record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
     yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
+        from datamodels.fit import store as fits  # PyArrow, which nobody else here needs
+
         yield f"weights of {fits.load(store, record).n:,} targets verified"
     try:
         found = evaluate.from_document(records.read(store, keys.evaluation(record.run, record.number)))

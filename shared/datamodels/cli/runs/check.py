@@ -1,4 +1,4 @@
-"""`datamodels trainer check`: tries a learning algorithm out before a run is paid for."""
+"""`datamodels trainer check`: tries a trainer before a run is paid for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 from datamodels import run as runs
 from datamodels import spec
-from datamodels.cli.plan import add_price, duration, money
+from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
 from datamodels.settings import TrainerSettings
 from datamodels.spec import RunSpec
@@ -15,37 +15,11 @@ from datamodels.train.check import Check
 from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
 
-TOLERANCE = 1e-3
-"""Outputs are stored with a relative precision of about 5e-4."""
 M = 10_000
+"""m of the run whose time is estimated, if no spec is given."""
 
 
-def add_verb(verbs) -> None:
-    """Adds `trainer check` to the command's verbs."""
-    trainer = verbs.add_parser("trainer", help="try a learning algorithm out", description="Try a trainer out.")
-    checks = trainer.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    what = "verify that a trainer keeps the contract, and measure its speed and noise"
-    check = checks.add_parser("check", help=what, description=what[0].upper() + what[1:] + ".")
-    check.add_argument("trainer", metavar="MODULE:CLASS", nargs="?", help="the class (default: that of the spec)")
-    check.add_argument("--spec", metavar="SPEC", help="whose data set and options to use (default: the digits)")
-    check.add_argument(
-        "--tolerance",
-        metavar="X",
-        type=float,
-        default=TOLERANCE,
-        help=f"difference of outputs that counts as none, as a share of their spread (default: {TOLERANCE:g})",
-    )
-    check.add_argument(
-        "--seconds",
-        type=float,
-        default=20.0,
-        help="about so long for the speed, and so long for the noise (default: 20)",
-    )
-    add_price(check)
-    check.set_defaults(command=command)
-
-
-def command(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
     """Prints one line for each finding. Raises SpecError with one line for each fault."""
     given = _spec(options)
     dataset = runs.load_dataset(given)
@@ -54,14 +28,14 @@ def command(options: argparse.Namespace) -> None:
     _say("data set", f"{len(dataset.y):,} training examples, of which {run.design.summary()}; {run.n:,} targets")
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
-    check = Check(run, trainer, tolerance=options.tolerance, say=_say)
-    check.contract()
-    pace = check.pace(options.seconds)
+    checked = Check(run, trainer, tolerance=options.tolerance, say=_say)
+    checked.contract()
+    pace = checked.pace(options.seconds)
     _say(
         "speed",
         f"{duration(pace.each)} a model, {pace.batch} at once, in one process; first batch {duration(pace.first)}",
     )
-    noise = check.noise(options.seconds, pace.each)
+    noise = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
     known = (
         "infinite, for the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"

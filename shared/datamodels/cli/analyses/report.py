@@ -1,15 +1,15 @@
-"""`datamodels report`: what a run came to, as one HTML page. Needs no service."""
+"""`datamodels report`: writes the results of a run as one HTML page. Needs no service."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from datamodels import run as runs
 from datamodels.analyze.evaluate import showcase
+from datamodels.cli.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
 from datamodels.report.findings import Findings, gather
@@ -20,25 +20,10 @@ from datamodels.train.data import Dataset
 from datamodels.train.device import limit_threads
 
 
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run's name")
-    parser.add_argument("--output", metavar="FILE", help="where to write it (default: HOME/reports/RUN.html)")
-    parser.add_argument(
-        "--compared", metavar="FILE", type=Path, help="what `datamodels compare RUN --json` printed, to show too"
-    )
-    parser.add_argument(
-        "--lime",
-        metavar="N",
-        type=positive,
-        default=0,
-        help=f"explain N targets by their pixels or features too: trains {lime.MODELS} models (default: none)",
-    )
-
-
-def command(options: argparse.Namespace) -> None:
-    """Writes the page and prints where it is."""
+def report(options: argparse.Namespace) -> None:
+    """Writes the page and prints its path and size."""
     compared = options.compared and rivals.read(options.compared)
-    store = options.store_of(options)
+    store = store_of(options)
     run = runs.read(store, options.run)
     if options.lime:
         dataset = runs.load_dataset(run.spec)
@@ -51,9 +36,9 @@ def command(options: argparse.Namespace) -> None:
 
 
 def _explained(found: Findings, dataset: Dataset, count: int) -> Findings:
-    """With LIME's explanations of a few targets, from the lowest mean output to the highest."""
+    """Adds LIME's explanations of `count` targets, spread from the lowest mean output to the highest."""
     if found.fitted is None:
-        raise InputError(f"--lime: run {found.run.name} has no fit yet, so that its report shows no targets")
+        raise InputError(f"--lime: run {found.run.name} has no fit yet, so its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     targets = showcase(None if found.unseen is None else found.unseen.outputs, found.run.n, count)
     explained = lime.explain(found.run, dataset, targets)
@@ -61,7 +46,7 @@ def _explained(found: Findings, dataset: Dataset, count: int) -> Findings:
 
 
 def write(found: Findings, output: str | None, home: Path, compared: rivals.Rows | None = None) -> Path:
-    """Writes the page of a run. Raises SettingsError where it cannot be."""
+    """Writes the page of a run, by default to HOME/reports. Raises SettingsError if it cannot be written."""
     path = Path(output) if output else home / "reports" / f"{found.run.name}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +57,7 @@ def write(found: Findings, output: str | None, home: Path, compared: rivals.Rows
 
 
 def _dataset(run: Run) -> Dataset | None:
-    """None where it cannot be loaded: much of a report needs none."""
+    """Loads the data set; None, with a warning, if that fails: most of a report needs no data."""
     try:
         return runs.load_dataset(run.spec)
     except SpecError as error:

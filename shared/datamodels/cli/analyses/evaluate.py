@@ -1,13 +1,10 @@
-"""`datamodels evaluate`: how good the predictions of a run's newest fit are. Asks the query service."""
+"""`datamodels evaluate`: measures how good the predictions of a run's newest fit are. Asks the query service."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,45 +16,22 @@ from datamodels.analyze.agreement import Agreement
 from datamodels.analyze.calibration import Calibration, calibrate
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.analyze.retrain import Retrainer
-from datamodels.cli.ask import Connect, int32
+from datamodels.cli.output import finite, span
+from datamodels.cli.service import basis, basis_line, progress, query_client
 from datamodels.fit import problem
-from datamodels.rpc.clients.analyses import Answer, Tell
+from datamodels.rpc.clients.analyses import Answer
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
-from datamodels.view import TerminalView, View
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WORST = 5
-"""Targets of lowest LDS that are named."""
+"""Targets of the lowest LDS that are listed."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, connect: Connect) -> None:
-    """`connect` says where the query service is."""
-    parser.add_argument("run", metavar="RUN", help="the run's name")
-    parser.add_argument("--address", metavar="HOST:PORT", help="of a query service; by default one is started")
-    parser.add_argument("--alpha", metavar="A,A", type=_alphas, default=(), help=_ALPHA)
-    parser.add_argument("--models", metavar="R", type=int32, default=20, help="how many for each (default: 20)")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(connect=connect)
-
-
-_ALPHA = "train models on these shares of the pool too, here, and set predictions beside them, e.g. 0.75,1"
-
-
-def _alphas(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(piece) for piece in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be numbers like 0.75,1") from None
-
-
-def command(options: argparse.Namespace) -> None:
-    with (
-        options.connect(options) as settings,
-        QueryClient(settings.query, settings) as client,
-        bar("evaluate") as tell,
-    ):
+def evaluate(options: argparse.Namespace) -> None:
+    """Prints the LDS of the newest fit, its spread over targets, and R². With --alpha, trains models to calibrate."""
+    with query_client(options) as client, progress("evaluate") as tell:
         answer = client.evaluate(options.run, tell=tell)
         found = document(answer)
         if options.alpha:
@@ -79,22 +53,8 @@ def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibr
     ]
 
 
-@contextlib.contextmanager
-def bar(name: str) -> Iterator[Tell]:
-    """What shows how far an analysis is, where standard error is a terminal."""
-    view = TerminalView() if sys.stderr.isatty() else View()
-    with view.stage(name, "of it") as shown:
-        yield lambda stage, fraction: shown.reach(round(fraction, 2), stage)
-
-
-def basis(answer: Answer[Any]) -> dict[str, Any]:
-    """Which fit an answer comes from, and that it is partial, where it is."""
-    found = answer.provenance
-    fields = {"run": found.run, "fit": found.fit, "models": found.models}
-    return fields | ({"partial": True} if found.partial else {})
-
-
 def document(answer: Answer[Any]) -> dict[str, Any]:
+    """Converts the answer to JSON values."""
     quality = answer.found
     scored = np.flatnonzero(~np.isnan(quality.evaluation.per_target))
     lds = quality.evaluation.per_target[scored]
@@ -115,11 +75,10 @@ def _r2(found: Agreement) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """The document for people."""
+    """Formats a `document` for people."""
     lds, single, mean = (found[name] for name in ("lds", "r2_of_single_models", "r2_of_means"))
-    yield f"run      {found['run']}, fit {found['fit']} of {found['models']:,} models" + (
-        ", which are not all" if "partial" in found else ""
-    )
+    name, _, rest = basis_line(found).partition(" ")
+    yield f"{name:<9}{rest}"
     yield (
         f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; {lds['subsets']} unseen subsets x "
         f"{lds['models']} models, {lds['targets']} targets); noise between halves of the models leaves "
@@ -136,19 +95,3 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             f"{row['bias']:+.3f} ({span(row['bias_interval'])}), slope {row['slope']:.3f} "
             f"({span(row['slope_interval'])}); {row['models']} models, {row['targets']} targets"
         )
-
-
-def span(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case list() | tuple():
-            return [finite(v) for v in value]
-        case dict():
-            return {name: finite(v) for name, v in value.items()}
-    return value

@@ -1,4 +1,4 @@
-"""`datamodels drive`: the process of a driver's pod. Takes the road of the spec in its settings, by Jobs."""
+"""`datamodels drive`: the process of a driver's pod. Runs the pipeline of the spec in its settings, with Jobs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from datamodels.view import Bar, View
 log = logger(__name__)
 
 EVERY = 30.0
-"""Seconds between two lines about one stage."""
+"""Seconds between two log lines about one stage."""
 
 
-def command(options: argparse.Namespace) -> None:
-    """Raises what the stages raise; the code that the process ends with tells the Job whether to try again."""
+def drive(options: argparse.Namespace) -> None:
+    """Runs the pipeline. Raises what its stages raise; the exit code tells the Job whether to try again."""
     settings = ClusterSettings.load()
     if not settings.spec or not settings.owner:
-        raise SettingsError("drive is what a driver's Job runs; use `datamodels submit` from outside of the cluster")
+        raise SettingsError("drive runs in the pod of a driver; use `datamodels submit` from outside the cluster")
     configure_logging(TelemetrySettings.load(), "driver")
     chosen = spec.parse(_json(settings.spec))
     served = Server(ServeSettings.load(), name="driver")
@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _counted(server: Server, settle: float) -> Iterator[None]:
-    """Counts how a driver ends, and stays for whoever reads its metrics to see that, unless it is told to stop."""
+    """Counts how the driver ends. If its metrics are read, then waits `settle` seconds for the last to be read, too."""
     try:
         yield
     except Exception as error:
@@ -66,7 +66,7 @@ def _json(text: str) -> object:
 
 
 class WatchedView(View):
-    """Progress as metrics, and now and then as a line of the log."""
+    """Shows progress as metrics, and every EVERY seconds as a log line."""
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
@@ -96,7 +96,7 @@ class _WatchedBar(Bar):
         self.reach(done)
 
     def end(self) -> None:
-        """Of training that a rule stopped, the rest is not expected any more."""
+        """Sets the expected total to what is done: training that a rule stopped goes no further."""
         metrics.EXPECTED.labels(self._stage).set(self._done)
 
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:

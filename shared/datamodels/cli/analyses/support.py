@@ -1,11 +1,11 @@
-"""The verbs `support` and `counterfactual`: ask the query service; with --verify, train models to check its answer."""
+"""`datamodels support` and `counterfactual`: ask the query service; with --verify, train models to check its answer."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from datamodels.analyze import pool
 from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.support import FOUND
-from datamodels.cli.ask import Connect, columns, int32
-from datamodels.cli.evaluate import finite
+from datamodels.cli.analyses.ask import columns
+from datamodels.cli.output import finite
+from datamodels.cli.service import query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
@@ -26,45 +27,24 @@ from datamodels.v1 import types_pb2
 Rows = Iterator[dict[str, Any]]
 
 
-def add_verbs(verbs, add_home: Callable[[argparse.ArgumentParser], None], connect: Connect) -> None:
-    """Adds the verbs to the command's. `connect` says where the query service is."""
-
-    def verb(name: str, what: str, answer: Callable[[QueryClient, argparse.Namespace], Rows]):
-        added = verbs.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        added.add_argument("run", metavar="RUN", help="the run's name")
-        added.add_argument("targets", metavar="TARGET", type=int32, nargs="*", help="all by default")
-        added.add_argument("--verify", metavar="R", type=int32, help="check it by training R models on each set, here")
-        added.add_argument("--threshold", metavar="X", type=float, default=0.0, help=_THRESHOLD)
-        added.add_argument("--address", metavar="HOST:PORT", help="of a query service; by default one is started")
-        added.add_argument("--json", action="store_true", help="one JSON object a line")
-        add_home(added)
-        added.set_defaults(command=lambda options: _ask(options, connect, answer))
-        return added
-
-    support = verb("support", "show the smallest set of examples without which models get a target wrong", _support)
-    support.add_argument("--limit", metavar="K", type=int32, default=0, help="largest set (default: a fifth of all)")
-    support.add_argument(
-        "--safety", metavar="X", type=float, default=0.0, help="how far below the threshold to foretell (default: 0)"
-    )
-    support.add_argument("--mislabel", action="store_true", help="labels to change, and not examples to take out")
-    changed = verb("counterfactual", "say what models would say without some examples, or with others", _counterfactual)
-    for name, what in (("remove", "to take out"), ("add", "to put in"), ("base", "trained on as it is")):
-        default = "; default: the whole pool" if name == "base" else ""
-        changed.add_argument(
-            f"--{name}", metavar="SUBSET", help=f"columns {what}: 1,2,5-9, or @FILE with such lists{default}"
-        )
+def supports(options: argparse.Namespace) -> None:
+    """Prints, for each target, the smallest set of examples or labels without which models get it wrong."""
+    with query_client(options) as client:
+        _print(_supports(client, options), options)
 
 
-_THRESHOLD = "outputs below it are wrong (default: 0, for margins)"
+def counterfactual(options: argparse.Namespace) -> None:
+    """Prints the predicted outputs of models trained on a changed set of examples."""
+    with query_client(options) as client:
+        _print(_counterfactual(client, options), options)
 
 
-def _ask(options: argparse.Namespace, connect: Connect, answer: Callable[..., Rows]) -> None:
-    with connect(options) as settings, QueryClient(settings.query, settings) as client:
-        for row in answer(client, options):
-            print(json.dumps(finite(row)) if options.json else _line(row), flush=True)
+def _print(rows: Rows, options: argparse.Namespace) -> None:
+    for row in rows:
+        print(json.dumps(finite(row)) if options.json else _line(row), flush=True)
 
 
-def _support(client: QueryClient, options: argparse.Namespace) -> Rows:
+def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
     asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold", "mislabel")}
     check = _Check(client, options)
     for found in client.supports(options.run, options.targets or None, **asked):
@@ -91,17 +71,17 @@ def _counterfactual(client: QueryClient, options: argparse.Namespace) -> Rows:
         verified = list(zip(measured[: len(targets)], measured[len(targets) :], strict=True))
     for i, target in enumerate(found.targets.tolist()):
         row = _basis(found.provenance) | {"target": target}
-        row |= {name: getattr(found, name)[i].tolist() for name in _FORETOLD}
+        row |= {name: getattr(found, name)[i].tolist() for name in _PREDICTED}
         if verified:
             row |= {name: _measured(m) for name, m in zip(("verified_before", "verified"), verified[i], strict=True)}
         yield row
 
 
-_FORETOLD = ("before", "change", "change_interval", "after", "after_interval")
+_PREDICTED = ("before", "change", "change_interval", "after", "after_interval")
 
 
 class _Check:
-    """Trains the models that an answer is checked by; loads data and trainer when first asked."""
+    """Trains models to check an answer. Loads the data set only if --verify asks for it."""
 
     def __init__(self, client: QueryClient, options: argparse.Namespace):
         self.wanted = options.verify is not None
@@ -128,7 +108,7 @@ class _Check:
 
 
 def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
-    """That an answer is partial, where it is."""
+    """Marks an answer as partial if the run still trains."""
     return {"partial": True, "models": provenance.models} if provenance.partial else {}
 
 

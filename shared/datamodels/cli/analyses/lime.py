@@ -1,14 +1,15 @@
-"""`datamodels lime`: which parts of a target made models say this, where datamodels say which examples. No service."""
+"""`datamodels lime`: explains a target by its own pixels or features, not by examples. Needs no service."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from datamodels import run as runs
 from datamodels.analyze.evaluate import LEVEL
+from datamodels.cli.store import store_of
 from datamodels.rivals import lime
 from datamodels.rivals.lime import Explanation
 from datamodels.settings import TrainerSettings
@@ -16,23 +17,12 @@ from datamodels.train.data import Dataset
 from datamodels.train.device import limit_threads
 
 SHOWN = 10
+"""Parts in the table."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run's name")
-    parser.add_argument("target", metavar="TARGET", type=int, help="the target's number")
-    for name, default, what in (
-        ("models", lime.MODELS, "trained on the whole pool, whose mean output is explained"),
-        ("samples", lime.SAMPLES, "inputs with parts blanked at random, at least two for each part"),
-    ):
-        text = f"{what} (default: {default})"
-        parser.add_argument(f"--{name}", metavar="N", type=positive, default=default, help=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object, with all parts")
-
-
-def command(options: argparse.Namespace) -> None:
+def explain(options: argparse.Namespace) -> None:
     """Prints the parts that matter most."""
-    run = runs.read(options.store_of(options), options.run)
+    run = runs.read(store_of(options), options.run)
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
     (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
@@ -41,7 +31,7 @@ def command(options: argparse.Namespace) -> None:
 
 
 def document(target: int, found: Explanation, dataset: Dataset) -> dict[str, Any]:
-    """What is found, as JSON values; the strongest parts first."""
+    """Converts an explanation to JSON values, the parts with the largest weights first."""
     names = lime.names_of(dataset)
     parts = (
         {"part": names[part], "weight": float(found.weights[part]), "interval": found.interval[part].tolist()}
@@ -52,7 +42,7 @@ def document(target: int, found: Explanation, dataset: Dataset) -> dict[str, Any
 
 
 def lines(said: dict[str, Any]) -> Iterator[str]:
-    """The first of the parts of a `document`, as a table."""
+    """Formats a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}"
     yield f"output     {said['output']:.3f}  (mean of {said['models']} models of the whole pool)"

@@ -1,16 +1,18 @@
-"""`datamodels compare`: the datamodels of a run beside other ways to say which examples matter. Needs no service."""
+"""`datamodels compare`: compares the datamodels of a run with other attribution methods. Needs no service."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datamodels import run as runs
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.analyze.retrain import Retrainer
+from datamodels.cli.output import span
+from datamodels.cli.store import store_of
 from datamodels.errors import ConfigError, InputError
 from datamodels.rivals import contest
 from datamodels.rivals.compare import LDS, UNSURE, Comparison, Row
@@ -19,43 +21,10 @@ from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 from datamodels.view import TerminalView, View
 
-SIZES = (10, 20, 40, 80)
 
-
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
-    def number(name: str, default: int, what: str) -> None:
-        text = f"{what} (default: {default})"
-        parser.add_argument(f"--{name}", metavar="N", type=positive, default=default, help=text)
-
-    parser.add_argument("run", metavar="RUN", help="the run's name")
-    number("targets", 100, "for flip rates: this many, spread evenly, less those that models get wrong anyway")
-    number("models", 20, "that rivals which need gradients may train on the whole pool")
-    number("retrain", 10, "models that are trained on each set to see whether a target flips")
-    parser.add_argument(
-        "--remove", metavar="K,K", type=_sizes, default=SIZES, help="examples taken away (default: 10,20,40,80)"
-    )
-    parser.add_argument(
-        "--rivals",
-        metavar="NAME,NAME",
-        type=lambda text: text.split(","),
-        help=f"by default all that the run's trainer allows: {', '.join(contest.RIVALS)}",
-    )
-    parser.add_argument(
-        "--threshold", metavar="X", type=float, default=0.0, help="outputs below it are wrong (default: 0, for margins)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    if not all(piece.isdecimal() and int(piece) for piece in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers of at least 1, as 10,20,40,80")
-    return tuple(sorted({int(piece) for piece in text.split(",")}))
-
-
-def command(options: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Prints one line for each method."""
-    store = options.store_of(options)
+    store = store_of(options)
     run = runs.read(store, options.run)
     given = Given(run, runs.load_dataset(run.spec), store, options.models)
     view = View() if options.quiet or options.json else TerminalView()
@@ -64,8 +33,11 @@ def command(options: argparse.Namespace) -> None:
 
 
 def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]:
-    """The datamodels' row, then those of the rivals. A rival that cannot take part is left out where none was named."""
-    names = contest.chosen(options.rivals)
+    """Yields the row of the datamodels, then that of each other method.
+
+    A method that cannot take part is left out. If the options name methods, it raises InputError or ConfigError.
+    """
+    names = contest.chosen(options.baselines)
     retrainer = Retrainer(given.run, given.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with view.stage("compare", "sets") as bar:
@@ -83,7 +55,7 @@ def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]
             try:
                 entry = contest.enter(given, name)
             except (InputError, ConfigError) as error:
-                if options.rivals:
+                if options.baselines:
                     raise
                 print(f"{name} takes no part: {error}", file=sys.stderr)
                 continue
@@ -91,7 +63,7 @@ def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]
 
 
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Two tables of rows, as `Row.document` gives them; a star where a method is surely ahead of the datamodels."""
+    """Formats rows of `Row.document` as two tables. A star marks a figure that surely is above the datamodels'."""
     first = found[0]
     flips = [name for name in first["figures"] if name not in (LDS, UNSURE)]
     few = first["figures"][UNSURE] is None
@@ -102,7 +74,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         lds, unsure = (row["figures"][name] for name in (LDS, UNSURE))
         unsure = "" if unsure is None else f"{unsure['value']:.3f}{_star(unsure)}"
         yield (
-            f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{_span(lds, 3):<18}{unsure:<8}"
+            f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{span(lds['interval']):<18}{unsure:<8}"
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
     yield ""
@@ -110,7 +82,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"{'method':<17}" + "".join(f"{name.rpartition('_')[2]:<22}" for name in flips).rstrip()
     for row in found:
         cells = (row["figures"][name] for name in flips)
-        said = (f"{cell['value']:.2f}{_star(cell):<2}{_span(cell, 2)}" for cell in cells)
+        said = (f"{cell['value']:.2f}{_star(cell):<2}{span(cell['interval'], 2)}" for cell in cells)
         yield f"{row['method']:<17}" + "".join(f"{cell:<22}" for cell in said).rstrip()
     if any(_star(cell) for row in found for cell in row["figures"].values() if cell):
         yield ""
@@ -119,8 +91,3 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _star(figure: dict[str, Any]) -> str:
     return "*" if figure.get("less_datamodels", {"interval": (0, 0)})["interval"][0] > 0 else ""
-
-
-def _span(figure: dict[str, Any], digits: int) -> str:
-    low, high = figure["interval"]
-    return f"{low:.{digits}f} to {high:.{digits}f}"

@@ -1,4 +1,4 @@
-"""`datamodels curve`: LDS by number of models, and what more would bring. Needs no service."""
+"""`datamodels curve`: shows LDS by number of models, and forecasts it for more. Needs no service."""
 
 from __future__ import annotations
 
@@ -13,48 +13,37 @@ from datamodels.analyze import trend as forms
 from datamodels.analyze.curve import of_newest_fit
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.analyze.trend import Estimate, Point
+from datamodels.cli.output import span
+from datamodels.cli.store import store_of
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run's name")
-    parser.add_argument("--lds", metavar="LDS", type=_lds, help="also say how many models this LDS takes")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-
-
-def _lds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number between 0 and 1")
-    return value
-
-
-def command(options: argparse.Namespace) -> None:
+def curve(options: argparse.Namespace) -> None:
     """Prints one line for each number of models."""
-    store = options.store_of(options)
+    store = store_of(options)
     points = of_newest_fit(store, runs.read(store, options.run))
     shown = map(json.dumps, documents(points, options.lds)) if options.json else lines(points, options.lds)
     print("\n".join(shown))
 
 
 def documents(points: Sequence[Point], lds: float | None = None) -> Iterator[dict[str, Any]]:
-    """The points; each with what the points before it foretold; then what is to come. JSON has no infinity: null."""
+    """Yields each point with its forecast by the points before it, then forecasts for 2 and 4 times as many models.
+
+    With `lds`, the last document forecasts the number of models for it. JSON has no infinity: such numbers are None.
+    """
     for i, point in enumerate(points):
         before = forms.trend(points[:i])
         yield {
             "models": point.models,
             "lds": point.lds,
             "interval": list(point.interval),
-            "foretold": _fields(None if before is None else before.at(point.models)),
+            "forecast": _fields(None if before is None else before.at(point.models)),
         }
     trend = forms.trend(points)
     if trend is None:
         return
     for times in (2, 4):
         models = times * points[-1].models
-        yield {"models": models, "lds": None, "interval": None, "foretold": _fields(trend.at(models))}
+        yield {"models": models, "lds": None, "interval": None, "forecast": _fields(trend.at(models))}
     if lds is not None:
         yield {"wanted_lds": lds, "models": _fields(trend.models_for(lds))}
 
@@ -67,23 +56,19 @@ def _fields(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 
 def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
-    """The same as a table."""
-    yield f"{'models':>10}  LDS    {f'{LEVEL:.0%} interval':16}  foretold by the points before"
+    """Formats the `documents` as a table."""
+    yield f"{'models':>10}  LDS    {f'{LEVEL:.0%} interval':16}  forecast by the points before"
     for row in documents(points):
-        measured = f"{row['lds']:.3f}  {_span(*row['interval']):16}" if row["lds"] is not None else " " * 23
-        foretold = row["foretold"]
-        told = f"{foretold['value']:.3f}  {_span(foretold['low'], foretold['high'])}" if foretold else ""
+        measured = f"{row['lds']:.3f}  {span(row['interval']):16}" if row["lds"] is not None else " " * 23
+        forecast = row["forecast"]
+        told = f"{forecast['value']:.3f}  {span((forecast['low'], forecast['high']))}" if forecast else ""
         yield f"{row['models']:>10,}  {measured}  {told}".rstrip()
     trend = forms.trend(points)
     if trend is None:
-        yield "too few points to say what more models would bring"
+        yield "too few points to forecast what more models would bring"
     elif lds is not None:
         needed = trend.models_for(lds)
         yield f"LDS {lds:g} takes {_count(needed.value)} models ({_count(needed.low)} to {_count(needed.high)})"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"
 
 
 def _count(models: float) -> str:

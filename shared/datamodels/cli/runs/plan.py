@@ -1,9 +1,9 @@
-"""`datamodels plan`: hours and money of a run, before they are spent."""
+"""`datamodels plan`: estimates the time and cost of a run before they are spent."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from datamodels import run as runs
 from datamodels import spec
@@ -17,64 +17,13 @@ from datamodels.settings import FitterSettings
 from datamodels.train.contract import check_class
 
 GROUP, SHARE = 10, 0.5
-"""The examples of fewer columns: groups of so many examples, and so large a share of the pool."""
+"""Suggested ways to fewer columns: groups of 10 examples, or half of the pool."""
 LONG_START = 0.1
-"""Share of a chunk's time beyond which its start is worth a word."""
+"""Fraction of the time of chunks beyond which their starts are mentioned."""
 
 
-def add_verb(verbs, positive: Callable[[str], int], trainers: int) -> None:
-    """Adds `plan` to the command's verbs; `trainers` is the default number of trainer processes."""
-    what = "measure how fast models train here, and say what a run takes and costs"
-    plan = verbs.add_parser("plan", help=what, description=what[0].upper() + what[1:] + ".")
-    plan.add_argument("spec", metavar="SPEC", help="YAML file, e.g. deploy/specs/digits.yaml")
-    plan.add_argument(
-        "--trainers",
-        metavar="N",
-        type=positive,
-        default=trainers,
-        help="trainer processes side by side on this machine (default: one for each core, up to 8)",
-    )
-    plan.add_argument(
-        "--pods", metavar="N", type=positive, help="on Kubernetes instead: pods at once, each on a device like this one"
-    )
-    plan.add_argument(
-        "--model-seconds", metavar="S", type=seconds, help="seconds of a device for one model; nothing is measured then"
-    )
-    plan.add_argument("--seconds", type=seconds, default=10.0, help="about so long to measure (default: 10)")
-    add_price(plan)
-    plan.set_defaults(command=command)
-
-
-def add_price(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `money` reads."""
-    parser.add_argument(
-        "--price", metavar="P", type=seconds, help="money for an hour of the device, to reckon the cost"
-    )
-    parser.add_argument(
-        "--spot-discount",
-        metavar="X",
-        type=share,
-        default=0.0,
-        help="share of the price saved by spot capacity, 0 to 1",
-    )
-
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number above 0")
-    return value
-
-
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be at least 0 and less than 1")
-    return value
-
-
-def command(options: argparse.Namespace) -> None:
-    """Prints the plan."""
+def plan(options: argparse.Namespace) -> None:
+    """Prints the estimate."""
     given = spec.load(options.spec)
     dataset = runs.load_dataset(given)
     check_class(given, dataset)
@@ -91,6 +40,7 @@ def command(options: argparse.Namespace) -> None:
 
 
 def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> Iterator[str]:
+    """Describes the run, its training, and what fewer columns would save."""
     given, columns = run.spec, run.design.columns
     yield f"run        {run.name}: m = {given.m:,} and {given.models - given.m:,} models to evaluate, d = {columns:,}"
     how = "as given" if options.model_seconds else f"by {speed.trainers} side by side, a start {duration(speed.start)}"
@@ -106,7 +56,7 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
 
 
 def fit(run: Run) -> str:
-    """What the fit takes on this machine, by the fitter's settings, rehearsed for a second or two."""
+    """Estimates the fit on this machine with the settings of the fitter. Measures for a second or two."""
     how, size = FitterSettings.load(), fits.Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
@@ -119,7 +69,7 @@ def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
 
 
 def money(estimate: Estimate, options: argparse.Namespace) -> str:
-    """Device-hours, and their cost where a price was given."""
+    """Formats device-hours, and their cost if a price is given."""
     hours = f"{estimate.hours:,.4g} device-hours" if estimate.hours < 1000 else f"{estimate.hours:,.0f} device-hours"
     if options.price is None:
         return hours
@@ -128,7 +78,7 @@ def money(estimate: Estimate, options: argparse.Namespace) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, of three digits or so."""
+    """Formats a time with a unit that gives about three digits."""
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"

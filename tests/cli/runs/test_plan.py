@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from datamodels.cli.main import main
-from datamodels.cli.plan import duration
+from datamodels.cli.runs.plan import duration
 from datamodels.errors import ExitCode
 
 

@@ -1,10 +1,10 @@
-"""`datamodels review` and `datamodels leakage`: what the weights of a run say of its data. They need no service."""
+"""`datamodels review` and `datamodels leakage`: what the weights of a run say about its data. They need no service."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,48 +14,16 @@ from datamodels.analyze import leakage, mislabel
 from datamodels.analyze.evaluate import LEVEL
 from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.review import Overall, review
-from datamodels.cli.ask import int32
+from datamodels.cli.store import store_of
 from datamodels.errors import NotReadyError
 from datamodels.fit import store as fits
+from datamodels.fit.finished import FitRecord
 from datamodels.fit.problem import Solution
-from datamodels.fit.store import FitRecord
 from datamodels.run import Run
-from datamodels.storage import ObjectStore
-
-ROWS = 10
-
-
-def add_verbs(verbs, add_home: Callable[[argparse.ArgumentParser], None], store_of: Callable[..., ObjectStore]) -> None:
-    """Adds the verbs to the command's. `store_of` opens the store that options name."""
-
-    def verb(name: str, what: str, command: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        added.add_argument("run", metavar="RUN", help="the run's name")
-        added.add_argument("-k", type=int32, default=ROWS, help=f"rows of a table (default: {ROWS})")
-        add_home(added)
-        added.set_defaults(command=command, store_of=store_of)
-        return added
-
-    report = verb("review", "report on the data: what helps and harms, hangs by little, seems wrong or leaked", _review)
-    report.add_argument(
-        "--brittle",
-        metavar="X",
-        type=float,
-        default=0.05,
-        help="share of the pool that supports may have (default: .05)",
-    )
-    report.add_argument("--json", action="store_true", help="one JSON object")
-    pairs = verb("leakage", "show test examples that are in the training pool, or nearly", _leakage)
-    pairs.add_argument(
-        "--by",
-        choices=("inputs", "weights"),
-        help="default: inputs where the data set can be loaded here, else weights",
-    )
-    pairs.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
-    store = options.store_of(options)
+    store = store_of(options)
     run = runs.read(store, options.run)
     record = fits.read_newest_fit(store, run.name)
     if record is None:
@@ -63,7 +31,8 @@ def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     return run, record, fits.load(store, record)
 
 
-def _leakage(options: argparse.Namespace) -> None:
+def leaks(options: argparse.Namespace) -> None:
+    """Prints pairs of a target and an example that may be the same."""
     run, _, solution = _fitted(options)
     if options.by == leakage.BY_WEIGHTS:
         found = leakage.by_weights(run, solution, options.k)
@@ -79,12 +48,13 @@ def _leakage(options: argparse.Namespace) -> None:
     print("\n".join(_pair(run, row) for row in rows))
 
 
-def _review(options: argparse.Namespace) -> None:
+def review_run(options: argparse.Namespace) -> None:
+    """Prints all tables of a review."""
     run, record, solution = _fitted(options)
     found = review(run, solution, k=options.k, share=options.brittle)
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}
-    hanging = zip(found.brittle.target.tolist(), found.brittle.size.tolist(), strict=True)
-    rows["brittle"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in hanging]
+    brittle = zip(found.brittle.target.tolist(), found.brittle.size.tolist(), strict=True)
+    rows["brittle"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in brittle]
     if found.suspects is not None:
         suspects = zip(found.suspects.example.tolist(), found.suspects.score.tolist(), strict=True)
         rows["suspects"] = [{"example": e, "label": _label(run.labels, e), "score": score} for e, score in suspects]
@@ -108,12 +78,12 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         for row in rows[name]:
             low, high = row["interval"]
             yield f"  #{row['column']}{_named(row)}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
-    hanging = found.brittle
-    if hanging.of:
-        low, high = hanging.interval
+    brittle = found.brittle
+    if brittle.of:
+        low, high = brittle.interval
         yield (
-            f"\nbrittle: {hanging.count} of {hanging.of} targets ({hanging.count / hanging.of:.1%}; {low:.1%} to "
-            f"{high:.1%}) are foretold to go wrong without at most {hanging.limit} examples; {hanging.wrong} more are "
+            f"\nbrittle: {brittle.count} of {brittle.of} targets ({brittle.count / brittle.of:.1%}; {low:.1%} to "
+            f"{high:.1%}) are predicted to go wrong without at most {brittle.limit} examples; {brittle.wrong} more are "
             "wrong as it is"
         )
     for row in rows["brittle"]:
@@ -136,9 +106,9 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
 
 def _how(found: Pairs) -> str:
     if found.by == leakage.BY_INPUTS:
-        return "suspected leaks, by inputs: distance 0 is a copy, 1 nothing special; the weight is what it is worth"
+        return "suspected leaks, by inputs: distance 0 is a copy, 1 is ordinary; weight is its effect"
     why = f" ({found.reason})" if found.reason else ""
-    return f"suspected leaks, by weights alone{why}: share of all that helps the target; most are none, look at them"
+    return f"suspected leaks, by weights alone{why}: share of all that helps the target; check them, most are none"
 
 
 def _pair(run: Run, row: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def test_a_support_of_labels_is_found_and_verified(capsys, served):
     assert (row["verified"]["models"], row["verified"]["share"]) == (4, 0.0)
 
 
-def test_a_counterfactual_is_foretold_and_verified(capsys, served):
+def test_a_counterfactual_is_predicted_and_verified(capsys, served):
     place, run = served
     asked = ["counterfactual", run.name, "2", "0", "--remove", "3,5-6", *place, "--verify", "4"]
     code, out, err = run_main(capsys, *asked, "--json")

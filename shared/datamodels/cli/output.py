@@ -1,0 +1,24 @@
+"""Values as text and JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """Replaces NaN and infinity, which JSON does not have, by None."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case list() | tuple():
+            return [finite(v) for v in value]
+        case dict():
+            return {name: finite(v) for name, v in value.items()}
+    return value
+
+
+def span(interval: tuple[float, float], digits: int = 3) -> str:
+    """Formats an interval as "0.123 to 0.456"."""
+    low, high = interval
+    return f"{low:.{digits}f} to {high:.{digits}f}"

@@ -1,0 +1,61 @@
+"""The parser of the whole command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from datamodels.cli.analyses import commands as analyses
+from datamodels.cli.analyses import questions
+from datamodels.cli.runs import commands as runs
+
+DISTRIBUTION = "datamodels-ml"
+"""Name of the installed package, whose metadata have the version."""
+EPILOG = """\
+The pipeline is sample -> train -> aggregate -> fit -> query. `run` and `submit` do all of it; sample, train, aggregate
+and fit stop after that stage. Each of them resumes from what is already committed.
+
+first steps:
+  datamodels trainer check mine:Trainer --spec SPEC   check your trainer, its speed and its noise
+  datamodels plan SPEC                                estimate the time and cost of a run
+  datamodels run SPEC                                 run everything on this machine and write a report
+  datamodels submit SPEC --watch                      or on a Kubernetes cluster
+  datamodels status                                   list the runs
+  datamodels query top RUN 17                         list the examples that help and harm target 17 most
+  datamodels support RUN 17 --verify 20               find examples without which target 17 is wrong, and check them
+
+environment: with DATAMODELS_LOG_LEVEL=debug, an error is printed with its traceback
+exit codes: 0 done, 1 failed, 2 the request is invalid, 75 temporary failure, try again, 130 or 143 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the parser. The parsed options have `command`, the `module:function` to call with them."""
+    found = argparse.ArgumentParser(
+        prog="datamodels",
+        description="Find out which training examples made a model say this.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    subparsers = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for declared in (runs, analyses, questions):
+        declared.register(subparsers)
+    return found
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: reading package metadata takes a while."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version(DISTRIBUTION)}")
+        parser.exit()

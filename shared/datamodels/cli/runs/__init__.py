@@ -1,0 +1,1 @@
+"""Commands about runs: plan, start, follow and stop them. `commands` declares them."""

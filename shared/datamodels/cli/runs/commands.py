@@ -1,0 +1,154 @@
+"""Declares the commands about runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from datamodels.cli.options import (
+    Subparsers,
+    above_zero,
+    add_cluster,
+    add_command,
+    add_group,
+    add_price,
+    add_quiet,
+    add_spec,
+    add_store,
+    add_trainers,
+    positive,
+)
+
+TOLERANCE = 1e-3
+"""Outputs are stored with a relative precision of about 5e-4."""
+STAGES = {
+    "sample": "create the run and describe its subsets",
+    "train": "run the pipeline up to the training of the models, and commit their outputs",
+    "aggregate": "run the pipeline up to the manifest, which lists the committed outputs",
+    "fit": "run the pipeline up to the fit of a linear model to each target",
+}
+
+
+def register(subparsers: Subparsers) -> None:
+    """Adds the commands to those of `datamodels`."""
+    _add_trainer(subparsers)
+    _add_plan(subparsers)
+    _add_run(subparsers)
+    for stage, what in STAGES.items():
+        parser = add_command(subparsers, stage, what, "datamodels.cli.runs.stages:stage")
+        add_spec(parser)
+        _add_place(parser)
+        parser.set_defaults(until=stage)
+    _add_status(subparsers)
+    _add_cluster_commands(subparsers)
+
+
+def _add_trainer(subparsers: Subparsers) -> None:
+    below = add_group(subparsers, "trainer", "try a trainer before you pay for a run")
+    what = "check that a trainer keeps its contract, and measure its speed and noise"
+    parser = add_command(below, "check", what, "datamodels.cli.runs.check:check")
+    parser.add_argument(
+        "trainer", metavar="MODULE:CLASS", nargs="?", help="class of the trainer (default: the one that --spec names)"
+    )
+    parser.add_argument(
+        "--spec",
+        metavar="SPEC",
+        help="YAML file with the data set and the trainer's options (default: the digits)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=float,
+        default=TOLERANCE,
+        help="largest difference between outputs that counts as none, as a fraction of their spread "
+        "(default: %(default)g)",
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=20.0,
+        help="seconds to measure the speed, and seconds to measure the noise (default: %(default)g)",
+    )
+    add_price(parser)
+
+
+def _add_plan(subparsers: Subparsers) -> None:
+    what = "measure how fast models train here, and estimate the time and the cost of a run"
+    parser = add_command(subparsers, "plan", what, "datamodels.cli.runs.plan:plan")
+    add_spec(parser)
+    add_trainers(parser)
+    parser.add_argument(
+        "--pods",
+        metavar="N",
+        type=positive,
+        help="estimate for N pods in parallel on Kubernetes, each with a device like this one (default: this machine)",
+    )
+    parser.add_argument(
+        "--model-seconds",
+        metavar="S",
+        type=above_zero,
+        help="seconds that one model takes on a device (default: they are measured)",
+    )
+    parser.add_argument(
+        "--seconds", metavar="S", type=above_zero, default=10.0, help="seconds to measure (default: %(default)g)"
+    )
+    add_price(parser)
+
+
+def _add_run(subparsers: Subparsers) -> None:
+    what = "run the whole pipeline on this machine and write a report"
+    parser = add_command(subparsers, "run", what, "datamodels.cli.runs.stages:run")
+    add_spec(parser)
+    parser.add_argument(
+        "--report", metavar="FILE", help="HTML file to write the report to (default: HOME/reports/RUN.html)"
+    )
+    parser.add_argument(
+        "--curve", action="store_true", help="measure the learning curve too, by fits of fewer models, for the report"
+    )
+    _add_place(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    add_trainers(parser)
+    add_quiet(parser)
+
+
+def _add_status(subparsers: Subparsers) -> None:
+    what = "list all runs, or describe one; with -n, those of a Kubernetes cluster"
+    parser = add_command(subparsers, "status", what, "datamodels.cli.runs.status:status")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="name of the run (default: all runs)")
+    parser.add_argument(
+        "--verify", action="store_true", help="read all stored objects and check them against their sha256"
+    )
+    add_store(parser)
+    add_cluster(parser)
+
+
+def _add_cluster_commands(subparsers: Subparsers) -> None:
+    what = "submit runs to a Kubernetes cluster; submitted again, unfinished runs resume"
+    submit = add_command(subparsers, "submit", what, "datamodels.cli.runs.cluster:submit")
+    submit.add_argument("specs", metavar="SPEC", nargs="+", help="YAML file that describes a run")
+    submit.add_argument("--watch", action="store_true", help="print how the runs go, until they end")
+    submit.add_argument(
+        "--release",
+        metavar="NAME",
+        default="",
+        help="release of the chart to use (default: the only one of the namespace)",
+    )
+    what = "print the log of the driver of a run, or of one of its trainers"
+    logs = add_command(subparsers, "logs", what, "datamodels.cli.runs.cluster:logs")
+    logs.add_argument(
+        "--index", metavar="N", type=int, help="print the log of this index of the trainer Job (default: the driver's)"
+    )
+    logs.add_argument("-f", "--follow", action="store_true", help="print new lines until the pod ends")
+    what = "stop a run of a cluster; what it committed is kept"
+    cancel = add_command(subparsers, "cancel", what, "datamodels.cli.runs.cluster:cancel")
+    for parser in (logs, cancel):
+        parser.add_argument("run", metavar="RUN", help="name of the run; `datamodels list` lists them")
+    what = "list the runs in a namespace of a cluster"
+    listed = add_command(subparsers, "list", what, "datamodels.cli.runs.cluster:list_runs")
+    for parser in (submit, logs, cancel, listed):
+        add_cluster(parser)
+    what = "run the pipeline as the driver pod of a cluster, which `submit` starts"
+    add_command(subparsers, "drive", what, "datamodels.cli.runs.drive:drive")

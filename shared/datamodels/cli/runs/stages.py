@@ -1,0 +1,41 @@
+"""`datamodels run`, and the commands that stop after a stage: the pipeline on this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+from datamodels import pipeline, spec
+from datamodels.analyze.curve import of_newest_fit
+from datamodels.cli.analyses import report
+from datamodels.cli.store import store_of, store_settings
+from datamodels.report import summary
+from datamodels.report.findings import gather
+from datamodels.runners.local import LocalRunner
+from datamodels.view import TerminalView, View
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the whole pipeline, writes the report and prints a summary."""
+    journey = _run_until(options, "query")
+    if options.curve:
+        of_newest_fit(store_of(options), journey.run)
+    found = gather(store_of(options), journey.run, journey.dataset, journey.seconds)
+    path = report.write(found, options.report, options.home)
+    print(summary.text(journey))
+    print(f"\nreport     {path}")
+
+
+def stage(options: argparse.Namespace) -> None:
+    """Runs the pipeline up to and including a stage, and prints what it found."""
+    journey = _run_until(options, options.until)
+    print(journey.run.design.summary() if options.until == "sample" else summary.text(journey))
+
+
+def _run_until(options: argparse.Namespace, until: str) -> pipeline.Journey:
+    return pipeline.travel(
+        spec.load(options.spec),
+        runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
+        store=store_of(options),
+        view=View() if options.quiet else TerminalView(),
+        until=until,
+    )

@@ -1,0 +1,24 @@
+"""The object store that the options --home and --store name."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from datamodels.settings import StoreSettings
+from datamodels.storage import ObjectStore, open_store
+
+
+def store_settings(options: argparse.Namespace) -> StoreSettings:
+    """Returns the settings of the store: --store, else DATAMODELS_STORE_URL, else the folder `store` in --home."""
+    settings = StoreSettings.load()
+    if options.store:
+        return dataclasses.replace(settings, url=options.store)
+    if settings.url == StoreSettings.url:
+        return dataclasses.replace(settings, url=f"file://{options.home.absolute() / 'store'}")
+    return settings
+
+
+def store_of(options: argparse.Namespace) -> ObjectStore:
+    """Opens the store. Raises SettingsError if the URL or the folder cannot be one."""
+    return open_store(store_settings(options))

@@ -1,0 +1,44 @@
+"""The methods that datamodels are compared with, described. This module imports nothing that takes time, so that the
+command line can list them at once; `contest` has what computes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+NETWORKS = "networks"
+"""Networks trained on the whole pool, and their gradients."""
+COMMITTED = "committed"
+"""The outputs of the run's own models."""
+DATA = "data"
+"""No model at all."""
+
+LIME_MODELS = 10
+"""Models that LIME explains, unless told otherwise; see `rivals.lime`."""
+LIME_SAMPLES = 1000
+"""Inputs with blanked parts that it asks them about."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method by name.
+
+    needs  NETWORKS, COMMITTED or DATA
+    what   what its scores are, in a few words
+    """
+
+    needs: str
+    what: str
+
+
+METHODS = {
+    "feldman_zhang": Method(COMMITTED, "how much more often models are right with an example than without"),
+    "tracin": Method(NETWORKS, "products of gradients at checkpoints"),
+    "last_layer": Method(NETWORKS, "influence functions of the last layer"),
+    "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC"),
+    "influence": Method(NETWORKS, "influence functions of all weights, by conjugate gradients"),
+    "trak": Method(NETWORKS, "a linear model of projected gradients"),
+    "representations": Method(NETWORKS, "similarity in the last hidden layer"),
+    "inputs": Method(DATA, "similarity of the inputs"),
+    "random": Method(DATA, "random scores, as a control"),
+}

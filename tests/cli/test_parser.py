@@ -1,0 +1,67 @@
+import argparse
+import importlib
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from datamodels.cli.main import main
+from datamodels.cli.parser import DISTRIBUTION, parser
+from tests.cli.declared import commands, endings
+
+ROOT = Path(__file__).parents[2]
+SHARED = ("--home", "--store", "--address", "--namespace", "--context", "--kubeconfig", "--trainers", "--threshold")
+WITHOUT = ("lds", "price", "verify", "alpha", "compared", "remove", "add")
+"""Options without which less is done, so that they have no default to tell."""
+
+
+def test_the_function_of_a_command_is_there():
+    for words, found in endings():
+        module, _, function = found.get_default("command").partition(":")
+        assert callable(getattr(importlib.import_module(module), function, None)), words
+
+
+def test_commands_and_their_arguments_say_what_they_are():
+    """Each has help; what takes a value has a name for it, and says what is done without."""
+    for words, found in commands():
+        assert found.description and found.description.endswith("."), words
+        for action in found._actions:
+            if isinstance(action, argparse._SubParsersAction) or action.help == argparse.SUPPRESS:
+                continue
+            assert action.help, (words, action.dest)
+            if action.option_strings and action.nargs != 0:
+                assert action.metavar or action.choices, (words, action.dest)
+                assert "default" in action.help or action.dest in WITHOUT, (words, action.dest)
+
+
+def test_an_option_of_several_commands_is_the_same_in_all():
+    found = {}
+    for words, command in endings():
+        for action in command._actions:
+            for name in set(action.option_strings) & set(SHARED):
+                found.setdefault(name, {})[words] = (action.help, action.default, action.metavar, action.type)
+    assert found.keys() == set(SHARED)
+    for name, uses in found.items():
+        assert len(set(uses.values())) == 1 and len(uses) > 1, name
+
+
+def test_what_asks_the_query_service_says_where_the_store_is_too():
+    """A service that is started for the command needs it."""
+    for words, command in endings():
+        options = set(command._option_string_actions)
+        assert "--address" not in options or {"--home", "--store"} <= options, words
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    assert ended.value.code == 0 and capsys.readouterr().out == f"datamodels {project['version']}\n"
+
+
+def test_an_old_name_of_an_option_is_taken_and_not_shown(capsys):
+    assert parser().parse_args(["compare", "r", "--rivals", "trak,inputs"]).baselines == ["trak", "inputs"]
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert "--rivals" not in capsys.readouterr().out
