@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodels.cli.analyses import commands as analyses
 from datamodels.cli.analyses import questions
+from datamodels.cli.options import Subparsers, add_command
 from datamodels.cli.runs import commands as runs
 
 DISTRIBUTION = "datamodels-ml"
@@ -28,6 +29,10 @@ first steps:
 environment: with DATAMODELS_LOG_LEVEL=debug, an error is printed with its traceback
 exit codes: 0 done, 1 failed, 2 the request is invalid, 75 temporary failure, try again, 130 or 143 interrupted
 """
+COMPLETION = """\
+bash:  echo 'source <(datamodels completion bash)' >> ~/.bashrc
+zsh:   datamodels completion zsh > ~/.zfunc/_datamodels    # a folder of $fpath, before compinit runs
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +47,14 @@ def parser() -> argparse.ArgumentParser:
     subparsers = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for declared in (runs, analyses, questions):
         declared.register(subparsers)
+    _add_completion(subparsers)
     return found
+
+
+def _add_completion(subparsers: Subparsers) -> None:
+    what, function = "print a script that completes commands in bash or zsh", "datamodels.cli.completion:completion"
+    parser = add_command(subparsers, "completion", what, function, notes=COMPLETION)
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
 
 
 class _Version(argparse.Action):
