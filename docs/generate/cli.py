@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from datamodels.cli.main import _parser
+from datamodels.cli import parser
 from docs.generate.markdown import code, sentence, table
 
 HEAD = """\
@@ -26,7 +26,7 @@ def page() -> str:
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yields every command with its parser, the groups of commands included."""
-    yield from _below("datamodels", _parser())
+    yield from _below("datamodels", parser.parser())
 
 
 def _below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:

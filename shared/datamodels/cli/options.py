@@ -102,7 +102,7 @@ def add_trainers(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=TRAINERS,
-        help="trainer processes to run in parallel, one thread each (default: %(default)s, one per core up to 8)",
+        help="trainer processes to run in parallel, one thread each (default: one per core, up to 8)",
     )
 
 
