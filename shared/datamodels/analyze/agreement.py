@@ -15,8 +15,8 @@ import numpy as np
 
 from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import evaluate
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze import evaluate, interval
+from datamodels.analyze.interval import RESAMPLES
 from datamodels.errors import NotReadyError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
@@ -35,7 +35,7 @@ class Agreement:
 
     models      whose mean is the truth: 1, or R
     r2          mean over the scored targets of 1 - sum (true - predicted)^2 / sum (true - mean true)^2
-    interval    of r2, at `evaluate.LEVEL`; a centred bootstrap over subsets
+    interval    of r2, at `interval.LEVEL`; a centred bootstrap over subsets
     ceiling     mean over targets of the largest r2 that chance leaves, 1 - variance by chance / variance of the truth
     per_target  float64[n]; r2 of each, NaN where it is not scored, or where its true outputs do not vary
     """
@@ -123,8 +123,7 @@ def agreement(
     scored = ((sums[0] > 0).sum(axis=0) >= 3) & ~np.isnan(r2)
     if not scored.any():
         raise NotReadyError("no target has 3 unseen subsets on which its outputs differ: more of them are needed")
-    s = sums.shape[1]
-    draws = np.random.default_rng(seed).multinomial(s, np.full(s, 1 / s), size=resamples).astype(np.float64)
+    draws = interval.draws(sums.shape[1], seed, resamples).astype(np.float64)
     resampled = np.empty(resamples)
     for first in range(0, resamples, BLOCK):
         block = slice(first, first + BLOCK)
@@ -134,12 +133,11 @@ def agreement(
         resampled[block][~told.any(axis=1)] = np.nan
         progress(min(1.0, block.stop / resamples))
     resampled = resampled[~np.isnan(resampled)]  # of few subsets, one alone may be drawn
-    below, above = np.quantile(resampled - resampled.mean(), TAILS).tolist()
     value = float(r2[scored].mean())
     return Agreement(
         models=1 if single else outputs.shape[1],
         r2=value,
-        interval=(value + below, min(value + above, 1.0)),
+        interval=interval.around(value, resampled - resampled.mean(), most=1.0),
         ceiling=float(ceiling[scored].mean()),
         per_target=np.where(scored, r2, np.nan),
     )

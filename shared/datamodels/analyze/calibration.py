@@ -12,8 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels import sample
-from datamodels.analyze import evaluate, pool
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze import evaluate, interval, pool
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import Run
@@ -30,7 +29,7 @@ class Calibration:
     predicted, true  mean outputs
     bias             predicted less true, a mean over targets
     slope            of true mean outputs on predicted ones over targets, by least squares: 1 where they are in scale
-    bias_interval, slope_interval   at `evaluate.LEVEL`, for other models trained so; the targets and weights kept
+    bias_interval, slope_interval   at `interval.LEVEL`, for other models trained so; the targets and weights kept
     """
 
     alpha: float
@@ -77,21 +76,20 @@ def calibrate(
             "targets, a smaller alpha or more models"
         )
     predictions, outputs, weights = predictions[:, kept], outputs[:, kept], weights[:, kept]
-    predicted, true, bias, slope = _reckon(predictions, outputs, weights)
-    rng, s = np.random.default_rng(run.spec.seed), len(outputs)
-    drawn = rng.multinomial(s, np.full(s, 1 / s), size=RESAMPLES)
-    resampled = np.array([_reckon(predictions, outputs, w[:, None] * weights)[2:] for w in drawn])
-    low, high = np.quantile(resampled - resampled.mean(axis=0), TAILS, axis=0).tolist()
+    predicted, true, bias, slope = _compute(predictions, outputs, weights)
+    drawn = interval.draws(len(outputs), run.spec.seed)
+    resampled = np.array([_compute(predictions, outputs, w[:, None] * weights)[2:] for w in drawn])
+    deviations = resampled - resampled.mean(axis=0)
     return Calibration(
         alpha=alpha,
-        models=s,
+        models=len(outputs),
         targets=int(kept.sum()),
         predicted=predicted,
         true=true,
         bias=bias,
-        bias_interval=(bias + low[0], bias + high[0]),
+        bias_interval=interval.around(bias, deviations[:, 0]),
         slope=slope,
-        slope_interval=(slope + low[1], slope + high[1]),
+        slope_interval=interval.around(slope, deviations[:, 1]),
     )
 
 
@@ -108,7 +106,7 @@ def subsets(run: Run, alpha: float, count: int) -> np.ndarray:
     return sample.subsets(dataclasses.replace(run.design, kind=kind, alpha=alpha), first, first + count)
 
 
-def _reckon(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:
+def _compute(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:
     """(mean predicted, mean true, bias, slope) over targets that any weight is on."""
     total = weights.sum(axis=0)
     some = total > 0

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze.interval import RESAMPLES, around
 from datamodels.errors import InputError
 
 
@@ -17,7 +17,7 @@ class Composition:
     counts           int64[k, c]; members of each cluster by class; what is in no cluster is left out
     purity           share of the members that are of their cluster's commonest class
     rand             adjusted Rand index (Hubert and Arabie 1985): 1 for the same division, 0 as by chance
-    purity_interval, rand_interval   at `evaluate.LEVEL`, a centred bootstrap over members with the clusters kept
+    purity_interval, rand_interval   at `interval.LEVEL`, a centred bootstrap over members with the clusters kept
     """
 
     classes: np.ndarray
@@ -43,8 +43,7 @@ def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Co
     found = {}
     for name, of in (("purity", _purity), ("rand", _rand)):
         value, resampled = float(of(counts)), of(drawn)
-        below, above = np.quantile(resampled - resampled.mean(), TAILS).tolist()
-        found |= {name: value, f"{name}_interval": (value + below, min(1.0, value + above))}
+        found |= {name: value, f"{name}_interval": around(value, resampled - resampled.mean(), most=1.0)}
     return Composition(classes, counts, **found)
 
 

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from datamodels.analyze import pool
 from datamodels.analyze.clusters import clusters
-from datamodels.analyze.evaluate import LEVEL, RESAMPLES
+from datamodels.analyze.interval import LEVEL, RESAMPLES
 from datamodels.errors import InputError
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution

@@ -28,7 +28,8 @@ from datamodels import keys, records, shards
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate
-from datamodels.analyze.evaluate import TAILS, Evaluation
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.interval import TAILS
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import gram, prior, problem
 from datamodels.fit import store as fits
@@ -74,7 +75,7 @@ def from_document(document: list[dict[str, Any]]) -> list[Point]:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A value with its interval at `evaluate.LEVEL`, the form's doubt included."""
+    """A value with its interval at `interval.LEVEL`, the form's doubt included."""
 
     value: float
     low: float

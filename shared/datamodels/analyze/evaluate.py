@@ -15,6 +15,8 @@ import numpy as np
 
 from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
+from datamodels.analyze import interval
+from datamodels.analyze.interval import RESAMPLES
 from datamodels.analyze.rank import Ranks, spearman
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit import problem
@@ -23,16 +25,12 @@ from datamodels.run import Run
 from datamodels.storage import ObjectStore
 from datamodels.train.data import NOT_IN_POOL
 
-RESAMPLES = 1000
-LEVEL = 0.95
-TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """
     lds         mean over the scored targets of Spearman's correlation
-    interval    at LEVEL, of the LDS that as many other unseen subsets would give: a centred bootstrap over subsets
+    interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
     ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
                 the truth leaves to be predicted, for means of half as many models
     per_target  float64[n]; NaN for targets that are not scored
@@ -109,8 +107,7 @@ def evaluate(
         raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
     per_target = np.where(scored, spearman(predicted, true, once), np.nan)
 
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(outputs), np.full(len(outputs), 1 / len(outputs)), size=resamples)
+    draws = interval.draws(len(outputs), seed, resamples)
     weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
     resampled = np.empty(resamples)
     for i, drawn in enumerate(weights):
@@ -120,15 +117,13 @@ def evaluate(
     # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
     # spread where the LDS is high. Taken about their own mean they cover what they should.
     deviations = resampled - resampled.mean()
-    below, above = np.quantile(deviations, TAILS).tolist()
-    interval = (lds + below, min(lds + above, 1.0))
 
     # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
     first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
     halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
     return Evaluation(
         lds=lds,
-        interval=interval,
+        interval=interval.around(lds, deviations, most=1.0),
         ceiling=float(spearman(*halves, once)[scored].mean()),
         per_target=per_target,
         subsets=len(outputs),

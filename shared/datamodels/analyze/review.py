@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datamodels.analyze import interval, leakage, mislabel
-from datamodels.analyze.evaluate import TAILS
+from datamodels.analyze.interval import TAILS
 from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.mislabel import Suspects
 from datamodels.analyze.support import FOUND, MAX_LIMIT, NO_WEIGHTS, WRONG, support
@@ -18,8 +18,6 @@ from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
-
-RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,9 +75,7 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
     mean = np.asarray(theta.sum(axis=0), dtype=np.float64).ravel() / len(targets)
     order = np.argsort(-mean, kind="stable")
     helpful, harmful = order[:k], order[::-1][:k]
-    draws = np.random.default_rng(run.spec.seed).multinomial(
-        len(targets), np.full(len(targets), 1 / len(targets)), size=RESAMPLES
-    )
+    draws = interval.draws(len(targets), run.spec.seed)
 
     def of(columns: np.ndarray) -> Overall:
         resampled = draws @ theta[:, columns].toarray().astype(np.float64) / len(targets)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from datamodels import run as runs
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import ConfigError, InputError
 from datamodels.rivals import contest

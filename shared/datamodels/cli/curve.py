@@ -11,7 +11,7 @@ from typing import Any
 from datamodels import run as runs
 from datamodels.analyze import curve
 from datamodels.analyze.curve import Estimate, Point
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

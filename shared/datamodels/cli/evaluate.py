@@ -17,7 +17,7 @@ from datamodels import run as runs
 from datamodels import spec
 from datamodels.analyze.agreement import Agreement
 from datamodels.analyze.calibration import Calibration, calibrate
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Retrainer
 from datamodels.cli.ask import Connect, int32
 from datamodels.fit import problem

@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodels.analyze import interval, leakage, mislabel, support
 from datamodels.analyze.conflicts import Conflicts
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.fit import problem
 from datamodels.report import charts, learning
 from datamodels.report.example import label_name

@@ -17,7 +17,7 @@ import numpy as np
 from datamodels import sample
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate, interval, pool
-from datamodels.analyze.evaluate import TAILS, Evaluation
+from datamodels.analyze.evaluate import Evaluation
 from datamodels.analyze.retrain import Retrainer, measure
 from datamodels.analyze.support import before_a_class_is_empty
 from datamodels.errors import InputError, NotReadyError
@@ -38,7 +38,7 @@ FEWEST = 5
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A method's figure less that of the datamodels, with its interval at `evaluate.LEVEL`."""
+    """A method's figure less that of the datamodels, with its interval at `interval.LEVEL`."""
 
     value: float
     interval: tuple[float, float]
@@ -86,8 +86,7 @@ class Scores:
 def difference(found: Evaluation, reference: Evaluation) -> Difference:
     """Of LDS. Both resampled the same subsets."""
     value = found.lds - reference.lds
-    below, above = np.quantile(found.deviations - reference.deviations, TAILS).tolist()
-    return Difference(value, (value + below, value + above))
+    return Difference(value, interval.around(value, found.deviations - reference.deviations))
 
 
 def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
