@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from datamodels import keys, pages, records
+from datamodels import keys, pages
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import curve, evaluate, stopping
+from datamodels.analyze import curve, quality, stopping
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit import problem
 from datamodels.fit import store as fits
@@ -64,7 +66,7 @@ class Journey:
     stopped: stopping.Stop | None = None
     fit: int | None = None
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    evaluation: evaluate.Evaluation | None = None
+    evaluation: Evaluation | None = None
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
@@ -119,7 +121,7 @@ class _Road:
         self._services = services
         self._store = store
         self._view = view
-        self._unseen: np.ndarray | None = None
+        self._unseen: Unseen | None = None
 
     def sample(self, bar: Bar) -> None:
         self._services.aggregator.create_run(self._run)
@@ -208,10 +210,9 @@ class _Road:
         statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
         self._journey.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
-            self._unseen = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
-            masks = evaluate.unseen(self._run)
-            counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
-            self._journey.evaluation = found = self._evaluate(masks, counts)
+            snapshot = manifest.read_newest(self._store, self._run.name)
+            self._unseen = Unseen.read(self._run, snapshot, self._store)
+            self._journey.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
             models = fits.read_fit(self._store, self._run.name, self._journey.fit).rows
             self._view.evaluated(models, found.lds, found.interval)
         bar.reach(self._run.n)
@@ -224,12 +225,13 @@ class _Road:
                 raise UnavailableError(f"run {self._run.name}: the query service does not find fit {self._journey.fit}")
             time.sleep(0.1)
 
-    def _evaluate(self, masks: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
-        prediction = self._services.query.predict(self._run.name, masks)
-        evaluation = evaluate.evaluate(prediction.predictions, self._unseen, counts=counts, seed=self._run.spec.seed)
-        records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
-        return evaluation
+    def _evaluate(self, unseen: Unseen, modelled: np.ndarray) -> Evaluation:
+        """Evaluate what the query service predicts, and record the evaluation of the fit that it answers from."""
+        answer = self._services.query.predict(self._run.name, unseen.masks)
+        found = unseen.beside(answer.predictions, modelled).evaluate()
+        quality.record(self._store, self._run.name, answer.provenance.fit, found)
+        return found
 
     def showcase(self, count: int) -> list[int]:
         """Targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        return evaluate.showcase(self._unseen, self._run.n, count)
+        return quality.showcase(self._unseen and self._unseen.outputs, self._run.n, count)

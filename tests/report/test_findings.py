@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels import keys
-from datamodels.analyze import evaluate
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import ConflictError
 from datamodels.report.findings import gather
 from tests.report import made
@@ -19,13 +19,14 @@ def test_a_fit_is_evaluated_once_all_models_are_there(tmp_path):
     assert again.evaluation.document() == whole.evaluation.document()
 
 
-def test_it_is_what_the_scorer_says(tmp_path):
+def test_it_is_what_the_unseen_subsets_say(tmp_path):
     found = made.findings(tmp_path)
     from datamodels.aggregate import manifest
 
     store = found.fitted.store
-    score = evaluate.scorer(found.run, manifest.read_newest(store, found.run.name), store)
-    np.testing.assert_allclose(score(found.fitted.solution).per_target, found.evaluation.per_target)
+    unseen = Unseen.read(found.run, manifest.read_newest(store, found.run.name), store)
+    expected = unseen.predicted_by(found.fitted.solution).evaluate()
+    np.testing.assert_allclose(expected.per_target, found.evaluation.per_target)
 
 
 def test_no_fit_and_no_unseen_subsets(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels import sample
-from datamodels.analyze import evaluate, interval, pool
+from datamodels.analyze import interval, pool, quality
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import Run
@@ -64,7 +64,7 @@ def calibrate(
     if models < FEWEST:
         raise InputError(f"{models} models: must be at least {FEWEST}")
     masks = subsets(run, alpha, models)
-    counts = evaluate.countable(run, masks, modelled)
+    counts = quality.countable(run, masks, modelled)
     outputs = retrainer.singles(list(sample.unpack(masks, run.design.columns)))
     trained = ~np.isnan(outputs).any(axis=1)
     predictions, outputs = predict(masks)[trained].astype(np.float64), outputs[trained].astype(np.float64)

@@ -18,7 +18,6 @@ from datamodels.analyze import pool
 from datamodels.analyze.clusters import clusters
 from datamodels.analyze.interval import LEVEL, RESAMPLES
 from datamodels.errors import InputError
-from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 
@@ -68,7 +67,7 @@ def of_fit(
     """
     if groups not in GROUPS:
         raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
-    seed, fitted = run.spec.seed, ~np.isin(solution.status, problem.UNFITTED)
+    seed, fitted = run.spec.seed, solution.modelled
     if groups == "clusters":
         found = [
             clusters(vectors, k=k, seed=seed, progress=lambda fraction, i=i: progress(0.4 * (i + fraction))).cluster

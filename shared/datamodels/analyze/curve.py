@@ -27,9 +27,9 @@ import numpy as np
 from datamodels import keys, records, shards
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate
 from datamodels.analyze.evaluate import Evaluation
 from datamodels.analyze.interval import TAILS
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import gram, prior, problem
 from datamodels.fit import store as fits
@@ -166,22 +166,24 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
         return from_document(records.read(store, key))
     except ObjectNotFoundError:
         snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
-    score = evaluate.scorer(run, snapshot, store)
+    unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
-        points = measure(run, rows, score, whole=fits.load(store, record), threads=threads)
+        points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
     records.create(store, key, [point.document() for point in points])
     return points
 
 
-def measure(
-    run: Run, rows: Shards, score: Callable[[Solution], Evaluation], *, whole: Solution, threads: int = 0
-) -> list[Point]:
-    """The points of nested prefixes, by model index, of the rows that there are. Sizes too small to fit are left out.
+def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads: int = 0) -> list[Point]:
+    """Measure the points of nested prefixes, by model index, of all rows. Leaves out sizes that are too small to fit.
 
-    score  evaluates a fit; see `evaluate.scorer`
-    whole  the fit of all rows
+    unseen  the subsets to evaluate on
+    whole   the fit of all rows
     """
+
+    def point(models: int, solution: Solution) -> Point:
+        return Point.of(models, unseen.predicted_by(solution).evaluate())
+
     order = np.argsort(rows.model_index)
     known = prior.of_run(run, runs.load_dataset(run.spec)) if run.spec.fit.estimator == "weighted" else None
     settings, sums, points, added = run.spec.fit, None, [], 0
@@ -197,5 +199,5 @@ def measure(
             sums.add(given.masks[new], given.outputs[new], given.heldout[new], threads=threads or 1)
             added = models
         found = fit(given, settings, run.spec.seed, threads=threads, sums=sums)
-        points.append(Point.of(models, score(found)))
-    return [*points, Point.of(len(order), score(whole))]
+        points.append(point(models, found))
+    return [*points, point(len(order), whole)]

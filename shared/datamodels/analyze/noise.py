@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import evaluate
+from datamodels.analyze import quality
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
@@ -39,12 +39,12 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
     is one a subset, so that what training adds by chance counts as misfit; and the weights have seen them in the end.
     Raises CorruptObjectError.
     """
-    modelled = ~np.isin(solution.status, problem.UNFITTED)
+    modelled = solution.modelled
     squares, models = np.zeros(run.n), np.zeros(run.n, dtype=np.int64)
     misfit, told, told_squares, subsets = (np.zeros(run.n) for _ in range(4))
     for index, outputs in _groups(run, snapshot, store):
         mask = sample.subsets(run.design, index, index + 1)
-        counts = evaluate.countable(run, mask, modelled)
+        counts = quality.countable(run, mask, modelled)
         counts = np.ones(run.n, dtype=bool) if counts is None else counts[0]
         prediction = solution.predict(sample.unpack(mask, run.design.columns))[0].astype(np.float64)
         errors = outputs.astype(np.float64) - prediction

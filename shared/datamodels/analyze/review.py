@@ -14,7 +14,6 @@ from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.mislabel import Suspects
 from datamodels.analyze.support import FOUND, MAX_LIMIT, NO_WEIGHTS, WRONG, support
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
@@ -65,7 +64,7 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
     Raises InputError for k < 1, NotReadyError where no target has a model.
     """
     _check_k(k)
-    chosen = ~np.isin(solution.status, problem.UNFITTED)
+    chosen = solution.modelled
     outside = run.own == NOT_IN_POOL
     chosen &= outside if outside.any() else True
     targets = np.flatnonzero(chosen)

@@ -22,12 +22,10 @@ from typing import Any, Self
 from datamodels import keys, records
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
-from datamodels.analyze import evaluate
 from datamodels.analyze.curve import Estimate, Point, trend
-from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import CorruptObjectError, NotReadyError
 from datamodels.fit import store as fits
-from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.spec import UntilSpec
 from datamodels.storage import ObjectStore
@@ -134,7 +132,7 @@ class Looks:
         self._run, self._store, self._fit, self._tell = run, store, fit, tell
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
         self._looking: Future[Stop | None] | None = None
-        self._score: Callable[[Solution], Evaluation] | None = None
+        self._unseen: Unseen | None = None
         self._points: dict[int, Point] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="look")
 
@@ -173,12 +171,11 @@ class Looks:
     def _evaluated(self, newest: int) -> list[Point]:
         """The points that the rule asks for, ascending; those that an earlier driver had fitted too."""
         name, store = self._run.name, self._store
-        if self._score is None:
-            snapshot = manifest.read_newest(store, name)
-            self._score = evaluate.scorer(self._run, snapshot, store, resamples=RESAMPLES)
+        unseen = self._unseen = self._unseen or Unseen.read(self._run, manifest.read_newest(store, name), store)
         most = fits.read_fit(store, name, newest).rows
         for number in [newest] if self._run.spec.until.slope is None else range(newest + 1):
             fit = None if number in self._points else fits.read_fit(store, name, number)
             if fit is not None and fit.rows * USED >= most:
-                self._points[number] = Point.of(fit.rows, self._score(fits.load(store, fit)))
+                found = unseen.predicted_by(fits.load(store, fit)).evaluate(resamples=RESAMPLES)
+                self._points[number] = Point.of(fit.rows, found)
         return [self._points[number] for number in sorted(self._points) if number <= newest]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datamodels import run as runs
-from datamodels.analyze.evaluate import showcase
+from datamodels.analyze.quality import showcase
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
 from datamodels.report.findings import Findings, gather

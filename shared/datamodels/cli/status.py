@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels import keys, records, spec
+from datamodels import keys, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate, stopping
-from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.analyze import quality, stopping
+from datamodels.errors import CorruptObjectError
 from datamodels.fit import store as fits
 from datamodels.fit.store import FitRecord
 from datamodels.run import Run
@@ -60,8 +60,6 @@ def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str
     yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
         yield f"weights of {fits.load(store, record).n:,} targets verified"
-    try:
-        found = evaluate.from_document(records.read(store, keys.evaluation(record.run, record.number)))
-    except ObjectNotFoundError:
-        return
-    yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"
+    found = quality.recorded(store, record.run, record.number)
+    if found is not None:
+        yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"

@@ -168,6 +168,11 @@ class Solution:
         return len(self.status)
 
     @property
+    def modelled(self) -> np.ndarray:
+        """bool[n]: which targets have weights."""
+        return modelled(self.status)
+
+    @property
     def theta(self) -> sparse.csr_array:
         """float32[n, d]: the weights, not copied."""
         # With indptr of another type than columns, SciPy would copy the columns as int64.
@@ -193,6 +198,11 @@ class Solution:
             columns, weights = self.row(int(target))
             theta[i, columns] = weights
         return theta
+
+
+def modelled(status: Sequence[str]) -> np.ndarray:
+    """Return bool[n]: which targets of these statuses have weights."""
+    return ~np.isin(status, UNFITTED)
 
 
 def of_dense(

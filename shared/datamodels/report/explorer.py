@@ -132,13 +132,14 @@ def _said(found: Findings, target: int) -> dict[str, Any]:
         return {}
     outputs = found.unseen.outputs[:, :, target].astype(np.float64)
     trained = ~np.isnan(outputs)
-    usable = trained.any(axis=1) & found.unseen.counts[:, target]
+    counts = found.unseen.counts
+    usable = trained.any(axis=1) & (True if counts is None else counts[:, target])
     if not usable.any():
         return {}
     outputs, trained = outputs[usable], trained[usable]
     means = np.nanmean(outputs, axis=1)
     said = {
-        "predicted": rounded(found.unseen.predictions[usable, target]),
+        "predicted": rounded(found.unseen.predicted[usable, target]),
         "means": rounded(means),
         "ones": rounded(outputs[np.arange(len(outputs)), trained.argmax(axis=1)]),
         "models": int(trained.sum()),

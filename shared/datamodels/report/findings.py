@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
-from datamodels import keys, records, sample
+from datamodels import keys, records
 from datamodels.aggregate import manifest
-from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import curve, evaluate, stopping
+from datamodels.analyze import curve, quality, stopping
 from datamodels.analyze.curve import Point
 from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Predictions, Unseen
 from datamodels.errors import NotReadyError, ObjectNotFoundError
-from datamodels.fit import problem
 from datamodels.fit import store as fits
-from datamodels.fit.problem import Solution
 from datamodels.fit.store import FitRecord
 from datamodels.query import Fitted
 from datamodels.report.example import Examples
@@ -26,20 +22,6 @@ from datamodels.train.data import Dataset
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Unseen:
-    """Unseen subsets: what their models said, and what datamodels predict.
-
-    outputs      float32[s, r, n]; NaN for models that failed or are not committed
-    predictions  float32[s, n]
-    counts       bool[s, n]; which subsets count for which target
-    """
-
-    outputs: np.ndarray
-    predictions: np.ndarray
-    counts: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Findings:
     """
     examples    what examples look like
@@ -47,7 +29,7 @@ class Findings:
     failed      of them
     stopped     decisions to end training early
     fitted      the newest fit; None before the first
-    unseen      None without a fit, or where the spec has no unseen subsets
+    unseen      predictions for unseen subsets; None without a fit, or if the spec has no unseen subsets
     evaluation  None where too few models of unseen subsets are there
     curve       points of the learning curve up to that fit; none where it was not measured
     seconds     of each stage, where a road has just been taken
@@ -60,7 +42,7 @@ class Findings:
     failed: int
     stopped: list[stopping.Stop] = dataclasses.field(default_factory=list)
     fitted: Fitted | None = None
-    unseen: Unseen | None = None
+    unseen: Predictions | None = None
     evaluation: Evaluation | None = None
     curve: list[Point] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -104,40 +86,26 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
     found = dataclasses.replace(found, fitted=Fitted(run, record, solution, solution.theta, store))
     if not run.spec.evaluate.subsets:
         return found
-    unseen = _unseen(store, run, snapshot, solution)
+    predictions = Unseen.read(run, snapshot, store).predicted_by(solution)
     return dataclasses.replace(
         found,
-        unseen=unseen,
-        evaluation=_evaluation(store, run, snapshot, record, unseen),
+        unseen=predictions,
+        evaluation=_evaluation(store, record, predictions, final=snapshot.committed == run.spec.models),
         curve=_curve(store, run, record),
     )
 
 
-def _unseen(store: ObjectStore, run: Run, snapshot: Snapshot, solution: Solution) -> Unseen:
-    masks = evaluate.unseen(run)
-    predictions = solution.predict(sample.unpack(masks, run.design.columns))
-    counts = evaluate.countable(run, masks, ~np.isin(solution.status, problem.UNFITTED))
-    return Unseen(
-        outputs=evaluate.gather(run, snapshot, store),
-        predictions=predictions,
-        counts=np.ones(predictions.shape, dtype=bool) if counts is None else counts,
-    )
-
-
-def _evaluation(
-    store: ObjectStore, run: Run, snapshot: Snapshot, record: FitRecord, unseen: Unseen
-) -> Evaluation | None:
-    key = keys.evaluation(run.name, record.number)
+def _evaluation(store: ObjectStore, record: FitRecord, predictions: Predictions, *, final: bool) -> Evaluation | None:
+    """Read the evaluation of a fit, or compute it, and record it if it is final; None if too few models are trained."""
+    found = quality.recorded(store, record.run, record.number)
+    if found is not None:
+        return found
     try:
-        return evaluate.from_document(records.read(store, key))
-    except ObjectNotFoundError:
-        pass
-    try:
-        found = evaluate.evaluate(unseen.predictions, unseen.outputs, counts=unseen.counts, seed=run.spec.seed)
+        found = predictions.evaluate()
     except NotReadyError:
         return None
-    if snapshot.committed == run.spec.models:
-        records.create(store, key, found.document())
+    if final:
+        quality.record(store, record.run, record.number, found)
     return found
 
 

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import sample
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate, interval, pool
+from datamodels.analyze import interval, pool
 from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.retrain import Retrainer, measure
 from datamodels.analyze.support import before_a_class_is_empty
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
 from datamodels.fit import store as fits
 from datamodels.rivals.contest import Entry
 from datamodels.rivals.given import Given
@@ -55,32 +54,7 @@ def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
         raise NotReadyError(f"run {run.name}: has no weights yet; `datamodels fit` makes them")
     solution = fits.load(given.store, record)
     entry = Entry(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
-    return entry, ~np.isin(solution.status, problem.UNFITTED)
-
-
-class Scores:
-    """LDS of entries on the unseen subsets of a run.
-
-    modelled  bool[n]; the targets that count
-
-    Raises NotReadyError where there are too few unseen subsets, CorruptObjectError.
-    """
-
-    def __init__(self, given: Given, modelled: np.ndarray):
-        run = given.run
-        if not run.spec.evaluate.subsets:
-            raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
-        self._outputs = evaluate.gather(run, manifest.read_newest(given.store, run.name), given.store)
-        masks = evaluate.unseen(run)
-        self._members = sample.unpack(masks, run.design.columns).astype(np.float32)
-        self._counts = evaluate.countable(run, masks, modelled)
-        self._seed = run.spec.seed
-
-    def __call__(self, entry: Entry, targets: np.ndarray) -> Evaluation:
-        """Of the targets int[t]; `Evaluation.per_target` is of these."""
-        counts = None if self._counts is None else self._counts[:, targets]
-        predictions = self._members @ entry.scores[targets].T
-        return evaluate.evaluate(predictions, self._outputs[:, :, targets], counts=counts, seed=self._seed)
+    return entry, solution.modelled
 
 
 def difference(found: Evaluation, reference: Evaluation) -> Difference:
@@ -233,7 +207,7 @@ class Comparison:
     targets    for flip rates, see `right_targets`
     sizes      numbers of columns to take away
 
-    Raises what `of_datamodels`, `Scores` and `right_targets` raise.
+    Raises what `of_datamodels`, `Unseen.read` and `right_targets` raise.
     """
 
     def __init__(
@@ -241,7 +215,7 @@ class Comparison:
     ):
         self._given, self._retrainer, self._sizes, self._threshold = given, retrainer, sizes, threshold
         reference, self._modelled = of_datamodels(given)
-        self._score = Scores(given, self._modelled)
+        self._unseen = Unseen.read(given.run, manifest.read_newest(given.store, given.run.name), given.store)
         self._right = right_targets(retrainer, given.run, self._modelled, targets, threshold)
         self._unsure = unsure(given, self._modelled)
         self._reference: Row | None = None
@@ -249,8 +223,8 @@ class Comparison:
 
     def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
         """That of `reference` must be asked for first. Raises what retraining raises."""
-        lds = self._score(entry, np.flatnonzero(self._modelled))
-        unsure = self._score(entry, self._unsure) if len(self._unsure) >= FEWEST else None
+        lds = self._lds(entry, np.flatnonzero(self._modelled))
+        unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
             self._retrainer, self._given.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
         )
@@ -263,3 +237,8 @@ class Comparison:
         row = Row(entry, lds, unsure, found, differences)
         self._reference = other or row
         return row
+
+    def _lds(self, entry: Entry, targets: np.ndarray) -> Evaluation:
+        """Score an entry on the unseen subsets, for targets int[t]; `Evaluation.per_target` is of these."""
+        predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
+        return self._unseen.beside(predicted, self._modelled, targets).evaluate()
