@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,33 @@ class Composition:
     rand_interval: tuple[float, float]
 
 
+def tally(cluster: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the members of each cluster by class.
+
+    cluster  int[n]; below 0 for none
+    labels   [n]
+
+    Returns (classes [c], ascending; counts int64[k, c]).
+    """
+    inside = cluster >= 0
+    classes, label = np.unique(labels[inside], return_inverse=True)
+    counts = np.zeros((int(cluster.max()) + 1, len(classes)), dtype=np.int64)
+    np.add.at(counts, (cluster[inside], label), 1)
+    return classes, counts
+
+
+def commonest(cluster: np.ndarray, labels: np.ndarray) -> list[tuple[Any, int]]:
+    """Return the commonest label of each cluster, and how many of its members have it; arguments as for `tally`."""
+    classes, counts = tally(cluster, labels)
+    return list(zip(classes[counts.argmax(axis=1)].tolist(), counts.max(axis=1).tolist(), strict=True))
+
+
 def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Composition:
     """Of clusters int[n], below 0 for none, and class labels int[n]. Raises InputError where their lengths differ, or
     nothing is in a cluster."""
     if len(cluster) != len(labels) or not (cluster >= 0).any():
         raise InputError(f"{len(cluster)} clusters and {len(labels)} labels: must be equally many, some in a cluster")
-    inside = cluster >= 0
-    classes, label = np.unique(labels[inside], return_inverse=True)
-    counts = np.zeros((int(cluster.max()) + 1, len(classes)), dtype=np.int64)
-    np.add.at(counts, (cluster[inside], label), 1)
+    classes, counts = tally(cluster, labels)
     total = counts.sum()
     drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=RESAMPLES)
     drawn = drawn.reshape(RESAMPLES, *counts.shape)

@@ -28,7 +28,7 @@ from datamodels import keys, records, shards
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze.evaluate import Evaluation
-from datamodels.analyze.interval import TAILS
+from datamodels.analyze.interval import TAILS, Estimate
 from datamodels.analyze.quality import Unseen
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import gram, prior, problem
@@ -46,6 +46,8 @@ FORMS = ((3, 3), (2, 2))
 """(terms, doublings they are fitted to): the curve, then the line."""
 SMALLEST = 1e-3
 """LDS below which a point says nothing of the trend."""
+AHEAD, STEPS = 4, 17
+"""How many times the models of the last point a forecast reaches, and in how many steps."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,17 +75,12 @@ def from_document(document: list[dict[str, Any]]) -> list[Point]:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A value with its interval at `interval.LEVEL`, the form's doubt included."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Trend:
-    """What the points say of other numbers of models. Needs four of them in the last three doublings, three in two."""
+    """What the points say of other numbers of models.
+
+    Needs four points in the last three doublings and three in the last two. Its intervals include the doubt about the
+    form.
+    """
 
     def __init__(self, points: Sequence[Point]):
         self._fitted = [_coefficients(_latest(points, doublings), terms) for terms, doublings in FORMS]
@@ -109,10 +106,19 @@ class Trend:
 
 
 def trend(points: Sequence[Point]) -> Trend | None:
-    """None where there are too few points."""
+    """Fit the trend of points; None if they are too few."""
     usable = [point for point in points if point.lds > SMALLEST]
     enough = all(len(_latest(usable, doublings)) > terms for terms, doublings in FORMS)
     return Trend(usable) if usable and enough else None
+
+
+def ahead(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
+    """Estimate LDS of more models than the last point has: of STEPS numbers up to AHEAD times as many, log-spaced.
+
+    The middle one is of sqrt(AHEAD) times as many. Returns (models, LDS), or nothing if the points are too few.
+    """
+    known, last = trend(points), points[-1].models
+    return [] if known is None else [(m, known.at(m)) for m in np.geomspace(last, AHEAD * last, STEPS).tolist()]
 
 
 def _latest(points: Sequence[Point], doublings: int) -> list[Point]:

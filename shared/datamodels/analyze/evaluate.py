@@ -10,7 +10,7 @@ Works on arrays alone; `analyze.quality` reads them from a run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,10 @@ class Evaluation:
     def scores(self) -> np.ndarray:
         """float64[t]: correlations of the targets that are scored."""
         return self.per_target[~np.isnan(self.per_target)]
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """Return quantiles of the correlations of the targets that are scored."""
+        return np.quantile(self.scores, shares).tolist()
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 
@@ -15,6 +16,15 @@ Z = statistics.NormalDist().inv_cdf(TAILS[1])
 """Standard errors on each side of an estimate."""
 RESAMPLES = 1000
 """Resamples of a bootstrap."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its interval at LEVEL."""
+
+    value: float
+    low: float
+    high: float
 
 
 def share(successes: float, trials: int) -> tuple[float, float]:

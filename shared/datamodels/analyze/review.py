@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from datamodels.analyze import interval, leakage, mislabel
 from datamodels.analyze.interval import TAILS
 from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.mislabel import Suspects
-from datamodels.analyze.support import FOUND, MAX_LIMIT, NO_WEIGHTS, WRONG, support
+from datamodels.analyze.support import FOUND, NO_WEIGHTS, WRONG, default_limit, limit_of, support
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
@@ -91,8 +91,11 @@ def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
     _check_k(k)
     if not 0 < share <= 1:
         raise InputError(f"share = {share}: must be above 0 and at most 1")
-    limit = min(MAX_LIMIT, max(1, int(share * run.design.columns)))
-    found = [support(run, solution, target, limit=limit) for target in range(run.n)]
+    return _brittle(run, solution, range(run.n), k, limit_of(run, share))
+
+
+def _brittle(run: Run, solution: Solution, targets: Sequence[int], k: int, limit: int) -> Brittle:
+    found = [support(run, solution, target, limit=limit) for target in targets]
     hanging = sorted((len(s.columns), s.target) for s in found if s.status == FOUND)
     wrong = sum(s.status == WRONG for s in found)
     return Brittle(
@@ -102,6 +105,38 @@ def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
         count=len(hanging),
         of=len(found) - wrong - sum(s.status == NO_WEIGHTS for s in found),
         wrong=wrong,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Brittleness:
+    """How many of the targets that are predicted right go wrong as columns are taken out.
+
+    brittle         all of those with a support, smallest first
+    columns         int[c]; numbers of columns that are taken out: 0, then every size of a support
+    share           float64[c]; share of the targets that are predicted wrong then
+    interval        float64[c, 2]; of the shares, at `interval.LEVEL`
+    median          of the sizes
+    """
+
+    brittle: Brittle
+    columns: np.ndarray
+    share: np.ndarray
+    interval: np.ndarray
+    median: float
+
+
+def brittleness(run: Run, solution: Solution, targets: Sequence[int]) -> Brittleness:
+    """Search for the supports of some targets, up to the default limit."""
+    found = _brittle(run, solution, targets, len(targets), default_limit(run))
+    columns = np.concatenate([[0], np.unique(found.size)])
+    wrong = np.searchsorted(found.size, columns, side="right")
+    return Brittleness(
+        brittle=found,
+        columns=columns,
+        share=wrong / max(1, found.of),
+        interval=np.array([interval.share(count, max(1, found.of)) for count in wrong.tolist()]),
+        median=float(np.median(found.size)) if found.count else np.nan,
     )
 
 

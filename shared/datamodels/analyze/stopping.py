@@ -22,7 +22,8 @@ from typing import Any, Self
 from datamodels import keys, records
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
-from datamodels.analyze.curve import Estimate, Point, trend
+from datamodels.analyze.curve import Point, trend
+from datamodels.analyze.interval import Estimate
 from datamodels.analyze.quality import Unseen
 from datamodels.errors import CorruptObjectError, NotReadyError
 from datamodels.fit import store as fits

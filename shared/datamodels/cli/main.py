@@ -15,6 +15,7 @@ from pathlib import Path
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
+from datamodels.analyze.findings import gather
 from datamodels.cli import (
     analyze,
     ask,
@@ -33,7 +34,6 @@ from datamodels.cli import (
 )
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.report import summary
-from datamodels.report.findings import gather
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import ClientSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import ObjectStore, open_store

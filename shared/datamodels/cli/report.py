@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from datamodels import run as runs
+from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality import showcase
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
-from datamodels.report.findings import Findings, gather
-from datamodels.rivals import lime
+from datamodels.report.explorer import Explained
+from datamodels.rivals import compare, lime
 from datamodels.run import Run
 from datamodels.settings import TrainerSettings
 from datamodels.train.data import Dataset
@@ -37,33 +37,38 @@ def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int
 
 def command(options: argparse.Namespace) -> None:
     """Writes the page and prints where it is."""
-    compared = options.compared and rivals.read(options.compared)
+    compared = options.compared and compare.read_documents(options.compared)
     store = options.store_of(options)
     run = runs.read(store, options.run)
     found = gather(store, run, runs.load_dataset(run.spec) if options.lime else _dataset(run))
-    if options.lime:
-        found = _explained(found, options.lime)
-    path = write(found, options.output, options.home, compared)
+    explained = _explained(found, options.lime) if options.lime else None
+    path = write(found, options.output, options.home, compared, explained)
     size = path.stat().st_size / 1e6
     print(f"{path}  {size:.1f} MB{'  partial: the run still trains' if found.partial else ''}")
 
 
-def _explained(found: Findings, count: int) -> Findings:
-    """With LIME's explanations of a few targets, from the lowest mean output to the highest."""
+def _explained(found: Findings, count: int) -> Explained:
+    """Explain a few targets by LIME, from the lowest mean output to the highest."""
     if found.fitted is None:
         raise InputError(f"--lime: run {found.run.name} has no fit yet, so that its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
-    targets = showcase(None if found.unseen is None else found.unseen.outputs, found.run.n, count)
-    explained = lime.explain(found.run, found.examples.dataset, targets)
-    return dataclasses.replace(found, explained=dict(zip(targets, explained, strict=True)))
+    predictions = found.fitted.predictions
+    targets = showcase(predictions and predictions.outputs, found.run.n, count)
+    return dict(zip(targets, lime.explain(found.run, found.dataset, targets), strict=True))
 
 
-def write(found: Findings, output: str | None, home: Path, compared: rivals.Rows | None = None) -> Path:
-    """Writes the page of a run. Raises SettingsError where it cannot be."""
+def write(
+    found: Findings,
+    output: str | None,
+    home: Path,
+    compared: rivals.Rows | None = None,
+    explained: Explained | None = None,
+) -> Path:
+    """Write the page of a run. Raises SettingsError if it cannot be written."""
     path = Path(output) if output else home / "reports" / f"{found.run.name}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page.html(found, compared), encoding="utf-8")
+        path.write_text(page.html(found, compared=compared, explained=explained), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the report {path}: cannot be written: {error.strerror}") from error
     return path

@@ -9,7 +9,9 @@ that names fewer than k helpful columns has those taken away. Columns go only as
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,8 +168,8 @@ class Row:
     flips: dict[int, Flips]
     difference: dict[str, Difference]
 
-    def document(self) -> dict[str, Any]:
-        """As JSON values."""
+    def document(self) -> Document:
+        """Return the row as JSON values."""
         figures = {LDS: self.lds.lds, UNSURE: None if self.unsure is None else self.unsure.lds}
         spans = {LDS: self.lds.interval, UNSURE: None if self.unsure is None else self.unsure.interval}
         for k, found in self.flips.items():
@@ -192,8 +194,31 @@ class Row:
 
 
 def flips_at(k: int) -> str:
-    """The name of a figure."""
+    """Return the name of the flip rate at k."""
     return f"flips_at_{k}"
+
+
+Document = dict[str, Any]
+"""What `Row.document` returns."""
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Read the rows that `datamodels compare RUN --json` printed; the datamodels come first.
+
+    Raises InputError if the file is nothing of the kind.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for row in rows:
+            str(row["method"]), int(row["models"]), float(row["seconds"])
+            for figure in filter(None, row["figures"].values()):
+                float(figure["value"]), *map(float, figure["interval"])
+        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
+    if not rows or not same or LDS not in rows[0]["figures"]:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
+    return rows
 
 
 def _fields(found: Difference) -> dict[str, Any]:
