@@ -1,4 +1,4 @@
-"""Which classes clusters are made of, and how far the two divisions agree."""
+"""The classes that clusters are made of, and how far clusters and classes agree."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from datamodels.errors import InputError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composition:
-    """
+    """Clusters by class.
+
     classes          int[c]; the labels
-    counts           int64[k, c]; members of each cluster by class; what is in no cluster is left out
+    counts           int64[k, c]; members of each cluster by class, without those in no cluster
     purity           share of the members that are of their cluster's commonest class
     rand             adjusted Rand index (Hubert and Arabie 1985): 1 for the same division, 0 as by chance
-    purity_interval, rand_interval   at `interval.LEVEL`, a centred bootstrap over members with the clusters kept
+    purity_interval, rand_interval   at `interval.LEVEL`, a centred bootstrap over members with fixed clusters
     """
 
     classes: np.ndarray
@@ -51,8 +52,10 @@ def commonest(cluster: np.ndarray, labels: np.ndarray) -> list[tuple[Any, int]]:
 
 
 def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Composition:
-    """Of clusters int[n], below 0 for none, and class labels int[n]. Raises InputError where their lengths differ, or
-    nothing is in a cluster."""
+    """Compare clusters with classes; arguments as for `tally`.
+
+    Raises InputError if their lengths differ, or nothing is in a cluster.
+    """
     if len(cluster) != len(labels) or not (cluster >= 0).any():
         raise InputError(f"{len(cluster)} clusters and {len(labels)} labels: must be equally many, some in a cluster")
     classes, counts = tally(cluster, labels)

@@ -1,4 +1,4 @@
-"""A report on the data of a whole run: what helps and harms overall, what hangs by little, what seems wrong."""
+"""A report on the data of a whole run: what helps and harms overall, what is fragile, what seems wrong."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from datamodels.train.data import NOT_IN_POOL
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Overall:
-    """Columns by their mean weight over targets: by so much the mean output rises where the column is there.
+    """Columns by their mean weight over targets, which is how much a column raises the mean output.
 
     column    int32[k]; strongest first
     mean      float64[k]
-    interval  float64[k, 2]; at LEVEL, of the mean over as many other targets, by a bootstrap over targets. It does not
-              cover that these are the strongest of many, nor the noise of training
+    interval  float64[k, 2]; at `interval.LEVEL`, of the mean over as many other targets, by a bootstrap over targets.
+              It covers neither that these are the strongest of many, nor the noise of training
     """
 
     column: np.ndarray
@@ -41,8 +41,8 @@ class Brittle:
     target     int32[k]; smallest support first
     size       int32[k]; columns of their supports
     limit      the largest support that counts
-    count      how many there are, of `of` targets that have weights and are predicted right
-    wrong      targets that are predicted wrong with nothing taken out
+    count      number of targets with a support, of `of` targets that have weights and are predicted right
+    wrong      number of targets that are predicted wrong with nothing taken out
     """
 
     target: np.ndarray
@@ -54,14 +54,15 @@ class Brittle:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the share count / of, over targets; NaN where there are none."""
+        """Interval of the share count / of, over targets; NaN if there are none."""
         return interval.share(self.count, self.of) if self.of else (np.nan, np.nan)
 
 
 def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
-    """The k columns that help and the k that harm most, over the targets outside the pool, or all where none is.
+    """Find the k columns that help most and the k that harm most.
 
-    Raises InputError for k < 1, NotReadyError where no target has a model.
+    Over the targets outside the pool, or, if there are none, over all. Raises InputError for k < 1, NotReadyError if no
+    target has a model.
     """
     _check_k(k)
     chosen = solution.modelled
@@ -84,7 +85,7 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
 
 
 def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
-    """The k most brittle targets: those with the smallest supports, of at most this share of the columns.
+    """Find the k most brittle targets: those with the smallest supports, of at most this share of the columns.
 
     Raises InputError for k < 1 and for a share that is not above 0 and at most 1.
     """
@@ -142,7 +143,7 @@ def brittleness(run: Run, solution: Solution, targets: Sequence[int]) -> Brittle
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Review:
-    """The tables, each of at most k rows; None, with why in `left_out`, where the run cannot have it."""
+    """Tables of at most k rows each. A table that the run cannot have is None, and `left_out` says why."""
 
     helpful: Overall
     harmful: Overall
@@ -153,23 +154,23 @@ class Review:
 
 
 def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
-    """All tables. Loads the run's data set, where it can, to compare inputs.
+    """Compute all tables. Loads the run's data set, if it can, to compare inputs.
 
-    Raises InputError for a k or a share out of range, NotReadyError where no target has a model.
+    Raises InputError for a k or a share out of range, NotReadyError if no target has a model.
     """
     helpful, harmful = overall(run, solution, k)
     hanging = brittle(run, solution, k, share)
     left_out = {}
 
-    def where_it_can(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
+    def if_possible(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
         try:
             return make(run, solution, k)
         except (InputError, NotReadyError) as error:
             left_out[name] = str(error)
             return None
 
-    suspects = where_it_can("suspects", mislabel.suspects)
-    return Review(helpful, harmful, hanging, suspects, where_it_can("leaked", leakage.find), left_out)
+    suspects = if_possible("suspects", mislabel.suspects)
+    return Review(helpful, harmful, hanging, suspects, if_possible("leaked", leakage.find), left_out)
 
 
 def _check_k(k: int) -> None:

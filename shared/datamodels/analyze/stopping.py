@@ -1,15 +1,15 @@
 """The rule `until`: when training may end before all m models are trained.
 
-The unseen subsets' models are trained first. When there is a model for every eight columns, and enough to hold ten out,
-and again each time that they have grown by a quarter, what is committed is fitted and evaluated while training goes on.
+Models on unseen subsets are trained first. Committed models are fitted and evaluated while training goes on: first when
+there is a model for every eight columns and enough to hold ten out, then whenever their number has grown by a quarter.
 Training ends
 
-- `until: {lds: 0.9}` once the lower end of the LDS's interval is at least 0.9. Not the point, for the rule looks many
-  times, and would stop at the first that is high by chance;
-- `until: {slope: 0.005}` once twice as many models would bring at most 0.005 of LDS, by the upper end of what
-  `analyze.curve` says of it.
+- under `until: {lds: 0.9}` once the lower end of the interval of LDS is at least 0.9. LDS itself would not do: the rule
+  looks many times, and would stop at the first LDS that is high by chance;
+- under `until: {slope: 0.005}` once twice as many models would raise LDS by at most 0.005, by the upper end of the
+  interval that `analyze.curve` estimates.
 
-A decision is a numbered record in the store, created once. Who takes the road again under the same rule finds it.
+A decision is a numbered record in the store, created once. A later pipeline run under the same rule finds it.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from datamodels.spec import UntilSpec
 from datamodels.storage import ObjectStore
 
 FIRST_SHARE = 8
-"""The first look is at d / 8 models: far fewer tell next to nothing,"""
+"""The first look is at d / 8 models, since far fewer tell next to nothing."""
 FIRST_HELD_OUT = 10
-"""and no earlier than at so many held-out ones."""
+"""Held-out models that the first look needs."""
 GROWTH = 1.25
-"""By which models have grown since the last look."""
+"""Growth of the number of models from one look to the next."""
 RESAMPLES = 300
-"""Of the unseen subsets, at a look: it should be short."""
+"""Resamples of unseen subsets at a look, few to keep it short."""
 USED = 8
-"""Fits of this part of the models, and larger ones, tell the slope."""
+"""Fits of at least an eighth of the models tell the slope."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Stop:
     fit       number of the fit that it rests on
     models    models of that fit
     lds       its LDS, and the interval of it
-    gain      LDS that twice as many models would bring; None where the rule is of the LDS
+    gain      by how much twice as many models would raise LDS; None if the rule is about LDS
     """
 
     rule: dict[str, Any]
@@ -62,10 +62,12 @@ class Stop:
     gain: Estimate | None = None
 
     def document(self) -> dict[str, Any]:
+        """Return the decision as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
+        """Read back what `document` returns."""
         gain = document["gain"] and Estimate(**document["gain"])
         return cls(**document | {"interval": tuple(document["interval"]), "gain": gain})
 
@@ -81,7 +83,7 @@ class Stop:
 
 
 def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
-    """Whether training may end at the last of these points, that of fit number `fit`; None: it goes on."""
+    """Decide whether training may end at the last of these points, that of fit number `fit`; None if it goes on."""
     last = points[-1]
     stop = Stop(rule.model_dump(mode="json"), fit, last.models, last.lds, last.interval)
     if rule.lds is not None:
@@ -92,7 +94,7 @@ def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
 
 
 def recorded(store: ObjectStore, run: str) -> list[Stop]:
-    """Every decision about a run, under whichever rules. Raises CorruptObjectError."""
+    """Return every decision about a run, under any rule. Raises CorruptObjectError."""
     found = []
     for number in range(store.newest(lambda n: keys.stop(run, n), -1) + 1):
         try:
@@ -105,13 +107,13 @@ def recorded(store: ObjectStore, run: str) -> list[Stop]:
 
 
 def find(store: ObjectStore, run: str, rule: UntilSpec) -> Stop | None:
-    """What was decided under this rule."""
+    """Return the decision under this rule; None if there is none."""
     mine = rule.model_dump(mode="json")
     return next((stop for stop in recorded(store, run) if stop.rule == mine), None)
 
 
 def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
-    """Records a decision, and returns the one that holds: that of another driver where it was first."""
+    """Record a decision. Returns the one that holds: that of another driver if it was first."""
     while True:
         known = recorded(store, run)
         for earlier in known:
@@ -122,13 +124,13 @@ def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
 
 
 class Looks:
-    """Fits and evaluates beside the training, and says when it may end. Not for several threads."""
+    """Fits and evaluates while training goes on, and says when it may end. Not for several threads."""
 
     def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int], tell: Callable[[Point], None]):
-        """Both are called in another thread.
+        """Take two functions to call in another thread.
 
         fit   publishes a manifest, fits it, and returns the number of the fit
-        tell  is told what each look finds
+        tell  receives what each look finds
         """
         self._run, self._store, self._fit, self._tell = run, store, fit, tell
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
@@ -138,11 +140,11 @@ class Looks:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="look")
 
     def decided(self) -> Stop | None:
-        """What was decided before, in whichever process."""
+        """Return what was decided before, by any process."""
         return find(self._store, self._run.name, self._run.spec.until)
 
     def look(self, progress: Progress) -> Stop | None:
-        """Starts what is due, and returns at once: the decision once there is one. Raises what the fit raised."""
+        """Start a look if one is due, and return at once: the decision if there is one. Raises what the fit raised."""
         if self._looking is not None:
             if not self._looking.done():
                 return None
@@ -157,20 +159,20 @@ class Looks:
         return None
 
     def close(self) -> None:
-        """Waits for nothing: a look that is going on ends by itself, and changes nothing."""
+        """Return without waiting: a look that is going on ends by itself, and changes nothing."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self) -> Stop | None:
         number = self._fit()
         try:
             points = self._evaluated(number)
-        except NotReadyError:  # hardly any unseen model could be trained: the end of the road says so
+        except NotReadyError:  # hardly any unseen model could be trained; the end of the pipeline says so
             return None
         self._tell(points[-1])
         return decide(self._run.spec.until, points, number)
 
     def _evaluated(self, newest: int) -> list[Point]:
-        """The points that the rule asks for, ascending; those that an earlier driver had fitted too."""
+        """Return the points that the rule needs, ascending, with those of fits by earlier drivers."""
         name, store = self._run.name, self._store
         unseen = self._unseen = self._unseen or Unseen.read(self._run, manifest.read_newest(store, name), store)
         most = fits.read_fit(store, name, newest).rows

@@ -19,7 +19,7 @@ def body(rows: Rows) -> str:
     heads = ["method", "LDS", *(f"{_k(name)} taken out" for name in flips), "seconds"]
     table = "".join(_row(row, i, flips) for i, row in enumerate(rows))
     return (
-        "<p>Each method ranks the training examples of each target. LDS: how well its ranking foretells new subsets. "
+        "<p>Each method ranks the training examples of each target. LDS: how well its ranking predicts new subsets. "
         "Then: the share of targets that really flip when models are trained without the most helpful ones that it "
         "names. Small: 95% intervals. A star: ahead of the datamodels, by a difference whose interval is above 0.</p>"
         f'<div class="panel">{_chart(rows, flips) if flips else ""}</div>'

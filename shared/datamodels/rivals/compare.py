@@ -1,9 +1,10 @@
-"""The datamodels of a run beside their rivals: on the same unseen subsets, and by the same retrainings.
+"""Compares the datamodels of a run with other methods: on the same unseen subsets, and by the same retrainings.
 
-Two tests. LDS, see `analyze.evaluate`: the sum of a method's scores over a subset is its prediction, up to a factor.
-And the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5): take away the k columns that a method
-says help a target most, train models without them, and see whether their mean output gets the target wrong. A method
-that names fewer than k helpful columns has those taken away. Columns go only as long as no class is left empty.
+There are two tests. The first is LDS, see `analyze.evaluate`: the sum of a method's scores over a subset is its
+prediction, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5):
+take out the k columns that a method says help a target most, train models without them, and see whether their mean
+output gets the target wrong. If a method names fewer than k helpful columns, these are taken out. Columns are taken
+out only as long as no class becomes empty.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from datamodels.run import Run
 
 DATAMODELS = "datamodels"
 LDS, UNSURE = "lds", "unsure"
-"""Names of figures; `flips_at` has the others."""
+"""Names of figures; `flips_at` returns the others."""
 UNSURE_SHARES = (0.05, 0.95)
-"""Share of models that are right about a target, for it to count as unsure."""
+"""Between these shares of models that are right, a target counts as unsure."""
 FEWEST = 5
-"""Unsure targets that an LDS is told of."""
+"""Fewest unsure targets that an LDS is computed for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Difference:
 
 
 def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
-    """(the run's newest fit as an entry, bool[n] which targets have a model).
+    """Return (the run's newest fit as an entry, bool[n] which targets have a model).
 
-    Raises NotReadyError where the run has no fit, CorruptObjectError.
+    Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
     run = given.run
     record = fits.read_newest_fit(given.store, run.name)
@@ -60,23 +61,23 @@ def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
 
 
 def difference(found: Evaluation, reference: Evaluation) -> Difference:
-    """Of LDS. Both resampled the same subsets."""
+    """Return the difference of two LDS that resampled the same subsets."""
     value = found.lds - reference.lds
     return Difference(value, interval.around(value, found.deviations - reference.deviations))
 
 
 def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
-    """int[t]: targets with a model that the run's models get now right, now wrong: where correctness tells anything."""
+    """Return int[t]: targets with a model that some of the run's models get right and some wrong."""
     low, high = UNSURE_SHARES
     return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
-    """How many targets models get wrong without the columns that a method says help them.
+    """Targets that models get wrong without the columns that a method says help them.
 
-    targets  int[t]; right before
-    flipped  bool[t]; the mean output is below the threshold then
+    targets  int[t]; models of the whole pool get them right
+    flipped  bool[t]; whether the mean output is below the threshold without the columns
     """
 
     targets: np.ndarray
@@ -91,7 +92,7 @@ class Flips:
         return interval.share(int(self.flipped.sum()), len(self.flipped))
 
     def less(self, other: Flips) -> Difference:
-        """Of the rates, on the same targets."""
+        """Return the difference of two rates on the same targets."""
         change = self.flipped.astype(np.float64) - other.flipped
         return Difference(float(change.mean()), interval.mean(change))
 
@@ -99,9 +100,9 @@ class Flips:
 def right_targets(
     retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int, threshold: float = 0.0
 ) -> np.ndarray:
-    """int[t]: of `count` targets spread evenly over those with a model, the ones that models of the pool get right.
+    """Return int[t]: of `count` targets spread evenly over those with a model, those that models of the pool get right.
 
-    Raises InputError for a count below 2 or beyond the targets, NotReadyError where fewer than 2 are right.
+    Raises InputError for a count below 2 or beyond the targets, NotReadyError if fewer than 2 are right.
     """
     there = np.flatnonzero(modelled)
     if not 2 <= count <= len(there):
@@ -118,7 +119,7 @@ def right_targets(
 
 
 def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarray:
-    """bool[d]: the whole pool less the k columns of largest positive score, float[d]; and less the target itself."""
+    """Return bool[d]: the whole pool without the target itself and the k columns of largest positive score float[d]."""
     base = pool.without_own(run, pool.whole(run), target)
     free = np.flatnonzero(base & (run.design.stratum >= 0) & (scores > 0))
     order = free[np.argsort(-scores[free], kind="stable")][:k]
@@ -137,9 +138,9 @@ def flips(
     threshold: float = 0.0,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[int, Flips]:
-    """Of each number of columns taken away.
+    """Measure flips for each number of columns taken out.
 
-    targets    int[t], as of `right_targets`
+    targets    int[t], as `right_targets` returns them
     threshold  outputs below it are wrong
     tick       called after each of the sizes
     """
@@ -154,12 +155,12 @@ def flips(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """How a method did, beside the datamodels, whose row comes first and has no differences.
+    """The figures of a method. The row of the datamodels comes first and has no differences.
 
     lds         on all targets with a model
-    unsure      LDS on those that some models get right and some wrong; None where they are fewer than FEWEST
-    flips       by the number of columns taken away
-    difference  of lds, unsure and flips
+    unsure      LDS on targets that some models get right and some wrong; None for fewer than FEWEST of them
+    flips       by the number of columns taken out
+    difference  from the datamodels' figures, by name
     """
 
     entry: Entry
@@ -229,8 +230,8 @@ class Comparison:
     """Runs the two tests for one entry after the other.
 
     retrainer  of the run
-    targets    for flip rates, see `right_targets`
-    sizes      numbers of columns to take away
+    targets    number of targets for flip rates, see `right_targets`
+    sizes      numbers of columns to take out
 
     Raises what `of_datamodels`, `Unseen.read` and `right_targets` raise.
     """
@@ -247,7 +248,7 @@ class Comparison:
         self.reference = reference
 
     def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
-        """That of `reference` must be asked for first. Raises what retraining raises."""
+        """Return the row of an entry. Ask for that of `reference` first. Raises what retraining raises."""
         lds = self._lds(entry, np.flatnonzero(self._modelled))
         unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
