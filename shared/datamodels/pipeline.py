@@ -237,4 +237,4 @@ class _Stages:
 
     def showcase(self, count: int) -> list[int]:
         """Choose targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        return quality.showcase(self._unseen and self._unseen.outputs, self._run.n, count)
+        return quality.showcase(None if self._unseen is None else self._unseen.outputs, self._run.n, count)

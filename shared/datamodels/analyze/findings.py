@@ -133,7 +133,7 @@ class Findings:
     @property
     def evaluation(self) -> Evaluation | None:
         """The evaluation of the newest fit; None if there is none."""
-        return self.fitted and self.fitted.evaluation
+        return None if self.fitted is None else self.fitted.evaluation
 
     @property
     def output(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -108,7 +107,7 @@ def strongest(solution: Solution, target: int, k: int) -> tuple[Weights, Weights
     return helpful, harmful
 
 
-class Targets(Sequence[Target]):
+class Targets:
     """All targets of a fit. Each is computed when it is asked for, since a report shows only some.
 
     rows         number of models that were fitted
@@ -135,7 +134,8 @@ class Targets(Sequence[Target]):
     def __len__(self) -> int:
         return self._solution.n
 
-    def __getitem__(self, target):
+    def __getitem__(self, target: int) -> Target:
+        """Compute a target. Raises TargetRangeError."""
         solution = self._solution
         helpful, harmful = strongest(solution, target, HELPFUL)
         nonzeros = len(solution.row(target)[0])

@@ -53,7 +53,7 @@ def _explained(found: Findings, count: int) -> Explained:
         raise InputError(f"--lime: run {found.run.name} has no fit yet, so that its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     predictions = found.fitted.predictions
-    targets = showcase(predictions and predictions.outputs, found.run.n, count)
+    targets = showcase(None if predictions is None else predictions.outputs, found.run.n, count)
     return dict(zip(targets, lime.explain(found.run, found.dataset, targets), strict=True))
 
 

@@ -31,13 +31,16 @@ Explained = Mapping[int, Explanation]
 
 
 def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[str, Any]:
-    """Return the explorer's targets by number: those that LIME explains, and a random sample of the others if not all
-    fit.
+    """Return the explorer's targets: those that LIME explains, and of the others as many as fit, at random.
 
-    targets  what `_target` returns
+    targets  by number, as `_target` returns them
     columns  what the training columns that these name look like, by column
     others   what the targets look like that are alike and not in the sample, by target
+
+    Without a fit there is nothing to explore, and the answer is empty.
     """
+    if found.fitted is None:
+        return {}
     examples = Examples(found.run, found.dataset)
     columns: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -46,7 +49,7 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
     drawn = np.random.default_rng(0).permutation(found.run.n)[:MOST].tolist()
     for target in dict.fromkeys([*explained, *drawn]):
         one = examples.target(target) | _target(found.fitted.targets[target])
-        if target in explained:
+        if found.dataset is not None and target in explained:
             one["lime"] = _lime(explained[target], found.dataset)
         named = [column for column, _ in (*one["helpful"], *one["harmful"])]
         new_columns = {str(c): examples.column(c) for c in named if str(c) not in columns}
@@ -75,7 +78,7 @@ def _features(found: Features) -> dict[str, list]:
 
 
 def _target(found: Target) -> dict[str, Any]:
-    one = {"id": found.number, "own": found.own, "status": found.status}
+    one: dict[str, Any] = {"id": found.number, "own": found.own, "status": found.status}
     if found.said is not None:
         one |= _said(found.said)
     one |= {"helpful": _pairs(found.helpful), "harmful": _pairs(found.harmful), "similar": []}
@@ -85,14 +88,18 @@ def _target(found: Target) -> dict[str, Any]:
     return one if found.removal is None else one | _removal(found.removal)
 
 
-def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float]]:
+def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float | None]]:
     return [[index, rounded([value])[0]] for index, value in pairs]
 
 
 def _removal(found: Removal) -> dict[str, Any]:
     """Return {k, mean, error} as the k most helpful columns go, and the support."""
     steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * (len(found.mean) - 1)).astype(int))
-    removal = {"k": steps.tolist(), "mean": rounded(found.mean[steps]), "error": rounded(found.error[steps])}
+    removal: dict[str, Any] = {
+        "k": steps.tolist(),
+        "mean": rounded(found.mean[steps]),
+        "error": rounded(found.error[steps]),
+    }
     removal["one"] = rounded([found.single])[0]
     if found.support is None:
         return {"removal": removal}
@@ -124,7 +131,7 @@ def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
     names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
     shape = dataset.image_shape
     shown = explanation.strongest if shape else explanation.strongest[:PARTS]
-    found = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
+    found: dict[str, Any] = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
     found |= {"r2": rounded([explanation.r2])[0], "output": rounded([explanation.output])[0]}
     found |= {"models": explanation.models, "samples": explanation.samples}
     if shape:

@@ -67,8 +67,6 @@ def html(found: Findings, *, compared: rivals.Rows | None = None, explained: Exp
 
 def _data(found: Findings, explained: Explained) -> dict[str, Any]:
     """Return what the script draws, without the parts that the run does not have."""
-    if found.fitted is None:
-        return {}
     more = {"groups": groups.data(found), "leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
     return explorer.data(found, explained) | {name: part for name, part in more.items() if part is not None}
 

@@ -113,9 +113,9 @@ def brittleness(run: Run, found: Brittleness) -> str:
     low, high = counted.interval
     chart = charts.steps(
         found.columns.tolist(),
-        found.share,
-        found.interval[:, 0],
-        found.interval[:, 1],
+        found.share.tolist(),
+        found.interval[:, 0].tolist(),
+        found.interval[:, 1].tolist(),
         "Share of targets predicted to be wrong by number of columns taken out",
         "most helpful columns taken out",
     )
