@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
-from datamodels import pipeline, sample, shards, spec
+from datamodels import pipeline, shards, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate
+from datamodels.analyze.quality import Unseen
 from datamodels.fit import prior, problem
 from datamodels.fit.fit import fit
-from datamodels.fit.problem import Problem, Solution
+from datamodels.fit.problem import Problem
 from datamodels.run import Run
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings
@@ -48,21 +48,6 @@ def train(path: Path, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
     return journey.run, store
 
 
-class Unseen:
-    """The subsets that no fit has seen, and what models trained on them said."""
-
-    def __init__(self, run: Run, store: ObjectStore):
-        self._run, first = run, run.spec.m
-        self._masks = sample.subsets(run.design, first, first + run.spec.evaluate.subsets)
-        self._outputs = evaluate.gather(run, manifest.read_newest(store, run.name), store)
-
-    def score(self, solution: Solution) -> evaluate.Evaluation:
-        members = sample.unpack(self._masks, solution.d).astype(np.float32)
-        predictions = members @ solution.dense(range(solution.n)).T + solution.intercept
-        counts = evaluate.countable(self._run, self._masks, ~np.isin(solution.status, problem.UNFITTED))
-        return evaluate.evaluate(predictions, self._outputs, counts=counts)
-
-
 def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iterator[Problem]:
     """Of the first so many models."""
     found = shards.materialise(store, run, manifest.read_newest(store, run.name), home / "bench" / run.name)
@@ -80,7 +65,7 @@ def table(given: Iterable[Problem], run: Run, unseen: Unseen) -> None:
             started = time.process_time()
             solution = fit(part, run.spec.fit.model_copy(update=changes), run.spec.seed, threads=1)
             seconds = time.process_time() - started
-            found = unseen.score(solution)
+            found = unseen.predicted_by(solution).evaluate()
             low, high = found.interval
             print(
                 f"{part.rows:>8,}  {name:<12}{found.lds:>7.3f}  {f'{low:.3f} to {high:.3f}':<16}"
@@ -98,7 +83,7 @@ def main() -> None:
     given = parser.parse_args()
     run, store = train(given.spec, given.home, given.trainers)
     with threadpoolctl.threadpool_limits(1):
-        unseen = Unseen(run, store)
+        unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
         sizes = [int(m) for m in given.models.split(",")]
         table(problems(run, store, given.home, sizes), run, unseen)
 

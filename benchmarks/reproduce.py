@@ -25,10 +25,10 @@ import planted as plantings
 
 from datamodels import spec
 from datamodels.aggregate import manifest
-from datamodels.analyze import agreement, clusters, interval, pool, relabel
+from datamodels.analyze import clusters, interval, pool, relabel
 from datamodels.analyze.composition import composition
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.retrain import Retrainer, measure_relabelled
-from datamodels.fit import problem
 from datamodels.fit import store as fits
 from datamodels.rivals import compare, contest
 from datamodels.rivals.compare import Comparison
@@ -66,7 +66,7 @@ class Place:
 
 def quality(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
     run = bench.journey.run
-    found = agreement.of_fit(run, manifest.read_newest(store, run.name), store, bench.solution)
+    found = Unseen.read(run, manifest.read_newest(store, run.name), store).predicted_by(bench.solution).quality()
     lds = found.evaluation
     return {
         "lds": {"value": lds.lds, "interval": lds.interval, "ceiling": lds.ceiling, "targets": lds.targets},
@@ -128,7 +128,7 @@ def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
     """Targets that flip once the most helpful examples of their class have the label they are most easily taken for."""
     given = Given(bench.journey.run, bench.journey.dataset, store, place.sizes.networks)
     entries = [compare.of_datamodels(given)[0], *(contest.enter(given, name) for name in MISLABELLERS)]
-    run, modelled = given.run, ~np.isin(bench.solution.status, problem.UNFITTED)
+    run, modelled = given.run, bench.solution.modelled
     targets = compare.right_targets(bench.retrainer, run, modelled, place.sizes.targets)
     rows = {}
     for entry in entries:

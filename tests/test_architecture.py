@@ -94,6 +94,17 @@ def test_the_core_knows_no_grpc_and_no_service(path):
         assert not wire, f"{module_of(path)} imports {sorted(wire)}"
 
 
+@pytest.mark.parametrize("path", sorted((CORE / "report").glob("*.py")), ids=module_of)
+def test_a_report_only_renders(path):
+    """It reads nothing, and of the analyses it knows types and constants, but no function."""
+    found = imports(path)
+    reads = {"keys", "records", "sample", "shards", "storage", "aggregate", "query"}
+    assert not {m for m in found if top(m) in reads or m.startswith("datamodels.fit.store")}
+    analyses = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    names = [a.name for node in analyses if node.module.startswith("datamodels.analyze") for a in node.names]
+    assert not [name for name in names if not name[0].isupper()]
+
+
 def test_no_heavy_package_is_imported_before_it_is_used():
     modules = [module_of(p) for p in SOURCES if p.name != "__main__.py"]
     light = [m for m in modules if m not in HEAVY_AT_HOME]

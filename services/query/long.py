@@ -12,7 +12,8 @@ import numpy as np
 
 from datamodels import keys, records
 from datamodels.aggregate import manifest
-from datamodels.analyze import agreement, clusters, components, conflicts, pool
+from datamodels.analyze import clusters, components, conflicts, pool
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import InputError, UnavailableError
 from datamodels.operations import Operations, Progress, Tell
 from datamodels.query import MAX_ANSWER_BYTES, MAX_TOP, Fitted
@@ -38,7 +39,8 @@ class LongCalls:
     ) -> Iterator[query_pb2.EvaluateResponse]:
         def compute(tell):
             snapshot = manifest.read_newest(fitted.store, fitted.run.name)
-            return agreement.of_fit(fitted.run, snapshot, fitted.store, fitted.solution, progress=tell)
+            unseen = Unseen.read(fitted.run, snapshot, fitted.store)
+            return unseen.predicted_by(fitted.solution).quality(progress=tell)
 
         response = functools.partial(query_pb2.EvaluateResponse, provenance=provenance)
         return self._stream(fitted, context, response, "quality", {}, compute)

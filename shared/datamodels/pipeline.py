@@ -1,7 +1,7 @@
-"""The whole road: sample -> train -> aggregate -> fit -> query. The same for every runner.
+"""The whole pipeline: sample -> train -> aggregate -> fit -> query. It is the same for every runner.
 
-Each stage asks the one before what it committed and does the rest, so a road that was left anywhere goes on when it
-is taken again.
+Each stage asks the one before what is committed and does the rest, so a pipeline that was stopped anywhere continues
+when it runs again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from datamodels import keys, pages, records
+from datamodels import keys, pages
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate, stopping
+from datamodels.analyze import evaluate, quality, stopping
+from datamodels.analyze.evaluate import Evaluation
 from datamodels.analyze.looks import Looks
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.trend import Point
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit import problem
@@ -36,7 +38,7 @@ from datamodels.v1 import query_pb2
 from datamodels.view import Bar, View
 
 FIT_SEEN_SECONDS = 60.0
-"""In which the query service finds a new fit; it looks for one every few seconds."""
+"""Seconds in which the query service finds a new fit; it looks for one every few seconds."""
 
 STAGES = {"sample": "run", "train": "models", "aggregate": "models", "fit": "targets", "query": "targets"}
 """The stages in order, and what each counts."""
@@ -44,17 +46,17 @@ STAGES = {"sample": "run", "train": "models", "aggregate": "models", "fit": "tar
 
 @dataclasses.dataclass
 class Journey:
-    """What came of taking the road.
+    """Result of a pipeline run.
 
-    seconds     of each stage, this time; "start" is the services coming up
+    seconds     of each stage, this time; "start" is the start of the services
     trained     models committed this time
-    committed   models committed in all
+    committed   all committed models
     failed      models of the run that could not be trained
-    stopped     the decision by which training ended before all models were trained; see `analyze.stopping`
+    stopped     decision that ended training before all models were trained; see `analyze.stopping`
     fit         number of the newest fit
-    statuses    of the targets, with how many have it
-    evaluation  None where the spec asks for none
-    influences  of some targets, from the most brittle (lowest mean output) to the safest
+    statuses    number of targets by status
+    evaluation  None if the spec asks for none
+    influences  of some targets, from the most fragile (lowest mean output) to the safest
     """
 
     run: Run
@@ -66,7 +68,7 @@ class Journey:
     stopped: stopping.Stop | None = None
     fit: int | None = None
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    evaluation: evaluate.Evaluation | None = None
+    evaluation: Evaluation | None = None
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
@@ -79,30 +81,33 @@ class Journey:
 def travel(
     spec: RunSpec, *, runner: Runner, store: ObjectStore, view: View, until: str = "query", shown: int = 3, top: int = 5
 ) -> Journey:
-    """Takes the road up to and including the stage `until`.
+    """Run the pipeline up to and including the stage `until`.
 
-    At its end asks the query service for the `top` influences of `shown` targets. Raises the errors of every stage.
+    The last stage, "query", asks the query service for the `top` influences of `shown` targets. Raises the errors of
+    every stage.
     """
     dataset = runs.load_dataset(spec)
-    if not store.exists(keys.run(spec.run)):  # else it passed before, and to import it may take seconds
+    if not store.exists(keys.run(spec.run)):  # else it passed before; importing it may take seconds
         check_class(spec, dataset)
     journey = Journey(runs.resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
         with journey.timed("start"):
             addresses = stack.enter_context(runner.services())
             services = stack.enter_context(connect_services(addresses))
-        road = _Road(journey, runner, addresses, services, store, view)
+        stages = _Stages(journey, runner, addresses, services, store, view)
         for stage, unit in STAGES.items():
             with view.stage(stage, unit) as bar, journey.timed(stage):
-                getattr(road, stage)(bar)
+                getattr(stages, stage)(bar)
             if stage == until:
                 break
         if until == "query":
-            journey.influences = [services.query.top(journey.run.name, target, top) for target in road.showcase(shown)]
+            journey.influences = [
+                services.query.top(journey.run.name, target, top) for target in stages.showcase(shown)
+            ]
     return journey
 
 
-class _Road:
+class _Stages:
     """One method per stage."""
 
     def __init__(
@@ -121,7 +126,7 @@ class _Road:
         self._services = services
         self._store = store
         self._view = view
-        self._unseen: np.ndarray | None = None
+        self._unseen: Unseen | None = None
 
     def sample(self, bar: Bar) -> None:
         self._services.aggregator.create_run(self._run)
@@ -134,9 +139,9 @@ class _Road:
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
         looks = None
         if spec.until is not None:
-            looks = Looks(self._run, self._store, self._fit_what_there_is, self._tell)
+            looks = Looks(self._run, self._store, self._fit_committed, self._tell)
             self._journey.stopped = looks.decided()
-            # Those with unseen subsets first, for without them there is nothing to decide by.
+            # Chunks with unseen subsets come first, since decisions need them.
             chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)
 
         def tick() -> bool:
@@ -166,7 +171,7 @@ class _Road:
         if not snapshot.rows:
             model, reason = next(iter(snapshot.failed.items()))
             raise ConfigError(
-                f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; mend "
+                f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; fix "
                 "the trainer and give the spec another name, for a model that failed with both its seeds stays failed"
             )
         bar.expect(self._journey.committed, 0)
@@ -178,7 +183,7 @@ class _Road:
         bar.reach(self._run.n)
 
     def _fit(self, tell: Callable[[FitProgress], None]) -> int:
-        """Fits the newest manifest; returns the number of the fit."""
+        """Fit the newest manifest. Returns the number of the fit."""
         with (
             self._runner.fitter(self._run, self._addresses) as there,
             FitterClient(there.fitter, there) as fitter,
@@ -189,14 +194,14 @@ class _Road:
         progress = fitter.fit(self._run.name, self._run.spec.fit)
         digest = progress.digest
         while progress.state is not FitState.DONE:
-            with contextlib.suppress(DeadlineError):  # a server ends any call some day, and the fit goes on
+            with contextlib.suppress(DeadlineError):  # a server ends every call at some time, and the fit goes on
                 for progress in fitter.watch(self._run.name, digest):
                     if progress.state is FitState.FAILED:
                         raise StageError(f"fit of run {self._run.name}: {progress.error}", progress.exit_code)
                     tell(progress)
         return progress.fit
 
-    def _fit_what_there_is(self) -> int:
+    def _fit_committed(self) -> int:
         self._services.aggregator.publish(self._run.name)
         return self._fit(lambda progress: None)
 
@@ -211,29 +216,28 @@ class _Road:
         statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
         self._journey.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
-            outputs = evaluate.gather(self._run, manifest.read_newest(self._store, self._run.name), self._store)
-            self._unseen = outputs
-            masks = evaluate.unseen(self._run)
-            counts = evaluate.countable(self._run, masks, ~np.isin(statuses, problem.UNFITTED))
-            self._journey.evaluation = found = self._evaluate(masks, outputs, counts)
+            snapshot = manifest.read_newest(self._store, self._run.name)
+            self._unseen = Unseen.read(self._run, snapshot, self._store)
+            self._journey.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
             models = fits.read_fit(self._store, self._run.name, number).rows
             self._view.evaluated(models, found.lds, found.interval)
         bar.reach(self._run.n)
 
     def _await_fit(self, number: int) -> None:
-        """Until the query service answers from our fit, and not from one made while models were still trained."""
+        """Wait until the query service answers from our fit, not from one made while models were still trained."""
         deadline = time.monotonic() + FIT_SEEN_SECONDS
         while self._services.query.run(self._run.name).fits <= number:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"run {self._run.name}: the query service does not find fit {number}")
             time.sleep(0.1)
 
-    def _evaluate(self, masks: np.ndarray, outputs: np.ndarray, counts: np.ndarray | None) -> evaluate.Evaluation:
-        prediction = self._services.query.predict(self._run.name, masks)
-        evaluation = evaluate.evaluate(prediction.predictions, outputs, counts=counts, seed=self._run.spec.seed)
-        records.create(self._store, keys.evaluation(self._run.name, prediction.provenance.fit), evaluation.document())
-        return evaluation
+    def _evaluate(self, unseen: Unseen, modelled: np.ndarray) -> Evaluation:
+        """Evaluate what the query service predicts, and record the evaluation of the fit that it answers from."""
+        answer = self._services.query.predict(self._run.name, unseen.masks)
+        found = unseen.beside(answer.predictions, modelled).evaluate()
+        evaluate.record(self._store, self._run.name, answer.provenance.fit, found)
+        return found
 
     def showcase(self, count: int) -> list[int]:
-        """Targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        return evaluate.showcase(self._unseen, self._run.n, count)
+        """Choose targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
+        return quality.showcase(None if self._unseen is None else self._unseen.outputs, self._run.n, count)

@@ -18,6 +18,7 @@ from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import noise, stopping
 from datamodels.analyze.noise import Noise
+from datamodels.analyze.target import Weights, strongest
 from datamodels.errors import CorruptObjectError, InputError, NotReadyError, TargetRangeError
 from datamodels.fit import store as fits
 from datamodels.fit.problem import Solution
@@ -127,19 +128,14 @@ class Fitted:
         found += intercept.astype(np.float32)
         return found
 
-    def top(self, target: int, k: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The k most helpful and the k most harmful columns of a target with their weights, strongest first."""
+    def top(self, target: int, k: int) -> tuple[Weights, Weights]:
+        """Return the k most helpful and the k most harmful columns of a target, strongest first.
+
+        Raises InputError for a k out of range, TargetRangeError.
+        """
         if not 0 <= k <= MAX_TOP:
             raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
-        columns, weights = self.solution.row(target)
-        order = np.argsort(weights, kind="stable")
-
-        def pairs(chosen: np.ndarray) -> list[tuple[int, float]]:
-            return list(zip(columns[chosen].tolist(), weights[chosen].tolist(), strict=True))
-
-        harmful = [pair for pair in pairs(order[:k]) if pair[1] < 0]
-        helpful = [pair for pair in pairs(order[::-1][:k]) if pair[1] > 0]
-        return helpful, harmful
+        return strongest(self.solution, target, k)
 
     def chunks(self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS) -> Iterator[Rows]:
         """Weights in pieces of at most `size`.

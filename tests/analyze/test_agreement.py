@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
 
-from datamodels.analyze.agreement import agreement, of_fit, points
+from datamodels.analyze.agreement import agreement, points
 from datamodels.errors import NotReadyError
-from datamodels.fit import problem
-from datamodels.storage.local import LocalStore
-from tests import committed
 
 
 def world(*, subsets=150, models=10, targets=20, noise=1.0, seed=0):
@@ -78,31 +75,3 @@ def test_points_are_pairs_of_the_data():
         subset = np.flatnonzero(np.isclose(signal[:, target], predicted, atol=1e-6)).item()
         assert np.isclose(outputs[subset, :, target], single, atol=1e-6).any()
         assert mean == pytest.approx(outputs[subset, :, target].mean(), abs=1e-5)
-
-
-def solution_of(run):
-    n = run.n
-    fields = {"lambda_": np.zeros(n), "gap": np.zeros(n), "heldout_r2": np.zeros(n), "intercept": np.zeros(n)}
-    return problem.of_dense(committed.truth(run).T, status=[problem.OK] * n, **fields)
-
-
-@pytest.mark.parametrize("targets", ["test", "train"])
-def test_the_true_weights_of_a_run_explain_nearly_all(tmp_path, targets):
-    store = LocalStore(tmp_path)
-    run = committed.make_run(targets=targets, m=40, evaluate={"subsets": 20, "models": 3})
-    snapshot, told = committed.commit(store, run), []
-    found = of_fit(run, snapshot, store, solution_of(run), resamples=50, progress=told.append)
-    assert found.mean.r2 > found.single.r2 > 0.9
-    assert found.mean.r2 == pytest.approx(found.mean.ceiling, abs=0.05)
-    assert told == sorted(told) and told[-1] == pytest.approx(1)
-    assert found.evaluation.subsets == 20 and np.isfinite(found.points.mean).all()
-
-
-def test_a_run_without_unseen_models_is_told_so(tmp_path):
-    store, run = LocalStore(tmp_path), committed.make_run()
-    snapshot = committed.commit(store, run, stop=100)
-    with pytest.raises(NotReadyError, match="0 of 3 unseen subsets"):
-        of_fit(run, snapshot, store, solution_of(run))
-    run = committed.make_run(evaluate={"subsets": 0})
-    with pytest.raises(NotReadyError, match="subsets is 0"):
-        of_fit(run, committed.commit(store, run), store, solution_of(run))

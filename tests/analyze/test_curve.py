@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from datamodels import keys, records
 from datamodels import run as runs
-from datamodels.analyze import curve, evaluate
+from datamodels.analyze import curve
 from datamodels.analyze import trend as forms
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.trend import Point, trend
 from datamodels.cli.analyses.curve import documents, lines
 from datamodels.errors import NotReadyError
@@ -158,7 +159,7 @@ def test_a_run_without_a_fit_or_without_unseen_subsets(tmp_path):
         curve.of_newest_fit(store, run)
     blind = committed.make_run(evaluate={"subsets": 0})
     with pytest.raises(NotReadyError, match=r"evaluate\.subsets is 0"):
-        evaluate.scorer(blind, snapshot, store)
+        Unseen.read(blind, snapshot, store)
 
 
 def test_the_table_has_forecasts_beside_what_was_found():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodels import records
-from datamodels.analyze.evaluate import evaluate, from_document, showcase
+from datamodels.analyze.evaluate import evaluate, from_document
 from datamodels.errors import InputError, NotReadyError
 
 
@@ -128,12 +128,3 @@ def test_it_survives_the_trip_through_a_record():
     again = from_document(json.loads(records.canonical(found.document())))
     np.testing.assert_array_equal(again.per_target, found.per_target)
     assert (again.lds, again.interval, again.ceiling) == (found.lds, found.interval, found.ceiling)
-
-
-def test_targets_to_show_are_spread_by_their_mean_output():
-    outputs = np.tile(np.array([5.0, 1.0, 4.0, 2.0, 3.0]), (2, 3, 1))
-    assert showcase(outputs, 5, 3) == [1, 4, 0]
-    assert showcase(outputs, 5, 9) == [1, 3, 4, 2, 0]
-    outputs[:, :, 1], outputs[0, 0, 4] = np.nan, np.nan
-    assert showcase(outputs, 5, 9) == [3, 4, 2, 0, 1]
-    assert showcase(None, 5, 2) == [0, 4]

@@ -37,3 +37,15 @@ def test_a_whole_correlation_has_an_interval(r):
     low, high = interval.correlation(r, 50)
     assert -1 <= low <= high <= 1
     assert interval.correlation(r, 3) == (-1.0, 1.0)
+
+
+def test_every_resample_draws_as_many_values_as_there_are():
+    drawn = interval.draws(7, seed=3, resamples=50)
+    assert drawn.shape == (50, 7) and (drawn.sum(axis=1) == 7).all() and len(np.unique(drawn, axis=0)) > 1
+    assert (interval.draws(7, seed=3, resamples=50) == drawn).all()
+
+
+def test_an_interval_of_deviations_lies_around_the_value():
+    deviations = np.linspace(-1, 1, 201)
+    assert interval.around(5.0, deviations) == pytest.approx((4.05, 5.95))
+    assert interval.around(0.5, deviations, most=1.0) == pytest.approx((-0.45, 1.0))

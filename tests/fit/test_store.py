@@ -7,7 +7,7 @@ import pytest
 
 from datamodels import keys, records
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
-from datamodels.fit import problem, store
+from datamodels.fit import finished, problem, store
 from datamodels.fit.finished import FitRecord
 from datamodels.storage.local import LocalStore
 
@@ -170,6 +170,9 @@ def test_a_record_of_something_else_is_refused(objects):
 
 
 def test_digest_depends_on_data_and_settings_not_on_order():
-    base = store.digest("r", ["a", "b"], {"lambdas": 20})
-    assert base == store.digest("r", ["b", "a"], {"lambdas": 20})
-    assert len({base, store.digest("r", ["a"], {"lambdas": 20}), store.digest("r", ["a", "b"], {"lambdas": 21})}) == 3
+    base = finished.digest("r", ["a", "b"], {"lambdas": 20})
+    assert base == finished.digest("r", ["b", "a"], {"lambdas": 20})
+    assert (
+        len({base, finished.digest("r", ["a"], {"lambdas": 20}), finished.digest("r", ["a", "b"], {"lambdas": 21})})
+        == 3
+    )

@@ -1,12 +1,11 @@
 """Findings of small runs, made through the real commit path."""
 
-import dataclasses
 import html.parser
 
 import numpy as np
 
 from datamodels import run as runs
-from datamodels.report.findings import gather
+from datamodels.analyze.findings import gather
 from datamodels.rivals.lime import Explanation
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
@@ -24,7 +23,7 @@ def dataset(**fields):
 
 
 def findings(folder, *, data="pictures", stop=None, fit=True, **fields):
-    """What a report finds of a run; `stop`: only the models below are committed; `fields` are of the spec."""
+    """Make a run and return its findings; only models below `stop` are committed; `fields` are of the spec."""
     data = dataset() if isinstance(data, str) else data
     store, run = LocalStore(folder), committed.make_run(evaluate={"subsets": 6, "models": 3}, **fields)
     if data is not None:
@@ -37,12 +36,12 @@ def findings(folder, *, data="pictures", stop=None, fit=True, **fields):
 
 
 def explained(found, *targets):
-    """With what LIME might say of some targets: part i adds i - 1."""
-    count = found.examples.dataset.x.shape[1]
+    """Return what LIME might say of some targets: part i adds i - 1."""
+    count = found.dataset.x.shape[1]
     added = np.arange(count) - 1.0
     span = np.stack([added - 0.25, added + 0.25], axis=-1)
     said = Explanation(np.arange(count), added, span, r2=0.75, output=1.5, models=2, samples=40)
-    return dataclasses.replace(found, explained=dict.fromkeys(targets, said))
+    return dict.fromkeys(targets, said)
 
 
 def weights(run):
@@ -52,10 +51,6 @@ def weights(run):
     theta[1] = 0
     theta[3] = -np.abs(theta[3])
     return theta
-
-
-def with_dataset(found, data):
-    return dataclasses.replace(found, examples=dataclasses.replace(found.examples, dataset=data))
 
 
 class Strict(html.parser.HTMLParser):

@@ -20,8 +20,8 @@ def opened(tmp_path_factory):
     """Opens the page of a run, at an address behind #, and returns the document as its scripts left it."""
     folder = tmp_path_factory.mktemp("pages")
 
-    def open_page(found, place="", script=""):
-        text = page.html(found)
+    def open_page(found, place="", script="", **more):
+        text = page.html(found, **more)
         if script:  # what a person would do; our policy lets no script in but the page's own
             text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
             text = text.replace("</body>", f"<script>{script}</script></body>")
@@ -55,7 +55,8 @@ def test_a_target_by_its_address(opened, tmp_path):
 
 @pytest.mark.parametrize("shape", [(2, 2), None], ids=["pictures", "table"])
 def test_what_lime_says_beside_the_examples(opened, tmp_path, shape):
-    dom = opened(made.explained(made.findings(tmp_path, data=made.dataset(image_shape=shape)), 2))
+    found = made.findings(tmp_path, data=made.dataset(image_shape=shape))
+    dom = opened(found, explained=made.explained(found, 2))
     assert "<h3>Target 2: " in dom and "By data: which examples" in dom and 'figure class="helpful"' in dom
     assert f"By {'pixels' if shape else 'features'}: which parts" in dom and "+2.000" in dom
     label = re.search(r'aria-label="LIME over the picture of [^"]*Strongest: row 2, column 2: \+2\.000', dom)

@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from datamodels.analyze import conflicts
+from datamodels.analyze import conflicts, findings
 from datamodels.analyze.clusters import clusters
 from datamodels.analyze.components import components
+from datamodels.analyze.composition import commonest
 from datamodels.report import groups, sections
 from tests.report import made
 
@@ -14,9 +17,9 @@ def found(tmp_path_factory):
 
 
 def test_the_groups_are_those_of_the_analyses(found):
-    shown, theta, seed = groups.data(found), found.fitted.theta, found.run.spec.seed
+    shown, theta, seed = groups.data(found), found.fitted.solution.theta, found.run.spec.seed
     grouped = clusters(theta, seed=seed)
-    axes = components(theta, k=groups.AXES, extremes=groups.ENDS, seed=seed)
+    axes = components(theta, k=findings.AXES, extremes=findings.ENDS, seed=seed)
     assert shown["map"]["cluster"] == grouped.cluster.tolist() and shown["map"]["id"] == list(range(found.run.n))
     np.testing.assert_allclose(shown["map"]["x"], axes.scores[:, 0], rtol=1e-3)
     np.testing.assert_allclose(shown["map"]["y"], axes.scores[:, 1], rtol=1e-3)
@@ -27,12 +30,16 @@ def test_the_groups_are_those_of_the_analyses(found):
 
 
 def test_a_cluster_says_what_most_of_it_are(found):
-    members = np.arange(found.run.n) == 1
-    assert groups._most(found, members) == f"1 of 1 are {made.NAMES[found.run.target_labels[1]]}"
+    grouped = found.fitted.groups
+    cluster = np.where(np.arange(found.run.n) == 1, 0, -1)
+    alone = dataclasses.replace(grouped.clusters, cluster=cluster, sizes=np.array([1]), central=np.array([[1]]))
+    one = dataclasses.replace(grouped, clusters=alone, commonest=commonest(cluster, found.run.target_labels))
+    shown = groups.data(dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, groups=one)))
+    assert shown["clusters"][0]["most"] == f"1 of 1 are {made.NAMES[found.run.target_labels[1]]}"
 
 
 def test_conflicts_are_named_by_their_classes(found):
-    against = groups.conflicts(found)
+    against = found.fitted.conflicts
     expected = conflicts.of_fit(found.run, found.fitted.solution, groups="classes")
     np.testing.assert_array_equal(against.effect, expected.effect)
     against.sure[:] = 1
@@ -47,10 +54,10 @@ def test_conflicts_are_named_by_their_classes(found):
 
 def test_what_there_is_none_of_is_left_out(tmp_path):
     loss = made.findings(tmp_path / "a", trainer={"class": "a:B", "options": {"output": "loss"}})
-    assert groups.conflicts(loss) is None
+    assert loss.fitted.conflicts is None
     none = made.findings(tmp_path / "b", fit=False)
-    assert groups.data(none) is None and groups.conflicts(none) is None
+    assert groups.data(none) is None and none.fitted is None
     bare = made.findings(tmp_path / "c")
-    bare.fitted.theta.data[:] = 0
-    bare.fitted.theta.eliminate_zeros()
-    assert groups.data(bare) is None
+    full = bare.fitted.solution
+    nothing = {"indptr": 0 * full.indptr, "columns": full.columns[:0], "weights": full.weights[:0]}
+    assert findings.groups(bare.run, dataclasses.replace(full, **nothing)) is None

@@ -1,12 +1,13 @@
 import re
 
+from datamodels.analyze import trend
 from datamodels.report import learning
 from tests.analyze.test_curve import DIGITS, points_of
 from tests.report import made
 
 
 def drawn(points):
-    text = learning.svg(points)
+    text = learning.svg(points, trend.ahead(points))
     made.parsed(text)
     return text
 

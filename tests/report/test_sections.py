@@ -1,15 +1,16 @@
+import dataclasses
 import re
 
 import numpy as np
 
-from datamodels.analyze import interval, support
+from datamodels.analyze import interval, review, support
 from datamodels.report import sections
 from tests.report import made
 
 
 def test_brittleness_counts_the_targets_with_a_support(tmp_path):
     found = made.findings(tmp_path, targets="both")
-    text = sections.brittleness(found)
+    text = sections.brittleness(found.run, found.fitted.brittleness)
     statuses = [support.support(found.run, found.fitted.solution, j) for j in range(found.run.n)]
     right = [one for one in statuses if one.status != support.WRONG]
     sizes = [len(one.columns) for one in right if one.status == support.FOUND]
@@ -21,7 +22,9 @@ def test_brittleness_counts_the_targets_with_a_support(tmp_path):
 def test_no_supports_at_all(tmp_path):
     found = made.findings(tmp_path)
     found.fitted.solution.weights[:] = -1
-    assert "For none of the others" in sections.brittleness(found)
+    none = review.brittleness(found.run, found.fitted.solution, range(found.run.n))
+    assert none.brittle.count == 0 and none.share.tolist() == [0]
+    assert "For none of the others" in sections.brittleness(found.run, none)
 
 
 def test_quality_says_why_it_is_not_there(tmp_path):
@@ -30,6 +33,6 @@ def test_quality_says_why_it_is_not_there(tmp_path):
 
 def test_failed_models_and_unusual_fits_are_told(tmp_path):
     found = made.findings(tmp_path)
-    found.fitted.solution.status[2] = "not_converged"
+    found = dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, unusual=1))
     assert re.search(r"<b>1</b><span>targets whose fit ended otherwise", sections.cards(found))
     assert "0 models failed" in sections.lead(found)

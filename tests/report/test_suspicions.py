@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.analyze import leakage, mislabel
+from datamodels.analyze import findings, leakage, mislabel
 from datamodels.report import suspicions
 from tests.report import made
 
@@ -17,7 +17,7 @@ def test_a_copy_of_a_test_example_is_the_first_pair(tmp_path):
     first = leaks["pairs"][0]
     assert leaks["by"] == leakage.BY_INPUTS and (first["id"], first["score"]) == (3, 0.0)
     assert first["example"]["name"] == "#9" and first["target"]["text"] == "u"
-    assert len(leaks["pairs"]) == suspicions.SHOWN
+    assert len(leaks["pairs"]) == findings.SUSPECTED
 
 
 def test_without_inputs_by_weights(tmp_path):
@@ -29,7 +29,7 @@ def test_without_inputs_by_weights(tmp_path):
 def test_suspects_are_those_of_the_analysis(tmp_path, targets, by):
     found = made.findings(tmp_path, targets=targets)
     suspects = suspicions.suspects(found)
-    expected = mislabel.suspects(found.run, found.fitted.solution, suspicions.SHOWN)
+    expected = mislabel.suspects(found.run, found.fitted.solution, findings.SUSPECTED)
     assert suspects["by"] == by
     assert [one["example"]["name"] for one in suspects["suspects"]] == [f"#{i}" for i in expected.example]
     np.testing.assert_allclose([one["score"] for one in suspects["suspects"]], expected.score, rtol=1e-3)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from datamodels import sample
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import InputError, NotReadyError
 from datamodels.rivals import compare
-from datamodels.rivals.compare import Comparison, flips_at
+from datamodels.rivals.compare import LDS, UNSURE, Comparison, flips_at, read_documents
 from datamodels.rivals.contest import Entry
 from datamodels.rivals.given import Given
 from tests import committed, linear
@@ -84,3 +86,29 @@ def test_a_comparison_needs_weights_and_subsets_to_be_scored_on(tmp_path, given)
     unfitted = linear.make_run(name="bare", evaluate=EVALUATE)
     with pytest.raises(NotReadyError, match="has no weights yet"):
         Comparison(Given(unfitted, linear.load(), store, 1), retrainer, 2, (5,))
+
+
+def row(method, lds, flips, ahead=None):
+    figures = {LDS: {"value": lds, "interval": [lds - 0.1, lds + 0.1]}, UNSURE: None}
+    figures |= {flips_at(k): {"value": share, "interval": [share - 0.05, share + 0.05]} for k, share in flips.items()}
+    if ahead is not None:
+        figures[LDS]["less_datamodels"] = {"value": ahead, "interval": [ahead - 0.01, ahead + 0.01]}
+    return {"method": method, "models": 20, "seconds": 1.5, "figures": figures, "targets": {LDS: 5}}
+
+
+ROWS = [row("datamodels", 0.6, {10: 0.2, 80: 0.4}), row("<trac_in>", 0.7, {10: 0.1, 80: 0.3}, ahead=0.1)]
+
+
+def test_printed_rows_are_read_back(tmp_path):
+    path = tmp_path / "compared.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+    assert read_documents(path) == ROWS
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "no", json.dumps(ROWS[0] | {"figures": {}}), json.dumps(ROWS)])
+def test_another_file_is_refused(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(InputError, match="is not what `datamodels compare RUN --json` prints"):
+        read_documents(tmp_path / "file")
+    with pytest.raises(InputError, match="No such file"):
+        read_documents(tmp_path / "none")

@@ -9,7 +9,7 @@ import pytest
 from datamodels import keys, records
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import agreement
+from datamodels.analyze.quality import Unseen
 from datamodels.errors import NotReadyError, RunNotFoundError
 from datamodels.query import WeightStore
 from datamodels.rpc.client import connect
@@ -74,7 +74,8 @@ def test_an_evaluation_is_what_the_core_says_and_is_kept(tmp_path, serve):
     told = []
     answer = client.evaluate(run.name, tell=lambda *progress: told.append(progress))
     newest = WeightStore(store).fitted(run.name)
-    expected = agreement.of_fit(run, manifest.read_newest(store, run.name), store, newest.solution)
+    unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
+    expected = unseen.predicted_by(newest.solution).quality()
     assert answer.found.evaluation.lds == expected.evaluation.lds
     assert answer.found.mean.interval == expected.mean.interval
     np.testing.assert_array_equal(answer.found.single.per_target, expected.single.per_target)

@@ -1,7 +1,7 @@
-"""Calibration: what weights fitted at one alpha foretell of models trained on other shares of the pool.
+"""Calibration: how well weights fitted at one alpha predict models trained on other shares of the pool.
 
-Weights are slopes of outputs at subsets of size alpha d. Farther away outputs bend, as a rule towards saying less than
-a straight line: weights fitted at .5 foretell larger margins of the whole pool than come true.
+Weights are slopes of outputs at subsets of size alpha d. Farther away outputs are not linear, and usually change less
+than a straight line does: weights fitted at .5 predict larger margins for the whole pool than models have.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels import sample
-from datamodels.analyze import evaluate, pool
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze import interval, pool, quality
 from datamodels.analyze.retrain import Retrainer
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import Run
 
 FEWEST = 3
-"""Models, of each target, and targets."""
+"""Fewest models of each target, and fewest targets."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """
+    """Predictions beside outputs at one share of the pool.
+
     alpha            share of the pool that the models were trained on
-    models, targets  that were reckoned with
+    models, targets  numbers of those that were used
     predicted, true  mean outputs
-    bias             predicted less true, a mean over targets
-    slope            of true mean outputs on predicted ones over targets, by least squares: 1 where they are in scale
-    bias_interval, slope_interval   at `evaluate.LEVEL`, for other models trained so; the targets and weights kept
+    bias             mean over targets of predicted less true
+    slope            least-squares slope of true mean outputs on predicted ones, over targets; 1 if the scale is right
+    bias_interval, slope_interval   at `interval.LEVEL`, over other models trained alike; targets and weights are fixed
     """
 
     alpha: float
@@ -53,19 +53,21 @@ def calibrate(
     alpha: float,
     models: int,
 ) -> Calibration:
-    """Trains models, each on a fresh subset of the share alpha, or all on the whole pool, and sets predictions beside.
+    """Train models on a share of the pool, and compare their outputs with predictions.
 
-    predict   gives float[s, n] predictions for packed masks uint8[s, ceil(d / 8)]
+    Each model is trained on a fresh subset of the share alpha, or all are trained on the whole pool.
+
+    predict   returns float[s, n] predictions for packed masks uint8[s, ceil(d / 8)]
     modelled  bool[n]; which targets have a model
 
-    A target that is a training example is judged by models trained without it, so at alpha = 1 not at all. Raises
-    InputError for an alpha that no subset can have and for fewer than FEWEST models, NotReadyError where fewer than
-    FEWEST targets or models are left.
+    A target that is a training example is judged by models trained without it; at alpha = 1 there are none. Raises
+    InputError for an alpha that no subset can have and for fewer than FEWEST models, NotReadyError if fewer than FEWEST
+    targets or models are left.
     """
     if models < FEWEST:
         raise InputError(f"{models} models: must be at least {FEWEST}")
     masks = subsets(run, alpha, models)
-    counts = evaluate.countable(run, masks, modelled)
+    counts = quality.countable(run, masks, modelled)
     outputs = retrainer.singles(list(sample.unpack(masks, run.design.columns)))
     trained = ~np.isnan(outputs).any(axis=1)
     predictions, outputs = predict(masks)[trained].astype(np.float64), outputs[trained].astype(np.float64)
@@ -77,39 +79,37 @@ def calibrate(
             "targets, a smaller alpha or more models"
         )
     predictions, outputs, weights = predictions[:, kept], outputs[:, kept], weights[:, kept]
-    predicted, true, bias, slope = _reckon(predictions, outputs, weights)
-    rng, s = np.random.default_rng(run.spec.seed), len(outputs)
-    drawn = rng.multinomial(s, np.full(s, 1 / s), size=RESAMPLES)
-    resampled = np.array([_reckon(predictions, outputs, w[:, None] * weights)[2:] for w in drawn])
-    low, high = np.quantile(resampled - resampled.mean(axis=0), TAILS, axis=0).tolist()
+    predicted, true, bias, slope = _compute(predictions, outputs, weights)
+    drawn = interval.draws(len(outputs), run.spec.seed)
+    resampled = np.array([_compute(predictions, outputs, w[:, None] * weights)[2:] for w in drawn])
+    deviations = resampled - resampled.mean(axis=0)
     return Calibration(
         alpha=alpha,
-        models=s,
+        models=len(outputs),
         targets=int(kept.sum()),
         predicted=predicted,
         true=true,
         bias=bias,
-        bias_interval=(bias + low[0], bias + high[0]),
+        bias_interval=interval.around(bias, deviations[:, 0]),
         slope=slope,
-        slope_interval=(slope + low[1], slope + high[1]),
+        slope_interval=interval.around(slope, deviations[:, 1]),
     )
 
 
 def subsets(run: Run, alpha: float, count: int) -> np.ndarray:
-    """uint8[count, ceil(d / 8)]: packed masks of a share alpha of the columns, the pinned ones as the run has them."""
+    """Draw uint8[count, ceil(d / 8)]: packed masks of a share alpha of the columns. Pinned ones stay as in the run."""
     if not 0 < alpha <= 1:
         raise InputError(f"alpha = {alpha:g}: must be above 0 and at most 1")
     if alpha == 1:
         return np.tile(sample.mask_of(np.flatnonzero(pool.whole(run)), run.design.columns), (count, 1))
     kind = "uniform" if run.design.kind == "complement" else run.design.kind
-    first = (
-        run.spec.m + run.spec.evaluate.subsets
-    )  # where alpha is the run's own, those before were fitted or looked at
+    # If alpha is the run's own, earlier subsets were fitted or evaluated.
+    first = run.spec.m + run.spec.evaluate.subsets
     return sample.subsets(dataclasses.replace(run.design, kind=kind, alpha=alpha), first, first + count)
 
 
-def _reckon(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:
-    """(mean predicted, mean true, bias, slope) over targets that any weight is on."""
+def _compute(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:
+    """Return (mean predicted, mean true, bias, slope) over targets with any weight."""
     total = weights.sum(axis=0)
     some = total > 0
     p, t = ((weights * values).sum(axis=0)[some] / total[some] for values in (predictions, outputs))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze.interval import RESAMPLES, TAILS, draws
 from datamodels.errors import InputError
 
 MOST = 100
@@ -82,8 +82,7 @@ def components(
     share = explained.sum(axis=0) / total
     order = np.argsort(-share, kind="stable")
     share, scores, loadings, explained = share[order], scores[:, order], loadings[:, order], explained[:, order]
-    rng = np.random.default_rng(seed)
-    drawn = [rng.multinomial(n, np.full(n, 1 / n)) for _ in range(RESAMPLES // 2)]
+    drawn = draws(n, seed, RESAMPLES // 2)
     resampled = np.array([(w @ explained) / max(w @ squares, 1e-300) for w in drawn])
     at = min(extremes, n), min(extremes, d)
     high, low = _ends(scores, at[0])

@@ -1,4 +1,4 @@
-"""Which classes clusters are made of, and how far the two divisions agree."""
+"""The classes that clusters are made of, and how far clusters and classes agree."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.analyze.evaluate import RESAMPLES, TAILS
+from datamodels.analyze.interval import RESAMPLES, around
 from datamodels.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composition:
-    """
+    """Clusters by class.
+
     classes          int[c]; the labels
-    counts           int64[k, c]; members of each cluster by class; what is in no cluster is left out
+    counts           int64[k, c]; members of each cluster by class, without those in no cluster
     purity           share of the members that are of their cluster's commonest class
     rand             adjusted Rand index (Hubert and Arabie 1985): 1 for the same division, 0 as by chance
-    purity_interval, rand_interval   at `evaluate.LEVEL`, a centred bootstrap over members with the clusters kept
+    purity_interval, rand_interval   at `interval.LEVEL`, a centred bootstrap over members with fixed clusters
     """
 
     classes: np.ndarray
@@ -29,23 +30,42 @@ class Composition:
     rand_interval: tuple[float, float]
 
 
-def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Composition:
-    """Of clusters int[n], below 0 for none, and class labels int[n]. Raises InputError where their lengths differ, or
-    nothing is in a cluster."""
-    if len(cluster) != len(labels) or not (cluster >= 0).any():
-        raise InputError(f"{len(cluster)} clusters and {len(labels)} labels: must be equally many, some in a cluster")
+def tally(cluster: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the members of each cluster by class.
+
+    cluster  int[n]; below 0 for none
+    labels   [n]
+
+    Returns (classes [c], ascending; counts int64[k, c]).
+    """
     inside = cluster >= 0
     classes, label = np.unique(labels[inside], return_inverse=True)
     counts = np.zeros((int(cluster.max()) + 1, len(classes)), dtype=np.int64)
     np.add.at(counts, (cluster[inside], label), 1)
+    return classes, counts
+
+
+def commonest(cluster: np.ndarray, labels: np.ndarray) -> list[tuple[Any, int]]:
+    """Return the commonest label of each cluster, and how many of its members have it; arguments as for `tally`."""
+    classes, counts = tally(cluster, labels)
+    return list(zip(classes[counts.argmax(axis=1)].tolist(), counts.max(axis=1).tolist(), strict=True))
+
+
+def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Composition:
+    """Compare clusters with classes; arguments as for `tally`.
+
+    Raises InputError if their lengths differ, or nothing is in a cluster.
+    """
+    if len(cluster) != len(labels) or not (cluster >= 0).any():
+        raise InputError(f"{len(cluster)} clusters and {len(labels)} labels: must be equally many, some in a cluster")
+    classes, counts = tally(cluster, labels)
     total = counts.sum()
     drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=RESAMPLES)
     drawn = drawn.reshape(RESAMPLES, *counts.shape)
     found: dict[str, Any] = {}
     for name, of in (("purity", _purity), ("rand", _rand)):
         value, resampled = float(of(counts)), of(drawn)
-        below, above = np.quantile(resampled - resampled.mean(), TAILS).tolist()
-        found |= {name: value, f"{name}_interval": (value + below, min(1.0, value + above))}
+        found |= {name: value, f"{name}_interval": around(value, resampled - resampled.mean(), most=1.0)}
     return Composition(classes, counts, **found)
 
 

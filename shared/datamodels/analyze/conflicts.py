@@ -16,10 +16,9 @@ from scipy import sparse
 
 from datamodels.analyze import pool
 from datamodels.analyze.clusters import clusters
-from datamodels.analyze.evaluate import LEVEL, RESAMPLES
+from datamodels.analyze.interval import LEVEL, RESAMPLES
 from datamodels.analyze.names import GROUPS
 from datamodels.errors import InputError
-from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 
@@ -67,7 +66,7 @@ def of_fit(
     """
     if groups not in GROUPS:
         raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
-    seed, fitted = run.spec.seed, ~np.isin(solution.status, problem.UNFITTED)
+    seed, fitted = run.spec.seed, solution.modelled
     if groups == "clusters":
         theta, names = solution.theta, None
         sources = clusters(theta.T, k=k, seed=seed, progress=lambda fraction: progress(0.4 * fraction)).cluster

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from datamodels import keys, records, shards
 from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate
-from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.trend import Point, from_document
 from datamodels.errors import NotReadyError, ObjectNotFoundError
 from datamodels.fit import gram, prior, problem
@@ -26,18 +24,18 @@ from datamodels.shards import Shards
 from datamodels.storage import ObjectStore
 
 DOUBLINGS = 5
-"""The first point is of m / 2^5 models."""
+"""The first point has m / 2^5 models."""
 
 
 def sizes(rows: int) -> list[int]:
-    """Numbers of models of the points: rows / 32, rows / 16, ..., rows."""
+    """Return the numbers of models of the points: rows / 32, rows / 16, ..., rows."""
     return sorted({rows >> i for i in range(DOUBLINGS + 1)} - {0})
 
 
 def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Point]:
-    """The learning curve up to the newest fit of a run; measured once, then read from the store.
+    """Return the learning curve up to the newest fit of a run. It is measured once, then read from the store.
 
-    Raises NotReadyError where the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
+    Raises NotReadyError if the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
     """
     record = fits.read_newest_fit(store, run.name)
     if record is None:
@@ -47,22 +45,24 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
         return from_document(records.read(store, key))
     except ObjectNotFoundError:
         snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
-    score = evaluate.scorer(run, snapshot, store)
+    unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
-        points = measure(run, rows, score, whole=fits.load(store, record), threads=threads)
+        points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
     records.create(store, key, [point.document() for point in points])
     return points
 
 
-def measure(
-    run: Run, rows: Shards, score: Callable[[Solution], Evaluation], *, whole: Solution, threads: int = 0
-) -> list[Point]:
-    """The points of nested prefixes, by model index, of the rows that there are. Sizes too small to fit are left out.
+def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads: int = 0) -> list[Point]:
+    """Measure the points of nested prefixes, by model index, of all rows. Leaves out sizes that are too small to fit.
 
-    score  evaluates a fit; see `evaluate.scorer`
-    whole  the fit of all rows
+    unseen  the subsets to evaluate on
+    whole   the fit of all rows
     """
+
+    def point(models: int, solution: Solution) -> Point:
+        return Point.of(models, unseen.predicted_by(solution).evaluate())
+
     order = np.argsort(rows.model_index)
     known = prior.of_run(run, runs.load_dataset(run.spec)) if run.spec.fit.estimator == "weighted" else None
     settings, sums, points, added = run.spec.fit, None, [], 0
@@ -78,5 +78,5 @@ def measure(
             sums.add(given.masks[new], given.outputs[new], given.heldout[new], threads=threads or 1)
             added = models
         found = fit(given, settings, run.spec.seed, threads=threads, sums=sums)
-        points.append(Point.of(models, score(found)))
-    return [*points, Point.of(len(order), score(whole))]
+        points.append(point(models, found))
+    return [*points, point(len(order), whole)]

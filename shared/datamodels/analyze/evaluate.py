@@ -1,45 +1,42 @@
 """How well predictions rank unseen subsets: the linear datamodeling score, its interval and its noise ceiling.
 
-LDS (Park et al. 2023, TRAK, definition 2.3): for each target, Spearman's correlation over unseen subsets between what
-the datamodel predicts and the mean output of models trained on that subset; averaged over targets. Correlations are
-per target and never pooled: pooled over targets, their means alone correlate at 0.95.
+LDS (Park et al. 2023, TRAK, definition 2.3) is the mean over targets of a correlation: Spearman's, over unseen subsets,
+between what the datamodel predicts and the mean output of models trained on that subset. Correlations are never pooled
+over targets: if they were, the means of the targets alone would correlate at 0.95.
+
+`analyze.quality` reads the arrays from a run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from datamodels import sample
-from datamodels.aggregate.manifest import Snapshot
+from datamodels import keys, records
+from datamodels.analyze import interval
+from datamodels.analyze.interval import RESAMPLES
 from datamodels.analyze.rank import Ranks, spearman
-from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
-from datamodels.fit.problem import Solution
-from datamodels.run import Run
+from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
 from datamodels.storage import ObjectStore
-from datamodels.train.data import NOT_IN_POOL
-
-RESAMPLES = 1000
-LEVEL = 0.95
-TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """
+    """An LDS and what it is made of.
+
     lds         mean over the scored targets of Spearman's correlation
-    interval    at LEVEL, of the LDS that as many other unseen subsets would give: a centred bootstrap over subsets
-    ceiling     the same correlation between the means of two disjoint halves of each subset's models: what noise in
-                the truth leaves to be predicted, for means of half as many models
+    interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
+    ceiling     the same correlation between the means of two disjoint halves of each subset's models: the most that
+                noise lets any prediction reach, for means of half as many models
     per_target  float64[n]; NaN for targets that are not scored
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
-    deviations  float64[resamples]; of the resamples' LDS from their mean. Evaluations of one run with one seed resample
-                the same subsets, so that the deviations of a difference are the difference of theirs. Not recorded
+    deviations  float64[resamples]; LDS of each resample less their mean. Evaluations of one run with one seed resample
+                the same subsets, so the deviations of a difference of two LDS are the difference of theirs. Not
+                recorded
     """
 
     lds: float
@@ -51,6 +48,7 @@ class Evaluation:
     deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def document(self) -> dict[str, Any]:
+        """Return the evaluation as JSON values, without its deviations."""
         scores = [None if np.isnan(score) else score for score in self.per_target.tolist()]
         document = dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
         del document["deviations"]
@@ -58,14 +56,36 @@ class Evaluation:
 
     @property
     def targets(self) -> int:
-        """Targets that are scored."""
-        return int(np.count_nonzero(~np.isnan(self.per_target)))
+        """Number of targets that are scored."""
+        return len(self.scores)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float64[t]: correlations of the targets that are scored."""
+        return self.per_target[~np.isnan(self.per_target)]
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """Return quantiles of the correlations of the targets that are scored."""
+        return np.quantile(self.scores, shares).tolist()
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:
-    """Reads back `Evaluation.document`."""
+    """Read back what `Evaluation.document` returns."""
     fields = {"per_target": np.array(document["per_target"], dtype=np.float64), "interval": tuple(document["interval"])}
     return Evaluation(**document | fields)
+
+
+def recorded(store: ObjectStore, run: str, fit: int) -> Evaluation | None:
+    """Read the evaluation of a fit; None if it is not recorded. Raises CorruptObjectError."""
+    try:
+        return from_document(records.read(store, keys.evaluation(run, fit)))
+    except ObjectNotFoundError:
+        return None
+
+
+def record(store: ObjectStore, run: str, fit: int, evaluation: Evaluation) -> None:
+    """Record the evaluation of a fit, unless one is recorded."""
+    records.create(store, keys.evaluation(run, fit), evaluation.document())
 
 
 def evaluate(
@@ -77,16 +97,16 @@ def evaluate(
     resamples: int = RESAMPLES,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Evaluation:
-    """Scores predictions against the outputs of retrained models.
+    """Score predictions against the outputs of models trained on the subsets.
 
     predictions  float[s, n]: of each target, for each of s unseen subsets
     outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
     counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
                  count is not scored
-    progress     called after each resample with the share of them that is done; what it raises stops the work
+    progress     called after each resample with the fraction of them that is done; what it raises stops the work
 
-    Subsets with fewer than two trained models are left out. Raises InputError where the shapes do not fit or s < 3,
-    NotReadyError where fewer than 3 subsets are left.
+    Subsets with fewer than two trained models are left out. Raises InputError if the shapes do not fit or s < 3,
+    NotReadyError if fewer than 3 subsets are left.
     """
     if predictions.ndim != 2 or outputs.ndim != 3 or outputs.shape[::2] != predictions.shape or len(outputs) < 3:
         raise InputError(
@@ -109,26 +129,23 @@ def evaluate(
         raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
     per_target = np.where(scored, spearman(predicted, true, once), np.nan)
 
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(outputs), np.full(len(outputs), 1 / len(outputs)), size=resamples)
+    draws = interval.draws(len(outputs), seed, resamples)
     weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
     resampled = np.empty(resamples)
     for i, drawn in enumerate(weights):
         resampled[i] = spearman(predicted, true, drawn)[scored].mean()
         progress((i + 1) / resamples)
     lds = float(per_target[scored].mean())
-    # Subsets drawn twice are harder to rank, so resamples score lower than any fresh sample would, by as much as their
-    # spread where the LDS is high. Taken about their own mean they cover what they should.
+    # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
+    # as much as their spread. Centred on their own mean they cover what they should.
     deviations = resampled - resampled.mean()
-    below, above = np.quantile(deviations, TAILS).tolist()
-    interval = (lds + below, min(lds + above, 1.0))
 
-    # Halves by rank among the trained models of a subset, so that failures do not empty one of them.
+    # Halves go by rank among the trained models of a subset, so that failures do not empty one of them.
     first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
     halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
     return Evaluation(
         lds=lds,
-        interval=interval,
+        interval=interval.around(lds, deviations, most=1.0),
         ceiling=float(spearman(*halves, once)[scored].mean()),
         per_target=per_target,
         subsets=len(outputs),
@@ -137,84 +154,7 @@ def evaluate(
     )
 
 
-def gather(run: Run, snapshot: Snapshot, store: ObjectStore) -> np.ndarray:
-    """float32[s, r, n]: the committed outputs of the models trained on unseen subsets.
-
-    NaN for models that failed or are not committed yet. Raises CorruptObjectError.
-    """
-    spec = run.spec
-    outputs = np.full((spec.models - spec.m, run.n), np.nan, dtype=np.float32)
-    for part in snapshot.parts:
-        if part.last > spec.m:
-            found = part.read(store, run.name)
-            unseen = found.model_index >= spec.m
-            outputs[found.model_index[unseen] - spec.m] = found.outputs[unseen]
-    return outputs.reshape(spec.evaluate.subsets, spec.evaluate.models, run.n)
-
-
-def scorer(
-    run: Run, snapshot: Snapshot, store: ObjectStore, *, resamples: int = RESAMPLES
-) -> Callable[[Solution], Evaluation]:
-    """What evaluates fits of a run on its unseen subsets; reads their models' outputs now, once.
-
-    Raises NotReadyError where the run has no unseen subsets, CorruptObjectError.
-    """
-    spec = run.spec
-    require_unseen(run)
-    outputs = gather(run, snapshot, store)
-    masks = unseen(run)
-    members = sample.unpack(masks, run.design.columns)
-
-    def score(solution: Solution) -> Evaluation:
-        counts = countable(run, masks, ~np.isin(solution.status, problem.UNFITTED))
-        return evaluate(solution.predict(members), outputs, counts=counts, seed=spec.seed, resamples=resamples)
-
-    return score
-
-
-def showcase(outputs: np.ndarray | None, n: int, count: int) -> list[int]:
-    """`count` of n targets, or all, to show: spread evenly from the lowest mean of outputs [s, r, n] to the highest.
-
-    Those without outputs (NaN) come last, by number.
-    """
-    order = np.arange(n)
-    if outputs is not None:
-        with np.errstate(invalid="ignore"):
-            means = np.nansum(outputs, axis=(0, 1), dtype=np.float64) / (~np.isnan(outputs)).sum(axis=(0, 1))
-        order = np.argsort(means, kind="stable")
-    return order[np.linspace(0, n - 1, min(count, n)).astype(int)].tolist()
-
-
-def require_unseen(run: Run) -> None:
-    """Raises NotReadyError where the spec asks for no unseen subsets."""
-    if not run.spec.evaluate.subsets:
-        raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
-
-
-def unseen(run: Run) -> np.ndarray:
-    """uint8[s, ceil(d / 8)]: the packed masks of the unseen subsets."""
-    return sample.subsets(run.design, run.spec.m, run.spec.m + run.spec.evaluate.subsets)
-
-
-def countable(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:
-    """bool[s, n]: which subsets count for which target; None where all do for all.
-
-    A target that is a training example is judged on subsets without it, as its regression saw no others; one without
-    a model is not judged.
-
-    masks     uint8[s, ceil(d / 8)], packed
-    modelled  bool[n]; which targets have a model
-    """
-    own = np.flatnonzero(run.own != NOT_IN_POOL)
-    if not len(own) and modelled.all():
-        return None
-    counts = np.tile(modelled, (len(masks), 1))
-    columns = [run.design.column_of(int(example)) for example in run.own[own]]
-    counts[:, own] &= ~sample.unpack(masks, run.design.columns)[:, columns]
-    return counts
-
-
 def _mean(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """float64[s, n]: means over the chosen models, bool[s, r], of each subset."""
+    """Return float64[s, n]: for each subset the mean over its chosen models, bool[s, r]."""
     weights = chosen / chosen.sum(axis=1, keepdims=True)
     return np.einsum("sr,srn->sn", weights, np.where(chosen[:, :, None], outputs, 0.0))

@@ -18,7 +18,6 @@ import dataclasses
 import numpy as np
 
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
@@ -74,7 +73,7 @@ def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def own(run: Run, solution: Solution) -> np.ndarray:
     """float64[d]: less the predicted output of each example in models that have not seen it; -inf where none tells."""
-    fitted = np.flatnonzero((run.own != NOT_IN_POOL) & ~np.isin(solution.status, problem.UNFITTED))
+    fitted = np.flatnonzero((run.own != NOT_IN_POOL) & solution.modelled)
     if not len(fitted):
         raise InputError(f"run {run.name}: no training example is a target with weights; say targets: train or both")
     score = np.full(run.design.columns, -np.inf)

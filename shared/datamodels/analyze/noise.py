@@ -1,4 +1,4 @@
-"""How far models lie from what their datamodel predicts: what intervals are made of."""
+"""How far outputs of models lie from what their datamodels predict: the basis of intervals."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 
 from datamodels import sample
 from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import evaluate
+from datamodels.analyze import quality
 from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
 
 MOST = 2000
-"""Models looked at: the error of a standard deviation is 2% then."""
+"""Most models that are read: enough to know a standard deviation within 2%."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Noise:
-    """float64[n] each; NaN where fewer than 3 subsets tell.
+    """Errors of predictions. float64[n] each; NaN for targets with fewer than 3 subsets.
 
     deviation  root mean square of the output of a model less its prediction
-    misfit     what is left of that in the mean of many models on one subset, as a share of the standard deviation of
-               predictions over subsets: by so much of itself a foretold difference is wrong
+    misfit     the same of the mean of infinitely many models on one subset, as a share of the standard deviation of
+               predictions over subsets. A predicted difference is wrong by this share of itself
     """
 
     deviation: np.ndarray
@@ -33,18 +33,18 @@ class Noise:
 
 
 def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution) -> Noise:
-    """The noise of a fit, from committed outputs.
+    """Measure the noise of a fit from committed outputs.
 
-    Over models on unseen subsets, where there are any; else over those that lambda was chosen on. Of the latter there
-    is one a subset, so that what training adds by chance counts as misfit; and the weights have seen them in the end.
-    Raises CorruptObjectError.
+    Uses models on unseen subsets, or, if there are none, the models that lambda was chosen on. The latter are one per
+    subset, so the chance in training counts as misfit; and the final weights were fitted to them, too. Raises
+    CorruptObjectError.
     """
-    modelled = ~np.isin(solution.status, problem.UNFITTED)
+    modelled = solution.modelled
     squares, models = np.zeros(run.n), np.zeros(run.n, dtype=np.int64)
-    misfit, told, told_squares, subsets = (np.zeros(run.n) for _ in range(4))
+    misfit, first, second, subsets = (np.zeros(run.n) for _ in range(4))
     for index, outputs in _groups(run, snapshot, store):
         mask = sample.subsets(run.design, index, index + 1)
-        counts = evaluate.countable(run, mask, modelled)
+        counts = quality.countable(run, mask, modelled)
         counts = np.ones(run.n, dtype=bool) if counts is None else counts[0]
         prediction = solution.predict(sample.unpack(mask, run.design.columns))[0].astype(np.float64)
         errors = outputs.astype(np.float64) - prediction
@@ -52,12 +52,12 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
         models += counts * len(errors)
         chance = errors.var(axis=0, ddof=1) / len(errors) if len(errors) > 1 else 0.0
         misfit += counts * (errors.mean(axis=0) ** 2 - chance)
-        told += counts * prediction
-        told_squares += counts * prediction**2
+        first += counts * prediction
+        second += counts * prediction**2
         subsets += counts
     enough = subsets >= 3
     safe = np.maximum(subsets, 1)
-    signal = told_squares / safe - (told / safe) ** 2
+    signal = second / safe - (first / safe) ** 2
     ratio = np.divide(misfit / safe, signal, out=np.zeros(run.n), where=signal > 1e-12)
     return Noise(
         deviation=np.where(enough, np.sqrt(squares / np.maximum(models, 1)), np.nan),
@@ -66,7 +66,7 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
 
 
 def _groups(run: Run, snapshot: Snapshot, store: ObjectStore) -> Iterator[tuple[int, np.ndarray]]:
-    """(subset, float16[r, n] outputs of models trained on it), for the first MOST models that tell."""
+    """Yield (subset, outputs float16[r, n] of models trained on it) for the first MOST models that can be used."""
     m, seen = run.spec.m, 0
     unseen = any(part.last > m for part in snapshot.parts)
     for part in snapshot.parts:

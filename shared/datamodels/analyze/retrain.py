@@ -90,7 +90,7 @@ class Measured:
     """Outputs of one target in retrained models.
 
     outputs   float64[r], of those that did not fail
-    interval  of their mean, at `evaluate.LEVEL`
+    interval  of their mean, at `interval.LEVEL`
     flipped   how many are below the threshold, `share` and `share_interval` of all
     """
 

@@ -1,35 +1,32 @@
-"""A report on the data of a whole run: what helps and harms overall, what hangs by little, what seems wrong."""
+"""A report on the data of a whole run: what helps and harms overall, what is fragile, what seems wrong."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from datamodels.analyze import interval, leakage, mislabel
-from datamodels.analyze.evaluate import TAILS
+from datamodels.analyze.interval import TAILS
 from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.mislabel import Suspects
-from datamodels.analyze.support import FOUND, MAX_LIMIT, NO_WEIGHTS, WRONG, support
+from datamodels.analyze.support import FOUND, NO_WEIGHTS, WRONG, default_limit, limit_of, support
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
 from datamodels.fit.problem import Solution
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL
 
-RESAMPLES = 1000
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Overall:
-    """Columns by their mean weight over targets: by so much the mean output rises where the column is there.
+    """Columns by their mean weight over targets, which is how much a column raises the mean output.
 
     column    int32[k]; strongest first
     mean      float64[k]
-    interval  float64[k, 2]; at LEVEL, of the mean over as many other targets, by a bootstrap over targets. It does not
-              cover that these are the strongest of many, nor the noise of training
+    interval  float64[k, 2]; at `interval.LEVEL`, of the mean over as many other targets, by a bootstrap over targets.
+              It covers neither that these are the strongest of many, nor the noise of training
     """
 
     column: np.ndarray
@@ -44,8 +41,8 @@ class Brittle:
     target     int32[k]; smallest support first
     size       int32[k]; columns of their supports
     limit      the largest support that counts
-    count      how many there are, of `of` targets that have weights and are predicted right
-    wrong      targets that are predicted wrong with nothing taken out
+    count      number of targets with a support, of `of` targets that have weights and are predicted right
+    wrong      number of targets that are predicted wrong with nothing taken out
     """
 
     target: np.ndarray
@@ -57,17 +54,18 @@ class Brittle:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the share count / of, over targets; NaN where there are none."""
+        """Interval of the share count / of, over targets; NaN if there are none."""
         return interval.share(self.count, self.of) if self.of else (np.nan, np.nan)
 
 
 def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
-    """The k columns that help and the k that harm most, over the targets outside the pool, or all where none is.
+    """Find the k columns that help most and the k that harm most.
 
-    Raises InputError for k < 1, NotReadyError where no target has a model.
+    Over the targets outside the pool, or, if there are none, over all. Raises InputError for k < 1, NotReadyError if no
+    target has a model.
     """
     _check_k(k)
-    chosen = ~np.isin(solution.status, problem.UNFITTED)
+    chosen = solution.modelled
     outside = run.own == NOT_IN_POOL
     chosen &= outside if outside.any() else True
     targets = np.flatnonzero(chosen)
@@ -77,9 +75,7 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
     mean = np.asarray(theta.sum(axis=0), dtype=np.float64).ravel() / len(targets)
     order = np.argsort(-mean, kind="stable")
     helpful, harmful = order[:k], order[::-1][:k]
-    draws = np.random.default_rng(run.spec.seed).multinomial(
-        len(targets), np.full(len(targets), 1 / len(targets)), size=RESAMPLES
-    )
+    draws = interval.draws(len(targets), run.spec.seed)
 
     def of(columns: np.ndarray) -> Overall:
         resampled = draws @ theta[:, columns].toarray().astype(np.float64) / len(targets)
@@ -89,15 +85,18 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
 
 
 def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
-    """The k most brittle targets: those with the smallest supports, of at most this share of the columns.
+    """Find the k most brittle targets: those with the smallest supports, of at most this share of the columns.
 
     Raises InputError for k < 1 and for a share that is not above 0 and at most 1.
     """
     _check_k(k)
     if not 0 < share <= 1:
         raise InputError(f"share = {share}: must be above 0 and at most 1")
-    limit = min(MAX_LIMIT, max(1, int(share * run.design.columns)))
-    found = [support(run, solution, target, limit=limit) for target in range(run.n)]
+    return _brittle(run, solution, range(run.n), k, limit_of(run, share))
+
+
+def _brittle(run: Run, solution: Solution, targets: Sequence[int], k: int, limit: int) -> Brittle:
+    found = [support(run, solution, target, limit=limit) for target in targets]
     hanging = sorted((len(s.columns), s.target) for s in found if s.status == FOUND)
     wrong = sum(s.status == WRONG for s in found)
     return Brittle(
@@ -111,8 +110,40 @@ def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Brittleness:
+    """How many of the targets that are predicted right go wrong as columns are taken out.
+
+    brittle         all of those with a support, smallest first
+    columns         int[c]; numbers of columns that are taken out: 0, then every size of a support
+    share           float64[c]; share of the targets that are predicted wrong then
+    interval        float64[c, 2]; of the shares, at `interval.LEVEL`
+    median          of the sizes
+    """
+
+    brittle: Brittle
+    columns: np.ndarray
+    share: np.ndarray
+    interval: np.ndarray
+    median: float
+
+
+def brittleness(run: Run, solution: Solution, targets: Sequence[int]) -> Brittleness:
+    """Search for the supports of some targets, up to the default limit."""
+    found = _brittle(run, solution, targets, len(targets), default_limit(run))
+    columns = np.concatenate([[0], np.unique(found.size)])
+    wrong = np.searchsorted(found.size, columns, side="right")
+    return Brittleness(
+        brittle=found,
+        columns=columns,
+        share=wrong / max(1, found.of),
+        interval=np.array([interval.share(count, max(1, found.of)) for count in wrong.tolist()]),
+        median=float(np.median(found.size)) if found.count else np.nan,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Review:
-    """The tables, each of at most k rows; None, with why in `left_out`, where the run cannot have it."""
+    """Tables of at most k rows each. A table that the run cannot have is None, and `left_out` says why."""
 
     helpful: Overall
     harmful: Overall
@@ -123,23 +154,23 @@ class Review:
 
 
 def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
-    """All tables. Loads the run's data set, where it can, to compare inputs.
+    """Compute all tables. Loads the run's data set, if it can, to compare inputs.
 
-    Raises InputError for a k or a share out of range, NotReadyError where no target has a model.
+    Raises InputError for a k or a share out of range, NotReadyError if no target has a model.
     """
     helpful, harmful = overall(run, solution, k)
     hanging = brittle(run, solution, k, share)
     left_out = {}
 
-    def where_it_can(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
+    def if_possible(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
         try:
             return make(run, solution, k)
         except (InputError, NotReadyError) as error:
             left_out[name] = str(error)
             return None
 
-    suspects = where_it_can("suspects", mislabel.suspects)
-    return Review(helpful, harmful, hanging, suspects, where_it_can("leaked", leakage.find), left_out)
+    suspects = if_possible("suspects", mislabel.suspects)
+    return Review(helpful, harmful, hanging, suspects, if_possible("leaked", leakage.find), left_out)
 
 
 def _check_k(k: int) -> None:

@@ -1,15 +1,15 @@
 """The rule `until`: when training may end before all m models are trained.
 
-The unseen subsets' models are trained first. When there is a model for every eight columns, and enough to hold ten out,
-and again each time that they have grown by a quarter, what is committed is fitted and evaluated while training goes on.
+Models on unseen subsets are trained first. Committed models are fitted and evaluated while training goes on: first when
+there is a model for every eight columns and enough to hold ten out, then whenever their number has grown by a quarter.
 Training ends
 
-- `until: {lds: 0.9}` once the lower end of the LDS's interval is at least 0.9. Not the point, for the rule looks many
-  times, and would stop at the first that is high by chance;
-- `until: {slope: 0.005}` once twice as many models would bring at most 0.005 of LDS, by the upper end of what
-  `analyze.trend` says of it.
+- under `until: {lds: 0.9}` once the lower end of the interval of LDS is at least 0.9. LDS itself would not do: the rule
+  looks many times, and would stop at the first LDS that is high by chance;
+- under `until: {slope: 0.005}` once twice as many models would raise LDS by at most 0.005, by the upper end of the
+  interval that `analyze.trend` estimates.
 
-A decision is a numbered record in the store, created once. Who takes the road again under the same rule finds it.
+A decision is a numbered record in the store, created once. A later pipeline run under the same rule finds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from datamodels import keys, records
-from datamodels.analyze.trend import Estimate, Point, trend
+from datamodels.analyze.interval import Estimate
+from datamodels.analyze.trend import Point, trend
 from datamodels.errors import CorruptObjectError
 from datamodels.spec import UntilSpec
 from datamodels.storage import ObjectStore
@@ -33,7 +34,7 @@ class Stop:
     fit       number of the fit that it rests on
     models    models of that fit
     lds       its LDS, and the interval of it
-    gain      LDS that twice as many models would bring; None where the rule is of the LDS
+    gain      by how much twice as many models would raise LDS; None if the rule is about LDS
     """
 
     rule: dict[str, Any]
@@ -44,10 +45,12 @@ class Stop:
     gain: Estimate | None = None
 
     def document(self) -> dict[str, Any]:
+        """Return the decision as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
+        """Read back what `document` returns."""
         gain = document["gain"] and Estimate(**document["gain"])
         return cls(**document | {"interval": tuple(document["interval"]), "gain": gain})
 
@@ -63,7 +66,7 @@ class Stop:
 
 
 def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
-    """Whether training may end at the last of these points, that of fit number `fit`; None: it goes on."""
+    """Decide whether training may end at the last of these points, that of fit number `fit`; None if it goes on."""
     last = points[-1]
     stop = Stop(rule.model_dump(mode="json"), fit, last.models, last.lds, last.interval)
     if rule.lds is not None:
@@ -75,7 +78,7 @@ def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
 
 
 def recorded(store: ObjectStore, run: str) -> list[Stop]:
-    """Every decision about a run, under whichever rules. Raises CorruptObjectError."""
+    """Return every decision about a run, under any rule. Raises CorruptObjectError."""
     found = []
     for number in range(store.newest(lambda n: keys.stop(run, n), -1) + 1):
         try:
@@ -88,13 +91,13 @@ def recorded(store: ObjectStore, run: str) -> list[Stop]:
 
 
 def find(store: ObjectStore, run: str, rule: UntilSpec) -> Stop | None:
-    """What was decided under this rule."""
+    """Return the decision under this rule; None if there is none."""
     mine = rule.model_dump(mode="json")
     return next((stop for stop in recorded(store, run) if stop.rule == mine), None)
 
 
 def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
-    """Records a decision, and returns the one that holds: that of another driver where it was first."""
+    """Record a decision. Returns the one that holds: that of another driver if it was first."""
     while True:
         known = recorded(store, run)
         for earlier in known:

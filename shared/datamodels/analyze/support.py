@@ -46,7 +46,13 @@ class Support:
 
 
 def default_limit(run: Run) -> int:
-    return min(MAX_LIMIT, max(1, int(LIMIT_SHARE * run.design.columns)))
+    """Return the limit of a support if none is given."""
+    return limit_of(run, LIMIT_SHARE)
+
+
+def limit_of(run: Run, share: float) -> int:
+    """Return a share of the columns as the limit of a support."""
+    return min(MAX_LIMIT, max(1, int(share * run.design.columns)))
 
 
 def support(

@@ -1,17 +1,18 @@
 """The trend of a learning curve: what fits of some numbers of models tell about other numbers of models.
 
+
 The form. A fitted datamodel is the best linear one plus noise of estimation, whose variance falls as 1/m. So the
-squared correlation of its predictions with the truth is LDS(inf)^2 / (1 + b/m), and 1/LDS^2 is a straight line in 1/m
-(the accuracy of genomic prediction has the same form: Daetwyler et al. 2008, PLoS ONE 3, e3395). That is the limit of
-many models; while the LASSO is still finding its columns, LDS climbs faster, and the next term of the expansion counts:
+squared correlation of its predictions with the truth is LDS(inf)^2 / (1 + b/m), and 1/LDS^2 is a straight line in 1/m.
+(The accuracy of genomic prediction has the same form: Daetwyler et al. 2008, PLoS ONE 3, e3395.) This is the limit of
+many models. While the LASSO is still finding its columns, LDS climbs faster, and the next term of the expansion counts:
 
     1 / LDS(m)^2  =  a + b/m + c/m^2        a >= 1,  b, c >= 0
 
-It is fitted by least squares, weighted by the intervals of the points, to those of the last three doublings. A mean of
-rank correlations is not exactly of this form. So the straight line is fitted as well, to the last two doublings: it
-promises too much early on, where the curve promises too little, and the interval reaches from the one to the other. Its
-other part is the unseen subsets: they are resampled for all points at once, and both forms are fitted again each time.
-Which models were trained is chance too, and is left out: it is small beside these.
+This curve is fitted to the points of the last three doublings, by least squares weighted by their intervals. A mean of
+rank correlations is not exactly of this form. So the straight line is fitted as well, to the last two doublings: early
+on it promises too much and the curve too little, and the interval reaches from the one to the other. The interval also
+covers the choice of unseen subsets: they are resampled for all points at once, and both forms are fitted to each
+resample. It does not cover which models were trained, which matters less.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from datamodels.analyze.evaluate import TAILS, Evaluation
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.interval import TAILS, Estimate
 
 FORMS = ((3, 3), (2, 2))
-"""(terms, doublings they are fitted to): the curve, then the line."""
+"""(terms, doublings that they are fitted to): of the curve, then of the line."""
 SMALLEST = 1e-3
-"""LDS below which a point says nothing of the trend."""
+"""LDS below which a point says nothing about the trend."""
+AHEAD, STEPS = 4, 17
+"""How many times the models of the last point a forecast reaches, and in how many steps."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """How good a fit of so many models is; the other fields are those of `Evaluation`."""
+    """How good a fit of this many models is; the other fields are those of `Evaluation`."""
 
     models: int
     lds: float
@@ -44,57 +48,62 @@ class Point:
         return cls(models, evaluation.lds, evaluation.interval, evaluation.deviations)
 
     def document(self) -> dict[str, Any]:
+        """Return the point as JSON values."""
         return dataclasses.asdict(self) | {"interval": list(self.interval), "deviations": self.deviations.tolist()}
 
 
 def from_document(document: list[dict[str, Any]]) -> list[Point]:
-    """Reads back the documents of points."""
+    """Read back the documents of points."""
     return [
         Point(**p | {"interval": tuple(p["interval"]), "deviations": np.array(p["deviations"], dtype=np.float64)})
         for p in document
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A value with its interval at `evaluate.LEVEL`, the form's doubt included."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Trend:
-    """What the points say of other numbers of models. Needs four of them in the last three doublings, three in two."""
+    """What the points say of other numbers of models.
+
+    Needs four points in the last three doublings and three in the last two. Its intervals include the doubt about the
+    form.
+    """
 
     def __init__(self, points: Sequence[Point]):
         self._fitted = [_coefficients(_latest(points, doublings), terms) for terms, doublings in FORMS]
 
     def at(self, models: float) -> Estimate:
-        """LDS of so many models."""
+        """Estimate the LDS of this many models."""
         return self._estimate(lambda coefficients: _lds(coefficients, models))
 
     def gain(self, models: float) -> Estimate:
-        """LDS that twice as many models would bring on top."""
+        """Estimate by how much twice as many models would raise LDS."""
         return self._estimate(lambda coefficients: _lds(coefficients, 2 * models) - _lds(coefficients, models))
 
     def models_for(self, lds: float) -> Estimate:
-        """Models that an LDS takes; infinite where no number of them is enough."""
+        """Estimate how many models an LDS takes; infinitely many if no number is enough."""
         return self._estimate(lambda coefficients: _models(coefficients, lds))
 
     def _estimate(self, what: Callable[[np.ndarray], np.ndarray]) -> Estimate:
         found = [what(coefficients) for coefficients in self._fitted]
-        # Not interpolated, for infinite values.
+        # Values may be infinite, so quantiles are not interpolated.
         tails = [np.quantile(values[1:], TAILS, method="inverted_cdf") for values in found]
         values = [found[0][0], *np.ravel(tails)]
         return Estimate(float(found[0][0]), float(min(values)), float(max(values)))
 
 
 def trend(points: Sequence[Point]) -> Trend | None:
-    """None where there are too few points."""
+    """Fit the trend of points; None if they are too few."""
     usable = [point for point in points if point.lds > SMALLEST]
     enough = all(len(_latest(usable, doublings)) > terms for terms, doublings in FORMS)
     return Trend(usable) if usable and enough else None
+
+
+def ahead(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
+    """Estimate LDS of more models than the last point has: of STEPS numbers up to AHEAD times as many, log-spaced.
+
+    The middle one is of sqrt(AHEAD) times as many. Returns (models, LDS), or nothing if the points are too few.
+    """
+    known, last = trend(points), points[-1].models
+    return [] if known is None else [(m, known.at(m)) for m in np.geomspace(last, AHEAD * last, STEPS).tolist()]
 
 
 def _latest(points: Sequence[Point], doublings: int) -> list[Point]:
@@ -103,8 +112,8 @@ def _latest(points: Sequence[Point], doublings: int) -> list[Point]:
 
 
 def _coefficients(points: Sequence[Point], terms: int) -> np.ndarray:
-    """float64[1 + resamples, 3]: a, b, c of 1/LDS^2, of the points as they are and then of each resample."""
-    from scipy import optimize  # half a second that readers of recorded points do not need
+    """Return float64[1 + resamples, 3]: a, b, c of 1/LDS^2, for the points and then for each resample."""
+    from scipy import optimize  # importing it takes most of a second
 
     models, lds = (np.array([getattr(point, name) for point in points], dtype=float) for name in ("models", "lds"))
     deviations = np.stack([point.deviations for point in points], axis=1)

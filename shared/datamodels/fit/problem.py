@@ -173,6 +173,11 @@ class Solution:
         return len(self.status)
 
     @property
+    def modelled(self) -> np.ndarray:
+        """bool[n]: which targets have weights."""
+        return modelled(self.status)
+
+    @property
     def theta(self) -> sparse.csr_array:
         """float32[n, d]: the weights, not copied."""
         from scipy import sparse  # a third of a second that who reads only the records of fits need not spend
@@ -200,6 +205,11 @@ class Solution:
             columns, weights = self.row(int(target))
             theta[i, columns] = weights
         return theta
+
+
+def modelled(status: Sequence[str]) -> np.ndarray:
+    """Return bool[n]: which targets of these statuses have weights."""
+    return ~np.isin(status, UNFITTED)
 
 
 def of_dense(

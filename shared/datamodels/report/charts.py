@@ -11,7 +11,7 @@ WIDTH, HEIGHT, LEFT = 720, 200, 40
 
 
 def svg(label: str, height: float, body: str, top: float = 12, width: float = WIDTH) -> str:
-    """A chart of `width` x `height` units, with `top` more above; `label` says what it shows to who cannot see it."""
+    """Wrap a chart of `width` x `height` units, with `top` more above; `label` says in words what it shows."""
     return (
         f'<div class="chart" tabindex="0"><svg viewBox="0 {-top} {width} {height + top}" role="img" '
         f'aria-label="{markup.escape(label)}">{body}</svg></div>'
@@ -19,7 +19,7 @@ def svg(label: str, height: float, body: str, top: float = 12, width: float = WI
 
 
 def histogram(values: np.ndarray, mean: float, label: str) -> str:
-    """Counts of values up to 1, in bins of 1/40, with their mean."""
+    """Draw counts of values up to 1, in bins of 1/40, with their mean."""
     low = min(0.5, float(np.floor(values.min() * 10) / 10))
     counts, edges = np.histogram(values, bins=np.linspace(low, 1, round((1 - low) * 40) + 1))
     most, width, height = max(1, counts.max()), 480, 270
@@ -43,7 +43,7 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
 
 
 def bars(values: dict[str, float], label: str, unit: str) -> str:
-    """A bar for each value."""
+    """Draw a bar for each value."""
     longest = max(values.values(), default=1.0) or 1.0
     length = WIDTH - 180
     rows = "".join(
@@ -58,7 +58,7 @@ def bars(values: dict[str, float], label: str, unit: str) -> str:
 def steps(
     k: Sequence[int], share: Sequence[float], low: Sequence[float], high: Sequence[float], label: str, below: str
 ) -> str:
-    """A share, 0 to 1, that grows with k, with its interval; `below` names the axis of k."""
+    """Draw a share, 0 to 1, that grows with k, with its interval; `below` names the axis of k."""
     most = max(1, k[-1])
 
     def point(x: float, y: float) -> str:
@@ -89,6 +89,6 @@ def steps(
 
 
 def _round_step(least: float) -> int:
-    """The smallest 1, 2 or 5 times a power of ten that is no less, and at least 1."""
+    """Return the smallest 1, 2 or 5 times a power of ten that is no less, and at least 1."""
     power = 10 ** max(0, int(np.floor(np.log10(max(least, 1)))))
     return next(times * power for times in (1, 2, 5, 10) if times * power >= least)

@@ -8,37 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.errors import ConflictError
+from datamodels.analyze.findings import FEATURES
 from datamodels.report import picture
 from datamodels.run import Run
 from datamodels.train.data import NOT_IN_POOL, Dataset
 
 TEXT = 400
 """Letters of a text that are shown."""
-FEATURES = 64
-"""Numbers of a row that are shown; the first of them, where there are more."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """
-    dataset  None where it cannot be loaded: examples have labels and numbers then, and nothing to look at
+    """The examples of a run.
 
-    Raises ConflictError where the data set is not the one that the run was made with.
+    dataset  None if it cannot be loaded: then examples have labels and numbers, and no looks
     """
 
     run: Run
     dataset: Dataset | None
-
-    def __post_init__(self) -> None:
-        if self.dataset is None:
-            return
-        run, target_y = self.run, self._target_y
-        same = len(self.dataset.y) == run.design.examples and target_y is not None and len(target_y) == run.n
-        if not same or (run.labels is not None and not np.array_equal(run.labels, self.dataset.y)):
-            raise ConflictError(
-                f"run {run.name}: its data set now has other examples than the run was created with; restore the data"
-            )
 
     @functools.cached_property
     def _target_y(self) -> np.ndarray | None:
@@ -50,7 +37,7 @@ class Examples:
         return self.run.design.kind == "grouped"
 
     def column(self, column: int) -> dict[str, Any]:
-        """What a training column looks like: name, label; and one of picture, text, row where there is one."""
+        """Return what a training column looks like: its name and label, and its picture, text or row if it has one."""
         if self.grouped:
             members = self.run.design.members(np.array([column]))
             return {"name": f"group {column}", "label": f"{len(members):,} examples"}
@@ -58,22 +45,11 @@ class Examples:
         return {"name": f"#{column}", "label": self._label(y, column)} | self._looks(column, pool=True)
 
     def target(self, target: int) -> dict[str, Any]:
-        """The same of a target."""
+        """Return the same of a target."""
         own = int(self.run.own[target])
-        # Of both kinds, test examples come first.
+        # If targets are of both kinds, test examples come first.
         looks = self._looks(target, pool=False) if own == NOT_IN_POOL else self._looks(own, pool=True)
         return {"name": f"target {target}", "label": self._label(self._target_y, target)} | looks
-
-    def features(self) -> dict[str, list] | None:
-        """Names of a row's numbers, with their mean and deviation in the pool; None where rows are not shown."""
-        if self.dataset is None or self.dataset.image_shape is not None or self.dataset.texts is not None:
-            return None
-        x = self.dataset.x
-        if x.ndim != 2 or x.dtype.kind not in "fiub" or self.grouped:
-            return None
-        x = x[:, :FEATURES].astype(np.float64)
-        names = [*self.dataset.feature_names, *(f"x{i}" for i in range(len(self.dataset.feature_names), x.shape[1]))]
-        return {"names": names[: x.shape[1]], "mean": rounded(x.mean(axis=0)), "deviation": rounded(x.std(axis=0))}
 
     def _label(self, y: np.ndarray | None, index: int) -> str:
         return "" if y is None or y.ndim != 1 else label_name(self.dataset, y[index])
@@ -94,7 +70,7 @@ class Examples:
 
 
 def label_name(dataset: Dataset | None, label: Any) -> str:
-    """The name of a class, or its number; a value that is no class, rounded; empty for an example without label."""
+    """Return the name of a class, or its number; a rounded value if it is no class; nothing for no label."""
     if isinstance(label, float | np.floating):
         return f"{label:.3g}"
     if label < 0:
@@ -104,5 +80,5 @@ def label_name(dataset: Dataset | None, label: Any) -> str:
 
 
 def rounded(values: np.ndarray | list[float]) -> list[float | None]:
-    """Numbers to four digits, as JSON has them: None where they are not finite."""
+    """Round numbers to four digits for JSON: None if they are not finite."""
     return [float(f"{v:.4g}") if np.isfinite(v) else None for v in np.asarray(values, dtype=np.float64).tolist()]

@@ -1,19 +1,18 @@
-"""What the report's explorer shows of each target, as JSON values: the page's script draws it."""
+"""What the report's explorer shows of each target, as JSON values that the page's script draws."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from datamodels.analyze import interval, similar, support
-from datamodels.analyze.counterfactual import removal_errors
-from datamodels.analyze.interval import Z
-from datamodels.fit import problem
-from datamodels.query import Fitted
-from datamodels.report.example import rounded
-from datamodels.report.findings import Findings
+from datamodels.analyze.findings import Features, Findings
+from datamodels.analyze.interval import Estimate
+from datamodels.analyze.support import FOUND, WRONG
+from datamodels.analyze.target import Removal, Said, Target
+from datamodels.report.example import Examples, rounded
 from datamodels.rivals import lime
 from datamodels.rivals.lime import Explanation
 from datamodels.train.data import Dataset
@@ -21,33 +20,40 @@ from datamodels.train.data import Dataset
 BUDGET = 3_500_000
 """Bytes of all targets with the pictures that they need; those that do not fit are left out."""
 MOST = 1000
-"""Targets, however small."""
-HELPFUL, HARMFUL, ALIKE = 20, 10, 6
-"""Columns and targets listed for each target."""
+"""Most targets, however small."""
 PARTS = 10
 """Parts of a target that is no picture, listed by LIME."""
 STEPS = 50
-"""Points of the curve of what is expected as helpful examples are taken out."""
+"""Points of the curve that shows helpful examples taken out."""
+
+Explained = Mapping[int, Explanation]
+"""Explanations by LIME, by target."""
 
 
-def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
-    """The explorer's targets, by number: those that LIME explains, and of the others a random sample where not all fit.
+def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[str, Any]:
+    """Return the explorer's targets: those that LIME explains, and of the others as many as fit, at random.
 
-    targets  what `_target` gives
+    targets  by number, as `_target` returns them
     columns  what the training columns that these name look like, by column
-    others   the same of the targets that are alike and not in the sample, by target
+    others   what the targets look like that are alike and not in the sample, by target
+
+    Without a fit there is nothing to explore, and the answer is empty.
     """
-    fitted = found.fitted
-    assert fitted is not None, "before the first fit there is nothing to explore"
+    if found.fitted is None:
+        return {}
+    examples = Examples(found.run, found.dataset)
     columns: dict[str, Any] = {}
     others: dict[str, Any] = {}
     chosen: list[dict[str, Any]] = []
     used = 0
     drawn = np.random.default_rng(0).permutation(found.run.n)[:MOST].tolist()
-    for target in dict.fromkeys([*found.explained, *drawn]):
-        one = _target(found, fitted, target)
-        new_columns = {str(c): found.examples.column(c) for c in _named(one) if str(c) not in columns}
-        new_others = {str(t): found.examples.target(t) for t, _ in one["similar"] if str(t) not in others}
+    for target in dict.fromkeys([*explained, *drawn]):
+        one = examples.target(target) | _target(found.fitted.targets[target])
+        if found.dataset is not None and target in explained:
+            one["lime"] = _lime(explained[target], found.dataset)
+        named = [column for column, _ in (*one["helpful"], *one["harmful"])]
+        new_columns = {str(c): examples.column(c) for c in named if str(c) not in columns}
+        new_others = {str(t): examples.target(t) for t, _ in one["similar"] if str(t) not in others}
         used += sum(len(json.dumps(part)) for part in (one, new_columns, new_others))
         if used > budget and chosen:
             break
@@ -60,32 +66,68 @@ def data(found: Findings, budget: int = BUDGET) -> dict[str, Any]:
         "of": found.run.n,
         "columns": columns,
         "others": {target: looks for target, looks in others.items() if target not in shown},
-        "features": found.examples.features(),
+        "features": None if found.features is None else _features(found.features),
         "pool": found.run.design.columns,
         "output": found.output,
         "margins": found.margins,
     }
 
 
-def _target(found: Findings, fitted: Fitted, target: int) -> dict[str, Any]:
-    """Looks, weights, what is expected as helpful columns are taken out, what models said, targets alike."""
-    solution = fitted.solution
-    one = {"id": target, "own": int(found.run.own[target]), "status": solution.status[target]}
-    one |= found.examples.target(target) | _said(found, target)
-    helpful, harmful = fitted.top(target, HELPFUL)
-    one |= {"helpful": _pairs(helpful), "harmful": _pairs(harmful[:HARMFUL]), "similar": _alike(fitted, target)}
-    one["r2"] = rounded([solution.heldout_r2[target]])[0]
-    one["nonzeros"] = len(solution.row(target)[0])
-    if solution.status[target] not in problem.UNFITTED:
-        one |= _removal(found, fitted, target)
-    dataset = found.examples.dataset
-    if dataset is not None and target in found.explained:
-        one["lime"] = _lime(found.explained[target], dataset)
-    return one
+def _features(found: Features) -> dict[str, list]:
+    return {"names": found.names, "mean": rounded(found.mean), "deviation": rounded(found.deviation)}
+
+
+def _target(found: Target) -> dict[str, Any]:
+    one: dict[str, Any] = {"id": found.number, "own": found.own, "status": found.status}
+    if found.said is not None:
+        one |= _said(found.said)
+    one |= {"helpful": _pairs(found.helpful), "harmful": _pairs(found.harmful), "similar": []}
+    if found.alike is not None:
+        one["similar"] = _pairs(zip(found.alike.index.tolist(), found.alike.score.tolist(), strict=True))
+    one |= {"r2": rounded([found.r2])[0], "nonzeros": found.nonzeros}
+    return one if found.removal is None else one | _removal(found.removal)
+
+
+def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float | None]]:
+    return [[index, rounded([value])[0]] for index, value in pairs]
+
+
+def _removal(found: Removal) -> dict[str, Any]:
+    """Return {k, mean, error} as the k most helpful columns go, and the support."""
+    steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * (len(found.mean) - 1)).astype(int))
+    removal: dict[str, Any] = {
+        "k": steps.tolist(),
+        "mean": rounded(found.mean[steps]),
+        "error": rounded(found.error[steps]),
+    }
+    removal["one"] = rounded([found.single])[0]
+    if found.support is None:
+        return {"removal": removal}
+    status = found.support.status
+    size = {WRONG: 0, FOUND: len(found.support.columns)}.get(status)
+    return {"removal": removal, "support": {"status": status, "size": size, "limit": found.limit}}
+
+
+def _said(found: Said) -> dict[str, Any]:
+    said = {
+        "predicted": rounded(found.predicted),
+        "means": rounded(found.means),
+        "ones": rounded(found.singles),
+        "models": found.models,
+    }
+    spans = {"mean": found.mean, "wrong": found.wrong, "score": found.score}
+    return said | {name: _span(span) for name, span in spans.items() if span is not None}
+
+
+def _span(found: Estimate) -> list[float | None]:
+    return rounded([found.value, found.low, found.high])
 
 
 def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
-    """What parts of the target add, the strongest first: [name, weight, low, high]; of a picture all, with squares."""
+    """Return what parts of the target add, the strongest first: [name, weight, low, high].
+
+    Of a picture all parts, with their squares.
+    """
     names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
     shape = dataset.image_shape
     shown = explanation.strongest if shape else explanation.strongest[:PARTS]
@@ -96,63 +138,3 @@ def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
         found["squares"] = [lime.square_of(shape, part) for part in shown]
         found["aspect"] = shape[0] / shape[1]
     return found
-
-
-def _named(one: dict[str, Any]) -> list[int]:
-    return [column for column, _ in (*one["helpful"], *one["harmful"])]
-
-
-def _pairs(pairs: list[tuple[int, float]]) -> list[list[float | None]]:
-    return [[column, rounded([weight])[0]] for column, weight in pairs]
-
-
-def _alike(fitted: Fitted, target: int) -> list[list[float | None]]:
-    if not len(fitted.solution.row(target)[0]):
-        return []
-    alike = similar.targets(fitted.theta, target, k=ALIKE)
-    return [[int(other), rounded([score])[0]] for other, score in zip(alike.index, alike.score, strict=True)]
-
-
-def _removal(found: Findings, fitted: Fitted, target: int) -> dict[str, Any]:
-    """The counterfactual: {k, mean, error} as the k most helpful go, half an interval each; and the support."""
-    run = found.run
-    limit = support.default_limit(run)
-    columns, curve = support.removal(run, fitted.solution, target, limit)
-    errors = removal_errors(run, fitted.noise, fitted.record.rows, target, columns, curve)
-    steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * len(columns)).astype(int))
-    removal: dict[str, Any] = {"k": steps.tolist(), "mean": rounded(curve[steps]), "error": rounded(Z * errors[steps])}
-    # Beside the mean of many models: how far a single one lies from it.
-    removal["one"] = rounded([Z * fitted.noise.deviation[target]])[0]
-    if not found.margins:
-        return {"removal": removal}
-    size = int(np.argmax(curve < 0)) if (curve < 0).any() else None
-    status = support.NONE if size is None else support.FOUND if size else support.WRONG
-    return {"removal": removal, "support": {"status": status, "size": size, "limit": limit}}
-
-
-def _said(found: Findings, target: int) -> dict[str, Any]:
-    """What models on unseen subsets said, beside what was predicted."""
-    if found.unseen is None:
-        return {}
-    outputs = found.unseen.outputs[:, :, target].astype(np.float64)
-    trained = ~np.isnan(outputs)
-    usable = trained.any(axis=1) & found.unseen.counts[:, target]
-    if not usable.any():
-        return {}
-    outputs, trained = outputs[usable], trained[usable]
-    means = np.nanmean(outputs, axis=1)
-    said = {
-        "predicted": rounded(found.unseen.predictions[usable, target]),
-        "means": rounded(means),
-        "ones": rounded(outputs[np.arange(len(outputs)), trained.argmax(axis=1)]),
-        "models": int(trained.sum()),
-        "mean": rounded([means.mean(), *interval.mean(means)]),
-    }
-    if found.margins:
-        # Models of one subset are alike, so the interval is that of one model each.
-        wrong, subsets = float((outputs[trained] < 0).mean()), len(outputs)
-        said["wrong"] = rounded([wrong, *interval.share(wrong * subsets, subsets)])
-    if found.evaluation is not None and np.isfinite(found.evaluation.per_target[target]):
-        score = float(found.evaluation.per_target[target])
-        said["score"] = rounded([score, *interval.correlation(score, int(usable.sum()))])
-    return said

@@ -6,23 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodels.analyze.trend import Point, Trend, trend
+from datamodels.analyze.interval import Estimate
+from datamodels.analyze.trend import AHEAD, Point
 from datamodels.report import charts
 from datamodels.report.charts import LEFT, WIDTH
 
 HEIGHT, RIGHT = 220, 20
-AHEAD = 4
-"""The trend is drawn up to so many times the models that there are."""
+
+Ahead = Sequence[tuple[float, Estimate]]
+"""LDS of more models, as `analyze.curve.ahead` returns it."""
 
 
-def svg(points: Sequence[Point]) -> str:
-    """LDS by number of models, on a scale of doublings: points with their intervals, then what is to come."""
-    known = trend(points)
+def svg(points: Sequence[Point], ahead: Ahead) -> str:
+    """Draw LDS by number of models, on a scale of doublings: points with their intervals, then what lies ahead."""
     last = points[-1].models
-    scale = _Scale(points, last * AHEAD if known else last)
-    come = _to_come(known, last, scale) if known else ""
+    scale = _Scale(points, last * AHEAD if ahead else last)
+    come = _to_come(ahead, scale) if ahead else ""
     measured = "".join(_point(point, scale) for point in points)
-    axes = _axes(points, scale, known is not None)
+    axes = _axes(points, scale, bool(ahead))
     return charts.svg("LDS by number of models", HEIGHT + 26, axes + come + measured, top=14)
 
 
@@ -63,16 +64,14 @@ def _point(point: Point, scale: _Scale) -> str:
     )
 
 
-def _to_come(known: Trend, last: int, scale: _Scale) -> str:
-    counts = np.geomspace(last, AHEAD * last, 17)
-    found = [(scale.x(count), known.at(count)) for count in counts]
+def _to_come(ahead: Ahead, scale: _Scale) -> str:
+    found = [(scale.x(models), estimate) for models, estimate in ahead]
     upper = [f"{x:.1f},{scale.y(estimate.high):.1f}" for x, estimate in found]
     lower = [f"{x:.1f},{scale.y(estimate.low):.1f}" for x, estimate in found]
     middle = " ".join(f"{x:.1f},{scale.y(estimate.value):.1f}" for x, estimate in found)
     labels = "".join(
-        f'<text x="{scale.x(times * last):.1f}" y="{scale.y(known.at(times * last).high) - 10:.1f}" '
-        f'text-anchor="middle">{known.at(times * last).value:.3f}</text>'
-        for times in (2, AHEAD)
+        f'<text x="{x:.1f}" y="{scale.y(estimate.high) - 10:.1f}" text-anchor="middle">{estimate.value:.3f}</text>'
+        for x, estimate in (found[len(found) // 2], found[-1])
     )
     return (
         f'<polygon points="{" ".join(upper + lower[::-1])}" class="band"/>'

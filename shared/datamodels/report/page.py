@@ -1,4 +1,4 @@
-"""What a run came to, as one HTML page that needs nothing else."""
+"""The findings of a run as one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from datamodels.analyze.findings import Findings
 from datamodels.report import explorer, groups, rivals, sections, suspicions
-from datamodels.report.findings import Findings
+from datamodels.report.explorer import Explained
 
 SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
 
@@ -34,14 +35,17 @@ class Section:
     body: str
 
 
-def html(found: Findings, compared: rivals.Rows | None = None) -> str:
-    """The page, as HTML; `compared` as `rivals.read` gives it.
+def html(found: Findings, *, compared: rivals.Rows | None = None, explained: Explained | None = None) -> str:
+    """Render the page as HTML.
+
+    compared   other methods on the same run
+    explained  explanations of some targets by LIME
 
     All that comes from the run is escaped: in HTML as such, in the data for the script so that no text in it can end
     the element, and the script makes text nodes of it. A content security policy lets no other script run, and nothing
     be loaded.
     """
-    data = _data(found)
+    data = _data(found, explained or {})
     parts = list(_sections(found, data, compared))
     script = "\n".join(_file(name) for name in SCRIPTS)
     return string.Template(_file("page.html")).substitute(
@@ -61,16 +65,14 @@ def html(found: Findings, compared: rivals.Rows | None = None) -> str:
     )
 
 
-def _data(found: Findings) -> dict[str, Any]:
-    """What the script draws; parts that there are not are left out."""
-    if found.fitted is None:
-        return {}
+def _data(found: Findings, explained: Explained) -> dict[str, Any]:
+    """Return what the script draws, without the parts that the run does not have."""
     more = {"groups": groups.data(found), "leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
-    return explorer.data(found) | {name: part for name, part in more.items() if part is not None}
+    return explorer.data(found, explained) | {name: part for name, part in more.items() if part is not None}
 
 
 def embedded(data: Any) -> str:
-    """JSON that can stand in a script element: no text in it ends the element or begins a comment."""
+    """Write JSON that can stand in a script element: no text in it ends the element or begins a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -80,19 +82,18 @@ def _sections(found: Findings, data: dict[str, Any], compared: rivals.Rows | Non
         yield Section("state", "What there is", sections.unfitted(found))
     else:
         yield Section("quality", "How good are the predictions?", sections.quality(found))
-        if found.curve:
-            yield Section("models", "With fewer models, or with more", sections.curve(found))
+        if found.fitted.curve:
+            yield Section("models", "With fewer models, or with more", sections.curve(found.fitted))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
-        if found.margins:
-            body = sections.brittleness(found.run, found.fitted.solution)
+        if found.fitted.brittleness is not None:
+            body = sections.brittleness(found.run, found.fitted.brittleness)
             yield Section("brittleness", "How many examples does a prediction hang on?", body)
     if compared:
         yield Section("rivals", "Beside other methods", rivals.body(compared))
     if "groups" in data:
         yield Section("groups", "Targets that go together", _file("groups.html"))
-    against = groups.conflicts(found)
-    if against is not None:
-        yield Section("conflicts", "Classes that harm each other", sections.conflicts(found, against))
+    if found.fitted is not None and found.fitted.conflicts is not None:
+        yield Section("conflicts", "Classes that harm each other", sections.conflicts(found, found.fitted.conflicts))
     if "leaks" in data:
         yield Section("leaks", "Test examples that may be in the pool", sections.leaks(data["leaks"]["by"]))
     if "suspects" in data:

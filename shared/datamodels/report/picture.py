@@ -11,11 +11,11 @@ import numpy as np
 from datamodels.train.data import Dataset
 
 SIDE = 48
-"""Pixels of the longer side of a picture at most; larger ones are shrunk."""
+"""Most pixels of the longer side of a picture; larger ones are shrunk."""
 
 
 def base64_png(dataset: Dataset, row: np.ndarray) -> str:
-    """A row of x as a PNG in base64. Raises ValueError where the data set has no pictures.
+    """Return a row of x as a PNG in base64. Raises ValueError if the data set has no pictures.
 
     Grey pictures are ink on paper (0 is white), colour ones are light (0 is black).
     """
@@ -30,7 +30,7 @@ def base64_png(dataset: Dataset, row: np.ndarray) -> str:
 
 
 def _shrunk(light: np.ndarray) -> np.ndarray:
-    """Means of squares of pixels, so that no side is longer than SIDE; what does not fill a square is cut off."""
+    """Shrink a picture to sides of at most SIDE, by means of squares of pixels; cuts off what fills no square."""
     step = -(-max(light.shape[:2]) // SIDE)
     step = max(1, min(step, *light.shape[:2]))
     height, width = (side // step for side in light.shape[:2])
@@ -39,7 +39,7 @@ def _shrunk(light: np.ndarray) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """A PNG of uint8[h, w] (grey) or uint8[h, w, 3] (colour); see the PNG specification, section 5."""
+    """Encode a PNG of uint8[h, w] (grey) or uint8[h, w, 3] (colour); see the PNG specification, section 5."""
     height, width = pixels.shape[:2]
     kind = 0 if pixels.ndim == 2 else 2
     rows = np.zeros((height, 1 + pixels[0].size), dtype=np.uint8)  # each row begins with its filter, 0: none

@@ -1,44 +1,25 @@
-"""The datamodels beside other methods, from what `datamodels compare RUN --json` printed, as HTML."""
+"""The datamodels beside other methods, as HTML."""
 
 from __future__ import annotations
 
 import html as markup
-import json
-from pathlib import Path
 from typing import Any
 
-from datamodels.errors import InputError
 from datamodels.report import charts
 from datamodels.report.charts import HEIGHT, LEFT, WIDTH
-from datamodels.rivals.compare import LDS, UNSURE
+from datamodels.rivals.compare import LDS, UNSURE, Document
 
-Rows = list[dict[str, Any]]
+Rows = list[Document]
 COLOURS = 12
 
 
-def read(path: Path) -> Rows:
-    """The rows of a comparison; the datamodels first. Raises InputError where the file is none."""
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        for row in rows:
-            str(row["method"]), int(row["models"]), float(row["seconds"])
-            for figure in filter(None, row["figures"].values()):
-                float(figure["value"]), *map(float, figure["interval"])
-        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
-    if not rows or not same or LDS not in rows[0]["figures"]:
-        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
-    return rows
-
-
 def body(rows: Rows) -> str:
-    """What each method says of unseen subsets, and how many targets flip without the examples that it names."""
+    """Render how each method ranks unseen subsets, and how many targets flip without the examples that it names."""
     flips = [name for name in rows[0]["figures"] if name not in (LDS, UNSURE)]
     heads = ["method", "LDS", *(f"{_k(name)} taken out" for name in flips), "seconds"]
     table = "".join(_row(row, i, flips) for i, row in enumerate(rows))
     return (
-        "<p>Each method ranks the training examples of each target. LDS: how well its ranking foretells new subsets. "
+        "<p>Each method ranks the training examples of each target. LDS: how well its ranking predicts new subsets. "
         "Then: the share of targets that really flip when models are trained without the most helpful ones that it "
         "names. Small: 95% intervals. A star: ahead of the datamodels, by a difference whose interval is above 0.</p>"
         f'<div class="panel">{_chart(rows, flips) if flips else ""}</div>'
@@ -70,7 +51,7 @@ def _cell(figure: dict[str, Any] | None) -> str:
 
 
 def _chart(rows: Rows, flips: list[str]) -> str:
-    """Shares by the number taken out, with intervals; methods side by side, in the order of the table."""
+    """Draw shares by the number taken out, with intervals; methods side by side, in the order of the table."""
     group = (WIDTH - LEFT - 20) / len(flips)
     parts = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 20}" y1="{HEIGHT * (1 - tick):.1f}" '

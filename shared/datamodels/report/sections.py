@@ -7,24 +7,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodels.analyze import interval, leakage, mislabel, support
 from datamodels.analyze.conflicts import Conflicts
-from datamodels.analyze.evaluate import LEVEL
-from datamodels.fit import problem
-from datamodels.fit.problem import Solution
+from datamodels.analyze.findings import Findings, FitFindings
+from datamodels.analyze.interval import LEVEL
+from datamodels.analyze.leakage import BY_INPUTS
+from datamodels.analyze.mislabel import OWN
+from datamodels.analyze.review import Brittleness
 from datamodels.report import charts, learning
 from datamodels.report.example import label_name
-from datamodels.report.findings import Findings
 from datamodels.run import Run
 
 CONFLICTS = 10
 """Pairs of classes that are shown."""
-TARGETS_OF_SUPPORTS = 2000
-"""So many are searched for supports, of more: a random sample."""
 
 
 def lead(found: Findings) -> str:
-    """What the run is, and how far it is."""
+    """Say what the run is, and how far it is."""
     run = found.run
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"
@@ -38,7 +36,7 @@ def lead(found: Findings) -> str:
             f"Partial: {found.committed:,} of {run.spec.models:,} models are committed.{fitted} Everything below is of "
             "what there is, and will change."
         )
-    if found.examples.dataset is None:
+    if found.dataset is None:
         notes.append("The data set cannot be loaded here, so examples are shown by number.")
     shown = "".join(f'<p class="note" role="note">{markup.escape(note)}</p>' for note in notes)
     return f"<p>{markup.escape(text)}</p>{shown}"
@@ -61,12 +59,9 @@ def _cards(found: Findings) -> Iterator[tuple[str, str]]:
     yield f"{run.n:,}", "targets"
     yield f"{run.design.columns:,}", "training columns"
     if found.fitted:
-        solution = found.fitted.solution
-        weights = np.median(np.diff(solution.indptr)) if solution.n else 0
-        yield f"{weights:,.0f}", "weights of a target, the median"
-        unusual = sum(status != problem.OK for status in solution.status)
-        if unusual:
-            yield f"{unusual:,}", "targets whose fit ended otherwise than ok"
+        yield f"{found.fitted.weights:,.0f}", "weights of a target, the median"
+        if found.fitted.unusual:
+            yield f"{found.fitted.unusual:,}", "targets whose fit ended otherwise than ok"
 
 
 def unfitted(found: Findings) -> str:
@@ -86,8 +81,7 @@ def quality(found: Findings) -> str:
             else "fewer than 3 of the unseen subsets have two trained models"
         )
         return f"<p>Not measured: {why}.</p>"
-    scores = evaluation.per_target[~np.isnan(evaluation.per_target)]
-    tenth, middle = np.quantile(scores, [0.1, 0.5])
+    tenth, middle = evaluation.quantiles((0.1, 0.5))
     return (
         "<p>For each target: Spearman's correlation between what its datamodel predicts for "
         f"{evaluation.subsets} subsets that it has never seen, and the mean of {evaluation.models} models really "
@@ -95,60 +89,52 @@ def quality(found: Findings) -> str:
         f"{middle:.2f}, nine in ten above {tenth:.2f}. Training is noisy: two halves of those models agree at "
         f"{evaluation.ceiling:.3f}.</p>"
         '<div class="halves"><div class="panel"><h3>Targets by their correlation</h3>'
-        f"{charts.histogram(scores, evaluation.lds, 'Targets by correlation')}</div>"
+        f"{charts.histogram(evaluation.scores, evaluation.lds, 'Targets by correlation')}</div>"
         '<div class="panel" id="scatter" hidden></div></div>'
     )
 
 
-def curve(found: Findings) -> str:
+def curve(found: FitFindings) -> str:
     return (
         f"<p>LDS of fits of the first models alone, with its {LEVEL:.0%} interval. The dashed line is where the points "
         "lead: 1/LDS² against 1/models, to second order.</p>"
-        f'<div class="panel">{learning.svg(found.curve)}</div>'
+        f'<div class="panel">{learning.svg(found.curve, found.ahead)}</div>'
     )
 
 
-def brittleness(run: Run, solution: Solution) -> str:
-    """How many targets are predicted to be wrong without their k most helpful examples."""
-    targets = np.random.default_rng(0).permutation(run.n)[:TARGETS_OF_SUPPORTS].tolist()
-    supports = [support.support(run, solution, target) for target in targets]
-    counted = [one for one in supports if one.status != support.NO_WEIGHTS]
-    right = [one for one in counted if one.status != support.WRONG]
-    sizes = np.sort([len(one.columns) for one in right if one.status == support.FOUND])
-    wrong = len(counted) - len(right)
-    if not len(sizes):
+def brittleness(run: Run, found: Brittleness) -> str:
+    """Render how many targets are predicted to be wrong without their k most helpful examples."""
+    counted = found.brittle
+    if not counted.count:
         return (
-            f"<p>Of {len(counted):,} targets, {wrong:,} are predicted to be wrong already. For none of the others is "
-            f"there a set of up to {support.default_limit(run):,} columns without which they would be.</p>"
+            f"<p>Of {counted.of + counted.wrong:,} targets, {counted.wrong:,} are predicted to be wrong already. For "
+            f"none of the others is there a set of up to {counted.limit:,} columns without which they would be.</p>"
         )
-    k = [0, *np.unique(sizes).tolist()]
-    flipped = np.searchsorted(sizes, k, side="right")
-    intervals = [interval.share(count, len(right)) for count in flipped.tolist()]
-    low, high = interval.share(len(sizes), len(right))
+    low, high = counted.interval
     chart = charts.steps(
-        k,
-        (flipped / len(right)).tolist(),
-        [pair[0] for pair in intervals],
-        [pair[1] for pair in intervals],
+        found.columns.tolist(),
+        found.share.tolist(),
+        found.interval[:, 0].tolist(),
+        found.interval[:, 1].tolist(),
         "Share of targets predicted to be wrong by number of columns taken out",
         "most helpful columns taken out",
     )
     return (
         "<p>The support of a target is the smallest set of training examples without which its datamodel predicts that "
-        f"models get it wrong. Of {len(right):,} targets predicted to be right, {len(sizes) / len(right):.0%} have one "
-        f"of up to {support.default_limit(run):,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}); its median "
-        f"is {np.median(sizes):,.0f} columns, {np.median(sizes) / run.design.columns:.1%} of the pool. {wrong:,} more "
+        f"models get it wrong. Of {counted.of:,} targets predicted to be right, {counted.count / counted.of:.0%} have "
+        f"one of up to {counted.limit:,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}); its median "
+        f"is {found.median:,.0f} columns, {found.median / run.design.columns:.1%} of the pool. {counted.wrong:,} more "
         "are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> checks "
         f'one by training.</p><div class="panel">{chart}</div>'
     )
 
 
 def conflicts(found: Findings, against: Conflicts) -> str:
-    """The surest pairs of classes in which the examples of one lower the margins of the other."""
+    """Render the surest pairs of classes in which the examples of one lower the margins of the other."""
     sure = np.flatnonzero(against.sure)[:CONFLICTS]
     if not len(sure):
         return f"<p>Of {against.pairs} pairs of classes, none surely harms the other.</p>"
-    data = found.examples.dataset
+    data = found.dataset
     rows = "".join(
         f'<tr><th scope="row">{markup.escape(label_name(data, int(against.source[i])))}</th>'
         f"<td>{markup.escape(label_name(data, int(against.target[i])))}</td><td>{against.effect[i]:+.3f}</td>"
@@ -169,7 +155,7 @@ def leaks(by: str) -> str:
     ranked = (
         "Ranked by the distance of their inputs over that of the target to its fifth nearest example: 0 is a copy, 1 "
         "is nothing special"
-        if by == leakage.BY_INPUTS
+        if by == BY_INPUTS
         else "Ranked by the example's share of all that helps the target, which finds few copies: compare inputs with "
         "<code>datamodels leakage RUN</code>"
     )
@@ -182,7 +168,7 @@ def leaks(by: str) -> str:
 def suspects(by: str) -> str:
     ranked = (
         "by how far models that have not seen them are from their label"
-        if by == mislabel.OWN
+        if by == OWN
         else "by how they move targets of other labels, and how little they help their own"
     )
     return (

@@ -1,11 +1,11 @@
-"""What a run came to, in a few lines for the terminal."""
+"""The result of a pipeline run in a few lines for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from datamodels.analyze.evaluate import LEVEL
-from datamodels.fit import problem
+from datamodels.analyze.interval import LEVEL
+from datamodels.fit.problem import OK
 from datamodels.pipeline import Journey
 from datamodels.report.example import label_name
 from datamodels.v1 import query_pb2
@@ -15,12 +15,12 @@ TARGETS, TOP = 3, 5
 
 
 def text(journey: Journey) -> str:
-    """The summary, without a final line break."""
+    """Render the summary, without a final line break."""
     return "\n".join(_lines(journey))
 
 
 def rate(journey: Journey) -> float:
-    """Models committed per second of the train stage, this time."""
+    """Return models committed per second of the train stage, this time."""
     return journey.trained / journey.seconds["train"] if journey.seconds.get("train") else 0.0
 
 
@@ -42,7 +42,7 @@ def _lines(journey: Journey) -> Iterator[str]:
             f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
         )
         yield f"ceiling    {evaluation.ceiling:.3f}  (the noise between two halves of {evaluation.models} models)"
-    unusual = {status: count for status, count in journey.statuses.items() if status != problem.OK}
+    unusual = {status: count for status, count in journey.statuses.items() if status != OK}
     if unusual:
         yield f"targets    {journey.run.n:,}, of them " + ", ".join(f"{n} {status}" for status, n in unusual.items())
     seconds = "  ".join(f"{stage} {value:.1f}" for stage, value in journey.seconds.items())
@@ -55,7 +55,7 @@ def _lines(journey: Journey) -> Iterator[str]:
 
 
 def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.TopInfluencesResponse]:
-    """Some targets, evenly spread, the first and the last among them."""
+    """Choose some targets, evenly spread, the first and the last among them."""
     count = min(TARGETS, len(influences))
     return [influences[i * (len(influences) - 1) // max(1, count - 1)] for i in range(count)]
 

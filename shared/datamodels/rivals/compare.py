@@ -1,27 +1,29 @@
-"""The datamodels of a run beside their rivals: on the same unseen subsets, and by the same retrainings.
+"""Compares the datamodels of a run with other methods: on the same unseen subsets, and by the same retrainings.
 
-Two tests. LDS, see `analyze.evaluate`: the sum of a method's scores over a subset is its prediction, up to a factor.
-And the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5): take away the k columns that a method
-says help a target most, train models without them, and see whether their mean output gets the target wrong. A method
-that names fewer than k helpful columns has those taken away. Columns go only as long as no class is left empty.
+There are two tests. The first is LDS, see `analyze.evaluate`: the sum of a method's scores over a subset is its
+prediction, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5):
+take out the k columns that a method says help a target most, train models without them, and see whether their mean
+output gets the target wrong. If a method names fewer than k helpful columns, these are taken out. Columns are taken
+out only as long as no class becomes empty.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodels import sample
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate, interval, pool
-from datamodels.analyze.evaluate import TAILS, Evaluation
+from datamodels.analyze import interval, pool
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality import Unseen
 from datamodels.analyze.retrain import Retrainer, measure
 from datamodels.analyze.support import before_a_class_is_empty
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit import problem
 from datamodels.fit import store as fits
 from datamodels.rivals.contest import Entry
 from datamodels.rivals.given import Given
@@ -29,25 +31,25 @@ from datamodels.run import Run
 
 DATAMODELS = "datamodels"
 LDS, UNSURE = "lds", "unsure"
-"""Names of figures; `flips_at` has the others."""
+"""Names of figures; `flips_at` returns the others."""
 UNSURE_SHARES = (0.05, 0.95)
-"""Share of models that are right about a target, for it to count as unsure."""
+"""Between these shares of models that are right, a target counts as unsure."""
 FEWEST = 5
-"""Unsure targets that an LDS is told of."""
+"""Fewest unsure targets that an LDS is computed for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A method's figure less that of the datamodels, with its interval at `evaluate.LEVEL`."""
+    """A method's figure less that of the datamodels, with its interval at `interval.LEVEL`."""
 
     value: float
     interval: tuple[float, float]
 
 
 def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
-    """(the run's newest fit as an entry, bool[n] which targets have a model).
+    """Return (the run's newest fit as an entry, bool[n] which targets have a model).
 
-    Raises NotReadyError where the run has no fit, CorruptObjectError.
+    Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
     run = given.run
     record = fits.read_newest_fit(given.store, run.name)
@@ -55,53 +57,27 @@ def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
         raise NotReadyError(f"run {run.name}: has no weights yet; `datamodels fit` makes them")
     solution = fits.load(given.store, record)
     entry = Entry(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
-    return entry, ~np.isin(solution.status, problem.UNFITTED)
-
-
-class Scores:
-    """LDS of entries on the unseen subsets of a run.
-
-    modelled  bool[n]; the targets that count
-
-    Raises NotReadyError where there are too few unseen subsets, CorruptObjectError.
-    """
-
-    def __init__(self, given: Given, modelled: np.ndarray):
-        run = given.run
-        if not run.spec.evaluate.subsets:
-            raise NotReadyError(f"run {run.name}: evaluate.subsets is 0, so there is nothing to measure LDS on")
-        self._outputs = evaluate.gather(run, manifest.read_newest(given.store, run.name), given.store)
-        masks = evaluate.unseen(run)
-        self._members = sample.unpack(masks, run.design.columns).astype(np.float32)
-        self._counts = evaluate.countable(run, masks, modelled)
-        self._seed = run.spec.seed
-
-    def __call__(self, entry: Entry, targets: np.ndarray) -> Evaluation:
-        """Of the targets int[t]; `Evaluation.per_target` is of these."""
-        counts = None if self._counts is None else self._counts[:, targets]
-        predictions = self._members @ entry.scores[targets].T
-        return evaluate.evaluate(predictions, self._outputs[:, :, targets], counts=counts, seed=self._seed)
+    return entry, solution.modelled
 
 
 def difference(found: Evaluation, reference: Evaluation) -> Difference:
-    """Of LDS. Both resampled the same subsets."""
+    """Return the difference of two LDS that resampled the same subsets."""
     value = found.lds - reference.lds
-    below, above = np.quantile(found.deviations - reference.deviations, TAILS).tolist()
-    return Difference(value, (value + below, value + above))
+    return Difference(value, interval.around(value, found.deviations - reference.deviations))
 
 
 def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
-    """int[t]: targets with a model that the run's models get now right, now wrong: where correctness tells anything."""
+    """Return int[t]: targets with a model that some of the run's models get right and some wrong."""
     low, high = UNSURE_SHARES
     return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
-    """How many targets models get wrong without the columns that a method says help them.
+    """Targets that models get wrong without the columns that a method says help them.
 
-    targets  int[t]; right before
-    flipped  bool[t]; the mean output is below the threshold then
+    targets  int[t]; models of the whole pool get them right
+    flipped  bool[t]; whether the mean output is below the threshold without the columns
     """
 
     targets: np.ndarray
@@ -116,7 +92,7 @@ class Flips:
         return interval.share(int(self.flipped.sum()), len(self.flipped))
 
     def less(self, other: Flips) -> Difference:
-        """Of the rates, on the same targets."""
+        """Return the difference of two rates on the same targets."""
         change = self.flipped.astype(np.float64) - other.flipped
         return Difference(float(change.mean()), interval.mean(change))
 
@@ -124,9 +100,9 @@ class Flips:
 def right_targets(
     retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int, threshold: float = 0.0
 ) -> np.ndarray:
-    """int[t]: of `count` targets spread evenly over those with a model, the ones that models of the pool get right.
+    """Return int[t]: of `count` targets spread evenly over those with a model, those that models of the pool get right.
 
-    Raises InputError for a count below 2 or beyond the targets, NotReadyError where fewer than 2 are right.
+    Raises InputError for a count below 2 or beyond the targets, NotReadyError if fewer than 2 are right.
     """
     there = np.flatnonzero(modelled)
     if not 2 <= count <= len(there):
@@ -143,7 +119,7 @@ def right_targets(
 
 
 def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarray:
-    """bool[d]: the whole pool less the k columns of largest positive score, float[d]; and less the target itself."""
+    """Return bool[d]: the whole pool without the target itself and the k columns of largest positive score float[d]."""
     base = pool.without_own(run, pool.whole(run), target)
     free = np.flatnonzero(base & (run.design.stratum >= 0) & (scores > 0))
     order = free[np.argsort(-scores[free], kind="stable")][:k]
@@ -162,9 +138,9 @@ def flips(
     threshold: float = 0.0,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[int, Flips]:
-    """Of each number of columns taken away.
+    """Measure flips for each number of columns taken out.
 
-    targets    int[t], as of `right_targets`
+    targets    int[t], as `right_targets` returns them
     threshold  outputs below it are wrong
     tick       called after each of the sizes
     """
@@ -179,12 +155,12 @@ def flips(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """How a method did, beside the datamodels, whose row comes first and has no differences.
+    """The figures of a method. The row of the datamodels comes first and has no differences.
 
     lds         on all targets with a model
-    unsure      LDS on those that some models get right and some wrong; None where they are fewer than FEWEST
-    flips       by the number of columns taken away
-    difference  of lds, unsure and flips
+    unsure      LDS on targets that some models get right and some wrong; None for fewer than FEWEST of them
+    flips       by the number of columns taken out
+    difference  from the datamodels' figures, by name
     """
 
     entry: Entry
@@ -193,8 +169,8 @@ class Row:
     flips: dict[int, Flips]
     difference: dict[str, Difference]
 
-    def document(self) -> dict[str, Any]:
-        """As JSON values."""
+    def document(self) -> Document:
+        """Return the row as JSON values."""
         figures = {
             LDS: (self.lds.lds, self.lds.interval),
             UNSURE: None if self.unsure is None else (self.unsure.lds, self.unsure.interval),
@@ -220,8 +196,31 @@ class Row:
 
 
 def flips_at(k: int) -> str:
-    """The name of a figure."""
+    """Return the name of the flip rate at k."""
     return f"flips_at_{k}"
+
+
+Document = dict[str, Any]
+"""What `Row.document` returns."""
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Read the rows that `datamodels compare RUN --json` printed; the datamodels come first.
+
+    Raises InputError if the file is nothing of the kind.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for row in rows:
+            str(row["method"]), int(row["models"]), float(row["seconds"])
+            for figure in filter(None, row["figures"].values()):
+                float(figure["value"]), *map(float, figure["interval"])
+        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
+    if not rows or not same or LDS not in rows[0]["figures"]:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
+    return rows
 
 
 def _fields(found: Difference) -> dict[str, Any]:
@@ -232,10 +231,10 @@ class Comparison:
     """Runs the two tests for one entry after the other.
 
     retrainer  of the run
-    targets    for flip rates, see `right_targets`
-    sizes      numbers of columns to take away
+    targets    number of targets for flip rates, see `right_targets`
+    sizes      numbers of columns to take out
 
-    Raises what `of_datamodels`, `Scores` and `right_targets` raise.
+    Raises what `of_datamodels`, `Unseen.read` and `right_targets` raise.
     """
 
     def __init__(
@@ -243,16 +242,16 @@ class Comparison:
     ):
         self._given, self._retrainer, self._sizes, self._threshold = given, retrainer, sizes, threshold
         reference, self._modelled = of_datamodels(given)
-        self._score = Scores(given, self._modelled)
+        self._unseen = Unseen.read(given.run, manifest.read_newest(given.store, given.run.name), given.store)
         self._right = right_targets(retrainer, given.run, self._modelled, targets, threshold)
         self._unsure = unsure(given, self._modelled)
         self._reference: Row | None = None
         self.reference = reference
 
     def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
-        """That of `reference` must be asked for first. Raises what retraining raises."""
-        lds = self._score(entry, np.flatnonzero(self._modelled))
-        unsure = self._score(entry, self._unsure) if len(self._unsure) >= FEWEST else None
+        """Return the row of an entry. Ask for that of `reference` first. Raises what retraining raises."""
+        lds = self._lds(entry, np.flatnonzero(self._modelled))
+        unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
             self._retrainer, self._given.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
         )
@@ -265,3 +264,8 @@ class Comparison:
         row = Row(entry, lds, unsure, found, differences)
         self._reference = other or row
         return row
+
+    def _lds(self, entry: Entry, targets: np.ndarray) -> Evaluation:
+        """Score an entry on the unseen subsets, for targets int[t]; `Evaluation.per_target` is of these."""
+        predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
+        return self._unseen.beside(predicted, self._modelled, targets).evaluate()

@@ -116,8 +116,7 @@ def parts_of(dataset: Dataset) -> np.ndarray:
 def names_of(dataset: Dataset) -> list[str]:
     """The name of each part: its place in a picture, from 1, or that of its feature."""
     if dataset.image_shape is None:
-        count = int(np.prod(dataset.x.shape[1:]))
-        return [*dataset.feature_names, *(f"x{i}" for i in range(len(dataset.feature_names), count))][:count]
+        return dataset.feature_labels
     rows, columns = (min(side, SIDE) for side in dataset.image_shape[:2])
     return [f"row {i + 1}, column {j + 1}" for i in range(rows) for j in range(columns)]
 

@@ -84,6 +84,12 @@ class Dataset:
                 f"{list(self.x_test.shape[1:])}: must be equal"
             )
 
+    @property
+    def feature_labels(self) -> list[str]:
+        """The name of each number in a row of x, flattened; x0, x1, ... if it has none."""
+        count = int(np.prod(self.x.shape[1:]))
+        return [*self.feature_names, *(f"x{i}" for i in range(len(self.feature_names), count))][:count]
+
     def targets(self, kind: str) -> Targets:
         """The targets of a run. `kind` is test, train, or both (the test examples first)."""
         test = Targets(self.x_test, self.y_test, np.full(len(self.y_test), NOT_IN_POOL, dtype=np.int32))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datamodels import run as runs
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Retrainer
 from datamodels.cli.output import span
 from datamodels.cli.store import store_of

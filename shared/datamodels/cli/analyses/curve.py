@@ -11,8 +11,8 @@ from typing import Any
 from datamodels import run as runs
 from datamodels.analyze import trend as forms
 from datamodels.analyze.curve import of_newest_fit
-from datamodels.analyze.evaluate import LEVEL
-from datamodels.analyze.trend import Estimate, Point
+from datamodels.analyze.interval import LEVEL, Estimate
+from datamodels.analyze.trend import Point
 from datamodels.cli.output import span
 from datamodels.cli.store import store_of
 
@@ -65,7 +65,7 @@ def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
         yield f"{row['models']:>10,}  {measured}  {told}".rstrip()
     trend = forms.trend(points)
     if trend is None:
-        yield "too few points to forecast what more models would bring"
+        yield "too few points to say what more models would bring"
     elif lds is not None:
         needed = trend.models_for(lds)
         yield f"LDS {lds:g} takes {_count(needed.value)} models ({_count(needed.low)} to {_count(needed.high)})"

@@ -14,7 +14,7 @@ from datamodels import run as runs
 from datamodels import spec
 from datamodels.analyze.agreement import Agreement
 from datamodels.analyze.calibration import Calibration, calibrate
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.retrain import Retrainer
 from datamodels.cli.output import finite, span
 from datamodels.cli.service import basis, basis_line, progress, query_client

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datamodels import run as runs
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.cli.store import store_of
 from datamodels.rivals import lime
 from datamodels.rivals.lime import Explanation

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
 from datamodels import run as runs
-from datamodels.analyze.evaluate import showcase
+from datamodels.analyze.findings import Findings, gather
+from datamodels.analyze.quality import showcase
 from datamodels.cli.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
-from datamodels.report.findings import Findings, gather
-from datamodels.rivals import lime
+from datamodels.report.explorer import Explained
+from datamodels.rivals import compare, lime
 from datamodels.run import Run
 from datamodels.settings import TrainerSettings
 from datamodels.train.data import Dataset
@@ -21,36 +21,43 @@ from datamodels.train.device import limit_threads
 
 
 def report(options: argparse.Namespace) -> None:
-    """Writes the page and prints its path and size."""
-    compared = options.compared and rivals.read(options.compared)
+    """Write the page and print its path and size."""
+    compared = options.compared and compare.read_documents(options.compared)
     store = store_of(options)
     run = runs.read(store, options.run)
     if options.lime:
         dataset = runs.load_dataset(run.spec)
-        found = _explained(gather(store, run, dataset), dataset, options.lime)
+        found = gather(store, run, dataset)
+        explained = _explained(found, dataset, options.lime)
     else:
-        found = gather(store, run, _dataset(run))
-    path = write(found, options.output, options.home, compared)
+        found, explained = gather(store, run, _dataset(run)), None
+    path = write(found, options.output, options.home, compared, explained)
     size = path.stat().st_size / 1e6
     print(f"{path}  {size:.1f} MB{'  partial: the run still trains' if found.partial else ''}")
 
 
-def _explained(found: Findings, dataset: Dataset, count: int) -> Findings:
-    """Adds LIME's explanations of `count` targets, spread from the lowest mean output to the highest."""
+def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
+    """Explain `count` targets by LIME, spread from the lowest mean output to the highest."""
     if found.fitted is None:
         raise InputError(f"--lime: run {found.run.name} has no fit yet, so its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
-    targets = showcase(None if found.unseen is None else found.unseen.outputs, found.run.n, count)
-    explained = lime.explain(found.run, dataset, targets)
-    return dataclasses.replace(found, explained=dict(zip(targets, explained, strict=True)))
+    predictions = found.fitted.predictions
+    targets = showcase(None if predictions is None else predictions.outputs, found.run.n, count)
+    return dict(zip(targets, lime.explain(found.run, dataset, targets), strict=True))
 
 
-def write(found: Findings, output: str | None, home: Path, compared: rivals.Rows | None = None) -> Path:
-    """Writes the page of a run, by default to HOME/reports. Raises SettingsError if it cannot be written."""
+def write(
+    found: Findings,
+    output: str | None,
+    home: Path,
+    compared: rivals.Rows | None = None,
+    explained: Explained | None = None,
+) -> Path:
+    """Write the page of a run. Raises SettingsError if it cannot be written."""
     path = Path(output) if output else home / "reports" / f"{found.run.name}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page.html(found, compared), encoding="utf-8")
+        path.write_text(page.html(found, compared=compared, explained=explained), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the report {path}: cannot be written: {error.strerror}") from error
     return path

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodels import run as runs
 from datamodels.analyze import leakage, mislabel
-from datamodels.analyze.evaluate import LEVEL
+from datamodels.analyze.interval import LEVEL
 from datamodels.analyze.leakage import Pairs
 from datamodels.analyze.review import Overall, review
 from datamodels.cli.store import store_of

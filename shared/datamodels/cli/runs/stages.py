@@ -6,10 +6,10 @@ import argparse
 
 from datamodels import pipeline, spec
 from datamodels.analyze.curve import of_newest_fit
+from datamodels.analyze.findings import gather
 from datamodels.cli.analyses import report
 from datamodels.cli.store import store_of, store_settings
 from datamodels.report import summary
-from datamodels.report.findings import gather
 from datamodels.runners.local import LocalRunner
 from datamodels.view import TerminalView, View
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels import keys, records, spec
+from datamodels import keys, spec
 from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.analyze import evaluate, stopping
 from datamodels.cli.store import store_of
-from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.errors import CorruptObjectError
 from datamodels.fit.finished import FitRecord, read_fit, read_newest_fit
 from datamodels.run import Run
 from datamodels.storage import ObjectStore
@@ -68,8 +68,6 @@ def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str
         from datamodels.fit import store as fits  # PyArrow, which nobody else here needs
 
         yield f"weights of {fits.load(store, record).n:,} targets verified"
-    try:
-        found = evaluate.from_document(records.read(store, keys.evaluation(record.run, record.number)))
-    except ObjectNotFoundError:
-        return
-    yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"
+    found = evaluate.recorded(store, record.run, record.number)
+    if found is not None:
+        yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"

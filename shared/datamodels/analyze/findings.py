@@ -1,0 +1,287 @@
+"""All that a report says of a run at any stage: reads what the store has, and computes the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from datamodels import keys, records
+from datamodels.aggregate import manifest
+from datamodels.aggregate.manifest import Snapshot
+from datamodels.analyze import conflicts, evaluate, leakage, mislabel, noise, review, stopping, trend
+from datamodels.analyze.clusters import Clusters, clusters
+from datamodels.analyze.components import Components, components
+from datamodels.analyze.composition import commonest
+from datamodels.analyze.conflicts import Conflicts
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.interval import Estimate
+from datamodels.analyze.leakage import Pairs
+from datamodels.analyze.mislabel import Suspects
+from datamodels.analyze.quality import Predictions, Unseen
+from datamodels.analyze.review import Brittleness
+from datamodels.analyze.target import Targets
+from datamodels.analyze.trend import Point
+from datamodels.errors import ConflictError, InputError, NotReadyError, ObjectNotFoundError, SpecError
+from datamodels.fit import problem
+from datamodels.fit import store as fits
+from datamodels.fit.problem import Solution
+from datamodels.fit.store import FitRecord
+from datamodels.run import Run
+from datamodels.storage import ObjectStore
+from datamodels.train.data import Dataset
+
+T = TypeVar("T")
+
+SUSPECTED = 12
+"""Suspected leaks, and suspected labels."""
+COMPARISONS = 2e10
+"""Most comparisons of inputs, numbers of targets times numbers of examples: some ten seconds of a core."""
+GROUPED = 5000
+"""Most targets that are grouped, which takes seconds; `datamodels clusters` and `components` group more."""
+AXES, ENDS = 5, 7
+"""Principal components, and targets at each end of one."""
+SUPPORTS = 2000
+"""Most targets whose support is searched for; a random sample of more."""
+FEATURES = 64
+"""Most numbers of a row that are shown; the first of them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """The numbers of a row of x: their names, and float64[f] their mean and standard deviation over the pool."""
+
+    names: list[str]
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """Targets that go together.
+
+    commonest  for each cluster the label that most of its targets have, and how many have it; None without labels
+    """
+
+    clusters: Clusters
+    components: Components
+    commonest: list[tuple[int, int]] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FitFindings:
+    """What the newest fit says.
+
+    weights      median number of weights of a target
+    unusual      number of targets whose fit did not end as OK
+    predictions  for unseen subsets; None if the spec has none
+    evaluation   of `predictions`; None if too few models of unseen subsets are trained
+    curve        points of the learning curve up to this fit; empty if it was not measured
+    ahead        LDS of (models, LDS) to come; empty if the points are too few
+    brittleness  None if outputs are not margins
+    groups       None if there are more than GROUPED targets, or too few have weights
+    conflicts    between classes; None if there are none, outputs are not margins or there are more than GROUPED targets
+    leaks        None if no target could have leaked, or nothing tells
+    suspects     None if examples have no labels, or nothing tells
+    """
+
+    record: FitRecord
+    solution: Solution
+    targets: Targets
+    weights: float
+    unusual: int
+    predictions: Predictions | None
+    evaluation: Evaluation | None
+    curve: list[Point]
+    ahead: list[tuple[float, Estimate]]
+    brittleness: Brittleness | None
+    groups: Groups | None
+    conflicts: Conflicts | None
+    leaks: Pairs | None
+    suspects: Suspects | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Findings:
+    """A run, and what is known of it.
+
+    dataset    None if it cannot be loaded
+    features   None if rows of x are not shown as numbers
+    committed  models that the newest manifest lists
+    failed     number of them that failed
+    stopped    decisions to end training early
+    fitted     None before the first fit
+    seconds    of each stage, if the pipeline has just run
+    """
+
+    run: Run
+    dataset: Dataset | None
+    features: Features | None
+    committed: int
+    failed: int
+    stopped: list[stopping.Stop] = dataclasses.field(default_factory=list)
+    fitted: FitFindings | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """Whether models are missing that no decision to end training has cancelled."""
+        return self.committed < self.run.spec.models and not self.stopped
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The evaluation of the newest fit; None if there is none."""
+        return None if self.fitted is None else self.fitted.evaluation
+
+    @property
+    def output(self) -> str:
+        """What the models' outputs are called."""
+        return output_name(self.run)
+
+    @property
+    def margins(self) -> bool:
+        """Whether outputs are margins, which are below 0 if a model is wrong."""
+        return self.output == MARGIN
+
+
+MARGIN = "margin"
+
+
+def output_name(run: Run) -> str:
+    """Return what the outputs of a run's models are called."""
+    default = MARGIN if run.labels is not None else "output"
+    return str(run.spec.trainer.options.get("output", default)).replace("_", " ")
+
+
+def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[str, float] | None = None) -> Findings:
+    """Read what the store has of a run, and compute what follows from its newest fit.
+
+    Records the evaluation of the fit if it is final and none is recorded. Raises ConflictError if the data set is not
+    the one that the run was created with, CorruptObjectError.
+    """
+    if dataset is not None:
+        _require_same(run, dataset)
+    snapshot = manifest.read_newest(store, run.name)
+    record = fits.read_newest_fit(store, run.name)
+    return Findings(
+        run=run,
+        dataset=dataset,
+        features=None if dataset is None else features(run, dataset),
+        committed=snapshot.committed,
+        failed=len(snapshot.failed),
+        stopped=stopping.recorded(store, run.name),
+        fitted=None if record is None else _of_fit(store, run, dataset, snapshot, record),
+        seconds=seconds or {},
+    )
+
+
+def _require_same(run: Run, dataset: Dataset) -> None:
+    same = len(dataset.y) == run.design.examples and len(dataset.targets(run.spec.targets)) == run.n
+    if not same or (run.labels is not None and not np.array_equal(run.labels, dataset.y)):
+        raise ConflictError(
+            f"run {run.name}: its data set now has other examples than the run was created with; restore the data"
+        )
+
+
+def features(run: Run, dataset: Dataset) -> Features | None:
+    """Summarise the first numbers of the rows of x; None if rows are no numbers, or something better is shown."""
+    x = dataset.x
+    better = dataset.image_shape is not None or dataset.texts is not None or run.design.kind == "grouped"
+    if better or x.ndim != 2 or x.dtype.kind not in "fiub":
+        return None
+    x = x[:, :FEATURES].astype(np.float64)
+    return Features(dataset.feature_labels[: x.shape[1]], x.mean(axis=0), x.std(axis=0))
+
+
+def _of_fit(
+    store: ObjectStore, run: Run, dataset: Dataset | None, snapshot: Snapshot, record: FitRecord
+) -> FitFindings:
+    solution = fits.load(store, record)
+    predictions, evaluation, points = None, None, []
+    if run.spec.evaluate.subsets:
+        predictions = Unseen.read(run, snapshot, store).predicted_by(solution)
+        evaluation = _evaluation(store, record, predictions, final=snapshot.committed == run.spec.models)
+        points = _curve(store, record)
+    margins, few = output_name(run) == MARGIN, run.n <= GROUPED
+    return FitFindings(
+        record=record,
+        solution=solution,
+        targets=Targets(
+            run,
+            solution,
+            rows=record.rows,
+            noise=noise.measure(run, snapshot, store, solution),
+            predictions=predictions,
+            evaluation=evaluation,
+            margins=margins,
+        ),
+        weights=float(np.median(np.diff(solution.indptr))) if solution.n else 0.0,
+        unusual=sum(status != problem.OK for status in solution.status),
+        predictions=predictions,
+        evaluation=evaluation,
+        curve=points,
+        ahead=trend.ahead(points) if points else [],
+        brittleness=review.brittleness(run, solution, _sample(run.n, SUPPORTS)) if margins else None,
+        groups=groups(run, solution) if few else None,
+        conflicts=_if_any(lambda: conflicts.of_fit(run, solution, groups="classes")) if margins and few else None,
+        leaks=leaks(run, dataset, solution),
+        suspects=_if_any(lambda: mislabel.suspects(run, solution, SUSPECTED)) if margins else None,
+    )
+
+
+def _sample(count: int, most: int) -> list[int]:
+    return np.random.default_rng(0).permutation(count)[:most].tolist()
+
+
+def _if_any(find: Callable[[], T]) -> T | None:
+    """Return what is found; None if the run cannot have it."""
+    try:
+        return find()
+    except (InputError, NotReadyError, SpecError):
+        return None
+
+
+def _evaluation(store: ObjectStore, record: FitRecord, predictions: Predictions, *, final: bool) -> Evaluation | None:
+    """Read the evaluation of a fit, or compute it, and record it if it is final; None if too few models are trained."""
+    found = evaluate.recorded(store, record.run, record.number)
+    if found is not None:
+        return found
+    try:
+        found = predictions.evaluate()
+    except NotReadyError:
+        return None
+    if final:
+        evaluate.record(store, record.run, record.number, found)
+    return found
+
+
+def _curve(store: ObjectStore, record: FitRecord) -> list[Point]:
+    try:
+        return trend.from_document(records.read(store, keys.curve(record.run, record.number)))
+    except ObjectNotFoundError:
+        return []
+
+
+def groups(run: Run, solution: Solution) -> Groups | None:
+    """Group the targets of a fit; None if too few have weights."""
+    theta, seed = solution.theta, run.spec.seed
+    try:
+        found = clusters(theta, seed=seed)
+        axes = components(theta, k=min(AXES, min(theta.shape) - 1), extremes=min(ENDS, run.n // 2), seed=seed)
+    except InputError:
+        return None
+    return Groups(found, axes, None if run.target_labels is None else commonest(found.cluster, run.target_labels))
+
+
+def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None:
+    """Find suspected leaks: by inputs if there is a data set of a size that can be compared, else by weights.
+
+    Returns None if columns are groups of examples, no target could have leaked, or nothing tells.
+    """
+    if run.design.kind == "grouped":
+        return None
+    if dataset is None or float(run.n) * len(dataset.y) * np.prod(dataset.x.shape[1:]) > COMPARISONS:
+        return _if_any(lambda: leakage.by_weights(run, solution, SUSPECTED))
+    return _if_any(lambda: leakage.by_inputs(run, dataset, solution, SUSPECTED))

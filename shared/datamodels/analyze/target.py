@@ -1,0 +1,187 @@
+"""What is known of one target: what helps and harms it, what models say of it, and what happens without its helpers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from datamodels.analyze import interval, similar, support
+from datamodels.analyze.counterfactual import removal_errors
+from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.interval import Estimate, Z
+from datamodels.analyze.noise import Noise
+from datamodels.analyze.quality import Predictions
+from datamodels.analyze.similar import Neighbours
+from datamodels.analyze.support import Support
+from datamodels.fit import problem
+from datamodels.fit.problem import Solution
+from datamodels.run import Run
+
+Weights = list[tuple[int, float]]
+"""Columns with their weights."""
+
+HELPFUL, HARMFUL, ALIKE = 20, 10, 6
+"""Columns and targets that are listed for a target."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Removal:
+    """Predictions as the most helpful columns of a target are taken out of the pool, one after the other.
+
+    mean     float64[k + 1]; predicted mean output without the first 0, 1, ..., k columns
+    error    float64[k + 1]; half the width of the interval of each at `interval.LEVEL`; NaN if no model tells it
+    single   half the width of the interval of the output of one model around the mean; NaN if no model tells it
+    support  the smallest set without which models get the target wrong; None if outputs are not margins
+    limit    most columns that a support may have
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    single: float
+    support: Support | None
+    limit: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Said:
+    """What models on the s unseen subsets that count for a target say of it.
+
+    predicted  float32[s]; mean outputs that its datamodel predicts
+    means      float64[s]; mean outputs of the models of each subset
+    singles    float64[s]; output of the first trained model of each subset
+    models     number of models
+    mean       of `means`
+    wrong      share of outputs below 0; None if outputs are not margins
+    score      Spearman's correlation of `predicted` with `means`; None if the target is not scored
+    """
+
+    predicted: np.ndarray
+    means: np.ndarray
+    singles: np.ndarray
+    models: int
+    mean: Estimate
+    wrong: Estimate | None
+    score: Estimate | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target:
+    """One target of a fit.
+
+    own       the training example that it is, or NOT_IN_POOL
+    r2        explained variance on held-out models; NaN if unknown
+    nonzeros  number of its weights
+    helpful   the HELPFUL columns of largest positive weight, strongest first
+    harmful   the HARMFUL columns of largest negative weight, strongest first
+    alike     the targets whose weights are most alike; None if it has no weights
+    said      None if no unseen subset counts for it
+    removal   None if it has no model
+    """
+
+    number: int
+    own: int
+    status: str
+    r2: float
+    nonzeros: int
+    helpful: Weights
+    harmful: Weights
+    alike: Neighbours | None
+    said: Said | None
+    removal: Removal | None
+
+
+def strongest(solution: Solution, target: int, k: int) -> tuple[Weights, Weights]:
+    """Return the k most helpful and the k most harmful columns of a target, strongest first.
+
+    Raises TargetRangeError.
+    """
+    columns, weights = solution.row(target)
+    order = np.argsort(weights, kind="stable")
+
+    def pairs(chosen: np.ndarray) -> Weights:
+        return list(zip(columns[chosen].tolist(), weights[chosen].tolist(), strict=True))
+
+    harmful = [pair for pair in pairs(order[:k]) if pair[1] < 0]
+    helpful = [pair for pair in pairs(order[::-1][:k]) if pair[1] > 0]
+    return helpful, harmful
+
+
+class Targets:
+    """All targets of a fit. Each is computed when it is asked for, since a report shows only some.
+
+    rows         number of models that were fitted
+    predictions  for unseen subsets; None if the run has none
+    evaluation   of `predictions`; None if too few models of unseen subsets are trained
+    margins      whether outputs are margins, which are below 0 if a model is wrong
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        solution: Solution,
+        *,
+        rows: int,
+        noise: Noise,
+        predictions: Predictions | None,
+        evaluation: Evaluation | None,
+        margins: bool,
+    ):
+        self._run, self._solution, self._rows, self._noise = run, solution, rows, noise
+        self._predictions, self._evaluation, self._margins = predictions, evaluation, margins
+        self._theta = solution.theta
+
+    def __len__(self) -> int:
+        return self._solution.n
+
+    def __getitem__(self, target: int) -> Target:
+        """Compute a target. Raises TargetRangeError."""
+        solution = self._solution
+        helpful, harmful = strongest(solution, target, HELPFUL)
+        nonzeros = len(solution.row(target)[0])
+        return Target(
+            number=target,
+            own=int(self._run.own[target]),
+            status=solution.status[target],
+            r2=float(solution.heldout_r2[target]),
+            nonzeros=nonzeros,
+            helpful=helpful,
+            harmful=harmful[:HARMFUL],
+            alike=similar.targets(self._theta, target, k=ALIKE) if nonzeros else None,
+            said=self._said(target),
+            removal=None if solution.status[target] in problem.UNFITTED else self._removal(target),
+        )
+
+    def _removal(self, target: int) -> Removal:
+        run, noise, limit = self._run, self._noise, support.default_limit(self._run)
+        columns, mean = support.removal(run, self._solution, target, limit)
+        return Removal(
+            mean=mean,
+            error=Z * removal_errors(run, noise, self._rows, target, columns, mean),
+            single=float(Z * noise.deviation[target]),
+            support=support.shortest(target, columns, mean, 0.0, 0.0) if self._margins else None,
+            limit=limit,
+        )
+
+    def _said(self, target: int) -> Said | None:
+        if self._predictions is None:
+            return None
+        outputs, counts = self._predictions.outputs[:, :, target].astype(np.float64), self._predictions.counts
+        trained = ~np.isnan(outputs)
+        usable = trained.any(axis=1) & (True if counts is None else counts[:, target])
+        if not usable.any():
+            return None
+        outputs, trained = outputs[usable], trained[usable]
+        means, subsets = np.nanmean(outputs, axis=1), len(outputs)
+        wrong = float((outputs[trained] < 0).mean())
+        score = np.nan if self._evaluation is None else float(self._evaluation.per_target[target])
+        return Said(
+            predicted=self._predictions.predicted[usable, target],
+            means=means,
+            singles=outputs[np.arange(subsets), trained.argmax(axis=1)],
+            models=int(trained.sum()),
+            mean=Estimate(float(means.mean()), *interval.mean(means)),
+            # Models of one subset are alike, so the interval is that of one model each.
+            wrong=Estimate(wrong, *interval.share(wrong * subsets, subsets)) if self._margins else None,
+            score=Estimate(score, *interval.correlation(score, subsets)) if np.isfinite(score) else None,
+        )

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from datamodels.analyze import similar, support
+from datamodels.analyze.target import HARMFUL, HELPFUL, strongest
+from datamodels.errors import TargetRangeError
+from tests.report import made
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return made.findings(tmp_path_factory.mktemp("store"), targets="both")
+
+
+def test_the_strongest_columns_of_each_sign(found):
+    solution = found.fitted.solution
+    theta = solution.dense(range(solution.n))
+    for target in range(solution.n):
+        helpful, harmful = strongest(solution, target, 4)
+        order = np.argsort(theta[target], kind="stable")
+        assert [c for c, _ in harmful] == [c for c in order[:4].tolist() if theta[target, c] < 0]
+        assert [w for _, w in helpful] == sorted(theta[target][theta[target] > 0].tolist(), reverse=True)[:4]
+    with pytest.raises(TargetRangeError):
+        strongest(solution, solution.n, 4)
+
+
+def test_a_target_has_what_the_analyses_say_of_it(found):
+    targets, solution = found.fitted.targets, found.fitted.solution
+    assert len(targets) == found.run.n
+    one = targets[2]
+    assert (one.number, one.status, one.nonzeros) == (2, "ok", len(solution.row(2)[0]))
+    assert (one.helpful, one.harmful) == tuple(strongest(solution, 2, k)[i] for i, k in enumerate((HELPFUL, HARMFUL)))
+    assert one.alike.index.tolist() == similar.targets(solution.theta, 2, k=6).index.tolist()
+    _, curve = support.removal(found.run, solution, 2, one.removal.limit)
+    np.testing.assert_array_equal(one.removal.mean, curve)
+    assert one.removal.support.status == support.support(found.run, solution, 2).status
+    assert targets[1].alike is None and targets[1].nonzeros == 0
+
+
+def test_what_models_say_is_counted_on_subsets_that_count(found):
+    predictions = found.fitted.predictions
+    own = next(j for j in range(found.run.n) if found.run.own[j] == 7)
+    said = found.fitted.targets[own].said
+    usable = predictions.counts[:, own]
+    outputs = predictions.outputs[usable, :, own]
+    np.testing.assert_allclose(said.means, outputs.mean(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(said.singles, outputs[:, 0])
+    assert said.models == outputs.size and said.wrong.value == pytest.approx((outputs < 0).mean())
+    assert said.mean.value == pytest.approx(said.means.mean()) and said.mean.low <= said.mean.value <= said.mean.high
