@@ -97,6 +97,15 @@ def test_a_captured_step_trains_as_a_plain_one(data, recipe, name):
         assert np.isfinite(found).all() and off(found, expected) < WITHIN[name]
 
 
+@pytest.mark.parametrize("name", list(WITHIN))
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_any_number_of_classes_can_be_trained(name, classes):
+    """The size of the head moves all that follows it in the network's vector."""
+    data = Dataset(noise(60, 32), np.arange(60) % classes, noise(20, 32), np.arange(20) % classes)
+    trainer = made(data, precision=name, width=8)
+    assert np.isfinite(outputs(trainer, [np.arange(50)], [1])).all()
+
+
 @RECIPES
 @pytest.mark.parametrize("together", [1, 2])
 def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):

@@ -6,6 +6,8 @@ number of layers. Nothing here reads a value back to the host, so that a GPU can
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -13,17 +15,20 @@ from torch import nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration that pulls singular values to about 1 (Jordan et al. 2024, Muon)."""
+ALIGNMENT = 256
+"""Bytes. Every tensor in the vector begins at a multiple of it, as memory from CUDA's allocators does. Kernels rely on
+that: in float32 and fp16, cuDNN's batch normalisation fails with "misaligned address" if running statistics do not."""
 
 
 class Flat:
     """The numbers of a network, which from now on lives in them.
 
     state     [size]: filters, other parameters, then what is not trained (normalisation, running statistics)
-    weights   [parameters]: its first part, which is trained
-    gradient  [parameters]: where backward passes add theirs
+    weights   [trained]: its first part, which is trained
+    gradient  [trained]: where backward passes add theirs
     filters   (start, stop, rows) of each filter bank in `weights`; a bank is a matrix of `rows` filters
 
-    Filters are laid out channels last: [outputs, height, width, inputs].
+    Filters are laid out channels last: [outputs, height, width, inputs]. The gaps that alignment leaves are zero.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype):
@@ -33,23 +38,26 @@ class Flat:
             if isinstance(module, nn.BatchNorm2d):
                 module.num_batches_tracked = None
         buffers = [(m, name, b) for m in network.modules() for name, b in m.named_buffers(recurse=False)]
-        trained = sum(p.numel() for p in parameters)
-        size = trained + sum(b.numel() for _, _, b in buffers)
+        starts, size = _places([*parameters, *(b for _, _, b in buffers)], ALIGNMENT // dtype.itemsize)
+        trained = starts[len(parameters)]
         self.state = torch.zeros(size, device=device, dtype=dtype)
         self.weights, self.gradient = self.state[:trained], torch.zeros(trained, device=device, dtype=dtype)
         self.filters: list[tuple[int, int, int]] = []
-        at = 0
-        for parameter in parameters:
-            stop = at + parameter.numel()
+        for parameter, start in zip(parameters, starts, strict=False):
+            stop = start + parameter.numel()
             if parameter.ndim == 4:
-                self.filters.append((at, stop, len(parameter)))
-            parameter.data = _view(self.state[at:stop], parameter.shape)
-            parameter.grad = _view(self.gradient[at:stop], parameter.shape)
-            at = stop
-        for module, name, buffer in buffers:
-            stop = at + buffer.numel()
-            setattr(module, name, _view(self.state[at:stop], buffer.shape))
-            at = stop
+                self.filters.append((start, stop, len(parameter)))
+            parameter.data = _view(self.state[start:stop], parameter.shape)
+            parameter.grad = _view(self.gradient[start:stop], parameter.shape)
+        for (module, name, buffer), start in zip(buffers, starts[len(parameters) :], strict=True):
+            setattr(module, name, _view(self.state[start : start + buffer.numel()], buffer.shape))
+
+
+def _places(tensors: Sequence[torch.Tensor], step: int) -> tuple[list[int], int]:
+    """(where each begins, the size of all) of tensors in one vector, each at a multiple of `step` numbers."""
+    sizes = [-(-tensor.numel() // step) * step for tensor in tensors]
+    starts = [0, *itertools.accumulate(sizes)]
+    return starts[:-1], starts[-1]
 
 
 def _view(numbers: torch.Tensor, shape: torch.Size) -> torch.Tensor:

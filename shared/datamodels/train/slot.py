@@ -91,6 +91,7 @@ class Slot:
             self.network.train()
             if self._play is None:
                 self._play = self._lane.record(self._step, self._rehearse)
+            self.flat.state.zero_()
             self.network.start(first, generator)
             self._fill(examples, draws, count)
             self._optimiser.start()
