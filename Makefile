@@ -3,13 +3,22 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = shared services tests benchmarks helm docs
 
-.PHONY: demo test test-gpu test-cluster lint proto proto-baseline chart-docs reference docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
+.PHONY: demo test search test-gpu test-cluster lint proto proto-baseline chart-docs reference docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest
+
+# The property tests with many new examples, for some minutes. A failure prints its example and how to try it again;
+# `make search SEED=N` repeats a whole search.
+ifndef SEED
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+search: $(VENV)/.test
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=search --hypothesis-seed=$(SEED) --timeout=0
+	$(BIN)/python -m tests.fit.search --seconds 120
 
 # What only a GPU can show; where there is none, each test says so.
 test-gpu: $(VENV)/.test

@@ -2,12 +2,11 @@
 
 import time
 
-import hypothesis
 import pytest
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("datamodels", deadline=None)
-hypothesis.settings.load_profile("datamodels")
+from tests import properties
+
+properties.register()
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from datamodels import sample
 from datamodels.errors import InputError, MaskError
 from datamodels.sample import Design
+from tests.properties import examples
 
 FOURTHS = np.arange(23, dtype=np.int32) % 4
 GOLDEN = {
@@ -291,7 +292,7 @@ def test_a_design_in_one_sentence(name, summary):
     assert GOLDEN[name].summary() == summary
 
 
-@settings(max_examples=5)
+@examples(5)
 @given(st.integers(2, 3000))
 def test_as_many_strata_as_examples_are_no_harder(count):
     design = Design("stratified", 1, 0.5, 2 * count, np.repeat(np.arange(count), 2))

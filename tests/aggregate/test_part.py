@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -14,6 +14,7 @@ from datamodels import schema
 from datamodels.aggregate import part
 from datamodels.aggregate.part import Assembly
 from datamodels.errors import CorruptObjectError, OutputsError
+from tests.properties import examples
 
 MODELS = range(4, 8)
 INDEX = np.arange(4, 8)
@@ -28,7 +29,7 @@ def decoded(data, run, models=MODELS, n=None):
     return part.decode(data, "store/key", run=run.name, models=models, n=n)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     rows=st.integers(0, 4).flatmap(
         lambda r: st.tuples(

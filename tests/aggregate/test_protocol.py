@@ -4,12 +4,12 @@ import random
 import threading
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import StoreUnavailableError
+from tests.properties import examples
 
 
 def script(committer, run, sub_chunks, make_outputs, writer, acknowledged):
@@ -140,16 +140,12 @@ class Aggregators(RuleBasedStateMachine):
             self.protocol.check(self.memory, self.run, self.acknowledged)
 
 
+@pytest.mark.hypothesis  # for `make search`; Hypothesis marks what has `given` itself
 def test_any_order_of_puts_publishes_and_crashes(protocol, run, sub_chunks, make_outputs):
     class Machine(Aggregators):
         fixtures = (protocol, run, sub_chunks, make_outputs)
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_state_machine_as_test(Machine, settings=examples(40, stateful_step_count=20))
 
 
 def test_threads_of_several_aggregators_commit_each_sub_chunk_once(protocol, run, sub_chunks, make_outputs):

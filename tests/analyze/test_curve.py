@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels import keys, records
@@ -19,6 +19,7 @@ from datamodels.fit.job import FitJob
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
 from tests import committed
+from tests.properties import examples
 
 DIGITS = {
     125: (0.2888, 0.0056),
@@ -50,7 +51,7 @@ def exact(a, b, c, models, error=1e-6):
     return points_of({m: (1 / np.sqrt(a + b / m + c / m**2), error) for m in models})
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(a=st.floats(1.0, 3.0), b=st.floats(0.0, 500), c=st.floats(0, 1e5))
 def test_a_curve_of_the_form_is_continued_exactly(a, b, c):
     found = trend(exact(a, b, c, [250, 500, 1000, 2000]))

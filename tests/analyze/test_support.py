@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.analyze import support as supports
@@ -10,6 +10,7 @@ from datamodels.analyze.support import FOUND, NO_WEIGHTS, NONE, WRONG, support
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit import problem
 from tests import linear
+from tests.properties import examples
 
 
 def solve(theta, intercept=0.0, status=problem.OK):
@@ -25,7 +26,7 @@ def run():
     return linear.make_run()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 10_000), intercept=st.floats(0, 2), safety=st.sampled_from([0.0, 0.3]))
 def test_no_smaller_set_does_it(seed, intercept, safety):
     """Against every set of columns of a tiny problem."""

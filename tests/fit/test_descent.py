@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels import sample
@@ -10,6 +10,7 @@ from datamodels.fit import compiled, descent, moments, reference
 from datamodels.fit.batched import Batched
 from datamodels.fit.descent import Descent
 from datamodels.sample import Design
+from tests.properties import examples
 
 
 def made(d: int, m: int, a: int, seed: int) -> tuple[np.ndarray, np.ndarray, moments.Masks]:
@@ -47,7 +48,7 @@ WAYS = {
 }
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     way=st.sampled_from(sorted(WAYS)),
     shape=st.sampled_from([(20, 400), (30, 60), (25, 26), (30, 20)]),

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.fit import gram, moments
 from datamodels.fit.problem import NO_COLUMN, Problem
 from datamodels.fit.rows import Rows
+from tests.properties import examples
 
 
 def problem_of(x, z):
@@ -41,7 +42,7 @@ def test_masks_of_one_size_leave_all_ones_out(made_problem):
     assert np.abs(moments.of_masks(Rows(made, dtype=np.float64)).whole.gram.sum(axis=0)).max() < 1e-13
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(cut=st.integers(1, 119), shift=st.floats(-5, 5), seed=st.integers(0, 20))
 def test_sums_of_two_spans_are_those_of_both(cut, shift, seed):
     rng = np.random.default_rng(seed)

@@ -3,13 +3,14 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.fit import sums as sums_module
 from datamodels.fit.fit import fit
 from datamodels.fit.sums import Kept, Sums
 from datamodels.spec import FitSpec
+from tests.properties import examples
 
 SETTINGS = FitSpec(solver="gram", lambdas=8, tolerance=1e-6, max_epochs=2000)
 
@@ -28,7 +29,7 @@ def summed(made, order=None, cuts=()):
     return total
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 299), max_size=6, unique=True))
 def test_sums_do_not_depend_on_the_order_or_the_increments(made_of_hypothesis, seed, cuts):
     made = made_of_hypothesis
@@ -138,7 +139,7 @@ def test_sums_of_a_part_that_is_gone_or_changed_are_not_used(made_problem, tmp_p
     assert Kept(None, "run", 0.1).load(PARTS) is None
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(draw=st.data(), how=st.sampled_from(["cut", "flip"]))
 def test_a_torn_or_flipped_file_is_never_trusted(kept_file, draw, how):
     folder, data, sums = kept_file

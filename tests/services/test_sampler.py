@@ -3,7 +3,7 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels import sample
@@ -16,6 +16,7 @@ from datamodels.sample import Design
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc, types_pb2
 from services.sampler import service as sampler
+from tests.properties import examples
 
 SERVICE = "datamodels.v1.SamplerService"
 UNIFORM = Design("uniform", 3, 0.5, 1000)
@@ -252,7 +253,7 @@ def raw(server):
 
 
 METHODS = st.sampled_from(["DescribeDesign", "GetSubsets"])
-FUZZ = settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+FUZZ = examples(1000)
 
 
 @FUZZ

@@ -6,12 +6,13 @@ import threading
 
 import boto3
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.errors import CorruptObjectError, InputError, ObjectNotFoundError
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
+from tests.properties import examples
 
 PARTS = st.text("abcXYZ019_-", min_size=1, max_size=8)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).map(lambda key: key + ".bin")
@@ -116,11 +117,7 @@ class Conformance:
             assert store.newest(lambda v: f"numbered/{v}", known=version // 2) == version
 
     # The store is emptied first, and each backend's class runs this as its own test.
-    @settings(
-        max_examples=20,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
-    )
+    @examples(20)
     @given(objects=st.dictionaries(KEYS, st.binary(max_size=50), max_size=8))
     def test_holds_any_objects(self, store, objects):
         for key in list(store.list("")):

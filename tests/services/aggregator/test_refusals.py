@@ -3,7 +3,7 @@
 import grpc
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels import keys
@@ -26,6 +26,7 @@ from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc, types_pb2
+from tests.properties import examples
 
 SERVICE = "datamodels.v1.AggregatorService"
 N = 6
@@ -208,7 +209,7 @@ MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200)
 @given(first=INTEGERS, last=INTEGERS, right=st.booleans(), messages=st.lists(MESSAGES, max_size=3))
 def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, last, right, messages):
     first, last = (0, 4) if right else (first, last)
@@ -221,7 +222,7 @@ def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, l
         assert str(error)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100)
 @given(method=st.sampled_from(["CreateRun", "GetRunRecord", "GetProgress", "PublishManifest"]), data=st.binary())
 def test_any_bytes_are_refused_with_a_reason(server, method, data):
     with grpc.insecure_channel(server.address) as channel:
