@@ -9,9 +9,8 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
-import pytest
-
 from datamodels.runners.base import SERVICES
+from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
@@ -44,7 +43,6 @@ def test_images_run_as_nobody_and_carry_no_build_context():
     assert (ROOT / ".dockerignore").read_text().startswith("*\n")
 
 
-@pytest.mark.timeout(120)
 def test_the_store_for_trying_out_has_a_bucket(tmp_path, eventually):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -56,7 +54,7 @@ def test_the_store_for_trying_out_has_a_bucket(tmp_path, eventually):
 
     def has_bucket():
         try:
-            return direct.open(url, timeout=10).status == 200
+            return direct.open(url, timeout=LIMIT).status == 200
         except OSError:
             return False
 
@@ -64,6 +62,6 @@ def test_the_store_for_trying_out_has_a_bucket(tmp_path, eventually):
         [sys.executable, script], env=environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as store:
         try:
-            eventually(has_bucket, seconds=90)
+            eventually(has_bucket, while_true=lambda: store.poll() is None)
         finally:
             store.terminate()

@@ -6,10 +6,9 @@ from datamodels import keys, records
 from datamodels.errors import CorruptObjectError, NotReadyError, UnavailableError
 from datamodels.operations import Operations, Progress
 from datamodels.storage.local import LocalStore
+from tests.waiting import LIMIT
 
 KEY = keys.analysis("try-000000000000", 0, "thing", "d0")
-GENEROUS = 60
-"""Seconds; nothing waits that long unless it is broken."""
 
 
 @pytest.fixture
@@ -93,11 +92,11 @@ def test_the_last_to_leave_cancels_and_asking_again_starts_anew(operations):
     callers = [ask(operations, work), ask(operations, work)]
     for caller in callers:
         next(caller)
-    assert work.started.wait(GENEROUS)
+    assert work.started.wait(LIMIT)
     callers[0].close()
     work.left.clear()
     callers[1].close()
-    assert work.left.wait(GENEROUS)
+    assert work.left.wait(LIMIT)
     assert list(ask(operations, done(b"43")))[-1] == b"43"
 
 
@@ -105,7 +104,7 @@ def test_one_who_leaves_does_not_cancel_for_the_others(operations):
     work = Work()
     stays, leaves = ask(operations, work), ask(operations, work)
     next(stays), next(leaves)
-    assert work.started.wait(GENEROUS)
+    assert work.started.wait(LIMIT)
     leaves.close()
     work.go.set()
     assert list(stays)[-1] == b"42"
@@ -128,18 +127,18 @@ def test_a_caller_who_is_no_longer_active_gets_no_answer(operations):
     active.set()
     found = ask(operations, work, active=active.is_set)
     next(found)
-    assert work.started.wait(GENEROUS)
+    assert work.started.wait(LIMIT)
     active.clear()
     operations.wake()
     assert b"42" not in list(found)
-    assert work.left.wait(GENEROUS)
+    assert work.left.wait(LIMIT)
 
 
 def test_others_wait_for_their_turn(operations):
     first, second = Work(), done(b"43")
     running = ask(operations, first)
     next(running)
-    assert first.started.wait(GENEROUS)
+    assert first.started.wait(LIMIT)
     waits = operations.ask(f"{KEY}.other", second, final=True)
     assert next(waits) == Progress("waiting", 0.0) and not second.calls
     first.go.set()
@@ -150,7 +149,7 @@ def test_closing_stops_what_runs_and_says_so(store):
     operations, work = Operations(store), Work()
     found = ask(operations, work)
     next(found)
-    assert work.started.wait(GENEROUS)
+    assert work.started.wait(LIMIT)
     operations.close()
     assert work.left.is_set()
     with pytest.raises(UnavailableError, match="stopping"):

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from tests.calls import FILES, METHODS
+from tests.waiting import LIMIT
 
 PROTO = Path(__file__).parent.parent / "proto"
 RELEASED = PROTO / "released.binpb"
@@ -34,7 +35,7 @@ def buf(tmp_path):
 
     def run(*arguments):
         command = [Path(sysconfig.get_path("scripts")) / "buf", *map(str, arguments)]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT, check=False)
         said = done.stdout + done.stderr
         assert (done.returncode == 0) == (not said), said
         return said

@@ -10,6 +10,7 @@ import pytest
 from datamodels import settings
 from datamodels.errors import SettingsError
 from datamodels.settings import ServeSettings, Settings, StoreSettings
+from tests.waiting import LIMIT
 
 
 def groups():
@@ -51,7 +52,7 @@ def test_the_process_environment_is_the_default():
         env=os.environ | {"DATAMODELS_STORE_URL": "s3://bucket/here"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     assert ended.stdout.strip() == "s3://bucket/here"
 

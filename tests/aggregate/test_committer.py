@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from datamodels.errors import (
 )
 from datamodels.settings import AggregatorSettings
 from datamodels.storage.local import LocalStore
+from tests.waiting import eventually
 
 NEVER = AggregatorSettings(publish_interval=100_000)
 SOON = AggregatorSettings(publish_interval=0.05)
@@ -37,12 +37,6 @@ def committer(store, run):
     committer = Committer(store, NEVER)
     committer.create(run)
     return committer
-
-
-def until(condition):
-    """Waits for what another thread does; the test's own limit is the only other end."""
-    while not condition():
-        time.sleep(0.005)
 
 
 def test_creating_a_run_twice_does_nothing(store, run):
@@ -155,12 +149,12 @@ def test_manifests_are_written_in_groups_and_at_once_when_complete(store, run, s
     with Committer(store, NEVER) as committer:
         committer.create(run)
         committer.put(make_outputs(sub_chunks[0]))
-        until(lambda: committer.progress(run.name).manifest_version == 0)
+        eventually(lambda: committer.progress(run.name).manifest_version == 0)
         for models in sub_chunks[1:-1]:
             committer.put(make_outputs(models))
         assert manifest.read_newest(store, run.name).version == 0
         committer.put(make_outputs(sub_chunks[-1]))
-        until(lambda: committer.progress(run.name).manifest_version == 1)
+        eventually(lambda: committer.progress(run.name).manifest_version == 1)
     newest = manifest.read_newest(store, run.name)
     assert newest.version == 1 and newest.committed == run.spec.models
 
@@ -170,7 +164,7 @@ def test_manifests_are_written_again_after_the_interval(store, run, sub_chunks, 
         committer.create(run)
         for version, models in enumerate(sub_chunks[:3]):
             committer.put(make_outputs(models))
-            until(lambda version=version: committer.progress(run.name).manifest_version == version)
+            eventually(lambda version=version: committer.progress(run.name).manifest_version == version)
     assert manifest.read_newest(store, run.name).committed == 12
 
 
@@ -178,7 +172,7 @@ def test_closing_publishes_what_is_left(store, run, sub_chunks, make_outputs):
     with Committer(store, NEVER) as committer:
         committer.create(run)
         committer.put(make_outputs(sub_chunks[0]))
-        until(lambda: committer.progress(run.name).manifest_version == 0)
+        eventually(lambda: committer.progress(run.name).manifest_version == 0)
         committer.put(make_outputs(sub_chunks[1]))
     assert manifest.read_newest(store, run.name).committed == 8
 
@@ -191,7 +185,7 @@ def test_a_manifest_that_could_not_be_written_is_tried_again(protocol, store, ru
         # The next call creates the part, the one after it the manifest.
         faulty.fault = protocol.Fault(len(faulty.calls) + 1, StoreUnavailableError("by test"), after=False)
         assert committer.put(make_outputs(sub_chunks[0])) is True
-        until(lambda: manifest.read_newest(store, run.name).version == 0)
+        eventually(lambda: manifest.read_newest(store, run.name).version == 0)
     assert len(faulty.calls) > faulty.fault.call
     assert manifest.read_newest(store, run.name).committed == 4
 
@@ -243,7 +237,7 @@ def test_a_watch_that_is_no_longer_active_ends_when_woken(committer, run):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    until(lambda: seen)
+    eventually(lambda: seen)
     active.clear()
     while watcher.is_alive():  # it may not have come to wait yet
         committer.wake()

@@ -122,7 +122,7 @@ class Road:
         progress = Progress(self.run.name, self.run.spec.models, committed_models, 0, self.ranges, 0)
         found = looks.look(progress)
         if looks._looking is not None:
-            eventually(looks._looking.done, seconds=60)
+            eventually(looks._looking.done)
             found = looks.look(progress)
         return found
 

@@ -16,7 +16,6 @@ import pytest
 from tests.cluster.place import Namespace, Release, make_store
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 900
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,7 +23,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(SECONDS))
 
 
 @pytest.fixture(scope="session", autouse=True)

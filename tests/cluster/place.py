@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
+from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "datamodels"
@@ -53,13 +54,13 @@ print(json.dumps([[part.key, part.first, part.last, part.rows] for part in snaps
 """
 
 
-def run(command, *, check=True, input=None, seconds=300, env=None):
+def run(command, *, check=True, input=None, env=None):
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
         text=True,
         input=input,
-        timeout=seconds,
+        timeout=LIMIT,
         env=env,
         check=False,
     )
@@ -68,12 +69,12 @@ def run(command, *, check=True, input=None, seconds=300, env=None):
     return done
 
 
-def until(condition, what, seconds=180.0, every=0.5):
+def until(condition, what, every=0.5):
     """What `condition` returns, once that is true. Fails with `what`, called for more words, when it takes too long."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + LIMIT
     while not (found := condition()):
         if time.monotonic() > end:
-            pytest.fail(f"{what() if callable(what) else what}: not within {seconds:.0f} s")
+            pytest.fail(f"{what() if callable(what) else what}: not within {LIMIT:.0f} s")
         time.sleep(every)
     return found
 
@@ -93,9 +94,9 @@ class Namespace:
         finally:
             run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=False)
 
-    def kubectl(self, *arguments, check=True, input=None, seconds=300):
+    def kubectl(self, *arguments, check=True, input=None):
         """Standard output of kubectl in this namespace."""
-        return run(["kubectl", "-n", self.name, *arguments], check=check, input=input, seconds=seconds).stdout
+        return run(["kubectl", "-n", self.name, *arguments], check=check, input=input).stdout
 
     def apply(self, *things):
         self.kubectl("apply", "-f", "-", input="---\n".join(yaml.safe_dump(thing) for thing in things))
@@ -148,9 +149,9 @@ class Namespace:
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
         self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s")
 
-    def within(self, pod, *command, check=True, seconds=300):
+    def within(self, pod, *command, check=True):
         """What a command in a pod prints."""
-        return self.kubectl("exec", pod, "--", *command, check=check, seconds=seconds)
+        return self.kubectl("exec", pod, "--", *command, check=check)
 
     def tried(self, pod, *command):
         """What a command in a pod, which has to fail, complains of."""
@@ -158,10 +159,10 @@ class Namespace:
         assert done.returncode != 0, done.stdout
         return done.stderr
 
-    def datamodels(self, *arguments, check=True, seconds=600):
+    def datamodels(self, *arguments, check=True):
         """Our own command, from here."""
         command = [sys.executable, "-m", "datamodels", *arguments, "--namespace", self.name]
-        return run(command, check=check, seconds=seconds, env=os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"})
+        return run(command, check=check, env=os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"})
 
 
 def make_store(namespace):
@@ -246,7 +247,7 @@ class Release:
         self.helm("upgrade", "dm", chart, "--reset-values", "--values", "-", *waiting, *arguments, input=text)
 
     def helm(self, *arguments, input=None):
-        return run(["helm", *arguments, "--namespace", self.namespace.name], input=input, seconds=400).stdout
+        return run(["helm", *arguments, "--namespace", self.namespace.name], input=input).stdout
 
     def test(self):
         """`helm test`, with what its pod says where that fails."""

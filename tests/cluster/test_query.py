@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.place import until
 from tests.cluster.specs import written
+from tests.waiting import LIMIT
 
 ASK = """
 import json, sys, threading, time
@@ -73,7 +74,7 @@ def test_no_call_fails_while_a_replica_goes(running, fitted, how):
         else:
             namespace.kubectl("delete", "pod", two[0], "--wait=false")
         assert asking.poll() is None, "asked for too short a time"
-        told = json.loads(asking.communicate(timeout=SECONDS + 120)[0])
+        told = json.loads(asking.communicate(timeout=LIMIT)[0])
     print(how, told)
     assert told["failed"] == 0, told
     assert told["calls"] > 100, told

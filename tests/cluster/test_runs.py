@@ -35,7 +35,7 @@ def test_a_run_ends_as_on_one_machine(running, tmp_path):
     value, low, high = lds(namespace.datamodels("logs", spec.run).stdout)
     command = [sys.executable, "-m", "datamodels", "run", path, "--home", tmp_path / "home", "--quiet"]
     environ = os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
-    here, here_low, here_high = lds(run(command, seconds=600, env=environ).stdout)
+    here, here_low, here_high = lds(run(command, env=environ).stdout)
     print(f"LDS {value} ({low} to {high}) on the cluster, {here} ({here_low} to {here_high}) here")
     assert here_low <= value <= here_high and low <= here <= high
 

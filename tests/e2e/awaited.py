@@ -5,14 +5,13 @@ import time
 from pathlib import Path
 
 from datamodels.train import mlp
-
-SECONDS = 60.0
+from tests.waiting import LIMIT
 
 
 class MLP(mlp.MLP):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        served, end = os.environ.get("DATAMODELS_SERVE_ADDRESS_FILE"), time.monotonic() + SECONDS
+        served, end = os.environ.get("DATAMODELS_SERVE_ADDRESS_FILE"), time.monotonic() + LIMIT
         while served and not seen(Path(served)).exists() and time.monotonic() < end:
             time.sleep(0.05)
 

@@ -19,6 +19,7 @@ import yaml
 
 from tests.e2e import awaited
 from tests.helm.conftest import CHART, COMPONENTS, render
+from tests.waiting import LIMIT
 
 ANNOTATED, MONITORED = "annotated", "monitored"
 NAMESPACES = (ANNOTATED, MONITORED)
@@ -35,7 +36,7 @@ class Prometheus:
 
     def get(self, path, **parameters):
         query = urllib.parse.urlencode(parameters, doseq=True)
-        with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}?{query}", timeout=30) as response:
+        with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}?{query}", timeout=LIMIT) as response:
             return json.load(response)["data"]
 
     def at(self, expression, time):

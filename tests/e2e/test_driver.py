@@ -7,7 +7,6 @@ import json
 import signal
 from pathlib import Path
 
-import pytest
 import yaml
 
 from datamodels.aggregate import manifest
@@ -18,9 +17,9 @@ from datamodels.spec import parse
 from datamodels.storage.local import LocalStore
 from tests.e2e.driven import drive, place  # noqa: F401 - fixture
 from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures
+from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_submitted_run_goes_on_after_its_driver_was_killed(api, cluster, place, tmp_path, eventually):  # noqa: F811
@@ -34,12 +33,12 @@ def test_a_submitted_run_goes_on_after_its_driver_was_killed(api, cluster, place
     job = api.objects["jobs"][spec.run]
     train = templates.trainer_name(spec)
     with drive(environ, job) as first:
-        eventually(lambda: train in api.objects["jobs"], seconds=120)
+        eventually(lambda: train in api.objects["jobs"], while_true=lambda: first.poll() is None)
         first.send_signal(signal.SIGKILL)
     uid = api.objects["jobs"][train]["metadata"]["uid"]
     controller.hold.set()
     with drive(environ, job) as second:
-        out, err = second.communicate(timeout=240)
+        out, err = second.communicate(timeout=LIMIT)
     assert second.returncode == ExitCode.DONE, err
     assert api.objects["jobs"][train]["metadata"]["uid"] == uid
     assert controller.indexes == {0: 1, 1: 1}

@@ -19,12 +19,10 @@ from datamodels.fit import store as fits
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
+from tests.waiting import LIMIT, eventually
 
 ROOT = Path(__file__).parent.parent.parent
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds child processes through /proc"),
-]
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds child processes through /proc")
 
 
 def small(**fields):
@@ -63,7 +61,7 @@ class Road:
         return subprocess.Popen(command, cwd=self.folder, env=environ, text=True, preexec_fn=_heed_ctrl_c, **pipes)
 
     def finish(self, process):
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=LIMIT)
         return process.returncode, out, err
 
     def run(self, verb="run", *options):
@@ -89,12 +87,8 @@ class Road:
 
     def kill(self, module, while_running):
         """Sends SIGKILL to one process of a module as soon as there is one."""
-        while while_running.poll() is None:
-            for victim in self.children(module):
-                os.kill(victim, signal.SIGKILL)
-                return victim
-            time.sleep(0.01)
-        pytest.fail(f"{module} was never there: {while_running.communicate()}")
+        (victim, *_) = eventually(lambda: self.children(module), while_true=lambda: while_running.poll() is None)
+        os.kill(victim, signal.SIGKILL)
 
     def parts(self):
         folder = self.folder / ".datamodels" / "store" / "aggregate" / self.spec.run / "parts"
@@ -148,7 +142,6 @@ def test_the_road_is_taken_once_and_again_for_nothing(tmp_path):
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
 
 
-@pytest.mark.timeout(400)
 def test_training_ends_early_and_stays_ended(tmp_path):
     """A few hundred models are enough for the rule, of many; and it holds when the road is taken again."""
     road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
@@ -188,10 +181,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     road.wait_for_more_parts(3, driver)
     driver.kill()
     road.finish(driver)
-    deadline = time.monotonic() + 20
-    while any(road.children(f"services.{name}") for name in ("trainer", "aggregator", "sampler")):
-        assert time.monotonic() < deadline, "children outlive their driver"
-        time.sleep(0.05)
+    eventually(lambda: not any(road.children(f"services.{name}") for name in ("trainer", "aggregator", "sampler")))
 
     # Ctrl-C commits what is whole.
     driver = road.start("train", "--quiet")

@@ -4,13 +4,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from datamodels.errors import ExitCode
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 from tests.e2e.test_road import Road, linear
-
-pytestmark = pytest.mark.timeout(300)
 
 
 class SecureRoad(Road):

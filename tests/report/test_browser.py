@@ -8,6 +8,7 @@ import pytest
 
 from datamodels.report import page
 from tests.report import made
+from tests.waiting import LIMIT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
@@ -31,7 +32,7 @@ def opened(tmp_path_factory):
         flags += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
         command = [CHROMIUM, *flags, f"{path.as_uri()}{place}"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         except subprocess.TimeoutExpired:
             pytest.skip("Chromium did not answer within 90 s, which says nothing of the page")
         assert done.returncode == 0, done.stderr[-2000:]

@@ -12,6 +12,7 @@ from datamodels import errors
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server, Service
 from datamodels.settings import ClientSettings, ServeSettings
+from tests.waiting import LIMIT
 
 NAME = "datamodels.test.EchoService"
 SHAPES = {"Unary": (False, False), "Many": (False, True), "Collect": (True, False), "Chat": (True, True)}
@@ -106,7 +107,7 @@ class Echo:
 
     def _hold(self, text, context):
         self.entered.set()
-        if not self.release.wait(30):
+        if not self.release.wait(LIMIT):
             raise TimeoutError("the test forgot this call")
         return text
 
@@ -115,7 +116,7 @@ class Echo:
         context.watch(wake.set)
         self.entered.set()
         while context.is_active():
-            if not wake.wait(30):
+            if not wake.wait(LIMIT):
                 raise TimeoutError("nothing woke the watch")
         return text
 

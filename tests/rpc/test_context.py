@@ -5,6 +5,7 @@ import pytest
 
 from datamodels.errors import DeadlineError, UnavailableError
 from datamodels.rpc.context import CallContext, Watches
+from tests.waiting import LIMIT
 
 
 class Caller:
@@ -57,7 +58,7 @@ def test_the_limit_wakes_a_watch():
     call = CallContext(Caller(), 0.05, Watches())
     call.watch(woken.set)
     assert call.is_active()
-    assert woken.wait(20)
+    assert woken.wait(LIMIT)
 
 
 def test_the_end_of_the_server_wakes_watches_only():

@@ -19,6 +19,7 @@ from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, ServeSettings
 from tests.rpc.conftest import SHAPES
+from tests.waiting import LIMIT
 
 ECHO = "datamodels.test.EchoService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -120,7 +121,7 @@ def test_an_address_file_that_cannot_be_written_is_named(serve, tmp_path):
 
 
 def scrape(server):
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=LIMIT) as response:
         return response.read().decode()
 
 
@@ -175,7 +176,7 @@ def test_a_running_call_is_finished_before_the_server_stops(serve, channels, stu
     server = serve(grace=20.0)
     stub = stub_of(channels(server.address))
     answer = stub.Unary.future("hold the line")
-    assert echo.entered.wait(10)
+    assert echo.entered.wait(LIMIT)
     server.stopping.set()
     stopper = threading.Thread(target=server.wait)
     stopper.start()
@@ -183,14 +184,14 @@ def test_a_running_call_is_finished_before_the_server_stops(serve, channels, stu
     assert not echo.closed.is_set()
     echo.release.set()
     assert answer.result() == "the line"
-    stopper.join(10)
+    stopper.join(LIMIT)
     assert not stopper.is_alive()
 
 
 def test_a_call_longer_than_the_grace_is_ended(serve, channels, stub_of, echo):
     server = serve(grace=0.2)
     answer = stub_of(channels(server.address, attempts=1)).Unary.future("hold")
-    assert echo.entered.wait(10)
+    assert echo.entered.wait(LIMIT)
     server.stopping.set()
     server.wait()
     with pytest.raises(UnavailableError):
@@ -211,10 +212,10 @@ def test_a_watch_ends_when_the_server_stops(serve, channels, stub_of, echo, shap
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    assert echo.entered.wait(10)
+    assert echo.entered.wait(LIMIT)
     server.stopping.set()
     server.wait()
-    watcher.join(10)
+    watcher.join(LIMIT)
     assert [str(e) for e in ended] == ["the server is stopping; call again"]
 
 
@@ -231,12 +232,12 @@ def test_new_calls_are_refused_once_it_stopped(serve, channels, stub_of):
 def test_services_are_closed_after_the_last_call(serve, echo, channels, stub_of):
     server = serve(grace=20.0)
     answer = stub_of(channels(server.address)).Unary.future("hold")
-    assert echo.entered.wait(10)
+    assert echo.entered.wait(LIMIT)
     leaver = threading.Thread(target=server.__exit__, args=(None, None, None))
     leaver.start()
     assert not echo.closed.wait(0.05)
     echo.release.set()
-    leaver.join(10)
+    leaver.join(LIMIT)
     assert echo.closed.is_set()
     assert answer.result() == ""
 
@@ -287,7 +288,7 @@ def test_a_process_stops_at_a_signal(process, number):
     with connect(address, ClientSettings()) as channel:
         assert health_of(channel, "datamodels.v1.SamplerService") == SERVING
     popen.send_signal(number)
-    _, logs = popen.communicate(timeout=60)
+    _, logs = popen.communicate(timeout=LIMIT)
     assert popen.returncode == ExitCode.DONE
     assert [json.loads(line)["event"] for line in logs.splitlines()] == ["stopped"]
 
@@ -295,7 +296,7 @@ def test_a_process_stops_at_a_signal(process, number):
 def test_a_process_ends_with_its_standard_input(process):
     popen, _ = process(DATAMODELS_SERVE_FOLLOW_STDIN="true")
     popen.stdin.close()
-    assert popen.wait(timeout=60) == ExitCode.DONE
+    assert popen.wait(timeout=LIMIT) == ExitCode.DONE
 
 
 def test_a_process_that_does_not_follow_its_standard_input_goes_on(process):
@@ -310,7 +311,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path, eventually):
     path = tmp_path / "address.json"
     script = (
         "import subprocess, sys, time; "
-        "subprocess.Popen([sys.executable, '-m', 'services.sampler'], stdin=subprocess.PIPE); time.sleep(600)"
+        "subprocess.Popen([sys.executable, '-m', 'services.sampler'], stdin=subprocess.PIPE); time.sleep(3600)"
     )
     settings = ServeSettings(address_file=str(path), follow_stdin=True).environ()
     parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | settings, stderr=subprocess.DEVNULL)
@@ -336,7 +337,7 @@ def run_service(**environment):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     # gRPC writes lines of its own, which are not JSON.
     lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]

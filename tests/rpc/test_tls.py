@@ -12,6 +12,7 @@ from datamodels.rpc import tls
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings
 from tests.certificates import Authority, write
+from tests.waiting import LIMIT
 
 SHAPES = ["Unary", "Many", "Collect", "Chat"]
 
@@ -36,7 +37,7 @@ def mutual(authority):
 def certificate(address):
     """That a new connection is shown."""
     host, port = address.split(":")
-    return ssl.get_server_certificate((host, int(port)), timeout=30)
+    return ssl.get_server_certificate((host, int(port)), timeout=LIMIT)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -111,7 +112,7 @@ def test_health_ends_with_the_server(serve, raw_channel, mutual):
     channel = raw_channel(server.health_address)
     server.__exit__(None, None, None)
     with pytest.raises(grpc.RpcError):
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LIMIT)
 
 
 def test_a_server_takes_up_new_certificates_and_drops_no_call(
@@ -137,7 +138,7 @@ def test_a_server_takes_up_new_certificates_and_drops_no_call(
         authority.issue("server")  # the key is new before the certificate is: the two do not fit for a moment
         shown.append(certificate(server.address))
         before = len(answers)
-        eventually(lambda before=before: len(answers) >= before + 4 or not caller.is_alive(), seconds=60)
+        eventually(lambda before=before: len(answers) >= before + 4, while_true=caller.is_alive)
     stop.set()
     caller.join()
     echo.release.set()

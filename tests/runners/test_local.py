@@ -12,12 +12,12 @@ from datamodels.errors import ExitCode, SettingsError, StageError, UnavailableEr
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.runners.local import LocalRunner
-from datamodels.settings import StoreSettings
+from datamodels.settings import StoreSettings, TrainerSettings
+from tests.waiting import eventually
 
 
-def runner(folder, **store):
-    settings = StoreSettings(url=f"file://{folder / 'store'}", **store)
-    return LocalRunner(folder, store=settings, trainers=2)
+def runner(folder, **options):
+    return LocalRunner(folder, store=StoreSettings(url=f"file://{folder / 'store'}"), trainers=2, **options)
 
 
 def process_ids(folder):
@@ -37,13 +37,6 @@ def process_ids(folder):
 def command(process):
     with open(f"/proc/{process}/cmdline", "rb") as line:
         return line.read()
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
 
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds child processes through /proc")
@@ -125,25 +118,28 @@ def test_a_trainer_that_stands_still_is_killed_and_another_does_the_rest(tmp_pat
     (tmp_path / "mine.py").write_text(TRAINER)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("DATAMODELS_TRAINER_HEARTBEAT", "8")  # of which a start takes less, three times out of four
     document = {"name": "small", "dataset": {"load": "mine:load"}, "trainer": {"class": "mine:Sum"}, "m": 40}
     parsed = spec.parse(document | {"chunk": 40, "sub_chunk": 5, "evaluate": {"subsets": 0}})
     run = runs.resolve(parsed, runs.load_dataset(parsed))
     stopped = []
+    later = 0.0
 
     def tick():
+        nonlocal later
         if not stopped and client.progress(run.name).committed == 10:
             (victim,) = (p for p in process_ids(tmp_path) if b"services.trainer" in command(p))
             os.kill(victim, signal.SIGSTOP)
             stopped.append(victim)
             (tmp_path / "go").touch()
+        elif stopped:
+            later = 2 * TrainerSettings.heartbeat
 
     with (
         runner(tmp_path).services(["sampler", "aggregator"]) as addresses,
         AggregatorClient(addresses.aggregator) as client,
     ):
         client.create_run(run)
-        runner(tmp_path).train(run, [0], addresses, tick)
+        runner(tmp_path, clock=lambda: time.monotonic() + later).train(run, [0], addresses, tick)
         assert client.progress(run.name).complete
     assert stopped and stopped[0] not in process_ids(tmp_path)
     assert not list((tmp_path / "addresses").iterdir())
@@ -156,10 +152,10 @@ def test_services_do_not_outlive_a_killed_driver(tmp_path):
         "from datamodels.runners.local import LocalRunner\nfrom datamodels.settings import StoreSettings\n"
         f"store = StoreSettings(url='file://{tmp_path}/store')\n"
         f"with LocalRunner(Path('{tmp_path}'), store=store, trainers=1).services(['query']):\n"
-        " print('up', flush=True)\n time.sleep(60)\n"
+        " print('up', flush=True)\n time.sleep(3600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout.readline() == "up\n"
         assert process_ids(tmp_path)
         driver.kill()
-    wait_until(lambda: not process_ids(tmp_path))
+    eventually(lambda: not process_ids(tmp_path))

@@ -31,6 +31,7 @@ from services.sampler.service import service as sampler
 from tests import committed
 from tests.calls import METHODS, call, request_of
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.waiting import LIMIT
 
 RUN = committed.make_run("mine", targets="both", fit={"estimator": "difference"}, evaluate={"subsets": 8, "models": 2})
 NAME = RUN.name
@@ -195,7 +196,7 @@ def test_no_call_is_forgotten():
 
 @every_call
 def test_a_good_request_is_answered(channel_to, method):
-    assert call(channel_to(method), method, good(method), timeout=60)
+    assert call(channel_to(method), method, good(method), timeout=LIMIT)
 
 
 @every_call
@@ -226,7 +227,7 @@ def detail(error):
 def test_a_bad_request_is_refused_with_an_error_of_ours(channel_to, method):
     fields, kind = BAD[method.name]
     with pytest.raises(kind) as caught:
-        call(channel_to(method), method, request_of(method, **fields), timeout=20)
+        call(channel_to(method), method, request_of(method, **fields), timeout=LIMIT)
     assert type(caught.value) is kind
     assert caught.value.__cause__.code().name == kind.grpc_code
     assert detail(caught.value).reason == kind.__name__
@@ -235,21 +236,21 @@ def test_a_bad_request_is_refused_with_an_error_of_ours(channel_to, method):
 @every_call
 def test_bytes_that_are_no_request_are_refused(channel_to, method):
     with pytest.raises(errors.InputError, match=f"/{method.name}: the request is no message of this call") as caught:
-        call(channel_to(method), method, b"\xff\xff", timeout=20)
+        call(channel_to(method), method, b"\xff\xff", timeout=LIMIT)
     assert detail(caught.value).reason == "InputError"
 
 
 @every_call
 def test_an_oversized_message_is_refused(channel_to, method):
     with pytest.raises(errors.InputError, match="larger than max") as caught:
-        call(channel_to(method), method, bytes(ServeSettings().max_message_bytes + 1), timeout=20)
+        call(channel_to(method), method, bytes(ServeSettings().max_message_bytes + 1), timeout=LIMIT)
     assert caught.value.__cause__.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @every_call
 def test_without_a_certificate_it_is_denied(guarded, method):
     with pytest.raises(errors.UnavailableError):
-        call(guarded(method, "mine", certificate=False), method, good(method), timeout=20)
+        call(guarded(method, "mine", certificate=False), method, good(method), timeout=LIMIT)
 
 
 @every_call
@@ -257,12 +258,12 @@ def test_it_is_denied_to_other_runs_tokens_where_tokens_are_asked_for(places, gu
     """And where none is, a certificate is enough."""
     kept = sorted(places.store.list(""))
     if method.containing_service.name not in TOKENS:
-        assert call(guarded(method), method, good(method), timeout=60)
+        assert call(guarded(method), method, good(method), timeout=LIMIT)
         return
     with pytest.raises(errors.TokenError, match="asks for a bearer token"):
-        call(guarded(method), method, good(method), timeout=20)
+        call(guarded(method), method, good(method), timeout=LIMIT)
     with pytest.raises(errors.DeniedError, match=f"^the token is for run yours, not for '{NAME}'$") as caught:
-        call(guarded(method, "foreign"), method, good(method), timeout=20)
+        call(guarded(method, "foreign"), method, good(method), timeout=LIMIT)
     assert detail(caught.value).reason == "DeniedError"
     assert sorted(places.store.list("")) == kept
-    assert call(guarded(method, "mine"), method, good(method), timeout=20)
+    assert call(guarded(method, "mine"), method, good(method), timeout=LIMIT)

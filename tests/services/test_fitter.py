@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from datamodels.storage.local import LocalStore
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
 from services.fitter.service import service
 from tests import committed
+from tests.waiting import LIMIT, eventually
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
     committed.commit(store, run, failed=(3, 4))
     started = client.fit(run.name)
     assert started.state is FitState.RUNNING and started.targets == run.n == 35 and started.fit == -1
-    seen = list(client.watch(run.name, timeout=110))  # a first fit compiles its loops
+    seen = list(client.watch(run.name, timeout=LIMIT))  # a first fit compiles its loops
     last = seen[-1]
     assert (last.state, last.fit, last.targets_done, last.fraction, last.error) == (FitState.DONE, 0, 35, 1.0, "")
     assert all(p.state is FitState.RUNNING for p in seen[:-1])
@@ -81,12 +81,12 @@ def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
     runs.create(store, run)
     committed.commit(store, run, stop=150)
     client.fit(run.name)
-    assert list(client.watch(run.name, timeout=60))[-1].fit == 0
+    assert list(client.watch(run.name, timeout=LIMIT))[-1].fit == 0
     assert client.fit(run.name).state is FitState.DONE
     assert client.fit(run.name).fit == 0
     committed.commit(store, run)
     assert client.fit(run.name).state is FitState.RUNNING
-    assert list(client.watch(run.name, timeout=60))[-1].fit == 1
+    assert list(client.watch(run.name, timeout=LIMIT))[-1].fit == 1
     assert fits.read_newest_fit(store, run.name).rows == 200
 
 
@@ -99,7 +99,7 @@ def test_one_run_is_fitted_in_several_ways(store, client):
     ridge, lasso = FitSpec(estimator="ridge", holdout=0.4), run.spec.fit
     for settings in (None, ridge, lasso, ridge):
         digest = client.fit(run.name, settings).digest
-        (*_, last) = client.watch(run.name, digest, timeout=110)
+        (*_, last) = client.watch(run.name, digest, timeout=LIMIT)
         assert (last.state, last.digest) == (FitState.DONE, digest), last.error
         seen.append(fits.read_fit(store, run.name, last.fit))
     assert [record.number for record in seen] == [0, 1, 2, 3]
@@ -132,7 +132,7 @@ def test_more_evaluation_models_are_nothing_more_to_fit(store, client):
     runs.create(store, run)
     committed.commit(store, run, stop=200)
     client.fit(run.name)
-    assert list(client.watch(run.name, timeout=60))[-1].fit == 0
+    assert list(client.watch(run.name, timeout=LIMIT))[-1].fit == 0
     committed.commit(store, run)
     assert client.fit(run.name).state is FitState.DONE
 
@@ -145,7 +145,7 @@ def test_a_fit_of_an_earlier_fitter_is_found_done(store, client, tmp_path):
     earlier.fit(run.name)
     assert list(earlier.watch(run.name))[-1].fit == 0
     earlier.close()
-    (only,) = client.watch(run.name, timeout=10)
+    (only,) = client.watch(run.name, timeout=LIMIT)
     assert (only.state, only.fit) == (FitState.DONE, 0)
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_there_is_not(client):
     with pytest.raises(RunNotFoundError, match="nothing-0123"):
         client.fit("nothing-0123")
     with pytest.raises(RunNotFoundError, match="nothing-0123"):
-        list(client.watch("nothing-0123", timeout=10))
+        list(client.watch("nothing-0123", timeout=LIMIT))
 
 
 def test_nothing_committed_yet(store, client):
@@ -171,7 +171,7 @@ def test_watching_what_nobody_asked_for(store, client):
     runs.create(store, run)
     committed.commit(store, run)
     with pytest.raises(NotReadyError, match="call Fit first"):
-        list(client.watch(run.name, timeout=10))
+        list(client.watch(run.name, timeout=LIMIT))
 
 
 def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
@@ -182,12 +182,12 @@ def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
     whole = store.read(part.key)
     store.delete(part.key)
     client.fit(run.name)
-    last = list(client.watch(run.name, timeout=60))[-1]
+    last = list(client.watch(run.name, timeout=LIMIT))[-1]
     assert last.state is FitState.FAILED
     assert part.key in last.error and last.exit_code == ExitCode.FAILED
     store.create(part.key, whole)
     assert client.fit(run.name).state is FitState.RUNNING
-    assert list(client.watch(run.name, timeout=60))[-1].state is FitState.DONE
+    assert list(client.watch(run.name, timeout=LIMIT))[-1].state is FitState.DONE
 
 
 def test_two_fitters_on_one_scratch_folder_take_turns(store, tmp_path):
@@ -239,10 +239,7 @@ def start_fitter(tmp_path, attempts=1):
     ):
         environ |= settings.environ()
     process = subprocess.Popen([sys.executable, "-m", "services.fitter"], env=environ, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not address.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(address.exists, while_true=lambda: process.poll() is None)
     return process, FitterClient(json.loads(address.read_text())["address"], ClientSettings(attempts=attempts))
 
 
@@ -253,12 +250,12 @@ def test_a_fitter_that_is_stopped_or_killed_goes_on(store, tmp_path, how):
     committed.commit(store, run)
     process, client = start_fitter(tmp_path)
     client.fit(run.name)
-    for progress in client.watch(run.name, timeout=60):
+    for progress in client.watch(run.name, timeout=LIMIT):
         if progress.fraction > 0.2:
             break
     assert progress.state is FitState.RUNNING
     process.send_signal(how)
-    assert process.wait(timeout=60) == (0 if how == signal.SIGTERM else -how)
+    assert process.wait(timeout=LIMIT) == (0 if how == signal.SIGTERM else -how)
     client.close()
     assert fits.read_newest_fit(store, run.name) is None
     blocks = list((tmp_path / "scratch" / run.name).glob("*/blocks/*.npz"))
@@ -266,9 +263,9 @@ def test_a_fitter_that_is_stopped_or_killed_goes_on(store, tmp_path, how):
 
     process, client = start_fitter(tmp_path)
     client.fit(run.name)
-    seen = list(client.watch(run.name, timeout=60))
+    seen = list(client.watch(run.name, timeout=LIMIT))
     process.terminate()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=LIMIT) == 0
     client.close()
     assert seen[-1].state is FitState.DONE
     assert fits.load(store, fits.read_newest_fit(store, run.name)).status == ["ok"] * run.n
@@ -294,5 +291,5 @@ def test_a_watch_of_a_fitter_that_is_killed_before_it_answers_ends(store, tmp_pa
     with pytest.raises(UnavailableError):
         list(client.watch(run.name))
     killer.join()
-    process.wait(timeout=10)
+    process.wait(timeout=LIMIT)
     client.close()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -18,6 +17,7 @@ from datamodels.settings import FitterSettings, IndexedJobSettings, StoreSetting
 from datamodels.storage.local import LocalStore
 from services.fitter.batch import chosen_share
 from tests import committed
+from tests.waiting import LIMIT, eventually
 
 BLOCK = 5
 
@@ -53,8 +53,8 @@ def start(tmp_path, run, *arguments, **environ):
 
 
 def ended(process) -> int:
-    """Its exit code; none takes longer than a loaded machine may."""
-    process.communicate(timeout=100)
+    """Waits for the end of a process and returns its exit code."""
+    process.communicate(timeout=LIMIT)
     return process.returncode
 
 
@@ -65,9 +65,7 @@ def written(store, run, digest):
 def test_processes_that_are_killed_and_run_again_fit_what_one_does(store, run, tmp_path):
     digest = FitJob(store, run.name).digest
     process = start(tmp_path, run.name, "--block", "0", "--blocks", "2")
-    while not written(store, run, digest):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    eventually(lambda: written(store, run, digest), while_true=lambda: process.poll() is None)
     process.send_signal(signal.SIGKILL)
     assert ended(process) == -signal.SIGKILL
     left = written(store, run, digest)
@@ -105,9 +103,7 @@ def test_one_process_with_no_share_named_fits_all(store, tmp_path):
 def test_sigterm_ends_it_with_what_is_whole_committed(store, run, tmp_path):
     digest = FitJob(store, run.name).digest
     process = start(tmp_path, run.name)
-    while not written(store, run, digest):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    eventually(lambda: written(store, run, digest), while_true=lambda: process.poll() is None)
     process.terminate()
     assert ended(process) == ExitCode.TERMINATED
     assert fits.read_newest_fit(store, run.name) is None
@@ -123,7 +119,7 @@ def test_sigterm_ends_it_with_what_is_whole_committed(store, run, tmp_path):
 )
 def test_what_cannot_be_done_ends_with_one_line(tmp_path, arguments, code, said):
     process = start(tmp_path, "nothing-0123456789ab", *arguments)
-    _, log = process.communicate(timeout=100)
+    _, log = process.communicate(timeout=LIMIT)
     assert process.returncode == code
     assert said in log.strip().splitlines()[-1] and "Traceback" not in log
 

@@ -20,8 +20,7 @@ from datamodels.storage.local import LocalStore
 from datamodels.v1 import query_pb2, query_pb2_grpc
 from services.query.service import service
 from tests import committed, fitted
-
-GENEROUS = 60
+from tests.waiting import LIMIT
 
 
 class SlowStore(LocalStore):
@@ -35,7 +34,7 @@ class SlowStore(LocalStore):
     def read(self, key):
         if key.endswith(".parquet") and key.startswith("aggregate/"):
             self.waits.set()
-            assert self.go.wait(GENEROUS)
+            assert self.go.wait(LIMIT)
         return super().read(key)
 
 
@@ -117,7 +116,7 @@ def test_a_client_that_cancels_stops_the_computation(tmp_path, serve):
     with connect(address, ClientSettings()) as channel:
         call = query_pb2_grpc.QueryServiceStub(channel).Evaluate(query_pb2.EvaluateRequest(run=run.name))
         assert next(call).progress.stage == "waiting"
-        assert store.waits.wait(GENEROUS)
+        assert store.waits.wait(LIMIT)
         call.cancel()
     store.go.set()
     # One at a time is computed: that this is answered shows that the other has ended.
@@ -138,10 +137,10 @@ def test_two_who_ask_get_the_answer_of_one_computation(tmp_path, serve):
     ]
     for thread in threads:
         thread.start()
-    assert all(event.wait(GENEROUS) for event in told)
+    assert all(event.wait(LIMIT) for event in told)
     store.go.set()
     for thread in threads:
-        thread.join(GENEROUS)
+        thread.join(LIMIT)
     assert len(found) == 2 and found[0].found.mean.r2 == found[1].found.mean.r2
 
 

@@ -17,6 +17,7 @@ from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc, types_pb2
 from services.sampler import service as sampler
 from tests.properties import examples
+from tests.waiting import LIMIT
 
 SERVICE = "datamodels.v1.SamplerService"
 UNIFORM = Design("uniform", 3, 0.5, 1000)
@@ -57,7 +58,7 @@ def request(design=UNIFORM, first=0, last=10):
 
 
 def metric(server, line):
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=LIMIT) as response:
         lines = response.read().decode().splitlines()
     return sum(float(found.rpartition(" ")[2]) for found in lines if found.startswith(line))
 
@@ -240,9 +241,9 @@ def raw(server):
         def code(method, data):
             try:
                 if method == "DescribeDesign":
-                    unary(data, timeout=30)
+                    unary(data, timeout=LIMIT)
                 else:
-                    answers = stream(data, timeout=30)
+                    answers = stream(data, timeout=LIMIT)
                     next(answers, None)
                     answers.cancel()
             except grpc.RpcError as error:

@@ -7,13 +7,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import types
 import uuid
 
 import boto3
 import pytest
 from botocore.config import Config
+
+from tests.waiting import eventually
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 
@@ -32,11 +33,7 @@ def process(arguments, port, log, **environ):
             arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | environ
         )
     try:
-        ends = time.monotonic() + 60
-        while not _listens(port):
-            if server.poll() is not None or time.monotonic() > ends:
-                pytest.fail(f"{arguments[0]} does not listen on port {port}: {log.read_text()[-2000:]}")
-            time.sleep(0.05)
+        eventually(lambda: _listens(port), while_true=lambda: server.poll() is None, told=log.read_text)
         yield server
     finally:
         server.kill()

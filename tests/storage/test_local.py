@@ -12,6 +12,7 @@ from datamodels.errors import SettingsError, StoreFullError, StoreUnavailableErr
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
+from tests.waiting import LIMIT
 
 
 def leftovers(folder) -> list[str]:
@@ -78,7 +79,7 @@ def test_processes_race_and_each_object_is_one_writers(tmp_path):
     for racer in racers:
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    won = [int(racer.communicate(timeout=60)[0]) for racer in racers]
+    won = [int(racer.communicate(timeout=LIMIT)[0]) for racer in racers]
     assert sum(won) == 40
     store = LocalStore(tmp_path)
     found = [store.read(f"race/{i}") for i in range(40)]
@@ -106,7 +107,7 @@ print(store.create("a/large", b"later"))
 def test_a_write_that_does_not_fit_leaves_nothing_and_can_be_repeated(tmp_path):
     """The file-size limit of a process stands in for a full disk: the write fails half-way likewise."""
     run = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=LIMIT, check=True
     )
     message, later = run.stdout.splitlines()
     assert f"{tmp_path}/a/large" in message

@@ -7,6 +7,7 @@ import pytest
 from datamodels.errors import SettingsError
 from datamodels.settings import TelemetrySettings
 from datamodels.telemetry import configure_logging
+from tests.waiting import LIMIT
 
 
 def logged(script, level="info", format="json"):
@@ -18,7 +19,7 @@ from datamodels.telemetry import bound, configure_logging, logger
 configure_logging(TelemetrySettings(level={level!r}, format={format!r}), "fitter")
 log = logger("datamodels.fit")
 """
-    ended = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, timeout=LIMIT)
     assert ended.stdout == ""
     assert ended.returncode == 0, ended.stderr
     return ended.stderr.splitlines()

@@ -12,6 +12,7 @@ from datamodels import run as runs
 from datamodels import sample, spec
 from datamodels.aggregate.progress import Progress
 from datamodels.train import Dataset
+from tests.waiting import LIMIT
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +45,7 @@ class MemoryAggregator:
         self.gate.set()
 
     def put(self, run, models, model_index, outputs, failed, retried) -> bool:
-        self.gate.wait(30)
+        self.gate.wait(LIMIT)
         if self.faults:
             raise self.faults.pop(0)
         if models in self.parts:

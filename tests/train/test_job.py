@@ -8,6 +8,7 @@ from datamodels import sample
 from datamodels.errors import ConfigError, ExitCode, OutputsError, SpecError, StageError, UnavailableError
 from datamodels.train import job
 from datamodels.train.contract import OneByOne, model_seed
+from tests.waiting import LIMIT
 
 NEVER = threading.Event()
 
@@ -101,10 +102,10 @@ def test_the_next_sub_chunk_trains_while_one_is_committed_but_no_more_than_a_bat
 
     thread = threading.Thread(target=job.run_chunk, args=(run, 0, trainer, sampler, aggregator, NEVER, Look()))
     thread.start()
-    assert reached.wait(30)
+    assert reached.wait(LIMIT)
     assert not aggregator.parts and len(trainer.trained) == ahead[-1] == 7  # 5, and the next batch of 2
     aggregator.gate.set()
-    thread.join(30)
+    thread.join(LIMIT)
     assert aggregator.committed() == list(range(10))
 
 

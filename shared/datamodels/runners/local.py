@@ -28,7 +28,8 @@ from datamodels.settings import (
     child_environ,
 )
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 600.0
+"""Seconds. A service takes two to start; only one that hangs, or a machine that is far too busy, takes so long."""
 STOP_TIMEOUT = 15.0
 POLL = 0.5
 RESTARTS = 3
@@ -41,12 +42,14 @@ class LocalRunner(Runner):
     home      folder for logs, addresses and the fitter's scratch
     store     where the services keep objects
     trainers  trainer processes at once
+    clock     gives the seconds by which trainers count as silent; a test may move it on
     """
 
-    def __init__(self, home: Path, *, store: StoreSettings, trainers: int):
+    def __init__(self, home: Path, *, store: StoreSettings, trainers: int, clock: Callable[[], float] = time.monotonic):
         self._home = home
         self._store = store
         self._trainers = trainers
+        self._clock = clock
 
     @contextlib.contextmanager
     def services(self, names: Sequence[str] = SERVICES) -> Iterator[ClientSettings]:
@@ -94,7 +97,8 @@ class LocalRunner(Runner):
         self, worker: int, run: Run, share: str, services: ClientSettings
     ) -> contextlib.AbstractContextManager[_Process]:
         trainer = TrainerSettings.load()
-        pulse = Pulse(self._home / "addresses" / f"trainer-{worker}-{os.getpid()}.heartbeat", trainer.heartbeat)
+        beats = self._home / "addresses" / f"trainer-{worker}-{os.getpid()}.heartbeat"
+        pulse = Pulse(beats, trainer.heartbeat, self._clock)
         settings = (services, dataclasses.replace(trainer, heartbeat_file=str(pulse.path.absolute())))
         arguments = ("--run", run.name, "--chunks", share)
         return self._process(f"trainer-{worker}", "services.trainer", *arguments, settings=settings, pulse=pulse)

@@ -12,6 +12,7 @@ from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2_grpc
+from tests.waiting import LIMIT
 
 SERVICE = "datamodels.v1.AggregatorService"
 N = 6
@@ -92,7 +93,7 @@ def test_watching_a_run(kit, client, run):
     seen = []
 
     def watch():
-        seen.extend(client.watch(run.name, timeout=60))
+        seen.extend(client.watch(run.name, timeout=LIMIT))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -111,7 +112,7 @@ def test_a_watch_ends_at_its_deadline(client, run):
 def test_watches_leave_threads_for_commits(kit, store, run):
     with kit.serve(store, watches=2, workers=4) as server, AggregatorClient(server.address) as client:
         client.create_run(run)
-        watches = [client.watch(run.name, timeout=30) for _ in range(2)]
+        watches = [client.watch(run.name, timeout=LIMIT) for _ in range(2)]
         assert [next(watch).committed for watch in watches] == [0, 0]
         with (
             connect(server.address, ClientSettings(attempts=1)) as channel,
@@ -154,7 +155,7 @@ def test_a_call_past_its_deadline(kit, server, client, run):
 
 
 def metrics(server):
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=LIMIT) as response:
         lines = [line for line in response.read().decode().splitlines() if line.startswith("datamodels_aggregate_")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 

@@ -17,6 +17,7 @@ from datamodels.errors import DatamodelsError, UnavailableError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage.local import LocalStore
+from tests.waiting import LIMIT, eventually
 
 
 class Process:
@@ -41,9 +42,11 @@ class Process:
         )
 
     def wait_until_serving(self):
-        while not self.address_file.exists():
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.02)
+        eventually(
+            self.address_file.exists,
+            while_true=lambda: self.process.poll() is None,
+            told=(self.folder / "log").read_text,
+        )
         return json.loads(self.address_file.read_text())["address"]
 
     def kill(self):
@@ -55,7 +58,7 @@ class Process:
 
 def write_all(kit, run, address, writer, acknowledged, failures):
     """Puts every sub-chunk of a run, in an order of its own, until each is acknowledged."""
-    with AggregatorClient(address, ClientSettings(deadline=20)) as client:
+    with AggregatorClient(address, ClientSettings(deadline=LIMIT)) as client:
         waiting = random.Random(writer).sample(kit.sub_chunks(run), len(kit.sub_chunks(run)))
         while waiting:
             models = waiting[-1]
@@ -98,8 +101,7 @@ def test_killed_while_writers_put_nothing_acknowledged_is_lost(kit, tmp_path):
     for writer in writers:
         writer.start()
     for kill in range(3):
-        while len(acknowledged) < 20 * (kill + 1):
-            time.sleep(0.002)
+        eventually(lambda kill=kill: len(acknowledged) >= 20 * (kill + 1))
         server.kill()
         server.start()
     for writer in writers:
@@ -119,7 +121,7 @@ def test_a_process_ends_with_its_parent(tmp_path):
     server.start()
     server.wait_until_serving()
     server.process.stdin.close()
-    assert server.process.wait(timeout=60) == 0
+    assert server.process.wait(timeout=LIMIT) == 0
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_process_ends_with_its_parent(tmp_path):
 def test_a_process_that_cannot_start_says_why_in_one_line(tmp_path, environ, code, said):
     server = Process(tmp_path, **environ)
     server.start()
-    assert server.process.wait(timeout=60) == code
+    assert server.process.wait(timeout=LIMIT) == code
     server.kill()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     (error,) = [line["event"] for line in lines if line["level"] == "error"]

@@ -27,6 +27,7 @@ from datamodels.settings import ClientSettings
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc, types_pb2
 from tests.properties import examples
+from tests.waiting import LIMIT
 
 SERVICE = "datamodels.v1.AggregatorService"
 N = 6
@@ -227,7 +228,7 @@ def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, l
 def test_any_bytes_are_refused_with_a_reason(server, method, data):
     with grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(f"/{SERVICE}/{method}")(data, timeout=20)
+            channel.unary_unary(f"/{SERVICE}/{method}")(data, timeout=LIMIT)
         assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 
 
