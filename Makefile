@@ -125,7 +125,7 @@ bench-clusters: $(VENV)/.test
 bench-query: $(VENV)/.test
 	$(BIN)/python benchmarks/query.py $(BENCH)
 
-# The claims made of datamodels, on the digits: writes docs/reproduction.md, in nine minutes on two cores. Goes on from the
+# The claims made of datamodels, on the digits: writes docs/benchmarks/reproduction.md, in nine minutes on two cores. Goes on from the
 # parts that were measured.
 reproduce: $(VENV)/.trainer $(VENV)/.bench
 	$(BIN)/python benchmarks/reproduce.py $(BENCH)

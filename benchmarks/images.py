@@ -8,7 +8,7 @@ many targets as CIFAR-10 has test images, a fifth of the pool, are part of a mod
 
 Contestants take turns, and each figure is the best of its rounds. The plain loop is what one writes first: the same
 network and recipe with images augmented one by one by a DataLoader, autograd, an optimiser over a list of parameters
-and the loss printed at every step. The path by FFCV takes part where FFCV is installed (docs/ffcv.md).
+and the loss printed at every step. The path by FFCV takes part where FFCV is installed (docs/guides/ffcv.md).
 
 On a GPU besides: with and without a captured step, 1, 2, 4 and 8 models at once, the share of the device's own bf16
 peak, which is measured by a large matrix product in the same run, and what we aim at on an H200 (TARGETS).
@@ -211,7 +211,7 @@ def speed(given: argparse.Namespace, device: torch.device) -> None:
         ratio = best["plain loop, paper"] / each
         print(f"{name:<32}{each:>10.3f}{DAY / each:>12,.0f}{ratio:>10.2f}{rate / 1e9:>10,.0f}{share}")
     if not ffcv:
-        print("by FFCV: not installed (docs/ffcv.md)")
+        print("by FFCV: not installed (docs/guides/ffcv.md)")
     if cuda:
         print(f"bf16 peak, measured: {peak / 1e12:,.0f} TFLOP/s")
         for recipe, target in TARGETS.items():

@@ -1,4 +1,4 @@
-"""The Dockerfile against the project it installs. Images are built and run by hand: docs/kubernetes.md."""
+"""The Dockerfile against the project it installs. Images are built and run by hand: docs/guides/kubernetes.md."""
 
 import os
 import re

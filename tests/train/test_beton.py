@@ -1,4 +1,4 @@
-"""The path by FFCV: run where FFCV is installed (docs/ffcv.md says how), and skipped where it is not."""
+"""The path by FFCV: run where FFCV is installed (docs/guides/ffcv.md says how), and skipped where it is not."""
 
 import threading
 
@@ -13,7 +13,7 @@ try:
     import ffcv
 except ImportError as error:
     ffcv = None
-    WHY_NOT = f"FFCV is not installed ({error}); see docs/ffcv.md"
+    WHY_NOT = f"FFCV is not installed ({error}); see docs/guides/ffcv.md"
 else:
     WHY_NOT = ""
 needs_ffcv = pytest.mark.skipif(ffcv is None, reason=WHY_NOT)
@@ -184,5 +184,5 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.skipif(ffcv is not None, reason="FFCV is installed")
 def test_without_ffcv_its_path_is_refused_with_the_way_to_get_it(tmp_path):
-    with pytest.raises(SpecError, match=r"trainer\.options\.beton: needs FFCV, see docs/ffcv\.md: No module"):
+    with pytest.raises(SpecError, match=r"trainer\.options\.beton: needs FFCV, see docs/guides/ffcv\.md: No module"):
         ResNet9(DATA, DATA.targets("test"), beton=str(tmp_path / "pool.beton"), device="cpu")

@@ -174,7 +174,7 @@ def test_minibatches_from_memory_train_the_same_model(data):
 
 
 def test_minibatches_of_ffcv_train_the_same_model(data, tmp_path):
-    pytest.importorskip("ffcv", reason="FFCV is not installed; see docs/ffcv.md")
+    pytest.importorskip("ffcv", reason="FFCV is not installed; see docs/guides/ffcv.md")
     subsets = halves(2)
     by_ffcv, there = made(data, beton=str(tmp_path / "pool.beton"), together=2), made(data, together=2)
     assert off(outputs(by_ffcv, subsets, [1, 2]), outputs(there, subsets, [1, 2])) < WITHIN["bf16"]

@@ -1,6 +1,6 @@
 """Images from a `.beton` file by FFCV (Leclerc et al. 2023), for pools that fit no device. An optional extra.
 
-The file is mapped: all trainer processes of a machine share what its page cache holds. See docs/ffcv.md for how to
+The file is mapped: all trainer processes of a machine share what its page cache holds. See docs/guides/ffcv.md for how to
 install FFCV, which needs OpenCV and libturbojpeg.
 """
 
@@ -223,5 +223,5 @@ def _ffcv() -> Any:
         import ffcv.traversal_order.base
         import ffcv.writer
     except ImportError as error:
-        raise SpecError(f"trainer.options.beton: needs FFCV, see docs/ffcv.md: {error}") from error
+        raise SpecError(f"trainer.options.beton: needs FFCV, see docs/guides/ffcv.md: {error}") from error
     return ffcv
