@@ -15,23 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodels import pipeline, spec
 from datamodels.aggregate import manifest
-from datamodels.analyze import interval, noise, pool
-from datamodels.analyze.counterfactual import counterfactual
-from datamodels.analyze.noise import Noise
-from datamodels.analyze.relabel import relabelling
-from datamodels.analyze.retrain import Retrainer, measure, measure_relabelled
-from datamodels.analyze.support import FOUND, support
-from datamodels.fit import store as fits
-from datamodels.fit.problem import Solution
-from datamodels.pipeline import Journey
+from datamodels.analyze.quality import interval, noise
+from datamodels.analyze.quality.noise import Noise
+from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if.counterfactual import counterfactual
+from datamodels.analyze.what_if.relabel import relabelling
+from datamodels.analyze.what_if.retrain import Retrainer, measure, measure_relabelled
+from datamodels.analyze.what_if.support import FOUND, support
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.job import fits
+from datamodels.run import specs
+from datamodels.run.specs import RunSpec
+from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
+from datamodels.runners.pipeline import Journey
+from datamodels.runners.view import TerminalView
 from datamodels.settings import StoreSettings
-from datamodels.spec import RunSpec
 from datamodels.storage import ObjectStore, open_store
 from datamodels.train.device import limit_threads
-from datamodels.view import TerminalView
 
 SIZES = (10, 20, 40, 80)
 """Training examples removed."""
@@ -167,7 +169,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="12 targets, 4 models")
     options = parser.parse_args()
     targets, models = (12, 4) if options.quick else (options.targets, options.models)
-    journey, store = take(spec.load(options.spec), options.home, options.trainers)
+    journey, store = take(specs.load(options.spec), options.home, options.trainers)
     given = bench(journey, store, targets, models)
     print(f"{len(given.targets)} targets, {models} models on each set\n")
     print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")

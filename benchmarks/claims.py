@@ -8,9 +8,9 @@ from typing import Any
 
 import analyses
 
-from datamodels.analyze import interval
+from datamodels.analyze.quality import interval
+from datamodels.baselines.compare import LDS, flips_at
 from datamodels.cli.analyses import compare as table
-from datamodels.rivals.compare import LDS, flips_at
 
 NEAR = 0.8
 """Share of the R^2 that chance leaves to be had, to be called near the diagonal."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from datamodels.analyze.clusters import clusters
-from datamodels.analyze.components import components
+from datamodels.analyze.patterns.clusters import clusters
+from datamodels.analyze.patterns.components import components
 
 
 def planted(n: int, d: int, nonzeros: int, groups: int) -> tuple[sparse.csr_array, np.ndarray]:

@@ -13,15 +13,14 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from datamodels import pipeline, spec
-from datamodels import run as runs
-from datamodels.plan import cost
-from datamodels.runners import trial
+from datamodels.plan import cost, trial
+from datamodels.run import runs, specs
+from datamodels.run.specs import RunSpec
+from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
+from datamodels.runners.view import View
 from datamodels.settings import StoreSettings
-from datamodels.spec import RunSpec
 from datamodels.storage import open_store
-from datamodels.view import View
 
 SPECS = ("deploy/specs/breast-cancer.yaml", "deploy/specs/digits.yaml")
 
@@ -50,9 +49,9 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'run':<28}{'before':>9}{'after':>9}{'taken':>9}{'planned/taken':>15}", flush=True)
     for path in options.specs:
-        given = spec.load(path)
+        given = specs.load(path)
         if options.quick:
-            given = spec.parse(given.document() | {"m": max(10, given.m // 4)})
+            given = specs.parse(given.document() | {"m": max(10, given.m // 4)})
         ratios = []
         for _ in range(1 if options.quick else options.rounds):
             before = planned(given, options.trainers)

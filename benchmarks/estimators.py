@@ -3,7 +3,7 @@
     python benchmarks/estimators.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--models 500,2000,10000]
 
 Trains the models of the spec where the folder does not have them, fits each estimator to the first so many of them and
-scores its predictions of the unseen subsets, with a 95% interval (see `analyze.evaluate`). R^2 is the median over
+scores its predictions of the unseen subsets, with a 95% interval (see `quality.evaluate`). R^2 is the median over
 targets of the held-out R^2. Seconds are CPU seconds of the fit, one thread.
 """
 
@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
-from datamodels import pipeline, shards, spec
-from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze.quality import Unseen
-from datamodels.fit import prior, problem
-from datamodels.fit.fit import fit
-from datamodels.fit.problem import Problem
-from datamodels.run import Run
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.fit.data import prior, problem, shards
+from datamodels.fit.data.problem import Problem
+from datamodels.fit.solve import fit
+from datamodels.run import runs, specs
+from datamodels.run.runs import Run
+from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
+from datamodels.runners.view import TerminalView
 from datamodels.settings import StoreSettings
 from datamodels.storage import ObjectStore, open_store
-from datamodels.view import TerminalView
 
 CONTESTANTS = {
     "lasso": {"solver": "gram"},
@@ -44,7 +44,7 @@ def train(path: Path, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    journey = pipeline.travel(spec.load(path), runner=runner, store=store, view=TerminalView(), until="aggregate")
+    journey = pipeline.travel(specs.load(path), runner=runner, store=store, view=TerminalView(), until="aggregate")
     return journey.run, store
 
 

@@ -28,11 +28,11 @@ import numpy as np
 import peers
 import threadpoolctl
 
-from datamodels.fit import popcount
-from datamodels.fit.descent import Descent
-from datamodels.fit.fit import BLOCK_TARGETS, fit
-from datamodels.fit.problem import Problem
-from datamodels.spec import FitSpec
+from datamodels.fit.data.problem import Problem
+from datamodels.fit.kernels import popcount
+from datamodels.fit.lasso.coordinate import Descent
+from datamodels.fit.solve import BLOCK_TARGETS, fit
+from datamodels.run.specs import FitSpec
 
 SIZES = ["500,3000,100", "2000,12000,500", "5000,30000,1000"]
 QUICK = ["300,1800,60"]

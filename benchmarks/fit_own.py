@@ -20,11 +20,12 @@ import threadpoolctl
 from fit import seconds
 from peers import problem
 
-from datamodels import sample
-from datamodels.fit import own, path, popcount
-from datamodels.fit.problem import Problem
-from datamodels.fit.rows import Rows
-from datamodels.spec import FitSpec
+from datamodels.fit.data.problem import Problem
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.kernels import popcount
+from datamodels.fit.lasso import leave_out, path
+from datamodels.run import designs
+from datamodels.run.specs import FitSpec
 
 TOLERANCE = 1e-2
 
@@ -34,7 +35,7 @@ def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
     from scipy.linalg.blas import ssyrk
     from sklearn.linear_model import lasso_path
 
-    x = sample.unpack(given.masks, given.columns)
+    x = designs.unpack(given.masks, given.columns)
     keep = ~given.heldout & ~x[:, given.own_column[j]]
     masks, used = given.masks[keep], x[keep].astype(np.float32)
     y = given.outputs[keep, j].astype(np.float32)
@@ -61,7 +62,7 @@ def table(size: str, some: int) -> None:
     rows, settings = Rows(given), FitSpec()
     outputs, keep = rows.outputs(0, n), rows.keep(0, n)
     start = time.process_time()
-    found = own.fitted(rows, settings, outputs, keep)
+    found = leave_out.fitted(rows, settings, outputs, keep)
     ours = (time.process_time() - start) / n
     walked = round(float(found.lambdas.mean()))
     print(f"\nd = {d}, m = {m}, n = {n}: paths of {found.lambdas.mean():.1f} lambdas")
@@ -90,7 +91,7 @@ def main() -> None:
     with threadpoolctl.threadpool_limits(1):
         small = dataclasses.replace(problem(40, 300, 4), own_column=np.arange(4, dtype=np.int32))
         rows = Rows(small)
-        own.fitted(rows, FitSpec(), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
+        leave_out.fitted(rows, FitSpec(), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
         popcount.gram(small.masks, small.columns)
         for size in arguments.size or ["500,3000,100", "2000,12000,200", "5000,30000,100"]:
             table(size, arguments.targets)

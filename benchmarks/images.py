@@ -29,10 +29,11 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from datamodels.train import Dataset, images, resnets
+from datamodels.train import Dataset
 from datamodels.train.contract import model_seed
-from datamodels.train.recipe import PAPER, Recipe, rates, steps
-from datamodels.train.resnet import ResNet9
+from datamodels.train.images import load, networks
+from datamodels.train.images.recipe import PAPER, Recipe, rates, steps
+from datamodels.train.images.trainer import ResNet9
 
 DAY = 86_400
 TARGETS = {"paper": 25_000, "fast": 85_000}
@@ -46,7 +47,7 @@ def halves(examples: int, count: int) -> list[np.ndarray]:
 
 def accuracy(models: int, recipe: str, width: int, device: str) -> tuple[float, float, float]:
     """Mean and deviation of the test accuracy of models on halves of the digits, and seconds of CPU for each."""
-    data = images.load_digits()
+    data = load.load_digits()
     trainer = ResNet9(data, data.targets("test"), recipe=recipe, width=width, rows=64, flip="none", device=device)
     right, started = [], time.process_time()
     for model, subset in enumerate(halves(len(data.y), models)):
@@ -93,7 +94,7 @@ class Plain:
     def train(self, subset: np.ndarray, seed: int) -> None:
         torch.manual_seed(seed)
         recipe, loader = self.recipe, self._batches(subset)
-        network = resnets.resnet9(10, self.width).to(self.device)
+        network = networks.resnet9(10, self.width).to(self.device)
         pixels = torch.from_numpy(self.data.x[subset[:512]])
         network.start(pixels.to(self.device), torch.Generator(self.device).manual_seed(seed))
         optimiser = torch.optim.SGD(
@@ -128,7 +129,7 @@ def seconds(train: Callable[[], object], device: torch.device) -> float:
 
 def image_flops(width: int, *, fast: bool) -> float:
     """Floating-point operations of an image in a step: forward and backward passes, as PyTorch counts them."""
-    network, rows = resnets.resnet9(10, width, fast=fast), 2
+    network, rows = networks.resnet9(10, width, fast=fast), 2
     counter = FlopCounterMode(display=False)
     with counter:
         network(torch.zeros((rows, 32, 32, 3), dtype=torch.uint8)).sum().backward()

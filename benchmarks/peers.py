@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodels import sample
-from datamodels.fit import moments, path, popcount
-from datamodels.fit.descent import Descent
-from datamodels.fit.problem import NO_COLUMN, Problem, is_heldout
-from datamodels.fit.rows import Rows, columns
-from datamodels.fit.saga import Saga
-from datamodels.sample import Design
-from datamodels.spec import FitSpec
+from datamodels.fit.data import moments
+from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
+from datamodels.fit.data.rows import Rows, columns
+from datamodels.fit.kernels import popcount
+from datamodels.fit.lasso import path
+from datamodels.fit.lasso.coordinate import Descent
+from datamodels.fit.lasso.saga import Saga
+from datamodels.run import designs
+from datamodels.run.designs import Design
+from datamodels.run.specs import FitSpec
 
 HOLDOUT = 0.1
 SAGA_EPOCHS = 1000
@@ -30,10 +32,10 @@ SAGA_EPOCHS = 1000
 def problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
     rng = np.random.default_rng(seed)
     design = Design("uniform", seed, 0.5, d)
-    masks = sample.subsets(design, 0, m)
+    masks = designs.subsets(design, 0, m)
     truth = (rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < 0.05)).astype(np.float32)
     truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that no target is without
-    signal = (sample.unpack(masks, d).astype(np.float32) - 0.5) @ truth
+    signal = (designs.unpack(masks, d).astype(np.float32) - 0.5) @ truth
     share = rng.uniform(0.3, 0.6, size=n)
     outputs = signal / signal.std(axis=0) * np.sqrt(share) + rng.normal(size=(m, n)) * np.sqrt(1 - share)
     return Problem(
@@ -60,7 +62,7 @@ class Paths:
 
     def __init__(self, given: Problem, settings: FitSpec, chosen: np.ndarray):
         self.given, self.rows = given, Rows(given)
-        used = sample.unpack(given.masks[~given.heldout], given.columns)
+        used = designs.unpack(given.masks[~given.heldout], given.columns)
         self.x = used - used.mean(axis=0)
         y = given.outputs[~given.heldout].astype(np.float64)
         self.z = (y - y.mean(axis=0)) / y.std(axis=0)
@@ -68,7 +70,7 @@ class Paths:
         self.masks = {t: moments.of_counts(self.counts, len(used), np.dtype(t)) for t in (np.float32, np.float64)}
         self.products = (self.x.T @ self.z).T / len(used)
         self.lambdas = np.abs(self.products).max(axis=1)[:, None] * path.grid(settings)
-        x_heldout = sample.unpack(given.masks[given.heldout], given.columns) - used.mean(axis=0)
+        x_heldout = designs.unpack(given.masks[given.heldout], given.columns) - used.mean(axis=0)
         z_heldout = (given.outputs[given.heldout] - y.mean(axis=0)) / y.std(axis=0)
         paths = self.descend(np.float32, 1e-5, None, np.arange(given.n)).transpose(1, 0, 2)
         errors = [((x_heldout @ theta.T.astype(np.float64) - z_heldout) ** 2).mean(axis=0) for theta in paths]

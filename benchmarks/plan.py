@@ -21,11 +21,12 @@ import numpy as np
 import threadpoolctl
 from peers import problem
 
-from datamodels.fit import gram, plan
-from datamodels.fit.fit import fit
-from datamodels.fit.problem import Problem
-from datamodels.fit.sums import Sums
-from datamodels.spec import FitSpec
+from datamodels.fit import plan
+from datamodels.fit.data.problem import Problem
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.lasso import gram
+from datamodels.fit.solve import fit
+from datamodels.run.specs import FitSpec
 
 SIZES = [
     "500,3000,1000,gram",

@@ -22,20 +22,21 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from datamodels import run as runs
-from datamodels import sample, spec
-from datamodels.analyze import interval, leakage, mislabel
-from datamodels.fit import problem
-from datamodels.fit.fit import fit
-from datamodels.fit.problem import Solution
-from datamodels.run import Run
-from datamodels.train import digits
+from datamodels.analyze.patterns import leakage
+from datamodels.analyze.quality import interval
+from datamodels.analyze.what_if import mislabel
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.solve import fit
+from datamodels.run import designs, runs, specs
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
 from datamodels.train.batches import Batches
 from datamodels.train.contract import load_trainer
-from datamodels.train.data import Dataset
 from datamodels.train.device import limit_threads
-from datamodels.train.mlp import MLP
 from datamodels.train.observer import Observer
+from datamodels.train.workloads import digits
+from datamodels.train.workloads.mlp import MLP
 
 SHARE = 0.05
 NOISE = 0.1
@@ -91,7 +92,7 @@ def _copy(x: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solution]:
-    given = spec.parse(
+    given = specs.parse(
         {
             "name": "planted",
             "dataset": {"load": "datamodels.train.digits:load"},
@@ -103,8 +104,8 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
     )
     run = runs.resolve(given, planted.dataset)
     trainer = load_trainer(given, planted.dataset, planted.dataset.targets(given.targets))
-    masks = sample.subsets(run.design, 0, models)
-    subsets = [np.flatnonzero(row).astype(np.int32) for row in sample.unpack(masks, run.design.columns)]
+    masks = designs.subsets(run.design, 0, models)
+    subsets = [np.flatnonzero(row).astype(np.int32) for row in designs.unpack(masks, run.design.columns)]
     outputs = Batches(run, trainer, threading.Event(), Observer()).train(range(models), subsets)
     found = problem.of_run(run, masks, outputs.astype(np.float16), np.arange(models))
     return run, fit(found, given.fit, seed, threads=1)

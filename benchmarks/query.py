@@ -28,13 +28,12 @@ import numpy as np
 from query_load import Ask, Clients, Measured, memory
 from query_rivals import DECODE, NAME
 
-from datamodels import run as runs
-from datamodels import sample, spec
-from datamodels.fit import problem
-from datamodels.fit import store as fits
+from datamodels.fit.data import problem
+from datamodels.fit.job import fits
 from datamodels.rpc import codec
 from datamodels.rpc.clients.query import QueryClient
-from datamodels.run import Run
+from datamodels.run import designs, runs, specs
+from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings, ServeSettings, StoreSettings, TelemetrySettings, child_environ
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
@@ -57,7 +56,7 @@ def make_fit(folder: Path, d: int, n: int, weights: int) -> tuple[Run, problem.S
     rng = np.random.default_rng(0)
     data = Dataset(np.zeros((d, 1)), np.arange(d) % 10, np.zeros((n, 1)), np.arange(n) % 10)
     document = {"name": "made-up", "dataset": {"load": "none:load"}, "trainer": {"class": "none:T"}, "m": 100_000}
-    run = runs.resolve(spec.parse(document), data)
+    run = runs.resolve(specs.parse(document), data)
     counts = rng.integers(weights // 2, weights + weights // 2, size=n)
     solution = problem.Solution(
         d=d,
@@ -134,7 +133,7 @@ def asks(run: Run, solution: problem.Solution) -> dict[str, Ask]:
     """Small calls, and large ones."""
     rng = np.random.default_rng(1)
     targets = rng.integers(solution.n, size=REQUESTS)
-    masks = sample.subsets(run.design, 0, REQUESTS)
+    masks = designs.subsets(run.design, 0, REQUESTS)
     many = max(1, min(3_500_000 // (4 * solution.n), 4 * 2**20 // masks.shape[1], REQUESTS))
     ten = codec.to_tensor(np.arange(10, dtype=np.int32))
 
@@ -202,11 +201,11 @@ def measure(size: str, clients: Clients, seconds: float, beside: Path | None) ->
 
         run, solution = make_fit(Path(folder), d, n, weights)
         print(f"\nd = {d:,}, n = {n:,}, {len(solution.columns):,} weights ({len(solution.columns) * 8 / 1e6:.1f} MB)")
-        ours = start("-m", "services.query")
+        ours = start("-m", "datamodels.services.query")
         load(ours, run, solution)
         asked = {"ours": [ours.server]}
         if beside:
-            other = start("-m", "services.query", checkout=beside)
+            other = start("-m", "datamodels.services.query", checkout=beside)
             load(other, run, solution)
             asked["beside"] = [other.server]
         print(f"{'':<34}{'at':>4}{'calls/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>10}{'MB/s':>9}", end="")
@@ -230,7 +229,7 @@ def rivals(clients: Clients, seconds: float, ours: Process, start: Callable[...,
     small = next(iter(every.values()))
     with grpc.insecure_channel(ours.address) as channel:
         answer = channel.unary_unary(small.method)(small.requests[0])
-    alone, second = start(str(ROOT / "benchmarks" / "query_rivals.py")), start("-m", "services.query")
+    alone, second = start(str(ROOT / "benchmarks" / "query_rivals.py")), start("-m", "datamodels.services.query")
 
     def rival(method: str, request: bytes) -> Ask:
         decode = method if method in DECODE else ""

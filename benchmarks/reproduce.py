@@ -1,6 +1,6 @@
 """The claims made of datamodels, one by one, on the digits: docs/benchmarks/reproduction.md.
 
-    python benchmarks/reproduce.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
+    python benchmarks/reproduce.py [--spec FILE] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
 
 Takes the road where the folder does not have the run, then measures part by part. What a part measured is kept in the
 folder, and a part that is there is not measured again: delete HOME/reproduction/RUN to start anew. `--quick` is for
@@ -23,17 +23,19 @@ import claims
 import numpy as np
 import planted as plantings
 
-from datamodels import spec
 from datamodels.aggregate import manifest
-from datamodels.analyze import clusters, interval, pool, relabel
-from datamodels.analyze.composition import composition
-from datamodels.analyze.quality import Unseen
-from datamodels.analyze.retrain import Retrainer, measure_relabelled
-from datamodels.fit import store as fits
-from datamodels.rivals import compare, contest
-from datamodels.rivals.compare import Comparison
-from datamodels.rivals.given import Given
-from datamodels.spec import RunSpec
+from datamodels.analyze.patterns import clusters
+from datamodels.analyze.quality import interval
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.analyze.what_if import pool, relabel
+from datamodels.analyze.what_if.composition import composition
+from datamodels.analyze.what_if.retrain import Retrainer, measure_relabelled
+from datamodels.baselines import compare, contest
+from datamodels.baselines.compare import Comparison
+from datamodels.baselines.given import Given
+from datamodels.fit.job import fits
+from datamodels.run import specs
+from datamodels.run.specs import RunSpec
 from datamodels.storage import ObjectStore
 
 LARGER_ALPHA, LARGER_M = 0.75, 6000
@@ -101,7 +103,7 @@ def calibration(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
     """Mean outputs of models of the whole pool, foretold and true, by the alpha of the subsets that were fitted."""
     m = min(LARGER_M, place.given.m)
     larger = place.given.document() | {"alpha": LARGER_ALPHA, "m": m, "evaluate": {"subsets": 0}}
-    journey, _ = analyses.take(spec.parse(larger), place.home, place.trainers)
+    journey, _ = analyses.take(specs.parse(larger), place.home, place.trainers)
     solution = fits.load(store, fits.read_newest_fit(store, journey.run.name))
     (true,) = bench.retrainer.outputs([pool.whole(bench.journey.run)])
     true = true.mean(axis=0)
@@ -185,7 +187,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
-    given = spec.load(options.spec)
+    given = specs.load(options.spec)
     journey, store = analyses.take(given, options.home, options.trainers)
     bench = analyses.bench(journey, store, sizes.targets, sizes.models)
     place = Place(given, options.home, options.trainers, sizes)

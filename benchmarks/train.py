@@ -19,11 +19,11 @@ import numpy as np
 import threadpoolctl
 import torch
 
-from datamodels.train import digits
-from datamodels.train.cnn import CNN
 from datamodels.train.contract import model_seed
-from datamodels.train.mlp import MLP, Classifier, Softmax
-from datamodels.train.sgd import Recipe
+from datamodels.train.workloads import digits
+from datamodels.train.workloads.cnn import CNN
+from datamodels.train.workloads.mlp import MLP, Classifier, Softmax
+from datamodels.train.workloads.sgd import Recipe
 
 DATA = digits.load()
 TARGETS = DATA.targets("test")

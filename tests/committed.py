@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
-from datamodels import keys, sample, spec
-from datamodels import run as runs
 from datamodels.aggregate import manifest, part
+from datamodels.run import designs, runs, specs
+from datamodels.storage import keys
 from datamodels.train import Dataset
 
 D, N = 30, 5
@@ -26,7 +26,7 @@ def make_run(name="small", m=200, targets="test", fit=None, **fields):
         "targets": targets,
         "fit": {"lambdas": 6, "batch": 50} | (fit or {}),
     }
-    return runs.resolve(spec.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
+    return runs.resolve(specs.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
 
 
 def truth(run):
@@ -41,7 +41,7 @@ def outputs_of(run, models):
     rows = []
     for model in models:
         mask = np.zeros(run.design.columns)
-        mask[sample.subset(run.design, run.spec.subset_index(model))] = 1
+        mask[designs.subset(run.design, run.spec.subset_index(model))] = 1
         rows.append(mask @ theta + 0.1 * np.random.default_rng([7, model]).normal(size=run.n))
     return np.array(rows, dtype=np.float16).reshape(len(rows), run.n)
 

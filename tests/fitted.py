@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import spec
-from datamodels.fit import problem
-from datamodels.fit import store as fits
+from datamodels.fit.data import problem
+from datamodels.fit.job import fits
+from datamodels.run import runs, specs
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 
@@ -17,7 +16,7 @@ def make_run(name="try", targets="test", **fields):
     x, y = rng.normal(size=(D + N, 3)).astype("f4"), np.arange(D + N) % 4
     data = Dataset(x[:D], y[:D], x[D:], y[D:], label_names=("a", "b", "c", "d"))
     base = {"name": name, "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100, "targets": targets}
-    return runs.resolve(spec.parse(base | fields), data)
+    return runs.resolve(specs.parse(base | fields), data)
 
 
 def make_theta(run, seed=0, density=0.3):

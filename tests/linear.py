@@ -4,8 +4,7 @@ import time
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import spec
+from datamodels.run import runs, specs
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 from tests import fitted
@@ -81,7 +80,7 @@ def make_run(**fields):
         "trainer": {"class": "tests.linear:Linear"},
         "m": 100,
     }
-    parsed = spec.parse(document | fields)
+    parsed = specs.parse(document | fields)
     return runs.resolve(parsed, load())
 
 

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-CORE, SERVICES = "datamodels", "services"
+CORE, SERVICES = "datamodels", "datamodels.services"
 """Our packages."""
 
 

@@ -10,7 +10,7 @@ import pydantic
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from datamodels.spec import RunSpec
+from datamodels.run.specs import RunSpec
 from docs.generate.markdown import code, link, table
 from docs.generate.source import paragraphs, texts
 

@@ -1,4 +1,4 @@
-"""`python -m services.aggregator` checks its store and serves until SIGTERM."""
+"""`python -m datamodels.services.aggregator` checks its store and serves until SIGTERM."""
 
 import sys
 
@@ -7,7 +7,8 @@ from datamodels.rpc.serve import Service, main
 from datamodels.settings import AggregatorSettings, ServeSettings, StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.preflight import preflight
-from services.aggregator.service import service
+
+from .service import service
 
 
 def build() -> list[Service]:

@@ -1,18 +1,19 @@
-"""`python -m services.fitter` serves until SIGTERM, then stops the running fit at a checkpoint.
+"""`python -m datamodels.services.fitter` serves until SIGTERM, then stops the running fit at a checkpoint.
 
-`python -m services.fitter --run NAME --block I --blocks K` solves and commits a K-th of a fit, and ends.
+`python -m datamodels.services.fitter --run NAME --block I --blocks K` solves and commits a K-th of a fit, and ends.
 """
 
 import sys
 
-from datamodels.fit.fit import array_module
-from datamodels.fit.fitter import Fitter
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.solve import array_module
 from datamodels.rpc import serve
 from datamodels.rpc.serve import Service
 from datamodels.settings import FitterSettings, ServeSettings, StoreSettings
 from datamodels.storage import open_store
-from services.fitter import batch
-from services.fitter.service import service
+
+from . import batch
+from .service import service
 
 
 def build() -> list[Service]:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
-from datamodels.fit.fit import array_module
-from datamodels.fit.job import FitJob, Share
+from datamodels.fit.job.job import FitJob, Share
+from datamodels.fit.solve import array_module
 from datamodels.rpc.serve import Server
 from datamodels.settings import FitterSettings, IndexedJobSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import open_store
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.fitter", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m datamodels.services.fitter", description=__doc__)
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument(
         "--settings",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from datamodels.errors import SpecError, UnavailableError
-from datamodels.fit.fitter import Fitter
-from datamodels.fit.progress import FitProgress, FitState
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.job.progress import FitProgress, FitState
 from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import Service
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc

@@ -1,12 +1,13 @@
-"""`python -m services.query` serves until SIGTERM."""
+"""`python -m datamodels.services.query` serves until SIGTERM."""
 
 import sys
 
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Service, main
 from datamodels.settings import QuerySettings, StoreSettings
 from datamodels.storage import open_store
-from services.query.service import service
+
+from .service import service
 
 
 def build() -> list[Service]:

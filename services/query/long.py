@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import keys, records
 from datamodels.aggregate import manifest
-from datamodels.analyze import clusters, components, conflicts, pool
-from datamodels.analyze.quality import Unseen
+from datamodels.analyze.patterns import clusters, components, conflicts
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError, UnavailableError
-from datamodels.operations import Operations, Progress, Tell
-from datamodels.query import MAX_ANSWER_BYTES, MAX_TOP, Fitted
+from datamodels.query.operations import Operations, Progress, Tell
+from datamodels.query.weights import MAX_ANSWER_BYTES, MAX_TOP, Fitted
 from datamodels.rpc import messages
 from datamodels.rpc.context import CallContext
-from datamodels.run import Run
+from datamodels.run.runs import Run
+from datamodels.storage import keys, records
 from datamodels.v1 import query_pb2, types_pb2
 
 DEFAULT_COMPONENTS, DEFAULT_EXTREMES = 5, 10

@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import pages, sample
-from datamodels.analyze import leakage, pool, similar
-from datamodels.analyze.counterfactual import counterfactual
-from datamodels.analyze.relabel import NO_LABEL, relabelling
-from datamodels.analyze.support import support
+from datamodels.analyze.patterns import leakage, similar
+from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if.counterfactual import counterfactual
+from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
+from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
-from datamodels.operations import Operations
-from datamodels.query import MAX_TOP, Fitted, Rows, WeightStore
+from datamodels.query import pages
+from datamodels.query.operations import Operations
+from datamodels.query.weights import MAX_TOP, Fitted, Rows, WeightStore
 from datamodels.rpc import codec
 from datamodels.rpc.serve import Service
-from datamodels.run import Run
+from datamodels.run import designs
+from datamodels.run.runs import Run
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
-from services.query.long import LongCalls
+
+from .long import LongCalls
 
 DEFAULT_TOP = 10
 
@@ -70,7 +73,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
                 masks = codec.from_tensor(request.masks, "masks", dtypes=("uint8",), shape=(None, None))
             case "columns":
                 columns = codec.from_tensor(request.columns, "columns", dtypes=("int32",), shape=(None,))
-                masks = sample.mask_of(columns, design.columns)[None]
+                masks = designs.mask_of(columns, design.columns)[None]
             case _:
                 raise InputError("subset: is missing; give masks or columns")
         chosen = codec.optional_int32(request.targets, "targets")

@@ -1,9 +1,10 @@
-"""`python -m services.sampler` serves until SIGTERM."""
+"""`python -m datamodels.services.sampler` serves until SIGTERM."""
 
 import sys
 
 from datamodels.rpc.serve import main
-from services.sampler.service import service
+
+from .service import service
 
 if __name__ == "__main__":
     sys.exit(main("sampler", lambda: [service()]))

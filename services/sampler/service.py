@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from prometheus_client import Counter, Histogram
 
-from datamodels import sample
 from datamodels.errors import InputError
 from datamodels.rpc import codec
 from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import Service
+from datamodels.run import designs
 from datamodels.telemetry.metrics import start_at_zero
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
 
@@ -30,8 +30,8 @@ SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn, by kind of 
 DRAW_SECONDS = Histogram(
     "datamodels_sample_draw_seconds", "Seconds to draw the subsets of one message, by kind of design.", ["kind"]
 )
-start_at_zero(SUBSETS, *sample.KINDS)
-start_at_zero(DRAW_SECONDS, *sample.KINDS)
+start_at_zero(SUBSETS, *designs.KINDS)
+start_at_zero(DRAW_SECONDS, *designs.KINDS)
 
 
 class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
@@ -46,7 +46,7 @@ class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
                 return
             last = min(first + rows, request.last)
             with DRAW_SECONDS.labels(design.kind).time():
-                masks = sample.subsets(design, first, last)
+                masks = designs.subsets(design, first, last)
             SUBSETS.labels(design.kind).inc(last - first)
             yield sampler_pb2.GetSubsetsResponse(first=first, masks=codec.to_tensor(masks))
 
@@ -63,7 +63,7 @@ class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
         )
 
 
-def _design(message) -> sample.Design:
+def _design(message) -> designs.Design:
     design = codec.from_design(message)
     if design.columns > MAX_COLUMNS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""`python -m services.trainer --run NAME [--chunks 0,2,4]` trains chunks of a run, and ends."""
+"""`python -m datamodels.services.trainer --run NAME [--chunks 0,2,4]` trains chunks of a run, and ends."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ if __name__ == "__main__":
     # The first process of a container ignores a SIGTERM that it does not handle, and the imports below take a while.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(ExitCode.TERMINATED))
 
-    from services.trainer.service import main
+    from .service import main
 
     code = main()
     sys.stdout.flush()

@@ -7,18 +7,19 @@ import threading
 import time
 from collections.abc import Sequence
 
-from datamodels import records
-from datamodels import run as runs
 from datamodels.errors import ConfigError, DatamodelsError, ExitCode, SettingsError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
+from datamodels.run import runs
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
+from datamodels.storage import records
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.contract import BatchTrainer, load_trainer
 from datamodels.train.device import limit_threads
 from datamodels.train.job import run_chunk
-from services.trainer.metrics import CHUNK, Heartbeat, Watch
+
+from .metrics import CHUNK, Heartbeat, Watch
 
 log = logger(__name__)
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.trainer", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m datamodels.services.trainer", description=__doc__)
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--chunks", help="chunks to train, such as 0-3,7; default: the index of the Kubernetes Job")
     parser.add_argument("--indexes", type=int, default=0, help="of the Kubernetes Job that share those chunks")

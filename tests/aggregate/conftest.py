@@ -7,13 +7,13 @@ import types
 import numpy as np
 import pytest
 
-from datamodels import keys, sample, spec
-from datamodels import run as runs
 from datamodels.aggregate import manifest, part
 from datamodels.aggregate.ledger import Ledger
 from datamodels.errors import ObjectNotFoundError
+from datamodels.run import designs, runs, specs
+from datamodels.run.dataset import Dataset
+from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
-from datamodels.train.data import Dataset
 
 TARGETS = 5
 
@@ -31,7 +31,7 @@ def run():
         "evaluate": {"subsets": 3, "models": 2},
     }
     data = Dataset(np.zeros((12, 2)), np.arange(12) % 3, np.zeros((TARGETS, 2)), np.arange(TARGETS) % 3)
-    return runs.resolve(spec.parse(document), data)
+    return runs.resolve(specs.parse(document), data)
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +164,7 @@ def check_invariants(store, run, acknowledged):
     assert {key: p for key, p in listed.items() if ledger.get(p.models) != p} == {}
     for index in (0, run.spec.models - 1):  # I5
         subset = run.spec.subset_index(index)
-        assert (sample.subset(ledger.run.design, subset) == sample.subset(run.design, subset)).all()
+        assert (designs.subset(ledger.run.design, subset) == designs.subset(run.design, subset)).all()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import pytest
 
-from datamodels import keys, spec
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
@@ -19,7 +18,9 @@ from datamodels.errors import (
     SpecError,
     StoreUnavailableError,
 )
+from datamodels.run import specs
 from datamodels.settings import AggregatorSettings
+from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from tests.waiting import eventually
 
@@ -75,7 +76,7 @@ def test_targets_that_are_no_examples(store, run):
 
 
 def test_parts_too_large_for_memory(store, run):
-    large = spec.parse(run.spec.document() | {"m": 10**6, "chunk": 10**6, "sub_chunk": 10**6})
+    large = specs.parse(run.spec.document() | {"m": 10**6, "chunk": 10**6, "sub_chunk": 10**6})
     own = np.full(600, -1, dtype=np.int32)
     with pytest.raises(SpecError, match=r"sub_chunk = 1000000: makes parts of 1.1 GiB .* lower it to 894784 or less"):
         Committer(store).create(dataclasses.replace(run, spec=large, own=own))

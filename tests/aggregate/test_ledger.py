@@ -2,10 +2,10 @@
 
 import pytest
 
-from datamodels import keys
-from datamodels import run as runs
 from datamodels.aggregate import manifest
 from datamodels.aggregate.ledger import Ledger
+from datamodels.run import runs
+from datamodels.storage import keys
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels import keys, records
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.aggregate.manifest import NONE, Part, Snapshot, merged
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from datamodels import schema
 from datamodels.aggregate import part
 from datamodels.aggregate.part import Assembly
 from datamodels.errors import CorruptObjectError, OutputsError
+from datamodels.storage import schema
 from tests.properties import examples
 
 MODELS = range(4, 8)

@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels import keys
 from datamodels.aggregate import manifest
 from datamodels.analyze.findings import features, gather
-from datamodels.analyze.quality import Unseen
+from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import ConflictError
-from datamodels.fit import problem
-from datamodels.fit import store as fits
+from datamodels.fit.data import problem
+from datamodels.fit.job import fits
+from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from tests import committed
 from tests.report import made

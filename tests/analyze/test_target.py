@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from datamodels.analyze import similar, support
+from datamodels.analyze.patterns import similar
 from datamodels.analyze.target import HARMFUL, HELPFUL, strongest
+from datamodels.analyze.what_if import support
 from datamodels.errors import TargetRangeError
 from tests.report import made
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from datamodels import keys, records
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
+from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from tests import fitted as made
-from tests.analyze.test_curve import DIGITS, points_of
+from tests.analyze.quality.test_curve import DIGITS, points_of
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
 

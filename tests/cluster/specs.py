@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from datamodels import spec as specs
+from datamodels.run import specs
 
 SPECS = Path(__file__).parents[2] / "deploy" / "specs"
 

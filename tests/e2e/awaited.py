@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from datamodels.train import mlp
+from datamodels.train.workloads import mlp
 from tests.waiting import LIMIT
 
 

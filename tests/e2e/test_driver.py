@@ -11,9 +11,9 @@ import yaml
 
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
-from datamodels.fit import store as fits
+from datamodels.fit.job import fits
+from datamodels.run.specs import parse
 from datamodels.runners.cluster import runs, templates
-from datamodels.spec import parse
 from datamodels.storage.local import LocalStore
 from tests.e2e.driven import drive, place  # noqa: F401 - fixture
 from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures

@@ -13,10 +13,10 @@ import yaml
 
 from datamodels.errors import ExitCode, RunNotFoundError
 from datamodels.rpc.clients.services import connect_services
+from datamodels.run.specs import parse
 from datamodels.runners.cluster import runs
 from datamodels.runners.cluster.api import connect
 from datamodels.settings import ClientSettings
-from datamodels.spec import parse
 from tests.e2e import prometheus
 from tests.e2e.driven import drive, place_of, serving_at
 from tests.e2e.prometheus import CHART, NAMESPACES, Discovery, Prometheus

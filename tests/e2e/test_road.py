@@ -12,10 +12,10 @@ import boto3
 import pytest
 import yaml
 
-from datamodels import spec
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
-from datamodels.fit import store as fits
+from datamodels.fit.job import fits
+from datamodels.run import specs
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
@@ -52,7 +52,7 @@ class Road:
         self.environ = {"PYTHONPATH": os.pathsep.join(path)} | (environ or {})
         self.path = folder / "spec.yaml"
         self.path.write_text(yaml.safe_dump(small(**fields)))
-        self.spec = spec.load(self.path)
+        self.spec = specs.load(self.path)
 
     def start(self, verb="run", *options):
         command = [sys.executable, "-m", "datamodels", verb, str(self.path), *options]
@@ -168,11 +168,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     # A trainer is started again by itself.
     driver = road.start("train", "--quiet")
     road.wait_for_more_parts(2, driver)
-    road.kill("services.trainer", driver)
+    road.kill("datamodels.services.trainer", driver)
     road.wait_for_more_parts(3, driver)
 
     # The aggregator is not: the command ends, says so, and goes on when it is run again.
-    road.kill("services.aggregator", driver)
+    road.kill("datamodels.services.aggregator", driver)
     code, _, err = road.finish(driver)
     assert code == ExitCode.TRANSIENT and "run the same command again" in err
 
@@ -181,7 +181,9 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     road.wait_for_more_parts(3, driver)
     driver.kill()
     road.finish(driver)
-    eventually(lambda: not any(road.children(f"services.{name}") for name in ("trainer", "aggregator", "sampler")))
+    eventually(
+        lambda: not any(road.children(f"datamodels.services.{name}") for name in ("trainer", "aggregator", "sampler"))
+    )
 
     # Ctrl-C commits what is whole.
     driver = road.start("train", "--quiet")
@@ -191,7 +193,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     assert code == ExitCode.INTERRUPTED and "stopped; what is committed is kept" in err
 
     # So does any other service that dies, at its start or at work.
-    for module, at_work in (("services.query", False), ("services.sampler", False), ("services.fitter", True)):
+    for module, at_work in (
+        ("datamodels.services.query", False),
+        ("datamodels.services.sampler", False),
+        ("datamodels.services.fitter", True),
+    ):
         driver = road.start("run", "--quiet")
         while at_work and driver.poll() is None and not any((tmp_path / ".datamodels" / "scratch").rglob("*")):
             time.sleep(0.01)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datamodels import sample, spec
-from datamodels.fit.problem import NO_COLUMN, Problem, is_heldout
-from datamodels.run import Run
-from datamodels.sample import Design
+from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
+from datamodels.run import designs, specs
+from datamodels.run.designs import Design
+from datamodels.run.runs import Run
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def make_run():
             "fit": fit or {},
         }
         return Run(
-            spec.parse(document),
+            specs.parse(document),
             Design(**{"kind": "uniform", "seed": 0, "alpha": 0.5, "examples": d} | design),
             np.array(own, dtype=np.int32),
         )
@@ -55,8 +55,8 @@ def made_problem():
     ) -> tuple[Problem, np.ndarray]:
         rng = np.random.default_rng(seed)
         design = Design("uniform", seed, 0.5, d, pinned_in=tuple(pinned_in), pinned_out=tuple(pinned_out))
-        masks = sample.subsets(design, 0, m)
-        x = sample.unpack(masks, d)
+        masks = designs.subsets(design, 0, m)
+        x = designs.unpack(masks, d)
         truth = rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < 0.2)
         y = x @ truth
         y = y / np.maximum(y.std(axis=0), 1e-9) + noise * rng.normal(size=(m, n))

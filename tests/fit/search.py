@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodels import sample
-from datamodels.fit import path, problem, reference
-from datamodels.fit.fit import dtype_of, fit
-from datamodels.fit.problem import NO_COLUMN, Problem, Solution, is_heldout
-from datamodels.spec import FitSpec
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
+from datamodels.fit.lasso import path
+from datamodels.fit.solve import dtype_of, fit
+from datamodels.run import designs
+from datamodels.run.specs import FitSpec
+from datamodels.testing import reference
 
 CASES = Path(__file__).parent / "cases"
 """Problems that a solver once got wrong."""
@@ -69,7 +71,7 @@ def made(seed: int, **settings) -> Case:
     } | settings
     drawn.setdefault("max_epochs", EPOCHS[drawn["solver"]])
     given = Problem(
-        masks=sample.pack(x),
+        masks=designs.pack(x),
         outputs=_outputs(rng, x, n),
         columns=d,
         center=_center(rng, x, alpha),

@@ -5,17 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels import run as runs
 from datamodels.errors import OutputsError
-from datamodels.fit import gram, problem, reference
-from datamodels.fit import store as fits
-from datamodels.fit.fit import fit
-from datamodels.fit.fitter import Fitter
-from datamodels.fit.progress import FitState
-from datamodels.fit.sums import Sums
+from datamodels.fit.data import problem
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.job import fits
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.job.progress import FitState
+from datamodels.fit.lasso import gram
+from datamodels.fit.solve import fit
+from datamodels.run import runs
+from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
-from datamodels.spec import FitSpec
 from datamodels.storage.local import LocalStore
+from datamodels.testing import reference
 from tests import committed
 
 M, D = 240, 24

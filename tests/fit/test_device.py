@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-from datamodels.fit import block, gram
-from datamodels.fit.rows import Rows
-from datamodels.fit.stream import Stream
-from datamodels.spec import FitSpec
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso import block, gram
+from datamodels.fit.lasso.fista import Stream
+from datamodels.run.specs import FitSpec
 from tests.fit.device import strict
 
 SOLVERS = {"gram": gram.solve, "stream": functools.partial(block.solve, method=Stream), "saga": block.solve}

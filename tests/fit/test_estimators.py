@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from datamodels.errors import StageError
-from datamodels.fit.fit import fit
-from datamodels.fit.problem import Solution
-from datamodels.spec import FitSpec
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.solve import fit
+from datamodels.run.specs import FitSpec
 
 
 @pytest.fixture(params=["ridge", "difference", "influence"])

@@ -4,15 +4,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from datamodels import run as runs
 from datamodels.errors import SettingsError
-from datamodels.fit import gram, plan
-from datamodels.fit.fit import fit
-from datamodels.fit.job import FitJob
+from datamodels.fit import plan
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.job.job import FitJob
+from datamodels.fit.lasso import gram
 from datamodels.fit.plan import Rates, Size
-from datamodels.fit.sums import Sums
+from datamodels.fit.solve import fit
+from datamodels.run import runs
+from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
-from datamodels.spec import FitSpec
 from datamodels.storage.local import LocalStore
 from tests import committed
 

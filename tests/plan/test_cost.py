@@ -1,13 +1,13 @@
 import pytest
 
-from datamodels import spec
 from datamodels.plan import cost
 from datamodels.plan.cost import Speed
+from datamodels.run import specs
 
 
 def make(**fields):
     base = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 1000, "chunk": 100}
-    return spec.parse(base | {"sub_chunk": 10, "evaluate": {"subsets": 0}} | fields)
+    return specs.parse(base | {"sub_chunk": 10, "evaluate": {"subsets": 0}} | fields)
 
 
 def test_the_reviews_estimate_for_imagenet_cars():

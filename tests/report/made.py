@@ -4,9 +4,9 @@ import html.parser
 
 import numpy as np
 
-from datamodels import run as runs
 from datamodels.analyze.findings import gather
-from datamodels.rivals.lime import Explanation
+from datamodels.baselines.lime import Explanation
+from datamodels.run import runs
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 from tests import committed, fitted

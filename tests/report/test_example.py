@@ -8,7 +8,7 @@ from tests.report import made
 
 
 def examples(data, **fields):
-    from datamodels import run as runs
+    from datamodels.run import runs
 
     return Examples(runs.resolve(committed.make_run(**fields).spec, data), data)
 

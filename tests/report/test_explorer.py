@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datamodels.aggregate import manifest
-from datamodels.analyze import counterfactual, noise, pool, support
-from datamodels.analyze.interval import Z
+from datamodels.analyze.quality import noise
+from datamodels.analyze.quality.interval import Z
+from datamodels.analyze.what_if import counterfactual, pool, support
 from datamodels.report import explorer
 from datamodels.storage.local import LocalStore
 from tests.report import made

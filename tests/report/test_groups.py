@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.analyze import conflicts, findings
-from datamodels.analyze.clusters import clusters
-from datamodels.analyze.components import components
-from datamodels.analyze.composition import commonest
+from datamodels.analyze import findings
+from datamodels.analyze.patterns import conflicts
+from datamodels.analyze.patterns.clusters import clusters
+from datamodels.analyze.patterns.components import components
+from datamodels.analyze.what_if.composition import commonest
 from datamodels.report import groups, sections
 from tests.report import made
 

@@ -1,8 +1,8 @@
 import re
 
-from datamodels.analyze import trend
+from datamodels.analyze.quality import trend
 from datamodels.report import learning
-from tests.analyze.test_curve import DIGITS, points_of
+from tests.analyze.quality.test_curve import DIGITS, points_of
 from tests.report import made
 
 

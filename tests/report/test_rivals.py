@@ -1,6 +1,6 @@
 from datamodels.report import page, rivals
+from tests.baselines.test_compare import ROWS
 from tests.report import made
-from tests.rivals.test_compare import ROWS
 
 
 def test_a_rival_that_wins_is_shown_winning(tmp_path):

@@ -3,7 +3,9 @@ import re
 
 import numpy as np
 
-from datamodels.analyze import interval, review, support
+from datamodels.analyze.patterns import review
+from datamodels.analyze.quality import interval
+from datamodels.analyze.what_if import support
 from datamodels.report import sections
 from tests.report import made
 

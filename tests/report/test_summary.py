@@ -1,10 +1,9 @@
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import spec
-from datamodels.analyze.evaluate import Evaluation
-from datamodels.pipeline import Journey
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.report import summary
+from datamodels.run import runs, specs
+from datamodels.runners.pipeline import Journey
 from datamodels.v1 import query_pb2
 from tests.report import made
 
@@ -20,7 +19,7 @@ def test_the_summary_in_lines():
         )
     ]
     journey = Journey(
-        runs.resolve(spec.parse(fields), data),
+        runs.resolve(specs.parse(fields), data),
         data,
         {"start": 1.0, "train": 10.0, "fit": 0.0},
         trained=500,

@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.analyze import findings, leakage, mislabel
+from datamodels.analyze import findings
+from datamodels.analyze.patterns import leakage
+from datamodels.analyze.what_if import mislabel
 from datamodels.report import suspicions
 from tests.report import made
 

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from datamodels import run as runs
-from datamodels import sample, spec
 from datamodels.errors import InputError, SpecError
 from datamodels.rpc import codec
+from datamodels.run import designs, runs, specs
 from datamodels.v1 import types_pb2
 
 DTYPES = ("uint8", "int32", "int64", "float16", "float32", "float64")
@@ -76,10 +75,10 @@ def test_an_empty_message_is_none_and_an_empty_array_is_not():
 
 GROUPS = np.arange(40, dtype=np.int32) % 8
 DESIGNS = [
-    sample.Design("uniform", 2**64 - 1, 0.1, 50),
-    sample.Design("complement", 0, 0.5, 41, pinned_out=(0,)),
-    sample.Design("stratified", 3, 0.4, 40, GROUPS, pinned_in=(2, 9)),
-    sample.Design("grouped", 3, 0.5, 40, GROUPS, pinned_in=(2,), pinned_out=(0, 7)),
+    designs.Design("uniform", 2**64 - 1, 0.1, 50),
+    designs.Design("complement", 0, 0.5, 41, pinned_out=(0,)),
+    designs.Design("stratified", 3, 0.4, 40, GROUPS, pinned_in=(2, 9)),
+    designs.Design("grouped", 3, 0.5, 40, GROUPS, pinned_in=(2,), pinned_out=(0, 7)),
 ]
 
 
@@ -89,16 +88,16 @@ def test_a_design_survives_the_trip(design):
     for field in ("kind", "seed", "alpha", "examples", "pinned_in", "pinned_out"):
         assert getattr(again, field) == getattr(design, field)
     assert (again.groups is None) == (design.groups is None)
-    assert (sample.subsets(again, 0, 20) == sample.subsets(design, 0, 20)).all()
+    assert (designs.subsets(again, 0, 20) == designs.subsets(design, 0, 20)).all()
 
 
 def make_run(labels=True):
-    parsed = spec.parse(
+    parsed = specs.parse(
         {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100, "seed": 9, "alpha": 0.25}
     )
     return runs.Run(
         spec=parsed,
-        design=sample.Design("uniform", 9, 0.25, 30),
+        design=designs.Design("uniform", 9, 0.25, 30),
         own=np.array([-1, 3, 29], np.int32),
         labels=np.arange(30, dtype=np.int32) % 3 if labels else None,
         target_labels=np.array([0, 1, 2], np.int32) if labels else None,
@@ -142,8 +141,8 @@ SPEC = json.loads(codec.to_run_record(make_run()).spec_json)
         ({"own_example": int32()}, "own_example: is empty"),
         ({"labels": int32(1, 2, 3)}, "labels: has shape (3), must be (30)"),
         ({"target_labels": int32(1, 2)}, "target_labels: has shape (2), must be (3)"),
-        ({"design": codec.to_design(sample.Design("uniform", 8, 0.25, 30))}, "design.seed = 8: the spec says 9"),
-        ({"design": codec.to_design(sample.Design("uniform", 9, 0.5, 30))}, "design.alpha = 0.5: the spec says 0.25"),
+        ({"design": codec.to_design(designs.Design("uniform", 8, 0.25, 30))}, "design.seed = 8: the spec says 9"),
+        ({"design": codec.to_design(designs.Design("uniform", 9, 0.5, 30))}, "design.alpha = 0.5: the spec says 0.25"),
         ({"design": types_pb2.Design()}, "design.kind = 'unspecified'"),
     ],
 )

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.analyze.agreement import Agreement, Points, Quality
-from datamodels.analyze.evaluate import Evaluation
+from datamodels.analyze.quality.agreement import Agreement, Points, Quality
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.errors import InputError
 from datamodels.rpc import messages
 from datamodels.v1 import query_pb2, types_pb2

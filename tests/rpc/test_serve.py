@@ -262,7 +262,7 @@ def process(tmp_path):
     def start(**environment):
         path = tmp_path / f"address-{len(started)}.json"
         popen = subprocess.Popen(
-            [sys.executable, "-m", "services.sampler"],
+            [sys.executable, "-m", "datamodels.services.sampler"],
             env=os.environ | {"DATAMODELS_SERVE_ADDRESS_FILE": str(path)} | environment,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -310,8 +310,8 @@ def test_a_process_that_does_not_follow_its_standard_input_goes_on(process):
 def test_no_process_outlives_a_killed_parent(tmp_path, eventually):
     path = tmp_path / "address.json"
     script = (
-        "import subprocess, sys, time; "
-        "subprocess.Popen([sys.executable, '-m', 'services.sampler'], stdin=subprocess.PIPE); time.sleep(3600)"
+        "import subprocess, sys, time; command = [sys.executable, '-m', 'datamodels.services.sampler']; "
+        "subprocess.Popen(command, stdin=subprocess.PIPE); time.sleep(3600)"
     )
     settings = ServeSettings(address_file=str(path), follow_stdin=True).environ()
     parent = subprocess.Popen([sys.executable, "-c", script], env=os.environ | settings, stderr=subprocess.DEVNULL)
@@ -332,7 +332,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path, eventually):
 
 def run_service(**environment):
     ended = subprocess.run(
-        [sys.executable, "-m", "services.sampler"],
+        [sys.executable, "-m", "datamodels.services.sampler"],
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

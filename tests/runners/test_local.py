@@ -6,11 +6,10 @@ import time
 
 import pytest
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.errors import ExitCode, SettingsError, StageError, UnavailableError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.run import runs, specs
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings, TrainerSettings
 from tests.waiting import eventually
@@ -119,7 +118,7 @@ def test_a_trainer_that_stands_still_is_killed_and_another_does_the_rest(tmp_pat
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(tmp_path)
     document = {"name": "small", "dataset": {"load": "mine:load"}, "trainer": {"class": "mine:Sum"}, "m": 40}
-    parsed = spec.parse(document | {"chunk": 40, "sub_chunk": 5, "evaluate": {"subsets": 0}})
+    parsed = specs.parse(document | {"chunk": 40, "sub_chunk": 5, "evaluate": {"subsets": 0}})
     run = runs.resolve(parsed, runs.load_dataset(parsed))
     stopped = []
     later = 0.0
@@ -127,7 +126,7 @@ def test_a_trainer_that_stands_still_is_killed_and_another_does_the_rest(tmp_pat
     def tick():
         nonlocal later
         if not stopped and client.progress(run.name).committed == 10:
-            (victim,) = (p for p in process_ids(tmp_path) if b"services.trainer" in command(p))
+            (victim,) = (p for p in process_ids(tmp_path) if b"datamodels.services.trainer" in command(p))
             os.kill(victim, signal.SIGSTOP)
             stopped.append(victim)
             (tmp_path / "go").touch()

@@ -9,25 +9,25 @@ import contextlib
 import grpc
 import numpy as np
 import pytest
+from datamodels.services.aggregator.service import service as aggregator
+from datamodels.services.fitter.service import service as fitter
+from datamodels.services.query.service import service as query
+from datamodels.services.sampler.service import service as sampler
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from datamodels import errors, sample
-from datamodels import run as runs
+from datamodels import errors
 from datamodels.aggregate.committer import Committer
-from datamodels.fit.fitter import Fitter
-from datamodels.fit.progress import FitState
-from datamodels.query import WeightStore
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.job.progress import FitState
+from datamodels.query.weights import WeightStore
 from datamodels.rpc import auth, codec, status
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
+from datamodels.run import designs, runs
 from datamodels.settings import AggregatorSettings, ClientSettings, FitterSettings, ServeSettings
 from datamodels.storage.local import LocalStore
-from services.aggregator.service import service as aggregator
-from services.fitter.service import service as fitter
-from services.query.service import service as query
-from services.sampler.service import service as sampler
 from tests import committed
 from tests.calls import METHODS, call, request_of
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
@@ -36,7 +36,7 @@ from tests.waiting import LIMIT
 RUN = committed.make_run("mine", targets="both", fit={"estimator": "difference"}, evaluate={"subsets": 8, "models": 2})
 NAME = RUN.name
 DESIGN = codec.to_design(RUN.design)
-MASKS = codec.to_tensor(sample.subsets(RUN.design, 0, 1))
+MASKS = codec.to_tensor(designs.subsets(RUN.design, 0, 1))
 ONLY = {"run": NAME}
 HEADER = {"header": {"run": NAME, "first": 0, "last": 10}}
 

@@ -8,21 +8,20 @@ import threading
 
 import numpy as np
 import pytest
+from datamodels.services.fitter.service import service
 
-from datamodels import run as runs
-from datamodels import sample
 from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, SpecError, UnavailableError
-from datamodels.fit import problem, scratch
-from datamodels.fit import store as fits
-from datamodels.fit.fit import fit
-from datamodels.fit.fitter import Fitter
+from datamodels.fit.data import problem, scratch
+from datamodels.fit.job import fits
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.solve import fit
 from datamodels.rpc.clients.fitter import FitState, FitterClient
 from datamodels.rpc.serve import Server
+from datamodels.run import designs, runs
+from datamodels.run.specs import FitSpec
 from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, StoreSettings
-from datamodels.spec import FitSpec
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
-from services.fitter.service import service
 from tests import committed
 from tests.waiting import LIMIT, eventually
 
@@ -107,7 +106,7 @@ def test_one_run_is_fitted_in_several_ways(store, client):
     assert seen[2].blocks == seen[0].blocks and seen[3].blocks == seen[1].blocks
     assert seen[0].of(run).spec == run.spec and seen[1].of(run).spec.fit == ridge
     index = np.arange(run.spec.m)
-    masks, outputs = sample.subsets(run.design, 0, run.spec.m), committed.outputs_of(run, index)
+    masks, outputs = designs.subsets(run.design, 0, run.spec.m), committed.outputs_of(run, index)
     alone = fit(problem.of_run(seen[1].of(run), masks, outputs, index), ridge, run.spec.seed)
     np.testing.assert_allclose(fits.load(store, seen[1]).dense(range(run.n)), alone.dense(range(run.n)), rtol=1e-4)
 
@@ -238,7 +237,9 @@ def start_fitter(tmp_path, attempts=1):
         ServeSettings(address_file=str(address)),
     ):
         environ |= settings.environ()
-    process = subprocess.Popen([sys.executable, "-m", "services.fitter"], env=environ, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "datamodels.services.fitter"], env=environ, stderr=subprocess.DEVNULL
+    )
     eventually(address.exists, while_true=lambda: process.poll() is None)
     return process, FitterClient(json.loads(address.read_text())["address"], ClientSettings(attempts=attempts))
 
@@ -273,7 +274,9 @@ def test_a_fitter_that_is_stopped_or_killed_goes_on(store, tmp_path, how):
 
 def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path):
     environ = dict(os.environ) | FitterSettings(device="abacus").environ()
-    done = subprocess.run([sys.executable, "-m", "services.fitter"], env=environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "datamodels.services.fitter"], env=environ, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "abacus" in done.stderr and "Traceback" not in done.stderr
 

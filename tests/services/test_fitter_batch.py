@@ -7,15 +7,15 @@ import sys
 import threading
 
 import pytest
+from datamodels.services.fitter.batch import chosen_share
 
-from datamodels import keys
-from datamodels import run as runs
 from datamodels.errors import ExitCode, SettingsError
-from datamodels.fit import store as fits
-from datamodels.fit.job import FitJob, Share
+from datamodels.fit.job import fits
+from datamodels.fit.job.job import FitJob, Share
+from datamodels.run import runs
 from datamodels.settings import FitterSettings, IndexedJobSettings, StoreSettings
+from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from services.fitter.batch import chosen_share
 from tests import committed
 from tests.waiting import LIMIT, eventually
 
@@ -48,7 +48,7 @@ def start(tmp_path, run, *arguments, **environ):
         FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1, block=BLOCK),
     ):
         environ |= settings.environ()
-    command = [sys.executable, "-m", "services.fitter", "--run", run, *arguments]
+    command = [sys.executable, "-m", "datamodels.services.fitter", "--run", run, *arguments]
     return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
 

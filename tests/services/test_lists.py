@@ -5,17 +5,17 @@ import json
 
 import numpy as np
 import pytest
+from datamodels.services.query.service import service
 
-from datamodels import pages, spec
-from datamodels import run as runs
 from datamodels.errors import InputError, PageTokenError
-from datamodels.query import WeightStore
+from datamodels.query import pages
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
+from datamodels.run import runs, specs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
-from services.query.service import service
 from tests import fitted
 from tests.calls import METHODS, call, request_of
 
@@ -27,7 +27,7 @@ D = 10
 def make_run(name, targets=1):
     data = Dataset(np.zeros((D, 1)), np.zeros(D), np.zeros((targets, 1)), np.zeros(targets))
     document = {"name": name, "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100}
-    return runs.resolve(spec.parse(document), data)
+    return runs.resolve(specs.parse(document), data)
 
 
 RUN = make_run("many", targets=MANY)

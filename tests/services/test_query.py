@@ -1,16 +1,15 @@
 import numpy as np
 import pytest
+from datamodels.services.query.service import QueryService, service
 
-from datamodels import run as runs
-from datamodels import sample
 from datamodels.errors import InputError, MaskError, NotReadyError, RunNotFoundError, TargetRangeError
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
+from datamodels.run import designs, runs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from services.query.service import QueryService, service
 from tests import fitted as made
 
 
@@ -60,15 +59,15 @@ def test_weights_stream_whole_or_in_part(served):
 
 def test_predictions_carry_where_they_come_from(served):
     client, run, theta, _ = served
-    masks = sample.subsets(run.design, 0, 4)
-    expected = sample.unpack(masks, made.D) @ theta.T.astype(float) + np.arange(made.N)
+    masks = designs.subsets(run.design, 0, 4)
+    expected = designs.unpack(masks, made.D) @ theta.T.astype(float) + np.arange(made.N)
     answer = client.predict(run.name, masks)
     np.testing.assert_allclose(answer.predictions, expected, rtol=1e-4, atol=1e-5)
     assert (answer.provenance.run, answer.provenance.spec_hash) == (run.name, run.spec.hash)
     assert (answer.provenance.fit, answer.provenance.manifest_version, answer.provenance.alpha) == (0, 4, 0.5)
     assert answer.gap.tolist() == [1e-6] * made.N and answer.lambda_[0] == pytest.approx(0.1)
 
-    columns = np.flatnonzero(sample.unpack(masks[2], made.D))
+    columns = np.flatnonzero(designs.unpack(masks[2], made.D))
     by_columns = client.predict_columns(run.name, columns, [4, 0])
     np.testing.assert_allclose(by_columns.predictions[0], expected[2, [4, 0]], rtol=1e-4, atol=1e-5)
     assert by_columns.targets.tolist() == [4, 0]
@@ -76,10 +75,10 @@ def test_predictions_carry_where_they_come_from(served):
 
 def test_more_predictions_than_fit_one_answer(served):
     client, run, theta, _ = served
-    masks = np.tile(sample.subsets(run.design, 0, 1000), (120, 1))
+    masks = np.tile(designs.subsets(run.design, 0, 1000), (120, 1))
     found = client.predict(run.name, masks)
     assert found.predictions.shape == (120_000, made.N)
-    expected = sample.unpack(masks[777:778], made.D) @ theta.T.astype(float) + np.arange(made.N)
+    expected = designs.unpack(masks[777:778], made.D) @ theta.T.astype(float) + np.arange(made.N)
     np.testing.assert_allclose(found.predictions[[777, 119_777]], expected.repeat(2, axis=0), rtol=1e-4, atol=1e-5)
 
 

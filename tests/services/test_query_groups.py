@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
+from datamodels.services.query.service import service
 
-from datamodels import run as runs
-from datamodels.analyze import conflicts as core
-from datamodels.analyze.clusters import clusters
-from datamodels.analyze.components import components
+from datamodels.analyze.patterns import conflicts
+from datamodels.analyze.patterns.clusters import clusters
+from datamodels.analyze.patterns.components import components
 from datamodels.errors import InputError, RunNotFoundError
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
+from datamodels.run import runs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
-from services.query.service import service
 from tests import fitted, linear
 
 D = linear.D
@@ -87,7 +87,7 @@ def test_components_are_those_of_the_core_with_labels(served, columns):
 def test_conflicts_are_those_of_the_core(served, asked):
     client, run, known = served
     found = client.conflicts(run.name, **asked).found
-    expected = core.of_fit(run, known.solution, **asked)
+    expected = conflicts.of_fit(run, known.solution, **asked)
     same(found, expected, "source", "target", "effect", "interval", "harmed", "sure", "pairs")
     assert found.pairs == (4 if asked else 12)
 
@@ -99,7 +99,7 @@ def test_classes_are_named_by_their_labels(tmp_path):
     store = LocalStore(tmp_path)
     fitted.commit_fit(store, run, weights.astype(np.float32))
     runs.create(store, run)
-    found = core.of_fit(run, WeightStore(store).fitted(run.name).solution)
+    found = conflicts.of_fit(run, WeightStore(store).fitted(run.name).solution)
     assert (found.source.tolist(), found.target.tolist()) == ([3], [1])
 
 

@@ -5,20 +5,20 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from datamodels.services.query.service import service
 
-from datamodels import keys, records
-from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze.quality import Unseen
+from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import NotReadyError, RunNotFoundError
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
+from datamodels.run import runs
 from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from services.query.service import service
 from tests import committed, fitted
 from tests.waiting import LIMIT
 

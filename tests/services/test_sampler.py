@@ -3,19 +3,19 @@ import urllib.request
 import grpc
 import numpy as np
 import pytest
+from datamodels.services.sampler import service as sampler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodels import sample
 from datamodels.errors import DeadlineError, InputError, UnavailableError
 from datamodels.rpc import codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
-from datamodels.sample import Design
+from datamodels.run import designs
+from datamodels.run.designs import Design
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc, types_pb2
-from services.sampler import service as sampler
 from tests.properties import examples
 from tests.waiting import LIMIT
 
@@ -67,18 +67,18 @@ def metric(server, line):
 def test_subsets_are_those_of_the_core(client, design):
     masks = client.subsets(design, 5, 105)
     assert masks.dtype == np.uint8
-    assert (masks == sample.subsets(design, 5, 105)).all()
+    assert (masks == designs.subsets(design, 5, 105)).all()
 
 
 def test_a_range_of_many_messages_is_whole(client):
     design = Design("uniform", 3, 0.5, 9)
     masks = client.subsets(design, 7, 7 + 2 * sampler.MESSAGE_ROWS + 3)
-    assert (masks == sample.subsets(design, 7, 7 + 2 * sampler.MESSAGE_ROWS + 3)).all()
+    assert (masks == designs.subsets(design, 7, 7 + 2 * sampler.MESSAGE_ROWS + 3)).all()
 
 
 def test_far_indices_are_subsets_too(client):
     last = 2**63 - 1
-    assert (client.subsets(UNIFORM, last - 3, last) == sample.subsets(UNIFORM, last - 3, last)).all()
+    assert (client.subsets(UNIFORM, last - 3, last) == designs.subsets(UNIFORM, last - 3, last)).all()
 
 
 @pytest.mark.parametrize("columns", [9, 50_000, 1_000_000])

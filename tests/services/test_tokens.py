@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from datamodels.services.aggregator.service import service as aggregator
 
-from datamodels import keys
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import DeniedError, TokenError
 from datamodels.rpc import auth
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.serve import Server
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings
+from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from services.aggregator.service import service as aggregator
 from tests import committed
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 

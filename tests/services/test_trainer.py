@@ -14,20 +14,19 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from datamodels.services.aggregator.service import service as aggregator_service
+from datamodels.services.sampler.service import service as sampler_service
+from datamodels.services.trainer import service as trainer
 
-from datamodels import run as runs
-from datamodels import sample, spec
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import ConfigError, ExitCode, SettingsError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.serve import Server
+from datamodels.run import designs, runs, specs
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TrainerSettings
 from datamodels.storage.local import LocalStore
 from datamodels.train.contract import model_seed
-from services.aggregator.service import service as aggregator_service
-from services.sampler.service import service as sampler_service
-from services.trainer import service as trainer
 from tests.waiting import LIMIT, eventually
 
 USERS_MODULE = '''
@@ -85,7 +84,7 @@ class Road:
             "sub_chunk": 5,
             "evaluate": {"subsets": 0},
         }
-        run = runs.resolve(spec.parse(document), runs.load_dataset(spec.parse(document)))
+        run = runs.resolve(specs.parse(document), runs.load_dataset(specs.parse(document)))
         self.client.create_run(run)
         return run
 
@@ -93,7 +92,7 @@ class Road:
         clients = ClientSettings(sampler=self.address, aggregator=self.address, attempts=1)
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
-            [sys.executable, "-m", "services.trainer", *arguments],
+            [sys.executable, "-m", "datamodels.services.trainer", *arguments],
             env=os.environ | clients.environ() | {"PYTHONPATH": path} | environ,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,7 +150,7 @@ def test_built_in_trainers_run_as_they_are(road):
         "sub_chunk": 10,
         "evaluate": {"subsets": 3, "models": 2},
     }
-    parsed = spec.parse(document)
+    parsed = specs.parse(document)
     run = runs.resolve(parsed, runs.load_dataset(parsed))
     road.client.create_run(run)
     code, _ = road.train("--run", run.name, "--chunks", "0,1")
@@ -172,7 +171,7 @@ def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(road):
     assert sum(line["count"] for line in log if "second seed" in line["event"]) == len(bad[0])
     for part in parts:
         for model, row in zip(part.model_index.tolist(), part.outputs, strict=True):
-            assert row[0] == sample.subset(run.design, model).sum()  # the mask is that of the index, as ever
+            assert row[0] == designs.subset(run.design, model).sum()  # the mask is that of the index, as ever
 
 
 def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, tmp_path):

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from datamodels import keys
 from datamodels.errors import SettingsError, StoreUnsafeError
 from datamodels.settings import StoreSettings
+from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
 from datamodels.storage.local import LocalStore
 from datamodels.storage.preflight import preflight

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from botocore import exceptions
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.aggregate import manifest, part
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
@@ -29,10 +27,11 @@ from datamodels.errors import (
     StoreUnavailableError,
     StoreUnsafeError,
 )
+from datamodels.run import runs, specs
+from datamodels.run.dataset import Dataset
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
-from datamodels.train.data import Dataset
 from tests.waiting import LIMIT
 
 FORWARD = "forward"
@@ -139,7 +138,7 @@ def test_commits_survive_the_loss_of_every_first_acknowledgement(store, direct, 
     document = {"name": "lossy", "dataset": {"load": "no:load"}, "trainer": {"class": "no:Trainer"}, "m": 20}
     document |= {"chunk": 10, "sub_chunk": 10, "evaluate": {"subsets": 0}}
     data = Dataset(np.zeros((4, 1)), np.arange(4), np.zeros((2, 1)), np.arange(2))
-    run = runs.resolve(spec.parse(document), data)
+    run = runs.resolve(specs.parse(document), data)
     committer = Committer(store)
     proxy.faults["PUT"] = [LOSE_ANSWER, FORWARD] * 20
     assert committer.create(run) is True

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodels import run as runs
-from datamodels import sample, spec
 from datamodels.aggregate.progress import Progress
+from datamodels.run import designs, runs, specs
 from datamodels.train import Dataset
 from tests.waiting import LIMIT
 
@@ -27,9 +26,9 @@ class MemorySampler:
     def __init__(self):
         self.asked: list[range] = []
 
-    def subsets(self, design: sample.Design, first: int, last: int) -> np.ndarray:
+    def subsets(self, design: designs.Design, first: int, last: int) -> np.ndarray:
         self.asked.append(range(first, last))
-        return sample.subsets(design, first, last)
+        return designs.subsets(design, first, last)
 
 
 class MemoryAggregator:
@@ -105,7 +104,7 @@ def make_run(dataset):
             "evaluate": {"subsets": 7, "models": 2},
             "fit": {"holdout": 0.2},
         }
-        return runs.resolve(spec.parse(document | fields), dataset)
+        return runs.resolve(specs.parse(document | fields), dataset)
 
     return make
 

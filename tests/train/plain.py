@@ -4,8 +4,8 @@ import dataclasses
 
 import torch
 
-from datamodels.train import augment
-from datamodels.train.recipe import rates
+from datamodels.train.images import augment
+from datamodels.train.images.recipe import rates
 
 
 def short(recipe, **changes):

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from datamodels.train.lane import Lane
+from datamodels.train.images.stream import Lane
 
 REFUSED = {
     torch.Tag.data_dependent_output: "reads a value of the device",

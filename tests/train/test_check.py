@@ -3,17 +3,16 @@ import itertools
 import numpy as np
 import pytest
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.errors import ConfigError, SpecError
-from datamodels.train import digits
+from datamodels.run import runs, specs
 from datamodels.train.check import Check
 from datamodels.train.contract import OneByOne
-from datamodels.train.mlp import Softmax
+from datamodels.train.workloads import digits
+from datamodels.train.workloads.mlp import Softmax
 
 DATA = digits.load(train=400, test=50)
 RUN = runs.resolve(
-    spec.parse({"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}), DATA
+    specs.parse({"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}), DATA
 )
 
 

@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from datamodels import spec
 from datamodels.errors import ExitCode, SpecError, StageError
-from datamodels.train import digits
+from datamodels.run import specs
 from datamodels.train.contract import load_trainer, model_seed
+from datamodels.train.workloads import digits
 
 USERS_MODULE = '''
 import numpy as np
@@ -66,7 +66,7 @@ def load(tmp_path, monkeypatch):
             "trainer": {"class": cls, "options": options},
             "m": 100,
         }
-        return load_trainer(spec.parse(document), DATA, DATA.targets("test"))
+        return load_trainer(specs.parse(document), DATA, DATA.targets("test"))
 
     yield load
     sys.modules.pop("users_module", None)

@@ -3,9 +3,8 @@ import threading
 import numpy as np
 import pytest
 
-from datamodels import run as runs
-from datamodels import sample
 from datamodels.errors import ConfigError, ExitCode, OutputsError, SpecError, StageError, UnavailableError
+from datamodels.run import designs, runs
 from datamodels.train import job
 from datamodels.train.contract import OneByOne, model_seed
 from tests.waiting import LIMIT
@@ -15,7 +14,7 @@ NEVER = threading.Event()
 
 def expected_outputs(run, dataset, model):
     """By the definition of SumTrainer, straight from the sampler's pure function."""
-    members = run.design.members(sample.subset(run.design, run.spec.subset_index(model)))
+    members = run.design.members(designs.subset(run.design, run.spec.subset_index(model)))
     return dataset.x[members, 0].sum() + dataset.x_test[:, 0]
 
 

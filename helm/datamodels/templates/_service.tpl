@@ -9,7 +9,7 @@ spec:
   terminationGracePeriodSeconds: {{ add .root.Values.serve.grace 20 }}
   containers:
     - name: {{ .component }}
-      command: [python, -m, services.{{ .component }}]
+      command: [python, -m, datamodels.services.{{ .component }}]
       {{- include "datamodels.container" . | nindent 6 }}
       env:
         {{- include "datamodels.env" (merge (dict "kind" "service") .) | trim | nindent 8 }}

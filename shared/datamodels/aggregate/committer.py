@@ -13,7 +13,6 @@ from typing import Self
 
 import numpy as np
 
-from datamodels import run as runs
 from datamodels.aggregate import metrics
 from datamodels.aggregate.ledger import Ledger
 from datamodels.aggregate.manifest import Part
@@ -21,10 +20,11 @@ from datamodels.aggregate.part import Outputs
 from datamodels.aggregate.progress import Progress
 from datamodels.aggregate.publisher import Publisher
 from datamodels.errors import InputError, SettingsError, SpecError
-from datamodels.run import Run
+from datamodels.run import runs
+from datamodels.run.dataset import NOT_IN_POOL
+from datamodels.run.runs import Run
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import ObjectStore
-from datamodels.train.data import NOT_IN_POOL
 
 MAX_PART_BYTES = 2**30
 """Outputs of one sub-chunk as float16: what one put may take of memory."""

@@ -7,14 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from datamodels import keys
 from datamodels.aggregate import manifest, metrics, part
 from datamodels.aggregate.manifest import Part, Snapshot, merged
 from datamodels.aggregate.part import Outputs
 from datamodels.aggregate.progress import Progress
 from datamodels.errors import CorruptObjectError
-from datamodels.run import Run
-from datamodels.storage import ObjectStore
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys
 from datamodels.telemetry import logger
 
 log = logger(__name__)

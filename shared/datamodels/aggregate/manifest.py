@@ -10,9 +10,8 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-from datamodels import keys, records
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
-from datamodels.storage import ObjectStore
+from datamodels.storage import ObjectStore, keys, records
 
 if TYPE_CHECKING:
     from datamodels.aggregate.part import Outputs

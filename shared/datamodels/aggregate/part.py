@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodels import schema
 from datamodels.errors import CorruptObjectError, OutputsError
-from datamodels.run import Run
+from datamodels.run.runs import Run
+from datamodels.storage import schema
 
 DTYPES = ("float16", "float32", "float64")
 LONGEST_REASON = 300

@@ -8,30 +8,31 @@ from typing import TypeVar
 
 import numpy as np
 
-from datamodels import keys, records
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Snapshot
-from datamodels.analyze import conflicts, evaluate, leakage, mislabel, noise, review, stopping, trend
-from datamodels.analyze.clusters import Clusters, clusters
-from datamodels.analyze.components import Components, components
-from datamodels.analyze.composition import commonest
-from datamodels.analyze.conflicts import Conflicts
-from datamodels.analyze.evaluate import Evaluation
-from datamodels.analyze.interval import Estimate
-from datamodels.analyze.leakage import Pairs
-from datamodels.analyze.mislabel import Suspects
-from datamodels.analyze.quality import Predictions, Unseen
-from datamodels.analyze.review import Brittleness
+from datamodels.analyze.patterns import conflicts, leakage, review
+from datamodels.analyze.patterns.clusters import Clusters, clusters
+from datamodels.analyze.patterns.components import Components, components
+from datamodels.analyze.patterns.conflicts import Conflicts
+from datamodels.analyze.patterns.leakage import Pairs
+from datamodels.analyze.patterns.review import Brittleness
+from datamodels.analyze.quality import evaluate, noise, stopping, trend
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.interval import Estimate
+from datamodels.analyze.quality.trend import Point
+from datamodels.analyze.quality.unseen import Predictions, Unseen
 from datamodels.analyze.target import Targets
-from datamodels.analyze.trend import Point
+from datamodels.analyze.what_if import mislabel
+from datamodels.analyze.what_if.composition import commonest
+from datamodels.analyze.what_if.mislabel import Suspects
 from datamodels.errors import ConflictError, InputError, NotReadyError, ObjectNotFoundError, SpecError
-from datamodels.fit import problem
-from datamodels.fit import store as fits
-from datamodels.fit.problem import Solution
-from datamodels.fit.store import FitRecord
-from datamodels.run import Run
-from datamodels.storage import ObjectStore
-from datamodels.train.data import Dataset
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.job import fits
+from datamodels.fit.job.fits import FitRecord
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys, records
 
 T = TypeVar("T")
 

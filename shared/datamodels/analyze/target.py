@@ -6,17 +6,19 @@ import dataclasses
 
 import numpy as np
 
-from datamodels.analyze import interval, similar, support
-from datamodels.analyze.counterfactual import removal_errors
-from datamodels.analyze.evaluate import Evaluation
-from datamodels.analyze.interval import Estimate, Z
-from datamodels.analyze.noise import Noise
-from datamodels.analyze.quality import Predictions
-from datamodels.analyze.similar import Neighbours
-from datamodels.analyze.support import Support
-from datamodels.fit import problem
-from datamodels.fit.problem import Solution
-from datamodels.run import Run
+from datamodels.analyze.patterns import similar
+from datamodels.analyze.patterns.similar import Neighbours
+from datamodels.analyze.quality import interval
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.interval import Estimate, Z
+from datamodels.analyze.quality.noise import Noise
+from datamodels.analyze.quality.unseen import Predictions
+from datamodels.analyze.what_if import support
+from datamodels.analyze.what_if.counterfactual import removal_errors
+from datamodels.analyze.what_if.support import Support
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import Solution
+from datamodels.run.runs import Run
 
 Weights = list[tuple[int, float]]
 """Columns with their weights."""

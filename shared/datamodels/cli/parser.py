@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodels.cli.analyses import commands as analyses
 from datamodels.cli.analyses import questions
-from datamodels.cli.options import Subparsers, add_command
+from datamodels.cli.common.options import Subparsers, add_command
 from datamodels.cli.runs import commands as runs
 
 DISTRIBUTION = "datamodels-ml"

@@ -25,18 +25,21 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
-from datamodels import sample
 from datamodels.errors import SettingsError
-from datamodels.fit import fit as fits
-from datamodels.fit import gap, gram, moments, own, popcount, problem, stream, sums
-from datamodels.fit.prior import Prior
-from datamodels.fit.problem import NO_COLUMN, Problem
-from datamodels.fit.rows import CACHE_BYTES, Rows
-from datamodels.fit.sums import Sums
-from datamodels.run import Run
-from datamodels.sample import Design
+from datamodels.fit import solve
+from datamodels.fit.data import moments, problem, sums
+from datamodels.fit.data.prior import Prior
+from datamodels.fit.data.problem import NO_COLUMN, Problem
+from datamodels.fit.data.rows import CACHE_BYTES, Rows
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.kernels import popcount
+from datamodels.fit.lasso import fista, gap, gram
+from datamodels.fit.lasso import leave_out as own
+from datamodels.run import designs
+from datamodels.run.designs import Design
+from datamodels.run.runs import Run
+from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
-from datamodels.spec import FitSpec
 
 REHEARSED = {"gram": (350, 1000), "stream": (250, 500), "saga": (250, 500)}
 """Columns of the rehearsals, about a second in all; a run with no more than the larger is rehearsed as it is."""
@@ -143,11 +146,11 @@ def of_rates(
 
 def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0, block: int = 0) -> Memory:
     """Counted from the arrays that the solvers keep; its test holds it to what they allocate."""
-    m, d, item = size.rows, size.columns, fits.dtype_of(settings).itemsize
+    m, d, item = size.rows, size.columns, solve.dtype_of(settings).itemsize
     workers, _, a = _blocks(size, settings, device, threads, block)
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
-    grams = settings.solver == "gram" and fits.place_of(settings, device) == "cpu"
+    grams = settings.solver == "gram" and solve.place_of(settings, device) == "cpu"
     from_gram = grams and size.own < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
     from_own = grams and size.own > 0 and own.bytes_of(m, d, item) <= own.OWN_BYTES
     streams = (size.own < size.targets and not from_gram) or (size.own > 0 and not from_own)
@@ -186,7 +189,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
 def _streamed(m: int, d: int, a: int, item: int, saga: bool, own: bool, kept: bool) -> int:
     """Bytes of a block of `a` targets, of the solvers that read the rows again and again."""
     long = 2 if saga else 4  # SAGA's table and outputs are in files
-    steps = long * item * m * a + (14 if saga else 20) * item * d * a + (0 if kept else stream.PASS_BYTES)
+    steps = long * item * m * a + (14 if saga else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
     certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
     return max(steps, certificate) + (m * a if own else 0)
 
@@ -196,7 +199,7 @@ def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None
 
     Nothing is refused on a GPU, whose memory is not known here, nor of other estimators than the LASSO.
     """
-    if settings.estimator != "lasso" or fits.place_of(settings, how.device) != "cpu":
+    if settings.estimator != "lasso" or solve.place_of(settings, how.device) != "cpu":
         return
     budget = int(how.memory * GIB) or machine_memory()
 
@@ -239,7 +242,7 @@ def held_memory() -> int:
 
 def _blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int) -> tuple[int, int, int]:
     """(blocks at a time, blocks, targets in one)."""
-    a = min(fits.block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
+    a = min(solve.block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
     blocks = -(-size.targets // a)
     return min(threads or os.cpu_count() or 1, blocks), blocks, -(-size.targets // blocks)
 
@@ -249,7 +252,7 @@ def rehearse(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
     n = min(size.targets, REHEARSED_TARGETS[settings.solver])
     sizes = [min(d, size.columns) for d in REHEARSED[settings.solver]]
     small, large = (made_up(size, d, n, settings.holdout) for d in sizes)
-    fits.fit(made_up(size, min(20, size.columns), 2), settings, 0, device=device, threads=1)  # compiles
+    solve.fit(made_up(size, min(20, size.columns), 2), settings, 0, device=device, threads=1)  # compiles
     times = [_each(given, settings, device) for given in (small, large)]
     each = [seconds / given.columns for seconds, given in zip(times, (small, large), strict=True)]
     wider = large.columns - small.columns
@@ -279,7 +282,7 @@ def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
     """A problem of d columns, with as many rows for each as `size` has, n targets and a prior that tells nothing."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)
-    masks = sample.subsets(Design("uniform", 0, alpha, d), 0, m)
+    masks = designs.subsets(Design("uniform", 0, alpha, d), 0, m)
     own = round(size.own * n / size.targets)
     return Problem(
         masks=masks,
@@ -297,7 +300,7 @@ def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     truth = rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < MATTER)
     truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that no target is without
-    signal = sample.unpack(masks, d).astype(np.float32) @ truth.astype(np.float32)
+    signal = designs.unpack(masks, d).astype(np.float32) @ truth.astype(np.float32)
     signal = (signal - signal.mean(axis=0)) / np.maximum(signal.std(axis=0), 1e-6)
     noise = rng.normal(size=signal.shape)
     return (signal * math.sqrt(EXPLAINED) + noise * math.sqrt(1 - EXPLAINED)).astype(np.float16)
@@ -308,7 +311,7 @@ def _each(given: Problem, settings: FitSpec, device: str) -> float:
 
     def whole() -> None:
         known = _sums(given) if gram.from_sums(given, settings) else None
-        fits.fit(given, settings, 0, device=device, threads=1, sums=known)
+        solve.fit(given, settings, 0, device=device, threads=1, sums=known)
 
     with threadpoolctl.threadpool_limits(1):
         return max(_timed(whole) - sum(_shared(given, settings)), 1e-9) / given.n
@@ -322,7 +325,7 @@ def _sums(given: Problem) -> Sums:
 
 def _shared(given: Problem, settings: FitSpec) -> tuple[float, float, float]:
     """CPU seconds of what all targets share, by what they grow with: m d, m d^2 and d^2."""
-    rows = Rows(given, dtype=fits.dtype_of(settings))
+    rows = Rows(given, dtype=solve.dtype_of(settings))
     with threadpoolctl.threadpool_limits(1):
         if not gram.from_sums(given, settings):
             return _timed(lambda: rows.block(rows.whole)), 0.0, 0.0

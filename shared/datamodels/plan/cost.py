@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from datamodels.spec import RunSpec
+from datamodels.run.specs import RunSpec
 
 HOUR = 3600.0
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from datamodels.analyze.findings import FEATURES
 from datamodels.report import picture
-from datamodels.run import Run
-from datamodels.train.data import NOT_IN_POOL, Dataset
+from datamodels.run.dataset import NOT_IN_POOL, Dataset
+from datamodels.run.runs import Run
 
 TEXT = 400
 """Letters of a text that are shown."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from datamodels.analyze.findings import Features, Findings
-from datamodels.analyze.interval import Estimate
-from datamodels.analyze.support import FOUND, WRONG
+from datamodels.analyze.quality.interval import Estimate
 from datamodels.analyze.target import Removal, Said, Target
+from datamodels.analyze.what_if.support import FOUND, WRONG
+from datamodels.baselines import lime
+from datamodels.baselines.lime import Explanation
 from datamodels.report.example import Examples, rounded
-from datamodels.rivals import lime
-from datamodels.rivals.lime import Explanation
-from datamodels.train.data import Dataset
+from datamodels.run.dataset import Dataset
 
 BUDGET = 3_500_000
 """Bytes of all targets with the pictures that they need; those that do not fit are left out."""

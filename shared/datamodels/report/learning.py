@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodels.analyze.interval import Estimate
-from datamodels.analyze.trend import AHEAD, Point
+from datamodels.analyze.quality.interval import Estimate
+from datamodels.analyze.quality.trend import AHEAD, Point
 from datamodels.report import charts
 from datamodels.report.charts import LEFT, WIDTH
 
 HEIGHT, RIGHT = 220, 20
 
 Ahead = Sequence[tuple[float, Estimate]]
-"""LDS of more models, as `analyze.curve.ahead` returns it."""
+"""LDS of more models, as `quality.curve.ahead` returns it."""
 
 
 def svg(points: Sequence[Point], ahead: Ahead) -> str:

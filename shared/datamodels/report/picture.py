@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from datamodels.train.data import Dataset
+from datamodels.run.dataset import Dataset
 
 SIDE = 48
 """Most pixels of the longer side of a picture; larger ones are shrunk."""

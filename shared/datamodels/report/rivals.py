@@ -5,9 +5,9 @@ from __future__ import annotations
 import html as markup
 from typing import Any
 
+from datamodels.baselines.compare import LDS, UNSURE, Document
 from datamodels.report import charts
 from datamodels.report.charts import HEIGHT, LEFT, WIDTH
-from datamodels.rivals.compare import LDS, UNSURE, Document
 
 Rows = list[Document]
 COLOURS = 12

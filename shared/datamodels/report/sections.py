@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodels.analyze.conflicts import Conflicts
 from datamodels.analyze.findings import Findings, FitFindings
-from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.leakage import BY_INPUTS
-from datamodels.analyze.mislabel import OWN
-from datamodels.analyze.review import Brittleness
+from datamodels.analyze.patterns.conflicts import Conflicts
+from datamodels.analyze.patterns.leakage import BY_INPUTS
+from datamodels.analyze.patterns.review import Brittleness
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.what_if.mislabel import OWN
 from datamodels.report import charts, learning
 from datamodels.report.example import label_name
-from datamodels.run import Run
+from datamodels.run.runs import Run
 
 CONFLICTS = 10
 """Pairs of classes that are shown."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from datamodels.analyze.interval import LEVEL
-from datamodels.fit.problem import OK
-from datamodels.pipeline import Journey
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.fit.data.problem import OK
 from datamodels.report.example import label_name
+from datamodels.runners.pipeline import Journey
 from datamodels.v1 import query_pb2
 
 TARGETS, TOP = 3, 5

@@ -7,9 +7,8 @@ import math
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import sample, spec
 from datamodels.errors import InputError
+from datamodels.run import designs, runs, specs
 from datamodels.v1 import types_pb2
 
 _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
@@ -22,7 +21,7 @@ _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
 }
 DTYPES = tuple(dtype.name for dtype in _DTYPES.values())
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_KINDS = {kind: f"KIND_{kind.upper()}" for kind in sample.KINDS}
+_KINDS = {kind: f"KIND_{kind.upper()}" for kind in designs.KINDS}
 _KIND_OF = {types_pb2.Design.Kind.Value(name): kind for kind, name in _KINDS.items()}
 
 
@@ -67,7 +66,7 @@ def _from_optional(array: np.ndarray | None) -> types_pb2.Tensor | None:
     return None if array is None else to_tensor(np.asarray(array, dtype=np.int32))
 
 
-def to_design(design: sample.Design) -> types_pb2.Design:
+def to_design(design: designs.Design) -> types_pb2.Design:
     return types_pb2.Design(
         kind=_KINDS[design.kind],
         seed=design.seed,
@@ -79,14 +78,14 @@ def to_design(design: sample.Design) -> types_pb2.Design:
     )
 
 
-def from_design(message: types_pb2.Design) -> sample.Design:
+def from_design(message: types_pb2.Design) -> designs.Design:
     """Raises InputError naming each fault."""
 
     def pins(tensor, name):
         columns = optional_int32(tensor, name)
         return () if columns is None else tuple(columns.tolist())
 
-    return sample.Design(
+    return designs.Design(
         kind=_KIND_OF.get(message.kind, "unspecified"),
         seed=message.seed,
         alpha=message.alpha,
@@ -111,7 +110,7 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
 def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
     """Raises InputError or SpecError naming each fault."""
     try:
-        parsed = spec.parse(json.loads(message.spec_json))
+        parsed = specs.parse(json.loads(message.spec_json))
         name = parsed.run
     except (ValueError, RecursionError):
         raise InputError("spec_json: is not JSON, or is nested too deeply") from None
@@ -131,7 +130,7 @@ def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
     )
 
 
-def _record_faults(parsed: spec.RunSpec, design: sample.Design, own: np.ndarray):
+def _record_faults(parsed: specs.RunSpec, design: designs.Design, own: np.ndarray):
     wanted = {
         "kind": parsed.design.kind,
         "seed": parsed.seed,

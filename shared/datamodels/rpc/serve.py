@@ -20,12 +20,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from datamodels import disk
 from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
 from datamodels.rpc import auth, tls
 from datamodels.rpc.context import Watches
 from datamodels.rpc.interceptors import CallInterceptor, expect_calls
 from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
+from datamodels.storage import disk
 from datamodels.telemetry import configure_logging, logger
 from datamodels.telemetry.metrics import MetricsServer
 

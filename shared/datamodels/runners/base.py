@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from datamodels.run import Run
+from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings
 
 SERVICES = ("sampler", "aggregator", "fitter", "query")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError
-from datamodels.run import Run
+from datamodels.run.runs import Run
 from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.pulse import Pulse
 from datamodels.settings import (
@@ -54,7 +54,7 @@ class LocalRunner(Runner):
     @contextlib.contextmanager
     def services(self, names: Sequence[str] = SERVICES) -> Iterator[ClientSettings]:
         with contextlib.ExitStack() as stack:
-            services = [stack.enter_context(self._process(name, f"services.{name}")) for name in names]
+            services = [stack.enter_context(self._process(name, f"datamodels.services.{name}")) for name in names]
             addresses: dict[str, Any] = {service.name: service.address() for service in services}
             try:
                 yield dataclasses.replace(ClientSettings.load(), **addresses)
@@ -101,7 +101,9 @@ class LocalRunner(Runner):
         pulse = Pulse(beats, trainer.heartbeat, self._clock)
         settings = (services, dataclasses.replace(trainer, heartbeat_file=str(pulse.path.absolute())))
         arguments = ("--run", run.name, "--chunks", share)
-        return self._process(f"trainer-{worker}", "services.trainer", *arguments, settings=settings, pulse=pulse)
+        return self._process(
+            f"trainer-{worker}", "datamodels.services.trainer", *arguments, settings=settings, pulse=pulse
+        )
 
     @contextlib.contextmanager
     def _process(

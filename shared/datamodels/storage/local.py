@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodels import disk
 from datamodels.errors import (
     ObjectNotFoundError,
     SettingsError,
@@ -25,6 +24,7 @@ from datamodels.errors import (
     StoreUnavailableError,
     StoreUnsafeError,
 )
+from datamodels.storage import disk
 from datamodels.storage.base import ObjectStore, check_key
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}

@@ -6,9 +6,9 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from datamodels import keys
 from datamodels.errors import DatamodelsError, ObjectNotFoundError, SettingsError, StoreUnsafeError
 from datamodels.settings import AggregatorSettings
+from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
 from datamodels.telemetry import logger
 

@@ -1,5 +1,5 @@
 """Training: the contract of trainers, the built-in ones, and the job that runs them."""
 
-from datamodels.train.data import NOT_IN_POOL, Dataset, Targets
+from datamodels.run.dataset import NOT_IN_POOL, Dataset, Targets
 
 __all__ = ["NOT_IN_POOL", "Dataset", "Targets"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from datamodels.errors import ConfigError, ExitCode, StageError, one_line
-from datamodels.run import Run
+from datamodels.run.runs import Run
 from datamodels.train import device
 from datamodels.train.contract import BatchTrainer, model_seed
 from datamodels.train.observer import Observer

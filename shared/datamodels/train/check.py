@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datamodels import sample
 from datamodels.errors import SpecError
-from datamodels.run import Run
+from datamodels.run import designs
+from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, next_batch, unusable
 from datamodels.train.contract import BatchTrainer, OneByOne
 from datamodels.train.observer import Observer
@@ -139,7 +139,7 @@ class Check:
         return Batches(self._run, trainer, threading.Event(), Observer())
 
     def _subset(self, index: int) -> np.ndarray:
-        return self._run.design.members(sample.subset(self._run.design, index))
+        return self._run.design.members(designs.subset(self._run.design, index))
 
     def _tiny(self, index: int) -> np.ndarray:
         """Members of a subset, evenly spread, so that data in the order of its classes keeps them."""

@@ -28,10 +28,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError, one_line
-from datamodels.run import reference
-from datamodels.spec import RunSpec
+from datamodels.run.dataset import Dataset, Targets
+from datamodels.run.runs import reference
+from datamodels.run.specs import RunSpec
 from datamodels.train import device
-from datamodels.train.data import Dataset, Targets
 
 
 class BatchTrainer(Protocol):

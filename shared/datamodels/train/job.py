@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from datamodels import sample
 from datamodels.errors import DeadlineError, StoreUnavailableError, UnavailableError
-from datamodels.run import Run
-from datamodels.sample import Design
+from datamodels.run import designs
+from datamodels.run.designs import Design
+from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, Stopped, unusable
 from datamodels.train.contract import BatchTrainer, model_seed
 from datamodels.train.observer import Observer
@@ -139,7 +139,7 @@ def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]
     """int32 training examples of each model, ascending. Models of one subset share the array."""
     index = [run.spec.subset_index(model) for model in models]
     packed = sampler.subsets(run.design, index[0], index[-1] + 1)
-    masks = sample.unpack(packed, run.design.columns)
+    masks = designs.unpack(packed, run.design.columns)
     examples = [run.design.members(np.flatnonzero(mask)) for mask in masks]
     return [examples[i - index[0]] for i in index]
 

@@ -4,8 +4,8 @@ import pytest
 
 from datamodels.errors import ExitCode
 from tests import committed, linear
+from tests.baselines.test_compare import EVALUATE, said
 from tests.cli.test_main import run_main
-from tests.rivals.test_compare import EVALUATE, said
 
 
 @pytest.fixture(scope="module")

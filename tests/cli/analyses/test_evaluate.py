@@ -1,11 +1,11 @@
 import json
 
 import pytest
+from datamodels.services.query.service import service
 
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
-from services.query.service import service
 from tests import committed, linear
 from tests.cli.test_main import run_main
 from tests.services.test_query_long import make_store

@@ -2,17 +2,16 @@ import json
 
 import pytest
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.errors import ExitCode
+from datamodels.run import runs, specs
 from datamodels.storage.local import LocalStore
+from tests.baselines import networks as made
 from tests.cli.test_main import run_main
-from tests.rivals import networks as made
 
 DOCUMENT = {
     "name": "apart",
-    "dataset": {"load": "tests.rivals.networks:dataset"},
-    "trainer": {"class": "tests.rivals.test_lime:Weighing"},
+    "dataset": {"load": "tests.baselines.networks:dataset"},
+    "trainer": {"class": "tests.baselines.test_lime:Weighing"},
     "m": 100,
 }
 
@@ -21,7 +20,7 @@ DOCUMENT = {
 def place(tmp_path_factory):
     """(the command's arguments that say which run of which store)."""
     folder = tmp_path_factory.mktemp("store")
-    run = runs.resolve(spec.parse(DOCUMENT), made.dataset())
+    run = runs.resolve(specs.parse(DOCUMENT), made.dataset())
     runs.create(LocalStore(folder), run)
     return ("lime", run.name, "3", "--store", f"file://{folder}", "--models", "2")
 

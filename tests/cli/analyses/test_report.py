@@ -1,7 +1,7 @@
 import pytest
 
-from datamodels import run as runs
 from datamodels.errors import ExitCode
+from datamodels.run import runs
 from tests import linear
 from tests.cli.test_main import run_main
 from tests.report import made

@@ -1,16 +1,16 @@
 import json
 
 import pytest
+from datamodels.services.query.service import service
 
-from datamodels.analyze.relabel import relabelling
-from datamodels.analyze.support import support
+from datamodels.analyze.what_if.relabel import relabelling
+from datamodels.analyze.what_if.support import support
 from datamodels.errors import ExitCode
-from datamodels.query import WeightStore
+from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
-from services.query.service import service
 from tests import linear
-from tests.analyze.test_support import solve
+from tests.analyze.what_if.test_support import solve
 from tests.cli.test_main import run_main
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from datamodels import spec as specs
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
+from datamodels.run import specs
 from datamodels.runners.cluster.state import State
 from tests.runners.cluster.conftest import api, service_labels, spec  # noqa: F401 - fixture
 

@@ -2,15 +2,15 @@ import threading
 
 import numpy as np
 import pytest
+from datamodels.services.sampler.service import service
 
-from datamodels import sample
 from datamodels.errors import UnavailableError
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
+from datamodels.run import designs
 from datamodels.settings import ClientSettings, ServeSettings
-from services.sampler.service import service
 
-DESIGN = sample.Design("uniform", 3, 0.5, 100)
+DESIGN = designs.Design("uniform", 3, 0.5, 100)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_a_call_is_made_again_until_the_service_is_back(port):
     back.start()
     try:
         with SamplerClient(f"127.0.0.1:{port}", ClientSettings()) as client:
-            np.testing.assert_array_equal(client.subsets(DESIGN, 5, 9), sample.subsets(DESIGN, 5, 9))
+            np.testing.assert_array_equal(client.subsets(DESIGN, 5, 9), designs.subsets(DESIGN, 5, 9))
     finally:
         back.join()
         server.__exit__()

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from datamodels import spec as specs
+from datamodels.run import specs
 from datamodels.runners.cluster.api import KUEUE, connect
 from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
 from datamodels.settings import ClusterSettings

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from datamodels.services.trainer.service import chosen_chunks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +9,6 @@ from datamodels.errors import ConfigError, SpecError
 from datamodels.rpc.auth import audience
 from datamodels.runners.cluster import templates
 from datamodels.settings import IndexedJobSettings
-from services.trainer.service import chosen_chunks
 from tests.helm.schemas import VERSIONS, validator
 from tests.runners.cluster.conftest import OWNER, spec
 from tests.runners.cluster.conftest import templates as chart

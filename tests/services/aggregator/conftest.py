@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
+from datamodels.services.aggregator.service import service
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.aggregate.committer import Committer
 from datamodels.rpc import codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.serve import Server
+from datamodels.run import runs, specs
+from datamodels.run.dataset import Dataset
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
-from datamodels.train.data import Dataset
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
-from services.aggregator.service import service
 
 TARGETS = 6
 
@@ -35,7 +34,7 @@ class Kit:
         }
         y = np.arange(examples) % 3 if labels else np.zeros(examples)
         data = Dataset(np.zeros((examples, 1)), y, np.zeros((targets, 1)), np.resize(y, targets))
-        return runs.resolve(spec.parse(document | fields), data)
+        return runs.resolve(specs.parse(document | fields), data)
 
     def __init__(self):
         self.run = self.make_run()

@@ -21,7 +21,7 @@ from tests.waiting import LIMIT, eventually
 
 
 class Process:
-    """`python -m services.aggregator` on one port, again and again."""
+    """`python -m datamodels.services.aggregator` on one port, again and again."""
 
     def __init__(self, folder, **groups):
         self.folder = folder
@@ -38,7 +38,10 @@ class Process:
         self.address_file.unlink(missing_ok=True)
         self.log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "services.aggregator"], env=self.environ, stdin=subprocess.PIPE, stderr=self.log
+            [sys.executable, "-m", "datamodels.services.aggregator"],
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stderr=self.log,
         )
 
     def wait_until_serving(self):

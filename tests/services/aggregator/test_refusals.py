@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodels import keys
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
     ConflictError,
@@ -24,6 +23,7 @@ from datamodels.rpc import codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
+from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc, types_pb2
 from tests.properties import examples

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import json_format
 
-from datamodels.cli.service import query_client
+from datamodels.cli.common.service import query_client
 from datamodels.errors import InputError
 
 MAX_COLUMNS = 10_000_000

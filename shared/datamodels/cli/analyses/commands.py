@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datamodels.analyze.names import BY_INPUTS, BY_WEIGHTS, GROUPS
+from datamodels.analyze.patterns.names import BY_INPUTS, BY_WEIGHTS, GROUPS
+from datamodels.baselines.methods import LIME_MODELS, LIME_SAMPLES, METHODS
 from datamodels.cli.analyses.questions import COLUMNS, SUBSET
-from datamodels.cli.options import (
+from datamodels.cli.common.options import (
     Subparsers,
     add_command,
     add_count,
@@ -26,7 +27,6 @@ from datamodels.cli.options import (
     whole,
     words,
 )
-from datamodels.rivals.methods import LIME_MODELS, LIME_SAMPLES, METHODS
 
 REMOVED = (10, 20, 40, 80)
 """Numbers of examples that `compare` removes by default."""

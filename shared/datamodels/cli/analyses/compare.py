@@ -8,18 +8,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from datamodels import run as runs
-from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.retrain import Retrainer
-from datamodels.cli.output import span
-from datamodels.cli.store import store_of
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.what_if.retrain import Retrainer
+from datamodels.baselines import contest
+from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
+from datamodels.baselines.given import Given
+from datamodels.cli.common.output import span
+from datamodels.cli.common.store import store_of
 from datamodels.errors import ConfigError, InputError
-from datamodels.rivals import contest
-from datamodels.rivals.compare import LDS, UNSURE, Comparison, Row
-from datamodels.rivals.given import Given
+from datamodels.run import runs
+from datamodels.runners.view import TerminalView, View
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
-from datamodels.view import TerminalView, View
 
 
 def compare(options: argparse.Namespace) -> None:

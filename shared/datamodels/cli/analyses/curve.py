@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from datamodels import run as runs
-from datamodels.analyze import trend as forms
-from datamodels.analyze.curve import of_newest_fit
-from datamodels.analyze.interval import LEVEL, Estimate
-from datamodels.analyze.trend import Point
-from datamodels.cli.output import span
-from datamodels.cli.store import store_of
+from datamodels.analyze.quality import trend as forms
+from datamodels.analyze.quality.curve import of_newest_fit
+from datamodels.analyze.quality.interval import LEVEL, Estimate
+from datamodels.analyze.quality.trend import Point
+from datamodels.cli.common.output import span
+from datamodels.cli.common.store import store_of
+from datamodels.run import runs
 
 
 def curve(options: argparse.Namespace) -> None:

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import spec
-from datamodels.analyze.agreement import Agreement
-from datamodels.analyze.calibration import Calibration, calibrate
-from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.retrain import Retrainer
-from datamodels.cli.output import finite, span
-from datamodels.cli.service import basis, basis_line, progress, query_client
-from datamodels.fit import problem
+from datamodels.analyze.quality.agreement import Agreement
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.what_if.calibration import Calibration, calibrate
+from datamodels.analyze.what_if.retrain import Retrainer
+from datamodels.cli.common.output import finite, span
+from datamodels.cli.common.service import basis, basis_line, progress, query_client
+from datamodels.fit.data import problem
 from datamodels.rpc.clients.analyses import Answer
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 
@@ -40,7 +39,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibration]:
-    parsed = spec.parse(json.loads(client.run(options.run).spec_json))
+    parsed = specs.parse(json.loads(client.run(options.run).spec_json))
     dataset = runs.load_dataset(parsed)
     run = runs.resolve(parsed, dataset)
     modelled = np.array([target.status not in problem.UNFITTED for target in client.targets(run.name)])

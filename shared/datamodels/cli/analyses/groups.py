@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.analyze.composition import composition
-from datamodels.cli.output import finite, span
-from datamodels.cli.service import basis, basis_line, progress, query_client
+from datamodels.analyze.what_if.composition import composition
+from datamodels.cli.common.output import finite, span
+from datamodels.cli.common.service import basis, basis_line, progress, query_client
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
 

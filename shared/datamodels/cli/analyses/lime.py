@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from datamodels import run as runs
-from datamodels.analyze.interval import LEVEL
-from datamodels.cli.store import store_of
-from datamodels.rivals import lime
-from datamodels.rivals.lime import Explanation
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.baselines import lime
+from datamodels.baselines.lime import Explanation
+from datamodels.cli.common.store import store_of
+from datamodels.run import runs
+from datamodels.run.dataset import Dataset
 from datamodels.settings import TrainerSettings
-from datamodels.train.data import Dataset
 from datamodels.train.device import limit_threads
 
 SHOWN = 10

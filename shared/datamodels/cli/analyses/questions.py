@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from datamodels.analyze.names import METRICS
-from datamodels.cli.options import (
+from datamodels.analyze.patterns.names import METRICS
+from datamodels.cli.common.options import (
     Subparsers,
     add_command,
     add_group,

@@ -6,17 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from datamodels import run as runs
 from datamodels.analyze.findings import Findings, gather
-from datamodels.analyze.quality import showcase
-from datamodels.cli.store import store_of
+from datamodels.analyze.quality.unseen import showcase
+from datamodels.baselines import compare, lime
+from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import page, rivals
 from datamodels.report.explorer import Explained
-from datamodels.rivals import compare, lime
-from datamodels.run import Run
+from datamodels.run import runs
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
 from datamodels.settings import TrainerSettings
-from datamodels.train.data import Dataset
 from datamodels.train.device import limit_threads
 
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels.analyze import leakage, mislabel
-from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.leakage import Pairs
-from datamodels.analyze.review import Overall, review
-from datamodels.cli.store import store_of
+from datamodels.analyze.patterns import leakage
+from datamodels.analyze.patterns.leakage import Pairs
+from datamodels.analyze.patterns.review import Overall, review
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.what_if import mislabel
+from datamodels.cli.common.store import store_of
 from datamodels.errors import NotReadyError
-from datamodels.fit import store as fits
-from datamodels.fit.finished import FitRecord
-from datamodels.fit.problem import Solution
-from datamodels.run import Run
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.job import fits
+from datamodels.fit.job.finished import FitRecord
+from datamodels.run import runs
+from datamodels.run.runs import Run
 
 
 def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:

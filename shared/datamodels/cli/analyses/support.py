@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import run as runs
-from datamodels import spec
-from datamodels.analyze import pool
-from datamodels.analyze.interval import LEVEL
-from datamodels.analyze.retrain import Measured, Retrainer, measure, measure_relabelled
-from datamodels.analyze.support import FOUND
+from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
+from datamodels.analyze.what_if.support import FOUND
 from datamodels.cli.analyses.ask import columns
-from datamodels.cli.output import finite
-from datamodels.cli.service import query_client
+from datamodels.cli.common.output import finite
+from datamodels.cli.common.service import query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
+from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 from datamodels.v1 import types_pb2
@@ -87,7 +86,7 @@ class _Check:
         self.wanted = options.verify is not None
         self._threshold = options.threshold
         if self.wanted:
-            parsed = spec.parse(json.loads(client.run(options.run).spec_json))
+            parsed = specs.parse(json.loads(client.run(options.run).spec_json))
             dataset = runs.load_dataset(parsed)
             self._run = runs.resolve(parsed, dataset)
             self._retrainer = Retrainer(self._run, dataset, options.verify)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
+from datamodels.run import runs, specs
+from datamodels.run.specs import RunSpec
 from datamodels.settings import TrainerSettings
-from datamodels.spec import RunSpec
 from datamodels.train.check import Check
 from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
@@ -52,11 +51,11 @@ def _say(what: str, text: str) -> None:
 
 def _spec(options: argparse.Namespace) -> RunSpec:
     if options.spec:
-        given = spec.load(options.spec)
+        given = specs.load(options.spec)
         if options.trainer in (None, given.trainer.cls):
             return given
-        return spec.parse(given.document() | {"trainer": {"class": options.trainer}})
-    return spec.parse(
+        return specs.parse(given.document() | {"trainer": {"class": options.trainer}})
+    return specs.parse(
         {
             "name": "check",
             "dataset": {"load": "datamodels.train.digits:load"},

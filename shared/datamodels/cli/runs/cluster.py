@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from datamodels import spec
 from datamodels.errors import SettingsError
+from datamodels.run import specs
 from datamodels.runners.cluster import runs
 from datamodels.runners.cluster.api import Cluster, connect
 
@@ -30,7 +30,7 @@ def _cluster(options: argparse.Namespace) -> Cluster:
 
 def submit(options: argparse.Namespace) -> None:
     """Submits runs, and prints what becomes of them."""
-    wanted = [spec.load(path) for path in options.specs]
+    wanted = [specs.load(path) for path in options.specs]
     cluster = _cluster(options)
     for each in wanted:
         print(f"run {each.run} {runs.submit(cluster, each, options.release).words}", flush=True)

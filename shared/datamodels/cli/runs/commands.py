@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from datamodels.cli.options import (
+from datamodels.cli.common.options import (
     Subparsers,
     above_zero,
     add_cluster,

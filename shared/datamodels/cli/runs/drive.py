@@ -9,18 +9,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodels import pipeline, spec
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import summary
 from datamodels.rpc.serve import Server
-from datamodels.runners import metrics
+from datamodels.run import specs
+from datamodels.runners import metrics, pipeline
 from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.api import connect
-from datamodels.runners.kubernetes import KubernetesRunner
+from datamodels.runners.cluster.runner import KubernetesRunner
+from datamodels.runners.view import Bar, View
 from datamodels.settings import ClusterSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import open_store
 from datamodels.telemetry import bound, configure_logging, logger
-from datamodels.view import Bar, View
 
 log = logger(__name__)
 
@@ -34,7 +34,7 @@ def drive(options: argparse.Namespace) -> None:
     if not settings.spec or not settings.owner:
         raise SettingsError("drive runs in the pod of a driver; use `datamodels submit` from outside the cluster")
     configure_logging(TelemetrySettings.load(), "driver")
-    chosen = spec.parse(_json(settings.spec))
+    chosen = specs.parse(_json(settings.spec))
     served = Server(ServeSettings.load(), name="driver")
     with served as server, bound(run=chosen.run), _counted(server, settings.settle):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels import run as runs
-from datamodels import spec
 from datamodels.fit import plan as fits
-from datamodels.fit.fit import place_of
-from datamodels.plan import cost
+from datamodels.fit.solve import place_of
+from datamodels.plan import cost, trial
 from datamodels.plan.cost import Estimate, Speed
-from datamodels.run import Run
-from datamodels.runners import trial
+from datamodels.run import runs, specs
+from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.train.contract import check_class
 
@@ -24,7 +22,7 @@ LONG_START = 0.1
 
 def plan(options: argparse.Namespace) -> None:
     """Prints the estimate."""
-    given = spec.load(options.spec)
+    given = specs.load(options.spec)
     dataset = runs.load_dataset(given)
     check_class(given, dataset)
     run = runs.resolve(given, dataset)

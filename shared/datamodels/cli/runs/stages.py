@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from datamodels import pipeline, spec
-from datamodels.analyze.curve import of_newest_fit
 from datamodels.analyze.findings import gather
+from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.cli.analyses import report
-from datamodels.cli.store import store_of, store_settings
+from datamodels.cli.common.store import store_of, store_settings
 from datamodels.report import summary
+from datamodels.run import specs
+from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
-from datamodels.view import TerminalView, View
+from datamodels.runners.view import TerminalView, View
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,7 +34,7 @@ def stage(options: argparse.Namespace) -> None:
 
 def _run_until(options: argparse.Namespace, until: str) -> pipeline.Journey:
     return pipeline.travel(
-        spec.load(options.spec),
+        specs.load(options.spec),
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
         store=store_of(options),
         view=View() if options.quiet else TerminalView(),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels import keys, spec
-from datamodels import run as runs
 from datamodels.aggregate import manifest
-from datamodels.analyze import evaluate, stopping
-from datamodels.cli.store import store_of
+from datamodels.analyze.quality import evaluate, stopping
+from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError
-from datamodels.fit.finished import FitRecord, read_fit, read_newest_fit
-from datamodels.run import Run
-from datamodels.storage import ObjectStore
+from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
+from datamodels.run import runs, specs
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys
 
 
 def status(options: argparse.Namespace) -> None:
@@ -28,7 +27,7 @@ def status(options: argparse.Namespace) -> None:
         print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
         return
     faults = []
-    for name in filter(spec.is_run, map(keys.run_of, store.list(keys.RUNS))):
+    for name in filter(specs.is_run, map(keys.run_of, store.list(keys.RUNS))):
         try:
             print("  ".join(lines(store, runs.read(store, name), verify=options.verify)))
         except CorruptObjectError as error:
@@ -65,7 +64,7 @@ def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str
     size = f"{record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
     yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
-        from datamodels.fit import store as fits  # PyArrow, which nobody else here needs
+        from datamodels.fit.job import fits  # PyArrow, which nobody else here needs
 
         yield f"weights of {fits.load(store, record).n:,} targets verified"
     found = evaluate.recorded(store, record.run, record.number)

@@ -12,7 +12,7 @@ from datamodels.aggregate.progress import Progress
 from datamodels.errors import OutputsError
 from datamodels.rpc import codec
 from datamodels.rpc.clients.base import Client
-from datamodels.run import Run
+from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
 

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from datamodels.analyze.agreement import Quality
-from datamodels.analyze.clusters import Clusters
-from datamodels.analyze.components import Components
-from datamodels.analyze.conflicts import Conflicts
+from datamodels.analyze.patterns.clusters import Clusters
+from datamodels.analyze.patterns.components import Components
+from datamodels.analyze.patterns.conflicts import Conflicts
+from datamodels.analyze.quality.agreement import Quality
 from datamodels.errors import UnavailableError
 from datamodels.rpc import messages
 from datamodels.rpc.clients.base import Client

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import grpc
 
-from datamodels.fit.progress import FitProgress, FitState
+from datamodels.fit.job.progress import FitProgress, FitState
 from datamodels.rpc.clients.base import Client
+from datamodels.run.specs import FitSpec
 from datamodels.settings import ClientSettings
-from datamodels.spec import FitSpec
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
 
 __all__ = ["FitProgress", "FitState", "FitterClient"]

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from datamodels.errors import UnavailableError
-from datamodels.query import MAX_ANSWER_BYTES
+from datamodels.query.weights import MAX_ANSWER_BYTES
 from datamodels.rpc import codec
 from datamodels.rpc.clients.analyses import AnalysesClient
 from datamodels.settings import ClientSettings
@@ -55,7 +55,7 @@ class WeightRow:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SupportOf:
-    """The support of one target; fields as in `analyze.support`, and `label` as in `analyze.relabel`, or None."""
+    """The support of one target; fields as in `what_if.support`, and `label` as in `what_if.relabel`, or None."""
 
     provenance: types_pb2.Provenance
     target: int
@@ -167,7 +167,7 @@ class QueryClient(AnalysesClient):
         threshold: float = 0.0,
         mislabel: bool = False,
     ) -> Iterator[SupportOf]:
-        """The support of each target, as they are found; see `analyze.support`, with mislabel `analyze.relabel`."""
+        """The support of each target, as they are found; see `what_if.support`, with mislabel `what_if.relabel`."""
         request = query_pb2.SupportRequest(
             run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold, mislabel=mislabel
         )

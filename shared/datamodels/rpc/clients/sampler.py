@@ -10,7 +10,7 @@ import numpy as np
 from datamodels.errors import UnavailableError
 from datamodels.rpc import codec
 from datamodels.rpc.clients.base import Client
-from datamodels.sample import Design
+from datamodels.run.designs import Design
 from datamodels.settings import ClientSettings
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
 

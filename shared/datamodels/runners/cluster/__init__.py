@@ -1,1 +1,1 @@
-"""What a Kubernetes cluster is asked, by verb. `runners.kubernetes` and the command line are made from these."""
+"""What a Kubernetes cluster is asked, by verb. `cluster.runner` and the command line are made from these."""

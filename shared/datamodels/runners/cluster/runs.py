@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from datamodels import spec as specs
 from datamodels.errors import (
     ClusterError,
     ConflictError,
@@ -19,13 +18,14 @@ from datamodels.errors import (
     StageError,
     UnavailableError,
 )
+from datamodels.run import specs
+from datamodels.run.specs import RunSpec
 from datamodels.runners.base import SERVICES
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.api import Cluster, Object
 from datamodels.runners.cluster.state import State
 from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
-from datamodels.spec import RunSpec
 
 GONE_TIMEOUT = 300.0
 """Seconds to wait for a Job and its pods to go."""

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from datamodels import spec as specs
 from datamodels.errors import ConfigError, SpecError
 from datamodels.rpc.auth import audience
+from datamodels.run import specs
+from datamodels.run.specs import RunSpec
 from datamodels.runners.cluster.api import KUEUE, Cluster, Object
 from datamodels.settings import ClusterSettings
-from datamodels.spec import RunSpec
 
 RUN_LABEL = "datamodels/run"
 CHART = "app.kubernetes.io/name=datamodels"

@@ -1,0 +1,177 @@
+"""Conflicts: groups of training examples that harm groups of targets.
+
+The effect of group A on a target is the sum of its weights on the columns of A: by so much the output would fall if A
+were gone, as far as the target's model is linear. A conflict is a pair of groups whose effect is below 0 on average
+over the targets of the second, by an interval that holds for all pairs at once: of a hundred pairs at 95% each, five
+would look like conflicts by chance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy import sparse
+
+from datamodels.analyze.patterns.clusters import clusters
+from datamodels.analyze.patterns.names import GROUPS
+from datamodels.analyze.quality.interval import LEVEL, RESAMPLES
+from datamodels.analyze.what_if import pool
+from datamodels.errors import InputError
+from datamodels.fit.data.problem import Solution
+from datamodels.run.runs import Run
+
+MOST = 1000
+"""Groups of each kind."""
+FEWEST = 5
+"""Targets of a group: a bootstrap of fewer promises too much."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conflicts:
+    """Pairs [p] of groups with negative mean effect, the surest first.
+
+    source, target  int32; the group of columns, and that of targets
+    effect          float64; mean over targets of the sum of weights on the group's columns
+    interval        float64[p, 2]; at `LEVEL` for all pairs of groups at once, a bootstrap over targets
+    harmed          float64; share of the targets on which the effect is negative
+    sure            int32; 1 where the interval is below 0
+    pairs           pairs of groups that were looked at
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    effect: np.ndarray
+    interval: np.ndarray
+    harmed: np.ndarray
+    sure: np.ndarray
+    pairs: int
+
+
+def of_fit(
+    run: Run,
+    solution: Solution,
+    *,
+    groups: str = "classes",
+    k: int = 0,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Conflicts:
+    """Conflicts between the classes of a run, named by their labels, or between clusters of its columns and targets.
+
+    groups  one of GROUPS
+    k       how many clusters of each kind, as for `clusters`
+
+    Raises InputError for anything else, and where the run has no classes.
+    """
+    if groups not in GROUPS:
+        raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
+    seed, fitted = run.spec.seed, solution.modelled
+    if groups == "clusters":
+        theta, names = solution.theta, None
+        sources = clusters(theta.T, k=k, seed=seed, progress=lambda fraction: progress(0.4 * fraction)).cluster
+        targets = clusters(theta, k=k, seed=seed, progress=lambda fraction: progress(0.4 * (1 + fraction))).cluster
+    else:
+        labels = pool.column_labels(run)
+        if labels is None or run.target_labels is None:
+            raise InputError(f"run {run.name}: columns or targets have no classes; take groups = 'clusters'")
+        if k:
+            raise InputError(f"k = {k}: is for groups = 'clusters'; classes are as many as there are")
+        names, both = np.unique(np.concatenate([labels, run.target_labels]), return_inverse=True)
+        sources, targets = both[: len(labels)], both[len(labels) :]
+    found = conflicts(
+        solution.theta,
+        sources,
+        np.where(fitted, targets, -1),
+        same=names is not None,
+        seed=seed,
+        progress=lambda fraction: progress(0.8 + 0.2 * fraction),
+    )
+    if names is None:
+        return found
+    named = {name: names[getattr(found, name)].astype(np.int32) for name in ("source", "target")}
+    return dataclasses.replace(found, **named)
+
+
+def conflicts(
+    theta: sparse.csr_array,
+    sources: np.ndarray,
+    targets: np.ndarray,
+    *,
+    same: bool,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Conflicts:
+    """Conflicts by weights float[n, d].
+
+    sources   int[d]; group of each column, below 0 for none
+    targets   int[n]; group of each target, below 0 for none, as for targets without weights
+    same      groups of both kinds are numbered alike, as classes are: a class against itself is no conflict between two
+    progress  called after some resamples with the share of them that is done; what it raises stops the work
+
+    A group of fewer than FEWEST targets is left out. Raises InputError where no pair is left, or
+    there are more than MOST groups.
+    """
+    a, b = int(sources.max(initial=-1)) + 1, int(targets.max(initial=-1)) + 1
+    if max(a, b) > MOST:
+        raise InputError(f"{max(a, b)} groups: at most {MOST} are looked at")
+    effects = _summed(theta, sources, a)
+    count = np.bincount(targets[targets >= 0], minlength=b)
+    usable = np.tile(count >= FEWEST, (a, 1)) & (np.bincount(sources[sources >= 0], minlength=a) > 0)[:, None]
+    if same:
+        usable &= np.arange(a)[:, None] != np.arange(b)
+    if not usable.any():
+        raise InputError(f"no two groups to compare: it takes one of columns, and another of at least {FEWEST} targets")
+
+    rows = [np.flatnonzero(targets == g) for g in range(b)]
+    mean, error = np.zeros((2, a, b))
+    harmed = np.zeros((a, b))
+    for g, own in enumerate(rows):
+        if len(own) >= FEWEST:
+            mean[:, g], harmed[:, g] = effects[own].mean(axis=0), (effects[own] < 0).mean(axis=0)
+            error[:, g] = effects[own].std(axis=0, ddof=1) / np.sqrt(len(own))
+    width = _width(effects, rows, mean, np.where(usable, error, 0), seed, resamples, progress)
+    low, high = mean - width * error, mean + width * error
+    found = usable & (mean < 0)
+    source, target = np.nonzero(found)
+    order = np.lexsort((mean[found], high[found]))
+    source, target = source[order], target[order]
+    return Conflicts(
+        source=source.astype(np.int32),
+        target=target.astype(np.int32),
+        effect=mean[source, target],
+        interval=np.stack([low[source, target], high[source, target]], axis=1),
+        harmed=harmed[source, target],
+        sure=(high[source, target] < 0).astype(np.int32),
+        pairs=int(np.count_nonzero(usable)),
+    )
+
+
+def _summed(theta: sparse.csr_array, sources: np.ndarray, groups: int) -> np.ndarray:
+    """float64[n, groups]: sums of weights over the columns of each group."""
+    columns = np.flatnonzero(sources >= 0)
+    members = sparse.csr_array((np.ones(len(columns)), (columns, sources[columns])), shape=(theta.shape[1], groups))
+    return (theta.astype(np.float64) @ members).toarray()
+
+
+def _width(
+    effects: np.ndarray,
+    rows: list[np.ndarray],
+    mean: np.ndarray,
+    error: np.ndarray,
+    seed: int,
+    resamples: int,
+    progress: Callable[[float], None],
+) -> float:
+    """Standard errors to each side that hold for all pairs at once: the LEVEL quantile, over resamples of the targets,
+    of the largest deviation of any pair. `error` is 0 for pairs that do not count."""
+    rng, largest = np.random.default_rng(seed), np.zeros(resamples)
+    safe = np.where(error > 0, error, np.inf)
+    for r in range(resamples):
+        for g, own in enumerate(rows):
+            if len(own) >= FEWEST:
+                drawn = effects[own[rng.integers(len(own), size=len(own))]].mean(axis=0)
+                largest[r] = max(largest[r], (np.abs(drawn - mean[:, g]) / safe[:, g]).max())
+        progress((r + 1) / resamples)
+    return float(np.quantile(largest, LEVEL))

@@ -1,0 +1,76 @@
+"""What is alike by weights: targets that rest on the same examples, examples that do the same.
+
+The weight vector of a target is its embedding (Ilyas et al. 2022, section 5): two targets are alike where the same
+training examples help and harm them. A column of the weights is the embedding of a training example in the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy import sparse
+
+from datamodels.analyze.patterns.names import METRICS
+from datamodels.errors import InputError, MaskError, TargetRangeError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neighbours:
+    """
+    index  int32[k]; nearest first
+    score  float64[k]; 1 for the same vector
+    """
+
+    index: np.ndarray
+    score: np.ndarray
+
+
+def targets(theta: sparse.csr_array, target: int, *, k: int, metric: str = "cosine") -> Neighbours:
+    """The k targets most like a target by float[n, d] weights, itself left out; fewer where there are no more.
+
+    metric  cosine of the angle; or rbf, exp(-|a - b|^2 / (2 s)) where s is the mean of |a|^2 over those with weights
+
+    Those without weights are like nothing. Raises TargetRangeError; InputError for k < 1, another metric, and for a
+    target without weights.
+    """
+    n = theta.shape[0]
+    if not 0 <= target < n:
+        raise TargetRangeError(f"target {target}: must be 0 to {n - 1}")
+    return _nearest(theta, target, f"target {target}", k, metric)
+
+
+def columns(theta: sparse.csr_array, column: int, *, k: int, metric: str = "cosine") -> Neighbours:
+    """The k columns most like a column, in the same way; raises MaskError for a column that is not there."""
+    d = theta.shape[1]
+    if not 0 <= column < d:
+        raise MaskError(f"column {column}: must be 0 to {d - 1}")
+    return _nearest(theta.T, column, f"column {column}", k, metric)
+
+
+def _nearest(vectors: sparse.csr_array | sparse.csc_array, row: int, name: str, k: int, metric: str) -> Neighbours:
+    if k < 1:
+        raise InputError(f"k = {k}: must be at least 1")
+    if metric not in METRICS:
+        raise InputError(f"metric = {metric!r}: must be {' or '.join(METRICS)}")
+    squares = squared_norms(vectors)
+    if not squares[row]:
+        raise InputError(f"{name}: has no weights, so that nothing is like it")
+    own = vectors.tocsr()[[row]].toarray()[0].astype(np.float64)
+    product = np.asarray(vectors @ own).ravel()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if metric == "cosine":
+            score = product / np.sqrt(squares * squares[row])
+        else:
+            distance = np.maximum(squares + squares[row] - 2 * product, 0)
+            score = np.exp(-distance / (2 * squares[squares > 0].mean()))
+    score[squares == 0] = -np.inf
+    score[row] = -np.inf
+    order = np.argsort(-score, kind="stable")[:k]
+    order = order[np.isfinite(score[order])]
+    return Neighbours(order.astype(np.int32), score[order])
+
+
+def squared_norms(vectors: sparse.csr_array | sparse.csc_array) -> np.ndarray:
+    """float64[n]: of the rows."""
+    return np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64).ravel()

@@ -1,0 +1,160 @@
+"""R^2 of predicted outputs on unseen subsets, of single models and of means (the review's figures 3 and 4).
+
+A datamodel predicts the mean output of many models. A single model differs from this mean by chance, which nothing can
+predict; the mean of R models differs from it by an R-th of that variance. So there are two figures, R^2 against single
+models and R^2 against means, each beside the largest value that chance allows.
+
+Works on arrays alone; `quality.unseen` reads them from a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from datamodels.analyze.quality import interval
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.interval import RESAMPLES
+from datamodels.errors import NotReadyError
+
+POINTS = 4000
+"""Most pairs of a subset and a target to draw."""
+BLOCK = 50
+"""Resamples that are computed at once."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Agreement:
+    """Share of the variance of true outputs over unseen subsets that predictions explain.
+
+    models      number of models whose mean is the true output: 1, or R
+    r2          mean over the scored targets of 1 - sum (true - predicted)^2 / sum (true - mean true)^2
+    interval    of r2, at `interval.LEVEL`; a centred bootstrap over subsets
+    ceiling     mean over targets of the largest r2 that chance allows, 1 - variance by chance / variance of the truth
+    per_target  float64[n]; r2 of each; NaN for a target that is not scored, or whose true outputs do not vary
+    """
+
+    models: int
+    r2: float
+    interval: tuple[float, float]
+    ceiling: float
+    per_target: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Points:
+    """Pairs of a subset and a target to draw. All [p].
+
+    target     int32
+    predicted  float32
+    single     float32; the output of one model
+    mean       float32; of all models of the subset
+    """
+
+    target: np.ndarray
+    predicted: np.ndarray
+    single: np.ndarray
+    mean: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quality:
+    """LDS of predictions, R^2 against single models and against means of models, and points to draw."""
+
+    evaluation: Evaluation
+    single: Agreement
+    mean: Agreement
+    points: Points
+
+
+def agreement(
+    predictions: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    single: bool,
+    counts: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Agreement:
+    """Compute R^2 of predictions float[s, n] of outputs float[s, r, n]; arguments are those of `evaluate.evaluate`.
+
+    single  compare with each output, not with the mean of the r outputs of a subset
+
+    Raises NotReadyError if too few subsets have two trained models.
+    """
+    sums = _sums(predictions, outputs, counts, single)
+    r2, ceiling = _shares(sums.sum(axis=1))
+    scored = ((sums[0] > 0).sum(axis=0) >= 3) & ~np.isnan(r2)
+    if not scored.any():
+        raise NotReadyError("no target has 3 unseen subsets on which its outputs differ: more of them are needed")
+    draws = interval.draws(sums.shape[1], seed, resamples).astype(np.float64)
+    resampled = np.empty(resamples)
+    for first in range(0, resamples, BLOCK):
+        block = slice(first, first + BLOCK)
+        found = _shares(draws[block] @ sums)[0][:, scored]
+        told = ~np.isnan(found)
+        resampled[block] = np.nansum(found, axis=1) / np.maximum(told.sum(axis=1), 1)
+        resampled[block][~told.any(axis=1)] = np.nan
+        progress(min(1.0, block.stop / resamples))
+    resampled = resampled[~np.isnan(resampled)]  # a resample of few subsets may be one subset alone
+    value = float(r2[scored].mean())
+    return Agreement(
+        models=1 if single else outputs.shape[1],
+        r2=value,
+        interval=interval.around(value, resampled - resampled.mean(), most=1.0),
+        ceiling=float(ceiling[scored].mean()),
+        per_target=np.where(scored, r2, np.nan),
+    )
+
+
+def points(
+    predictions: np.ndarray, outputs: np.ndarray, *, counts: np.ndarray | None = None, seed: int = 0, most: int = POINTS
+) -> Points:
+    """Draw at most `most` pairs at random; other arguments are those of `agreement`."""
+    rng = np.random.default_rng(seed)
+    found = []
+    rows = list(_usable(outputs, counts))
+    for i, y, counted in rows:
+        targets = np.flatnonzero(np.broadcast_to(counted, y.shape[1]))
+        targets = rng.permutation(targets)[: -(-most // len(rows))]
+        single = y[rng.integers(len(y), size=len(targets)), targets]
+        found.append((targets, predictions[i, targets], single, y[:, targets].mean(axis=0)))
+    target, *values = (np.concatenate(column)[:most] for column in zip(*found, strict=True))
+    return Points(target.astype(np.int32), *(column.astype(np.float32) for column in values))
+
+
+def _usable(outputs: np.ndarray, counts: np.ndarray | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield (subset, outputs float64[models, n], counts bool[n] or bool[1]) of subsets with two trained models."""
+    for i, rows in enumerate(outputs):
+        y = rows[~np.isnan(rows).any(axis=1)].astype(np.float64)
+        if len(y) >= 2:
+            yield i, y, np.ones(1, dtype=bool) if counts is None else counts[i]
+
+
+def _sums(predictions: np.ndarray, outputs: np.ndarray, counts: np.ndarray | None, single: bool) -> np.ndarray:
+    """Return float64[5, s, n]: sums over the true values of each subset.
+
+    Their number, their sum, that of their squares, of their squared errors, and of their variances by chance.
+    """
+    found = []
+    for i, y, counted in _usable(outputs, counts):
+        mean, chance = y.mean(axis=0), y.var(axis=0, ddof=1)
+        true, chance = (y, chance) if single else (mean[None], chance / len(y))
+        each = (np.ones_like(true), true, true**2, (true - predictions[i]) ** 2, np.broadcast_to(chance, true.shape))
+        found.append([counted * values.sum(axis=0) for values in each])
+    if not found:
+        raise NotReadyError("no unseen subset has two trained models yet; train more of them")
+    return np.stack(found, axis=1)
+
+
+def _shares(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (r2, its ceiling), float64[..., n], of sums float64[5, ..., n]; NaN if the truth does not vary."""
+    values, first, second, wrong, chance = sums
+    values = np.maximum(values, 1)
+    spread = second - first**2 / values
+    varies = spread > 1e-9 * np.maximum(second, 1e-30)
+    safe = np.where(varies, spread, np.nan)
+    return 1 - wrong / safe, 1 - chance * (1 - 1 / values) / safe

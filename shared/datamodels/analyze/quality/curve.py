@@ -1,0 +1,82 @@
+"""The learning curve of a run: LDS by number of models, measured on nested prefixes. `trend` extrapolates it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from datamodels.aggregate import manifest
+from datamodels.analyze.quality.trend import Point, from_document
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.errors import NotReadyError, ObjectNotFoundError
+from datamodels.fit.data import prior, problem, shards
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.shards import Shards
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.job import fits
+from datamodels.fit.lasso import gram
+from datamodels.fit.solve import fit
+from datamodels.run import runs
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys, records
+
+DOUBLINGS = 5
+"""The first point has m / 2^5 models."""
+
+
+def sizes(rows: int) -> list[int]:
+    """Return the numbers of models of the points: rows / 32, rows / 16, ..., rows."""
+    return sorted({rows >> i for i in range(DOUBLINGS + 1)} - {0})
+
+
+def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Point]:
+    """Return the learning curve up to the newest fit of a run. It is measured once, then read from the store.
+
+    Raises NotReadyError if the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
+    """
+    record = fits.read_newest_fit(store, run.name)
+    if record is None:
+        raise NotReadyError(f"run {run.name}: has no fit yet; `datamodels fit` makes one")
+    key = keys.curve(run.name, record.number)
+    try:
+        return from_document(records.read(store, key))
+    except ObjectNotFoundError:
+        snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
+    unseen = Unseen.read(run, snapshot, store)
+    with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
+        rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
+        points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
+    records.create(store, key, [point.document() for point in points])
+    return points
+
+
+def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads: int = 0) -> list[Point]:
+    """Measure the points of nested prefixes, by model index, of all rows. Leaves out sizes that are too small to fit.
+
+    unseen  the subsets to evaluate on
+    whole   the fit of all rows
+    """
+
+    def point(models: int, solution: Solution) -> Point:
+        return Point.of(models, unseen.predicted_by(solution).evaluate())
+
+    order = np.argsort(rows.model_index)
+    known = prior.of_run(run, runs.load_dataset(run.spec)) if run.spec.fit.estimator == "weighted" else None
+    settings, sums, points, added = run.spec.fit, None, [], 0
+    for models in sizes(len(order))[:-1]:
+        places = order[:models]
+        given = problem.of_run(run, rows.masks[places], rows.outputs[places], rows.model_index[places])
+        given = dataclasses.replace(given, prior=known)
+        if np.count_nonzero(given.heldout) < 2:
+            continue
+        if gram.from_sums(given, settings):
+            sums = sums or Sums.empty(given.columns, given.n)
+            new = slice(added, models)
+            sums.add(given.masks[new], given.outputs[new], given.heldout[new], threads=threads or 1)
+            added = models
+        found = fit(given, settings, run.spec.seed, threads=threads, sums=sums)
+        points.append(point(models, found))
+    return [*points, point(len(order), whole)]

@@ -1,0 +1,159 @@
+"""How well predictions rank unseen subsets: the linear datamodeling score, its interval and its noise ceiling.
+
+LDS (Park et al. 2023, TRAK, definition 2.3) is the mean over targets of a correlation: Spearman's, over unseen subsets,
+between what the datamodel predicts and the mean output of models trained on that subset. Correlations are never pooled
+over targets: if they were, the means of the targets alone would correlate at 0.95.
+
+`quality.unseen` reads the arrays from a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from datamodels.analyze.quality import interval
+from datamodels.analyze.quality.interval import RESAMPLES
+from datamodels.analyze.quality.rank import Ranks, spearman
+from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
+from datamodels.storage import ObjectStore, keys, records
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """An LDS and what it is made of.
+
+    lds         mean over the scored targets of Spearman's correlation
+    interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
+    ceiling     the same correlation between the means of two disjoint halves of each subset's models: the most that
+                noise lets any prediction reach, for means of half as many models
+    per_target  float64[n]; NaN for targets that are not scored
+    subsets     unseen subsets used: those with at least two trained models
+    models      models trained on each
+    deviations  float64[resamples]; LDS of each resample less their mean. Evaluations of one run with one seed resample
+                the same subsets, so the deviations of a difference of two LDS are the difference of theirs. Not
+                recorded
+    """
+
+    lds: float
+    interval: tuple[float, float]
+    ceiling: float
+    per_target: np.ndarray
+    subsets: int
+    models: int
+    deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def document(self) -> dict[str, Any]:
+        """Return the evaluation as JSON values, without its deviations."""
+        scores = [None if np.isnan(score) else score for score in self.per_target.tolist()]
+        document = dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
+        del document["deviations"]
+        return document
+
+    @property
+    def targets(self) -> int:
+        """Number of targets that are scored."""
+        return len(self.scores)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float64[t]: correlations of the targets that are scored."""
+        return self.per_target[~np.isnan(self.per_target)]
+
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """Return quantiles of the correlations of the targets that are scored."""
+        return np.quantile(self.scores, shares).tolist()
+
+
+def from_document(document: dict[str, Any]) -> Evaluation:
+    """Read back what `Evaluation.document` returns."""
+    fields = {"per_target": np.array(document["per_target"], dtype=np.float64), "interval": tuple(document["interval"])}
+    return Evaluation(**document | fields)
+
+
+def recorded(store: ObjectStore, run: str, fit: int) -> Evaluation | None:
+    """Read the evaluation of a fit; None if it is not recorded. Raises CorruptObjectError."""
+    try:
+        return from_document(records.read(store, keys.evaluation(run, fit)))
+    except ObjectNotFoundError:
+        return None
+
+
+def record(store: ObjectStore, run: str, fit: int, evaluation: Evaluation) -> None:
+    """Record the evaluation of a fit, unless one is recorded."""
+    records.create(store, keys.evaluation(run, fit), evaluation.document())
+
+
+def evaluate(
+    predictions: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    counts: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Evaluation:
+    """Score predictions against the outputs of models trained on the subsets.
+
+    predictions  float[s, n]: of each target, for each of s unseen subsets
+    outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
+    counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
+                 count is not scored
+    progress     called after each resample with the fraction of them that is done; what it raises stops the work
+
+    Subsets with fewer than two trained models are left out. Raises InputError if the shapes do not fit or s < 3,
+    NotReadyError if fewer than 3 subsets are left.
+    """
+    if predictions.ndim != 2 or outputs.ndim != 3 or outputs.shape[::2] != predictions.shape or len(outputs) < 3:
+        raise InputError(
+            f"predictions {predictions.shape} and outputs {outputs.shape}: must be [s, n] and [s, r, n] with s >= 3"
+        )
+    trained = ~np.isnan(outputs).any(axis=2)
+    usable = trained.sum(axis=1) >= 2
+    if usable.sum() < 3:
+        raise NotReadyError(
+            f"{usable.sum()} of {len(outputs)} unseen subsets have two trained models: at least 3 are needed; see why "
+            "the others failed"
+        )
+    predictions, outputs, trained = predictions[usable], outputs[usable], trained[usable]
+    counts = None if counts is None else counts[usable]
+    outputs = outputs.astype(np.float64)
+    predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
+    once = np.ones(len(outputs), dtype=np.int64) if counts is None else counts.astype(np.int64)
+    scored = np.broadcast_to(once.reshape(len(once), -1), predictions.shape).sum(axis=0) >= 3
+    if not scored.any():
+        raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
+    per_target = np.where(scored, spearman(predicted, true, once), np.nan)
+
+    draws = interval.draws(len(outputs), seed, resamples)
+    weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
+    resampled = np.empty(resamples)
+    for i, drawn in enumerate(weights):
+        resampled[i] = spearman(predicted, true, drawn)[scored].mean()
+        progress((i + 1) / resamples)
+    lds = float(per_target[scored].mean())
+    # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
+    # as much as their spread. Centred on their own mean they cover what they should.
+    deviations = resampled - resampled.mean()
+
+    # Halves go by rank among the trained models of a subset, so that failures do not empty one of them.
+    first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
+    halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
+    return Evaluation(
+        lds=lds,
+        interval=interval.around(lds, deviations, most=1.0),
+        ceiling=float(spearman(*halves, once)[scored].mean()),
+        per_target=per_target,
+        subsets=len(outputs),
+        models=outputs.shape[1],
+        deviations=deviations,
+    )
+
+
+def _mean(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return float64[s, n]: for each subset the mean over its chosen models, bool[s, r]."""
+    weights = chosen / chosen.sum(axis=1, keepdims=True)
+    return np.einsum("sr,srn->sn", weights, np.where(chosen[:, :, None], outputs, 0.0))

@@ -1,0 +1,91 @@
+"""Fits and evaluates what is committed while models are trained, and ends training by the rule of `stopping`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from datamodels.aggregate import manifest
+from datamodels.aggregate.progress import Progress
+from datamodels.analyze.quality import stopping
+from datamodels.analyze.quality.stopping import Stop
+from datamodels.analyze.quality.trend import Point
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.errors import NotReadyError
+from datamodels.fit.job import fits
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore
+
+FIRST_SHARE = 8
+"""The first look is at d / 8 models, since far fewer tell next to nothing."""
+FIRST_HELD_OUT = 10
+"""Held-out models that the first look needs."""
+GROWTH = 1.25
+"""Growth of the number of models from one look to the next."""
+RESAMPLES = 300
+"""Resamples of unseen subsets at a look, few to keep it short."""
+USED = 8
+"""Fits of at least an eighth of the models tell the slope."""
+
+
+class Looks:
+    """Fits and evaluates while training goes on, and says when it may end. Not for several threads."""
+
+    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int], tell: Callable[[Point], None]):
+        """Take two functions to call in another thread.
+
+        fit   publishes a manifest, fits it, and returns the number of the fit
+        tell  receives what each look finds
+        """
+        assert run.spec.until is not None, "without a rule there is nothing to look for"
+        self._rule = run.spec.until
+        self._run, self._store, self._fit, self._tell = run, store, fit, tell
+        self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
+        self._looking: Future[Stop | None] | None = None
+        self._unseen: Unseen | None = None
+        self._points: dict[int, Point] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="look")
+
+    def decided(self) -> Stop | None:
+        """Return what was decided before, by any process."""
+        return stopping.find(self._store, self._run.name, self._rule)
+
+    def look(self, progress: Progress) -> Stop | None:
+        """Start a look if one is due, and return at once: the decision if there is one. Raises what the fit raised."""
+        if self._looking is not None:
+            if not self._looking.done():
+                return None
+            stop, self._looking = self._looking.result(), None
+            if stop is not None:
+                return stopping.record(self._store, self._run.name, stop)
+        spec = self._run.spec
+        models = sum(min(found.stop, spec.m) - found.start for found in progress.ranges if found.start < spec.m)
+        if models >= self._due and models < spec.m and progress.covers(range(spec.m, spec.models)):
+            self._due = GROWTH * models
+            self._looking = self._pool.submit(self._decide)
+        return None
+
+    def close(self) -> None:
+        """Return without waiting: a look that is going on ends by itself, and changes nothing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decide(self) -> Stop | None:
+        number = self._fit()
+        try:
+            points = self._evaluated(number)
+        except NotReadyError:  # hardly any unseen model could be trained; the end of the pipeline says so
+            return None
+        self._tell(points[-1])
+        return stopping.decide(self._rule, points, number)
+
+    def _evaluated(self, newest: int) -> list[Point]:
+        """Return the points that the rule needs, ascending, with those of fits by earlier drivers."""
+        name, store = self._run.name, self._store
+        unseen = self._unseen = self._unseen or Unseen.read(self._run, manifest.read_newest(store, name), store)
+        most = fits.read_fit(store, name, newest).rows
+        for number in [newest] if self._rule.slope is None else range(newest + 1):
+            fit = None if number in self._points else fits.read_fit(store, name, number)
+            if fit is not None and fit.rows * USED >= most:
+                found = unseen.predicted_by(fits.load(store, fit)).evaluate(resamples=RESAMPLES)
+                self._points[number] = Point.of(fit.rows, found)
+        return [self._points[number] for number in sorted(self._points) if number <= newest]

@@ -1,0 +1,1 @@
+"""What models would say if training examples were removed, added or relabelled."""

@@ -1,0 +1,93 @@
+"""Training examples whose label is probably wrong, by their weights.
+
+An example that is a target too, in a run with `targets: train` or `both`, is judged by models that have not seen it:
+its predicted output without itself, small where they disagree with its label (`OWN`).
+
+Others are judged by what they do to other targets (`HARM`): a wrong label moves the output of targets that have another
+label, whichever way, and helps those of its own label little,
+
+    score_c  =  sum over targets j of another label |theta_jc|  -  sum over targets j of the same label theta_jc
+
+The form was chosen among eight on one planting of wrong labels; `benchmarks/planted.py` reports others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from datamodels.errors import InputError, NotReadyError
+from datamodels.fit.data.problem import Solution
+from datamodels.run.dataset import NOT_IN_POOL
+from datamodels.run.runs import Run
+
+OWN = "own"
+HARM = "harm"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Suspects:
+    """Examples, most suspect first.
+
+    by       OWN or HARM
+    example  int32[k]
+    score    float64[k]; larger is more suspect. Of OWN: less the predicted output, so that above 0 models that have not
+             seen the example give it another label
+    """
+
+    by: str
+    example: np.ndarray
+    score: np.ndarray
+
+
+def suspects(run: Run, solution: Solution, k: int, *, by: str = "") -> Suspects:
+    """The k most suspect examples; by OWN where they are targets, else by HARM.
+
+    Raises InputError for k < 1, where there are no labels, where columns are groups of examples, and for OWN in a run
+    without training examples as targets; NotReadyError where no target has weights.
+    """
+    if k < 1:
+        raise InputError(f"k = {k}: must be at least 1")
+    require_labels(run)
+    by = by or (OWN if (run.own != NOT_IN_POOL).any() else HARM)
+    if by not in (OWN, HARM):
+        raise InputError(f"by = {by!r}: must be {OWN} or {HARM}")
+    score = own(run, solution) if by == OWN else harm(run, solution)
+    order = np.argsort(-score, kind="stable")[:k]
+    order = order[np.isfinite(score[order])]
+    return Suspects(by, order.astype(np.int32), score[order])
+
+
+def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """(int32[d], int32[n]): labels of the columns and of the targets.
+
+    Raises InputError where columns have no labels that could be wrong.
+    """
+    if run.labels is None or run.target_labels is None:
+        raise InputError(f"run {run.name}: its examples have no class labels")
+    if run.design.kind == "grouped":
+        raise InputError(f"run {run.name}: its columns are groups of examples, which have no label of their own")
+    return run.labels, run.target_labels
+
+
+def own(run: Run, solution: Solution) -> np.ndarray:
+    """float64[d]: less the predicted output of each example in models that have not seen it; -inf where none tells."""
+    fitted = np.flatnonzero((run.own != NOT_IN_POOL) & solution.modelled)
+    if not len(fitted):
+        raise InputError(f"run {run.name}: no training example is a target with weights; say targets: train or both")
+    score = np.full(run.design.columns, -np.inf)
+    # The weight of a target on itself is 0, so that this is the mean over subsets without it.
+    score[run.own[fitted]] = -(solution.intercept[fitted] + solution.theta[fitted] @ run.design.inclusion)
+    return score
+
+
+def harm(run: Run, solution: Solution) -> np.ndarray:
+    """float64[d]: the score of the module's docstring. Raises NotReadyError where no target has weights."""
+    theta = solution.theta.tocoo()
+    if not theta.nnz:
+        raise NotReadyError(f"run {run.name}: no target has weights; more models are needed")
+    labels, target_labels = require_labels(run)
+    same = target_labels[theta.row] == labels[theta.col]
+    effect = np.where(same, -theta.data, np.abs(theta.data)).astype(np.float64)
+    return np.bincount(theta.col, effect, minlength=run.design.columns)

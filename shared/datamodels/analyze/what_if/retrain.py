@@ -1,0 +1,147 @@
+"""Checks what an analysis foretells by training models on the sets that it speaks of, by the run's own trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from datamodels.analyze.quality import interval
+from datamodels.analyze.what_if import pool
+from datamodels.errors import InputError, StageError
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
+from datamodels.train.batches import Batches, unusable
+from datamodels.train.contract import load_trainer
+from datamodels.train.observer import Observer
+
+MOST_MODELS = 10_000
+
+
+class Retrainer:
+    """Trains models of a run on sets of columns that its design does not draw.
+
+    Model r of each set has the seed of model `spec.models + r`, which the run does not use, and the same for every set:
+    differences between sets are less noisy so. Each set is trained once, whoever asks.
+
+    dataset  as `run.load_dataset` gives it
+    models   on each set, at least 2
+
+    Raises InputError, and what loading and running the trainer raises.
+    """
+
+    def __init__(self, run: Run, dataset: Dataset, models: int):
+        if not 2 <= models <= MOST_MODELS:
+            raise InputError(f"{models} models on each set: must be 2 to {MOST_MODELS}")
+        self._run, self._models, self._dataset = run, models, dataset
+        self._batches = self._trained_on(dataset)
+        self._known: dict[bytes, np.ndarray] = {}
+
+    def outputs(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """float32[s, r, n] of models trained on sets bool[d]; rows of NaN for models that failed with both seeds.
+
+        Raises InputError for a set without examples.
+        """
+        keys = [members.tobytes() for members in sets]
+        new = {key: members for key, members in zip(keys, sets, strict=True) if key not in self._known}
+        if new:
+            self._known |= dict(zip(new, self._train(list(new.values()), self._batches), strict=True))
+        return np.stack([self._known[key] for key in keys])
+
+    def relabelled(self, members: np.ndarray, columns: np.ndarray, label: int) -> np.ndarray:
+        """float32[r, n] of models trained on a set bool[d] in which the examples of columns int[k] have another label.
+
+        By the run's trainer, loaded anew on the changed pool; targets keep their labels, in the pool or not.
+        """
+        y = self._dataset.y.copy()
+        y[self._run.design.members(columns)] = label
+        return self._train([members], self._trained_on(dataclasses.replace(self._dataset, y=y)))[0]
+
+    def singles(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """float32[s, n] of one model on each set bool[d], each of a seed of its own; rows of NaN as for `outputs`."""
+        return self._each([self._run.spec.models + i for i in range(len(sets))], list(sets), self._batches)
+
+    def _trained_on(self, dataset: Dataset) -> Batches:
+        targets = self._dataset.targets(self._run.spec.targets)
+        return Batches(self._run, load_trainer(self._run.spec, dataset, targets), threading.Event(), Observer())
+
+    def _train(self, sets: list[np.ndarray], batches: Batches) -> np.ndarray:
+        r, n = self._models, self._run.n
+        models = [self._run.spec.models + i for _ in sets for i in range(r)]
+        return self._each(models, [members for members in sets for _ in range(r)], batches).reshape(len(sets), r, n)
+
+    def _each(self, models: list[int], sets: list[np.ndarray], batches: Batches) -> np.ndarray:
+        """float32[s, n]: of one model on each set."""
+        subsets = [self._run.design.members(np.flatnonzero(members)) for members in sets]
+        if not all(len(subset) for subset in subsets):
+            raise InputError("a set to train on has no examples")
+        outputs = batches.train(models, subsets)
+        again = sorted(unusable(range(len(models)), outputs))
+        if again:
+            found = batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
+            found[sorted(unusable(range(len(again)), found))] = np.nan
+            outputs[again] = found
+        return outputs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """Outputs of one target in retrained models.
+
+    outputs   float64[r], of those that did not fail
+    interval  of their mean, at `interval.LEVEL`
+    flipped   how many are below the threshold, `share` and `share_interval` of all
+    """
+
+    outputs: np.ndarray
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.outputs):
+            raise StageError("every model that was trained to check this failed; `datamodels trainer check` says why")
+
+    @property
+    def mean(self) -> float:
+        return float(self.outputs.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval.mean(self.outputs)
+
+    @property
+    def flipped(self) -> int:
+        return int(np.count_nonzero(self.outputs < self.threshold))
+
+    @property
+    def share(self) -> float:
+        return self.flipped / len(self.outputs)
+
+    @property
+    def share_interval(self) -> tuple[float, float]:
+        return interval.share(self.flipped, len(self.outputs))
+
+
+def measure(
+    retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]], threshold: float = 0.0
+) -> list[Measured]:
+    """What retrained models say: of each (target, set bool[d]), trained without the target itself.
+
+    Raises StageError where all models of a set failed.
+    """
+    found = retrainer.outputs([pool.without_own(run, members, target) for target, members in sets])
+    return [_measured(outputs, target, threshold) for outputs, (target, _) in zip(found, sets, strict=True)]
+
+
+def measure_relabelled(
+    retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int, threshold: float = 0.0
+) -> Measured:
+    """The same of models trained on the whole pool, without the target, with another label for columns int[k]."""
+    members = pool.without_own(run, pool.whole(run), target)
+    return _measured(retrainer.relabelled(members, columns, label), target, threshold)
+
+
+def _measured(outputs: np.ndarray, target: int, threshold: float) -> Measured:
+    said = outputs[:, target].astype(np.float64)
+    return Measured(said[~np.isnan(said)], threshold)

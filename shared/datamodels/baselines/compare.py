@@ -1,0 +1,272 @@
+"""Compares the datamodels of a run with other methods: on the same unseen subsets, and by the same retrainings.
+
+There are two tests. The first is LDS, see `quality.evaluate`: the sum of a method's scores over a subset is its
+prediction, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5):
+take out the k columns that a method says help a target most, train models without them, and see whether their mean
+output gets the target wrong. If a method names fewer than k helpful columns, these are taken out. Columns are taken
+out only as long as no class becomes empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodels.aggregate import manifest
+from datamodels.analyze.quality import interval
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if.retrain import Retrainer, measure
+from datamodels.analyze.what_if.support import before_a_class_is_empty
+from datamodels.baselines.contest import Entry
+from datamodels.baselines.given import Given
+from datamodels.errors import InputError, NotReadyError
+from datamodels.fit.job import fits
+from datamodels.run.runs import Run
+
+DATAMODELS = "datamodels"
+LDS, UNSURE = "lds", "unsure"
+"""Names of figures; `flips_at` returns the others."""
+UNSURE_SHARES = (0.05, 0.95)
+"""Between these shares of models that are right, a target counts as unsure."""
+FEWEST = 5
+"""Fewest unsure targets that an LDS is computed for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A method's figure less that of the datamodels, with its interval at `interval.LEVEL`."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
+    """Return (the run's newest fit as an entry, bool[n] which targets have a model).
+
+    Raises NotReadyError if the run has no fit, CorruptObjectError.
+    """
+    run = given.run
+    record = fits.read_newest_fit(given.store, run.name)
+    if record is None:
+        raise NotReadyError(f"run {run.name}: has no weights yet; `datamodels fit` makes them")
+    solution = fits.load(given.store, record)
+    entry = Entry(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
+    return entry, solution.modelled
+
+
+def difference(found: Evaluation, reference: Evaluation) -> Difference:
+    """Return the difference of two LDS that resampled the same subsets."""
+    value = found.lds - reference.lds
+    return Difference(value, interval.around(value, found.deviations - reference.deviations))
+
+
+def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
+    """Return int[t]: targets with a model that some of the run's models get right and some wrong."""
+    low, high = UNSURE_SHARES
+    return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flips:
+    """Targets that models get wrong without the columns that a method says help them.
+
+    targets  int[t]; models of the whole pool get them right
+    flipped  bool[t]; whether the mean output is below the threshold without the columns
+    """
+
+    targets: np.ndarray
+    flipped: np.ndarray
+
+    @property
+    def rate(self) -> float:
+        return float(self.flipped.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval.share(int(self.flipped.sum()), len(self.flipped))
+
+    def less(self, other: Flips) -> Difference:
+        """Return the difference of two rates on the same targets."""
+        change = self.flipped.astype(np.float64) - other.flipped
+        return Difference(float(change.mean()), interval.mean(change))
+
+
+def right_targets(
+    retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int, threshold: float = 0.0
+) -> np.ndarray:
+    """Return int[t]: of `count` targets spread evenly over those with a model, those that models of the pool get right.
+
+    Raises InputError for a count below 2 or beyond the targets, NotReadyError if fewer than 2 are right.
+    """
+    there = np.flatnonzero(modelled)
+    if not 2 <= count <= len(there):
+        raise InputError(f"targets = {count}: must be 2 to {len(there)}, the targets that have weights")
+    candidates = there[np.linspace(0, len(there) - 1, count).astype(int)]
+    base = pool.whole(run)
+    found = measure(retrainer, run, [(target, base) for target in candidates.tolist()], threshold)
+    right = candidates[[measured.mean >= threshold for measured in found]]
+    if len(right) < 2:
+        raise NotReadyError(
+            f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right; ask for more targets"
+        )
+    return right
+
+
+def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarray:
+    """Return bool[d]: the whole pool without the target itself and the k columns of largest positive score float[d]."""
+    base = pool.without_own(run, pool.whole(run), target)
+    free = np.flatnonzero(base & (run.design.stratum >= 0) & (scores > 0))
+    order = free[np.argsort(-scores[free], kind="stable")][:k]
+    after = base.copy()
+    after[order[: before_a_class_is_empty(run, base, order)]] = False
+    return after
+
+
+def flips(
+    retrainer: Retrainer,
+    run: Run,
+    entry: Entry,
+    targets: np.ndarray,
+    sizes: Sequence[int],
+    *,
+    threshold: float = 0.0,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[int, Flips]:
+    """Measure flips for each number of columns taken out.
+
+    targets    int[t], as `right_targets` returns them
+    threshold  outputs below it are wrong
+    tick       called after each of the sizes
+    """
+    found = {}
+    for k in sizes:
+        sets = [(target, without_best(run, entry.scores[target], target, k)) for target in targets.tolist()]
+        means = [measured.mean for measured in measure(retrainer, run, sets, threshold)]
+        found[k] = Flips(targets, np.array(means) < threshold)
+        tick()
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    """The figures of a method. The row of the datamodels comes first and has no differences.
+
+    lds         on all targets with a model
+    unsure      LDS on targets that some models get right and some wrong; None for fewer than FEWEST of them
+    flips       by the number of columns taken out
+    difference  from the datamodels' figures, by name
+    """
+
+    entry: Entry
+    lds: Evaluation
+    unsure: Evaluation | None
+    flips: dict[int, Flips]
+    difference: dict[str, Difference]
+
+    def document(self) -> Document:
+        """Return the row as JSON values."""
+        figures = {
+            LDS: (self.lds.lds, self.lds.interval),
+            UNSURE: None if self.unsure is None else (self.unsure.lds, self.unsure.interval),
+        }
+        figures |= {flips_at(k): (found.rate, found.interval) for k, found in self.flips.items()}
+        return {
+            "method": self.entry.name,
+            "models": self.entry.models,
+            "seconds": self.entry.seconds,
+            "figures": {
+                name: None
+                if figure is None
+                else {"value": figure[0], "interval": list(figure[1])}
+                | ({"less_datamodels": _fields(self.difference[name])} if name in self.difference else {})
+                for name, figure in figures.items()
+            },
+            "targets": {
+                LDS: self.lds.targets,
+                UNSURE: 0 if self.unsure is None else self.unsure.targets,
+                "flips": len(next(iter(self.flips.values())).targets) if self.flips else 0,
+            },
+        }
+
+
+def flips_at(k: int) -> str:
+    """Return the name of the flip rate at k."""
+    return f"flips_at_{k}"
+
+
+Document = dict[str, Any]
+"""What `Row.document` returns."""
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Read the rows that `datamodels compare RUN --json` printed; the datamodels come first.
+
+    Raises InputError if the file is nothing of the kind.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for row in rows:
+            str(row["method"]), int(row["models"]), float(row["seconds"])
+            for figure in filter(None, row["figures"].values()):
+                float(figure["value"]), *map(float, figure["interval"])
+        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
+    if not rows or not same or LDS not in rows[0]["figures"]:
+        raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
+    return rows
+
+
+def _fields(found: Difference) -> dict[str, Any]:
+    return {"value": found.value, "interval": list(found.interval)}
+
+
+class Comparison:
+    """Runs the two tests for one entry after the other.
+
+    retrainer  of the run
+    targets    number of targets for flip rates, see `right_targets`
+    sizes      numbers of columns to take out
+
+    Raises what `of_datamodels`, `Unseen.read` and `right_targets` raise.
+    """
+
+    def __init__(
+        self, given: Given, retrainer: Retrainer, targets: int, sizes: Sequence[int], *, threshold: float = 0.0
+    ):
+        self._given, self._retrainer, self._sizes, self._threshold = given, retrainer, sizes, threshold
+        reference, self._modelled = of_datamodels(given)
+        self._unseen = Unseen.read(given.run, manifest.read_newest(given.store, given.run.name), given.store)
+        self._right = right_targets(retrainer, given.run, self._modelled, targets, threshold)
+        self._unsure = unsure(given, self._modelled)
+        self._reference: Row | None = None
+        self.reference = reference
+
+    def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
+        """Return the row of an entry. Ask for that of `reference` first. Raises what retraining raises."""
+        lds = self._lds(entry, np.flatnonzero(self._modelled))
+        unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
+        found = flips(
+            self._retrainer, self._given.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
+        )
+        other, differences = self._reference, {}
+        if other is not None:
+            differences[LDS] = difference(lds, other.lds)
+            if unsure is not None and other.unsure is not None:
+                differences[UNSURE] = difference(unsure, other.unsure)
+            differences |= {flips_at(k): each.less(other.flips[k]) for k, each in found.items()}
+        row = Row(entry, lds, unsure, found, differences)
+        self._reference = other or row
+        return row
+
+    def _lds(self, entry: Entry, targets: np.ndarray) -> Evaluation:
+        """Score an entry on the unseen subsets, for targets int[t]; `Evaluation.per_target` is of these."""
+        predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
+        return self._unseen.beside(predicted, self._modelled, targets).evaluate()

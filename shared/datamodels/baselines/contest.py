@@ -1,0 +1,77 @@
+"""Who takes part, and what each says of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from datamodels.baselines import influence, neighbours, tracin, trak
+from datamodels.baselines.given import Given
+from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS
+from datamodels.errors import InputError
+
+
+def _chance(given: Given) -> np.ndarray:
+    draw = np.random.default_rng(given.run.spec.seed)
+    return draw.standard_normal((given.run.n, given.run.design.examples), dtype=np.float32)
+
+
+SCORES: dict[str, Callable[[Given], np.ndarray]] = {
+    "feldman_zhang": lambda given: given.shares.attribution,
+    "tracin": lambda given: tracin.attribution(given.trained),
+    "last_layer": lambda given: influence.last_layer(given.trained),
+    "ekfac": lambda given: influence.ekfac(given.trained),
+    "influence": lambda given: influence.whole(given.trained),
+    "trak": lambda given: trak.attribution(given.trained),
+    "representations": lambda given: neighbours.representations(given, given.trained),
+    "inputs": neighbours.inputs,
+    "random": _chance,
+}
+"""float32[n, examples] of each of METHODS; of one that needs `COMMITTED`, [n, d]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """What a method says.
+
+    scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as theta
+    models   that were trained for it
+    seconds  it took once they were
+    """
+
+    name: str
+    scores: np.ndarray
+    models: int
+    seconds: float
+
+
+def chosen(names: Sequence[str] | None) -> list[str]:
+    """Rivals by name, all by default. Raises InputError for one that there is not."""
+    unknown = [name for name in names or () if name not in METHODS]
+    if unknown:
+        raise InputError(f"rival {unknown[0]!r}: must be one of {', '.join(METHODS)}")
+    return list(dict.fromkeys(names or METHODS))
+
+
+def enter(given: Given, name: str) -> Entry:
+    """Lets a rival say what it has to. Raises InputError where it needs gradients and the trainer has none."""
+    needs = METHODS[name].needs
+    if needs == COMMITTED:
+        return Entry(name, SCORES[name](given), given.shares.models, given.shares.seconds)
+    models = len(given.trained.models) if needs == NETWORKS else 0
+    started = time.perf_counter()
+    scores = SCORES[name](given)
+    groups = given.run.design.column_of_each
+    if groups is not None:
+        scores = _of_groups(scores, groups, given.run.design.columns)
+    return Entry(name, scores, models, time.perf_counter() - started)
+
+
+def _of_groups(scores: np.ndarray, groups: np.ndarray, columns: int) -> np.ndarray:
+    """float32[n, d]: a group does what its examples do together."""
+    found = np.zeros((columns, len(scores)), dtype=np.float32)
+    np.add.at(found, groups, scores.T)
+    return found.T

@@ -1,0 +1,49 @@
+"""Feldman and Zhang's influence (2020, arXiv:2008.03703, equation 2), from the run's own models.
+
+By how much more often models are right that were trained with an example; see `difference`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from datamodels.aggregate import manifest
+from datamodels.fit.data import problem, shards
+from datamodels.fit.solve import fit
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore
+
+ESTIMATOR = "influence"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shares:
+    """
+    attribution  float32[n, d]: share of models that are right with a column less that of those without
+    right        float64[n]: share of all the models that are right; where it is 0 or 1 the attribution is 0
+    models       of the run
+    seconds      that it took
+    """
+
+    attribution: np.ndarray
+    right: np.ndarray
+    models: int
+    seconds: float
+
+
+def of_run(run: Run, store: ObjectStore) -> Shares:
+    """From all committed models that a fit may use. Raises NotReadyError where there are none, CorruptObjectError."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="datamodels-rivals-") as folder:
+        snapshot = manifest.read_newest(store, run.name)
+        rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
+        given = problem.of_run(run, rows.masks, rows.outputs, rows.model_index)
+        settings = run.spec.fit.model_copy(update={"estimator": ESTIMATOR})
+        found = fit(given, settings, run.spec.seed)
+        right = (rows.outputs > 0).mean(axis=0, dtype=np.float64)
+        return Shares(found.dense(range(run.n)), right, len(rows.model_index), time.perf_counter() - started)

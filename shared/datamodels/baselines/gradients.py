@@ -1,0 +1,146 @@
+"""Gradients of single examples by the weights of one trained network, kept as factors.
+
+The gradient of one example by a dense layer is an outer product, inputs x signals. Dot products of gradients follow
+from those of their factors ("ghost" dot products: Goodfellow 2015, arXiv:1510.01799), so that gradients as long as the
+network has weights are hardly ever made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from datamodels.train.outputs import SLOPES, loss_slope, softmax
+
+TARGETS_AT_ONCE = 64
+"""In products with vectors: bounds their memory."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """Gradients by the weights [a, b] of one layer.
+
+    inputs   float32[e, a]
+    signals  float32[e, b]; or [c, e, b], of c functions of each example
+    """
+
+    inputs: np.ndarray
+    signals: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.inputs.shape[-1], self.signals.shape[-1]
+
+
+class Gradients:
+    """Of one model of a `workloads.mlp.Classifier`.
+
+    trainer  whose network has `factors`
+    model    float32[parameters]
+    """
+
+    def __init__(self, trainer: Any, model: np.ndarray):
+        self._trainer = trainer
+        self._weights = trainer.matrices(model[None])
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """float32[e, classes]: of the pool."""
+        return softmax(self._logits(self._trainer.x))
+
+    @functools.cached_property
+    def losses(self) -> list[Layer]:
+        """Of the cross-entropy of each example of the pool."""
+        slope = loss_slope(self._logits(self._trainer.x), self._trainer.y)
+        return self._layers(self._trainer.x, slope)
+
+    @functools.cached_property
+    def outputs(self) -> list[Layer]:
+        """Of what is recorded of each target."""
+        trainer = self._trainer
+        return self._layers(
+            trainer.x_targets, SLOPES[trainer.output](self._logits(trainer.x_targets), trainer.y_targets)
+        )
+
+    @functools.cached_property
+    def target_losses(self) -> list[Layer]:
+        """Of the cross-entropy of each target."""
+        trainer, x = self._trainer, self._trainer.x_targets
+        return self._layers(x, loss_slope(self._logits(x), trainer.y_targets))
+
+    @functools.cached_property
+    def odds(self) -> list[Layer]:
+        """Of log(p / (1 - p)) of the right class, of each example of the pool."""
+        y, p = self._trainer.y, self.probabilities
+        right = y[:, None] == np.arange(p.shape[1])
+        others = np.where(right, 0, p)
+        total = np.maximum(others.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
+        return self._layers(self._trainer.x, right - others / total)
+
+    @functools.cached_property
+    def classes(self) -> list[Layer]:
+        """Of each class's logit, of each example of the pool; signals are [classes, e, b]."""
+        count = self.probabilities.shape[1]
+        slopes = np.eye(count, dtype=np.float32)[:, :, None].repeat(len(self._trainer.x), axis=2)
+        found = self._trainer.network.factors(self._weights, self._trainer.x[None], slopes)
+        return [Layer(inputs[0], np.ascontiguousarray(signals)) for inputs, signals in found]
+
+    @functools.cached_property
+    def representations(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32[e, f], float32[n, f]: what the last layer is given, of the pool and of the targets."""
+        return self.losses[-1].inputs, self.outputs[-1].inputs
+
+    def _logits(self, x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self._trainer.network.forward(self._weights, x[None])[0].T)
+
+    def _layers(self, x: np.ndarray, slopes: np.ndarray) -> list[Layer]:
+        dz = np.ascontiguousarray(slopes.T[None], dtype=np.float32)
+        found = self._trainer.network.factors(self._weights, x[None], dz)
+        return [Layer(inputs[0], signals[0]) for inputs, signals in found]
+
+
+def dots(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
+    """float32[e_a, e_b]: dot products of gradients."""
+    return sum((x.inputs @ y.inputs.T) * (x.signals @ y.signals.T) for x, y in zip(a, b, strict=True))
+
+
+def dense(layers: Sequence[Layer]) -> np.ndarray:
+    """float32[e, parameters]: the gradients themselves, layer after layer."""
+    return np.hstack([np.einsum("ea,eb->eab", x.inputs, x.signals).reshape(len(x.inputs), -1) for x in layers])
+
+
+def split(vectors: np.ndarray, layers: Sequence[Layer]) -> list[np.ndarray]:
+    """Views [t, a, b], layer by layer, of vectors [t, parameters]."""
+    views, start = [], 0
+    for a, b in (layer.shape for layer in layers):
+        views.append(vectors[:, start : start + a * b].reshape(len(vectors), a, b))
+        start += a * b
+    return views
+
+
+def products(vectors: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
+    """float32[t, e]: dot products of vectors [t, parameters] and gradients; [t, c, e] where there are c of each."""
+    shape = (len(vectors), *layers[0].signals.shape[:-1])
+    found = np.empty(shape, dtype=vectors.dtype)
+    for start in range(0, len(vectors), TARGETS_AT_ONCE):
+        some = slice(start, start + TARGETS_AT_ONCE)
+        found[some] = sum(
+            np.einsum("teb,...eb->t...e", layer.inputs @ part, layer.signals, optimize=True)
+            for layer, part in zip(layers, split(vectors[some], layers), strict=True)
+        )
+    return found
+
+
+def combined(scales: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
+    """float32[t, parameters]: sums of gradients by scales [t, e]; by [t, c, e] where there are c of each example."""
+    found = np.empty((len(scales), sum(a * b for a, b in (layer.shape for layer in layers))), dtype=scales.dtype)
+    for start in range(0, len(scales), TARGETS_AT_ONCE):
+        some = slice(start, start + TARGETS_AT_ONCE)
+        for layer, part in zip(layers, split(found[some], layers), strict=True):
+            back = np.einsum("t...e,...eb->teb", scales[some], layer.signals, optimize=True)
+            np.matmul(layer.inputs.T, back, out=part)
+    return found

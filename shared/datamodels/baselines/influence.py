@@ -1,0 +1,44 @@
+"""Influence functions (Koh and Liang 2017, arXiv:1703.04730, equation 2), for the output in place of the target's loss.
+
+A little more weight on example i moves the weights of a network at its minimum by -H^-1 grad loss_i, and so output j by
+-grad output_j' H^-1 grad loss_i. H is the curvature of the loss with weight decay; see `curvature`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+from datamodels.baselines import curvature
+from datamodels.baselines.given import Trained
+from datamodels.baselines.gradients import Gradients, dense, products
+
+
+def last_layer(trained: Trained) -> np.ndarray:
+    """float32[n, examples]: as though the last layer alone were trained, with its exact curvature."""
+
+    def inverse(found: Gradients, vectors: np.ndarray, damping: float) -> np.ndarray:
+        matrix = curvature.dense(*curvature.of(found, last=True))
+        matrix[np.diag_indices_from(matrix)] += damping
+        return linalg.solve(matrix, vectors.T, assume_a="pos").T.astype(vectors.dtype)
+
+    return _mean(trained, inverse, last=True)
+
+
+def whole(trained: Trained) -> np.ndarray:
+    """float32[n, examples]: of all weights, by conjugate gradients."""
+    return _mean(trained, lambda found, vectors, damping: curvature.solve(vectors, *curvature.of(found), damping))
+
+
+def ekfac(trained: Trained) -> np.ndarray:
+    """float32[n, examples]: of all weights, by the approximate inverse alone."""
+    return _mean(trained, lambda found, vectors, damping: curvature.ekfac(*curvature.of(found), damping)(vectors))
+
+
+def _mean(trained: Trained, inverse, *, last: bool = False) -> np.ndarray:
+    """Over models."""
+    damping, total = curvature.damping(trained.trainer.recipe.decay), np.zeros((1, 1), dtype=np.float32)
+    part = slice(-1, None) if last else slice(None)
+    for found in trained.gradients():
+        total = total - products(inverse(found, dense(found.outputs[part]), damping), found.losses[part])
+    return total / len(trained.models)

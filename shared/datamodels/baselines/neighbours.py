@@ -1,0 +1,47 @@
+"""What looks alike: in the input, or in the last hidden layer of trained networks.
+
+Similarity is exp(-|a - b|^2 / (2 s^2)), where s is the median distance of a target to its NEAR-th nearest example. It
+counts for a target where the labels agree and against it where they do not: the nearest examples of another class are
+those that harm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datamodels.baselines.given import Given, Trained
+from datamodels.run.runs import reference
+
+NEAR = 10
+
+
+def inputs(given: Given) -> np.ndarray:
+    """float32[n, examples]: by the features of `fit.features`, the numbers of x by default. Raises SpecError."""
+    make = reference("fit.features", given.run.spec.fit.features)
+    pool, targets = (np.asarray(make(x), dtype=np.float32) for x in (given.dataset.x, given.targets.x))
+    return _agreement(given) * similarity(targets, pool)
+
+
+def representations(given: Given, trained: Trained) -> np.ndarray:
+    """float32[n, examples]: by what the last layer is given, the mean over models."""
+    total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
+    for found in trained.gradients():
+        pool, targets = found.representations
+        total = total + similarity(targets, pool)
+    return _agreement(given) * total / len(trained.models)
+
+
+def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    """float32[n, e] of features [n, f] and [e, f]; 1 for the same."""
+    squares = (targets**2).sum(axis=1)[:, None] + (pool**2).sum(axis=1) - 2 * (targets @ pool.T)
+    squares = np.maximum(squares, 0)
+    near = np.median(np.partition(squares, min(NEAR, len(pool)) - 1, axis=1)[:, min(NEAR, len(pool)) - 1])
+    return np.exp(-squares / (2 * max(float(near), float(np.finfo(np.float32).tiny)))).astype(np.float32)
+
+
+def _agreement(given: Given) -> np.ndarray:
+    """[n, examples]: 1 where labels agree, else -1; 1 where there are none."""
+    run = given.run
+    if run.labels is None or run.target_labels is None:
+        return np.ones((run.n, 1), dtype=np.float32)
+    return np.where(run.target_labels[:, None] == run.labels, 1, -1).astype(np.float32)

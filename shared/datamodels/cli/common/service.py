@@ -1,0 +1,51 @@
+"""The query service that the options name, and what its answers have in common."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from datamodels.cli.common.store import store_settings
+from datamodels.rpc.clients.analyses import Answer, Tell
+from datamodels.rpc.clients.query import QueryClient
+from datamodels.runners.local import LocalRunner
+from datamodels.runners.view import TerminalView, View
+from datamodels.settings import ClientSettings
+
+
+@contextlib.contextmanager
+def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
+    """Connects to the query service of --address or DATAMODELS_CLIENT_QUERY, else to one started for this command."""
+    settings = ClientSettings.load()
+    with contextlib.ExitStack() as stack:
+        if address := options.address or settings.query:
+            settings = dataclasses.replace(settings, query=address)
+        else:
+            runner = LocalRunner(options.home, store=store_settings(options), trainers=1)
+            settings = stack.enter_context(runner.services(["query"]))
+        yield stack.enter_context(QueryClient(settings.query, settings))
+
+
+@contextlib.contextmanager
+def progress(name: str) -> Iterator[Tell]:
+    """Yields a function that shows the progress of a long analysis, if standard error is a terminal."""
+    view = TerminalView() if sys.stderr.isatty() else View()
+    with view.stage(name, "of it") as bar:
+        yield lambda stage, fraction: bar.reach(round(fraction, 2), stage)
+
+
+def basis(answer: Answer[Any]) -> dict[str, Any]:
+    """Names the fit that an answer comes from; `partial` is there if not all models of the run were fitted."""
+    found = answer.provenance
+    fields = {"run": found.run, "fit": found.fit, "models": found.models}
+    return fields | ({"partial": True} if found.partial else {})
+
+
+def basis_line(found: dict[str, Any]) -> str:
+    """Formats a `basis` for people."""
+    partial = ", which are not all models of the run" if "partial" in found else ""
+    return f"run {found['run']}, fit {found['fit']} of {found['models']:,} models{partial}"

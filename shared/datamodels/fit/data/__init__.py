@@ -1,0 +1,1 @@
+"""What a fit reads: problems, rows, and the sums over them."""

@@ -1,0 +1,73 @@
+"""What a killed fit goes on from: a folder with, per block of targets, its last state or its solution.
+
+A folder belongs to one fit. Each file says which fit and block it is of, and one that is of another, or damaged, is as
+good as none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodels.fit.data import scratch
+from datamodels.fit.data.problem import Solution
+
+SOLVED = "solved"
+"""Stage of a block that is finished."""
+
+
+class Checkpoint:
+    """The file of one block. With no folder it keeps nothing.
+
+    `name` is the block, `fingerprint` the fit that it belongs to.
+    """
+
+    def __init__(self, folder: Path | None, name: str, fingerprint: str):
+        self._path = None if folder is None else folder / f"{name}.npz"
+        self._fingerprint = f"{fingerprint} {name}"
+
+    def save(self, stage: str, arrays: dict[str, np.ndarray]) -> None:
+        """Replaces what was kept. Raises StoreFullError where the disk is full."""
+        if self._path is None:
+            return
+        temporary = self._path.with_suffix(".tmp")
+        named: dict[str, Any] = {"_stage": np.array(stage), "_fingerprint": np.array(self._fingerprint), **arrays}
+        with scratch.room(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "wb") as file:
+                    np.savez(file, **named)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def load(self) -> tuple[str, dict[str, np.ndarray]] | None:
+        """(stage, arrays) as last saved, or None."""
+        if self._path is None:
+            return None
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
+            return None  # one flipped bit can make a zip file seem encrypted, or of another version
+        if str(arrays.pop("_fingerprint", "")) != self._fingerprint:
+            return None
+        return str(arrays.pop("_stage")), arrays
+
+    def save_solution(self, solution: Solution) -> None:
+        arrays = {f.name: np.asarray(getattr(solution, f.name)) for f in dataclasses.fields(Solution)}
+        self.save(SOLVED, arrays)
+
+    def load_solution(self) -> Solution | None:
+        kept = self.load()
+        if kept is None or kept[0] != SOLVED:
+            return None
+        fields: dict[str, Any] = dict(kept[1])
+        return Solution(**fields | {"d": int(fields["d"]), "status": fields["status"].tolist()})

@@ -1,0 +1,100 @@
+"""Means over the rows that count for each target, for estimators that need no more: means and covariances."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data.rows import Rows
+
+PASS_ROWS = 2048
+"""Rows that are turned to float64 at a time."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Means:
+    """Of the masks x less `Problem.center` and outputs y of a targets; of two spans of rows they add up.
+
+    count     float64[a]; rows that count
+    masks     float64[a, d], or [1, d] where all rows count for all targets; sum of x
+    total     float64[a]; sum of y
+    products  float64[a, d]; sum of y x
+    square    float64[a]; sum of y^2
+    """
+
+    count: np.ndarray
+    masks: np.ndarray
+    total: np.ndarray
+    products: np.ndarray
+    square: np.ndarray
+
+    def __add__(self, other: Means) -> Means:
+        return Means(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
+
+    @property
+    def mean_masks(self) -> np.ndarray:
+        """float64[a, d] or [1, d]."""
+        return self.masks / self.count[: len(self.masks), None]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """float64[a]; of the outputs."""
+        return self.total / self.count
+
+    @property
+    def variance(self) -> np.ndarray:
+        """float64[a]; of the outputs."""
+        return np.maximum(self.square / self.count - self.mean**2, 0)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """float64[a, d]; of masks and outputs."""
+        return self.products / self.count[:, None] - self.mean[:, None] * self.mean_masks
+
+    def members(self, center: np.ndarray) -> np.ndarray:
+        """float64[a, d] or [1, d], whole numbers: rows that have each column."""
+        return np.round(self.masks + self.count[: len(self.masks), None] * center)
+
+    def curvature(self, center: np.ndarray) -> np.ndarray:
+        """float64[a, d] or [1, d]: variances of the masks' columns; exactly 0 where a column never varies."""
+        share = self.members(center) / self.count[: len(self.masks), None]
+        return share * (1 - share)
+
+
+def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) -> Means:
+    """In float64 throughout, in one pass over the rows of `span`.
+
+    outputs  [m, a] and keep bool[m, a] or None are of all rows. Give outputs that are nearly centred: variances are
+    differences of squares
+    """
+    d, a = rows.problem.columns, outputs.shape[1]
+    products, masks = np.zeros((a, d)), np.zeros((1 if keep is None else a, d))
+    count, total, square = np.zeros((3, a))
+    for piece in row_blocks.partition(span, PASS_ROWS):
+        x, y = rows.block(piece)[:, :-1].astype(np.float64), outputs[piece].astype(np.float64)
+        chosen = np.ones((len(x), 1)) if keep is None else keep[piece].astype(np.float64)
+        y = y * chosen
+        products += y.T @ x
+        masks += chosen.T @ x
+        count += chosen.sum(axis=0)
+        total += y.sum(axis=0)
+        square += np.einsum("ij,ij->j", y, y)
+    return Means(count, masks, total, products, square)
+
+
+def heldout_error(
+    rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray
+) -> np.ndarray:
+    """float64[a]: mean squared error on the held-out rows that count, of predictions theta . x + level.
+
+    outputs [m, a], keep bool[m, a] or None; theta [a, d], for masks less `center`; level float64[a]
+    """
+    total, count = np.zeros((2, len(theta)))
+    for piece in row_blocks.partition(rows.heldout, PASS_ROWS):
+        miss = rows.block(piece)[:, :-1] @ theta.T - (outputs[piece] - level)
+        chosen = np.ones((len(miss), 1), dtype=bool) if keep is None else keep[piece]
+        total += np.einsum("ij,ij->j", miss * chosen, miss, dtype=np.float64)
+        count += chosen.sum(axis=0)
+    return total / count

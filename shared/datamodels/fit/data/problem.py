@@ -1,0 +1,271 @@
+"""What every solver is given and gives back: one sparse linear model per target.
+
+For each target j a solver minimises, over theta in R^d and b in R,
+
+    1/(2 m_j) * sum_{i in rows_j} (x_i . theta + b - y_ij)^2  +  lambda_j * ||theta||_1
+
+where x_i in {0, 1}^d is the mask of row i, y_ij the output of its model on target j, and rows_j are the rows whose
+mask leaves out the target itself (all rows where the target is no training example); m_j is their number. The
+intercept b is not penalised. lambda_j is chosen per target on held-out rows (Ilyas et al. 2022, section 3), then the
+model is fitted to all of rows_j.
+
+That is the LASSO. Other estimators of the same datamodel take the same Problem and give the same Solution: `ridge`,
+which penalises lambda_j / 2 * ||theta||^2 instead, `weighted`, which penalises some columns less than others, and
+`difference` and `influence`, which penalise nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datamodels.errors import InputError, TargetRangeError
+from datamodels.fit.data.prior import Prior
+from datamodels.run.dataset import NOT_IN_POOL
+from datamodels.run.runs import Run
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+OK = "ok"
+CONSTANT = "constant"
+"""The output never varies: no weights, the intercept is the value."""
+NO_ROWS = "no_rows"
+"""Too few rows are left to fit and to choose lambda on; no weights. More models are needed."""
+NOT_FINITE = "not_finite"
+"""An output is NaN or infinite; no weights."""
+NOT_CONVERGED = "not_converged"
+"""The gap is above the tolerance after max_epochs; the weights are those reached. Raise max_epochs."""
+
+NO_SIGNAL = "no_signal"
+"""No column tells anything about the output, not even by chance, so that lambda_max is 0: among the rows to fit, masks
+or output do not vary. No weights, the intercept is the mean."""
+
+STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED, NO_SIGNAL)
+UNFITTED = (NO_ROWS, NOT_FINITE)
+"""Statuses of targets that have no model at all."""
+
+NO_COLUMN = -1
+"""`Problem.own_column` of a target that is no training example."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """One LASSO per target over shared masks.
+
+    masks       uint8[rows, ceil(d / 8)], packed as by `sample.pack`
+    outputs     float16 or float32 [rows, n]
+    columns     d
+    center      float32[d], subtracted from the masks for conditioning alone: it changes no solution
+    own_column  int32[n], the column that the target itself is, or NO_COLUMN
+    heldout     bool[rows], the rows that lambda is chosen on
+    order       int64[rows], in which solvers take the rows, so that it matters not how they are stored; None: as they
+                are
+    stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary. None
+                puts all that vary into one
+
+    prior       what is known of the weights beforehand, for the estimator `weighted`; None where nothing is
+
+    Masks and outputs may be memory-mapped. Raises InputError where the shapes do not fit each other.
+    """
+
+    masks: np.ndarray
+    outputs: np.ndarray
+    columns: int
+    center: np.ndarray
+    own_column: np.ndarray
+    heldout: np.ndarray
+    order: np.ndarray | None = None
+    stratum: np.ndarray | None = None
+    prior: Prior | None = None
+
+    def __post_init__(self) -> None:
+        rows, n = self.outputs.shape
+        for name, shape in {
+            "masks": (rows, (self.columns + 7) // 8),
+            "center": (self.columns,),
+            "own_column": (n,),
+            "heldout": (rows,),
+            "order": (rows,),
+        }.items():
+            found = np.shape(getattr(self, name))
+            if found != shape and getattr(self, name) is not None:
+                raise InputError(
+                    f"{name} has shape {found}: {rows} rows, {n} targets, {self.columns} columns take {shape}"
+                )
+        if self.stratum is not None and self.stratum.shape != (self.columns,):
+            raise InputError(f"stratum has shape {self.stratum.shape}: {self.columns} columns take {(self.columns,)}")
+        if n and not NO_COLUMN <= self.own_column.min() <= self.own_column.max() < self.columns:
+            raise InputError(f"own_column: must be {NO_COLUMN} to {self.columns - 1}")
+
+    @property
+    def strata(self) -> np.ndarray:
+        """int[d]: the stratum of each column, -1 of those that never vary."""
+        return np.where((self.center > 0) & (self.center < 1), 0, -1) if self.stratum is None else self.stratum
+
+    @property
+    def rows(self) -> int:
+        return len(self.masks)
+
+    @property
+    def n(self) -> int:
+        """Targets."""
+        return self.outputs.shape[1]
+
+
+def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.ndarray) -> Problem:
+    """The problem of a run; row i is model `model_index[i]`."""
+    own = [NO_COLUMN if example == NOT_IN_POOL else run.design.column_of(int(example)) for example in run.own]
+    return Problem(
+        masks=masks,
+        outputs=outputs,
+        columns=run.design.columns,
+        center=run.design.inclusion,
+        own_column=np.array(own, dtype=np.int32),
+        heldout=is_heldout(model_index, run.spec.fit.holdout),
+        order=np.argsort(model_index),
+        stratum=run.design.stratum,
+    )
+
+
+def is_heldout(model_index: np.ndarray, fraction: float) -> np.ndarray:
+    """bool[rows]: which models lambda is chosen on.
+
+    A function of the index alone, so that it stays as it is when models are added. Models 2i and 2i + 1 go together:
+    in a complement design one tells the other's subset.
+    """
+    pair = np.asarray(model_index, dtype=np.int64) // 2
+    return np.floor((pair + 1) * fraction) != np.floor(pair * fraction)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solution:
+    """Fitted models: prediction j of a mask x is `intercept[j] + sum of weights[c] over columns c of row j in x`.
+
+    d              columns of a mask
+    status         list[str] of length n, each one of STATUSES
+    lambda_        float64[n]; 0 where there are no weights to penalise (status constant, no_rows, not_finite) and of
+                   estimators that penalise none
+    gap            float64[n]; duality gap over the objective at zero weights, see `gap`, `ridge`; 0 of
+                   estimators that take means: nothing in them converges
+    heldout_r2     float64[n]; explained variance on held-out rows, 1 at best; NaN where it cannot be told
+    intercept      float64[n]
+    indptr         int64[n + 1]; row j is columns[indptr[j]:indptr[j + 1]], ascending
+    columns        int32[nnz]
+    weights        float32[nnz]; on the raw 0/1 scale of membership
+    """
+
+    d: int
+    status: list[str]
+    lambda_: np.ndarray
+    gap: np.ndarray
+    heldout_r2: np.ndarray
+    intercept: np.ndarray
+    indptr: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return len(self.status)
+
+    @property
+    def modelled(self) -> np.ndarray:
+        """bool[n]: which targets have weights."""
+        return modelled(self.status)
+
+    @property
+    def theta(self) -> sparse.csr_array:
+        """float32[n, d]: the weights, not copied."""
+        from scipy import sparse  # a third of a second that who reads only the records of fits need not spend
+
+        # With indptr of another type than columns, SciPy would copy the columns as int64.
+        small = len(self.columns) <= np.iinfo(np.int32).max
+        indptr = self.indptr.astype(np.int32) if small else self.indptr
+        return sparse.csr_array((self.weights, self.columns, indptr), shape=(self.n, self.d))
+
+    def row(self, target: int) -> tuple[np.ndarray, np.ndarray]:
+        """(columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
+        if not 0 <= target < self.n:
+            raise TargetRangeError(f"target {target}: must be 0 to {self.n - 1}")
+        span = slice(self.indptr[target], self.indptr[target + 1])
+        return self.columns[span], self.weights[span]
+
+    def predict(self, members: np.ndarray) -> np.ndarray:
+        """float32[s, n]: of each target, for each of the masks bool[s, d]."""
+        return (self.theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
+
+    def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
+        """float32[t, d]: weight vectors of some targets, zeros filled in. Raises TargetRangeError."""
+        theta = np.zeros((len(targets), self.d), dtype=np.float32)
+        for i, target in enumerate(targets):
+            columns, weights = self.row(int(target))
+            theta[i, columns] = weights
+        return theta
+
+
+def modelled(status: Sequence[str]) -> np.ndarray:
+    """Return bool[n]: which targets of these statuses have weights."""
+    return ~np.isin(status, UNFITTED)
+
+
+def of_dense(
+    theta: np.ndarray,
+    *,
+    status: list[str],
+    lambda_: np.ndarray,
+    gap: np.ndarray,
+    heldout_r2: np.ndarray,
+    intercept: np.ndarray,
+) -> Solution:
+    """A Solution from weights [n, d], zeros left out."""
+    theta = np.asarray(theta, dtype=np.float32)
+    row, column = np.nonzero(theta)
+    return Solution(
+        d=theta.shape[1],
+        status=list(status),
+        lambda_=np.asarray(lambda_, dtype=np.float64),
+        gap=np.asarray(gap, dtype=np.float64),
+        heldout_r2=np.asarray(heldout_r2, dtype=np.float64),
+        intercept=np.asarray(intercept, dtype=np.float64),
+        indptr=np.searchsorted(row, np.arange(len(theta) + 1)).astype(np.int64),
+        columns=column.astype(np.int32),
+        weights=theta[row, column],
+    )
+
+
+def concatenate(solutions: Iterable[Solution]) -> Solution:
+    """One Solution of consecutive blocks of targets. Raises InputError where there are none."""
+    blocks = list(solutions)
+    if not blocks:
+        raise InputError("no blocks to put together: a fit has at least one target")
+    counts = np.concatenate([np.diff(block.indptr) for block in blocks])
+    joined = {
+        name: np.concatenate([getattr(block, name) for block in blocks])
+        for name in ("lambda_", "gap", "heldout_r2", "intercept", "columns", "weights")
+    }
+    return Solution(
+        d=blocks[0].d,
+        status=[status for block in blocks for status in block.status],
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        **joined,
+    )
+
+
+def rows_of(solution: Solution, first: int, last: int) -> Solution:
+    """The targets first <= j < last of a Solution."""
+    start, stop = solution.indptr[first], solution.indptr[last]
+    return Solution(
+        d=solution.d,
+        status=solution.status[first:last],
+        lambda_=solution.lambda_[first:last],
+        gap=solution.gap[first:last],
+        heldout_r2=solution.heldout_r2[first:last],
+        intercept=solution.intercept[first:last],
+        indptr=solution.indptr[first : last + 1] - start,
+        columns=solution.columns[start:stop],
+        weights=solution.weights[start:stop],
+    )

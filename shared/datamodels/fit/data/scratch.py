@@ -1,0 +1,117 @@
+"""The local disk that a fit works on: shards, sums and checkpoints, all of which can be made again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from datamodels.errors import SettingsError, StoreFullError
+from datamodels.settings import FitterSettings
+from datamodels.storage import disk
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+LOCK_SECONDS = 0.2
+"""Between looks at a lock that another process holds."""
+
+
+@contextlib.contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Raises StoreFullError where the disk is full, SettingsError where the folder cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in disk.FULL:
+            raise StoreFullError(f"{folder}: {error.strerror}; free some space, nothing committed is lost") from error
+        if error.errno in _REFUSED:
+            raise SettingsError(
+                f"{folder}: {error.strerror}; set {FitterSettings.prefix}_SCRATCH to a folder to write to"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps other processes out of a folder while the body runs; one that dies keeps nobody out.
+
+    `waiting` is called now and then while another one is in there; what it raises ends the wait.
+    """
+    with room(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(folder.with_name(f"{folder.name}.lock"), "wb")  # noqa: SIM115 - closed below
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(LOCK_SECONDS)
+        yield
+
+
+def mapped(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Zeros in a nameless file of the folder, which is made: the system may take their memory and read them again.
+
+    The file is gone with the array. All its room is taken at once, so that a full disk raises StoreFullError here, and
+    is no fault of memory later.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    if not size:
+        return np.zeros(shape, dtype=dtype)
+    with room(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, dtype=dtype, mode="r+", shape=shape))
+
+
+def shrink(root: Path, most: int, ours: Path) -> None:
+    """Removes folders of runs, those that were used longest ago first, until all take no more than `most` bytes.
+
+    `ours` is locked by the caller, and goes last. Folders that other processes are in are left alone.
+    """
+    found = sorted((path for path in root.iterdir() if path.is_dir() and path != ours), key=_used)
+    sizes = {path: _size(path) for path in [*found, ours]}
+    for path in [*found, ours]:
+        if sum(sizes.values()) <= most:
+            return
+        if path == ours:
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        with contextlib.suppress(_Busy), alone(path, _leave):
+            shutil.rmtree(path, ignore_errors=True)
+            del sizes[path]
+
+
+class _Busy(Exception):
+    pass
+
+
+def _leave() -> None:
+    raise _Busy
+
+
+def _used(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # another fitter may shrink the folder as well
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _size(path: Path) -> int:
+    """Bytes of the files below a folder."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total

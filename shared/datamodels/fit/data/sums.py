@@ -1,0 +1,166 @@
+"""Sums over models: all that the solver `gram` reads of most rows. They add up, so a fit after 1,000 more models reads
+those 1,000 alone.
+
+Counts are whole numbers. Outputs are float16, so that products with masks are sums of whole multiples of 2^-24, which
+float64 holds exactly until their magnitudes add up to 2^29: for outputs of about 10, that is 50 million models. So it
+does not matter in which order, or in which pieces, models are added; only the squares are rounded, in their last bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from datamodels.fit.data.checkpoint import Checkpoint
+from datamodels.fit.data.problem import CONSTANT, NO_ROWS, NOT_FINITE, OK
+from datamodels.fit.kernels import popcount
+from datamodels.run import designs
+from datamodels.storage import records
+
+PASS_ROWS = 2048
+"""Rows that are turned to float64 at a time."""
+MOST_BYTES = 4 * 2**30
+"""Most memory of the sums of all targets; above it, each block of targets makes its own from the rows."""
+_VERSION = 1
+"""Of the file; one of another version is as good as none."""
+
+
+@dataclasses.dataclass(eq=False)
+class Span:
+    """Sums over some rows, of u = output - shift and masks x in {0, 1}.
+
+    rows      how many
+    counts    int32[d, d]; X'X, how many of the rows have columns i and j
+    products  float64[n, d]; sum of u x
+    total     float64[n]; sum of u
+    square    float64[n]; sum of u^2
+    """
+
+    rows: int
+    counts: np.ndarray
+    products: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+
+    @classmethod
+    def empty(cls, d: int, n: int) -> Self:
+        return cls(0, np.zeros((d, d), dtype=np.int32), np.zeros((n, d)), *np.zeros((2, n)))
+
+    def add(self, masks: np.ndarray, u: np.ndarray, threads: int) -> None:
+        """Adds rows: packed masks uint8[r, ceil(d / 8)] and u float64[r, n]."""
+        d = len(self.counts)
+        self.rows += len(masks)
+        self.counts += popcount.gram(masks, d, threads=threads)
+        self.products += u.T @ designs.unpack(masks, d).astype(np.float64)
+        self.total += u.sum(axis=0)
+        self.square += np.einsum("ij,ij->j", u, u)
+
+
+@dataclasses.dataclass(eq=False)
+class Sums:
+    """Sums over the models of a run, of the rows to fit and of the held-out ones.
+
+    shift      float64[n]; some output of each target, subtracted so that large means cost no digits
+    low, high  float64[n]; the smallest and the largest finite output; inf and -inf before the first
+    finite     bool[n]; whether all outputs are finite; others count as the shift
+    parts      (key, sha256) of what was added
+    """
+
+    fit: Span
+    heldout: Span
+    shift: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    finite: np.ndarray
+    parts: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def empty(cls, d: int, n: int) -> Self:
+        return cls(
+            fit=Span.empty(d, n),
+            heldout=Span.empty(d, n),
+            shift=np.zeros(n),
+            low=np.full(n, np.inf),
+            high=np.full(n, -np.inf),
+            finite=np.ones(n, dtype=bool),
+        )
+
+    @property
+    def rows(self) -> int:
+        return self.fit.rows + self.heldout.rows
+
+    def add(self, masks: np.ndarray, outputs: np.ndarray, heldout: np.ndarray, *, threads: int = 1) -> None:
+        """Adds models: packed masks uint8[r, ceil(d / 8)], outputs float16[r, n], heldout bool[r]."""
+        for span, chosen in ((self.fit, np.flatnonzero(~heldout)), (self.heldout, np.flatnonzero(heldout))):
+            for first in range(0, len(chosen), PASS_ROWS):
+                piece = chosen[first : first + PASS_ROWS]
+                span.add(masks[piece], self._shifted(outputs[piece].astype(np.float64)), threads)
+
+    def _shifted(self, outputs: np.ndarray) -> np.ndarray:
+        """float64[r, n]: outputs less the shift, 0 where they are not finite; the first ever decide the shift."""
+        finite = np.isfinite(outputs)
+        if not self.rows:
+            self.shift = np.where(finite[0], outputs[0], 0)
+        self.finite &= finite.all(axis=0)
+        self.low = np.minimum(self.low, np.where(finite, outputs, np.inf).min(axis=0))
+        self.high = np.maximum(self.high, np.where(finite, outputs, -np.inf).max(axis=0))
+        return np.where(finite, outputs - self.shift, 0)
+
+    def sorted_out(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """(status object[last - first], the outputs' value where it is constant), as `block.sorted_out` has it."""
+        low, high = self.low[first:last], self.high[first:last]
+        status = np.full(last - first, OK, dtype=object)
+        status[low == high] = CONSTANT
+        if self.fit.rows < 2 or self.heldout.rows < 1:
+            status[:] = NO_ROWS
+        status[~self.finite[first:last]] = NOT_FINITE
+        return status, low
+
+
+def fits(d: int, n: int) -> bool:
+    """Whether the sums of n targets over d columns take no more than MOST_BYTES."""
+    return 2 * (4 * d * d + 8 * n * d) <= MOST_BYTES
+
+
+class Kept:
+    """The file in which a run's sums are kept between fits.
+
+    One that is damaged, or of another run, or of other models held out, is not used.
+    """
+
+    def __init__(self, folder: Path | None, run: str, holdout: float):
+        self._file = Checkpoint(folder, "sums", records.digest([_VERSION, run, holdout]))
+
+    def load(self, parts: Iterable[tuple[str, str]]) -> Sums | None:
+        """The sums as last saved, or None: also where they are of a part that is not among `parts` (key, sha256)."""
+        found = self._file.load()
+        if found is None:
+            return None
+        arrays = found[1]
+        try:
+            added = frozenset(map(tuple, arrays["parts"].tolist()))
+            fit, heldout = (
+                Span(int(arrays[f"{name}_rows"]), *(arrays[f"{name}_{field}"] for field in _ARRAYS))
+                for name in ("fit", "heldout")
+            )
+            sums = Sums(fit, heldout, **{name: arrays[name] for name in _BOTH}, parts=added)
+        except KeyError:  # the directory of the file is damaged
+            return None
+        return sums if added <= set(parts) else None
+
+    def save(self, sums: Sums) -> None:
+        """Raises StoreFullError where the disk is full."""
+        arrays = {name: getattr(sums, name) for name in _BOTH}
+        for name in ("fit", "heldout"):
+            span = getattr(sums, name)
+            arrays[f"{name}_rows"] = np.array(span.rows)
+            arrays |= {f"{name}_{field}": getattr(span, field) for field in _ARRAYS}
+        self._file.save("sums", arrays | {"parts": np.array(sorted(sums.parts), dtype=np.str_).reshape(-1, 2)})
+
+
+_ARRAYS = ("counts", "products", "total", "square")
+_BOTH = ("shift", "low", "high", "finite")

@@ -1,0 +1,105 @@
+"""The estimators `difference` and `influence`: for each column, models with the example against models without.
+
+    difference_c = mean of y over the rows with column c  -  mean of y over the rows without
+
+`influence` is the definition of Feldman and Zhang (2020, equation 2): y is whether the model is right, its margin above
+0, and the difference of the two shares is the weight as it is.
+
+`difference` takes the outputs themselves and rescales. Ilyas et al. (2022) show that differences of means are the
+least-squares datamodel of infinitely many models, but for scale. The scale, where each subset holds exactly k of the d
+columns: with a column in, each other one is in with probability (k - 1) / (d - 1), without it k / (d - 1). So, of
+outputs y = theta . x + noise, the difference estimates theta_c - sum_{c' != c} theta_c' / (d - 1), which is
+d / (d - 1) (theta_c - mean(theta)). The mean of the weights changes no prediction, since theta . 1 = k mean(theta) is
+part of the intercept; least squares of smallest norm has it at 0. Hence
+
+    theta_c = (d - 1) / d * difference_c
+
+In other words: the masks' covariance is alpha (1 - alpha) d / (d - 1) (I - 11'/d), and theta is its pseudo-inverse
+times the covariance of masks and outputs. A stratified design has one such block for each stratum, with the stratum's
+number of columns in place of d; pinned columns never vary and have no weight. Where a target leaves its own subsets
+out, its own column is missing from its stratum.
+
+Nothing is chosen and nothing iterates: lambda and gap are 0. With few models the weights are right on average but
+noisy, each by what all others do to the output: predictions then rank well before they are near (held-out R2 may be
+far below 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from datamodels.fit.data import means, problem
+from datamodels.fit.data.means import Means
+from datamodels.fit.data.problem import CONSTANT, NO_COLUMN, OK, Problem, Solution
+from datamodels.fit.data.rows import Rows, columns
+from datamodels.fit.lasso import block
+from datamodels.fit.lasso.block import Here
+from datamodels.run.specs import FitSpec
+
+
+def solve(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    tick: Callable[[Here], None],
+    resume: dict[str, np.ndarray] | None = None,
+) -> Solution:
+    """The targets first <= j < last of `rows.problem`, by differences of mean outputs, or of shares of right models."""
+    n = last - first
+    outputs, keep = rows.outputs(first, last), rows.keep(first, last)
+    if settings.estimator == "influence":
+        outputs = np.where(np.isfinite(outputs), outputs > 0, outputs).astype(rows.dtype)
+    status, value = block.sorted_out(rows, outputs, keep)
+    target = np.flatnonzero(status == OK)
+    tick(Here("refit", 0.0, 0.0, dict))
+
+    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
+    intercept, r2 = np.zeros(n), np.full(n, np.nan)
+    if len(target):
+        y, mask = columns(outputs, target), columns(keep, target)
+        scale = 1.0 if settings.estimator == "influence" else rescaling(rows.problem, first + target)
+        location = y.mean(axis=0, dtype=np.float64)
+        fit, heldout = (means.of(rows, span, y - location, mask) for span in (rows.fit, rows.heldout))
+        theta = scale * differences(fit, rows.problem.center)
+        level = fit.mean - np.einsum("ij,ij->i", theta, np.broadcast_to(fit.mean_masks, theta.shape))
+        error = means.heldout_error(rows, y - location, mask, theta, level)
+        r2[target] = block.heldout_r2(rows, outputs, keep, target, error)
+        whole = fit + heldout
+        weights[target] = scale * differences(whole, rows.problem.center)
+        used = weights[target].astype(np.float64)
+        intercept[target] = (
+            location
+            + whole.mean
+            - np.einsum("ij,ij->i", used, np.broadcast_to(whole.mean_masks + rows.problem.center, used.shape))
+        )
+    return problem.of_dense(
+        weights,
+        status=status.tolist(),
+        lambda_=np.zeros(n),
+        gap=np.zeros(n),
+        heldout_r2=r2,
+        intercept=np.where(status == CONSTANT, value, intercept),
+    )
+
+
+def differences(found: Means, center: np.ndarray) -> np.ndarray:
+    """float64[a, d]: mean output of the rows with each column less that of the rows without; 0 where one has none."""
+    curvature = np.broadcast_to(found.curvature(center), found.products.shape)
+    return np.divide(found.covariance, curvature, out=np.zeros(curvature.shape), where=curvature > 0)
+
+
+def rescaling(given: Problem, targets: np.ndarray) -> np.ndarray:
+    """float64[a, d]: weight over difference, (s - 1) / s for a column that shares a fixed total with s - 1 others."""
+    stratum = given.strata
+    varying = stratum >= 0
+    sizes = np.bincount(stratum[varying], minlength=1)
+    peers = np.tile(sizes[np.maximum(stratum, 0)], (len(targets), 1))
+    own = given.own_column[targets]
+    mine = (own != NO_COLUMN) & varying[own]
+    peers[mine] -= stratum == stratum[own[mine], None]
+    return np.where(varying, 1 - 1 / np.maximum(peers, 1), 0.0)

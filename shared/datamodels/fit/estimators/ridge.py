@@ -1,0 +1,228 @@
+"""The estimator `ridge`: for each target the minimum over theta in R^d and b in R of
+
+    P(theta, b) = 1/(2 m_j) * sum_{i in rows_j} (x_i . theta + b - y_ij)^2  +  lambda_j / 2 * ||theta||^2
+
+with rows_j as in `problem`. Its weights solve (G_j + lambda_j I) theta = c_j, with G_j the Gram of the centred
+masks of rows_j and c_j their covariance with the outputs. All lambdas come from one eigendecomposition of the Gram G of
+the rows to fit, G = V diag(s) V': theta = V (V' c / (s + lambda)). Where G_j is not G (all rows in the last fit, own
+subsets left out) that is the preconditioner of conjugate gradients, which then need few steps: the masks are of the
+same distribution. Beyond EIGEN_COLUMNS there is no preconditioner, and every product streams over the rows.
+
+The grid. Where d weights of equal variance explain the share R^2 of an output by m rows, the best lambda is
+v (d / m) (1 - R^2) / R^2, v the mean curvature of G (Hoerl, Kennard and Baldwin 1975). The grid spans R^2 of 0.01 to
+0.99: v (d / m) times 100 down to 1 / 100. It is never 0. lambda is chosen on held-out rows, as the LASSO's is.
+
+The gap. The gradient of P at the best b is g = lambda theta - (c - G theta), and the Fenchel dual point of the
+residuals gives the duality gap ||g||^2 / (2 lambda). As the LASSO's (`gap`) it is stated relative to the objective
+at zero weights, and computed in float64 from the masks for the weights as they are saved: P is above its optimum by at
+most this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import linalg
+
+from datamodels.fit.data import means, moments, problem
+from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data.means import PASS_ROWS, Means
+from datamodels.fit.data.problem import CONSTANT, NOT_CONVERGED, OK, Solution
+from datamodels.fit.data.rows import Rows, columns
+from datamodels.fit.kernels import conjugate
+from datamodels.fit.lasso import block
+from datamodels.fit.lasso.block import PATH_SHARE, Here
+from datamodels.run.specs import FitSpec
+
+EIGEN_COLUMNS = 10_000
+"""Most columns with an eigendecomposition: minutes on one core, and 4 d^2 floats."""
+WIDTH = 100.0
+"""Largest lambda over the one that suits an R^2 of one half, and that over the smallest."""
+PATH_GAP = 0.1
+"""Largest gap on the path over the tolerance. Conjugate gradients that stop early shrink weights as a larger lambda
+does, and would be chosen for it."""
+PATH_FLOOR = 1e-5
+"""Least gap on the path: held-out errors are told apart well before."""
+REFIT_GAP = 0.25
+"""Gap that the last fit aims at over the tolerance: what its gradients in float32 hide is certified in float64."""
+
+
+def grid(settings: FitSpec) -> np.ndarray:
+    """float64[k]: lambdas over v d / m, falling by equal ratios."""
+    k = settings.lambdas
+    return np.geomspace(WIDTH, 1 / WIDTH, k) if k > 1 else np.ones(1)
+
+
+def solve(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    tick: Callable[[Here], None],
+    resume: dict[str, np.ndarray] | None = None,
+) -> Solution:
+    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays."""
+    n = last - first
+    outputs, keep = rows.outputs(first, last), rows.keep(first, last)
+    status, value = block.sorted_out(rows, outputs, keep)
+    target = np.flatnonzero(status == OK)
+    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
+    lambda_, gap, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
+    if len(target):
+        y, mask = columns(outputs, target), columns(keep, target)
+        location = y.mean(axis=0, dtype=np.float64)
+        y = y - location.astype(y.dtype)
+        fit, heldout = (means.of(rows, span, y, mask) for span in (rows.fit, rows.heldout))
+        lambda_[target], error = _choose(_Equations(rows, rows.fit, mask, fit), settings, y, tick)
+        r2[target] = block.heldout_r2(rows, outputs, keep, target, error)
+        whole = _Equations(rows, rows.whole, mask, fit + heldout)
+        weights[target], gap[target] = _refit(whole, settings, lambda_[target], tick)
+        intercept[target] = location.astype(y.dtype) + whole.level(weights[target].astype(np.float64))
+        intercept[target] -= weights[target].astype(np.float64) @ rows.problem.center
+    status[gap > settings.tolerance] = NOT_CONVERGED
+    return problem.of_dense(
+        weights,
+        status=status.tolist(),
+        lambda_=lambda_,
+        gap=gap,
+        heldout_r2=r2,
+        intercept=np.where(status == CONSTANT, value, intercept),
+    )
+
+
+class _Equations:
+    """(G_j + lambda_j I) theta = c_j of a targets over a span of rows. keep is bool[m, a] or None; found its means."""
+
+    def __init__(self, rows: Rows, span: slice, keep: np.ndarray | None, found: Means):
+        self.rows, self.span, self.keep, self.found = rows, span, keep, found
+        self.right, self.zero = found.covariance, found.variance
+        self._means = found.mean_masks
+        self._curvature = found.curvature(rows.problem.center)
+        self._eigen = _eigen(rows) if rows.problem.columns <= EIGEN_COLUMNS else None
+        self._masks = None
+        if self._eigen is not None and keep is None:
+            spans = moments.of_masks(rows)
+            self._masks = spans.fit if span == rows.fit else spans.whole
+
+    def unit(self) -> np.ndarray:
+        """float64[a]: the lambda that suits an R^2 of one half."""
+        total = self._curvature.sum(axis=1)
+        return np.where(total > 0, total, 1) / self.found.count
+
+    def multiply(self, vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """[p, d]: G_j v_j of the targets at these places, int64[p], in the type of the vectors [p, d]."""
+        dtype = vectors.dtype
+        if self._masks is not None:
+            exact = dtype == np.float64
+            return self._masks.exactly(vectors) if exact else vectors @ self._masks.gram
+        products = np.zeros_like(vectors)
+        for piece in row_blocks.partition(self.span, PASS_ROWS):
+            x = self.rows.block(piece)[:, :-1].astype(dtype, copy=False)
+            fitted = x @ vectors.T
+            if self.keep is not None:
+                fitted *= self.keep[piece][:, places]
+            products += fitted.T @ x
+        mean = self._of(self._means, places)
+        along = np.einsum("ij,ij->i", vectors, np.broadcast_to(mean, vectors.shape))
+        products /= self.found.count[places, None].astype(dtype)
+        return products - (along[:, None] * mean).astype(dtype)
+
+    def pull(self, theta: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """[p, d]: minus the gradient at theta [p, d], in its type."""
+        product = self.multiply(theta, places) if theta.any() else 0
+        return self.right[places].astype(theta.dtype) - product - lambda_[:, None].astype(theta.dtype) * theta
+
+    def correction(self, pull: np.ndarray, lambda_: np.ndarray, places: np.ndarray, gap: float, steps: int):
+        """[p, d]: what to add to weights with this pull, for a relative gap of `gap` at most."""
+        found = conjugate.solve(
+            lambda vectors, chosen: self.multiply(vectors, places[chosen]),
+            self._precondition,
+            pull.astype(self.rows.dtype),
+            lambda_,
+            gap * lambda_ * self.zero[places],
+            steps,
+        )
+        # What a column that never varies gets is rounding.
+        return found * (self._of(self._curvature, places) > 0)
+
+    def gap(self, pull: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """float64[p]: relative duality gaps of weights with this pull."""
+        zero = self.zero[places]
+        return np.einsum("ij,ij->i", pull, pull, dtype=np.float64) / (lambda_ * np.where(zero > 0, zero, 1))
+
+    def level(self, theta: np.ndarray, places: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """float64[p]: the best intercepts for weights [p, d] of masks less `center`."""
+        mean = self._of(self._means, places)
+        return self.found.mean[places] - np.einsum("ij,ij->i", theta, np.broadcast_to(mean, theta.shape))
+
+    def _of(self, masks: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
+        """[p, d] or [1, d]: what is known of the masks of some targets, or of all alike."""
+        return masks if self.keep is None else masks[places]
+
+    def _precondition(self, residual: np.ndarray, lambda_: np.ndarray) -> np.ndarray:
+        if self._eigen is None:
+            return residual
+        values, vectors = self._eigen
+        turned = residual @ vectors
+        turned /= values + lambda_[:, None].astype(values.dtype)
+        return turned @ vectors.T
+
+
+def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick) -> tuple[np.ndarray, np.ndarray]:
+    """(lambda float64[a], its held-out mean squared error float64[a]), where that is smallest.
+
+    A target's path ends when its error has risen `patience` times in a row, or with the grid.
+    """
+    rows, a = equations.rows, len(equations.zero)
+    theta, unit = np.zeros(equations.right.shape, dtype=rows.dtype), equations.unit()
+    best, rises = np.zeros((2, a), dtype=np.int64)
+    before, best_error = np.full((2, a), np.inf)
+    near = max(PATH_GAP * settings.tolerance, PATH_FLOOR)
+    for k, times in enumerate(grid(settings)):
+        here = np.flatnonzero(rises < settings.patience)
+        if not len(here):
+            break
+        tick(Here("path", PATH_SHARE * k / settings.lambdas, float(k), dict))
+        lambda_ = times * unit[here]
+        pull = equations.pull(theta[here], lambda_, here)
+        theta[here] += equations.correction(pull, lambda_, here, near, settings.max_epochs)
+        level = equations.level(theta[here], here)
+        error = means.heldout_error(rows, columns(y, here), columns(equations.keep, here), theta[here], level)
+        better = error < best_error[here]
+        best[here[better]], best_error[here[better]] = k, error[better]
+        rises[here] = np.where(error > before[here], rises[here] + 1, 0)
+        before[here] = error
+    return grid(settings)[best] * unit, best_error
+
+
+def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick) -> tuple[np.ndarray, np.ndarray]:
+    """(weights float32[a, d], gaps float64[a]) at the chosen lambdas; refined until what is saved is exact enough."""
+    a = len(lambda_)
+    weights, gap, places = np.zeros(equations.right.shape, dtype=np.float32), np.zeros(a), np.arange(a)
+    steps = settings.max_epochs
+    while True:
+        chosen, theta = lambda_[places], weights[places].astype(np.float64)
+        pull = equations.pull(theta, chosen, places)
+        gap[places] = equations.gap(pull, chosen, places)
+        far = gap[places] > settings.tolerance
+        places = places[far]
+        if not len(places) or not steps:
+            return weights, gap
+        tick(Here("refit", 1 - (1 - PATH_SHARE) * len(places) / a, float(settings.lambdas - 1), dict))
+        goal = REFIT_GAP * settings.tolerance
+        correction = equations.correction(pull[far], chosen[far], places, goal, steps)
+        weights[places] = theta[far] + correction
+        steps //= 2
+
+
+def _eigen(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """(eigenvalues [d], at least 0, eigenvectors [d, d] as columns) of the Gram of the rows to fit."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = linalg.eigh(moments.of_masks(rows).fit.gram, driver="evd")
+        return np.maximum(values, 0), vectors
+
+    return rows.once("eigen", make)

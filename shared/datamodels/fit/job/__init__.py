@@ -1,0 +1,1 @@
+"""Fits as jobs: progress, checkpoints, and finished fits in the store."""

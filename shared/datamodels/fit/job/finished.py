@@ -1,0 +1,94 @@
+"""Records of finished fits in the object store: small JSON objects, each read without the weights that it lists."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from datamodels.errors import CorruptObjectError
+from datamodels.run.runs import Run
+from datamodels.run.specs import FitSpec
+from datamodels.storage import keys, records
+from datamodels.storage.base import ObjectStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The weights of the targets first <= target < last, at `key`."""
+
+    key: str
+    first: int
+    last: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRecord:
+    """A finished fit.
+
+    number            counted from 0 in each run
+    digest            names what was fitted; see `digest`
+    manifest_version  of the outputs that were fitted
+    settings          of the spec's fit section
+    rows              models that were fitted, held-out ones included
+    columns           d
+    targets           n
+    seconds           the fit took
+    """
+
+    run: str
+    number: int
+    digest: str
+    manifest_version: int
+    spec_hash: str
+    solver: str
+    settings: dict[str, Any]
+    rows: int
+    columns: int
+    targets: int
+    blocks: tuple[Block, ...]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @property
+    def estimator(self) -> str:
+        return FitSpec(**self.settings).estimator
+
+    def of(self, run: Run) -> Run:
+        """The run with the settings of this fit in its spec; it may have been created with others."""
+        return run.with_fit(self.settings)
+
+
+def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
+    """16 hexadecimal digits; equal for fits of the same outputs with the same settings."""
+    return records.digest({"run": run, "parts": sorted(part_sha256s), "settings": settings})[:16]
+
+
+def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord | None:
+    """The newest finished fit of a run, or None. `known` is the number of one that is known to be there.
+
+    Raises CorruptObjectError.
+    """
+    number = store.newest(lambda number: keys.fit(run, number), known)
+    return None if number < 0 else read_fit(store, run, number)
+
+
+def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
+    """A finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
+    body = records.read(store, keys.fit(run, number))
+    try:
+        return FitRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
+    except (TypeError, KeyError) as error:
+        raise CorruptObjectError(
+            f"{store.url}/{keys.fit(run, number)}: is not the record of a fit ({error}); was it written by another "
+            "version of datamodels?"
+        ) from None
+
+
+def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:
+    """The newest finished fit of a run that has this digest, or None. Raises CorruptObjectError."""
+    newest = store.newest(lambda number: keys.fit(run, number))
+    found = (read_fit(store, run, number) for number in range(newest, -1, -1))
+    return next((record for record in found if record.digest == digest), None)

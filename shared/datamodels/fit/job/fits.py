@@ -1,0 +1,134 @@
+"""Finished fits in the object store.
+
+A fit is committed as one Parquet object per block of targets, each as soon as it is solved and by whatever process
+solved it, then one numbered record that lists them, by whoever finds them all there. The record is the commit point: a
+reader that finds it finds everything it lists. Blocks are named by what was fitted (data and settings), so that writing
+them again after a crash changes nothing. `finished` has the records; this module has what they list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.job.finished import Block, FitRecord, read_fit, read_newest_fit
+from datamodels.storage import keys, records, schema
+from datamodels.storage.base import ObjectStore
+
+
+def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:
+    """Writes the weights of the targets from `first` on, unless they are there already.
+
+    What an earlier attempt at the same fit wrote is as good as ours. Raises StoreFullError, StoreUnavailableError;
+    after those, write again.
+    """
+    store.create(keys.weights(run, digest, first, first + solution.n), _encode(solution, first))
+
+
+def missing(store: ObjectStore, run: str, digest: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the blocks (first, last) that nobody has written yet."""
+    return [span for span in spans if not store.exists(keys.weights(run, digest, *span))]
+
+
+def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int]]) -> FitRecord:
+    """Writes the record of a fit whose blocks (first, last) are all written; returns it as committed.
+
+    `record.number` and `record.blocks` are ignored. Where the newest fit of the run has the same digest, nothing is
+    written and that fit is returned. Raises CorruptObjectError where a block is not what it should be, StoreFullError,
+    StoreUnavailableError; after the last two, commit again.
+    """
+    newest = read_newest_fit(store, record.run)
+    if newest is not None and newest.digest == record.digest:
+        return newest
+    blocks = tuple(_checked(store, record, first, last) for first, last in spans)
+    number = -1 if newest is None else newest.number
+    while True:
+        record = dataclasses.replace(record, number=number + 1, blocks=blocks)
+        if records.create(store, keys.fit(record.run, record.number), record.document()):
+            return record
+        # Another fitter took the number. If it fitted the same, ours is done too.
+        winner = read_fit(store, record.run, record.number)
+        if winner.digest == record.digest:
+            return winner
+        number = winner.number
+
+
+def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> Block:
+    key = keys.weights(record.run, record.digest, first, last)
+    data = store.read(key)
+    _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
+    return Block(key, first, last, hashlib.sha256(data).hexdigest())
+
+
+def load(store: ObjectStore, record: FitRecord) -> Solution:
+    """The weights of a finished fit, checked. Raises CorruptObjectError naming the object, also where it is gone."""
+    return problem.concatenate(_read(store, block, record.columns) for block in record.blocks)
+
+
+def _read(store: ObjectStore, block: Block, d: int) -> Solution:
+    where = f"{store.url}/{block.key}"
+    try:
+        data = store.get(block.key, sha256=block.sha256)
+    except ObjectNotFoundError as error:
+        raise CorruptObjectError(f"{where}: belongs to a finished fit and is gone; restore it from a copy") from error
+    return _decode(data, where, range(block.first, block.last), d)
+
+
+def _encode(solution: Solution, first: int) -> bytes:
+    offsets = pa.array(solution.indptr.astype(np.int32))
+    columns = [
+        pa.array(np.arange(first, first + solution.n, dtype=np.int32)),
+        pa.array(solution.status),
+        pa.array(solution.lambda_),
+        pa.array(solution.gap),
+        pa.array(solution.heldout_r2),
+        pa.array(solution.intercept),
+        pa.ListArray.from_arrays(offsets, pa.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
+        pa.ListArray.from_arrays(offsets, pa.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
+    ]
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema.WEIGHTS),
+        sink,
+        compression=schema.COMPRESSION,
+        write_page_checksum=True,
+    )
+    return sink.getvalue()
+
+
+def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
+    try:
+        table = schema.read(data)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
+    if not table.schema.equals(schema.WEIGHTS):
+        raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
+    table = table.combine_chunks()
+    lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
+    columns = lists["columns"].flatten().to_numpy()
+    outside = len(columns) and not 0 <= columns.min() <= columns.max() < d
+    if table.column("target").to_pylist() != list(targets) or outside:
+        raise CorruptObjectError(
+            f"{where}: does not hold the targets {targets.start} to {targets.stop - 1} over {d} columns; delete it "
+            "where no finished fit lists it, else restore it from a copy"
+        )
+    return Solution(
+        d=d,
+        status=table.column("status").to_pylist(),
+        lambda_=table.column("lambda").to_numpy(),
+        gap=table.column("gap").to_numpy(),
+        heldout_r2=table.column("heldout_r2").to_numpy(),
+        intercept=table.column("intercept").to_numpy(),
+        indptr=lists["columns"].offsets.to_numpy().astype(np.int64),
+        columns=columns,
+        weights=lists["weights"].flatten().to_numpy(),
+    )

@@ -1,0 +1,189 @@
+"""Fits in the background: asked for, watched, stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from datamodels.errors import DatamodelsError, ExitCode, NotReadyError, UnavailableError
+from datamodels.fit.job import fits, metrics
+from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.job.job import FitJob
+from datamodels.fit.job.progress import FitProgress, FitState
+from datamodels.run import runs
+from datamodels.settings import FitterSettings
+from datamodels.storage import ObjectStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+TELL_SECONDS = 0.1
+"""Least time between two messages of one watch."""
+
+
+class Fitter:
+    """One fit at a time; others wait for their turn. Safe to use from any thread. `close` it at the end."""
+
+    def __init__(self, store: ObjectStore, settings: FitterSettings):
+        self._store = store
+        self._settings = settings
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._progress: dict[tuple[str, str], FitProgress] = {}  # by run and digest
+        self._newest: dict[str, str] = {}  # digest of the fit of each run that was asked for last
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fitter")
+
+    def fit(self, run: str, settings: dict[str, Any] | None = None) -> FitProgress:
+        """Starts a fit of the run's newest manifest, or goes on with one; returns at once how far it is.
+
+        Does nothing where it is running already, or is done. `settings` are as in FitJob. Raises RunNotFoundError,
+        SpecError, NotReadyError where nothing is committed to fit, UnavailableError once closed, StoreError.
+        """
+        job = FitJob(self._store, run, settings)
+        record = job.finished()
+        with self._changed:
+            if self._stop.is_set():
+                raise UnavailableError("the fitter is stopping; call again")
+            self._newest[run] = job.digest
+            known = self._progress.get((run, job.digest))
+            if known is not None and known.state is FitState.RUNNING:
+                return known
+            if record is not None:
+                return self._set(_done(record))
+            started = time.monotonic()
+            progress = self._set(FitProgress(run, job.digest, FitState.RUNNING, job.run.n, stage="waiting"))
+            self._pool.submit(self._solve, job, started).add_done_callback(
+                lambda future: self._ended(job, started, future)
+            )
+            return progress
+
+    def progress(self, run: str, digest: str = "") -> FitProgress:
+        """How far a fit of a run is; by default the one that was asked for last.
+
+        Raises RunNotFoundError, NotReadyError where none was asked for.
+        """
+        with self._changed:
+            known = self._progress.get((run, digest or self._newest.get(run, "")))
+        if known is not None:
+            return known
+        runs.read(self._store, run)
+        record = fits.read_newest_fit(self._store, run)
+        if record is None or digest not in ("", record.digest):
+            raise NotReadyError(f"run {run}: no fit was asked for since this fitter started; call Fit first")
+        return _done(record)
+
+    def watch(self, run: str, digest: str = "", active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
+        """Progress, at once and then on every change, until the fit is done or failed, or `active` is false.
+
+        Many changes may be told as one. `active` is asked on every change, and on `wake`. Raises as `progress` does.
+        """
+        told = None
+        while active():
+            progress = self.progress(run, digest)
+            digest = progress.digest
+            if progress != told:
+                yield progress
+                told = progress
+            if progress.state is not FitState.RUNNING:
+                return
+            time.sleep(TELL_SECONDS)
+            with self._changed:
+                self._changed.wait_for(functools.partial(self._is_news, progress, active), timeout=60)
+
+    def _is_news(self, told: FitProgress, active: Callable[[], bool]) -> bool:
+        return self._progress.get((told.run, told.digest)) != told or not active()
+
+    def wake(self) -> None:
+        """Makes all watches ask whether they are still active."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stops the running fit at a checkpoint, and waits for it."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _solve(self, job: FitJob, started: float) -> FitRecord:
+        key = job.run.name, job.digest
+        log.info("fit started", run=job.run.name, digest=job.digest)
+
+        def tell(fraction: float, done: int, stage: str, remaining: float | None) -> None:
+            with self._changed:
+                self._set(
+                    dataclasses.replace(
+                        self._progress[key],
+                        fraction=fraction,
+                        targets_done=done,
+                        stage=stage,
+                        seconds=time.monotonic() - started,
+                        remaining=remaining,
+                    )
+                )
+
+        record = job.solve(self._settings, progress=tell, stop=self._stop)
+        assert record is not None, "a whole fit leaves no block to others"
+        return record
+
+    def _ended(self, job: FitJob, started: float, future: Future[FitRecord]) -> None:
+        run = job.run.name
+        seconds = time.monotonic() - started
+        if future.cancelled():
+            said = "the fitter was stopped; ask for the fit again"
+            return self._failed(job, said, ExitCode.TRANSIENT, seconds, "stopped")
+        error = future.exception()
+        if error is None:
+            record = future.result()
+            metrics.FITS.labels("done").inc()
+            log.info("fit done", run=run, fit=record.number, seconds=round(seconds, 3))
+            with self._changed:
+                self._set(_done(record))
+            return None
+        if isinstance(error, DatamodelsError):
+            stopped = getattr(error, "exit_code", None) == ExitCode.TERMINATED
+            code = ExitCode.TRANSIENT if stopped else error.exit_code
+            return self._failed(job, str(error), code, seconds, "stopped" if stopped else "failed")
+        log.error("fit ended by a fault of its own", run=run, exc_info=error)
+        said = f"{type(error).__name__}: {error}; see the fitter's log"
+        return self._failed(job, said, ExitCode.FAILED, seconds, "failed")
+
+    def _failed(self, job: FitJob, message: str, code: ExitCode, seconds: float, result: str) -> None:
+        metrics.FITS.labels(result).inc()
+        log.warning("fit ended early", run=job.run.name, result=result, error=message)
+        with self._changed:
+            self._set(
+                dataclasses.replace(
+                    self._progress[job.run.name, job.digest],
+                    state=FitState.FAILED,
+                    error=message,
+                    exit_code=code,
+                    seconds=seconds,
+                    stage=result,
+                    remaining=None,
+                )
+            )
+
+    def _set(self, progress: FitProgress) -> FitProgress:
+        """With `_changed` held."""
+        self._progress[progress.run, progress.digest] = progress
+        self._changed.notify_all()
+        return progress
+
+
+def _done(record: FitRecord) -> FitProgress:
+    return FitProgress(
+        run=record.run,
+        digest=record.digest,
+        state=FitState.DONE,
+        targets=record.targets,
+        targets_done=record.targets,
+        fraction=1.0,
+        seconds=record.seconds,
+        fit=record.number,
+        stage="done",
+        remaining=0.0,
+    )

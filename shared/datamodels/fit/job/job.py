@@ -1,0 +1,252 @@
+"""The fit of a run, from its manifest to committed weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from datamodels.aggregate import manifest
+from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
+from datamodels.fit import plan
+from datamodels.fit.data import prior, problem, scratch, shards
+from datamodels.fit.data.problem import Problem, Solution
+from datamodels.fit.data.sums import Kept, Sums
+from datamodels.fit.job import finished, fits, metrics
+from datamodels.fit.job.eta import Eta
+from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.lasso import gram
+from datamodels.fit.solve import Progress, array_module, blocks, solve
+from datamodels.run import runs
+from datamodels.settings import FitterSettings
+from datamodels.storage import ObjectStore
+
+SHARDS_SHARE = 0.05
+"""Of the work; the rest is solving."""
+SHARDS = "shards"
+"""The folder, in that of the run, that is kept for its next fit; the sums are beside it."""
+SUMS_ROWS = 16_384
+"""Rows that are added to the sums between two looks at whether to stop."""
+
+
+Told = Callable[[float, int, str, float | None], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one of `of` processes that fit a run together solves: share number `index`. Raises SettingsError."""
+
+    index: int = 0
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.of:
+            raise SettingsError(f"share {self.index} of {self.of} of a fit: must be 0 to {self.of - 1}")
+
+    def spans(self, grid: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Whole blocks of the grid, so that how many processes there are changes no result."""
+        return list(grid[self.index :: self.of])
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of what only this process uses."""
+        return "" if self.of == 1 else f".{self.index}-{self.of}"
+
+
+WHOLE = Share()
+
+
+class FitJob:
+    """The fit of a run's newest manifest. Making one reads the manifest, nothing more.
+
+    settings  JSON values of a spec's fit section; by default those that the run was created with
+
+    Raises RunNotFoundError, SpecError where the settings are wrong, NotReadyError where no model is committed yet,
+    StoreError.
+    """
+
+    def __init__(self, store: ObjectStore, name: str, settings: dict[str, Any] | None = None):
+        self._store = store
+        self.run = runs.read(store, name)
+        if settings is not None:
+            self.run = self.run.with_fit(settings)
+        self._snapshot = manifest.read_newest(store, name)
+        parts = shards.parts_of_fit(self.run, self._snapshot)
+        if not any(part.rows for part in parts):
+            raise NotReadyError(
+                f"run {name}: no manifest lists outputs of the models 0 to {self.run.spec.m - 1} yet; train some, then "
+                "publish a manifest"
+            )
+        self._settings = self.run.spec.fit.model_dump(mode="json")
+        self.digest = finished.digest(name, [part.sha256 for part in parts], self._settings)
+
+    def finished(self) -> FitRecord | None:
+        """The newest fit of the run, where it is of the same data and settings."""
+        newest = finished.read_newest_fit(self._store, self.run.name)
+        return newest if newest is not None and newest.digest == self.digest else None
+
+    def solve(
+        self,
+        settings: FitterSettings,
+        *,
+        progress: Told,
+        stop: threading.Event,
+        share: Share = WHOLE,
+    ) -> FitRecord | None:
+        """Fits a share of the targets and commits each block of them, from where an earlier attempt was stopped.
+
+        Returns the record of the whole fit, which whoever finds all blocks there commits; None while others' are
+        missing.
+
+        progress  called with (share of the work done, targets done, what is going on, seconds left or None)
+        stop      once set, saves what there is and raises StageError
+
+        Raises StageError, StoreError, SettingsError.
+        """
+        home = Path(settings.scratch) / f"{self.run.name}{share.suffix}"
+
+        def check() -> None:
+            if stop.is_set():
+                raise StageError("the fit was stopped before it began; ask for it again", ExitCode.TERMINATED)
+
+        def waiting() -> None:
+            check()
+            progress(0.0, 0, "waiting for another fitter", None)
+
+        with scratch.alone(home, waiting), metrics.RUNNING.track_inprogress():
+            return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
+
+    def _again(self) -> FitRecord | None:
+        """Makes an earlier fit of the same data and settings the newest one, where others came between."""
+        earlier = finished.find(self._store, self.run.name, self.digest)
+        if earlier is None:
+            return None
+        return fits.commit(self._store, earlier, [(block.first, block.last) for block in earlier.blocks])
+
+    def _solve(
+        self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
+    ) -> FitRecord | None:
+        started = time.monotonic()
+        plan.check(plan.Size.of_run(self.run), self.run.spec.fit, settings, held=plan.held_memory())
+        self._sweep(home)
+
+        def materialised(fraction: float) -> None:
+            check()
+            progress(SHARDS_SHARE * fraction, 0, "reading outputs", None)
+
+        rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
+        metrics.ROWS.set(len(rows.model_index))
+        given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
+        spec = self.run.spec
+        if spec.fit.estimator == "weighted":
+            given = dataclasses.replace(given, prior=prior.of_run(self.run, runs.load_dataset(spec)))
+        grid = blocks(given, spec.fit, device=settings.device, block_targets=settings.block)
+
+        def finished(first: int, last: int, solution: Solution) -> None:
+            fits.write(self._store, self.run.name, self.digest, first, solution)
+            for status in problem.STATUSES:
+                metrics.STATUSES.labels(status).inc(solution.status.count(status))
+
+        solve(
+            given,
+            spec.fit,
+            spec.seed,
+            fits.missing(self._store, self.run.name, self.digest, share.spans(grid)),
+            grid,
+            finished=finished,
+            progress=_reporter(progress),
+            checkpoint=home / self.digest / "blocks",
+            stop=stop,
+            device=settings.device,
+            threads=settings.threads,
+            sums=self._sums(home, given, rows.model_index, settings, check),
+        )
+        progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing", 0.0)
+        record = None
+        if not fits.missing(self._store, self.run.name, self.digest, grid):
+            record = fits.commit(self._store, self._record(len(rows.model_index), time.monotonic() - started), grid)
+            metrics.SECONDS.observe(time.monotonic() - started)
+        shutil.rmtree(home / self.digest, ignore_errors=True)
+        scratch.shrink(home.parent, settings.keep_bytes, ours=home)
+        return record
+
+    def _record(self, rows: int, seconds: float) -> FitRecord:
+        return FitRecord(
+            run=self.run.name,
+            number=-1,
+            digest=self.digest,
+            manifest_version=self._snapshot.version,
+            spec_hash=self.run.spec.hash,
+            solver=self.run.spec.fit.solver,
+            settings=self._settings,
+            rows=rows,
+            columns=self.run.design.columns,
+            targets=self.run.n,
+            blocks=(),
+            seconds=seconds,
+        )
+
+    def _sweep(self, home: Path) -> None:
+        """Removes what was kept of unfinished fits of older manifests."""
+        with scratch.room(home):
+            home.mkdir(parents=True, exist_ok=True)
+            os.utime(home)  # those that were used last are kept longest
+            for other in home.iterdir():
+                if other.is_dir() and other.name not in (self.digest, SHARDS):
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def _sums(
+        self, home: Path, given: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
+    ) -> Sums | None:
+        """The sums over all rows, of which those of new parts alone are added to what an earlier fit kept."""
+        if not gram.from_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
+            return None
+        parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
+        kept = Kept(home, self.run.name, self.run.spec.fit.holdout)
+        sums = kept.load(map(shards.identity, parts)) or Sums.empty(given.columns, given.n)
+        new = np.zeros(given.rows, dtype=bool)
+        for part in parts:
+            if shards.identity(part) not in sums.parts:
+                new |= (model_index >= part.first) & (model_index < part.last)
+        places = np.flatnonzero(new)
+        if len(places):
+            threads = settings.threads or os.cpu_count() or 1
+            with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+                for first in range(0, len(places), SUMS_ROWS):
+                    check()
+                    piece = places[first : first + SUMS_ROWS]
+                    sums.add(given.masks[piece], given.outputs[piece], given.heldout[piece], threads=threads)
+            sums.parts = frozenset(map(shards.identity, parts))
+            kept.save(sums)
+        return sums
+
+
+def _reporter(progress: Told) -> Callable[[Progress], None]:
+    epochs, eta = 0, Eta()
+
+    def report(now: Progress) -> None:
+        nonlocal epochs
+        metrics.EPOCHS.inc(now.epochs - epochs)
+        epochs = now.epochs
+        metrics.TARGETS.set(now.targets)
+        metrics.TARGETS_DONE.set(now.targets_done)
+        metrics.LAMBDA_INDEX.set(now.position)
+        metrics.GAP.set(now.gap)
+        # Before the first epoch only blocks of an earlier attempt are found done, which is no pace.
+        left = eta.reach(now.fraction, time.monotonic()) if epochs else None
+        metrics.REMAINING.set(0 if left is None else left)
+        fraction = SHARDS_SHARE + (1 - SHARDS_SHARE) * now.fraction
+        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {now.epochs} epochs", left)
+
+    return report
+
+
+_STAGES = {"path": "choosing lambda", "refit": "last fit", "done": "fitted"}

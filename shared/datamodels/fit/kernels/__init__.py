@@ -1,0 +1,1 @@
+"""Compiled loops and array kernels of the fit."""

@@ -1,0 +1,300 @@
+"""The loops of `own`, compiled by numba as those in `compiled` are: one target, over the rows that it counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from datamodels.fit.kernels.bitwise import TILE, count, transpose
+from datamodels.fit.kernels.coordinate_descent import _jit
+
+SWEEPS = 100
+"""Most sweeps between two looks at all columns."""
+FINER = 1.0
+"""Coordinate descent stops when no gradient moves by more than this times the gap wanted, relative to lambda; each
+further round at the same lambda halves it."""
+ROUNDING = 4
+"""It stops in any case at so many units of rounding of the largest product."""
+EARLY = 0.25
+"""Columns are admitted that pull more than lambda less this share of the step down from the lambda before. All of it is
+the strong rule."""
+PLANES = (8, 12, 16, 20, 24, 28, 32)
+"""Bits that residuals are rounded to: the fewest of these that make about ROUNDED of the gap wanted, or less."""
+ROUNDED = 0.5
+LARGEST = 4
+"""Standard deviations that the largest of many rounding errors is away from 0."""
+
+FITTED_BYTES = 512
+"""Bytes of rows whose sums of weights are made at a time: they stay in a level-1 cache."""
+
+
+class Work(NamedTuple):
+    """What is known of one target. Rows that count are in words 0 <= w < middle where they are to be fitted, and in
+    middle <= w < end where they are held out; spare bits are 0. The first `size` admitted columns are in use.
+
+    bits      uint64[e, w]; the columns as bits, e >= d a multiple of TILE, the rest zeros
+    outputs   [64 w]; standardised
+    fitted    [64 w]; sums of the weights of the columns that each row has
+    planes    uint64[32, w]; the bits of rounded residuals, lowest first
+    common    int32[32, e]; rows that those and the columns have in common
+    mean      float64[d]; share of the rows that each column is in
+    products  float64[d]; covariances of the columns and the outputs
+    pull      float64[d]; covariances of the columns and the rounded residuals
+    columns   int64[c]; the admitted columns, in the order they came
+    place     int64[d]; where a column is among them, or -1
+    theta     float64[c]; their weights
+    near      uint64[c + TILE, w]; their bits
+    counts    int32[c + TILE, c + TILE]; rows that each has in common with those before it
+    gram      [c, c]; covariances among them: what it is rounded by, the next look at the columns sets right
+    eights    [256, 8]; the bits of every byte
+
+    Arrays without a type are all float32 or all float64.
+    """
+
+    bits: np.ndarray
+    outputs: np.ndarray
+    fitted: np.ndarray
+    planes: np.ndarray
+    common: np.ndarray
+    mean: np.ndarray
+    products: np.ndarray
+    pull: np.ndarray
+    columns: np.ndarray
+    place: np.ndarray
+    theta: np.ndarray
+    near: np.ndarray
+    counts: np.ndarray
+    gram: np.ndarray
+    eights: np.ndarray
+
+
+@_jit
+def _count_in(work, first, size, low, high, rows):
+    """Adds the words low <= w < high to the counts of the admitted columns first <= i < size with all before them and
+    with one another; fills in their covariances over `rows` rows.
+    """
+    above, wide = size + -(size - first) % TILE, size + -size % TILE
+    count(work.near[first:above], work.near[:wide], low, high, work.counts[first:above])
+    for i in range(first, size):
+        share = work.mean[work.columns[i]]
+        for k in range(i + 1):
+            work.gram[i, k] = work.counts[i, k] / rows - share * work.mean[work.columns[k]]
+    for k in range(size):
+        for i in range(max(first, k + 1), size):
+            work.gram[k, i] = work.gram[i, k]
+
+
+@_jit
+def keep(work, size, middle, end, rows):
+    """Drops the admitted columns without weight and adds the words middle <= w < end to the counts; returns the size.
+
+    `mean` is that of all `rows` rows already.
+    """
+    kept = 0
+    for i in range(size):
+        column = work.columns[i]
+        if work.theta[i] == 0:
+            work.place[column] = -1
+            continue
+        if kept < i:
+            work.theta[kept], work.near[kept] = work.theta[i], work.near[i]
+        work.place[column], work.columns[kept] = kept, i
+        kept += 1
+    for i in range(kept):
+        for k in range(i + 1):  # of the places they had, none of which comes before the one it goes to
+            work.counts[i, k] = work.counts[work.columns[i], work.columns[k]]
+    for column, place in enumerate(work.place):
+        if place >= 0:
+            work.columns[place] = column
+    _count_in(work, np.int64(0), kept, middle, end, rows)
+    return kept
+
+
+@_jit
+def predict(work, size, words):
+    """Sets `fitted` of the first `words` words from the weights."""
+    chosen = np.flatnonzero(work.theta[:size])
+    near, fitted, real = work.near.view(np.uint8), work.fitted, work.fitted.dtype.type
+    fitted[: 64 * words] = 0
+    for start in range(0, 8 * words, FITTED_BYTES):
+        stop = min(start + FITTED_BYTES, 8 * words)
+        for four in range(0, len(chosen), TILE):
+            last = len(chosen) - 1
+            i0, i1 = chosen[four], chosen[min(four + 1, last)]
+            i2, i3 = chosen[min(four + 2, last)], chosen[min(four + 3, last)]
+            b0, b1, b2, b3 = near[i0], near[i1], near[i2], near[i3]
+            w0 = real(work.theta[i0])
+            w1 = real(work.theta[i1] if four + 1 <= last else 0)
+            w2 = real(work.theta[i2] if four + 2 <= last else 0)
+            w3 = real(work.theta[i3] if four + 3 <= last else 0)
+            for k in range(start, stop):
+                e0, e1, e2, e3 = work.eights[b0[k]], work.eights[b1[k]], work.eights[b2[k]], work.eights[b3[k]]
+                for bit in range(8):
+                    fitted[8 * k + bit] += w0 * e0[bit] + w1 * e1[bit] + w2 * e2[bit] + w3 * e3[bit]
+
+
+@_jit
+def _residuals(work, first, second, start):
+    """(residuals at the best intercept [64 words], least, largest), of the rows that `look` says."""
+    residual, real = np.zeros(start + second, dtype=work.outputs.dtype), work.outputs.dtype.type
+    total = 0.0
+    for i in range(first):
+        residual[i] = work.outputs[i] - work.fitted[i]
+        total += residual[i]
+    for i in range(start, start + second):
+        residual[i] = work.outputs[i] - work.fitted[i]
+        total += residual[i]
+    shift = real(total / (first + second))
+    low = high = real(0)
+    for i in range(first):
+        residual[i] -= shift
+        low, high = min(low, residual[i]), max(high, residual[i])
+    for i in range(start, start + second):
+        residual[i] -= shift
+        low, high = min(low, residual[i]), max(high, residual[i])
+    return residual, low, high
+
+
+@_jit
+def look(work, size, words, first, second, zero, spread, lambda_, goal):
+    """Looks at all columns: sets `pull` and returns the relative duality gap of the weights as they are saved.
+
+    They are saved in float32, times `spread`. The dual point is not their residuals but those of the weights as they
+    are now, rounded to whole multiples of a small step, so that their products with the columns are counts of bits and
+    exact. What both roundings add to the gap (`gap.relative`, stale) is counted. It is of second order: at the optimum
+    of a problem that is conditioned badly, the residuals of the saved weights alone would prove far less.
+
+    first, second  rows in the first `words` words: from bit 0 on, and at the end of them from a word of their own on
+    zero           variance of the outputs
+    goal           gap that is wanted
+    """
+    rows = first + second
+    start = 64 * words - 512 * -(-second // 512)
+    residual, low, high = _residuals(work, first, second, start)
+    l1 = stale = 0.0
+    saved = np.empty(size)
+    for i in range(size):
+        saved[i] = np.float32(work.theta[i] * spread) / spread
+        l1 += abs(saved[i])
+        stale += abs(saved[i] - work.theta[i]) * np.sqrt(max(work.gram[i, i], 0))
+    bits = PLANES[0]
+    for more in PLANES[1:]:
+        error = (np.float64(high) - low) / 2**bits / np.sqrt(12)
+        pull = LARGEST * error / np.sqrt(4 * rows)  # half of the rows are in a column
+        if 2 * l1 * pull + LARGEST * error**2 > ROUNDED * goal * zero:
+            bits = more
+    step = max((np.float64(high) - low) / (2**bits - 1), np.finfo(np.float64).tiny)
+
+    total, square, moved = np.int64(0), 0.0, 0.0
+    levels = np.empty((64, 8), dtype=np.uint64)
+    for word in range(0, words, 8):
+        levels[:] = 0
+        for k in range(8):
+            row = 64 * (word + k)
+            for i in range(max(min(first - row, 64), min(start + second - row, 64) if row >= start else 0)):
+                value = (np.float64(residual[row + i]) - low) / step
+                level = np.int64(value + 0.5)
+                total += level
+                square += (step * level + low) ** 2
+                moved += (value - level) ** 2
+                levels[i, k] = level
+        transpose(levels)
+        for b in range(bits):
+            work.planes[b, word : word + 8] = levels[b]
+    work.common[:bits] = 0
+    count(work.planes[:bits], work.bits, np.int64(0), words, work.common)
+
+    mean, norm, scale = total / rows, 0.0, step / rows
+    for c in range(len(work.pull)):
+        found = np.int64(0)
+        for b in range(bits):
+            found += np.int64(work.common[b, c]) << b
+        work.pull[c] = scale * found - step * mean * work.mean[c]
+        norm = max(norm, abs(work.pull[c]))
+    aligned = 0.0
+    for i in range(size):
+        aligned += saved[i] * work.pull[work.columns[i]]
+    even = max(square / rows - (step * mean + low) ** 2, 0.0)
+    s = 1 + aligned / even if even > 0 else 1.0
+    if norm > 0:
+        s = min(max(s, -lambda_ / norm), lambda_ / norm)
+    distance = abs(1 - s) * np.sqrt(even) + np.sqrt(moved / rows) * step + stale
+    return (distance**2 / 2 + max(lambda_ * l1 - s * aligned, 0.0)) / (zero / 2)
+
+
+@_jit
+def _admit(work, size, bar):
+    """Gives places to the columns that pull more than `bar` and have none, then to those that pull most, up to whole
+    tiles; returns the size, which is more than there are places where they do not suffice.
+    """
+    d, start = len(work.pull), size
+    for c in range(d):
+        if work.place[c] < 0 and abs(work.pull[c]) > bar:
+            if size < len(work.columns):
+                work.columns[size], work.place[c], work.theta[size] = c, size, 0
+            size += 1
+    while (size - start) % TILE and size < len(work.columns):
+        best, strongest = -1, 0.0
+        for c in range(d):
+            if work.place[c] < 0 and abs(work.pull[c]) > strongest:
+                best, strongest = c, abs(work.pull[c])
+        if best < 0:
+            break
+        work.columns[size], work.place[best], work.theta[size] = best, size, 0
+        size += 1
+    return size
+
+
+@_jit
+def _descend(work, size, lambda_, fine):
+    """Coordinate descent on the admitted columns, until no step moves a gradient by more than `fine`."""
+    slope = np.empty(size)
+    for k in range(size):
+        slope[k] = work.pull[work.columns[k]]
+    for _ in range(SWEEPS):
+        largest = 0.0
+        for k in range(size):
+            curve = work.gram[k, k]
+            target = slope[k] + curve * work.theta[k]
+            fresh = max(target - lambda_, 0.0) + min(target + lambda_, 0.0)
+            if curve <= 0 or fresh == curve * work.theta[k]:
+                continue
+            change = fresh / curve - work.theta[k]
+            work.theta[k] += change
+            row = work.gram[k]
+            for i in range(size):
+                slope[i] -= change * row[i]
+            largest = max(largest, curve * abs(change))
+        if largest <= fine:
+            break
+
+
+@_jit
+def advance(work, size, words, first, second, end, zero, spread, lambda_, above, goal, most):
+    """Takes one target to a lambda, from the weights and pulls it has, in at most `most` rounds.
+
+    Each round admits the columns that pull enough, counts what they have in common, descends, and looks at all columns
+    again. Returns (admitted columns, rounds, relative duality gap); the gap is -1 where there is no room.
+
+    words, first, second, zero, spread, goal  as for `look`
+    end    words to predict
+    above  the lambda before
+    """
+    floor = ROUNDING * np.finfo(np.float64).eps * np.abs(work.products).max()
+    start = np.int64(0)  # a literal would have all that it is given to compiled once more
+    fine, done, found = FINER * goal * lambda_, 0, np.inf
+    bar = lambda_ - EARLY * (above - lambda_)
+    while found > goal and done < most:
+        before, size = size, _admit(work, size, bar)
+        if size > len(work.columns):
+            return before, done, -1.0
+        for i in range(before, size):
+            work.near[i, :end] = work.bits[work.columns[i], :end]
+            work.counts[i] = 0
+        _count_in(work, before, size, start, words, first + second)
+        _descend(work, size, lambda_, max(fine, floor))
+        predict(work, size, end)
+        found = look(work, size, words, first, second, zero, spread, lambda_, goal * 0.5**done)
+        fine, bar, done = fine / 2, lambda_, done + 1
+    return size, done, found

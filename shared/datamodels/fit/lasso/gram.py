@@ -1,0 +1,118 @@
+"""The solver `gram`: exact LASSO paths of a block of targets from Grams of the masks.
+
+Targets that count all rows share one Gram, see `shared`. Those that leave their own subsets out have one each, see
+`own`. What is too large for either, and own subsets on a GPU, `stream` solves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import numpy as np
+
+from datamodels.fit.data import problem, sums
+from datamodels.fit.data.problem import Problem, Solution
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso import block, leave_out, shared_gram
+from datamodels.fit.lasso.block import Here
+from datamodels.fit.lasso.fista import Stream
+from datamodels.run.specs import FitSpec
+
+GRAM_BYTES = 8 * 2**30
+"""Most memory of the Grams: counts of the rows to fit, of the held-out and of all rows, and floats of two of them. It
+is enough for d = 20,000 in float32. It is the same on every machine, so that the solver is too."""
+DEVICE_SHARE = 0.7
+"""The same of a GPU, over its memory: enough for d = 50,000 on one of 80 GB."""
+
+
+def applies(rows: Rows) -> bool:
+    """Whether targets that share a Gram are solved from it."""
+    return bytes_of(rows.problem.columns, rows.dtype.itemsize) <= _most_bytes(rows.xp)
+
+
+def bytes_of(columns: int, itemsize: int) -> int:
+    """Of the Grams of the masks, while they are made."""
+    return columns**2 * (3 * 4 + 2 * itemsize)
+
+
+def _most_bytes(xp: ModuleType) -> float:
+    return DEVICE_SHARE * xp.cuda.Device().mem_info[1] if xp.__name__ == "cupy" else GRAM_BYTES
+
+
+def from_sums(given: Problem, settings: FitSpec) -> bool:
+    """Whether a fit gains by sums over all rows that were made beforehand, and these are not too large."""
+    gains = settings.estimator == "lasso" and settings.solver == "gram" and (given.own_column < 0).any()
+    return bool(gains and sums.fits(given.columns, given.n))
+
+
+def solve(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    tick: Callable[[Here], None],
+    resume: dict[str, np.ndarray] | None = None,
+    factor: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Solution:
+    """The targets first <= j < last of `rows.problem`.
+
+    A block that is interrupted starts again where it is solved here: it has no arrays.
+
+    factor  penalty factors [t, d] of targets int64[t], where the penalty is weighted; of targets that share a Gram only
+    """
+
+    def streamed(start: int, stop: int) -> Solution:
+        alone = (start, stop) == (first, last)  # else the arrays are of we know not which part
+        return block.solve(
+            rows,
+            settings,
+            start,
+            stop,
+            seed=seed,
+            tick=_part(tick, first, last, start, stop, keep=alone),
+            resume=resume if alone else None,
+            method=Stream,
+        )
+
+    def one_kind(start: int, stop: int, is_own: bool) -> Solution:
+        part = _part(tick, first, last, start, stop, keep=False)
+        if is_own and leave_out.applies(rows):
+            solution, left = leave_out.solve(rows, settings, start, stop, tick=part)
+            return completed(solution, left, lambda a, b: streamed(start + a, start + b))
+        if applies(rows) and not is_own:
+            return shared_gram.solve(rows, settings, start, stop, tick=part, factor=factor)
+        return streamed(start, stop)
+
+    runs = _runs(rows.problem.own_column[first:last] >= 0)
+    return problem.concatenate(one_kind(first + a, first + b, is_own) for a, b, is_own in runs)
+
+
+def completed(solution: Solution, left: np.ndarray, solve: Callable[[int, int], Solution]) -> Solution:
+    """A solution whose targets `left`, bool[n], are replaced by what `solve(first, last)` makes of them."""
+    return problem.concatenate(
+        solve(first, last) if missing else problem.rows_of(solution, first, last)
+        for first, last, missing in _runs(left)
+    )
+
+
+def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
+    """(first, last, kind) of the longest runs of one kind, bool[n], in order."""
+    bounds = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+    return ((a, b, bool(kinds[a])) for a, b in itertools.pairwise(bounds))
+
+
+def _part(
+    tick: Callable[[Here], None], first: int, last: int, start: int, stop: int, *, keep: bool
+) -> Callable[[Here], None]:
+    """For the targets start <= j < stop of a block: tells `tick` how far the block is; its arrays only if `keep`."""
+
+    def told(here: Here) -> None:
+        fraction = (start - first + here.fraction * (stop - start)) / (last - first)
+        tick(dataclasses.replace(here, fraction=fraction, arrays=here.arrays if keep else dict))
+
+    return told

@@ -1,0 +1,268 @@
+"""Problem -> Solution: blocks of targets, in threads, kept as they go."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import threadpoolctl
+
+from datamodels.errors import ExitCode, SettingsError, StageError
+from datamodels.fit.data import problem
+from datamodels.fit.data.checkpoint import Checkpoint
+from datamodels.fit.data.problem import Problem, Solution
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.data.sums import Sums
+from datamodels.fit.estimators import difference, ridge, weighted
+from datamodels.fit.lasso import block, gram
+from datamodels.fit.lasso.block import Here
+from datamodels.fit.lasso.fista import Stream
+from datamodels.run.specs import FitSpec
+from datamodels.storage import records
+
+SOLVERS: dict[str, Callable[..., Solution]] = {
+    "saga": block.solve,
+    "stream": functools.partial(block.solve, method=Stream),
+    "gram": gram.solve,
+}
+"""Solvers of the LASSOs of one block of targets, by `FitSpec.solver`."""
+ESTIMATORS: dict[str, Callable[..., Solution]] = {
+    "ridge": ridge.solve,
+    "weighted": weighted.solve,
+    "difference": difference.solve,
+    "influence": difference.solve,
+}
+"""What else can be made of one block of targets, by `FitSpec.estimator`; all of it on the CPU."""
+BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
+"""Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
+BLOCK_BYTES = 2 * 2**30
+"""Most memory of a block."""
+SINGLE_PRECISION = 1e-5
+"""Smallest tolerance that float32 can reach; below it everything is done in float64."""
+CHECKPOINT_SECONDS = 15.0
+"""Between checkpoints of one block: what a killed fit may lose."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a fit is.
+
+    fraction  share of the work done, 0 to 1
+    epochs    passes over the rows so far, all blocks together
+    position  mean place on the lambda path of the targets that are on it, 0 to lambdas - 1
+    gap       largest relative duality gap of the finished targets; 0 before the first
+    stage     for people
+    """
+
+    targets: int
+    targets_done: int
+    fraction: float
+    epochs: int
+    position: float
+    gap: float
+    stage: str
+
+
+def fit(given: Problem, settings: FitSpec, seed: int, *, block_targets: int = 0, **how) -> Solution:
+    """Fits every target, all at one place; `how` is as for `solve`, which does the work."""
+    grid = blocks(given, settings, device=how.get("device", "cpu"), block_targets=block_targets)
+    found: dict[int, Solution] = {}
+    solve(given, settings, seed, grid, grid, finished=lambda first, last, it: found.update({first: it}), **how)
+    return problem.concatenate(found[first] for first, _ in grid)
+
+
+def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int = 0) -> list[tuple[int, int]]:
+    """All targets as blocks (first, last) of nearly equal size: the units of work, whoever solves them.
+
+    A function of the problem, the settings and the kind of device alone.
+
+    block_targets  most targets in a block; 0 for what suits the device
+    """
+    most = block_size(given.rows, given.columns, settings, device=device, block_targets=block_targets)
+    bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block_targets: int = 0) -> int:
+    """Most targets in a block."""
+    per_target = rows * (5 * dtype_of(settings).itemsize + 1) + columns * 8 * dtype_of(settings).itemsize
+    return max(1, min(block_targets or BLOCK_TARGETS[place_of(settings, device)], BLOCK_BYTES // per_target))
+
+
+def solve(
+    given: Problem,
+    settings: FitSpec,
+    seed: int,
+    spans: Sequence[tuple[int, int]],
+    grid: Sequence[tuple[int, int]],
+    *,
+    finished: Callable[[int, int, Solution], None],
+    progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stop: threading.Event | None = None,
+    device: str = "cpu",
+    threads: int = 0,
+    sums: Sums | None = None,
+) -> None:
+    """Solves the blocks `spans` of a grid; the same bits for the same arguments, whichever others are solved beside
+    them, and however often it was stopped in between.
+
+    finished    called with (first, last, the solution of a block), one call at a time, from any thread; in any order
+    progress    called now and then, one call at a time, from any thread
+    checkpoint  folder of this fit alone, from which it goes on if it was stopped; made where it is missing
+    stop        once set, the fit saves its state and raises
+    device      cpu, cuda, or auto
+    threads     0 for as many as there are cores; only for the CPU
+    sums        over the rows of `given`, where they are known already: they spare the solver `gram` a pass over them
+
+    Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
+    SettingsError where there is no such device; and what `finished` raises. What is wrong with single targets is in
+    their status.
+    """
+    xp = _array_module(settings, device)
+    dtype = dtype_of(settings)
+    cores = threads or os.cpu_count() or 1
+    fingerprint = records.digest(
+        [
+            settings.model_dump(mode="json"),
+            seed,
+            given.masks.shape,
+            given.outputs.shape,
+            given.columns,
+            place_of(settings, device),
+        ]
+    )
+    targets = sum(last - first for first, last in spans)
+    work = _Work(targets, settings, progress, finished, stop or threading.Event(), checkpoint_seconds)
+    kept = [Checkpoint(checkpoint, f"{first:08d}-{last:08d}", fingerprint) for first, last in spans]
+    unsolved = []
+    for (first, last), there in zip(spans, kept, strict=True):
+        solution = there.load_solution()
+        if solution is None:
+            unsolved.append((first, last, there))
+        else:
+            work.finished(first, last, solution)
+    if not unsolved:
+        return
+    rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
+    # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not. Their number is that of
+    # the whole grid's, since products of matrices round otherwise with other numbers of threads.
+    side_by_side = min(len(grid), cores) if xp is np else 1
+    with (
+        threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
+        ThreadPoolExecutor(side_by_side, thread_name_prefix="fit") as pool,
+    ):
+        for future in [pool.submit(work.solve, rows, first, last, seed, there) for first, last, there in unsolved]:
+            future.result()
+
+
+def _array_module(settings: FitSpec, device: str) -> ModuleType:
+    there = array_module(device)
+    return np if settings.estimator in ESTIMATORS else there
+
+
+def place_of(settings: FitSpec, device: str) -> str:
+    """Where it is computed, cpu or cuda. Raises SettingsError as `array_module` does."""
+    return "cpu" if _array_module(settings, device) is np else "cuda"
+
+
+def dtype_of(settings: FitSpec) -> np.dtype:
+    """What the solvers compute in."""
+    return np.dtype(np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64)
+
+
+def array_module(device: str) -> ModuleType:
+    """numpy or cupy. Raises SettingsError where `device` is unknown or not there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"device = {device!r}: must be auto, cpu or cuda")
+    if device == "cpu":
+        return np
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount():
+            return cupy
+        reason = "no device"
+    except ImportError:
+        reason = "CuPy is not installed; install the extra fitter-cuda12 or fitter-cuda13"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        reason = str(error)
+    if device == "cuda":
+        raise SettingsError(f"device = 'cuda': {reason}; or use cpu")
+    return np
+
+
+class _Work:
+    """The blocks that are being solved at the same time, and what is known of all."""
+
+    def __init__(self, n: int, settings: FitSpec, progress, finished, stop: threading.Event, checkpoint_seconds: float):
+        self._n, self._settings, self._progress, self._finished, self._stop = n, settings, progress, finished, stop
+        self._seconds = checkpoint_seconds
+        self._lock = threading.Lock()
+        self._abort = threading.Event()
+        self._fractions: dict[int, float] = {}
+        self._positions: dict[int, float] = {}
+        self._done, self._epochs, self._gap = 0, 0, 0.0
+
+    def solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> None:
+        try:
+            solution = self._solve(rows, first, last, seed, checkpoint)
+            checkpoint.save_solution(solution)
+            self.finished(first, last, solution)
+        except BaseException:
+            self._abort.set()
+            raise
+
+    def _solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
+        saved = time.monotonic()
+
+        def tick(here: Here) -> None:
+            nonlocal saved
+            stopping = self._stop.is_set() or self._abort.is_set()
+            if stopping or time.monotonic() - saved >= self._seconds:
+                checkpoint.save(here.stage, here.arrays())
+                saved = time.monotonic()
+            if stopping:
+                raise StageError("the fit was stopped; it goes on from here when asked again", ExitCode.TERMINATED)
+            self._report(
+                here.stage, epochs=1, fraction={first: here.fraction * (last - first)}, position={first: here.position}
+            )
+
+        kept = checkpoint.load()
+        solver = ESTIMATORS.get(self._settings.estimator) or SOLVERS[self._settings.solver]
+        return solver(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
+
+    def finished(self, first: int, last: int, solution: Solution) -> None:
+        with self._lock:
+            self._finished(first, last, solution)
+            self._done += last - first
+            self._gap = max(self._gap, float(solution.gap.max()))
+            self._positions.pop(first, None)
+        self._report("done" if self._done == self._n else "refit", fraction={first: last - first})
+
+    def _report(self, stage: str, *, epochs: int = 0, fraction=None, position=None) -> None:
+        with self._lock:
+            self._epochs += epochs
+            self._fractions |= fraction or {}
+            self._positions |= position or {}
+            self._progress(
+                Progress(
+                    targets=self._n,
+                    targets_done=self._done,
+                    fraction=sum(self._fractions.values()) / self._n,
+                    epochs=self._epochs,
+                    position=float(np.mean(list(self._positions.values()) or [0.0])),
+                    gap=self._gap,
+                    stage=stage,
+                )
+            )

@@ -1,0 +1,162 @@
+"""How fast models train here, by training some: as the local runner would, with services beside, but keeping none.
+
+What a run's trainers do besides training is a part of their time: to fetch subsets, to send outputs and wait until they
+are committed, to share the machine with the services that do the other half of it. So a trial has real services, on a
+store that is thrown away, and processes that do a trainer's job. `python -m datamodels.plan.trial` is one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodels.errors import DatamodelsError, ExitCode, StageError
+from datamodels.plan.cost import Speed
+from datamodels.rpc.clients.aggregator import AggregatorClient
+from datamodels.rpc.clients.sampler import SamplerClient
+from datamodels.run import runs, specs
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
+from datamodels.runners.local import LocalRunner
+from datamodels.settings import ClientSettings, StoreSettings, TrainerSettings
+from datamodels.train.contract import load_trainer
+from datamodels.train.device import limit_threads
+from datamodels.train.job import run_chunk
+from datamodels.train.observer import Observer
+
+CHUNKS = 1000
+"""Of a trial, at least, so that there is always another batch to train."""
+
+
+def measure(given: Run, dataset: Dataset, *, trainers: int, seconds: float) -> Speed:
+    """Trains models of a run for about so many seconds after the start.
+
+    All processes start together, as trainers do, and measure together, so that they share the machine as a run's
+    trainers will. Raises what they raise, as a StageError with the exit code.
+    """
+    chosen = given.spec
+    longer = {"m": max(chosen.m, CHUNKS * chosen.chunk)}
+    run = runs.resolve(specs.parse(chosen.document() | longer), dataset)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _services(Path(folder), run) as services,
+        _workers(run, services, trainers, seconds) as connections,
+    ):
+        starts = [_answer(connection) for connection in connections]
+        for connection in connections:
+            connection.send("go")
+        paces = [_answer(connection) for connection in connections]
+    return Speed(
+        each=1 / sum(1 / pace["each"] for pace in paces),
+        start=float(np.mean([start["seconds"] for start in starts]) - np.mean([pace["batch"] for pace in paces])),
+        trainers=trainers,
+    )
+
+
+@contextlib.contextmanager
+def _services(folder: Path, run: Run) -> Iterator[ClientSettings]:
+    """Those that trainers call, which know the run, with a store in the folder."""
+    runner = LocalRunner(folder, store=StoreSettings(url=f"file://{folder}/store"), trainers=1)
+    with runner.services(("sampler", "aggregator")) as services:
+        with AggregatorClient(services.aggregator, services) as aggregator:
+            aggregator.create_run(run)
+        yield services
+
+
+@contextlib.contextmanager
+def _workers(run: Run, services: ClientSettings, count: int, seconds: float) -> Iterator[list[Connection]]:
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for worker in range(count):
+            ours, theirs = Pipe()
+            born, file = time.time(), theirs.fileno()
+            # A session of its own, as the local runner's trainers have: Ctrl-C is the parent's to act on, and Linux
+            # shares a busy machine out among sessions.
+            process = subprocess.Popen(
+                [sys.executable, "-m", __spec__.name, str(file)], pass_fds=[file], start_new_session=True
+            )
+            theirs.close()
+            stack.callback(ours.close)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            ours.send((run.name, range(worker, run.spec.chunks, count), dataclasses.asdict(services), seconds, born))
+            connections.append(ours)
+        yield connections
+
+
+def _answer(connection: Connection) -> dict[str, Any]:
+    try:
+        answer = connection.recv()
+    except (EOFError, ConnectionError):
+        raise StageError("a trainer of the trial died; is there enough memory?", ExitCode.TRANSIENT) from None
+    if "error" in answer:
+        raise StageError(answer["error"], answer["code"])
+    return answer
+
+
+class _Clock(Observer):
+    """Says when the first batch is trained, waits for a word to go on, and stops the job after so many seconds."""
+
+    def __init__(self, connection: Connection, seconds: float, born: float):
+        self.stop = threading.Event()
+        self._connection, self._seconds, self._born = connection, seconds, born
+        self._started = self._ended = 0.0
+        self._models = self._batches = 0
+
+    def trained(self, models: int, seconds: float) -> None:
+        if not self._started:
+            self._connection.send({"seconds": time.time() - self._born})
+            self._connection.recv()
+            self._started = time.perf_counter()
+            return
+        self._ended = time.perf_counter()
+        self._models += models
+        self._batches += 1
+        if self._ended - self._started >= self._seconds:
+            self.stop.set()
+
+    def pace(self) -> dict[str, float]:
+        """Seconds for a model and for a batch, with all that is between batches."""
+        taken = self._ended - self._started
+        return {"each": taken / self._models, "batch": taken / self._batches}
+
+
+def _work(connection: Connection) -> None:
+    """When the first batch is trained, and, after a word to go on, how fast the others were."""
+    name, chunks, addresses, seconds, born = connection.recv()
+    services, clock = ClientSettings(**addresses), _Clock(connection, seconds, born)
+    try:
+        with (
+            AggregatorClient(services.aggregator, services) as aggregator,
+            SamplerClient(services.sampler, services) as sampler,
+        ):
+            run = aggregator.run(name)
+            dataset = runs.load_dataset(run.spec)
+            trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
+            with limit_threads(TrainerSettings.load().threads):
+                for chunk in chunks:
+                    if not run_chunk(run, chunk, trainer, sampler, aggregator, clock.stop, clock):
+                        break
+        connection.send(clock.pace())
+    except DatamodelsError as error:
+        connection.send({"error": str(error), "code": int(error.exit_code)})
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone, and so is the question
+        _work(Connection(int(sys.argv[1])))
+    sys.stdout.flush()
+    os._exit(0)  # as a trainer ends

@@ -1,0 +1,1 @@
+"""Weights in memory, and long analyses of them."""

@@ -1,0 +1,211 @@
+"""Run: a spec together with what its data set decides. Created once, in the store, before the first stage."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import importlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from datamodels.errors import (
+    ConflictError,
+    CorruptObjectError,
+    DatamodelsError,
+    InputError,
+    ObjectNotFoundError,
+    RunNotFoundError,
+    SpecError,
+    one_line,
+)
+from datamodels.run import specs as spec
+from datamodels.run.dataset import Dataset
+from datamodels.run.designs import Design
+from datamodels.run.specs import RunSpec
+from datamodels.storage import ObjectStore, keys, records
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What every stage needs to know of a run.
+
+    spec           the RunSpec
+    design         how subsets are drawn
+    own            int32[n]; the training example that target j is, or -1
+    labels         int32[examples] or None; class labels for display
+    target_labels  int32[n] or None
+    """
+
+    spec: RunSpec
+    design: Design
+    own: np.ndarray
+    labels: np.ndarray | None = None
+    target_labels: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.run
+
+    @property
+    def n(self) -> int:
+        """Targets."""
+        return len(self.own)
+
+    def document(self) -> dict[str, Any]:
+        design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
+        return {
+            "spec": self.spec.document(),
+            "design": design | {"groups": _encode_optional(self.design.groups)},
+            "own": _encode(self.own),
+            "labels": _encode_optional(self.labels),
+            "target_labels": _encode_optional(self.target_labels),
+        }
+
+    def with_fit(self, settings: Any) -> Run:
+        """The same run with another fit section in its spec, given as JSON values. Raises SpecError."""
+        return dataclasses.replace(self, spec=self.spec.with_fit(settings))
+
+
+def from_document(document: dict[str, Any]) -> Run:
+    """Reads back `Run.document`."""
+    design = document["design"]
+    pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
+    return Run(
+        spec=spec.parse(document["spec"]),
+        design=Design(**design | pins | {"groups": _decode_optional(design["groups"])}),
+        own=_decode(document["own"]),
+        labels=_decode_optional(document["labels"]),
+        target_labels=_decode_optional(document["target_labels"]),
+    )
+
+
+def _encode(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
+
+
+def _encode_optional(array: np.ndarray | None) -> str | None:
+    return None if array is None else _encode(array)
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
+
+
+def _decode_optional(text: str | None) -> np.ndarray | None:
+    return None if text is None else _decode(text)
+
+
+MOVED = {
+    "datamodels.fit.prior": "datamodels.fit.data.prior",
+    "datamodels.train.cnn": "datamodels.train.workloads.cnn",
+    "datamodels.train.digits": "datamodels.train.workloads.digits",
+    "datamodels.train.images": "datamodels.train.images.load",
+    "datamodels.train.mlp": "datamodels.train.workloads.mlp",
+    "datamodels.train.resnet": "datamodels.train.images.trainer",
+    "datamodels.train.tabular": "datamodels.train.workloads.tabular",
+    "datamodels.train.text": "datamodels.train.workloads.text",
+}
+"""Modules that specs refer to by the place where they used to be. Such a reference is part of its run's name."""
+
+
+def reference(field: str, text: str) -> Callable[..., Any]:
+    """Return the object that `module:name` refers to. Raises SpecError naming the field."""
+    module, _, name = text.partition(":")
+    try:
+        found = importlib.import_module(MOVED.get(module, module))
+    except ImportError as error:
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {error}") from error
+    except Exception as error:  # whatever the user's module does
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {one_line(error)}") from error
+    if not hasattr(found, name):
+        raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
+    return getattr(found, name)
+
+
+def load_dataset(spec: RunSpec) -> Dataset:
+    """The data set of a run. Raises SpecError where it cannot be loaded."""
+    load = reference("dataset.load", spec.dataset.load)
+    try:
+        dataset = load(**spec.dataset.options)
+    except DatamodelsError:
+        raise
+    except TypeError as error:
+        raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
+    except Exception as error:
+        raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {one_line(error)}") from error
+    if not isinstance(dataset, Dataset):
+        raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")
+    return dataset
+
+
+def resolve(spec: RunSpec, dataset: Dataset) -> Run:
+    """The run of a spec on its data set. Raises SpecError where they do not fit each other."""
+    targets = dataset.targets(spec.targets)
+    labels, target_labels = _labels(dataset.y), _labels(targets.y)
+    groups = None
+    if spec.design.kind in ("stratified", "grouped"):
+        groups = dataset.groups if dataset.groups is not None or spec.design.kind == "grouped" else labels
+        if groups is None:
+            raise SpecError(f"design.kind = {spec.design.kind!r}: the data set gives no groups")
+        groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)
+    try:
+        design = Design(
+            kind=spec.design.kind,
+            seed=spec.seed,
+            alpha=spec.alpha,
+            examples=len(dataset.y),
+            groups=groups,
+            pinned_in=spec.design.pinned_in,
+            pinned_out=spec.design.pinned_out,
+        )
+    except InputError as error:
+        raise SpecError(str(error).split("; ")) from None
+    return Run(spec, design, targets.own, labels, target_labels)
+
+
+def _labels(y: np.ndarray) -> np.ndarray | None:
+    return y.astype(np.int32) if y.dtype.kind in "iub" and y.ndim == 1 else None
+
+
+def create(store: ObjectStore, run: Run) -> bool:
+    """Writes a run to the store; False where it is there already, maybe with another fit section.
+
+    Raises ConflictError where the data set has changed since: the spec is the same, but not what it resolves to.
+    """
+    document = run.document()
+    if records.create(store, keys.run(run.name), document):
+        return True
+    found, document = _of_models(records.read(store, keys.run(run.name))), _of_models(records.plain(document))
+    changed = [field for field in document if found.get(field) != document[field]]
+    if changed:
+        raise ConflictError(
+            f"run {run.name}: {', '.join(changed)} is not what the run was created with; the data set has changed "
+            "under the same spec: give the spec another name, or restore the data"
+        )
+    return False
+
+
+def _of_models(document: dict[str, Any]) -> dict[str, Any]:
+    """Without what may differ between fits of the same models."""
+    return document | {"spec": {field: value for field, value in document["spec"].items() if field != "fit"}}
+
+
+def read(store: ObjectStore, name: str) -> Run:
+    """A run from the store. Raises RunNotFoundError, CorruptObjectError."""
+    absent = f"run {name[:100]!r}: there is none in {store.url}; `datamodels status` lists them"
+    if not spec.is_run(name):
+        raise RunNotFoundError(absent)
+    try:
+        document = records.read(store, keys.run(name))
+    except ObjectNotFoundError:
+        raise RunNotFoundError(absent) from None
+    try:
+        return from_document(document)
+    except (SpecError, InputError, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise CorruptObjectError(
+            f"{store.url}/{keys.run(name)}: is not a run as this version of datamodels writes it: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error

@@ -1,0 +1,291 @@
+"""RunSpec: everything that decides what a run computes. Frozen, validated before anything starts.
+
+A run is named by the hash of what decides its models. How they are fitted is not in it: one run has fits of several
+settings, and no model is trained again for them.
+
+Where things run, and with what limits, is not in here but in `settings`. The string below a field says what it means;
+`make reference` collects them in docs/reference/spec.md.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from datamodels.errors import SpecError
+from datamodels.storage import records
+
+MAX_CHUNKS = 100_000
+"""The Kubernetes Job API's limit on completions of an Indexed Job."""
+
+NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
+
+REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DatasetSpec(_Part):
+    """The data set: training examples and targets."""
+
+    load: str = Field(pattern=REFERENCE)
+    """The function that returns a `datamodels.train.Dataset`, as `module:function`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of that function."""
+
+
+class TrainerSpec(_Part):
+    """The learning algorithm."""
+
+    cls: str = Field(alias="class", pattern=REFERENCE)
+    """The class that trains models, as `module:Class`. `datamodels.train.contract` says which methods it must have."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of that class."""
+
+
+class DesignSpec(_Part):
+    """How subsets are drawn. A column is a training example, or a group of examples."""
+
+    kind: Literal["uniform", "complement", "stratified", "grouped"] = "uniform"
+    """`uniform`: all subsets of the same size are equally likely. `complement`: every second subset is the complement
+    of the one before. `stratified`: each group of the data set gives its share `alpha` of examples. `grouped`: a group
+    is in a subset, or out of it, as a whole."""
+    pinned_in: tuple[int, ...] = Field(default=(), strict=False)
+    """Columns that are in every subset."""
+    pinned_out: tuple[int, ...] = Field(default=(), strict=False)
+    """Columns that are in no subset."""
+
+
+class EvaluateSpec(_Part):
+    """Models trained on subsets that the fit never sees. LDS is measured on them."""
+
+    subsets: int = Field(default=100, ge=0, le=1_000_000)
+    """How many such subsets. 0 for no evaluation; otherwise at least 3."""
+    models: int = Field(default=20, ge=2, le=10_000)
+    """How many models are trained on each of them. Their mean output is compared with the prediction."""
+
+
+class FitSpec(_Part):
+    """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
+    settings, and no model is trained again for them."""
+
+    estimator: Literal["lasso", "weighted", "ridge", "difference", "influence"] = "lasso"
+    """How weights are made. `lasso`: sparse weights by the LASSO. `weighted`: the LASSO, with a smaller penalty for
+    examples that look like the target; it takes `targets: test` only. `ridge`: dense weights by ridge regression.
+    `difference`: the mean output with an example minus the mean output without it. `influence`: the same for the share
+    of models that are right."""
+    features: str = Field(default="datamodels.fit.prior:flat", pattern=REFERENCE)
+    """For `weighted`: the function that turns inputs x[examples, ...] into features, float[examples, f], as
+    `module:function`. Examples are compared by the cosine of their features."""
+    solver: Literal["saga", "gram", "stream"] = "gram"
+    """How the LASSO is solved. `gram` computes Gram matrices of the masks once, and hands over to `stream` if they are
+    too large, or on a GPU. `stream`, accelerated proximal gradient, and `saga`, the paper's algorithm, read the rows
+    again in each epoch."""
+    lambdas: int = Field(default=20, ge=1, le=1000)
+    """How many values of lambda are tried for each target."""
+    lambda_ratio: float = Field(default=0.01, gt=0, lt=1)
+    """The smallest lambda, as a fraction of lambda_max, above which all weights are 0. For the LASSO."""
+    holdout: float = Field(default=0.1, gt=0, le=0.5)
+    """The fraction of the m subsets that lambda is chosen on."""
+    patience: int = Field(default=3, ge=1)
+    """A target tries no smaller lambda after its held-out error has risen this often."""
+    tolerance: float = Field(default=1e-3, ge=1e-6, lt=1)
+    """The largest duality gap of a solution, relative to the objective at zero weights."""
+    max_epochs: int = Field(default=200, ge=1)
+    """The most passes over the rows for one lambda; for `gram`, steps."""
+    batch: int = Field(default=256, ge=1)
+    """Rows in one step of `saga` and `stream`."""
+
+
+class UntilSpec(_Part):
+    """When training may end with fewer models than m: give one of the two fields. It is not part of the run's name. See
+    `quality.stopping`."""
+
+    lds: float | None = Field(default=None, gt=0, lt=1)
+    """Stop as soon as the lower end of the 95% interval of LDS is at least this."""
+    slope: float | None = Field(default=None, gt=0, lt=1)
+    """Stop as soon as twice as many models would raise LDS by at most this, by the upper end of the 95% interval."""
+
+
+class RunSpec(_Part):
+    """What a run computes.
+
+    Model indices: models 0..m-1 are trained on subsets 0..m-1 and feed the fit. They are followed by
+    `evaluate.subsets` x `evaluate.models` more, `evaluate.models` of them on each of the subsets m, m+1, ...
+    """
+
+    name: str = Field(pattern=f"^{NAME}$")
+    """A label of your choice, of at most 40 lower-case letters, digits and hyphens. The run's name is this label and a
+    hash of the spec."""
+    dataset: DatasetSpec
+    """The data set."""
+    trainer: TrainerSpec
+    """The learning algorithm."""
+    targets: Literal["test", "train", "both"] = "test"
+    """Which examples of the data set are targets. A target that is a training example is fitted on the subsets without
+    it."""
+    alpha: float = Field(default=0.5, gt=0, lt=1)
+    """The fraction of the columns in each subset, without the pinned ones."""
+    m: int = Field(ge=10, le=100_000_000)
+    """How many subsets the fit may use; one model is trained on each. With `until` it is the maximum."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """The seed of the subsets and of the models."""
+    design: DesignSpec = DesignSpec()
+    """How subsets are drawn."""
+    chunk: int = Field(default=1000, ge=1)
+    """Models of one index of the trainer Job."""
+    sub_chunk: int = Field(default=100, ge=1)
+    """Models of one commit: what a killed trainer may lose. It must divide `chunk`."""
+    evaluate: EvaluateSpec = EvaluateSpec()
+    """Models for evaluation."""
+    fit: FitSpec = FitSpec()
+    """How weights are fitted."""
+    until: UntilSpec | None = None
+    """When training may end early. By default, all models are trained."""
+
+    @property
+    def hash(self) -> str:
+        """64 hexadecimal digits; equal for specs that train the same models. `fit` and `until` are not in it."""
+        return records.digest(self.model_dump(mode="json", by_alias=True, exclude={"fit", "until"}))
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return f"{self.name}-{self.hash[:12]}"
+
+    @property
+    def models(self) -> int:
+        """Models to train in all."""
+        return self.m + self.evaluate.subsets * self.evaluate.models
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.models // self.chunk)
+
+    def subset_index(self, model: int) -> int:
+        """The subset that a model is trained on. Never falls as `model` grows."""
+        return model if model < self.m else self.m + (model - self.m) // self.evaluate.models
+
+    def chunk_range(self, chunk: int) -> range:
+        """The models of a chunk. Raises SpecError where there is no such chunk."""
+        if not 0 <= chunk < self.chunks:
+            raise SpecError(f"chunk = {chunk}: must be 0 to {self.chunks - 1} in run {self.run}")
+        return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.models))
+
+    def sub_chunks(self, models: range) -> list[range]:
+        """The sub-chunks of a chunk, in order: the units of commit."""
+        return [
+            range(first, min(first + self.sub_chunk, models.stop))
+            for first in range(models.start, models.stop, self.sub_chunk)
+        ]
+
+    def sub_chunk_of(self, first: int) -> range | None:
+        """The sub-chunk that starts at model `first`, or None where none does."""
+        if not 0 <= first < self.models or (first % self.chunk) % self.sub_chunk:
+            return None
+        stop = min(first + self.sub_chunk, self.chunk_range(first // self.chunk).stop)
+        return range(first, stop)
+
+    def document(self) -> dict[str, Any]:
+        """The normalised spec, defaults filled in, as JSON values; `parse` reads it back.
+
+        Without `until`: it says how far training goes, and not what any model or fit is. So a run that was stopped goes
+        on under another rule, or none, and no model is trained twice.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude={"until"})
+
+    def request(self) -> dict[str, Any]:
+        """The document with `until`, for a driver elsewhere; `parse` reads it back."""
+        return self.document() | ({} if self.until is None else {"until": self.until.model_dump(exclude_none=True)})
+
+    def with_fit(self, settings: Any) -> RunSpec:
+        """The same run with another `fit` section, given as JSON values. Raises SpecError."""
+        return parse(self.request() | {"fit": settings})
+
+
+def is_run(name: str) -> bool:
+    """Whether this could be the name of a run."""
+    return re.fullmatch(f"{NAME}-[0-9a-f]{{12}}", name) is not None
+
+
+def parse(document: Any) -> RunSpec:
+    """A RunSpec from YAML or JSON values. Raises SpecError with one line per fault."""
+    if not isinstance(document, dict):
+        raise SpecError(f"the spec is a {type(document).__name__}: must be a mapping of fields")
+    try:
+        spec = RunSpec.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise SpecError([_fault(e) for e in error.errors()]) from None
+    faults = list(_cross_faults(spec))
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def _cross_faults(spec: RunSpec):
+    try:
+        records.canonical(spec.document())
+        for field, options in (("dataset", spec.dataset.options), ("trainer", spec.trainer.options)):
+            try:
+                records.canonical(options)
+            except (ValueError, TypeError) as error:
+                yield f"{field}.options = {options!r}: {error}; must be plain YAML values, numbers finite"
+    except (ValueError, RecursionError):
+        yield "options: are nested too deeply; 100 levels are plenty"
+    if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
+        yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
+    if spec.chunks > MAX_CHUNKS:
+        yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
+    if 0 < spec.evaluate.subsets < 3:
+        yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
+    if spec.fit.estimator == "weighted" and spec.targets != "test":
+        yield f"fit.estimator = 'weighted': takes targets: test, and not {spec.targets!r}; or take the estimator lasso"
+    if spec.until is not None:
+        if (spec.until.lds is None) == (spec.until.slope is None):
+            yield "until: must have one field, lds or slope"
+        if not spec.evaluate.subsets:
+            yield "until: needs evaluate.subsets, to measure LDS on; they are 0"
+    if spec.m * spec.fit.holdout < 2:
+        yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
+
+
+def _fault(error: Any) -> str:
+    field = ".".join(str(part) for part in error["loc"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "missing":
+        return f"{field}: is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{field}: is no field of a spec"
+    return f"{field} = {error['input']!r}: {message.replace('input should', 'must')}"
+
+
+def load(path: str | Path) -> RunSpec:
+    """A RunSpec from a YAML file. Raises SpecError with one line per fault."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        document = yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets what Python makes of values through
+        raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse(document)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)

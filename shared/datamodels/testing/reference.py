@@ -1,0 +1,71 @@
+"""A slow, plain LASSO that tests hold the fast solvers to: coordinate descent for one target, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datamodels.fit.data.problem import Problem
+from datamodels.run import designs
+
+
+def design_of(
+    problem: Problem, target: int, *, fit: bool = True, heldout: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(x float64[m, d], y float64[m]) of the rows that count for a target: those to fit, the held-out ones, or both."""
+    x = designs.unpack(np.asarray(problem.masks), problem.columns).astype(np.float64)
+    own = problem.own_column[target]
+    counts = np.where(problem.heldout, heldout, fit)
+    if own >= 0:
+        counts &= x[:, own] == 0
+    return x[counts], problem.outputs[counts, target].astype(np.float64)
+
+
+def objective(x: np.ndarray, y: np.ndarray, theta: np.ndarray, intercept: float, lambda_: float) -> float:
+    """1/(2 m) ||x theta + intercept - y||^2 + lambda ||theta||_1."""
+    return float(((x @ theta + intercept - y) ** 2).mean() / 2 + lambda_ * np.abs(theta).sum())
+
+
+def lambda_max(x: np.ndarray, y: np.ndarray) -> float:
+    """The smallest lambda at which no weight is left: max_c |x_c' (y - mean(y))| / m."""
+    return float(np.abs(x.T @ (y - y.mean())).max() / len(y))
+
+
+def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> float:
+    """Primal less dual objective over the objective at zero weights; the dual point is a multiple of the residuals."""
+    x, y = x - x.mean(axis=0), y - y.mean()
+    residual = y - x @ theta
+    dual_norm = np.abs(x.T @ residual).max() / len(y)
+    square, along = (residual**2).mean(), residual @ y / len(y)
+    # The dual objective s along - s^2 / 2 square is largest at s = along / square.
+    limit = lambda_ / dual_norm if dual_norm > 0 else np.inf
+    s = np.clip(along / square, -limit, limit) if square > 0 else 0.0
+    primal = square / 2 + lambda_ * np.abs(theta).sum()
+    return float((primal - s * along + s**2 / 2 * square) / max((y**2).mean() / 2, np.finfo(float).tiny))
+
+
+def lasso(
+    x: np.ndarray, y: np.ndarray, lambda_: float, *, tolerance: float = 1e-12, max_sweeps: int = 100_000
+) -> tuple[np.ndarray, float, float]:
+    """(theta float64[d], intercept, relative duality gap) of the minimum of `objective`.
+
+    Cyclic coordinate descent on centred columns (Friedman et al. 2010), until the duality gap over the objective at
+    zero weights is at most `tolerance` or `max_sweeps` are done.
+    """
+    m, d = x.shape
+    mean_x, mean_y = x.mean(axis=0), y.mean()
+    x, y = x - mean_x, y - mean_y
+    norms = (x**2).sum(axis=0) / m
+    theta, residual = np.zeros(d), y.copy()
+    found = np.inf
+    for sweep in range(max_sweeps):
+        for c in np.flatnonzero(norms > 1e-14):
+            pull = x[:, c] @ residual / m + norms[c] * theta[c]
+            new = np.sign(pull) * max(abs(pull) - lambda_, 0) / norms[c]
+            if new != theta[c]:
+                residual += x[:, c] * (theta[c] - new)
+                theta[c] = new
+        if sweep % 5 == 0:
+            found = gap(x, y, theta, lambda_)
+            if found <= tolerance:
+                break
+    return theta, float(mean_y - mean_x @ theta), found

@@ -1,0 +1,1 @@
+"""Training ResNets on images, on the GPU where there is one."""

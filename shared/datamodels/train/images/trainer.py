@@ -1,0 +1,209 @@
+"""ResNet-9 and ResNet-18 as trainers: each model trained from scratch on its subset of images."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from datamodels.errors import InputError, SpecError
+from datamodels.run.dataset import Dataset, Targets, classes
+from datamodels.train import outputs
+from datamodels.train.images import ffcv, networks
+from datamodels.train.images import precision as precisions
+from datamodels.train.images.graph_step import Pool, Slot, Source
+from datamodels.train.images.load import check_images
+from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, Recipe
+from datamodels.train.images.stream import CudaLane, Lane
+
+TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
+"""Targets of one forward pass: bounds its memory."""
+
+
+class ImageTrainer(abc.ABC):
+    """The contract for many models at once, for uint8 images [examples, h, w, 3].
+
+    Options: `recipe`, one of `recipes`, and in place of its numbers `epochs`, `rows`, `rate`, `decay`, `smoothing`,
+    `flip`, `translate`, `cutout`; `width` of the network; `tta`: logits are the mean with the mirrored image's;
+    `output` (margin or loss). Where it runs: `device` (auto, cpu, cuda), `precision` (auto, bf16, fp16, float32),
+    `together` models at once, `capture`: false does without CUDA graphs. Where images come from: `resident`: false
+    streams them from memory, for what does not fit on the device; `beton`: a file that FFCV streams them from,
+    written if it is not there, with `workers` threads.
+
+    On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or beside. On a
+    GPU they give the same start and the same draws, and one process adds up in one order; another may have found other
+    algorithms of cuDNN to be faster.
+    """
+
+    smallest: ClassVar[int]
+    recipes: ClassVar[Mapping[str, Recipe]]
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        recipe: str = "paper",
+        epochs: int | None = None,
+        rows: int | None = None,
+        rate: float | None = None,
+        decay: float | None = None,
+        smoothing: float | None = None,
+        flip: str | None = None,
+        translate: int | None = None,
+        cutout: int | None = None,
+        width: int = 64,
+        tta: bool = False,
+        output: str = "margin",
+        device: str = "auto",
+        precision: str = "auto",
+        together: int = 1,
+        capture: bool = True,
+        resident: bool = True,
+        beton: str = "",
+        workers: int = 1,
+    ):
+        for name, value in (("width", width), ("together", together), ("workers", workers)):
+            if value < 1:
+                raise SpecError(f"trainer.options.{name} = {value}: must be at least 1")
+        self.batch = together
+        self.recipe = _changed(
+            self.recipes,
+            recipe,
+            epochs=epochs,
+            rows=rows,
+            rate=rate,
+            decay=decay,
+            smoothing=smoothing,
+            flip=flip,
+            translate=translate,
+            cutout=cutout,
+        )
+        self.device = _device(device)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes never change: worth trying its algorithms once
+            # Else sums come in any order: last bits differ, and trainings part ways.
+            torch.backends.cudnn.deterministic = True
+        self.classes = classes(dataset, targets)
+        self._output = outputs.choose(output, outputs.OF_LOGITS)
+        self._precision = precisions.choose(precision, self.device)
+        self._size = check_images(dataset, max(self.smallest, self.recipe.translate + 1))
+        self._width, self._tta, self._capture = width, tta, capture
+        self._pool = self._source(dataset, resident, beton, workers)
+        self._y_targets = targets.y
+        self._x_targets = self._there(targets.x) if isinstance(self._pool, Pool) else targets.x
+        self._slots: list[Slot] = []
+
+    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[torch.Tensor]:
+        """Models beside each other, step by step in turn; on a GPU each in a stream of its own."""
+        for at, subset in enumerate(subsets):
+            if not len(subset):
+                raise InputError(f"subset {at} of {len(subsets)} is empty: cannot train on no examples")
+        with self._or_no_slots():
+            while len(self._slots) < len(subsets):
+                self._slots.append(self._slot())
+            slots = self._slots[: len(subsets)]
+            left = [
+                slot.begin(torch.from_numpy(np.asarray(subset, dtype=np.int64)), seed)
+                for slot, subset, seed in zip(slots, subsets, seeds, strict=True)
+            ]
+            for step in range(max(left)):
+                for slot, count in zip(slots, left, strict=True):
+                    if step < count:
+                        slot.step()
+            return [slot.end() for slot in slots]
+
+    def outputs_many(self, models: Sequence[torch.Tensor]) -> np.ndarray:
+        """float32[r, n]; not finite where the model diverged."""
+        with self._or_no_slots(), np.errstate(invalid="ignore", over="ignore"):
+            return np.stack([self._output(self.logits(model), self._y_targets) for model in models])
+
+    @contextlib.contextmanager
+    def _or_no_slots(self) -> Iterator[None]:
+        """Drops all slots on an error: half trained, or half recorded, or what took the memory that ran out."""
+        try:
+            yield
+        except BaseException:
+            self._slots.clear()
+            raise
+
+    def logits(self, model: torch.Tensor) -> np.ndarray:
+        """float32[n, classes] of the targets."""
+        if not self._slots:
+            self._slots.append(self._slot())
+        at_once = TARGETS_AT_ONCE[self.device.type]
+        found = []
+        for start in range(0, len(self._y_targets), at_once):
+            x = self._x_targets[start : start + at_once]
+            found.append(self._slots[0].logits(model, self._there(x), mirrored=self._tta))
+        return torch.cat(found).cpu().numpy()
+
+    @abc.abstractmethod
+    def _network(self) -> networks.Network: ...
+
+    def _slot(self) -> Slot:
+        lane = CudaLane(self.device, capture=self._capture) if self.device.type == "cuda" else Lane()
+        return Slot(self._network(), self.recipe, self._pool, self._size, self._precision, self.device, lane)
+
+    def _source(self, dataset: Dataset, resident: bool, beton: str, workers: int) -> Pool | Source:
+        if beton:
+            return ffcv.BetonSource(beton, dataset, workers)
+        if not resident:
+            return ArraySource(dataset.x, dataset.y)
+        return Pool(self._there(dataset.x), self._there(dataset.y.astype(np.int64)))
+
+    def _there(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """On the device; a copy only where it must be."""
+        if isinstance(array, np.ndarray):
+            array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return array.to(self.device)
+
+
+class ArraySource:
+    """Minibatches from an array in memory, or in a file that is mapped to it."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        self._x, self._y = x, y.astype(np.int64)
+
+    def __call__(self, order: np.ndarray):
+        for examples in order:
+            yield torch.from_numpy(self._x[examples]), torch.from_numpy(self._y[examples])
+
+
+class ResNet9(ImageTrainer):
+    """For small images, of 16 x 16 pixels or more. Recipes: paper (24 epochs) and fast (10). Width 64 as published."""
+
+    smallest = 16
+    recipes: ClassVar = {"paper": PAPER, "fast": FAST}
+
+    def _network(self) -> networks.Network:
+        return networks.resnet9(self.classes, self._width, fast=self.recipe.optimiser == "muon")
+
+
+class ResNet18(ImageTrainer):
+    """For images of 32 x 32 pixels or more. Recipe: paper (15 epochs, for FMoW). Width 64 as published."""
+
+    smallest = 32
+    recipes: ClassVar = {"paper": SATELLITE}
+
+    def _network(self) -> networks.Network:
+        return networks.resnet18(self.classes, self._width)
+
+
+def _changed(recipes: Mapping[str, Recipe], name: str, **changes: Any) -> Recipe:
+    if name not in recipes:
+        raise SpecError(f"trainer.options.recipe = {name!r}: must be {' or '.join(recipes)} for this trainer")
+    return dataclasses.replace(recipes[name], **{k: v for k, v in changes.items() if v is not None})
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise SpecError(f"trainer.options.device = {name!r}: must be auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SpecError("trainer.options.device = 'cuda': PyTorch finds no GPU here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

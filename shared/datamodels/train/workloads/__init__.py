@@ -1,0 +1,1 @@
+"""Built-in trainers and data sets for small problems: digits, tables, text."""

@@ -1,0 +1,182 @@
+"""Networks small enough that thousands are trained in a minute: one hidden layer, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from datamodels.errors import SpecError
+from datamodels.run.dataset import Dataset, Targets, classes
+from datamodels.train import outputs
+from datamodels.train.workloads import sgd
+from datamodels.train.workloads.sgd import Recipe
+
+TARGETS_AT_ONCE = 1024
+"""Targets of one forward pass: bounds its memory."""
+
+
+class OneHidden:
+    """features -> hidden, ReLU -> classes.
+
+    The matrices are [features + 1, hidden] and [classes, hidden + 1]: the layouts whose products ran fastest.
+
+    `factors(weights, x, dz)` gives, for each layer, (inputs [r, rows, a], signals [r, rows, b]): the gradient of one
+    row's dz . logits by the weights of the layer is the outer product of its two.
+    """
+
+    def __init__(self, features: int, hidden: int, classes: int):
+        self.shapes = ((features + 1, hidden), (classes, hidden + 1))
+        self.fan_in = (features, hidden)
+        self._buffers: tuple[np.ndarray, ...] = ()
+
+    def forward(self, weights: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+        first, second = weights
+        h, _, z = self._reserve(x, first, second)
+        np.matmul(x, first, out=h[:, :, :-1])
+        torch.from_numpy(h).relu_()
+        return np.matmul(second, h.transpose(0, 2, 1), out=z)
+
+    def backward(self, weights, x, dz, gradients) -> None:
+        h, dh, _ = self._buffers
+        np.matmul(dz, h, out=gradients[1])
+        np.matmul(dz.transpose(0, 2, 1), weights[1], out=dh)
+        back, hidden = torch.from_numpy(dh), torch.from_numpy(h)
+        torch.ops.aten.threshold_backward.grad_input(back, hidden, 0, grad_input=back)
+        np.matmul(x.transpose(0, 2, 1), dh[:, :, :-1], out=gradients[0])
+
+    def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
+        first, second = weights
+        found = np.matmul(x, first)
+        h = np.ones((*found.shape[:-1], found.shape[-1] + 1), dtype=found.dtype)
+        np.maximum(found, 0, out=h[..., :-1])
+        signals = np.swapaxes(dz, -1, -2)
+        return [(x, np.matmul(signals, second[:, :, :-1]) * (found > 0)), (h, signals)]
+
+    def _reserve(self, x, first, second) -> tuple[np.ndarray, ...]:
+        """The buffers h and dh [r, rows, hidden + 1], with 1 as the last of h, and z [r, classes, rows]."""
+        shape = (len(first), x.shape[-2], first.shape[2] + 1)
+        if not self._buffers or self._buffers[0].shape != shape or self._buffers[0].dtype != x.dtype:
+            h, dh = np.ones(shape, dtype=x.dtype), np.empty(shape, dtype=x.dtype)
+            self._buffers = h, dh, np.empty((shape[0], second.shape[1], shape[1]), dtype=x.dtype)
+        return self._buffers
+
+
+class NoHidden:
+    """features -> classes: multinomial logistic regression. The matrix is [classes, features + 1].
+
+    `factors` as for OneHidden.
+    """
+
+    def __init__(self, features: int, classes: int):
+        self.shapes = ((classes, features + 1),)
+        self.fan_in = (features,)
+
+    def forward(self, weights: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+        return np.matmul(weights[0], np.swapaxes(x, -1, -2))
+
+    def backward(self, weights, x, dz, gradients) -> None:
+        np.matmul(dz, x, out=gradients[0])
+
+    def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(x, np.swapaxes(dz, -1, -2))]
+
+
+class Classifier:
+    """The contract for many models at once; models are their flat weights, float32[r, parameters]."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        network: Callable[[int, int], sgd.Network],
+        output: str,
+        batch: int,
+        recipe: Recipe,
+    ):
+        self.batch = batch
+        self.recipe = recipe
+        self.output = outputs.choose(output, outputs.OF_LOGITS)
+        self.classes = classes(dataset, targets)
+        self.x, self.y = sgd.with_bias(dataset.x.astype(np.float32)), dataset.y
+        self.x_targets, self.y_targets = sgd.with_bias(targets.x.astype(np.float32)), targets.y
+        self.network = network(self.x.shape[1] - 1, self.classes)
+
+    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+        return sgd.descend(self.network, self.recipe, self.x, self.y, subsets, seeds)
+
+    def checkpoints(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
+        """(mean rate of an epoch, models after it) as models of one subset are trained; the last are `train_many`'s."""
+        return sgd.checkpoints(self.network, self.recipe, self.x, self.y, subset, seeds)
+
+    def matrices(self, models: np.ndarray) -> list[np.ndarray]:
+        """The weights of models, layer by layer, as the network has them."""
+        return sgd.matrices(self.network, models)
+
+    def logits(self, models: np.ndarray) -> np.ndarray:
+        """float32[r, n, classes] of the targets."""
+        weights = self.matrices(models)
+        logits = np.empty((len(models), len(self.y_targets), self.classes), dtype=models.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(self.y_targets), TARGETS_AT_ONCE):
+                x = self.x_targets[None, start : start + TARGETS_AT_ONCE]
+                logits[:, start : start + TARGETS_AT_ONCE] = self.network.forward(weights, x).transpose(0, 2, 1)
+        return logits
+
+    def outputs_many(self, models: np.ndarray) -> np.ndarray:
+        """float32[r, n]; not finite where the model diverged."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.output(self.logits(models), self.y_targets)
+
+
+class MLP(Classifier):
+    """Networks with one hidden layer.
+
+    Options: `output` (margin or loss), `hidden` units, `batch` models at once, and the recipe: `epochs`, minibatches
+    of `rows` examples, `rate` (falls linearly to 0), `momentum`, weight `decay`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        output: str = "margin",
+        hidden: int = 64,
+        batch: int = 50,
+        epochs: int = Recipe.epochs,
+        rows: int = Recipe.rows,
+        rate: float = Recipe.rate,
+        momentum: float = Recipe.momentum,
+        decay: float = Recipe.decay,
+    ):
+        if hidden < 1:
+            raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
+
+        def network(features: int, classes: int) -> OneHidden:
+            return OneHidden(features, hidden, classes)
+
+        recipe = Recipe(epochs, rows, rate, momentum, decay)
+        super().__init__(dataset, targets, network=network, output=output, batch=batch, recipe=recipe)
+
+
+class Softmax(Classifier):
+    """Multinomial logistic regression. Options as for MLP, but for `hidden`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        output: str = "margin",
+        batch: int = 50,
+        epochs: int = Recipe.epochs,
+        rows: int = Recipe.rows,
+        rate: float = Recipe.rate,
+        momentum: float = Recipe.momentum,
+        decay: float = Recipe.decay,
+    ):
+        recipe = Recipe(epochs, rows, rate, momentum, decay)
+        super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=recipe)

@@ -1,0 +1,94 @@
+"""Text: real sentences that are on every machine that has this package, and a classifier of them.
+
+The texts are what SciPy's functions say of themselves; the classes are the parts of SciPy that they are in. Written as
+a user would write a trainer for many models at once: nothing but NumPy, and a closed form.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from datamodels.errors import SpecError
+from datamodels.run.dataset import Dataset, Targets, split
+from datamodels.train import outputs
+
+PARTS = ("interpolate", "linalg", "ndimage", "optimize", "signal", "spatial", "special", "stats")
+"""Of SciPy."""
+TARGETS_AT_ONCE = 256
+"""Targets of one product: bounds its memory."""
+
+
+def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3) -> Dataset:
+    """Descriptions of functions, each once, and the part of SciPy that each is in.
+
+    x float32[.., words]: how often each word is in a text; words are those in at least `least` texts. y int64, the
+    part. Another version of SciPy has other texts.
+    """
+    found = dict(pair for part in range(len(PARTS)) for pair in _descriptions(part))  # one part for each text
+    texts = [Counter(re.findall(r"[a-z]{2,}", text.lower())) for text in found]
+    spread = Counter(word for text in texts for word in text)
+    words = {word: column for column, word in enumerate(sorted(w for w, count in spread.items() if count >= least))}
+    x = np.zeros((len(texts), len(words)), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.keys() & words.keys():
+            x[row, words[word]] = text[word]
+    y = np.array(list(found.values()))
+    return split(
+        x, y, train=train, test=test, seed=seed, texts=list(found), label_names=PARTS, feature_names=tuple(words)
+    )
+
+
+def _descriptions(part: int) -> Iterator[tuple[str, int]]:
+    """(text, part): what comes before the parameters in a function's documentation."""
+    module = importlib.import_module(f"scipy.{PARTS[part]}")
+    for name in sorted(module.__all__):
+        lines = (inspect.getdoc(getattr(module, name)) or "").splitlines()
+        signed = lines and lines[0].startswith(f"{name}(")
+        text = " ".join(lines[1 if signed else 0 :]).partition(" Parameters ---")[0]
+        if text and not inspect.ismodule(getattr(module, name)):
+            yield " ".join(text.split()), part
+
+
+class NaiveBayes:
+    """Multinomial naive Bayes on counts of words, many models at once.
+
+    Options: `smoothing`, added to each count; `output`, margin or loss; `batch` models at once. The seed changes
+    nothing.
+    """
+
+    def __init__(
+        self, dataset: Dataset, targets: Targets, *, smoothing: float = 1.0, output: str = "margin", batch: int = 50
+    ):
+        if not smoothing > 0:
+            raise SpecError(f"trainer.options.smoothing = {smoothing}: must be greater than 0")
+        self.batch = batch
+        self._smoothing = smoothing
+        self._output = outputs.choose(output, outputs.OF_LOGITS)
+        self._x, self._targets, self._y_targets = dataset.x, targets.x, targets.y
+        classes = int(max(dataset.y.max(), targets.y.max())) + 1
+        self._of_class = [np.flatnonzero(dataset.y == c) for c in range(classes)]
+
+    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(priors [r, classes], words [r, classes, words]): logarithms of smoothed shares."""
+        inside = np.zeros((len(subsets), len(self._x)), dtype=np.float32)
+        for row, subset in enumerate(subsets):
+            inside[row, subset] = 1
+        words = np.stack([inside[:, rows] @ self._x[rows] for rows in self._of_class], axis=1) + self._smoothing
+        texts = np.stack([inside[:, rows].sum(axis=1) for rows in self._of_class], axis=1) + self._smoothing
+        return np.log(texts / texts.sum(axis=1, keepdims=True)), np.log(words / words.sum(axis=2, keepdims=True))
+
+    def outputs_many(self, models: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """float32[r, n]"""
+        priors, words = models
+        found = np.empty((len(priors), len(self._targets)), dtype=np.float32)
+        for first in range(0, len(self._targets), TARGETS_AT_ONCE):
+            some = slice(first, first + TARGETS_AT_ONCE)
+            logits = (words @ self._targets[some].T).transpose(0, 2, 1) + priors[:, None]
+            found[:, some] = self._output(logits, self._y_targets[some])
+        return found

@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+
+from datamodels.analyze.quality.evaluate import evaluate, from_document
+from datamodels.errors import InputError, NotReadyError
+from datamodels.storage import records
+
+
+def noisy_truth(*, subsets=120, models=10, targets=40, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(subsets, targets))
+    return signal, signal[:, None] + noise * rng.normal(size=(subsets, models, targets))
+
+
+def test_a_perfect_prediction_of_noiseless_truth_scores_one():
+    signal, outputs = noisy_truth(noise=0.0)
+    found = evaluate(signal, outputs)
+    assert found.lds == pytest.approx(1) and found.ceiling == pytest.approx(1)
+    assert found.interval == pytest.approx((1, 1))
+
+
+def test_predictions_unrelated_to_the_truth_score_zero_within_the_interval():
+    _, outputs = noisy_truth()
+    found = evaluate(np.random.default_rng(9).normal(size=(120, 40)), outputs)
+    assert found.interval[0] < 0 < found.interval[1] or abs(found.lds) < 0.05
+
+
+def test_target_means_alone_earn_nothing():
+    """A correlation pooled over targets would be near 1 here."""
+    rng = np.random.default_rng(3)
+    means = 100 * np.arange(40.0)
+    outputs = means + rng.normal(size=(120, 10, 40))
+    assert abs(evaluate(means + rng.normal(size=(120, 40)), outputs).lds) < 0.1
+
+
+def test_ceiling_is_the_correlation_that_the_noise_allows():
+    signal, outputs = noisy_truth(subsets=400, models=10, targets=60, noise=2.0)
+    # Means of 5 models have reliability 1 / (1 + 4/5); Spearman's is 6/pi asin(r/2) of Pearson's for normal values.
+    expected = 6 / np.pi * np.arcsin(1 / 1.8 / 2)
+    found = evaluate(signal, outputs)
+    assert found.ceiling == pytest.approx(expected, abs=0.03)
+    assert found.lds > found.ceiling
+
+
+def test_the_interval_covers_the_score_and_narrows_with_more_subsets():
+    widths = []
+    for subsets in (30, 300):
+        signal, outputs = noisy_truth(subsets=subsets, noise=3.0)
+        found = evaluate(signal, outputs)
+        assert found.interval[0] <= found.lds <= found.interval[1]
+        widths.append(found.interval[1] - found.interval[0])
+    assert widths[1] < widths[0] / 2
+
+
+def test_the_interval_covers_what_fresh_subsets_give_as_often_as_it_says():
+    rng, covered, worlds = np.random.default_rng(1), 0, 40
+    for _ in range(worlds):
+        loadings = rng.normal(size=(2, 8, 20))  # targets are alike in part, as real ones are
+
+        def score(resamples, loadings=loadings):
+            signal, noise = (rng.normal(size=(60, 8)) @ loading for loading in loadings)
+            return evaluate(signal, (signal + noise / 2)[:, None].repeat(2, axis=1), resamples=resamples)
+
+        fresh = np.mean([score(1).lds for _ in range(40)])
+        low, high = score(100).interval
+        covered += low <= fresh <= high
+    assert covered / worlds >= 0.85
+
+
+def test_failed_models_are_left_out_of_the_means():
+    signal, outputs = noisy_truth(noise=0.01)
+    with_failures = outputs.copy()
+    with_failures[::2, 3] = np.nan
+    assert evaluate(signal, with_failures).lds == pytest.approx(evaluate(signal, outputs).lds, abs=0.01)
+
+
+def test_a_subset_with_one_trained_model_is_left_out():
+    signal, outputs = noisy_truth()
+    outputs[7, 1:] = np.nan
+    found = evaluate(signal, outputs)
+    assert found.subsets == 119
+    assert found.lds == evaluate(np.delete(signal, 7, axis=0), np.delete(outputs, 7, axis=0)).lds
+
+
+def test_too_few_trained_models_are_told():
+    signal, outputs = noisy_truth()
+    outputs[2:, 1:] = np.nan
+    with pytest.raises(NotReadyError, match="2 of 120 unseen subsets have two trained models"):
+        evaluate(signal, outputs)
+
+
+def test_subsets_that_do_not_count_for_a_target_change_nothing():
+    signal, outputs = noisy_truth(noise=0.5)
+    counts = np.random.default_rng(5).random(signal.shape) < 0.5
+    spoilt = np.where(counts[:, None], outputs, 1000.0)
+    found = evaluate(np.where(counts, signal, -1000.0), spoilt, counts=counts)
+    assert found.lds == pytest.approx(evaluate(signal, outputs).lds, abs=0.02)
+    for target in range(3):
+        rows = counts[:, target]
+        alone = evaluate(signal[rows, target, None], outputs[rows][:, :, target, None])
+        assert found.per_target[target] == pytest.approx(alone.lds)
+
+
+def test_a_target_that_no_subset_counts_for_is_not_scored():
+    signal, outputs = noisy_truth()
+    counts = np.ones(signal.shape, dtype=bool)
+    counts[2:, 5] = False
+    found = evaluate(signal, outputs, counts=counts)
+    assert found.targets == 39 and np.isnan(found.per_target[5])
+    others = np.delete(np.arange(40), 5)
+    assert found.lds == pytest.approx(evaluate(signal[:, others], outputs[:, :, others]).lds)
+    again = from_document(json.loads(records.canonical(found.document())))
+    np.testing.assert_array_equal(again.per_target, found.per_target)
+    with pytest.raises(NotReadyError, match="no target"):
+        evaluate(signal, outputs, counts=np.zeros(signal.shape, dtype=bool))
+
+
+@pytest.mark.parametrize("predictions, outputs", [((5, 4), (5, 2, 3)), ((2, 4), (2, 2, 4)), ((5, 4), (5, 4))])
+def test_shapes_that_do_not_fit_are_refused(predictions, outputs):
+    with pytest.raises(InputError, match="must be"):
+        evaluate(np.zeros(predictions), np.zeros(outputs))
+
+
+def test_it_survives_the_trip_through_a_record():
+    found = evaluate(*noisy_truth())
+    again = from_document(json.loads(records.canonical(found.document())))
+    np.testing.assert_array_equal(again.per_target, found.per_target)
+    assert (again.lds, again.interval, again.ceiling) == (found.lds, found.interval, found.ceiling)

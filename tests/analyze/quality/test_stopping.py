@@ -1,0 +1,183 @@
+import threading
+
+import numpy as np
+import pytest
+
+from datamodels.aggregate import manifest
+from datamodels.aggregate.progress import Progress
+from datamodels.analyze.quality import stopping
+from datamodels.analyze.quality.looks import Looks
+from datamodels.analyze.quality.stopping import Stop, decide
+from datamodels.analyze.quality.trend import Point
+from datamodels.errors import CorruptObjectError
+from datamodels.fit.job.job import FitJob
+from datamodels.run import runs
+from datamodels.run.specs import UntilSpec
+from datamodels.settings import FitterSettings
+from datamodels.storage.local import LocalStore
+from tests import committed
+
+LDS = UntilSpec(lds=0.9)
+
+
+def point(models, lds, error=0.01):
+    deviations = error * np.random.default_rng(0).normal(size=200)
+    return Point(models, lds, (lds - 2 * error, lds + 2 * error), deviations)
+
+
+def curve_to(models):
+    return [point(m, 1 / np.sqrt(1.1 + 100 / m)) for m in (models // 8, models // 4, models // 2, models)]
+
+
+def test_the_lower_end_of_the_interval_decides():
+    assert decide(LDS, [point(100, 0.91)], 3) is None
+    stop = decide(LDS, [point(100, 0.5), point(200, 0.93)], 3)
+    assert (stop.fit, stop.models, stop.lds, stop.gain) == (3, 200, 0.93, None)
+    assert str(stop) == "LDS 0.930 (0.910 to 0.950) of 200 models is at least 0.9"
+
+
+def test_the_upper_end_of_the_gain_decides():
+    points = curve_to(1600)
+    gain = 1 / np.sqrt(1.1 + 100 / 3200) - 1 / np.sqrt(1.1 + 100 / 1600)
+    assert decide(UntilSpec(slope=gain * 0.99), points, 0) is None
+    stop = decide(UntilSpec(slope=gain * 1.5), points, 0)
+    assert stop.gain.low <= gain <= stop.gain.high <= gain * 1.5
+    assert "twice as many would bring 0.0" in str(stop) and stop.lds == points[-1].lds
+    assert decide(UntilSpec(slope=0.9), points[-2:], 0) is None, "two points show no slope"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+def test_of_two_decisions_under_one_rule_the_first_holds(store):
+    stop = decide(LDS, [point(200, 0.95)], 1)
+    other = Stop({"lds": None, "slope": 0.1}, 2, 300, 0.9, (0.8, 0.95), stopping.Estimate(0.01, 0.0, 0.02))
+    assert stopping.find(store, "r", LDS) is None
+    assert stopping.record(store, "r", stop) == stop
+    assert stopping.record(store, "r", decide(LDS, [point(900, 0.99)], 7)) == stop
+    assert stopping.record(store, "r", other) == other
+    assert stopping.recorded(store, "r") == [stop, other]
+    assert stopping.find(store, "r", LDS) == stop
+    assert stopping.find(store, "r", UntilSpec(lds=0.91)) is None, "another rule, another decision"
+
+
+def test_drivers_that_decide_at_once_agree(store):
+    found = []
+
+    def one(models):
+        found.append(stopping.record(store, "r", decide(LDS, [point(models, 0.95)], 0)))
+
+    threads = [threading.Thread(target=one, args=(models,)) for models in range(100, 108)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({stop.models for stop in found}) == 1 and len(stopping.recorded(store, "r")) == 1
+
+
+def test_a_damaged_decision_is_named(store):
+    stopping.record(store, "r", decide(LDS, [point(200, 0.95)], 1))
+    (key,) = store.list("query/")
+    store.delete(key)
+    store.create(key, b"{}")
+    with pytest.raises(CorruptObjectError, match=key):
+        stopping.find(store, "r", LDS)
+
+
+class Road:
+    """A run whose models arrive as the test says, fitted by the real job."""
+
+    def __init__(self, folder, **until):
+        self.store = LocalStore(folder / "store")
+        fields = {"fit": {"solver": "gram"}, "evaluate": {"subsets": 12, "models": 3}}
+        self.run = committed.make_run(m=640, until=until, **fields)
+        runs.create(self.store, self.run)
+        self.settings = FitterSettings(scratch=str(folder / "scratch"), device="cpu", threads=1)
+        self.fits = 0
+        self.told = []
+        self.ranges = []
+
+    def arrive(self, *ranges):
+        """Models arrive; the manifest lists what has, as the aggregator's would."""
+        everything = committed.commit(self.store, self.run).parts if not self.ranges else self.everything
+        self.everything = everything
+        self.ranges = manifest.merged(ranges)
+        listed = [p for p in everything if any(r.start <= p.first and p.last <= r.stop for r in self.ranges)]
+        version = manifest.read_newest(self.store, self.run.name).version + 1
+        manifest.create(self.store, self.run.name, version, listed)
+
+    def fit(self):
+        self.fits += 1
+        stop = threading.Event()
+        return FitJob(self.store, self.run.name).solve(self.settings, progress=lambda *told: None, stop=stop).number
+
+    def looks(self):
+        return Looks(self.run, self.store, self.fit, self.told.append)
+
+    def look(self, looks, eventually):
+        """The decision once a look that is due has ended."""
+        committed_models = sum(map(len, self.ranges))
+        progress = Progress(self.run.name, self.run.spec.models, committed_models, 0, self.ranges, 0)
+        found = looks.look(progress)
+        if looks._looking is not None:
+            eventually(looks._looking.done)
+            found = looks.look(progress)
+        return found
+
+
+def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
+    road = Road(tmp_path, lds=0.8)
+    looks = road.looks()
+    assert looks.decided() is None
+    road.arrive(range(0, 200))
+    assert road.look(looks, eventually) is None and road.fits == 0, "no unseen subset's model is there yet"
+    road.arrive(range(0, 60), range(640, 676))
+    assert road.look(looks, eventually) is None and road.fits == 0, "six held-out models are too few"
+    road.arrive(range(0, 100), range(640, 676))
+    early = road.look(looks, eventually)
+    assert road.fits == 1
+    road.arrive(range(0, 120), range(640, 676))
+    if early is None:
+        assert road.look(looks, eventually) is None and road.fits == 1, "a fifth more is not a quarter more"
+    road.arrive(range(0, 400), range(640, 676))
+    stop = early or road.look(looks, eventually)
+    assert stop.lds > 0.8 and stop.interval[0] >= 0.8 and stop.models in (100, 400)
+    assert len(road.told) == road.fits and (road.told[-1].models, road.told[-1].lds) == (stop.models, stop.lds)
+    looks.close()
+    # Whoever takes the road again finds it, and looks no more.
+    assert road.looks().decided() == stop
+
+
+def test_what_an_earlier_driver_fitted_tells_the_slope(tmp_path, eventually):
+    road = Road(tmp_path, slope=0.2)
+    for models in (80, 160, 320):
+        road.arrive(range(0, models), range(640, 676))
+        road.fit()
+    road.arrive(range(0, 600), range(640, 676))
+    looks = road.looks()
+    stop = road.look(looks, eventually)
+    assert stop.models == 600 and stop.gain.high <= 0.2
+    looks.close()
+
+
+def test_nothing_is_looked_at_when_all_is_trained(tmp_path, eventually):
+    road = Road(tmp_path, lds=0.99)
+    road.arrive(range(0, 676))
+    looks = road.looks()
+    assert road.look(looks, eventually) is None and road.fits == 0
+    looks.close()
+
+
+def test_a_fit_that_fails_is_told(tmp_path, eventually):
+    road = Road(tmp_path, lds=0.5)
+    road.arrive(range(0, 200), range(640, 676))
+
+    def fail():
+        raise CorruptObjectError("a part is damaged")
+
+    looks = Looks(road.run, road.store, fail, road.told.append)
+    with pytest.raises(CorruptObjectError, match="a part is damaged"):
+        road.look(looks, eventually)
+    looks.close()

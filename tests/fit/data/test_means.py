@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from datamodels.fit.data import means
+from datamodels.fit.data.rows import Rows
+
+
+@pytest.mark.parametrize("own", [None, [3, -1, 11]])
+def test_they_are_those_of_the_rows_that_count(made_problem, own):
+    made, x = made_problem(d=12, m=5000, n=3, own=own, shift=2.0, pinned_in=(4,), pinned_out=(7,))
+    rows = Rows(made)
+    outputs, keep = rows.outputs(0, 3), rows.keep(0, 3)
+    fit, heldout = (means.of(rows, span, outputs, keep) for span in (rows.fit, rows.heldout))
+    found = fit + heldout
+    for j in range(3):
+        counts = ~x[:, own[j]] if own and own[j] >= 0 else np.ones(5000, dtype=bool)
+        chosen, y = x[counts].astype(float), made.outputs[counts, j].astype(float)
+        place = j if own else 0
+        assert found.count[j] == counts.sum()
+        assert found.mean[j] == pytest.approx(y.mean())
+        assert found.variance[j] == pytest.approx(y.var())
+        np.testing.assert_allclose(found.mean_masks[place] + made.center, chosen.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(found.members(made.center)[place], chosen.sum(axis=0))
+        np.testing.assert_allclose(found.curvature(made.center)[place], chosen.var(axis=0), atol=1e-9)
+        assert not found.curvature(made.center)[place, [4, 7]].any()
+        expected = ((chosen - chosen.mean(axis=0)) * (y - y.mean())[:, None]).mean(axis=0)
+        np.testing.assert_allclose(found.covariance[j], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("own", [None, [3, -1]])
+def test_heldout_error_is_that_of_the_rows_that_count(made_problem, own):
+    made, x = made_problem(d=10, m=500, n=2, own=own)
+    rows = Rows(made)
+    theta, level = np.random.default_rng(0).normal(size=(2, 10)).astype("f4"), np.array([0.5, -2.0])
+    found = means.heldout_error(rows, rows.outputs(0, 2), rows.keep(0, 2), theta, level)
+    for j in range(2):
+        counts = made.heldout & (~x[:, own[j]] if own and own[j] >= 0 else True)
+        miss = (x[counts] - made.center) @ theta[j] + level[j] - made.outputs[counts, j]
+        assert found[j] == pytest.approx((miss**2).mean(), rel=1e-5)

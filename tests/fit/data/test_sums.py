@@ -1,0 +1,168 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodels.fit.data import sums as sums_module
+from datamodels.fit.data.sums import Kept, Sums
+from datamodels.fit.solve import fit
+from datamodels.run.specs import FitSpec
+from tests.properties import examples
+
+SETTINGS = FitSpec(solver="gram", lambdas=8, tolerance=1e-6, max_epochs=2000)
+
+
+def half(made):
+    return dataclasses.replace(made, outputs=made.outputs.astype(np.float16))
+
+
+def summed(made, order=None, cuts=()):
+    """The sums of a problem's rows, added in this order, cut into increments at these places."""
+    order = np.arange(made.rows) if order is None else order
+    total = Sums.empty(made.columns, made.n)
+    for first, last in itertools.pairwise([0, *sorted(cuts), made.rows]):
+        rows = order[first:last]
+        total.add(made.masks[rows], made.outputs[rows], made.heldout[rows])
+    return total
+
+
+@examples(25)
+@given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 299), max_size=6, unique=True))
+def test_sums_do_not_depend_on_the_order_or_the_increments(made_of_hypothesis, seed, cuts):
+    made = made_of_hypothesis
+    at_once, later = summed(made), summed(made, np.random.default_rng(seed).permutation(made.rows), cuts)
+    move = later.shift - at_once.shift
+    for a, b in ((at_once.fit, later.fit), (at_once.heldout, later.heldout)):
+        assert a.rows == b.rows and np.array_equal(a.counts, b.counts)
+        # Exact, for all that the shift is another one: not a bit of the products is rounded.
+        assert np.array_equal(b.products + np.outer(move, np.diag(a.counts)), a.products)
+        assert np.array_equal(b.total + move * a.rows, a.total)
+    assert np.array_equal(at_once.low, later.low) and np.array_equal(at_once.high, later.high)
+
+
+@pytest.fixture(scope="module")
+def made_of_hypothesis():
+    from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
+    from datamodels.run import designs
+
+    rng = np.random.default_rng(3)
+    x = rng.random((300, 21)) < 0.5
+    return Problem(
+        masks=designs.pack(x),
+        outputs=(rng.normal(size=(300, 4)) * [0.01, 1, 30, 1] + [0, 8, 900, -3]).astype(np.float16),
+        columns=21,
+        center=np.full(21, 0.5, dtype=np.float32),
+        own_column=np.full(4, NO_COLUMN, dtype=np.int32),
+        heldout=is_heldout(np.arange(300), 0.2),
+    )
+
+
+@pytest.mark.parametrize("holdout", [0.1, 0.5])
+def test_a_fit_from_sums_in_increments_is_that_from_scratch(made_problem, holdout):
+    scale, shift = np.geomspace(0.01, 100, 12), np.linspace(-800, 800, 12)
+    made, _ = made_problem(d=40, m=500, n=12, scale=scale, shift=shift, holdout=holdout, pinned_in=(3,))
+    made = half(made)
+    scratch = fit(made, SETTINGS, 0)
+    order = np.random.default_rng(1).permutation(made.rows)
+    increments = fit(made, SETTINGS, 0, sums=summed(made, order, [20, 21, 350]))
+    assert increments.status == scratch.status
+    np.testing.assert_allclose(increments.lambda_, scratch.lambda_, rtol=1e-9)
+    np.testing.assert_allclose(increments.heldout_r2, scratch.heldout_r2, atol=1e-6)
+    size = np.abs(scratch.dense(range(12))).max(axis=1, keepdims=True) + 1e-9
+    np.testing.assert_allclose(increments.dense(range(12)) / size, scratch.dense(range(12)) / size, atol=1e-6)
+    np.testing.assert_allclose(increments.intercept, scratch.intercept, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fit_from_sums_reads_the_held_out_rows_alone(made_problem):
+    made, _ = made_problem(d=40, m=500, n=3)
+    made = half(made)
+    whole = fit(made, SETTINGS, 0, sums=(sums := summed(made)))
+    blank = np.where(made.heldout[:, None], made.outputs, np.float16(np.nan))
+    unread = fit(dataclasses.replace(made, outputs=blank), SETTINGS, 0, sums=sums)
+    assert np.array_equal(unread.weights, whole.weights)
+
+
+def test_targets_that_cannot_be_fitted_have_the_same_status_from_sums(made_problem):
+    made, _ = made_problem(d=30, m=300, n=6)
+    outputs = made.outputs.astype(np.float16)
+    outputs[:, 1] = 3.25
+    outputs[0, 2] = np.nan
+    outputs[170, 3] = np.inf
+    outputs[:, 4] = np.nan
+    made = dataclasses.replace(made, outputs=outputs)
+    scratch, increments = fit(made, SETTINGS, 0), fit(made, SETTINGS, 0, sums=summed(made, cuts=[100]))
+    assert increments.status == scratch.status == ["ok", "constant", "not_finite", "not_finite", "not_finite", "ok"]
+    assert increments.intercept[1] == 3.25 and np.isnan(increments.heldout_r2[1])
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_hardly_any_rows(made_problem, m):
+    made, _ = made_problem(d=30, m=m, n=2)
+    outputs = np.arange(2 * m, dtype=np.float16).reshape(m, 2)
+    made = dataclasses.replace(made, outputs=outputs, heldout=np.arange(m) == m - 1)
+    assert fit(made, SETTINGS, 0, sums=summed(made)).status == (["ok"] * 2 if m == 3 else ["no_rows"] * 2)
+
+
+def test_a_run_of_own_subsets_is_fitted_from_its_rows(made_problem):
+    """Whose own subsets are left out have sums of their own; they do not come from these."""
+    made, _ = made_problem(d=30, m=300, n=3, own=[-1, 4, -1])
+    made = half(made)
+    loose = FitSpec(solver="gram", lambdas=6)
+    assert np.array_equal(fit(made, loose, 0, sums=summed(made)).weights, fit(made, loose, 0).weights)
+
+
+PARTS = [("a", "1" * 64), ("b", "2" * 64)]
+
+
+def test_kept_sums_come_back_to_the_bit(made_problem, tmp_path):
+    made, _ = made_problem(d=20, m=100, n=3)
+    sums = dataclasses.replace(summed(half(made)), parts=frozenset(PARTS))
+    Kept(tmp_path, "run", 0.1).save(sums)
+    found = Kept(tmp_path, "run", 0.1).load([*PARTS, ("c", "3" * 64)])
+    assert found.parts == frozenset(PARTS) and found.rows == 100
+    for a, b in ((sums.fit, found.fit), (sums.heldout, found.heldout)):
+        assert all(np.array_equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+    assert np.array_equal(sums.shift, found.shift) and np.array_equal(sums.finite, found.finite)
+
+
+def test_sums_of_a_part_that_is_gone_or_changed_are_not_used(made_problem, tmp_path):
+    made, _ = made_problem(d=20, m=100, n=3)
+    Kept(tmp_path, "run", 0.1).save(dataclasses.replace(summed(half(made)), parts=frozenset(PARTS)))
+    assert Kept(tmp_path, "run", 0.1).load(PARTS[:1]) is None
+    assert Kept(tmp_path, "run", 0.1).load([PARTS[0], ("b", "4" * 64)]) is None
+    assert Kept(tmp_path, "other", 0.1).load(PARTS) is None
+    assert Kept(tmp_path, "run", 0.2).load(PARTS) is None, "other models are held out"
+    assert Kept(tmp_path / "none", "run", 0.1).load(PARTS) is None
+    assert Kept(None, "run", 0.1).load(PARTS) is None
+
+
+@examples(300)
+@given(draw=st.data(), how=st.sampled_from(["cut", "flip"]))
+def test_a_torn_or_flipped_file_is_never_trusted(kept_file, draw, how):
+    folder, data, sums = kept_file
+    place = draw.draw(st.integers(0, len(data) - 1))
+    torn = data[:place] if how == "cut" else data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+    (folder / "sums.npz").write_bytes(torn)
+    found = Kept(folder, "run", 0.1).load(PARTS)
+    # Some bytes of a zip file mean nothing; whatever is read must be what was written.
+    assert found is None or np.array_equal(found.fit.products, sums.fit.products)
+
+
+@pytest.fixture(scope="module")
+def kept_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept")
+    rng = np.random.default_rng(0)
+    sums = Sums.empty(12, 2)
+    sums.add(
+        rng.integers(0, 256, (50, 2), dtype=np.uint8) & np.uint8([255, 15]), rng.random((50, 2)), np.arange(50) % 5 == 0
+    )
+    Kept(folder, "run", 0.1).save(dataclasses.replace(sums, parts=frozenset(PARTS)))
+    return folder, (folder / "sums.npz").read_bytes(), sums
+
+
+def test_sums_that_would_take_too_much_memory_are_not_made():
+    assert sums_module.fits(1400, 397) and not sums_module.fits(50_000, 10)
+    assert not sums_module.fits(20_000, 60_000)

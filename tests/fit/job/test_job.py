@@ -1,0 +1,111 @@
+import threading
+
+import numpy as np
+import pytest
+
+from datamodels.errors import StageError
+from datamodels.fit.data.sums import Kept
+from datamodels.fit.job import fits
+from datamodels.fit.job.job import FitJob
+from datamodels.run import runs
+from datamodels.settings import FitterSettings
+from datamodels.storage.local import LocalStore
+from tests import committed
+
+GRAM = {"solver": "gram", "lambdas": 6, "tolerance": 1e-6}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+def made(store, **fields):
+    run = committed.make_run(fit=GRAM, **fields)
+    runs.create(store, run)
+    return run
+
+
+def solve(store, run, folder, **settings):
+    settings = FitterSettings(scratch=str(folder), device="cpu", threads=1, **settings)
+    record = FitJob(store, run.name).solve(settings, progress=lambda *told: None, stop=threading.Event())
+    return fits.load(store, record)
+
+
+def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path):
+    run = made(store)
+    for stop in (40, 130):
+        committed.commit(store, run, stop=stop, failed=(7, 33))
+        solve(store, run, tmp_path / "scratch")
+    committed.commit(store, run, failed=(7, 33))
+    increments = solve(store, run, tmp_path / "scratch")
+    other = LocalStore(tmp_path / "other")
+    runs.create(other, run)
+    committed.commit(other, run, failed=(7, 33))
+    scratch = solve(other, run, tmp_path / "elsewhere")
+    assert fits.read_newest_fit(store, run.name).digest == fits.read_newest_fit(other, run.name).digest
+    np.testing.assert_allclose(increments.lambda_, scratch.lambda_, rtol=1e-9)
+    np.testing.assert_allclose(increments.dense(range(run.n)), scratch.dense(range(run.n)), atol=1e-6)
+    np.testing.assert_allclose(increments.intercept, scratch.intercept, atol=1e-6)
+
+
+def test_parts_that_were_fitted_are_not_read_again(store, tmp_path):
+    run = made(store)
+    early = committed.commit(store, run, stop=100)
+    solve(store, run, tmp_path / "scratch")
+    committed.commit(store, run)
+    for part in early.parts:
+        store.delete(part.key)
+    assert solve(store, run, tmp_path / "scratch").status == ["ok"] * run.n
+
+
+def test_kept_sums_are_used_and_damaged_ones_are_not(store, tmp_path):
+    """Sums that are wrong on purpose show that they are used; the same, torn, that they are not."""
+    run = made(store)
+    parts = committed.commit(store, run, stop=100).parts
+    solve(store, run, tmp_path / "scratch")
+    home = tmp_path / "scratch" / run.name
+    kept = Kept(home, run.name, run.spec.fit.holdout)
+    sums = kept.load([(part.key, part.sha256) for part in parts])
+    sums.fit.products[0] *= -1
+    kept.save(sums)
+    committed.commit(store, run)
+    truth = committed.truth(run)
+    for damaged in (False, True):
+        if damaged:
+            file = home / "sums.npz"
+            file.write_bytes(file.read_bytes()[:-100])
+            for name in store.list(f"fit/{run.name}/"):
+                store.delete(name)
+        found = solve(store, run, tmp_path / "scratch").dense([0])[0]
+        assert (np.abs(found - truth[:, 0]).max() < 0.2) == damaged
+
+
+def test_a_fit_that_is_stopped_while_it_adds_up_keeps_what_was_kept(store, tmp_path):
+    run = made(store)
+    committed.commit(store, run)
+    stop = threading.Event()
+    settings = FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1)
+
+    def progress(fraction, done, stage, remaining):
+        stop.set()
+
+    with pytest.raises(StageError):
+        FitJob(store, run.name).solve(settings, progress=progress, stop=stop)
+    assert solve(store, run, tmp_path / "scratch").status == ["ok"] * run.n
+
+
+def test_what_is_kept_of_all_runs_stays_within_its_bound(store, tmp_path):
+    scratch = tmp_path / "scratch"
+    first, second, third = (made(store, name=name) for name in ("first", "second", "third"))
+    for run in (first, second, third):
+        committed.commit(store, run)
+    solve(store, first, scratch)
+    size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
+    solve(store, second, scratch, keep_bytes=int(2.5 * size))
+    assert {path.name for path in scratch.iterdir() if path.is_dir()} == {first.name, second.name}
+    solve(store, third, scratch, keep_bytes=int(2.5 * size))
+    assert {path.name for path in scratch.iterdir() if path.is_dir()} == {second.name, third.name}
+    committed.commit(store, third, stop=150)
+    solve(store, third, scratch, keep_bytes=0)
+    assert not [path for path in scratch.iterdir() if path.is_dir()]

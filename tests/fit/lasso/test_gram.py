@@ -1,0 +1,110 @@
+"""What is `gram`'s own; `test_fit` holds it to the reference beside `saga`."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso import gap
+from datamodels.fit.solve import fit
+from datamodels.run.specs import FitSpec
+from datamodels.testing import reference
+
+
+def same(a, b) -> bool:
+    return a.status == b.status and all(
+        np.array_equal(getattr(a, f.name), getattr(b, f.name), equal_nan=True)
+        for f in dataclasses.fields(Solution)
+        if f.name not in ("d", "status")
+    )
+
+
+def test_it_chooses_and_fits_as_saga_does(made_problem):
+    made, _ = made_problem(d=60, m=500, n=20, noise=np.geomspace(0.2, 5, 20), scale=3.0, shift=-11.0)
+    settings = FitSpec(lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
+    theirs, ours = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("saga", "gram"))
+    assert ours.status == theirs.status == ["ok"] * 20
+    np.testing.assert_allclose(ours.lambda_, theirs.lambda_, rtol=1e-5)
+    np.testing.assert_allclose(ours.heldout_r2, theirs.heldout_r2, atol=1e-3)
+    np.testing.assert_allclose(ours.dense(range(20)), theirs.dense(range(20)), atol=0.01)
+    np.testing.assert_allclose(ours.intercept, theirs.intercept, atol=0.1)
+
+
+@pytest.mark.parametrize("m", [25, 60, 2000])
+def test_fewer_rows_than_columns_and_many_more(made_problem, m):
+    """The last with momentum, for the Gram is singular; all with working sets that grow beyond a quarter."""
+    made, _ = made_problem(d=50, m=m, n=4, noise=0.1, holdout=0.2)
+    settings = FitSpec(solver="gram", lambdas=15, lambda_ratio=0.003, tolerance=1e-5, max_epochs=20_000)
+    solution = fit(made, settings, 0)
+    assert solution.status == ["ok"] * 4
+    assert m < 2000 or len(solution.weights) > 4 * 50 / 4
+    for j in range(4):
+        x, y = reference.design_of(made, j)
+        theta, intercept, _ = reference.lasso(x, y, solution.lambda_[j])
+        excess = reference.objective(x, y, solution.dense([j])[0], solution.intercept[j], solution.lambda_[j])
+        excess -= reference.objective(x, y, theta, intercept, solution.lambda_[j])
+        assert -1e-7 < excess / (y.var() / 2) < 1e-5
+
+
+def test_the_order_and_number_of_targets_do_not_matter(made_problem):
+    made, _ = made_problem(d=40, m=400, n=12)
+    settings = FitSpec(solver="gram", tolerance=1e-5)
+    whole = fit(made, settings, 0)
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = fit(dataclasses.replace(made, outputs=made.outputs[:, order]), settings, 0, block_targets=5)
+    np.testing.assert_allclose(shuffled.lambda_, whole.lambda_[order], rtol=1e-5)
+    np.testing.assert_allclose(shuffled.dense(range(12)), whole.dense(order), atol=1e-3)
+
+
+def test_it_is_the_same_each_time_and_with_any_seed(made_problem):
+    made, _ = made_problem(d=40, m=300, n=10)
+    settings = FitSpec(solver="gram", lambdas=8)
+    assert same(fit(made, settings, 3, threads=1), fit(made, settings, 4, threads=1))
+
+
+def test_the_certificate_is_the_one_from_the_masks(made_problem):
+    made, _ = made_problem(d=40, m=300, n=10, scale=7.0, shift=30.0)
+    solution = fit(made, FitSpec(solver="gram", lambdas=8, tolerance=1e-2), 0)
+    rows = Rows(made)
+    found, intercept = gap.certify(
+        rows, rows.whole, rows.outputs(0, 10), None, solution.dense(range(10)).T, solution.lambda_
+    )
+    np.testing.assert_allclose(solution.gap, found, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(solution.intercept, intercept, rtol=1e-9)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_fit_keeps_its_finished_blocks(made_problem, tmp_path):
+    made, _ = made_problem(d=40, m=300, n=12)
+    settings = FitSpec(solver="gram", lambdas=6)
+    arguments = {"threads": 1, "block_targets": 3}
+    whole = fit(made, settings, 0, **arguments)
+    for blocks in (1, 2, 3):
+
+        def progress(now, blocks=blocks):
+            if now.stage == "path":
+                assert now.targets_done >= 3 * (blocks - 1), "finished blocks are not solved again"
+                if now.targets_done == 3 * blocks:
+                    raise Killed
+
+        with pytest.raises(Killed):
+            fit(made, settings, 0, checkpoint=tmp_path, checkpoint_seconds=0, progress=progress, **arguments)
+    assert same(fit(made, settings, 0, checkpoint=tmp_path, **arguments), whole)
+
+
+def test_targets_with_own_subsets_and_without_are_fitted_side_by_side(made_problem):
+    made, _ = made_problem(d=30, m=300, n=6, own=[-1, -1, -1, 4, -1, 9])
+    solution = fit(made, FitSpec(solver="gram", lambdas=8), 0, block_targets=3)
+    assert solution.status == ["ok"] * 6
+    for j in range(6):
+        x, y = reference.design_of(made, j)
+        theta, intercept, _ = reference.lasso(x, y, solution.lambda_[j])
+        excess = reference.objective(x, y, solution.dense([j])[0], solution.intercept[j], solution.lambda_[j])
+        excess -= reference.objective(x, y, theta, intercept, solution.lambda_[j])
+        assert excess / (y.var() / 2) < 1e-3
+        assert made.own_column[j] not in solution.row(j)[0]

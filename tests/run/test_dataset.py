@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from datamodels.errors import SpecError
+from datamodels.run.dataset import split
+from datamodels.train import Dataset
+from datamodels.train.workloads import digits, tabular
+
+
+def test_split_puts_every_example_in_one_place_with_its_label():
+    x = np.arange(20)[:, None]
+    data = split(x, np.arange(20) * 10, train=12, seed=3, label_names=("a",))
+    assert len(data.x) == 12 and len(data.x_test) == 8 and data.label_names == ("a",)
+    assert sorted(np.concatenate([data.x, data.x_test])[:, 0].tolist()) == list(range(20))
+    np.testing.assert_array_equal(data.x[:, 0] * 10, data.y)
+    np.testing.assert_array_equal(data.x_test[:, 0] * 10, data.y_test)
+
+
+def test_split_is_decided_by_its_seed():
+    first, same, other = (split(np.arange(50), np.arange(50), train=25, seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.x, same.x)
+    assert (first.x != other.x).any()
+
+
+@pytest.mark.parametrize("train", [0, 20, 21, -1])
+def test_split_leaves_examples_on_both_sides(train):
+    with pytest.raises(SpecError, match=rf"train = {train}: must be 1 to 19"):
+        split(np.arange(20), np.arange(20), train=train, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("load", "train", "test", "features"),
+    [(digits.load, 1400, 397, 64), (tabular.load_breast_cancer, 400, 169, 30), (tabular.load_diabetes, 300, 142, 10)],
+)
+def test_shipped_data_has_its_documented_size(load, train, test, features):
+    data = load()
+    assert data.x.shape == (train, features) and data.x_test.shape == (test, features)
+    assert len(load(train=50).y) == 50
+
+
+def test_digits_are_pictures_between_paper_and_ink():
+    data = digits.load()
+    assert data.x.dtype == np.float32 and data.x.min() == 0 and data.x.max() == data.image_max == 1
+    assert np.prod(data.image_shape) == data.x.shape[1]
+    assert sorted(set(data.y.tolist())) == list(range(len(data.label_names)))
+
+
+def test_tables_are_standardised():
+    data = tabular.load_diabetes()
+    for columns in (np.concatenate([data.y, data.y_test])[:, None], np.concatenate([data.x, data.x_test])):
+        np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-12)
+
+
+def test_targets_know_which_training_example_they_are():
+    data = Dataset(x=np.arange(3), y=np.arange(3), x_test=np.arange(2), y_test=np.arange(2))
+    assert data.targets("both").own.tolist() == [-1, -1, 0, 1, 2]
+    assert data.targets("train").own.tolist() == [0, 1, 2]
+    assert data.targets("test").own.tolist() == [-1, -1]
+
+
+def test_faulty_data_is_refused():
+    with pytest.raises(SpecError, match=r"a row of x has shape \[8, 8\] and one of x_test \[9, 9\]: must be equal"):
+        Dataset(x=np.ones((3, 8, 8)), y=np.arange(3), x_test=np.ones((2, 9, 9)), y_test=np.arange(2))
+    with pytest.raises(SpecError, match=r"x has shape \[\] and y \[3\]"):
+        Dataset(x=None, y=np.arange(3), x_test=np.arange(2), y_test=np.arange(2))
+    with pytest.raises(SpecError, match="x has 3 rows and y has 2"):
+        Dataset(x=np.arange(3), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2))
+    with pytest.raises(SpecError, match="no training examples"):
+        Dataset(x=np.arange(0), y=np.arange(0), x_test=np.arange(2), y_test=np.arange(2))
+    no_test = Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(0), y_test=np.arange(0))
+    with pytest.raises(SpecError, match="no such examples"):
+        no_test.targets("test")
+
+
+def test_texts_and_names_go_with_their_examples():
+    data = split(np.arange(9), np.arange(9), train=5, seed=0, texts=[f"text {i}" for i in range(9)])
+    assert list(data.texts) == [f"text {i}" for i in data.x] and list(data.texts_test) == [
+        f"text {i}" for i in data.x_test
+    ]
+    table = tabular.load_breast_cancer()
+    assert len(table.feature_names) == table.x.shape[1] and table.feature_names[0] == "mean radius"
+    with pytest.raises(SpecError, match="has 1 texts for 2 y: must be as many"):
+        Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2), texts=["a"])

@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+
+from datamodels.errors import ConflictError, CorruptObjectError, RunNotFoundError, SpecError
+from datamodels.run import designs, runs, specs
+from datamodels.storage import keys, records
+from datamodels.storage.local import LocalStore
+from datamodels.train import Dataset
+
+
+def dataset(examples=20, tests=6, **fields):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(examples + tests, 3)).astype("f4"), np.arange(examples + tests) % 4
+    return Dataset(x[:examples], y[:examples], x[examples:], y[examples:], **fields)
+
+
+def loads_something_else():
+    return 3
+
+
+def raises():
+    raise OSError("no disk")
+
+
+def make_spec(**fields):
+    base = {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100}
+    return specs.parse(base | fields)
+
+
+@pytest.mark.parametrize(
+    "targets, own", [("test", [-1] * 6), ("train", list(range(20))), ("both", [-1] * 6 + list(range(20)))]
+)
+def test_targets_know_which_training_example_they_are(targets, own):
+    run = runs.resolve(make_spec(targets=targets), dataset())
+    assert run.own.tolist() == own
+    assert run.n == len(own) == len(run.target_labels)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "stratified", "grouped"])
+def test_a_run_survives_the_store(tmp_path, kind):
+    store = LocalStore(tmp_path)
+    groups = np.array(["a", "b", "c", "d"])[np.arange(20) % 4] if kind == "grouped" else None
+    run = runs.resolve(make_spec(design={"kind": kind, "pinned_out": [1]}), dataset(groups=groups))
+    assert runs.create(store, run)
+    again = runs.read(store, run.name)
+    assert json.dumps(again.document()) == json.dumps(run.document())
+    np.testing.assert_array_equal(designs.subsets(again.design, 0, 50), designs.subsets(run.design, 0, 50))
+
+
+def test_creating_again_is_a_no_op_and_changed_data_under_the_same_spec_is_refused(tmp_path):
+    store = LocalStore(tmp_path)
+    run = runs.resolve(make_spec(), dataset())
+    assert runs.create(store, run)
+    assert not runs.create(store, run)
+    with pytest.raises(ConflictError, match="design, labels, target_labels is not what the run was created with"):
+        runs.create(store, runs.resolve(make_spec(), dataset(examples=30)))
+
+
+def test_an_unknown_run_is_told_as_such(tmp_path):
+    with pytest.raises(RunNotFoundError, match="'nope': there is none"):
+        runs.read(LocalStore(tmp_path), "nope")
+
+
+def test_an_altered_record_is_found_and_named(tmp_path):
+    store = LocalStore(tmp_path)
+    run = runs.resolve(make_spec(), dataset())
+    runs.create(store, run)
+    path = tmp_path / keys.run(run.name)
+    path.write_bytes(path.read_bytes().replace(b'"m":100', b'"m":101'))
+    with pytest.raises(CorruptObjectError, match=rf"{run.name}\.json: sha256"):
+        runs.read(store, run.name)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CorruptObjectError, match="is not a record"):
+        records.read(store, keys.run(run.name))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "A" * 300, "try-xyz", "try-0e0dfed9811c\n"])
+def test_what_is_no_name_of_a_run_names_none(tmp_path, name):
+    with pytest.raises(RunNotFoundError, match="there is none"):
+        runs.read(LocalStore(tmp_path), name)
+
+
+@pytest.mark.parametrize("body", [3, {}, {"spec": {}}, {"spec": None, "design": {"pinned_in": 3}}])
+def test_a_record_of_another_shape_is_told_as_such(tmp_path, body):
+    store = LocalStore(tmp_path)
+    records.create(store, keys.run("try-0e0dfed9811c"), body)
+    with pytest.raises(CorruptObjectError, match="is not a run as this version"):
+        runs.read(store, "try-0e0dfed9811c")
+
+
+def test_a_data_set_may_be_of_lists():
+    assert runs.resolve(make_spec(), Dataset([[1.0]] * 9, [0, 1, 2] * 3, [[2.0]], [1])).n == 1
+
+
+def test_one_store_lists_its_runs(tmp_path):
+    store = LocalStore(tmp_path)
+    made = [runs.resolve(make_spec(seed=seed), dataset()) for seed in range(3)]
+    for run in made:
+        runs.create(store, run)
+    assert sorted(map(keys.run_of, store.list(keys.RUNS))) == sorted(run.name for run in made)
+
+
+@pytest.mark.parametrize(
+    "fields, fault",
+    [
+        ({"alpha": 0.001}, "draws 0"),
+        ({"design": {"kind": "grouped"}}, "the data set gives no groups"),
+        ({"design": {"pinned_in": [20]}}, "pins column 20: must be 0 to 19"),
+        ({"design": {"kind": "complement", "pinned_in": [3]}}, "an even number"),
+        ({"design": {"kind": "complement"}, "alpha": 0.4}, "needs alpha = 0.5"),
+    ],
+)
+def test_a_spec_that_does_not_fit_its_data_is_refused(fields, fault):
+    with pytest.raises(SpecError, match=fault):
+        runs.resolve(make_spec(**fields), dataset())
+
+
+@pytest.mark.parametrize(
+    "load, options, fault",
+    [
+        ("no.such.module:load", {}, "cannot be imported"),
+        ("datamodels.train.digits:nothing", {}, "has no nothing"),
+        ("datamodels.train.digits:load", {"colour": 1}, "dataset.options = {'colour': 1}"),
+        (f"{__name__}:loads_something_else", {}, "returned int, must be a Dataset"),
+        (f"{__name__}:raises", {}, "raised OSError: no disk"),
+    ],
+)
+def test_a_data_set_that_does_not_load_is_refused(load, options, fault):
+    with pytest.raises(SpecError, match=fault):
+        runs.load_dataset(make_spec(dataset={"load": load, "options": options}))
