@@ -1,21 +1,23 @@
 """Random search for LASSO problems that a solver gets wrong.
 
-    python -m tests.fit.search [--seconds 60 | --problems 1000 | --seed SEED] [--solver gram] [--keep FILE]
+    python -m tests.fit.search [--seconds 60 | --problems 1000] [--first SEED | --seed SEED] [--solver gram]
 
-Each seed makes one small problem with the settings of its fit, and each target of the solution is held to what can be
-proven from the masks and outputs in float64: its status, lambda, intercept and weights. A search starts at a fresh seed
-and ends at the first fault, with the seed and exit status 1. The property tests of the solvers use the same problems
-and the same check, and `cases` keeps those that once failed.
+Each seed makes one small problem with the settings of its fit. The check of the solution proves each target's status,
+lambda, intercept and weights from the masks and outputs, in float64. A search starts at a random seed. At the first
+fault it prints the seed and ends with exit status 1. `test_search` uses the same problems and the same check, and the
+folder `cases` has the problems that a solver once got wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import secrets
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +25,16 @@ import numpy as np
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
 from datamodels.fit.lasso import path
-from datamodels.fit.solve import dtype_of, fit
+from datamodels.fit.solve import fit
 from datamodels.run import designs
 from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
 
 CASES = Path(__file__).parent / "cases"
-"""Problems that a solver once got wrong."""
-EPOCHS = {"gram": 5000, "stream": 2000, "saga": 500}
-"""Passes for one lambda. `gram` converges within them. The others may end as not converged where a problem is
-conditioned so badly that methods of first order need more."""
+"""Problems that a solver once got wrong, named after what was wrong."""
+EPOCHS = {"gram": 5000, "stream": 2000, "saga": 200}
+"""Passes for one lambda, by solver. `gram` converges within them. The others may end as not converged if a problem is
+so badly conditioned that methods of first order need more."""
 ALWAYS_CONVERGES = ("gram",)
 ARRAYS = ("masks", "outputs", "center", "own_column", "heldout")
 
@@ -114,8 +116,12 @@ def _center(rng: np.random.Generator, x: np.ndarray, alpha: float) -> np.ndarray
 
 
 def faults(case: Case) -> list[str]:
-    """What is wrong with the solution of a case, target by target; empty if nothing is."""
-    solution = fit(case.problem, case.settings, 0, threads=1)
+    """What is wrong with the solution of a case; empty if nothing is."""
+    return check(case, fit(case.problem, case.settings, 0, threads=1))
+
+
+def check(case: Case, solution: Solution) -> list[str]:
+    """What is wrong with a solution, target by target."""
     found = ((j, _fault(case, solution, j)) for j in range(case.problem.n))
     return [f"target {j} ({solution.status[j]}, gap {solution.gap[j]:.3g}): {fault}" for j, fault in found if fault]
 
@@ -141,10 +147,11 @@ def _unfitted(case: Case, j: int) -> tuple[str, ...] | None:
         return (problem.CONSTANT,)
     if y_fit.min() == y_fit.max() or (x_fit == x_fit[0]).all():
         return (problem.NO_SIGNAL,)
-    top, rounding = reference.lambda_max(x_fit, y_fit) / y.std(), path.ROUNDING * np.finfo(dtype_of(case.settings)).eps
-    if top < 0.5 * rounding:
+    # Some solvers standardise by all rows, and some by those to fit.
+    top, spreads = reference.lambda_max(x_fit, y_fit), (y.std(), y_fit.std())
+    if top < 0.5 * path.ROUNDING * min(spreads):
         return (problem.NO_SIGNAL,)
-    return (problem.NO_SIGNAL, problem.OK) if top < 2 * rounding else None
+    return (problem.NO_SIGNAL, problem.OK) if top < 2 * path.ROUNDING * max(spreads) else None
 
 
 def _misfit(case: Case, solution: Solution, j: int) -> str | None:
@@ -171,35 +178,56 @@ def _misfit(case: Case, solution: Solution, j: int) -> str | None:
     if certified <= settings.tolerance:
         return None
     # Gaps are upper bounds, and this one may be looser than the solver's.
-    best = reference.objective(x, y, *reference.lasso(x, y, lambda_)[:2], lambda_)
+    best = reference.objective(x, y, *reference.lasso(x, y, lambda_, tolerance=settings.tolerance / 10)[:2], lambda_)
     excess = (reference.objective(x, y, weights, solution.intercept[j], lambda_) - best) / (y.var() / 2)
     return None if excess <= settings.tolerance + 1e-7 else f"the objective is {excess:.3g} above the optimum"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the search")
-    parser.add_argument("--problems", type=int, help="number of problems, instead of a length")
-    parser.add_argument("--seed", type=int, help="with --problems, the first seed; else the only one")
-    parser.add_argument("--solver", choices=list(EPOCHS), help="for all problems; by default each seed draws one")
-    parser.add_argument("--keep", type=Path, help="file for the first case with a fault")
-    arguments = parser.parse_args()
-    first = secrets.randbits(48) if arguments.seed is None else arguments.seed
-    problems = 1 if arguments.seed is not None and arguments.problems is None else arguments.problems
-    end, seed = time.monotonic() + arguments.seconds, first
-    while seed < first + problems if problems else time.monotonic() < end:
-        case = made(seed, **({"solver": arguments.solver} if arguments.solver else {}))
+def first_fault(seeds: Iterable[int], **settings) -> tuple[int, Case, list[str]] | None:
+    """(seed, case, what is wrong) of the first of the seeds whose solution has a fault; None if there is none."""
+    for seed in seeds:
+        case = made(seed, **settings)
         found = faults(case)
         if found:
-            print(f"seed {seed}: {case.settings}", *found, sep="\n  ")
-            again = [f"--seed {seed}", *([f"--solver {arguments.solver}"] if arguments.solver else [])]
-            print(f"Again: python -m tests.fit.search {' '.join(again)}")
-            if arguments.keep:
-                case.save(arguments.keep)
-            return 1
-        seed += 1
-    print(f"{seed - first} problems, seeds {first} to {seed - 1}: no faults")
-    return 0
+            return seed, case, found
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Searches as the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=60.0, help="length of the search")
+    length.add_argument("--problems", type=int, help="number of problems, instead of seconds")
+    parser.add_argument("--first", type=int, help="first seed; by default it is random")
+    parser.add_argument("--seed", type=int, help="the only seed")
+    parser.add_argument("--solver", choices=list(EPOCHS), help="for all problems; by default each seed draws one")
+    parser.add_argument("--keep", type=Path, help="file for the case with the fault")
+    options = parser.parse_args(arguments)
+    done = 0
+
+    def seeds() -> Iterator[int]:
+        nonlocal done
+        first = secrets.randbits(48) if options.first is None else options.first
+        end = time.monotonic() + options.seconds
+        for seed in itertools.count(first) if options.seed is None else [options.seed]:
+            if done >= options.problems if options.problems else time.monotonic() > end:
+                return
+            yield seed
+            done += 1
+
+    settings = {"solver": options.solver} if options.solver else {}
+    found = first_fault(seeds(), **settings)
+    if found is None:
+        print(f"no fault in {done} problems")
+        return 0
+    seed, case, wrong = found
+    print(f"seed {seed}: {case.settings.model_dump_json(exclude_defaults=True)}", *wrong, sep="\n  ")
+    again = f"--seed {seed}" + (f" --solver {options.solver}" if options.solver else "")
+    print(f"To reproduce: python -m tests.fit.search {again}")
+    if options.keep:
+        case.save(options.keep)
+    return 1
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Problem
@@ -14,7 +12,6 @@ from datamodels.fit.lasso import gap, gram, leave_out, path
 from datamodels.fit.solve import fit
 from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
-from tests.fit import search
 
 
 def fitted(made: Problem, spec: FitSpec, **options) -> leave_out.Fitted:
@@ -28,17 +25,6 @@ def excess(made: Problem, solution: problem.Solution, j: int) -> float:
     theta, intercept, _ = reference.lasso(x, y, solution.lambda_[j])
     found = reference.objective(x, y, solution.dense([j])[0], solution.intercept[j], solution.lambda_[j])
     return (found - reference.objective(x, y, theta, intercept, solution.lambda_[j])) / (y.var() / 2)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**48 - 1))
-def test_any_problem_is_solved_to_its_optimum_or_says_why_not(seed):
-    assert not search.faults(search.made(seed, solver="gram"))
-
-
-@pytest.mark.parametrize("file", sorted(search.CASES.glob("own_*.npz")), ids=lambda file: file.stem)
-def test_problems_that_were_once_left_unfinished(file):
-    assert not search.faults(search.Case.load(file))
 
 
 def test_it_chooses_and_fits_as_saga_does(made_problem):

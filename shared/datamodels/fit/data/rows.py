@@ -39,6 +39,7 @@ class Rows:
     threads  that work for all blocks of targets may take
     sums     over these rows, where they are known already
     folder   for arrays as long as the rows that need not stay in memory; None where they are to
+    center   [d] of the array module; subtracted from the masks
     tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
              so that the intercept converges no slower than the weights
     """
@@ -69,7 +70,7 @@ class Rows:
         self.fit, self.heldout, self.whole = slice(0, fit), slice(fit, problem.rows), slice(0, problem.rows)
         spread = problem.center * (1 - problem.center)
         self.tail = float(np.sqrt(spread[spread > 0].mean())) if (spread > 0).any() else 0.5
-        self._center = xp.asarray(problem.center.astype(self.dtype))
+        self.center = xp.asarray(problem.center.astype(self.dtype))
         self._kernels = elementwise.of(xp)
         self._fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
 
@@ -81,7 +82,7 @@ class Rows:
         """As `block`, of these rows alone: nothing is kept."""
         if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
             packed = self.xp.asarray(self.problem.masks[self.order[span]])
-            return self._kernels.centred(packed, self._center, self.tail)
+            return self._kernels.centred(packed, self.center, self.tail)
         x = self.xp.empty((span.stop - span.start, self.problem.columns + 1), dtype=self.dtype)
         for part in partition(span, MEASURED_ROWS):
             x[part.start - span.start : part.stop - span.start] = self.unpacked(part)
@@ -173,6 +174,16 @@ def standardised(rows: Rows, outputs, keep) -> Standard:
     centred = xp.where(mask, outputs - location, 0)
     spread = xp.sqrt(xp.einsum("ij,ij->j", centred, centred) / counts)
     return Standard((centred / xp.where(spread > 0, spread, 1)).astype(rows.dtype), counts, location, spread)
+
+
+def varying(rows: Rows, mean_x, counts):
+    """bool[d, a]: the columns that some, not all, of the rows that count have. The others tell nothing but rounding.
+
+    mean_x  float64[d, a]; mean of the centred masks over the rows that count
+    counts  float64[a]; rows that count
+    """
+    ones = (mean_x + rows.center[:, None]) * counts
+    return (ones > 0.5) & (ones < counts - 0.5)
 
 
 def restored(rows: Rows, start, arrays: dict[str, np.ndarray], names: Sequence[str], host: Sequence[str]):

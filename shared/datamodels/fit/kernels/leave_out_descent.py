@@ -182,7 +182,7 @@ def look(work, size, words, first, second, zero, spread, lambda_, goal):
     for more in PLANES[1:]:
         error = (np.float64(high) - low) / 2**bits / np.sqrt(12)
         pull = LARGEST * error / np.sqrt(4 * rows)  # half of the rows are in a column
-        if 2 * l1 * pull + LARGEST * error**2 > ROUNDED * goal * zero:
+        if 2 * l1 * pull + LARGEST * error**2 + zero * (pull / lambda_) ** 2 > ROUNDED * goal * zero:
             bits = more
     step = max((np.float64(high) - low) / (2**bits - 1), np.finfo(np.float64).tiny)
 

@@ -60,6 +60,7 @@ class State:
     y           [m, a]; standardised outputs, 0 where the row does not count
     keep        bool[m, a], or None where all rows count
     mean_x      [d, a]; mean of the rows that count
+    varies      bool[d, a]; columns that vary among the rows that count: the others have no pull
 
     and of NumPy, float64 but for the first:
 
@@ -82,6 +83,7 @@ class State:
     y: np.ndarray
     keep: np.ndarray | None
     mean_x: np.ndarray
+    varies: np.ndarray
     target: np.ndarray
     share: np.ndarray
     location: np.ndarray
@@ -129,7 +131,8 @@ class Stream:
         mask = xp.ones((m, 1), dtype=self.rows.dtype) if keep is None else keep.astype(self.rows.dtype)
         mean_x = self._products(mask.shape[1], lambda local, x: mask[local])[:-1] / counts
         products = self._products(a, lambda local, x: standard.y[local])[:-1] / counts
-        products = products.astype(self.rows.dtype)
+        varies = row_blocks.varying(self.rows, mean_x, counts)
+        products = xp.where(varies, products, 0).astype(self.rows.dtype)
         share = self.rows.host(counts) / m
         edges = row_blocks.edge(d, m * share) / row_blocks.edge(d, self.rows.problem.rows)
         zeros = xp.zeros((3, d, a), dtype=self.rows.dtype)
@@ -143,6 +146,7 @@ class Stream:
             y=standard.y,
             keep=keep,
             mean_x=xp.broadcast_to(mean_x, (d, a)).astype(self.rows.dtype),
+            varies=xp.broadcast_to(varies, (d, a)),
             target=target,
             share=share,
             location=self.rows.host(standard.location),
@@ -271,6 +275,7 @@ class Stream:
             (state.share * self.count).astype(self.rows.dtype)
         )
         state.pull = found[:-1] - state.mean_x * (found[-1] / self.rows.dtype.type(self.rows.tail))
+        state.pull *= state.varies
 
     def _products(self, width: int, right):
         """[d + 1, width]: X' right, where right(rows counted from the span's first, their masks) gives [r, width]."""

@@ -228,7 +228,7 @@ class _Target:
     def __init__(self, bench: _Bench, settings: FitSpec, sums: _Sums, y: np.ndarray, keep: np.ndarray, j: int):
         self._bits, self._loops, self._work = bench.bits, bench.loops, bench.work
         self._settings, self._sums, self._j = settings, sums, j
-        self._eps, self._center = np.finfo(bench.rows.dtype).eps, bench.rows.problem.center.astype(np.float64)
+        self._center = bench.rows.problem.center.astype(np.float64)
         fit, heldout = (np.flatnonzero(keep[span]) + span.start for span in (bench.rows.fit, bench.rows.heldout))
         self._fit, self._heldout = len(fit), len(heldout)
         self._middle = bench.bits.compact(bench.words, fit, self._work.bits, 0)
@@ -269,7 +269,7 @@ class _Target:
         mean, zero = self._aim(self._sums.fit, self._fit, self._middle)
         work.pull[:], work.place[:], work.fitted[:] = work.products, -1, 0
         top = np.abs(work.products).max()
-        top = top if top > ROUNDING * self._eps else 0.0
+        top = top if top > ROUNDING else 0.0
         found.signal[j] = top > 0
         best, above, before, rises = (np.inf, top, 0, work.theta[:0]), top, np.inf, 0
         for lambda_ in top * grid(settings):
@@ -307,7 +307,8 @@ class _Target:
         """
         work, loops, settings, spread = self._work, self._loops, self._settings, self._sums.spread[self._j]
         mean, zero = self._aim(self._sums.fit + self._sums.heldout, self._fit + self._heldout, self._end)
-        lambda_ = lambda_ or float(np.abs(work.products).max()) + ROUNDING * self._eps
+        if lambda_ == 0:  # no signal
+            return float(np.abs(work.products).max()) + ROUNDING, 0.0, mean
         rows = (self._end, self._fit, self._heldout)
         self._size = loops.keep(work, self._size, self._middle, self._end, self._fit + self._heldout)
         loops.predict(work, self._size, self._end)

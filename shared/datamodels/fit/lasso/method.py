@@ -12,13 +12,15 @@ from datamodels.fit.lasso import gap
 
 
 class State(Protocol):
-    """Targets in the making. All of these are NumPy's, and the last axis is the target.
+    """Targets in the making. The last axis is the target. All of these are NumPy's except for the first.
 
+    varies   bool[d, a] of the array module; columns that vary among the rows that count
     target   int64[a]; which target of the block
     location, spread  float64[a]; mean and deviation of the raw outputs over the rows that count
     lambda_  float64[a]; to solve for, for the standardised outputs: raw lambda / spread
     """
 
+    varies: np.ndarray
     target: np.ndarray
     location: np.ndarray
     spread: np.ndarray

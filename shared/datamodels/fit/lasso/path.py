@@ -24,8 +24,9 @@ PATH_SLACK = 5
 REFRESH = 64
 """Epochs after which the average gradient is computed afresh."""
 
-ROUNDING = 8
-"""A lambda_max of no more than so many units of rounding of standardised outputs is 0."""
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""A lambda_max of standardised outputs of no more than this is 0: 8 units of rounding of float32, which outputs are
+stored in at most. Computing in float64 makes no signal of their rounding."""
 
 
 def grid(settings: FitSpec) -> np.ndarray:
@@ -94,7 +95,7 @@ class Path:
         )
         top = self._method.measure(self.state).dual_norm
         # What is below rounding is 0: no column tells anything about the outputs.
-        self.walk.lambda_max[target] = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top * self.state.spread, 0)
+        self.walk.lambda_max[target] = np.where(top > ROUNDING, top * self.state.spread, 0)
         self.epochs = 0
         self._go_on(self._method.measure(self.state))
 

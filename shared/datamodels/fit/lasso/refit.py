@@ -43,7 +43,7 @@ class Refit:
         self._method = method(rows, rows.whole, batch=settings.batch, seed=seed)
         self.state: State = self._method.start(columns(outputs, target), columns(keep, target), target)
         spread = np.where(self.state.spread > 0, self.state.spread, 1)
-        top = self._method.measure(self.state).dual_norm + ROUNDING * np.finfo(rows.dtype).eps
+        top = self._method.measure(self.state).dual_norm + ROUNDING
         self._method.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))
         self._method.warm(self.state, weights)
         self.weights = np.zeros((rows.problem.columns, n), dtype=np.float32)
@@ -86,7 +86,9 @@ class Refit:
 
     def _certify(self, places: np.ndarray, mine: np.ndarray) -> None:
         rows = self._rows
-        weights = self._method.weights(self.state, places).astype(np.float32)
+        # SAGA gives a weight to a column that never varies until the intercept has converged, which makes up for it.
+        varies = columns(self.state.varies, places)
+        weights = (self._method.weights(self.state, places) * varies).astype(np.float32)
         self.gap[mine], self.intercept[mine] = gap.certify(
             rows,
             rows.whole,

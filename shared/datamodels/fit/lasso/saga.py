@@ -54,6 +54,7 @@ class State:
     y        [m, a]; standardised outputs, 0 where the row does not count
     keep     bool[m, a], or None where all rows count
     mean_x   [d + 1, a]; mean of the rows that count
+    varies   bool[d, a]; columns that vary among the rows that count. The others have no pull
 
     and of NumPy, float64 but for the first:
 
@@ -73,6 +74,7 @@ class State:
     y: np.ndarray
     keep: np.ndarray | None
     mean_x: np.ndarray
+    varies: np.ndarray
     target: np.ndarray
     share: np.ndarray
     location: np.ndarray
@@ -122,13 +124,15 @@ class Saga:
         y, counts = standard.y, standard.counts
         share = self.rows.host(counts) / m
         d = self.rows.problem.columns
+        mean_x = self._products(xp.broadcast_to(mask, y.shape).astype(self.rows.dtype)) / counts
         state = State(
             theta=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
             average=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
             table=self.rows.shelf(-y),
             y=self.rows.shelf(y),
             keep=keep,
-            mean_x=(self._products(xp.broadcast_to(mask, y.shape).astype(self.rows.dtype)) / counts).astype(y.dtype),
+            mean_x=mean_x.astype(y.dtype),
+            varies=row_blocks.varying(self.rows, mean_x[:-1], counts),
             target=target,
             share=share,
             location=self.rows.host(standard.location),
@@ -193,7 +197,7 @@ class Saga:
         mean = total / counts
         share = xp.asarray(state.share.astype(self.rows.dtype))
         products = xp.asarray(mean.astype(self.rows.dtype)) * state.mean_x - state.average / share
-        theta, products = state.theta[:-1], products[:-1]
+        theta, products = state.theta[:-1], products[:-1] * state.varies
         return Measure(
             square=np.maximum(square / counts - mean**2, 0),
             aligned=self.rows.host(xp.einsum("ij,ij->j", theta, products)).astype(np.float64),

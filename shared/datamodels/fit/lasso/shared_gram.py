@@ -170,7 +170,7 @@ class _Path:
         t = len(zero)
         self.state = self._descent.start(products, rows.host(zero), np.arange(t), None, factor)
         top = rows.host(_dual_norm(products, factor))
-        self.lambda_max = np.where(top > ROUNDING * np.finfo(rows.dtype).eps, top, 0)
+        self.lambda_max = np.where(top > ROUNDING, top, 0)
         self.position, self.rises, self.best = np.zeros((3, t), dtype=np.int64)
         self.error, self.best_error = np.full((2, t), np.inf)
         self.weights = rows.xp.zeros(products.shape, dtype=rows.dtype)
@@ -257,7 +257,7 @@ class _Refit:
         self._descent = _descent(rows, self._masks)
         self.state = self._descent.start(products, self._zero, np.arange(t), path.weights, factor)
         chosen = path.lambda_max * grid(settings)[path.best]
-        top = rows.host(_dual_norm(products, factor)) + ROUNDING * np.finfo(rows.dtype).eps
+        top = rows.host(_dual_norm(products, factor)) + ROUNDING
         chosen = np.where(chosen > 0, chosen, top)
         self._descent.aim(self.state, np.arange(t), chosen)
         self.lambda_ = chosen * data.spread
