@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from datamodels.fit.data.problem import Problem
@@ -43,6 +44,27 @@ def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> floa
     return float((primal - s * along + s**2 / 2 * square) / max((y**2).mean() / 2, np.finfo(float).tiny))
 
 
+@numba.njit  # plain loops, without fastmath: what NumPy would do, at a tenth of the time
+def _sweep(columns, norms, lambda_, theta, residual):
+    """Minimises over one weight after the other, once; theta [d] and residual [m] change.
+
+    columns  float64[d, m], centred; norms float64[d], their mean squares
+    """
+    d, m = columns.shape
+    for c in range(d):
+        if norms[c] <= 1e-14:
+            continue
+        pull = 0.0
+        for i in range(m):
+            pull += columns[c, i] * residual[i]
+        pull = pull / m + norms[c] * theta[c]
+        change = np.sign(pull) * max(abs(pull) - lambda_, 0.0) / norms[c] - theta[c]
+        if change != 0:
+            theta[c] += change
+            for i in range(m):
+                residual[i] -= columns[c, i] * change
+
+
 def lasso(
     x: np.ndarray, y: np.ndarray, lambda_: float, *, tolerance: float = 1e-12, max_sweeps: int = 100_000
 ) -> tuple[np.ndarray, float, float]:
@@ -54,16 +76,11 @@ def lasso(
     m, d = x.shape
     mean_x, mean_y = x.mean(axis=0), y.mean()
     x, y = x - mean_x, y - mean_y
-    norms = (x**2).sum(axis=0) / m
+    columns, norms = np.ascontiguousarray(x.T), (x**2).sum(axis=0) / m
     theta, residual = np.zeros(d), y.copy()
     found = np.inf
     for sweep in range(max_sweeps):
-        for c in np.flatnonzero(norms > 1e-14):
-            pull = x[:, c] @ residual / m + norms[c] * theta[c]
-            new = np.sign(pull) * max(abs(pull) - lambda_, 0) / norms[c]
-            if new != theta[c]:
-                residual += x[:, c] * (theta[c] - new)
-                theta[c] = new
+        _sweep(columns, norms, lambda_, theta, residual)
         if sweep % 5 == 0:
             found = gap(x, y, theta, lambda_)
             if found <= tolerance:

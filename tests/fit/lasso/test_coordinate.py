@@ -27,7 +27,7 @@ def made(d: int, m: int, a: int, seed: int) -> tuple[np.ndarray, np.ndarray, mom
 
 
 def started(solver: Descent, x: np.ndarray, y: np.ndarray, factor: np.ndarray | None = None):
-    products = (x - x.mean(axis=0)).T.dot(y - y.mean(axis=0)).T / len(x)
+    products = (y - y.mean(axis=0)).T.dot(x - x.mean(axis=0)) / len(x)
     return solver.start(products, y.var(axis=0), np.arange(y.shape[1]), None, factor)
 
 
