@@ -98,15 +98,21 @@ def make_bucket(address: str) -> str:
     return bucket
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bucket(ministack):
-    """Name of a new bucket in MiniStack."""
+    """Name of a bucket in MiniStack that the tests of a file share."""
     return make_bucket(ministack)
 
 
 @pytest.fixture
 def rclone_bucket(rclone):
     return make_bucket(rclone)
+
+
+def empty(store):
+    """Deletes all objects. To make a client of S3 takes longer than most tests do, so they share their stores."""
+    for key in list(store.list("")):
+        store.delete(key)
 
 
 @pytest.fixture

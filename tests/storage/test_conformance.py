@@ -4,7 +4,6 @@ import concurrent.futures
 import hashlib
 import threading
 
-import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from datamodels.errors import CorruptObjectError, InputError, ObjectNotFoundErro
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from tests.properties import examples
+from tests.storage.conftest import client_of, empty
 
 PARTS = st.text("abcXYZ019_-", min_size=1, max_size=8)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).map(lambda key: key + ".bin")
@@ -120,8 +120,7 @@ class Conformance:
     @examples(20)
     @given(objects=st.dictionaries(KEYS, st.binary(max_size=50), max_size=8))
     def test_holds_any_objects(self, store, objects):
-        for key in list(store.list("")):
-            store.delete(key)
+        empty(store)
         for key, data in objects.items():
             assert store.create(key, data)
         assert list(store.list("")) == sorted(objects)
@@ -138,12 +137,17 @@ class TestLocalStore(Conformance):
             file.write(data)
 
 
+@pytest.fixture(scope="module")
+def shared(ministack, bucket):
+    return open_store(StoreSettings(url=f"s3://{bucket}/a/prefix", s3_endpoint=ministack))
+
+
 class TestS3Store(Conformance):
     @pytest.fixture
-    def store(self, ministack, bucket):
+    def store(self, shared, ministack, bucket):
         self.address, self.bucket = ministack, bucket
-        return open_store(StoreSettings(url=f"s3://{bucket}/a/prefix", s3_endpoint=ministack))
+        empty(shared)
+        return shared
 
     def alter(self, store, key, data):
-        client = boto3.client("s3", endpoint_url=self.address, region_name="us-east-1")
-        client.put_object(Bucket=self.bucket, Key=f"a/prefix/{key}", Body=data)
+        client_of(self.address).put_object(Bucket=self.bucket, Key=f"a/prefix/{key}", Body=data)

@@ -1,5 +1,6 @@
 """What only S3 can do wrong. Faults are real: a proxy between the store and MiniStack loses or replaces answers."""
 
+import dataclasses
 import http.client
 import http.server
 import inspect
@@ -10,7 +11,6 @@ import threading
 import time
 import urllib.parse
 
-import boto3
 import numpy as np
 import pytest
 from botocore import exceptions
@@ -32,6 +32,7 @@ from datamodels.run.dataset import Dataset
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
+from tests.storage.conftest import client_of, empty
 from tests.waiting import LIMIT
 
 FORWARD = "forward"
@@ -107,21 +108,33 @@ class Proxy:
         self._server.server_close()
 
 
-@pytest.fixture
-def proxy(ministack):
+@pytest.fixture(scope="module")
+def shared(ministack, bucket):
+    """(Proxy, the store behind it, the store through it)"""
     proxy = Proxy(ministack)
-    yield proxy
+    direct = StoreSettings(url=f"s3://{bucket}/p", s3_endpoint=ministack)
+    through = dataclasses.replace(direct, s3_endpoint=proxy.address, timeout=LIMIT, attempts=3)
+    yield proxy, S3Store(direct), S3Store(through)
     proxy.close()
 
 
 @pytest.fixture
-def direct(ministack, bucket):
-    return S3Store(StoreSettings(url=f"s3://{bucket}/p", s3_endpoint=ministack))
+def proxy(shared):
+    proxy, direct, _ = shared
+    empty(direct)
+    proxy.faults.clear()
+    proxy.seen.clear()
+    return proxy
 
 
 @pytest.fixture
-def store(proxy, bucket):
-    return S3Store(StoreSettings(url=f"s3://{bucket}/p", s3_endpoint=proxy.address, timeout=LIMIT, attempts=3))
+def direct(shared, proxy):
+    return shared[1]
+
+
+@pytest.fixture
+def store(shared, proxy):
+    return shared[2]
 
 
 def test_a_lost_acknowledgement_is_found_by_its_nonce(store, direct, proxy):
@@ -259,17 +272,17 @@ def test_checksums_can_be_left_out_for_servers_that_reject_them(ministack, bucke
 
 def test_objects_carry_sha256_and_nonce(direct, ministack, bucket):
     direct.create("a/b", b"1")
-    client = boto3.client("s3", endpoint_url=ministack, region_name="us-east-1")
-    metadata = client.head_object(Bucket=bucket, Key="p/a/b")["Metadata"]
+    metadata = client_of(ministack).head_object(Bucket=bucket, Key="p/a/b")["Metadata"]
     assert metadata["sha256"] == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
     assert re.fullmatch("[0-9a-f]{32}", metadata["nonce"])
 
 
-def test_a_listing_of_many_pages(direct):
+def test_a_listing_of_many_pages(direct, monkeypatch):
     found = [f"a/{i:02d}" for i in range(30)]
     for key in found:
         direct.create(key, b"")
-    for direct.PAGE in (1, 7, 29, 30, 31):
+    for page in (1, 7, 29, 30, 31):
+        monkeypatch.setattr(direct, "PAGE", page)
         assert list(direct.list("a/")) == found
         assert list(direct.list("a/1")) == found[10:20]
 
