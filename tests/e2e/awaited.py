@@ -4,11 +4,11 @@ import os
 import time
 from pathlib import Path
 
-from datamodels.train.workloads import mlp
+from tests import linear
 from tests.waiting import LIMIT
 
 
-class MLP(mlp.MLP):
+class Linear(linear.Linear):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         served, end = os.environ.get("DATAMODELS_SERVE_ADDRESS_FILE"), time.monotonic() + LIMIT

@@ -37,8 +37,8 @@ def spec(name, m, chunk):
     return parse(
         {
             "name": name,
-            "dataset": {"load": "datamodels.train.digits:load", "options": {"train": 1400}},
-            "trainer": {"class": "tests.e2e.awaited:MLP", "options": {"hidden": 128, "batch": 20}},
+            "dataset": {"load": "tests.linear:load", "options": {"targets": 100}},
+            "trainer": {"class": "tests.e2e.awaited:Linear", "options": {"noise": 3.0, "pause": 0.01}},
             "m": m,
             "chunk": chunk,
             "sub_chunk": 20,

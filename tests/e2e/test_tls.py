@@ -63,7 +63,7 @@ def test_the_road_is_taken_by_tls_while_certificates_and_token_are_renewed(tmp_p
 
 def test_the_token_of_another_run_commits_nothing(tmp_path):
     road = SecureRoad(tmp_path, run="another-run")
-    code, out, err = road.run("run", "--quiet")
+    code, out, err = road.run("train", "--quiet")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err == f"datamodels: the token is for run another-run, not for '{road.spec.run}'\n"
     assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not road.parts()

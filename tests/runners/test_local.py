@@ -11,7 +11,7 @@ from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.run import runs, specs
 from datamodels.runners.local import LocalRunner
-from datamodels.settings import StoreSettings, TrainerSettings
+from datamodels.settings import ClientSettings, StoreSettings, TrainerSettings
 from tests.waiting import eventually
 
 
@@ -79,15 +79,16 @@ def test_a_service_that_cannot_start_says_why(tmp_path):
 @needs_proc
 def test_a_service_that_was_killed_is_named(tmp_path):
     with (
-        pytest.raises(StageError, match="query was killed by SIGKILL; run the same command again"),
+        pytest.raises(StageError, match="query was killed by SIGKILL; run the same command again") as raised,
         runner(tmp_path).services(["query"]) as addresses,
-        QueryClient(addresses.query) as client,
+        QueryClient(addresses.query, ClientSettings(attempts=1)) as client,
     ):
         (child,) = process_ids(tmp_path)
         os.kill(child, signal.SIGKILL)
         with pytest.raises(UnavailableError):
             list(client.runs())
         list(client.runs())
+    assert raised.value.exit_code == ExitCode.TRANSIENT
 
 
 TRAINER = """
