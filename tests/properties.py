@@ -1,12 +1,12 @@
 """Property tests: the same examples in every `make test`, many new ones in `make search`.
 
-A test that needs more or fewer examples than 100 says so with `examples`.
+A test that needs more or fewer examples than 50 says so with `examples`.
 """
 
 from hypothesis import HealthCheck, settings
 
-_EXAMPLES = 100
-"""The number of examples that a test tries in `make test` by default. It is Hypothesis' own default."""
+_EXAMPLES = 50
+"""The number of examples that a test tries in `make test` by default."""
 
 _COMMON = {
     "deadline": None,  # the time that an example takes says more about the machine than about the code
@@ -19,7 +19,7 @@ _COMMON = {
 }
 
 
-def register(times: int = 10) -> None:
+def register(times: int = 20) -> None:
     """Registers the profile `search`, which tries `times` as many new examples, and loads the profile `test`."""
     settings.register_profile("search", **_COMMON | {"max_examples": times * _EXAMPLES}, print_blob=True)
     settings.register_profile("test", **_COMMON, derandomize=True, database=None)

@@ -223,7 +223,11 @@ def test_a_fitter_that_waits_for_another_can_be_stopped(store, tmp_path):
 def slow_run():
     """A run whose fit takes long enough to be killed in the middle."""
     return committed.make_run(
-        m=2000, targets="both", fit={"solver": "saga", "lambdas": 60, "batch": 20, "tolerance": 1e-5, "patience": 60}
+        m=1000,
+        chunk=200,
+        sub_chunk=100,
+        targets="both",
+        fit={"solver": "saga", "lambdas": 40, "batch": 20, "tolerance": 1e-5, "patience": 40},
     )
 
 

@@ -29,11 +29,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def run(store):
-    """A run of 35 targets, 7 blocks, each of which takes about a second."""
+    """A run of 35 targets, 7 blocks, each of which takes about a quarter of a second."""
     run = committed.make_run(
-        m=2000,
+        m=1000,
+        chunk=200,
+        sub_chunk=100,
         targets="both",
-        fit={"solver": "saga", "lambdas": 40, "batch": 20, "tolerance": 1e-5, "patience": 40},
+        fit={"solver": "saga", "lambdas": 20, "batch": 20, "tolerance": 1e-5, "patience": 20},
     )
     runs.create(store, run)
     committed.commit(store, run)

@@ -166,9 +166,10 @@ def test_outputs_of_another_number_of_targets(made, tmp_path):
 
 LIMITED = """
 import resource, sys
-from datamodels import run as runs, shards
 from datamodels.aggregate import manifest
 from datamodels.errors import StoreFullError
+from datamodels.fit.data import shards
+from datamodels.run import runs
 from datamodels.storage.local import LocalStore
 store = LocalStore(sys.argv[1])
 run = runs.read(store, sys.argv[2])

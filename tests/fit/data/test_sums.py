@@ -139,7 +139,7 @@ def test_sums_of_a_part_that_is_gone_or_changed_are_not_used(made_problem, tmp_p
     assert Kept(None, "run", 0.1).load(PARTS) is None
 
 
-@examples(300)
+@examples(100)
 @given(draw=st.data(), how=st.sampled_from(["cut", "flip"]))
 def test_a_torn_or_flipped_file_is_never_trusted(kept_file, draw, how):
     folder, data, sums = kept_file

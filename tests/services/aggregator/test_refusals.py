@@ -210,7 +210,7 @@ MESSAGES = st.builds(
 )
 
 
-@examples(200)
+@examples(100)
 @given(first=INTEGERS, last=INTEGERS, right=st.booleans(), messages=st.lists(MESSAGES, max_size=3))
 def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, last, right, messages):
     first, last = (0, 4) if right else (first, last)
@@ -223,7 +223,7 @@ def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, l
         assert str(error)
 
 
-@examples(100)
+@examples(50)
 @given(method=st.sampled_from(["CreateRun", "GetRunRecord", "GetProgress", "PublishManifest"]), data=st.binary())
 def test_any_bytes_are_refused_with_a_reason(server, method, data):
     with grpc.insecure_channel(server.address) as channel:
