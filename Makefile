@@ -8,8 +8,10 @@ SOURCES = shared services tests benchmarks helm docs
 demo: $(VENV)/.trainer
 	$(BIN)/datamodels run deploy/specs/digits.yaml
 
+# In as many processes as there are cores, four at most. Each takes whole files, because the tests of a file share
+# services and trained runs, and takes them in order, because the longest files come early.
 test: $(VENV)/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # The property tests with many new examples, for some minutes. A failure prints its example and how to try it again;
 # `make search SEED=N` repeats a whole search.
