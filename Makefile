@@ -6,7 +6,7 @@ SOURCES = shared services tests benchmarks helm docs
 .PHONY: demo test search test-gpu test-cluster lint proto proto-baseline chart-docs reference docs wheels images bench-train bench-images bench-cost bench-fit bench-estimators bench-plan bench-analyses bench-planted bench-clusters bench-query reproduce clean
 
 demo: $(VENV)/.trainer
-	$(BIN)/datamodels run deploy/specs/digits.yaml
+	$(BIN)/datamodels run digits
 
 # In as many processes as there are cores, four at most. Each takes whole files, because the tests of a file share
 # services and trained runs, and takes them in order, because the longest files come early.

@@ -1,6 +1,6 @@
 """What the analyses foretell of the digits, and what comes true when models are trained to check it.
 
-    python benchmarks/analyses.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--targets 120] [--models 20]
+    python benchmarks/analyses.py [--spec digits] [--home FOLDER] [--targets 120] [--models 20]
 
 Takes the road where the folder does not have the run, then trains `models` models on each set that a figure speaks of.
 Targets are spread evenly over the test examples.
@@ -161,7 +161,7 @@ def bench(journey: Journey, store: ObjectStore, targets: int, models: int) -> Be
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", type=Path, default=Path("deploy/specs/digits.yaml"))
+    parser.add_argument("--spec", default="digits")
     parser.add_argument("--home", type=Path, default=Path(".datamodels"))
     parser.add_argument("--trainers", type=int, default=2)
     parser.add_argument("--targets", type=int, default=120)

@@ -22,7 +22,7 @@ from datamodels.runners.view import View
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 
-SPECS = ("deploy/specs/breast-cancer.yaml", "deploy/specs/digits.yaml")
+SPECS = ("breast-cancer", "digits")
 
 
 def planned(given: RunSpec, trainers: int) -> float:

@@ -1,6 +1,6 @@
 """LDS of the estimators as models arrive: one table, from real models.
 
-    python benchmarks/estimators.py [--spec deploy/specs/digits.yaml] [--home FOLDER] [--models 500,2000,10000]
+    python benchmarks/estimators.py [--spec digits] [--home FOLDER] [--models 500,2000,10000]
 
 Trains the models of the spec where the folder does not have them, fits each estimator to the first so many of them and
 scores its predictions of the unseen subsets, with a 95% interval (see `quality.evaluate`). R^2 is the median over
@@ -40,11 +40,11 @@ CONTESTANTS = {
 }
 
 
-def train(path: Path, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
+def train(spec: str, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    journey = pipeline.travel(specs.load(path), runner=runner, store=store, view=TerminalView(), until="aggregate")
+    journey = pipeline.travel(specs.load(spec), runner=runner, store=store, view=TerminalView(), until="aggregate")
     return journey.run, store
 
 
@@ -76,7 +76,7 @@ def table(given: Iterable[Problem], run: Run, unseen: Unseen) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", type=Path, default=Path("deploy/specs/digits.yaml"))
+    parser.add_argument("--spec", default="digits")
     parser.add_argument("--home", type=Path, default=Path(".datamodels"))
     parser.add_argument("--models", default="500,2000,10000")
     parser.add_argument("--trainers", type=int, default=2)

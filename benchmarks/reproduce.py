@@ -1,6 +1,6 @@
 """The claims made of datamodels, one by one, on the digits: docs/benchmarks/reproduction.md.
 
-    python benchmarks/reproduce.py [--spec FILE] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
+    python benchmarks/reproduce.py [--spec SPEC] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
 
 Takes the road where the folder does not have the run, then measures part by part. What a part measured is kept in the
 folder, and a part that is there is not measured again: delete HOME/reproduction/RUN to start anew. `--quick` is for
@@ -179,7 +179,7 @@ PARTS: dict[str, Callable[[Place, analyses.Bench, ObjectStore], dict[str, Any]]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", type=Path, default=Path("deploy/specs/digits.yaml"))
+    parser.add_argument("--spec", default="digits")
     parser.add_argument("--home", type=Path, default=Path(".datamodels"))
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks/reproduction.md"))
     parser.add_argument("--trainers", type=int, default=2)

@@ -20,6 +20,8 @@ CASES = [
     (["datamodels", "conflicts", "r", "--groups", "cl"], {"classes", "clusters"}),
     (["datamodels", "compare", "r", "--t"], {"--targets", "--threshold"}),
     (["datamodels", "run", "sp"], {"spec.yaml", "specs"}),
+    (["datamodels", "plan", "dig"], {"digits", "digits32"}),
+    (["datamodels", "examples", "dia"], {"diabetes"}),
     (["datamodels", "submit", "spec.yaml", "specs/d"], {"specs/digits.yaml"}),
     (["datamodels", "trainer", "check", "--spec", "specs/"], {"specs/digits.yaml"}),
     (["datamodels", "status", "--home", "s"], {"specs"}),
@@ -100,6 +102,8 @@ def test_zsh_completes(script, folder):
             ("datamodels query similar r 1 --metric c", "cosine"),
             ("datamodels compare r --base", "--baselines"),
             ("datamodels run specs/d", "digits.yaml"),
+            ("datamodels run bo", "boosting"),
+            ("datamodels examples dia", "diabetes"),
         ):
             os.write(ours, f"{words}\t".encode())
             wait_for(ours, whole)

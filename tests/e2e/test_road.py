@@ -15,7 +15,7 @@ import yaml
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode
 from datamodels.fit.job import fits
-from datamodels.run import specs
+from datamodels.run import examples, specs
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds c
 
 def small(**fields):
     """Digits, cut down: 200 training examples, 100 targets and 600 models, some seconds of work."""
-    base = yaml.safe_load((ROOT / "deploy" / "specs" / "digits.yaml").read_text())
+    base = yaml.safe_load(examples.text("digits"))
     base["dataset"]["options"] = {"train": 200, "test": 100}
     return base | {"m": 500, "chunk": 100, "sub_chunk": 20, "evaluate": {"subsets": 20, "models": 5}} | fields
 

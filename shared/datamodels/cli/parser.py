@@ -18,6 +18,8 @@ The pipeline is sample -> train -> aggregate -> fit -> query. `run` and `submit`
 and fit stop after that stage. Each of them resumes from what is already committed.
 
 first steps:
+  datamodels run digits                               run the demo and write a report
+  datamodels examples text > mine.yaml                start your own spec from an example
   datamodels trainer check mine:Trainer --spec SPEC   check your trainer, its speed and its noise
   datamodels plan SPEC                                estimate the time and cost of a run
   datamodels run SPEC                                 run everything on this machine and write a report

@@ -18,6 +18,7 @@ import yaml
 from pydantic import Field
 
 from datamodels.errors import SpecError
+from datamodels.run import examples
 from datamodels.storage import records
 
 MAX_CHUNKS = 100_000
@@ -267,12 +268,18 @@ def _fault(error: Any) -> str:
 
 
 def load(path: str | Path) -> RunSpec:
-    """A RunSpec from a YAML file. Raises SpecError with one line per fault."""
+    """Reads a RunSpec from a YAML file. A plain name without such a file is that of an example; see `run.examples`.
+
+    Raises SpecError with one line per fault.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        is_name = re.fullmatch(NAME, str(path)) and not Path(path).is_file()
+        text = examples.text(str(path)) if is_name else Path(path).read_text(encoding="utf-8")
         document = yaml.load(text, Loader=_Loader)
     except OSError as error:
-        raise SpecError(f"{path}: {error.strerror}") from None
+        name = Path(path).stem
+        hint = f"; {name!r} alone names an example" if name in examples.names() else ""
+        raise SpecError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets what Python makes of values through

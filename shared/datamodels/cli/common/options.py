@@ -17,6 +17,8 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 TRAINERS = min(8, os.cpu_count() or 1)
 """Trainer processes that run in parallel by default: one for each core, up to 8."""
+EXAMPLE = "name of an example, such as digits; `datamodels examples` lists them"
+"""What help says about a spec that is no file."""
 
 
 def add_command(
@@ -46,7 +48,7 @@ def add_group(subparsers: Subparsers, name: str, what: str, metavar: str = "COMM
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help="YAML file that describes the run, e.g. deploy/specs/digits.yaml")
+    parser.add_argument("spec", metavar="SPEC", help=f"YAML file that describes the run, or {EXAMPLE}")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

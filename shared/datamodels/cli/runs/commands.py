@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from datamodels.cli.common.options import (
+    EXAMPLE,
     Subparsers,
     above_zero,
     add_cluster,
@@ -31,6 +32,7 @@ STAGES = {
 def register(subparsers: Subparsers) -> None:
     """Adds the commands to those of `datamodels`."""
     _add_trainer(subparsers)
+    _add_examples(subparsers)
     _add_plan(subparsers)
     _add_run(subparsers)
     for stage, what in STAGES.items():
@@ -52,7 +54,7 @@ def _add_trainer(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--spec",
         metavar="SPEC",
-        help="YAML file with the data set and the trainer's options (default: the digits)",
+        help=f"YAML file with the data set and the trainer's options, or {EXAMPLE} (default: the digits)",
     )
     parser.add_argument(
         "--tolerance",
@@ -70,6 +72,12 @@ def _add_trainer(subparsers: Subparsers) -> None:
         help="seconds to measure the speed, and seconds to measure the noise (default: %(default)g)",
     )
     add_price(parser)
+
+
+def _add_examples(subparsers: Subparsers) -> None:
+    what = "list the example specs that ship with datamodels, or print one, to start your own from"
+    parser = add_command(subparsers, "examples", what, "datamodels.cli.runs.examples:examples")
+    parser.add_argument("name", metavar="EXAMPLE", nargs="?", help="name of an example (default: list all)")
 
 
 def _add_plan(subparsers: Subparsers) -> None:
@@ -128,7 +136,7 @@ def _add_status(subparsers: Subparsers) -> None:
 def _add_cluster_commands(subparsers: Subparsers) -> None:
     what = "submit runs to a Kubernetes cluster; submitted again, unfinished runs resume"
     submit = add_command(subparsers, "submit", what, "datamodels.cli.runs.cluster:submit")
-    submit.add_argument("specs", metavar="SPEC", nargs="+", help="YAML file that describes a run")
+    submit.add_argument("specs", metavar="SPEC", nargs="+", help=f"YAML file that describes a run, or {EXAMPLE}")
     submit.add_argument("--watch", action="store_true", help="print how the runs go, until they end")
     submit.add_argument(
         "--release",

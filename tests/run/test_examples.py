@@ -1,0 +1,80 @@
+"""The examples that ship with the package: each is one command away from running."""
+
+import re
+
+import numpy as np
+import pytest
+
+from datamodels.cli.main import main
+from datamodels.errors import ExitCode, SpecError
+from datamodels.run import examples, runs, specs
+from datamodels.train.check import Check
+from datamodels.train.contract import load_trainer
+
+YOUR_DATA = {"cifar10"}
+"""Examples whose data the user brings."""
+
+
+@pytest.mark.parametrize("name", sorted({*examples.names()} - YOUR_DATA))
+def test_its_trainer_keeps_the_contract_on_its_data(name):
+    given = specs.load(name)
+    dataset = runs.load_dataset(given)
+    run = runs.resolve(given, dataset)
+    said = {}
+    trainer = load_trainer(given, dataset, dataset.targets(given.targets))
+    Check(run, trainer, tolerance=1e-3, say=said.__setitem__).contract()
+    assert given.name == name and said["subset"].startswith("another one moves outputs")
+
+
+def test_the_cifar10_spec_trains_on_a_file_of_that_shape(tmp_path):
+    """On a few images of noise, and a network of a small width: the real file is its user's."""
+    given = specs.load("cifar10")
+    noise, path = np.random.default_rng(0), tmp_path / "cifar10.npz"
+    images = {name: noise.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for name, n in (("x", 40), ("x_test", 5))}
+    np.savez(path, **images, y=np.arange(40) % 10, y_test=np.arange(5))
+    document = given.document()
+    document["dataset"]["options"]["path"] = str(path)
+    document["trainer"]["options"] |= {"width": 2, "device": "cpu"}
+    given = specs.parse(document)
+    dataset = runs.load_dataset(given)
+    trainer = load_trainer(given, dataset, dataset.targets(given.targets))
+    outputs = trainer.outputs_many(trainer.train_many([np.arange(0, 40, 2)], [1]))
+    assert outputs.shape == (1, 5) and np.isfinite(outputs).all() and dataset.label_names[3] == "cat"
+
+
+def test_a_file_has_precedence_over_an_example_and_a_folder_has_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "digits").write_text(examples.text("diabetes"))
+    assert (specs.load("text").name, specs.load("digits").name) == ("text", "diabetes")
+
+
+@pytest.mark.parametrize(
+    "path, fault",
+    [
+        ("digit", f"digit: is neither a file nor an example; the examples are {', '.join(examples.names())}"),
+        ("no/digits.yaml", "no/digits.yaml: No such file or directory; 'digits' alone names an example"),
+        ("mine.yaml", "mine.yaml: No such file or directory"),
+        ("..", "..: Is a directory"),
+    ],
+)
+def test_what_is_neither_is_refused(path, fault):
+    with pytest.raises(SpecError) as refused:
+        specs.load(path)
+    assert str(refused.value) == fault
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["train"], ["submit"], ["trainer", "check", "--spec"]])
+def test_every_command_that_takes_a_spec_takes_a_name(command, capsys):
+    assert main([*command, "no-such-example"]) == ExitCode.CONFIG
+    assert "no-such-example: is neither a file nor an example" in capsys.readouterr().err
+
+
+def test_examples_are_listed_and_printed(capsys):
+    assert main(["examples"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == examples.names()
+    assert all(re.fullmatch(r"\S+ {2,}[A-Z].+[.?]", line) for line in listed), "a title is a sentence in the first line"
+    assert main(["examples", "diabetes"]) == 0
+    assert capsys.readouterr().out == examples.text("diabetes")
+    assert main(["examples", "fly"]) == ExitCode.CONFIG
