@@ -1,0 +1,156 @@
+"""Runs as earlier versions stored them: opened, asked, fitted and continued by this version."""
+
+import contextlib
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datamodels.services.aggregator.service import service as aggregator
+from datamodels.services.fitter.service import service as fitter
+from datamodels.services.query.service import service as query
+from datamodels.services.sampler.service import service as sampler
+from datamodels.services.trainer.service import prepare, train_chunks
+
+from datamodels.aggregate import manifest
+from datamodels.aggregate.committer import Committer
+from datamodels.cli.analyses.evaluate import document
+from datamodels.cli.main import main
+from datamodels.fit.job import fits
+from datamodels.fit.job.fitter import Fitter
+from datamodels.fit.job.job import FitJob
+from datamodels.query.weights import WeightStore
+from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.serve import Server
+from datamodels.run import designs, runs, specs
+from datamodels.runners import pipeline
+from datamodels.runners.base import SERVICES, Runner
+from datamodels.runners.view import View
+from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, TrainerSettings
+from datamodels.storage.local import LocalStore
+from datamodels.train.contract import model_seed
+
+STORED = Path(__file__).parent / "stored" / "0.1.0"
+RUN = "stored-52e6f07e2127"
+TRAINED = 1e-2
+"""How far outputs may be from those of the same model trained by another build of PyTorch; their spread is 1.2."""
+
+
+@pytest.fixture
+def store(tmp_path):
+    shutil.copytree(STORED / "store", tmp_path / "store")
+    return LocalStore(tmp_path / "store")
+
+
+class InProcess(Runner):
+    """All services, and the trainer, in this process."""
+
+    def __init__(self, store, scratch):
+        self._store = store
+        self._settings = FitterSettings(scratch=str(scratch), device="cpu", threads=1)
+
+    @contextlib.contextmanager
+    def services(self, names=SERVICES):
+        fitting, weights = Fitter(self._store, self._settings), WeightStore(self._store, refresh=0)
+        served = [sampler(), aggregator(Committer(self._store)), fitter(fitting), query(weights)]
+        with Server(ServeSettings(), served) as server:
+            yield ClientSettings(**dict.fromkeys(names, server.address))
+
+    def train(self, run, chunks, services, tick):
+        train_chunks(run.name, chunks, services, TrainerSettings(), threading.Event())
+        tick()
+
+
+def recorded(name):
+    return [json.loads(line) for line in (STORED / name).read_text().splitlines()]
+
+
+def spec_without_until():
+    given = specs.load(STORED / "spec.yaml")
+    assert given.until is not None
+    return given.model_copy(update={"until": None})
+
+
+def test_its_spec_still_names_it():
+    """`until` and `fit` are not part of the name, and old spellings are."""
+    assert specs.load(STORED / "spec.yaml").run == spec_without_until().run == RUN
+
+
+def test_all_its_objects_are_read(store, tmp_path, capsys):
+    assert main(["status", RUN, "--verify", "--home", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [RUN, "180 of 260 models listed", "9 parts with 180 models verified"]
+    assert lines[3].startswith("fit 0 (lasso) of 160 models, 24 targets, ")
+    assert lines[4] == "weights of 24 targets verified"
+    run = runs.read(store, RUN)
+    assert run.document() == runs.resolve(run.spec, runs.load_dataset(run.spec)).document()
+
+
+def test_questions_are_answered_as_before(store):
+    with (
+        Server(ServeSettings(), [query(WeightStore(store))]) as server,
+        QueryClient(server.address) as client,
+    ):
+        top = client.top(RUN, 3, 3)
+        predicted = client.predict_columns(RUN, range(60)).predictions.ravel()
+        evaluated = document(client.evaluate(RUN))
+    found = {"helpful": top.helpful, "harmful": top.harmful}
+    rows = [(effect, row.column, row.label, row.weight) for effect, listed in found.items() for row in listed]
+    before = recorded("top.jsonl")
+    assert [row[:3] for row in rows] == [(row["effect"], row["column"], row["label"]) for row in before]
+    np.testing.assert_allclose([row[3] for row in rows], [row["weight"] for row in before], rtol=1e-6)
+    before = [row["prediction"] for row in recorded("predict.jsonl")]
+    np.testing.assert_allclose(predicted, before, rtol=1e-5, atol=1e-6)
+    (before,) = recorded("evaluate.json")
+    assert evaluated.pop("run") == before.pop("run") == RUN
+    assert dict(numbers(evaluated)) == pytest.approx(dict(numbers(before)), rel=1e-6)
+
+
+def numbers(value, path=()):
+    """Yields all values of a JSON document, each with its place."""
+    if isinstance(value, dict | list | tuple):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers(below, (*path, key))
+    else:
+        yield path, value
+
+
+def test_its_fit_is_known_and_can_be_made_again(store, tmp_path):
+    job = FitJob(store, RUN)
+    before = fits.load(store, job.finished())
+    shutil.rmtree(tmp_path / "store" / "fit")
+    settings = FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1)
+    record = job.solve(settings, progress=lambda *told: None, stop=threading.Event())
+    assert (record.number, record.rows, record.targets) == (0, 160, 24)
+    again, given = fits.load(store, record), runs.read(store, RUN)
+    members = designs.unpack(designs.subsets(given.design, 0, 240), 120)
+    # A fit solves to a duality gap of 1e-3, so that another solver may differ by about as much, but no more.
+    spread = before.predict(members).std()
+    assert np.sqrt(np.mean((again.predict(members) - before.predict(members)) ** 2)) < 0.03 * spread
+
+
+def test_its_models_can_be_trained_again(store):
+    """From the same spellings of the trainer's options come the same models."""
+    run = runs.read(store, RUN)
+    (part,) = (part for part in manifest.read_newest(store, RUN).parts if part.first == 240)
+    stored = part.read(store, RUN)
+    models = stored.model_index.tolist()
+    trainer = prepare(run)
+    subsets = [designs.subset(run.design, run.spec.subset_index(model)) for model in models]
+    outputs = trainer.outputs_many(trainer.train_many(subsets, [model_seed(run.spec.seed, model) for model in models]))
+    np.testing.assert_allclose(outputs, stored.outputs, atol=TRAINED)
+
+
+def test_it_is_topped_up(store, tmp_path):
+    journey = pipeline.travel(
+        spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View()
+    )
+    assert journey.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json"]
+    assert (journey.trained, journey.committed, journey.failed, journey.fit) == (80, 260, 0, 1)
+    assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240
+    (before,) = recorded("topped_up.json")
+    assert journey.evaluation.lds == pytest.approx(before["lds"], abs=0.02)
+    assert journey.evaluation.ceiling == pytest.approx(before["ceiling"], abs=0.02)
+    assert len(journey.influences) == 3
