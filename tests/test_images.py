@@ -43,6 +43,14 @@ def test_images_run_as_nobody_and_carry_no_build_context():
     assert (ROOT / ".dockerignore").read_text().startswith("*\n")
 
 
+def test_images_have_the_licence_and_the_notice_where_the_notice_says():
+    copied = [line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)]
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()[1:]}
+    assert {Path(path.partition("/${")[0]) for *paths, _ in copied for path in paths} == {Path(path) for path in sent}
+    (place,) = re.findall(r"this file and the licence in (\S+)\.", (ROOT / "NOTICE").read_text())
+    assert ["LICENSE", "NOTICE", f"{place}/"] in copied and f"python3 -m venv {place}\n" in DOCKERFILE
+
+
 def test_the_store_for_trying_out_has_a_bucket(tmp_path, eventually):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
