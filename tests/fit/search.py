@@ -17,6 +17,7 @@ import json
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -116,8 +117,14 @@ def _center(rng: np.random.Generator, x: np.ndarray, alpha: float) -> np.ndarray
 
 
 def faults(case: Case) -> list[str]:
-    """What is wrong with the solution of a case; empty if nothing is."""
-    return check(case, fit(case.problem, case.settings, 0, threads=1))
+    """What is wrong with the solution of a case; empty if nothing is. Numbers that overflow on the way are wrong."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            solution = fit(case.problem, case.settings, 0, threads=1)
+        except RuntimeWarning as warning:
+            return [f"the fit warns: {warning}"]
+    return check(case, solution)
 
 
 def check(case: Case, solution: Solution) -> list[str]:

@@ -19,7 +19,7 @@ PASS_ROWS = 2048
 """Rows that are turned to float64 at a time."""
 PANEL = 512
 """Columns of the counts that are turned to float64 at a time."""
-POWER_STEPS = 30
+LANCZOS_STEPS = 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,15 +61,23 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
 
 
 def _edge(gram: np.ndarray, xp: ModuleType) -> float:
-    """Largest eigenvalue, by power iteration; a few per cent too small at worst."""
-    vector = xp.asarray(np.random.default_rng(0).normal(size=len(gram)).astype(gram.dtype))
-    value = 0.0
-    for _ in range(POWER_STEPS):
-        vector = gram @ (vector / xp.linalg.norm(vector))
-        value = float(xp.linalg.norm(vector))
-        if value == 0:
+    """Returns the largest eigenvalue, by Lanczos' method with vectors that are kept orthogonal (Parlett 1998, 13).
+
+    It is at most one per cent too small, and exact for up to LANCZOS_STEPS columns. Power iteration is not enough: in
+    as many steps it comes out up to a fifth too small for small Grams, and steps of that length diverge.
+    """
+    steps, dtype = min(LANCZOS_STEPS, len(gram)), gram.dtype
+    basis = xp.zeros((steps, len(gram)), dtype=dtype)
+    ahead = xp.asarray(np.random.default_rng(0).normal(size=len(gram)).astype(dtype))
+    for k in range(steps):
+        basis[k] = ahead / xp.linalg.norm(ahead)
+        ahead = gram @ basis[k]
+        least = 10 * np.finfo(dtype).eps * float(xp.linalg.norm(ahead))
+        for _ in range(2):  # the second time takes away what the first has rounded
+            ahead = ahead - (basis @ ahead) @ basis
+        if float(xp.linalg.norm(ahead)) <= least:
             break
-    return value
+    return float(xp.linalg.norm(basis @ gram @ basis.T, 2))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

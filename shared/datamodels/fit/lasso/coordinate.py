@@ -37,7 +37,7 @@ SAFE = 1.8
 WELL_CONDITIONED = 3.5
 """Largest eigenvalue over mean curvature up to which steps need no momentum: m of about 1.3 d."""
 CAUTION = 0.95
-"""Momentum needs steps of at most 1 / L, and L by power iteration is up to 3 per cent too small."""
+"""Momentum needs steps of at most 1 / L, and the L that we know is up to one per cent too small."""
 SWEEPS = 100
 """Most sweeps over a working set in one step."""
 FINER = 0.3
