@@ -11,7 +11,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.aggregate.part import Assembly
 from datamodels.aggregate.progress import Progress
 from datamodels.errors import InputError, SpecError, UnavailableError
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import MAX_ANSWER_BYTES, Service
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
@@ -27,7 +27,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     def CreateRun(
         self, request: aggregator_pb2.CreateRunRequest, context: CallContext
     ) -> aggregator_pb2.CreateRunResponse:
-        run = codec.from_run_record(request.record)
+        run = run_codec.from_run_record(request.record)
         size = request.record.ByteSize() + 64
         if size > MAX_ANSWER_BYTES:
             raise SpecError(
@@ -39,7 +39,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     def GetRunRecord(
         self, request: aggregator_pb2.GetRunRecordRequest, context: CallContext
     ) -> aggregator_pb2.GetRunRecordResponse:
-        return aggregator_pb2.GetRunRecordResponse(record=codec.to_run_record(self._committer.run(request.run)))
+        return aggregator_pb2.GetRunRecordResponse(record=run_codec.to_run_record(self._committer.run(request.run)))
 
     def PutOutputs(
         self, request_iterator: Iterator[aggregator_pb2.PutOutputsRequest], context: CallContext

@@ -15,8 +15,9 @@ from datamodels.analyze.patterns import clusters, components, conflicts
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError, UnavailableError
+from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.query.operations import Operations, Progress, Tell
-from datamodels.query.weights import MAX_ANSWER_BYTES, MAX_TOP, Fitted
+from datamodels.query.weights import Fitted
 from datamodels.rpc import messages
 from datamodels.rpc.context import CallContext
 from datamodels.run.runs import Run

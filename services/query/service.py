@@ -14,9 +14,10 @@ from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
 from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.query import pages
+from datamodels.query.limits import MAX_TOP
 from datamodels.query.operations import Operations
-from datamodels.query.weights import MAX_TOP, Fitted, Rows, WeightStore
-from datamodels.rpc import codec
+from datamodels.query.weights import Fitted, Rows, WeightStore
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
 from datamodels.run.runs import Run
@@ -195,7 +196,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         return query_pb2.Run(
             run=run.name,
             spec_hash=run.spec.hash,
-            spec_json=codec.to_run_record(run).spec_json,
+            spec_json=run_codec.to_run_record(run).spec_json,
             alpha=run.spec.alpha,
             columns=run.design.columns,
             examples=run.design.examples,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client import Counter, Histogram
 
 from datamodels.errors import InputError
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
@@ -64,7 +64,7 @@ class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
 
 
 def _design(message) -> designs.Design:
-    design = codec.from_design(message)
+    design = run_codec.from_design(message)
     if design.columns > MAX_COLUMNS:
         raise InputError(
             f"the design has {design.columns} columns: this service draws at most {MAX_COLUMNS}; group the examples"

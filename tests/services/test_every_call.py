@@ -22,7 +22,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.fit.job.fitter import Fitter
 from datamodels.fit.job.progress import FitState
 from datamodels.query.weights import WeightStore
-from datamodels.rpc import auth, codec, status
+from datamodels.rpc import auth, codec, run_codec, status
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
 from datamodels.run import designs, runs
@@ -35,7 +35,7 @@ from tests.waiting import LIMIT
 
 RUN = committed.make_run("mine", targets="both", fit={"estimator": "difference"}, evaluate={"subsets": 8, "models": 2})
 NAME = RUN.name
-DESIGN = codec.to_design(RUN.design)
+DESIGN = run_codec.to_design(RUN.design)
 MASKS = codec.to_tensor(designs.subsets(RUN.design, 0, 1))
 ONLY = {"run": NAME}
 HEADER = {"header": {"run": NAME, "first": 0, "last": 10}}
@@ -43,7 +43,7 @@ HEADER = {"header": {"run": NAME, "first": 0, "last": 10}}
 GOOD = {
     "GetSubsets": {"design": DESIGN, "first": 0, "last": 4},
     "DescribeDesign": {"design": DESIGN},
-    "CreateRun": {"record": codec.to_run_record(RUN)},
+    "CreateRun": {"record": run_codec.to_run_record(RUN)},
     "GetRunRecord": ONLY,
     "PutOutputs": HEADER,
     "GetProgress": ONLY,

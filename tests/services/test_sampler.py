@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.errors import DeadlineError, InputError, UnavailableError
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
@@ -54,7 +54,7 @@ def stub(channel):
 
 
 def request(design=UNIFORM, first=0, last=10):
-    return sampler_pb2.GetSubsetsRequest(design=codec.to_design(design), first=first, last=last)
+    return sampler_pb2.GetSubsetsRequest(design=run_codec.to_design(design), first=first, last=last)
 
 
 def metric(server, line):

@@ -11,10 +11,10 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.patterns import conflicts, leakage, review
-from datamodels.analyze.patterns.clusters import Clusters, clusters
-from datamodels.analyze.patterns.components import Components, components
-from datamodels.analyze.patterns.conflicts import Conflicts
+from datamodels.analyze.patterns.clusters import clusters
+from datamodels.analyze.patterns.components import components
 from datamodels.analyze.patterns.leakage import Pairs
+from datamodels.analyze.patterns.results import Clusters, Components, Conflicts
 from datamodels.analyze.patterns.review import Brittleness
 from datamodels.analyze.quality import evaluate, noise, stopping, trend
 from datamodels.analyze.quality.evaluate import Evaluation

@@ -21,6 +21,7 @@ from datamodels.errors import CorruptObjectError, InputError, NotReadyError, Tar
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.query import pages
+from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.run import designs, runs, specs
 from datamodels.run.runs import Run
 from datamodels.settings import QuerySettings
@@ -29,15 +30,12 @@ from datamodels.telemetry import logger
 
 log = logger(__name__)
 
-MAX_ANSWER_BYTES = 3_500_000
-"""Of the vectors in one unary answer; clients accept 4 MiB by default."""
 MAX_CHUNK_WEIGHTS = 80_000
 """Weights in one message of a stream, 8 bytes each: messages stay under 1 MB."""
 ROW_ROOM = 8
 """What a row of a message takes beside its weights, in weights."""
 MEMBERS_BYTES = 8 * 2**20
 """Of subsets that are unpacked at a time, so that a call's memory does not grow with what fits its request."""
-MAX_TOP = 1000
 
 IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits that are in memory.")
 LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")

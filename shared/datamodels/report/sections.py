@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels.analyze.findings import Findings, FitFindings
-from datamodels.analyze.patterns.conflicts import Conflicts
 from datamodels.analyze.patterns.leakage import BY_INPUTS
+from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.patterns.review import Brittleness
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.mislabel import OWN

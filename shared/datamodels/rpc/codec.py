@@ -1,14 +1,12 @@
-"""Arrays and core types, to and from messages."""
+"""Arrays, to and from messages. Designs and runs have `run_codec`, which needs more packages than a client has."""
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 
 from datamodels.errors import InputError
-from datamodels.run import designs, runs, specs
 from datamodels.v1 import types_pb2
 
 _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
@@ -21,8 +19,6 @@ _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
 }
 DTYPES = tuple(dtype.name for dtype in _DTYPES.values())
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_KINDS = {kind: f"KIND_{kind.upper()}" for kind in designs.KINDS}
-_KIND_OF = {types_pb2.Design.Kind.Value(name): kind for kind, name in _KINDS.items()}
 
 
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
@@ -60,89 +56,3 @@ def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = Non
     if tensor == types_pb2.Tensor():
         return None
     return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))
-
-
-def _from_optional(array: np.ndarray | None) -> types_pb2.Tensor | None:
-    return None if array is None else to_tensor(np.asarray(array, dtype=np.int32))
-
-
-def to_design(design: designs.Design) -> types_pb2.Design:
-    return types_pb2.Design(
-        kind=_KINDS[design.kind],
-        seed=design.seed,
-        alpha=design.alpha,
-        examples=design.examples,
-        groups=_from_optional(design.groups),
-        pinned_in=_from_optional(np.array(design.pinned_in)) if design.pinned_in else None,
-        pinned_out=_from_optional(np.array(design.pinned_out)) if design.pinned_out else None,
-    )
-
-
-def from_design(message: types_pb2.Design) -> designs.Design:
-    """Raises InputError naming each fault."""
-
-    def pins(tensor, name):
-        columns = optional_int32(tensor, name)
-        return () if columns is None else tuple(columns.tolist())
-
-    return designs.Design(
-        kind=_KIND_OF.get(message.kind, "unspecified"),
-        seed=message.seed,
-        alpha=message.alpha,
-        examples=message.examples,
-        groups=optional_int32(message.groups, "design.groups"),
-        pinned_in=pins(message.pinned_in, "design.pinned_in"),
-        pinned_out=pins(message.pinned_out, "design.pinned_out"),
-    )
-
-
-def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
-    return types_pb2.RunRecord(
-        run=run.name,
-        spec_json=json.dumps(run.spec.document()),
-        design=to_design(run.design),
-        own_example=to_tensor(run.own.astype(np.int32)),
-        labels=_from_optional(run.labels),
-        target_labels=_from_optional(run.target_labels),
-    )
-
-
-def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
-    """Raises InputError or SpecError naming each fault."""
-    try:
-        parsed = specs.parse(json.loads(message.spec_json))
-        name = parsed.run
-    except (ValueError, RecursionError):
-        raise InputError("spec_json: is not JSON, or is nested too deeply") from None
-    design = from_design(message.design)
-    own = from_tensor(message.own_example, "own_example", dtypes=("int32",), shape=(None,))
-    faults = list(_record_faults(parsed, design, own))
-    if message.run != name:
-        faults.append(f"run = {message.run!r}: the spec's name and hash make it {name!r}")
-    if faults:
-        raise InputError("; ".join(faults))
-    return runs.Run(
-        spec=parsed,
-        design=design,
-        own=own,
-        labels=optional_int32(message.labels, "labels", design.examples),
-        target_labels=optional_int32(message.target_labels, "target_labels", len(own)),
-    )
-
-
-def _record_faults(parsed: specs.RunSpec, design: designs.Design, own: np.ndarray):
-    wanted = {
-        "kind": parsed.design.kind,
-        "seed": parsed.seed,
-        "alpha": parsed.alpha,
-        "pinned_in": parsed.design.pinned_in,
-        "pinned_out": parsed.design.pinned_out,
-    }
-    for field, value in wanted.items():
-        found = getattr(design, field)
-        if found != value:
-            yield f"design.{field} = {found!r}: the spec says {value!r}"
-    if not len(own):
-        yield "own_example: is empty; a run needs at least one target"
-    elif own.min() < -1 or own.max() >= design.examples:
-        yield f"own_example: holds {own.min()} to {own.max()}, must be -1 to {design.examples - 1}"

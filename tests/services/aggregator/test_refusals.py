@@ -19,7 +19,7 @@ from datamodels.errors import (
     StoreUnavailableError,
     UnavailableError,
 )
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
@@ -148,15 +148,15 @@ def test_runs_that_there_are_not(client, name):
 def test_runs_that_cannot_be_created(client, run, stub):
     with pytest.raises(InputError, match="spec_json: is not JSON"):
         stub.CreateRun(aggregator_pb2.CreateRunRequest())
-    record = codec.to_run_record(run)
+    record = run_codec.to_run_record(run)
     record.run = "another"
     with pytest.raises(InputError, match="run = 'another'"):
         stub.CreateRun(aggregator_pb2.CreateRunRequest(record=record))
-    record = codec.to_run_record(run)
+    record = run_codec.to_run_record(run)
     record.spec_json = record.spec_json.replace('"m": 20', '"m": 2')
     with pytest.raises(SpecError, match="m = 2"):
         stub.CreateRun(aggregator_pb2.CreateRunRequest(record=record))
-    record = codec.to_run_record(run)
+    record = run_codec.to_run_record(run)
     record.labels.CopyFrom(codec.to_tensor(np.zeros(12, dtype=np.int32)))
     with pytest.raises(ConflictError, match="labels is not what the run was created with"):
         stub.CreateRun(aggregator_pb2.CreateRunRequest(record=record))

@@ -13,12 +13,12 @@ and Ying 2019), which has no start to choose.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
 
+from datamodels.analyze.patterns.results import Clusters
 from datamodels.errors import InputError
 
 NEIGHBOURS = 15
@@ -37,25 +37,6 @@ NO_CLUSTER = -1
 more parts than k, of those in the smallest."""
 
 Report = Callable[[float], None]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Clusters:
-    """
-    cluster      int32[n]; 0 is the largest cluster; NO_CLUSTER of those like no other
-    sizes        int32[k]
-    central      int32[k, c]; of each cluster the vectors most like the rest of it, most first; -1 where it has fewer
-    eigenvalues  float64[e]; of the normalised similarity, largest first: the number of clusters shows as a gap
-    bandwidth    s
-    labels       int32[n]; classes to compare with, for display; empty where there are none
-    """
-
-    cluster: np.ndarray
-    sizes: np.ndarray
-    central: np.ndarray
-    eigenvalues: np.ndarray
-    bandwidth: float
-    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 def clusters(

@@ -7,43 +7,18 @@ mean.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
 
+from datamodels.analyze.patterns.results import Components
 from datamodels.analyze.quality.interval import RESAMPLES, TAILS, draws
 from datamodels.errors import InputError
 
 MOST = 100
 MAP = 2
 """Components whose scores are given in full, to draw a map."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Components:
-    """
-    share      float64[k]; of the variance over vectors that each component explains, descending
-    interval   float64[k, 2]; of the share, for other vectors like these: the component kept, a bootstrap over vectors
-    high, low  int32[k, e]; the vectors of largest and of smallest score, the most extreme first
-    high_score, low_score        float32[k, e]
-    high_feature, low_feature    int32[k, e]; the features of largest and of smallest loading: of targets, columns
-    scores     float32[n, min(k, MAP)]
-    labels, feature_labels       int32[n] and int32[d]; classes, for display; empty where there are none
-    """
-
-    share: np.ndarray
-    interval: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
-    high_score: np.ndarray
-    low_score: np.ndarray
-    high_feature: np.ndarray
-    low_feature: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    feature_labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 def components(

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from datamodels.analyze.patterns.clusters import clusters
 from datamodels.analyze.patterns.names import GROUPS
+from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.quality.interval import LEVEL, RESAMPLES
 from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError
@@ -26,27 +27,6 @@ MOST = 1000
 """Groups of each kind."""
 FEWEST = 5
 """Targets of a group: a bootstrap of fewer promises too much."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Conflicts:
-    """Pairs [p] of groups with negative mean effect, the surest first.
-
-    source, target  int32; the group of columns, and that of targets
-    effect          float64; mean over targets of the sum of weights on the group's columns
-    interval        float64[p, 2]; at `LEVEL` for all pairs of groups at once, a bootstrap over targets
-    harmed          float64; share of the targets on which the effect is negative
-    sure            int32; 1 where the interval is below 0
-    pairs           pairs of groups that were looked at
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    effect: np.ndarray
-    interval: np.ndarray
-    harmed: np.ndarray
-    sure: np.ndarray
-    pairs: int
 
 
 def of_fit(

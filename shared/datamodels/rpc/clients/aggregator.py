@@ -10,7 +10,7 @@ import numpy as np
 from datamodels.aggregate.part import DTYPES, LONGEST_REASON
 from datamodels.aggregate.progress import Progress
 from datamodels.errors import OutputsError
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.clients.base import Client
 from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings
@@ -35,12 +35,12 @@ class AggregatorClient(Client):
 
         Raises ConflictError where its data set has changed since, SpecError where it is too large.
         """
-        request = aggregator_pb2.CreateRunRequest(record=codec.to_run_record(run))
+        request = aggregator_pb2.CreateRunRequest(record=run_codec.to_run_record(run))
         return self._stub.CreateRun(request).created
 
     def run(self, name: str) -> Run:
         """A run. Raises RunNotFoundError."""
-        return codec.from_run_record(self._stub.GetRunRecord(aggregator_pb2.GetRunRecordRequest(run=name)).record)
+        return run_codec.from_run_record(self._stub.GetRunRecord(aggregator_pb2.GetRunRecordRequest(run=name)).record)
 
     def put(
         self,

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from datamodels.analyze.patterns.clusters import Clusters
-from datamodels.analyze.patterns.components import Components
-from datamodels.analyze.patterns.conflicts import Conflicts
+from datamodels.analyze.patterns.results import Clusters, Components, Conflicts
 from datamodels.analyze.quality.agreement import Quality
 from datamodels.errors import UnavailableError
 from datamodels.rpc import messages

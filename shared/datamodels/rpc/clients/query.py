@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from datamodels.errors import UnavailableError
-from datamodels.query.weights import MAX_ANSWER_BYTES
+from datamodels.query.limits import MAX_ANSWER_BYTES
 from datamodels.rpc import codec
 from datamodels.rpc.clients.analyses import AnalysesClient
 from datamodels.settings import ClientSettings
@@ -66,8 +66,8 @@ class SupportOf:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Foretold:
-    """What a change of the training set does to targets.
+class Counterfactual:
+    """What a change of the training set is predicted to do to targets.
 
     targets          int32[t]
     before           float32[t]; predicted output, as it was
@@ -185,7 +185,7 @@ class QueryClient(AnalysesClient):
         base: Numbers | None = None,
         remove: Numbers = (),
         add: Numbers = (),
-    ) -> Foretold:
+    ) -> Counterfactual:
         """What taking columns out of the base, by default the whole pool, and putting others in would do."""
         sets = {"base": base, "remove": remove, "add": add}
         answer = self._stub.Counterfactual(
@@ -196,7 +196,7 @@ class QueryClient(AnalysesClient):
         count = answer.targets.shape[0]
         shapes: dict[str, tuple[int, ...]] = {"before": (count,), "change": (count,), "after": (count,)}
         shapes |= {"change_interval": (count, 2), "after_interval": (count, 2)}
-        return Foretold(
+        return Counterfactual(
             provenance=answer.provenance,
             targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
             **{

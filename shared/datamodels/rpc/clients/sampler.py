@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 
 from datamodels.errors import UnavailableError
-from datamodels.rpc import codec
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.clients.base import Client
 from datamodels.run.designs import Design
 from datamodels.settings import ClientSettings
@@ -46,7 +46,7 @@ class SamplerClient(Client):
         return self._repeat(lambda: self._subsets(design, first, last))
 
     def _subsets(self, design: Design, first: int, last: int) -> np.ndarray:
-        request = sampler_pb2.GetSubsetsRequest(design=codec.to_design(design), first=first, last=last)
+        request = sampler_pb2.GetSubsetsRequest(design=run_codec.to_design(design), first=first, last=last)
         parts = []
         reached = first
         for response in self._stub.GetSubsets(request, timeout=self._settings.deadline):
@@ -61,7 +61,7 @@ class SamplerClient(Client):
 
     def describe(self, design: Design) -> DesignDescription:
         """What a design amounts to. Raises InputError where the service refuses it."""
-        response = self._stub.DescribeDesign(sampler_pb2.DescribeDesignRequest(design=codec.to_design(design)))
+        response = self._stub.DescribeDesign(sampler_pb2.DescribeDesignRequest(design=run_codec.to_design(design)))
         return DesignDescription(
             columns=response.columns,
             size=response.size,

@@ -1,0 +1,8 @@
+"""Limits of the query service's answers. This module imports nothing, so that the client can know them at no cost."""
+
+from __future__ import annotations
+
+MAX_ANSWER_BYTES = 3_500_000
+"""Largest size of the vectors in one unary answer, in bytes; clients accept 4 MiB by default."""
+MAX_TOP = 1000
+"""Most columns or targets that a request may ask for by their rank."""
