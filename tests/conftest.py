@@ -5,6 +5,7 @@ import pytest
 from tests import properties, waiting
 
 properties.register()
+pytest.register_assert_rewrite("datamodels.testing.stores")
 
 
 @pytest.fixture

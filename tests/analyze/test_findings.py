@@ -11,7 +11,7 @@ from datamodels.fit.data import problem
 from datamodels.fit.job import fits
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 from tests.report import made
 
 

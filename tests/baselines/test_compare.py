@@ -10,7 +10,7 @@ from datamodels.baselines.contest import Entry
 from datamodels.baselines.given import Given
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import designs
-from tests import committed, linear
+from datamodels.testing import committed, linear
 
 EVALUATE = {"subsets": 20, "models": 2}
 

@@ -6,7 +6,7 @@ from datamodels.baselines.given import Given
 from datamodels.errors import InputError
 from datamodels.run import designs
 from datamodels.storage.local import LocalStore
-from tests import committed, linear
+from datamodels.testing import committed, linear
 from tests.baselines import networks as made
 from tests.baselines.test_neighbours import given
 

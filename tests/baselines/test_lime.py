@@ -6,9 +6,9 @@ import pytest
 
 from datamodels.baselines import lime
 from datamodels.errors import InputError, TargetRangeError
+from datamodels.testing import linear
 from datamodels.train import Dataset
 from datamodels.train.workloads import digits
-from tests import linear
 from tests.baselines import networks as made
 from tests.baselines.test_neighbours import given
 

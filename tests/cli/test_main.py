@@ -10,7 +10,7 @@ from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
-from tests import fitted as made
+from datamodels.testing import fitted as made
 from tests.analyze.quality.test_curve import DIGITS, points_of
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"

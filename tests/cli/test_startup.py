@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import fitted
+from datamodels.testing import fitted
 
 SCRIPT = """
 import json, sys

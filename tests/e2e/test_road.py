@@ -34,8 +34,8 @@ def small(**fields):
 
 def linear(targets=100, pause=0.0):
     """Fields of a road whose processes start fast, since they import little; training takes `pause` s a model."""
-    dataset = {"load": "tests.linear:load", "options": {"targets": targets}}
-    return {"dataset": dataset, "trainer": {"class": "tests.linear:Linear", "options": {"pause": pause}}}
+    dataset = {"load": "datamodels.testing.linear:load", "options": {"targets": targets}}
+    return {"dataset": dataset, "trainer": {"class": "datamodels.testing.linear:Linear", "options": {"pause": pause}}}
 
 
 def _heed_ctrl_c():

@@ -17,8 +17,7 @@ from datamodels.run import runs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
-from datamodels.testing import reference
-from tests import committed
+from datamodels.testing import committed, reference
 
 M, D = 240, 24
 GOOD = [0, 3, 9]

@@ -15,7 +15,7 @@ from datamodels.run import runs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from datamodels.errors import (
 from datamodels.query.weights import WeightStore
 from datamodels.run import designs, runs
 from datamodels.storage import keys
-from tests import fitted as made
+from datamodels.testing import fitted as made
 
 
 @pytest.fixture

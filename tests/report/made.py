@@ -8,8 +8,8 @@ from datamodels.analyze.findings import gather
 from datamodels.baselines.lime import Explanation
 from datamodels.run import runs
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed, fitted
 from datamodels.train import Dataset
-from tests import committed, fitted
 
 NAMES = ("cat", "<dog>", "fox", "hen")
 

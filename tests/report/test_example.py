@@ -3,7 +3,7 @@ import pytest
 
 from datamodels.report import example
 from datamodels.report.example import Examples, label_name, rounded
-from tests import committed
+from datamodels.testing import committed
 from tests.report import made
 
 

@@ -28,7 +28,7 @@ from datamodels.rpc.serve import Server
 from datamodels.run import designs, runs
 from datamodels.settings import AggregatorSettings, ClientSettings, FitterSettings, ServeSettings
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 from tests.calls import METHODS, call, request_of
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 from tests.waiting import LIMIT

@@ -21,8 +21,8 @@ from datamodels.run import designs, runs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, StoreSettings
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
-from tests import committed
 from tests.waiting import LIMIT, eventually
 
 

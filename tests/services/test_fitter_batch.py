@@ -16,7 +16,7 @@ from datamodels.run import runs
 from datamodels.settings import FitterSettings, IndexedJobSettings, StoreSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 from tests.waiting import LIMIT, eventually
 
 BLOCK = 5

@@ -15,8 +15,8 @@ from datamodels.rpc.serve import Server
 from datamodels.run import runs, specs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
+from datamodels.testing import fitted
 from datamodels.train import Dataset
-from tests import fitted
 from tests.calls import METHODS, call, request_of
 
 LISTS = [method for method in METHODS if method.name.startswith("List")]

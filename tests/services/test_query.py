@@ -9,8 +9,8 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
 from datamodels.run import designs, runs
 from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.testing import fitted as made
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from tests import fitted as made
 
 
 @pytest.fixture(scope="module")

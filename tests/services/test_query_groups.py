@@ -14,7 +14,7 @@ from datamodels.rpc.serve import Server
 from datamodels.run import runs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
-from tests import fitted, linear
+from datamodels.testing import fitted, linear
 
 D = linear.D
 

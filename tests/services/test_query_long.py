@@ -18,8 +18,8 @@ from datamodels.run import runs
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed, fitted
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from tests import committed, fitted
 from tests.waiting import LIMIT
 
 

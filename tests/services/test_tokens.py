@@ -12,7 +12,7 @@ from datamodels.rpc.serve import Server
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 
 

@@ -8,7 +8,7 @@ from datamodels.analyze.what_if import mislabel
 from datamodels.analyze.what_if.support import FOUND, NONE, support
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.data import problem
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 

@@ -18,7 +18,7 @@ from datamodels.run import runs
 from datamodels.settings import FitterSettings
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 from tests.properties import examples
 
 DIGITS = {

@@ -5,7 +5,7 @@ from datamodels.aggregate.manifest import NONE, Snapshot
 from datamodels.analyze.quality import noise
 from datamodels.fit.data import problem
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 
 def measured(folder, *, wrong_by=0.0, **fields):

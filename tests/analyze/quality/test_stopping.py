@@ -15,7 +15,7 @@ from datamodels.run import runs
 from datamodels.run.specs import UntilSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 LDS = UntilSpec(lds=0.9)
 

@@ -7,7 +7,7 @@ from datamodels.errors import NotReadyError
 from datamodels.fit.data import problem
 from datamodels.run import designs
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 
 def solution_of(run):

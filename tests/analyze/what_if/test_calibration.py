@@ -5,7 +5,7 @@ from datamodels.analyze.what_if.calibration import calibrate, subsets
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import designs
-from tests import linear
+from datamodels.testing import linear
 
 
 def ask(run, *, alpha, models=12, predict=None, modelled=None):
@@ -53,7 +53,7 @@ def test_training_examples_are_judged_by_models_without_them():
 
 
 def test_failed_models_and_targets_without_a_model_are_left_out():
-    run = linear.make_run(trainer={"class": "tests.linear:Diverging"})
+    run = linear.make_run(trainer={"class": "datamodels.testing.linear:Diverging"})
     modelled = np.arange(linear.N) != 2
     found = ask(run, alpha=0.5, models=40, modelled=modelled)
     assert found.models < 40 and found.targets == linear.N - 1 and np.isfinite(found.bias)

@@ -7,7 +7,7 @@ from datamodels.analyze.what_if.counterfactual import counterfactual, weights_er
 from datamodels.errors import InputError, MaskError, NotReadyError, TargetRangeError
 from datamodels.fit.data import problem
 from datamodels.run import designs
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 EMPTY = pool.NO_COLUMNS

@@ -6,7 +6,7 @@ import pytest
 from datamodels.analyze.what_if import mislabel
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.data import problem
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 

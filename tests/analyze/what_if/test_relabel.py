@@ -9,13 +9,13 @@ from datamodels.analyze.what_if.retrain import Retrainer, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, NO_WEIGHTS, NONE, WRONG, support
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.data import problem
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 
 @pytest.fixture(scope="module")
 def run():
-    return linear.make_run(trainer={"class": "tests.linear:Labelled"})
+    return linear.make_run(trainer={"class": "datamodels.testing.linear:Labelled"})
 
 
 def test_the_label_is_that_whose_examples_harm_most(run):

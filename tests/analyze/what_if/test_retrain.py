@@ -5,7 +5,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.errors import InputError, StageError
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 
@@ -58,7 +58,7 @@ def test_a_training_example_is_never_trained_on_itself():
 
 
 def test_labels_are_changed_for_the_models_that_ask_for_it_alone():
-    run = linear.make_run(trainer={"class": "tests.linear:Labelled"}, targets="both")
+    run = linear.make_run(trainer={"class": "datamodels.testing.linear:Labelled"}, targets="both")
     retrainer, columns = Retrainer(run, linear.load(), 4), np.array([5, 9])
     (whole,) = measure(retrainer, run, [(0, pool.whole(run))])
     found = measure_relabelled(retrainer, run, 0, columns, 2)
@@ -72,7 +72,7 @@ def test_labels_are_changed_for_the_models_that_ask_for_it_alone():
 
 
 def test_failed_models_are_tried_once_more_and_then_left_out():
-    run = linear.make_run(trainer={"class": "tests.linear:Diverging"})
+    run = linear.make_run(trainer={"class": "datamodels.testing.linear:Diverging"})
     (found,) = measure(Retrainer(run, linear.load(), 40), run, [(0, pool.whole(run))])
     assert 20 < len(found.outputs) < 40 and np.isfinite(found.outputs).all()
 

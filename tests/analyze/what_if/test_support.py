@@ -9,7 +9,7 @@ from datamodels.analyze.what_if import support as supports
 from datamodels.analyze.what_if.support import FOUND, NO_WEIGHTS, NONE, WRONG, support
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.data import problem
-from tests import linear
+from datamodels.testing import linear
 from tests.properties import examples
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from datamodels.errors import ExitCode
-from tests import committed, linear
+from datamodels.testing import committed, linear
 from tests.baselines.test_compare import EVALUATE, said
 from tests.cli.test_main import run_main
 
@@ -25,7 +25,7 @@ def test_methods_are_lines_of_two_tables(capsys, place):
     for table in (lds, flips):
         methods = [line.split()[0] for line in table.splitlines()[2:]]
         assert methods == ["datamodels", "feldman_zhang", "inputs", "random"]
-    assert err.count("takes no part: trainer.class = 'tests.linear:Linear': has no gradients") == 6
+    assert err.count("takes no part: trainer.class = 'datamodels.testing.linear:Linear': has no gradients") == 6
 
 
 def test_as_json(capsys, place):

@@ -6,7 +6,7 @@ from datamodels.services.query.service import service
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
-from tests import committed, linear
+from datamodels.testing import committed, linear
 from tests.cli.test_main import run_main
 from tests.services.test_query_long import make_store
 

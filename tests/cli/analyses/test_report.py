@@ -2,7 +2,7 @@ import pytest
 
 from datamodels.errors import ExitCode
 from datamodels.run import runs
-from tests import linear
+from datamodels.testing import linear
 from tests.cli.test_main import run_main
 from tests.report import made
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import ExitCode
-from tests import linear
+from datamodels.testing import linear
 from tests.cli.test_main import run_main
 
 

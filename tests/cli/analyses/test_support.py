@@ -9,7 +9,7 @@ from datamodels.errors import ExitCode
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
-from tests import linear
+from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 from tests.cli.test_main import run_main
 

@@ -10,7 +10,7 @@ from datamodels.errors import CorruptObjectError, NotReadyError, SettingsError, 
 from datamodels.fit.data import shards
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 FAILED = (0, 17, 18, 203)
 

@@ -19,8 +19,7 @@ from datamodels.run import runs, specs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
-from datamodels.testing import reference
-from tests import committed
+from datamodels.testing import committed, reference
 
 WEIGHTED = FitSpec(estimator="weighted", lambdas=8, tolerance=1e-5, max_epochs=3000)
 LASSO = WEIGHTED.model_copy(update={"estimator": "lasso", "solver": "gram"})

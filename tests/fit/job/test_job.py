@@ -10,7 +10,7 @@ from datamodels.fit.job.job import FitJob
 from datamodels.run import runs
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
-from tests import committed
+from datamodels.testing import committed
 
 GRAM = {"solver": "gram", "lambdas": 6, "tolerance": 1e-6}
 

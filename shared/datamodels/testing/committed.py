@@ -1,18 +1,31 @@
-"""A store with a run whose models' outputs are committed, made through the real commit path."""
+"""Runs whose models have outputs. They are committed as trainers commit them, but no model is trained.
+
+The outputs are linear in the subsets, by weights that `truth` returns, with a little noise.
+"""
+
+from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from datamodels.aggregate import manifest, part
+from datamodels.aggregate.manifest import Snapshot
 from datamodels.run import designs, runs, specs
-from datamodels.storage import keys
-from datamodels.train import Dataset
+from datamodels.run.dataset import Dataset
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys
 
 D, N = 30, 5
+"""Training examples and test examples."""
 
 
-def make_run(name="small", m=200, targets="test", fit=None, **fields):
+def make_run(
+    name: str = "small", m: int = 200, targets: str = "test", fit: dict[str, Any] | None = None, **fields: Any
+) -> Run:
+    """Make a run of D training examples in 4 classes. `fit` and `fields` are fields of its spec."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(D + N, 3)).astype("f4"), np.arange(D + N) % 4
     base = {
@@ -29,14 +42,14 @@ def make_run(name="small", m=200, targets="test", fit=None, **fields):
     return runs.resolve(specs.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
 
 
-def truth(run):
-    """float64[d, n]: sparse weights that the outputs come from."""
+def truth(run: Run) -> np.ndarray:
+    """Return float64[d, n]: the sparse weights that the outputs come from."""
     rng = np.random.default_rng(1)
     return rng.normal(size=(run.design.columns, run.n)) * (rng.random((run.design.columns, run.n)) < 0.2)
 
 
-def outputs_of(run, models):
-    """float16[len(models), n]: linear in the subsets, with noise that depends on the model alone."""
+def outputs_of(run: Run, models: Sequence[int]) -> np.ndarray:
+    """Return float16[len(models), n]: the outputs of some models. The noise of a model depends on its number alone."""
     theta = truth(run)
     rows = []
     for model in models:
@@ -46,10 +59,18 @@ def outputs_of(run, models):
     return np.array(rows, dtype=np.float16).reshape(len(rows), run.n)
 
 
-def commit(store, run, stop=None, failed=(), outputs=outputs_of):
-    """Commits the models below `stop`, all by default, but for those that failed; publishes the next manifest.
+def commit(
+    store: ObjectStore,
+    run: Run,
+    stop: int | None = None,
+    failed: Collection[int] = (),
+    outputs: Callable[[Run, list[int]], np.ndarray] = outputs_of,
+) -> Snapshot:
+    """Commit models and publish the next manifest, which is returned.
 
-    outputs  (run, models) -> float16[len(models), n]
+    stop     commit the sub-chunks that start below this model; by default all
+    failed   models to record as failed
+    outputs  function of (run, models) that returns float[len(models), n]
     """
     listed = []
     for chunk in range(run.spec.chunks):
@@ -73,5 +94,5 @@ def commit(store, run, stop=None, failed=(), outputs=outputs_of):
                 )
             )
     version = manifest.read_newest(store, run.name).version + 1
-    assert manifest.create(store, run.name, version, listed)
+    assert manifest.create(store, run.name, version, listed), f"manifest {version} of {run.name} exists"
     return manifest.read_newest(store, run.name)
