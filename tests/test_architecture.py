@@ -17,7 +17,7 @@ SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob
 TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
-    *("errors", "settings", "telemetry", "storage"),
+    *("extras", "errors", "settings", "telemetry", "storage"),
     *("run", "aggregate"),
     *("train", "train.workloads", "train.images"),
     *("fit.kernels", "fit.data", "fit.lasso", "fit.estimators", "fit", "fit.job"),
@@ -25,13 +25,14 @@ ORDER = [
     *("query", "baselines"),
     *("rpc", "rpc.clients"),
     *("runners", "runners.cluster", "plan", "report"),
+    "api",
     *("services", "services.sampler", "services.trainer", "services.aggregator", "services.fitter", "services.query"),
     "testing",
     *("cli.common", "cli.analyses", "cli.runs", "cli"),
 ]
 """All packages and top modules of datamodels. Each may import only those before it."""
-SHELL = {"rpc", "v1", "report", "cli", "runners", "plan", "services", "testing"}
-"""Packages that may know gRPC; all others are the core."""
+SHELL = {"rpc", "v1", "report", "cli", "runners", "plan", "services", "testing", ""}
+"""Packages that may know gRPC, and `datamodels` itself, which offers the client; all others are the core."""
 HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn", "numba")
 HEAVY_AT_HOME = {
     "datamodels.storage.s3": "boto3",

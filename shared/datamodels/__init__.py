@@ -1,4 +1,73 @@
 """Datamodels: which training examples made the model say this?
 
-The road is sample -> train -> aggregate -> fit -> query; each stage has a module here of that name.
+The pipeline is sample -> train -> aggregate -> fit -> query. This module offers what a notebook or a program needs:
+
+open_store, list_runs, open_run  a run's masks, outputs and weights as arrays
+fit_arrays                       weights for masks and outputs of your own
+QueryClient                      questions to a query service
+Dataset, Targets                 what a data set's `load` function returns, and what a trainer is given
+Trainer, BatchTrainer            what a trainer must have
+load_spec                        a spec from a YAML file
+errors, DatamodelsError          all errors, and their base
+
+A name is imported when it is first used. So `import datamodels` takes no time, and QueryClient, Dataset and errors work
+without the packages that the rest needs.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from datamodels import errors, extras
+from datamodels.errors import DatamodelsError
+
+if TYPE_CHECKING:
+    from datamodels.api import StoredRun, fit_arrays, list_runs, load_spec, open_run, open_store
+    from datamodels.rpc.clients.query import QueryClient
+    from datamodels.run.dataset import Dataset, Targets
+    from datamodels.train.contract import BatchTrainer, Trainer
+
+__all__ = [
+    "BatchTrainer",
+    "DatamodelsError",
+    "Dataset",
+    "QueryClient",
+    "StoredRun",
+    "Targets",
+    "Trainer",
+    "errors",
+    "fit_arrays",
+    "list_runs",
+    "load_spec",
+    "open_run",
+    "open_store",
+]
+
+_HOMES = {
+    "datamodels.api": ("StoredRun", "fit_arrays", "list_runs", "load_spec", "open_run", "open_store"),
+    "datamodels.rpc.clients.query": ("QueryClient",),
+    "datamodels.run.dataset": ("Dataset", "Targets"),
+    "datamodels.train.contract": ("BatchTrainer", "Trainer"),
+}
+"""The modules that names come from."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(extras.DISTRIBUTION)
+    for home, names in _HOMES.items():
+        if name in names:
+            try:
+                return getattr(importlib.import_module(home), name)
+            except ModuleNotFoundError as error:
+                if not extras.advice(error):
+                    raise
+                raise ImportError(f"datamodels.{name} needs {extras.advice(error)}") from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from datamodels.cli.main import main
-from datamodels.cli.parser import DISTRIBUTION, parser
+from datamodels.cli.parser import parser
+from datamodels.extras import DISTRIBUTION
 from tests.cli.declared import commands, endings
 
 ROOT = Path(__file__).parents[2]

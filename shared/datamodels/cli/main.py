@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from datamodels import extras
 from datamodels.cli.parser import parser
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.settings import TelemetrySettings
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"datamodels: {line}", file=sys.stderr)
         return int(error.exit_code)
+    except ModuleNotFoundError as error:
+        if not extras.advice(error):
+            raise
+        print(f"datamodels: this command needs {extras.advice(error)}", file=sys.stderr)
+        return int(ExitCode.CONFIG)
     except KeyboardInterrupt:
         print("datamodels: stopped; what is committed is kept, run the same command again to resume", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)

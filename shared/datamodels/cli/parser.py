@@ -10,9 +10,8 @@ from datamodels.cli.analyses import commands as analyses
 from datamodels.cli.analyses import questions
 from datamodels.cli.common.options import Subparsers, add_command
 from datamodels.cli.runs import commands as runs
+from datamodels.extras import DISTRIBUTION
 
-DISTRIBUTION = "datamodels-ml"
-"""Name of the installed package, whose metadata have the version."""
 EPILOG = """\
 The pipeline is sample -> train -> aggregate -> fit -> query. `run` and `submit` do all of it; sample, train, aggregate
 and fit stop after that stage. Each of them resumes from what is already committed.

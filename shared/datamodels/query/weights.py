@@ -22,7 +22,7 @@ from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.query import pages
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
-from datamodels.run import designs, runs, specs
+from datamodels.run import designs, runs
 from datamodels.run.runs import Run
 from datamodels.settings import QuerySettings
 from datamodels.storage import ObjectStore, keys
@@ -212,7 +212,7 @@ class WeightStore:
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
         """Runs by name, and the token of the next page or an empty text."""
         after = pages.position({}, page_token, str)[0] if page_token else ""
-        names = sorted(filter(specs.is_run, map(keys.run_of, self.store.list(keys.RUNS))))
+        names = runs.names(self.store)
         size = pages.size(page_size)
         rest = [name for name in names if name > after]
         chosen = rest[:size]

@@ -193,6 +193,11 @@ def _of_models(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"spec": {field: value for field, value in document["spec"].items() if field != "fit"}}
 
 
+def names(store: ObjectStore) -> list[str]:
+    """Return the names of all runs of a store, in order."""
+    return sorted(filter(spec.is_run, map(keys.run_of, store.list(keys.RUNS))))
+
+
 def read(store: ObjectStore, name: str) -> Run:
     """A run from the store. Raises RunNotFoundError, CorruptObjectError."""
     absent = f"run {name[:100]!r}: there is none in {store.url}; `datamodels status` lists them"

@@ -230,6 +230,14 @@ def parse(document: Any) -> RunSpec:
     return spec
 
 
+def parse_fit(document: dict[str, Any]) -> FitSpec:
+    """Parse the section `fit` of a spec on its own. Raises SpecError with one line per fault."""
+    try:
+        return FitSpec.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise SpecError([f"fit.{_fault(e)}" for e in error.errors()]) from None
+
+
 def _cross_faults(spec: RunSpec):
     try:
         records.canonical(spec.document())

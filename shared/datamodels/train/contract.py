@@ -34,6 +34,14 @@ from datamodels.run.specs import RunSpec
 from datamodels.train import device
 
 
+class Trainer(Protocol):
+    """The contract for one model at a time."""
+
+    def train(self, subset: np.ndarray, seed: int) -> Any: ...
+
+    def outputs(self, model: Any) -> np.ndarray: ...
+
+
 class BatchTrainer(Protocol):
     """The contract for many models at once; `load_trainer` makes the other one into this."""
 

@@ -10,9 +10,9 @@ from datamodels.analyze.quality import evaluate, stopping
 from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
-from datamodels.run import runs, specs
+from datamodels.run import runs
 from datamodels.run.runs import Run
-from datamodels.storage import ObjectStore, keys
+from datamodels.storage import ObjectStore
 
 
 def status(options: argparse.Namespace) -> None:
@@ -27,7 +27,7 @@ def status(options: argparse.Namespace) -> None:
         print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
         return
     faults = []
-    for name in filter(specs.is_run, map(keys.run_of, store.list(keys.RUNS))):
+    for name in runs.names(store):
         try:
             print("  ".join(lines(store, runs.read(store, name), verify=options.verify)))
         except CorruptObjectError as error:

@@ -1,0 +1,184 @@
+"""Runs and fits as arrays, for notebooks. `import datamodels` offers what is in here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodels.aggregate import manifest
+from datamodels.aggregate.manifest import Snapshot
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.errors import InputError, NotReadyError
+from datamodels.fit import solve
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution
+from datamodels.fit.data.shards import parts_of_fit
+from datamodels.fit.job import fits
+from datamodels.run import designs, runs, specs
+from datamodels.run.runs import Run
+from datamodels.run.specs import RunSpec
+from datamodels.settings import StoreSettings
+from datamodels.storage import ObjectStore
+from datamodels.storage import open_store as open_by_settings
+
+__all__ = ["StoredRun", "fit_arrays", "list_runs", "load_spec", "open_run", "open_store"]
+
+
+def load_spec(path: str | Path) -> RunSpec:
+    """Read a spec from a YAML file. Raises SpecError, with one line per fault."""
+    return specs.load(path)
+
+
+def open_store(url: str | Path = "") -> ObjectStore:
+    """Open the store of runs.
+
+    url  a folder, `file://FOLDER` or `s3://BUCKET/PREFIX`; by default DATAMODELS_STORE_URL, or else .datamodels/store
+
+    The other settings come from the environment, see docs/reference/settings.md. Raises SettingsError.
+    """
+    settings, text = StoreSettings.load(), str(url)
+    if text:
+        settings = dataclasses.replace(settings, url=text if "://" in text else f"file://{Path(text).absolute()}")
+    return open_by_settings(settings)
+
+
+def list_runs(store: ObjectStore) -> list[str]:
+    """Return the names of all runs of a store, in order."""
+    return runs.names(store)
+
+
+def open_run(store: ObjectStore, name: str) -> StoredRun:
+    """Open a run as it is now; open it again to see models that were committed since.
+
+    Raises RunNotFoundError, CorruptObjectError.
+    """
+    return StoredRun(store, runs.read(store, name), manifest.read_newest(store, name))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run in a store, as arrays. `open_run` makes one. Arrays are read when they are first asked for, then kept.
+
+    store     where the run is
+    run       its spec, its design of subsets, and its labels
+    snapshot  the manifest whose models the arrays hold
+    """
+
+    store: ObjectStore
+    run: Run
+    snapshot: Snapshot
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.run.name
+
+    @property
+    def model_index(self) -> np.ndarray:
+        """int32[m]: the number of each model that a fit may use and that has outputs, ascending.
+
+        Models for evaluation are not among them, see `unseen`. Raises NotReadyError if there are none.
+        """
+        return self._rows[0]
+
+    @property
+    def outputs(self) -> np.ndarray:
+        """float32[m, n]: what these models say about each target. Raises NotReadyError if there are none."""
+        return self._rows[1]
+
+    @functools.cached_property
+    def masks(self) -> np.ndarray:
+        """bool[m, d]: which columns each of these models was trained on. Raises NotReadyError if there are none."""
+        masks = np.zeros((len(self.model_index), self.run.design.columns), dtype=bool)
+        for row, model in enumerate(self.model_index.tolist()):
+            masks[row, designs.subset(self.run.design, self.run.spec.subset_index(model))] = True
+        return masks
+
+    @functools.cached_property
+    def unseen(self) -> Unseen:
+        """The subsets that no fit sees, with `members` bool[s, d] and `outputs` float32[s, r, n] of r models on each.
+
+        `unseen.predicted_by(weights).evaluate()` computes LDS. Raises NotReadyError if the spec asks for none.
+        """
+        return Unseen.read(self.run, self.snapshot, self.store)
+
+    def weights(self, fit: int | None = None) -> Solution:
+        """Read the weights of a fit: `theta`, float32 CSR [n, d], `intercept`, `lambda_`, `gap`, `status`, `predict`.
+
+        fit  number of the fit; by default the newest
+
+        Raises NotReadyError if the run has no fit, ObjectNotFoundError if it has none of this number.
+        """
+        if fit is None:
+            record = fits.read_newest_fit(self.store, self.name)
+            if record is None:
+                raise NotReadyError(f"run {self.name}: has no weights yet; `datamodels fit` makes them")
+        else:
+            record = fits.read_fit(self.store, self.name, fit)
+        return fits.load(self.store, record)
+
+    @functools.cached_property
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        parts = [part.read(self.store, self.name) for part in parts_of_fit(self.run, self.snapshot)]
+        model_index = np.concatenate([np.zeros(0, dtype=np.int32), *(part.model_index for part in parts)])
+        wanted = np.flatnonzero(model_index < self.run.spec.m)
+        if not len(wanted):
+            raise NotReadyError(f"run {self.name}: no model has outputs yet; `datamodels train` makes them")
+        wanted = wanted[np.argsort(model_index[wanted])]
+        outputs = np.concatenate([part.outputs for part in parts])
+        return model_index[wanted], outputs[wanted].astype(np.float32)
+
+
+def fit_arrays(
+    masks: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    own: np.ndarray | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int = 0,
+    **settings: Any,
+) -> Solution:
+    """Fit one sparse linear model per target to masks and outputs of your own.
+
+    masks     bool[m, d]; which columns each model was trained on
+    outputs   float[m, n]; what each model says about each target
+    own       int[n]; the column that each target is, whose rows its fit leaves out, or -1; by default -1 for all
+    seed      for solvers that draw rows
+    device    cpu, cuda or auto
+    threads   0 for as many as there are cores
+    settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2
+
+    Lambda is chosen for each target on held-out rows: pairs of neighbouring rows, a fraction `holdout` of all.
+
+    Returns a Solution with `theta`, float32 CSR [n, d], `intercept`, `lambda_` and `gap`, float64[n], `status`, a list
+    of n texts, and `predict(masks)`. What is wrong with a target is in its status.
+
+    Raises InputError for arrays that do not fit each other, SpecError for settings, SettingsError for a device.
+    """
+    masks, outputs = np.asarray(masks), np.asarray(outputs)
+    if masks.ndim != 2 or not (masks.dtype == bool or ((masks == 0) | (masks == 1)).all()):
+        raise InputError(f"masks have shape {masks.shape} and type {masks.dtype}: must be bool, models by columns")
+    if outputs.ndim != 2 or outputs.dtype.kind not in "fiu":
+        raise InputError(f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets")
+    if len(masks) != len(outputs):
+        raise InputError(f"masks have {len(masks)} rows and outputs {len(outputs)}: must be equal")
+    chosen = specs.parse_fit(settings)
+    heldout = problem.is_heldout(np.arange(len(masks)), chosen.holdout)
+    if heldout.sum() < 2:
+        raise InputError(
+            f"holdout = {chosen.holdout}: holds out less than 2 of {len(masks)} rows; raise it, or add rows"
+        )
+    given = Problem(
+        masks=designs.pack(masks.astype(bool)),
+        outputs=outputs.astype(np.float32),
+        columns=masks.shape[1],
+        center=masks.mean(axis=0, dtype=np.float64).astype(np.float32),
+        own_column=np.full(outputs.shape[1], NO_COLUMN, dtype=np.int32) if own is None else np.asarray(own, np.int32),
+        heldout=heldout,
+    )
+    return solve.fit(given, chosen, seed, device=device, threads=threads)

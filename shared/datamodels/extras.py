@@ -1,0 +1,28 @@
+"""Advice on missing packages. The base installation is what the query client needs; extras bring the rest.
+
+This module imports nothing, so that everything may import it.
+"""
+
+from __future__ import annotations
+
+DISTRIBUTION = "datamodels-ml"
+"""Name of the installed distribution."""
+MODULES = {
+    "run": (
+        *("grpc_health", "grpc_reflection", "numba", "prometheus_client", "pyarrow", "pydantic", "scipy", "shtab"),
+        *("threadpoolctl", "tqdm", "yaml"),
+    ),
+    "trainer": ("sklearn", "torch"),
+    "s3": ("boto3", "botocore"),
+    "kubernetes": ("kubernetes",),
+}
+"""Modules that each extra brings, beyond those of the base installation."""
+
+
+def advice(error: ModuleNotFoundError) -> str:
+    """Say which extra has the missing module; an empty text if none has."""
+    missing = (error.name or "").partition(".")[0]
+    for extra, modules in MODULES.items():
+        if missing in modules:
+            return f"the package {missing}, which is not installed; pip install '{DISTRIBUTION}[{extra}]'"
+    return ""

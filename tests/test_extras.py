@@ -1,0 +1,45 @@
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from datamodels import extras
+
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def names(dependencies):
+    """Distributions of requirements, without our own."""
+    found = {re.match(r"[\w.-]+", d).group().lower().replace("_", "-") for d in dependencies}
+    return found - {extras.DISTRIBUTION}
+
+
+@pytest.mark.parametrize("extra", extras.MODULES)
+def test_the_advice_knows_the_modules_of_an_extra(extra):
+    owners = importlib.metadata.packages_distributions()
+    known = {owner.lower().replace("_", "-") for module in extras.MODULES[extra] for owner in owners[module]}
+    assert names(EXTRAS[extra]) <= known
+    assert not known & names(PROJECT["dependencies"])
+
+
+def test_every_extra_for_users_brings_what_runs_need():
+    alone = {"run", "docs", "test"}  # `test` includes others that include it
+    base = f"{extras.DISTRIBUTION}[run]"
+    assert {extra for extra, dependencies in EXTRAS.items() if base not in dependencies} == alone
+
+
+def test_no_dependency_is_listed_twice():
+    assert not names(PROJECT["dependencies"]) & names(EXTRAS["run"])
+
+
+def test_only_modules_of_extras_are_advised_on():
+    def missing(name):
+        return ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    assert extras.advice(missing("scipy.sparse")).endswith("pip install 'datamodels-ml[run]'")
+    assert extras.advice(missing("torch")).endswith("pip install 'datamodels-ml[trainer]'")
+    assert extras.advice(missing("mine")) == ""
+    assert extras.advice(ModuleNotFoundError("without a name")) == ""

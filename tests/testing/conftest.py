@@ -1,0 +1,1 @@
+from tests.fit.conftest import made_problem  # noqa: F401 - a fixture
