@@ -45,11 +45,21 @@ def _part(field: FieldInfo) -> type[pydantic.BaseModel] | None:
 def _section(title: str, model: type[pydantic.BaseModel]) -> str:
     said = texts(model)
     rows = (
-        (code(field.alias or name), link(name) if _part(field) else _kind(field), _default(field), said[name])
+        (
+            code(field.alias or name),
+            link(name) if _part(field) else _kind(field),
+            _default(field),
+            _text(field, said[name]),
+        )
         for name, field in model.model_fields.items()
     )
     prose = "\n\n".join(paragraphs(model))
     return f"## {title}\n\n{prose}\n\n" + table(("field", "type", "default", "meaning"), rows)
+
+
+def _text(field: FieldInfo, said: str) -> str:
+    """The string below a field, then what its values mean if they are in a table."""
+    return f"{said} {field.description}" if field.description else said
 
 
 def _kind(field: FieldInfo) -> str:

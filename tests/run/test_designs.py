@@ -24,17 +24,17 @@ GOLDEN = {
 @st.composite
 def designs(draw, kinds=sample.KINDS):
     """Designs of up to 60 examples, with groups and pins."""
-    kind = draw(st.sampled_from(kinds))
+    kind = draw(st.sampled_from(list(kinds)))
     examples = draw(st.integers(4, 60))
     groups = None
-    if kind in ("stratified", "grouped"):
-        count = draw(st.integers(1 if kind == "stratified" else 3, min(examples, 12)))
+    if sample.KINDS[kind].groups:
+        count = draw(st.integers(3 if sample.KINDS[kind].grouped else 1, min(examples, 12)))
         rest = draw(st.lists(st.integers(0, count - 1), min_size=examples - count, max_size=examples - count))
         groups = np.array(draw(st.permutations([*range(count), *rest])), dtype=np.int32)
-    columns = int(groups.max()) + 1 if kind == "grouped" else examples
+    columns = int(groups.max()) + 1 if sample.KINDS[kind].grouped else examples
     pins = draw(st.lists(st.integers(0, columns - 1), max_size=4, unique=True))
     split = draw(st.integers(0, len(pins)))
-    alpha = 0.5 if kind == "complement" else draw(st.floats(0.05, 0.95))
+    alpha = 0.5 if sample.KINDS[kind].paired else draw(st.floats(0.05, 0.95))
     try:
         return Design(
             kind, draw(st.integers(0, 2**64 - 1)), alpha, examples, groups, tuple(pins[:split]), tuple(pins[split:])

@@ -189,7 +189,7 @@ def _require_same(run: Run, dataset: Dataset) -> None:
 def features(run: Run, dataset: Dataset) -> Features | None:
     """Summarise the first numbers of the rows of x; None if rows are no numbers, or something better is shown."""
     x = dataset.x
-    better = dataset.image_shape is not None or dataset.texts is not None or run.design.kind == "grouped"
+    better = dataset.image_shape is not None or dataset.texts is not None or run.design.grouped
     if better or x.ndim != 2 or x.dtype.kind not in "fiub":
         return None
     x = x[:, :FEATURES].astype(np.float64)
@@ -281,7 +281,7 @@ def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None
 
     Returns None if columns are groups of examples, no target could have leaked, or nothing tells.
     """
-    if run.design.kind == "grouped":
+    if run.design.grouped:
         return None
     if dataset is None or float(run.n) * len(dataset.y) * np.prod(dataset.x.shape[1:]) > COMPARISONS:
         return _if_any(lambda: leakage.by_weights(run, solution, SUSPECTED))

@@ -34,7 +34,7 @@ class Examples:
     @property
     def grouped(self) -> bool:
         """Whether a column is a group of examples, which has no looks."""
-        return self.run.design.kind == "grouped"
+        return self.run.design.grouped
 
     def column(self, column: int) -> dict[str, Any]:
         """Return what a training column looks like: its name and label, and its picture, text or row if it has one."""

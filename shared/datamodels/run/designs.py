@@ -16,22 +16,49 @@ import numpy as np
 
 from datamodels.errors import InputError, MaskError
 
-KINDS = ("uniform", "complement", "stratified", "grouped")
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What tells one kind of design from another.
+
+    text     what it means, for people
+    groups   whether it needs the group of each example; the others take none
+    labels   whether class labels serve as groups if the data set gives none
+    strata   whether each group of examples contributes its share to every subset
+    grouped  whether columns are groups of examples
+    paired   the kind that subset 2i is drawn by if subset 2i + 1 is its complement; otherwise empty. A paired design
+             needs alpha = 0.5 and an even number of unpinned columns
+    """
+
+    text: str
+    groups: bool = False
+    labels: bool = False
+    strata: bool = False
+    grouped: bool = False
+    paired: str = ""
+
+
+KINDS = {
+    "uniform": Kind("all subsets of the same size are equally likely"),
+    "complement": Kind("every second subset is the complement of the one before", paired="uniform"),
+    "stratified": Kind("each group of examples contributes its share `alpha`", groups=True, labels=True, strata=True),
+    "grouped": Kind("a group of examples is in a subset, or out of it, as a whole", groups=True, grouped=True),
+}
+"""The kinds of designs by name. A new one also needs a number in `Design.Kind` of types.proto."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Design:
     """How subsets are drawn.
 
-    A subset is a set of columns. Columns are the training examples, but in a grouped design they are groups of
-    examples (users, sources, clusters), in or out as a whole.
+    A subset is a set of columns. Columns are the training examples, or, in a grouped design, groups of examples
+    (users, sources, clusters).
 
-    kind        one of KINDS: `uniform`, all subsets equally likely; `complement`, subset 2i+1 is the complement of
-                subset 2i; `stratified`, each group of examples contributes its share; `grouped`, columns are groups
-    seed        of the generators, 0 <= seed < 2**64
+    kind        a name in KINDS
+    seed        seed of the generators, 0 <= seed < 2**64
     alpha       fraction of the unpinned columns in each subset, in (0, 1)
-    examples    training examples in the pool
-    groups      int32[examples], 0-based group of each example; for stratified and grouped designs only
+    examples    number of training examples in the pool
+    groups      int32[examples], 0-based group of each example; None for kinds that take none
     pinned_in   columns in every subset
     pinned_out  columns in no subset
 
@@ -58,7 +85,7 @@ class Design:
             yield f"design.kind = {self.kind!r}: must be one of {', '.join(KINDS)}"
             return
         scalar_faults = list(self._scalar_faults())
-        if scalar_faults:  # what follows reckons with these values
+        if scalar_faults:  # the checks below need these values
             yield from scalar_faults
             return
         group_fault = self._group_fault()
@@ -76,7 +103,7 @@ class Design:
             yield f"examples = {self.examples}: must be at least 1"
 
     def _group_fault(self) -> str | None:
-        if self.kind in ("uniform", "complement"):
+        if not KINDS[self.kind].groups:
             return None if self.groups is None else f"design.groups: a {self.kind} design takes none"
         if self.groups is None:
             return f"design.groups: a {self.kind} design needs the group of each example"
@@ -97,9 +124,9 @@ class Design:
             yield "design pins a column twice: pin each at most once, in or out"
             return
         free = self.columns - len(pins)
-        if self.kind == "complement" and (self.alpha != 0.5 or free % 2):
+        if KINDS[self.kind].paired and (self.alpha != 0.5 or free % 2):
             yield (
-                f"design.kind = 'complement' with alpha = {self.alpha} and {free} unpinned columns: "
+                f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns: "
                 "needs alpha = 0.5 and an even number of them (pin one out)"
             )
         elif not 0 < self._drawn < free:
@@ -111,7 +138,12 @@ class Design:
     @property
     def column_of_each(self) -> np.ndarray | None:
         """int32[examples]: the column of each training example; None if each example is a column of its own."""
-        return self.groups if self.kind == "grouped" else None
+        return self.groups if KINDS[self.kind].grouped else None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether columns are groups of examples."""
+        return self.column_of_each is not None
 
     @property
     def columns(self) -> int:
@@ -138,7 +170,7 @@ class Design:
         """Pairs of (free columns, how many of them each subset draws)."""
         free = np.ones(self.columns, dtype=bool)
         free[list(self.pinned_in + self.pinned_out)] = False
-        if self.groups is None or self.kind != "stratified":
+        if self.groups is None or not KINDS[self.kind].strata:
             return [(np.flatnonzero(free), self._drawn)]
         by_group = np.argsort(self.groups, kind="stable")
         members = np.split(by_group, np.cumsum(np.bincount(self.groups))[:-1])
@@ -164,8 +196,8 @@ class Design:
         return stratum
 
     def summary(self) -> str:
-        """One sentence for people."""
-        unit = "groups" if self.kind == "grouped" else "examples"
+        """Describe the design in one sentence for people."""
+        unit = "groups" if self.grouped else "examples"
         pins = [f"{len(p)} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
         return f"{self.kind}: {self.size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
 
@@ -182,6 +214,10 @@ class Design:
         """The column that a training example belongs to."""
         groups = self.column_of_each
         return example if groups is None else int(groups[example])
+
+    def at(self, alpha: float) -> Design:
+        """Return the same design with subsets of another size. Raises InputError if there are none of this size."""
+        return dataclasses.replace(self, kind=KINDS[self.kind].paired or self.kind, alpha=alpha)
 
 
 def _quotas(sizes: list[int], total: int) -> list[int]:
@@ -214,7 +250,7 @@ def subsets(design: Design, first: int, last: int) -> np.ndarray:
 
 def _draw(design: Design, index: int, mask: np.ndarray) -> None:
     """Sets the members of subset `index` in an all-false mask."""
-    flip = design.kind == "complement" and index % 2 == 1
+    flip = bool(KINDS[design.kind].paired) and index % 2 == 1
     bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
     for columns, drawn in design._strata:
         if not len(columns):

@@ -23,7 +23,7 @@ from datamodels.errors import (
 )
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
-from datamodels.run.designs import Design
+from datamodels.run.designs import KINDS, Design
 from datamodels.run.specs import RunSpec
 from datamodels.storage import ObjectStore, keys, records
 
@@ -145,9 +145,9 @@ def resolve(spec: RunSpec, dataset: Dataset) -> Run:
     """The run of a spec on its data set. Raises SpecError where they do not fit each other."""
     targets = dataset.targets(spec.targets)
     labels, target_labels = _labels(dataset.y), _labels(targets.y)
-    groups = None
-    if spec.design.kind in ("stratified", "grouped"):
-        groups = dataset.groups if dataset.groups is not None or spec.design.kind == "grouped" else labels
+    groups, kind = None, KINDS[spec.design.kind]
+    if kind.groups:
+        groups = labels if dataset.groups is None and kind.labels else dataset.groups
         if groups is None:
             raise SpecError(f"design.kind = {spec.design.kind!r}: the data set gives no groups")
         groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)

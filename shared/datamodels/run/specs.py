@@ -10,8 +10,9 @@ Where things run, and with what limits, is not in here but in `settings`. The st
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import yaml
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from datamodels.errors import SpecError
 from datamodels.run import examples
+from datamodels.run.designs import KINDS
 from datamodels.storage import records
 
 MAX_CHUNKS = 100_000
@@ -27,6 +29,18 @@ MAX_CHUNKS = 100_000
 NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+# The values of these fields are the names in a table, of which a type checker knows nothing.
+if TYPE_CHECKING:
+    _Kind = str
+else:
+    _Kind = Literal[tuple(KINDS)]
+
+
+def _texts(table: Mapping[str, Any]) -> str:
+    """Describe each value of a field by the text of its entry in a table; the reference shows it."""
+    return " ".join(f"`{name}`: {entry.text}." for name, entry in table.items())
 
 
 class _Part(pydantic.BaseModel):
@@ -54,10 +68,8 @@ class TrainerSpec(_Part):
 class DesignSpec(_Part):
     """How subsets are drawn. A column is a training example, or a group of examples."""
 
-    kind: Literal["uniform", "complement", "stratified", "grouped"] = "uniform"
-    """`uniform`: all subsets of the same size are equally likely. `complement`: every second subset is the complement
-    of the one before. `stratified`: each group of the data set gives its share `alpha` of examples. `grouped`: a group
-    is in a subset, or out of it, as a whole."""
+    kind: _Kind = Field(default="uniform", description=_texts(KINDS))
+    """Which subsets there are, and how likely."""
     pinned_in: tuple[int, ...] = Field(default=(), strict=False)
     """Columns that are in every subset."""
     pinned_out: tuple[int, ...] = Field(default=(), strict=False)

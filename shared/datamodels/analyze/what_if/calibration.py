@@ -103,10 +103,9 @@ def subsets(run: Run, alpha: float, count: int) -> np.ndarray:
         raise InputError(f"alpha = {alpha:g}: must be above 0 and at most 1")
     if alpha == 1:
         return np.tile(designs.mask_of(np.flatnonzero(pool.whole(run)), run.design.columns), (count, 1))
-    kind = "uniform" if run.design.kind == "complement" else run.design.kind
-    # If alpha is the run's own, earlier subsets were fitted or evaluated.
+    # At the run's own alpha, the subsets before this one were fitted or evaluated.
     first = run.spec.m + run.spec.evaluate.subsets
-    return designs.subsets(dataclasses.replace(run.design, kind=kind, alpha=alpha), first, first + count)
+    return designs.subsets(run.design.at(alpha), first, first + count)
 
 
 def _compute(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float]:

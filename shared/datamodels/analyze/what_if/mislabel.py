@@ -66,7 +66,7 @@ def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     if run.labels is None or run.target_labels is None:
         raise InputError(f"run {run.name}: its examples have no class labels")
-    if run.design.kind == "grouped":
+    if run.design.grouped:
         raise InputError(f"run {run.name}: its columns are groups of examples, which have no label of their own")
     return run.labels, run.target_labels
 

@@ -79,4 +79,4 @@ def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
 
 def column_labels(run: Run) -> np.ndarray | None:
     """int32[d]: classes of the columns; None where examples have none, or columns are groups of them."""
-    return None if run.design.kind == "grouped" else run.labels
+    return None if run.design.grouped else run.labels

@@ -113,7 +113,7 @@ def _how(found: Pairs) -> str:
 
 
 def _pair(run: Run, row: dict[str, Any]) -> str:
-    unit = "example" if run.design.kind != "grouped" or "distance" in row else "group"
+    unit = "example" if not run.design.grouped or "distance" in row else "group"
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else f"{row['weight']:+.3f}"
     label, target_label = (_named({"label": row[name]}) for name in ("label", "target_label"))
@@ -125,7 +125,7 @@ def _pair(run: Run, row: dict[str, Any]) -> str:
 
 def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
     measure = "distance" if found.by == leakage.BY_INPUTS else "share"
-    labelled = run.labels if found.by == leakage.BY_INPUTS or run.design.kind != "grouped" else None
+    labelled = run.labels if found.by == leakage.BY_INPUTS or not run.design.grouped else None
     return [
         {
             "target": target,
@@ -142,7 +142,7 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
 
 
 def _overall(run: Run, found: Overall) -> list[dict[str, Any]]:
-    labels = None if run.design.kind == "grouped" else run.labels
+    labels = None if run.design.grouped else run.labels
     return [
         {"column": column, "label": _label(labels, column), "mean": mean, "interval": interval}
         for column, mean, interval in zip(

@@ -48,7 +48,7 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     starting = estimate.starts * speed.start / estimate.busy
     if options.pods and starting > LONG_START:
         yield f"chunks     {given.chunks:,}, whose starts take {starting:.0%} of the time: raise chunk = {given.chunk}"
-    if run.design.kind != "grouped":
+    if not run.design.grouped:
         yield _saving(f"groups of {GROUP} examples", cost.grouped(given, columns, GROUP), estimate)
     yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy", cost.selected(given, columns, SHARE), estimate)
 
