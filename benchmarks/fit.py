@@ -169,7 +169,7 @@ def batched_steps(paths: peers.Paths) -> None:
     def steps():
         for _ in range(STEPS):
             solver.step(state, goal)
-            solver.gaps(state)
+            solver.measure(state).gap(state.lambda_)
 
     steps()  # from here on weights are dense
     gram, theta = paths.masks[np.float32].gram, np.ascontiguousarray(state.theta)

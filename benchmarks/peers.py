@@ -98,7 +98,7 @@ class Paths:
         state = solver.start(self.products[targets], np.ones(len(targets)), np.arange(len(targets)), None)
         solver.aim(state, np.arange(len(targets)), lambdas[:, 0])
         while len(state):
-            arrived = np.flatnonzero(solver.gaps(state) <= goal)
+            arrived = np.flatnonzero(solver.measure(state).gap(state.lambda_) <= goal)
             mine = state.target[arrived]
             found[mine, position[mine]] = state.theta[arrived]
             position[mine] += 1

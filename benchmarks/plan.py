@@ -1,4 +1,4 @@
-"""What `datamodels.fit.plan` says of a fit beforehand, beside what the fit then takes: memory and CPU seconds.
+"""What `datamodels.plan.fit` says of a fit beforehand, beside what the fit then takes: memory and CPU seconds.
 
     python benchmarks/plan.py [--size D,M,N,SOLVER[,OWN] ...] [--threads 1]
 
@@ -21,11 +21,12 @@ import numpy as np
 import threadpoolctl
 from peers import problem
 
-from datamodels.fit import plan
+from datamodels.fit import memory
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.lasso import gram
+from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.solve import fit
+from datamodels.plan import fit as plan
 from datamodels.run.specs import FitSpec
 
 SIZES = [
@@ -46,14 +47,14 @@ class Watched:
     """The most memory without files that this process holds while the body runs, in bytes above that before it."""
 
     def __enter__(self):
-        self.peak, self._before, self._over = 0, plan.held_memory(), threading.Event()
+        self.peak, self._before, self._over = 0, memory.held_memory(), threading.Event()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
         return self
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            self.peak = max(self.peak, plan.held_memory() - self._before)
+            self.peak = max(self.peak, memory.held_memory() - self._before)
 
     def __exit__(self, *exc_info: object) -> None:
         self._over.set()
@@ -63,7 +64,7 @@ class Watched:
 def whole(given: Problem, settings: FitSpec, threads: int) -> None:
     """The fit as a run makes it."""
     known = None
-    if gram.from_sums(given, settings):
+    if uses_sums(given, settings):
         known = Sums.empty(given.columns, given.n)
         with threadpoolctl.threadpool_limits(threads, user_api="blas"):
             known.add(given.masks, given.outputs, given.heldout, threads=threads)
@@ -76,7 +77,7 @@ def compare(text: str, threads: int) -> None:
     settings, given = FitSpec(solver=solver), problem(d, m, n)
     if own:
         given = dataclasses.replace(given, own_column=np.where(np.arange(n) < own, np.arange(n) % d, -1).astype("i4"))
-    size = plan.Size.of(given)
+    size = memory.Size.of(given)
     fit(problem(40, 300, 4), settings, 0, threads=1)  # compiles
     with Watched() as watched:  # first, for what a plan leaves in the heap is taken by the fit again
         whole(given, settings, threads)
@@ -87,9 +88,9 @@ def compare(text: str, threads: int) -> None:
     started = time.process_time()
     whole(given, settings, threads)
     taken = time.process_time() - started
-    memory = rehearsed.memory.peak
+    planned = rehearsed.memory.peak
     print(
-        f"{text:26} {memory / 1e6:8.0f} {watched.peak / 1e6:8.0f} {memory / watched.peak:6.2f} "
+        f"{text:26} {planned / 1e6:8.0f} {watched.peak / 1e6:8.0f} {planned / watched.peak:6.2f} "
         f"{rehearsed.cpu_seconds:10.2f} {sampled.cpu_seconds:8.2f} {taken:8.2f} "
         f"{rehearsed.cpu_seconds / taken:10.2f} {sampled.cpu_seconds / taken:8.2f} {rehearsal:10.2f}",
         flush=True,

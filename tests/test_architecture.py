@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodels.run.designs import KINDS
+from datamodels.run.estimators import ESTIMATORS, SOLVERS
+
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "shared" / "datamodels"
 SERVICES = sorted(p for p in (ROOT / "services").iterdir() if p.is_dir() and (p / "__init__.py").exists())
@@ -20,7 +23,7 @@ ORDER = [
     *("extras", "errors", "settings", "telemetry", "storage"),
     *("run", "aggregate"),
     *("train", "train.workloads", "train.images"),
-    *("fit.kernels", "fit.data", "fit.lasso", "fit.estimators", "fit", "fit.job"),
+    *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
     *("query", "baselines"),
     *("rpc", "rpc.clients"),
@@ -153,6 +156,19 @@ def test_no_heavy_package_is_imported_before_it_is_used():
 def test_each_fact_has_one_place(home, pattern):
     places = [module_of(p) for p in SOURCES if re.search(pattern, p.read_text()) and p != CORE / home]
     assert not places
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_nothing_is_asked_for_by_the_name_that_a_spec_gives_it(path):
+    """What tells estimators, solvers and designs apart is in their tables."""
+    asked = {
+        node.value
+        for comparison in ast.walk(ast.parse(path.read_text()))
+        if isinstance(comparison, ast.Compare)
+        for node in ast.walk(comparison)
+        if isinstance(node, ast.Constant)
+    }
+    assert not asked & {*ESTIMATORS, *SOLVERS, *KINDS}
 
 
 def test_only_keys_spells_an_object_key():

@@ -1,21 +1,18 @@
 """The solvers as a GPU runs them: on an array module that is not NumPy, and mixes with it no more than CuPy does."""
 
-import functools
-
 import numpy as np
 import pytest
 
 from datamodels.fit.data.rows import Rows
-from datamodels.fit.lasso import block, gram
-from datamodels.fit.lasso.fista import Stream
+from datamodels.fit.estimators.base import solver_of
+from datamodels.run.estimators import SOLVERS
 from datamodels.run.specs import FitSpec
 from tests.fit.device import strict
 
-SOLVERS = {"gram": gram.solve, "stream": functools.partial(block.solve, method=Stream), "saga": block.solve}
 
-
-def solved(solve, made, settings, xp):
-    return solve(Rows(made, xp=xp), settings, 0, made.n, seed=0, tick=lambda here: here.arrays())
+def solved(made, settings, xp):
+    solve = solver_of(settings).solve
+    return solve(Rows(made, xp=xp), settings, 0, made.n, seed=0, tick=lambda progress: progress.arrays())
 
 
 SHAPES = {
@@ -33,8 +30,8 @@ def test_it_chooses_and_fits_as_with_numpy(made_problem, solver, shape):
     """But for saga on fewer rows, which takes it thousands of epochs anywhere."""
     made, _ = made_problem(**SHAPES[shape], scale=3.0, shift=-7.0, pinned_out=(5,))
     made.outputs[:, -1] = 2.5
-    settings = FitSpec(lambdas=8, lambda_ratio=0.03, tolerance=1e-4, max_epochs=1000)
-    ours, theirs = (solved(SOLVERS[solver], made, settings, xp) for xp in (np, strict))
+    settings = FitSpec(solver=solver, lambdas=8, lambda_ratio=0.03, tolerance=1e-4, max_epochs=1000)
+    ours, theirs = (solved(made, settings, xp) for xp in (np, strict))
     assert theirs.status == ours.status == ["ok"] * (made.n - 1) + ["constant"]
     np.testing.assert_allclose(theirs.lambda_, ours.lambda_, rtol=1e-4)
     np.testing.assert_allclose(theirs.heldout_r2, ours.heldout_r2, atol=2e-3)
@@ -47,8 +44,8 @@ def test_it_chooses_and_fits_as_with_numpy(made_problem, solver, shape):
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
 def test_a_gpu_does_as_numpy(cupy, made_problem, solver):
     made, _ = made_problem(d=100, m=900, n=20)
-    settings = FitSpec(lambdas=12, tolerance=1e-5, max_epochs=2000)
-    ours, theirs = (solved(SOLVERS[solver], made, settings, xp) for xp in (np, cupy))
+    settings = FitSpec(solver=solver, lambdas=12, tolerance=1e-5, max_epochs=2000)
+    ours, theirs = (solved(made, settings, xp) for xp in (np, cupy))
     assert theirs.status == ours.status
     np.testing.assert_allclose(theirs.lambda_, ours.lambda_, rtol=1e-5)
     np.testing.assert_allclose(theirs.dense(range(20)), ours.dense(range(20)), atol=5e-3)

@@ -334,7 +334,7 @@ def test_a_block_is_the_same_bits_whichever_others_are_solved_beside_it(solver, 
     found = {}
     for spans in (grid[1::3], grid[::3], grid[2::3]):
         finished = lambda first, last, solution: found.update({(first, last): solution})  # noqa: E731
-        solve.solve(made, settings, 0, spans, grid, finished=finished, threads=threads)
+        solve.solve_blocks(made, settings, 0, spans, grid, finished=finished, threads=threads)
     assert sorted(found) == grid
     for first, last in grid:
         assert same(found[first, last], problem.rows_of(whole, first, last))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import os
 import threading
@@ -17,31 +16,17 @@ import numpy as np
 import threadpoolctl
 
 from datamodels.errors import ExitCode, SettingsError, StageError
+from datamodels.fit.contract.block import BlockProgress
 from datamodels.fit.data import problem
 from datamodels.fit.data.checkpoint import Checkpoint
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators import difference, ridge, weighted
-from datamodels.fit.lasso import block, gram
-from datamodels.fit.lasso.block import Here
-from datamodels.fit.lasso.fista import Stream
+from datamodels.fit.estimators import base
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.specs import FitSpec
 from datamodels.storage import records
 
-SOLVERS: dict[str, Callable[..., Solution]] = {
-    "saga": block.solve,
-    "stream": functools.partial(block.solve, method=Stream),
-    "gram": gram.solve,
-}
-"""Solvers of the LASSOs of one block of targets, by `FitSpec.solver`."""
-ESTIMATORS: dict[str, Callable[..., Solution]] = {
-    "ridge": ridge.solve,
-    "weighted": weighted.solve,
-    "difference": difference.solve,
-    "influence": difference.solve,
-}
-"""What else can be made of one block of targets, by `FitSpec.estimator`; all of it on the CPU."""
 BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
 BLOCK_BYTES = 2 * 2**30
@@ -52,6 +37,8 @@ large and lambda is small: at lambda_max / 100, float32 has stopped at a gap of 
 times as long, measured at d = 2,000, m = 12,000 and a tolerance of 1e-5."""
 CHECKPOINT_SECONDS = 15.0
 """Between checkpoints of one block: what a killed fit may lose."""
+CHECKPOINT_VERSION = 2
+"""Version of the arrays of unfinished blocks: those of another version are not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +61,47 @@ class Progress:
     stage: str
 
 
-def fit(given: Problem, settings: FitSpec, seed: int, *, block_targets: int = 0, **how) -> Solution:
-    """Fits every target, all at one place; `how` is as for `solve`, which does the work."""
-    grid = blocks(given, settings, device=how.get("device", "cpu"), block_targets=block_targets)
+def fit(
+    given: Problem,
+    settings: FitSpec,
+    seed: int,
+    *,
+    device: str = "cpu",
+    threads: int = 0,
+    block_targets: int = 0,
+    sums: Sums | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stop: threading.Event | None = None,
+) -> Solution:
+    """Fit every target of a problem.
+
+    block_targets  the most targets that are solved together; 0 for what suits the device
+
+    The other arguments are those of `solve_blocks`, and so are the errors.
+    """
+    grid = blocks(given, settings, device=device, block_targets=block_targets)
     found: dict[int, Solution] = {}
-    solve(given, settings, seed, grid, grid, finished=lambda first, last, it: found.update({first: it}), **how)
+
+    def finished(first: int, last: int, solution: Solution) -> None:
+        found[first] = solution
+
+    solve_blocks(
+        given,
+        settings,
+        seed,
+        grid,
+        grid,
+        finished=finished,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        stop=stop,
+        device=device,
+        threads=threads,
+        sums=sums,
+    )
     return problem.concatenate(found[first] for first, _ in grid)
 
 
@@ -100,7 +123,7 @@ def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block
     return max(1, min(block_targets or BLOCK_TARGETS[place_of(settings, device)], BLOCK_BYTES // per_target))
 
 
-def solve(
+def solve_blocks(
     given: Problem,
     settings: FitSpec,
     seed: int,
@@ -142,6 +165,7 @@ def solve(
             given.outputs.shape,
             given.columns,
             place_of(settings, device),
+            CHECKPOINT_VERSION,
         ]
     )
     targets = sum(last - first for first, last in spans)
@@ -170,7 +194,7 @@ def solve(
 
 def _array_module(settings: FitSpec, device: str) -> ModuleType:
     there = array_module(device)
-    return np if settings.estimator in ESTIMATORS else there
+    return there if ESTIMATORS[settings.estimator].device else np
 
 
 def place_of(settings: FitSpec, device: str) -> str:
@@ -228,7 +252,7 @@ class _Work:
     def _solve(self, rows: Rows, first: int, last: int, seed: int, checkpoint: Checkpoint) -> Solution:
         saved = time.monotonic()
 
-        def tick(here: Here) -> None:
+        def tick(here: BlockProgress) -> None:
             nonlocal saved
             stopping = self._stop.is_set() or self._abort.is_set()
             if stopping or time.monotonic() - saved >= self._seconds:
@@ -241,8 +265,8 @@ class _Work:
             )
 
         kept = checkpoint.load()
-        solver = ESTIMATORS.get(self._settings.estimator) or SOLVERS[self._settings.solver]
-        return solver(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
+        solve = base.solve_of(self._settings)
+        return solve(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
 
     def finished(self, first: int, last: int, solution: Solution) -> None:
         with self._lock:

@@ -21,6 +21,7 @@ from pydantic import Field
 from datamodels.errors import SpecError
 from datamodels.run import examples
 from datamodels.run.designs import KINDS
+from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
 from datamodels.storage import records
 
 MAX_CHUNKS = 100_000
@@ -34,8 +35,14 @@ REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 # The values of these fields are the names in a table, of which a type checker knows nothing.
 if TYPE_CHECKING:
     _Kind = str
+    _Targets = str
+    _Estimator = str
+    _Solver = str
 else:
     _Kind = Literal[tuple(KINDS)]
+    _Targets = Literal[TARGETS]
+    _Estimator = Literal[tuple(ESTIMATORS)]
+    _Solver = Literal[tuple(SOLVERS)]
 
 
 def _texts(table: Mapping[str, Any]) -> str:
@@ -89,18 +96,13 @@ class FitSpec(_Part):
     """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
     settings, and no model is trained again for them."""
 
-    estimator: Literal["lasso", "weighted", "ridge", "difference", "influence"] = "lasso"
-    """How weights are made. `lasso`: sparse weights by the LASSO. `weighted`: the LASSO, with a smaller penalty for
-    examples that look like the target; it takes `targets: test` only. `ridge`: dense weights by ridge regression.
-    `difference`: the mean output with an example minus the mean output without it. `influence`: the same for the share
-    of models that are right."""
+    estimator: _Estimator = Field(default=LASSO, description=_texts(ESTIMATORS))
+    """How weights are made."""
     features: str = Field(default="datamodels.fit.prior:flat", pattern=REFERENCE)
-    """For `weighted`: the function that turns inputs x[examples, ...] into features, float[examples, f], as
-    `module:function`. Examples are compared by the cosine of their features."""
-    solver: Literal["saga", "gram", "stream"] = "gram"
-    """How the LASSO is solved. `gram` computes Gram matrices of the masks once, and hands over to `stream` if they are
-    too large, or on a GPU. `stream`, accelerated proximal gradient, and `saga`, the paper's algorithm, read the rows
-    again in each epoch."""
+    """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
+    float[examples, f], as `module:function`. Examples are compared by the cosine of their features."""
+    solver: _Solver = Field(default=GRAM, description=_texts(SOLVERS))
+    """How the LASSO is solved."""
     lambdas: int = Field(default=20, ge=1, le=1000)
     """How many values of lambda are tried for each target."""
     lambda_ratio: float = Field(default=0.01, gt=0, lt=1)
@@ -141,7 +143,7 @@ class RunSpec(_Part):
     """The data set."""
     trainer: TrainerSpec
     """The learning algorithm."""
-    targets: Literal["test", "train", "both"] = "test"
+    targets: _Targets = "test"
     """Which examples of the data set are targets. A target that is a training example is fitted on the subsets without
     it."""
     alpha: float = Field(default=0.5, gt=0, lt=1)
@@ -266,8 +268,12 @@ def _cross_faults(spec: RunSpec):
         yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
     if 0 < spec.evaluate.subsets < 3:
         yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
-    if spec.fit.estimator == "weighted" and spec.targets != "test":
-        yield f"fit.estimator = 'weighted': takes targets: test, and not {spec.targets!r}; or take the estimator lasso"
+    taken = ESTIMATORS[spec.fit.estimator].targets
+    if spec.targets not in taken:
+        yield (
+            f"fit.estimator = {spec.fit.estimator!r}: takes targets: {' or '.join(taken)}, and not {spec.targets!r}; "
+            f"or take the estimator {LASSO}"
+        )
     if spec.until is not None:
         if (spec.until.lds is None) == (spec.until.slope is None):
             yield "until: must have one field, lds or slope"

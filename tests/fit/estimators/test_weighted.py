@@ -44,7 +44,7 @@ def problem_with(made_problem):
 
 
 def chosen(made, settings=WEIGHTED) -> float:
-    return weighted.choose(Rows(made), made.prior, settings, lambda here: None)
+    return weighted.choose(Rows(made), made.prior, settings, lambda progress: None)
 
 
 def same(a: Solution, b: Solution) -> bool:

@@ -68,9 +68,9 @@ def test_every_way_reaches_the_optimum_at_every_lambda_of_a_path(way, shape, fra
         solver.aim(state, np.arange(3), fraction * top)
         for _ in range(3000):
             solver.step(state, np.full(3, 1e-8))
-            if solver.gaps(state).max() <= 1e-8:
+            if solver.measure(state).gap(state.lambda_).max() <= 1e-8:
                 break
-        assert solver.gaps(state).max() <= 1e-8
+        assert solver.measure(state).gap(state.lambda_).max() <= 1e-8
         assert np.abs(excess(x, y, state)).max() <= 1.1e-8
 
 
@@ -81,7 +81,7 @@ def test_the_gap_bounds_the_excess_on_the_way():
     solver.aim(state, np.arange(4), 0.05 * np.abs(state.products).max(axis=1))
     for _ in range(12):
         solver.step(state, np.full(4, 1e-8))
-        assert (solver.gaps(state) >= excess(x, y, state) - 1e-12).all()
+        assert (solver.measure(state).gap(state.lambda_) >= excess(x, y, state) - 1e-12).all()
 
 
 @pytest.mark.parametrize(("m", "momentum"), [(600, False), (25, True)])
@@ -123,10 +123,10 @@ def test_thresholds_of_each_column_are_those_of_rescaled_columns(small):
     state = started(solver, x, y, factor)
     solver.aim(state, np.arange(3), 0.1 * np.abs(state.products / factor).max(axis=1))
     for _ in range(3000):
-        if solver.gaps(state).max() < 1e-9:
+        if solver.measure(state).gap(state.lambda_).max() < 1e-9:
             break
         solver.step(state, np.full(3, 1e-10))
-    assert solver.gaps(state).max() < 1e-9
+    assert solver.measure(state).gap(state.lambda_).max() < 1e-9
     for j in range(3):
         best, _, _ = reference.lasso(x / factor[j], y[:, j], state.lambda_[j])
         np.testing.assert_allclose(state.theta[j], best / factor[j], atol=1e-4 * np.abs(best).max())

@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import fista, gap, gram
-from datamodels.fit.lasso.fista import Stream
+from datamodels.fit.lasso.fista import Fista
 from datamodels.fit.solve import fit
 from datamodels.run import specs
 from datamodels.testing import reference
@@ -13,10 +13,10 @@ from datamodels.testing import reference
 
 @pytest.fixture
 def started(made_problem):
-    """(Stream over all rows in float64, state at zero weights, problem); two of five targets leave rows out."""
+    """(Fista over all rows in float64, state at zero weights, problem); two of five targets leave rows out."""
     made, _ = made_problem(d=30, m=250, n=5, own=[-1, 4, -1, 9, -1], scale=3.0, shift=7.0)
     rows = Rows(made, dtype=np.float64)
-    solver = Stream(rows, rows.whole)
+    solver = Fista(rows, rows.whole)
     return solver, solver.start(rows.outputs(0, 5), rows.keep(0, 5), np.arange(5)), made
 
 
@@ -121,7 +121,7 @@ def test_steps_that_are_too_long_are_cut_and_it_arrives(made_problem, d, m):
     x = np.repeat(x[:, :3], 10, axis=1)  # columns in bundles of ten: curvature is far from even
     made = dataclasses.replace(made, masks=np.packbits(x, axis=1, bitorder="little"))
     rows = Rows(made, dtype=np.float64)
-    solver = Stream(rows, rows.whole)
+    solver = Fista(rows, rows.whole)
     state = solver.start(rows.outputs(0, 3), None, np.arange(3))
     aimed(solver, state, 0.05)
     state.step[1] *= 1000
@@ -162,7 +162,7 @@ def test_rows_unpacked_in_many_pieces_give_the_same(started, made_problem):
     whole, pieces = (Rows(made, dtype=np.float64, cache=cache) for cache in (2**30, 0))
     found = []
     for rows in (whole, pieces):
-        solver = Stream(rows, rows.whole, pass_bytes=1)
+        solver = Fista(rows, rows.whole, pass_bytes=1)
         assert len(solver.batches) > 3
         state = solver.start(rows.outputs(0, 2), None, np.arange(2))
         aimed(solver, state)

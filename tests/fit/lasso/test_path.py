@@ -3,9 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import path
 from datamodels.fit.lasso.path import Path
+from datamodels.fit.lasso.rowwise import RowIteration
+from datamodels.fit.lasso.saga import Saga
 from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
 
@@ -27,26 +30,22 @@ def start(made_problem, settings):
     own = np.where(np.arange(N) < 4, -1, np.arange(N))
     made, _ = made_problem(d=30, m=300, n=N, own=own, noise=noise, holdout=0.2)
     rows = Rows(made)
-    return Path(rows, settings, rows.outputs(0, N), rows.keep(0, N), np.arange(N), seed=[0]), made
-
-
-def walked(on_path):
-    while on_path.active:
-        on_path.epoch()
-    return on_path.walk
+    saga = Saga(rows, rows.fit, batch=settings.batch, seed=[0])
+    return Path(RowIteration(saga, Targets.read(rows, 0, N), batch=settings.batch), settings), made
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_a_path_ends_after_so_many_rises_in_a_row(made_problem, patience):
     settings = FitSpec(lambdas=15, patience=patience, tolerance=1e-5, batch=50, max_epochs=2000)
     on_path, made = start(made_problem, settings)
-    walk = walked(on_path)
+    on_path.walk()
+    choice = on_path.choice
     ends = []
     for j in range(N):
         x, y = reference.design_of(made, j, heldout=False)
         x_held, y_held = reference.design_of(made, j, fit=False)
         lambda_max = reference.lambda_max(x, y)
-        assert walk.lambda_max[j] == pytest.approx(lambda_max, rel=1e-5)
+        assert choice.top[j] == pytest.approx(lambda_max, rel=1e-5)
         rises, errors = 0, []
         for fraction in path.grid(settings):
             theta, intercept, _ = reference.lasso(x, y, fraction * lambda_max, tolerance=1e-9)
@@ -55,9 +54,9 @@ def test_a_path_ends_after_so_many_rises_in_a_row(made_problem, patience):
             if rises == patience:
                 break
         ends.append(len(errors) - 1)
-        assert walk.position[j] == ends[-1]
-        assert walk.best[j] == np.argmin(errors)
-        assert walk.best_error[j] == pytest.approx(min(errors), rel=1e-2)
+        assert choice.position[j] == ends[-1]
+        assert choice.best[j] == np.argmin(errors)
+        assert choice.best_error[j] == pytest.approx(min(errors), rel=1e-2)
     assert len(set(ends)) > 3, "the test needs paths of different lengths"
 
 
@@ -65,16 +64,18 @@ def test_a_restored_path_is_in_the_same_place_and_ends_in_the_same(made_problem)
     settings = FitSpec(lambdas=12, batch=50)
     original, _ = start(made_problem, settings)
     epochs = 0
-    while original.active > N // 2:  # some retired, some with a rise behind them
+    while original.choice.active > N // 2:  # some retired, some with a rise behind them
         original.epoch()
         epochs += 1
     restored, _ = start(made_problem, settings)
     restored.restore({name: array.copy() for name, array in original.arrays().items()})
-    assert restored.epochs == epochs and original.walk.rises.any()
+    assert restored.epochs == epochs and original.choice.rises.any()
     for ended in (False, True):
         if ended:
-            walked(original), walked(restored)
-        for part in ("walk", "state"):
-            for field in dataclasses.fields(getattr(original, part)):
-                one, other = (getattr(getattr(it, part), field.name) for it in (original, restored))
-                assert np.array_equal(one, other), (ended, part, field.name)
+            original.walk(), restored.walk()
+        for field in dataclasses.fields(original.state):
+            one, other = (getattr(it.state, field.name) for it in (original, restored))
+            assert np.array_equal(one, other), (ended, field.name)
+        kept, found = original.arrays(), restored.arrays()
+        assert kept.keys() == found.keys()
+        assert all(np.array_equal(kept[name], found[name]) for name in kept), ended

@@ -16,10 +16,9 @@ from datamodels.fit.data import prior, problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
+from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.job import fits
-from datamodels.fit.lasso import gram
 from datamodels.fit.solve import fit
-from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
 
@@ -64,7 +63,7 @@ def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads:
         return Point.of(models, unseen.predicted_by(solution).evaluate())
 
     order = np.argsort(rows.model_index)
-    known = prior.of_run(run, runs.load_dataset(run.spec)) if run.spec.fit.estimator == "weighted" else None
+    known = prior.needed(run)
     settings, sums, points, added = run.spec.fit, None, [], 0
     for models in sizes(len(order))[:-1]:
         places = order[:models]
@@ -72,7 +71,7 @@ def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads:
         given = dataclasses.replace(given, prior=known)
         if np.count_nonzero(given.heldout) < 2:
             continue
-        if gram.from_sums(given, settings):
+        if uses_sums(given, settings):
             sums = sums or Sums.empty(given.columns, given.n)
             new = slice(added, models)
             sums.add(given.masks[new], given.outputs[new], given.heldout[new], threads=threads or 1)

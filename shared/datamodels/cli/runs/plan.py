@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from datamodels.fit import plan as fits
+from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
 from datamodels.plan import cost, trial
+from datamodels.plan import fit as fits
 from datamodels.plan.cost import Estimate, Speed
 from datamodels.run import runs, specs
 from datamodels.run.runs import Run
@@ -55,7 +56,7 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
 
 def fit(run: Run) -> str:
     """Estimates the fit on this machine with the settings of the fitter. Measures for a second or two."""
-    how, size = FitterSettings.load(), fits.Size.of_run(run)
+    how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
     return f"fit        {duration(found.seconds)}, {found.memory.peak / 2**30:.2g} GiB, on this machine by {device}"

@@ -13,6 +13,7 @@ import numpy as np
 from datamodels.errors import SpecError
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset, Targets
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 
 
@@ -47,6 +48,11 @@ def flat(x: np.ndarray) -> np.ndarray:
             "features float[examples, f]"
         )
     return x.reshape(len(x), -1)
+
+
+def needed(run: Run) -> Prior | None:
+    """Return the prior that a run's estimator needs, or None. Raises SpecError as `of_run` does."""
+    return of_run(run, runs.load_dataset(run.spec)) if ESTIMATORS[run.spec.fit.estimator].prior else None
 
 
 def of_run(run: Run, dataset: Dataset) -> Prior:

@@ -16,7 +16,6 @@ from typing import Self
 import numpy as np
 
 from datamodels.fit.data.checkpoint import Checkpoint
-from datamodels.fit.data.problem import CONSTANT, NO_ROWS, NOT_FINITE, OK
 from datamodels.fit.kernels import popcount
 from datamodels.run import designs
 from datamodels.storage import records
@@ -109,16 +108,6 @@ class Sums:
         self.low = np.minimum(self.low, np.where(finite, outputs, np.inf).min(axis=0))
         self.high = np.maximum(self.high, np.where(finite, outputs, -np.inf).max(axis=0))
         return np.where(finite, outputs - self.shift, 0)
-
-    def sorted_out(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """(status object[last - first], the outputs' value where it is constant), as `block.sorted_out` has it."""
-        low, high = self.low[first:last], self.high[first:last]
-        status = np.full(last - first, OK, dtype=object)
-        status[low == high] = CONSTANT
-        if self.fit.rows < 2 or self.heldout.rows < 1:
-            status[:] = NO_ROWS
-        status[~self.finite[first:last]] = NOT_FINITE
-        return status, low
 
 
 def fits(d: int, n: int) -> bool:

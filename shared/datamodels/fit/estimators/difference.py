@@ -26,64 +26,57 @@ far below 0).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from datamodels.fit.data import means, problem
+from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import means
 from datamodels.fit.data.means import Means
-from datamodels.fit.data.problem import CONSTANT, NO_COLUMN, OK, Problem, Solution
-from datamodels.fit.data.rows import Rows, columns
-from datamodels.fit.lasso import block
-from datamodels.fit.lasso.block import Here
+from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution
+from datamodels.fit.data.rows import Rows
 from datamodels.run.specs import FitSpec
 
 
 def solve(
-    rows: Rows,
-    settings: FitSpec,
-    first: int,
-    last: int,
-    *,
-    seed: int,
-    tick: Callable[[Here], None],
-    resume: dict[str, np.ndarray] | None = None,
+    rows: Rows, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick, resume: Arrays | None = None
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`, by differences of mean outputs, or of shares of right models."""
-    n = last - first
-    outputs, keep = rows.outputs(first, last), rows.keep(first, last)
-    if settings.estimator == "influence":
-        outputs = np.where(np.isfinite(outputs), outputs > 0, outputs).astype(rows.dtype)
-    status, value = block.sorted_out(rows, outputs, keep)
-    target = np.flatnonzero(status == OK)
-    tick(Here("refit", 0.0, 0.0, dict))
+    """Fit a block of targets by rescaled differences of mean outputs; see `contract.block.Solve`."""
+    targets = Targets.read(rows, first, last)
+    return _solve(targets, rescaling(rows.problem, targets.numbers), tick)
 
-    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
-    intercept, r2 = np.zeros(n), np.full(n, np.nan)
-    if len(target):
-        y, mask = columns(outputs, target), columns(keep, target)
-        scale = 1.0 if settings.estimator == "influence" else rescaling(rows.problem, first + target)
-        location = y.mean(axis=0, dtype=np.float64)
-        fit, heldout = (means.of(rows, span, y - location, mask) for span in (rows.fit, rows.heldout))
-        theta = scale * differences(fit, rows.problem.center)
-        level = fit.mean - np.einsum("ij,ij->i", theta, np.broadcast_to(fit.mean_masks, theta.shape))
-        error = means.heldout_error(rows, y - location, mask, theta, level)
-        r2[target] = block.heldout_r2(rows, outputs, keep, target, error)
-        whole = fit + heldout
-        weights[target] = scale * differences(whole, rows.problem.center)
-        used = weights[target].astype(np.float64)
-        intercept[target] = (
-            location
-            + whole.mean
-            - np.einsum("ij,ij->i", used, np.broadcast_to(whole.mean_masks + rows.problem.center, used.shape))
-        )
-    return problem.of_dense(
+
+def solve_shares(
+    rows: Rows, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick, resume: Arrays | None = None
+) -> Solution:
+    """Fit a block of targets by differences of the shares of models that are right; see `contract.block.Solve`."""
+    outputs = rows.outputs(first, last)
+    right = np.where(np.isfinite(outputs), outputs > 0, outputs).astype(rows.dtype)
+    return _solve(Targets.of(rows, first, right, rows.keep(first, last)), 1.0, tick)
+
+
+def _solve(targets: Targets, scale: np.ndarray | float, tick: Tick) -> Solution:
+    """Fit targets by differences times a scale, [t, d] or a number."""
+    tick(BlockProgress("refit", 0.0, 0.0))
+    if not len(targets.able):
+        return targets.unfitted()
+    rows = targets.rows
+    y, keep = targets.columns(rows.whole)
+    location = y.mean(axis=0, dtype=np.float64)
+    fit, heldout = (means.of(rows, span, y - location, keep) for span in (rows.fit, rows.heldout))
+    theta = scale * differences(fit, rows.problem.center)
+    level = fit.mean - np.einsum("ij,ij->i", theta, np.broadcast_to(fit.mean_masks, theta.shape))
+    error = means.heldout_error(rows, y - location, keep, theta, level)
+    whole = fit + heldout
+    weights = (scale * differences(whole, rows.problem.center)).astype(np.float32)
+    used = weights.astype(np.float64)
+    mean = np.broadcast_to(whole.mean_masks + rows.problem.center, used.shape)
+    nothing = np.zeros(len(weights))
+    return targets.solution(
         weights,
-        status=status.tolist(),
-        lambda_=np.zeros(n),
-        gap=np.zeros(n),
-        heldout_r2=r2,
-        intercept=np.where(status == CONSTANT, value, intercept),
+        lambda_=nothing,
+        gap=nothing,
+        intercept=location + whole.mean - np.einsum("ij,ij->i", used, mean),
+        heldout_r2=targets.heldout_r2(error),
     )
 
 

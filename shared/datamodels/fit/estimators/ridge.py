@@ -20,19 +20,18 @@ most this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import linalg
 
-from datamodels.fit.data import means, moments, problem
+from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
+from datamodels.fit.contract.choice import Choice
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import means, moments
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.means import PASS_ROWS, Means
-from datamodels.fit.data.problem import CONSTANT, NOT_CONVERGED, OK, Solution
+from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows, columns
 from datamodels.fit.kernels import conjugate
-from datamodels.fit.lasso import block
-from datamodels.fit.lasso.block import PATH_SHARE, Here
 from datamodels.run.specs import FitSpec
 
 EIGEN_COLUMNS = 10_000
@@ -55,41 +54,27 @@ def grid(settings: FitSpec) -> np.ndarray:
 
 
 def solve(
-    rows: Rows,
-    settings: FitSpec,
-    first: int,
-    last: int,
-    *,
-    seed: int,
-    tick: Callable[[Here], None],
-    resume: dict[str, np.ndarray] | None = None,
+    rows: Rows, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick, resume: Arrays | None = None
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`. A block that is interrupted starts again: it has no arrays."""
-    n = last - first
-    outputs, keep = rows.outputs(first, last), rows.keep(first, last)
-    status, value = block.sorted_out(rows, outputs, keep)
-    target = np.flatnonzero(status == OK)
-    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
-    lambda_, gap, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
-    if len(target):
-        y, mask = columns(outputs, target), columns(keep, target)
-        location = y.mean(axis=0, dtype=np.float64)
-        y = y - location.astype(y.dtype)
-        fit, heldout = (means.of(rows, span, y, mask) for span in (rows.fit, rows.heldout))
-        lambda_[target], error = _choose(_Equations(rows, rows.fit, mask, fit), settings, y, tick)
-        r2[target] = block.heldout_r2(rows, outputs, keep, target, error)
-        whole = _Equations(rows, rows.whole, mask, fit + heldout)
-        weights[target], gap[target] = _refit(whole, settings, lambda_[target], tick)
-        intercept[target] = location.astype(y.dtype) + whole.level(weights[target].astype(np.float64))
-        intercept[target] -= weights[target].astype(np.float64) @ rows.problem.center
-    status[gap > settings.tolerance] = NOT_CONVERGED
-    return problem.of_dense(
+    """Fit a block of targets; see `contract.block.Solve`. A block that is interrupted starts again."""
+    targets = Targets.read(rows, first, last)
+    if not len(targets.able):
+        return targets.unfitted()
+    y, keep = targets.columns(rows.whole)
+    location = y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+    y = y - location
+    fit, heldout = (means.of(rows, span, y, keep) for span in (rows.fit, rows.heldout))
+    choice = _choose(_Equations(rows, rows.fit, keep, fit), settings, y, tick)
+    whole = _Equations(rows, rows.whole, keep, fit + heldout)
+    weights, gap = _refit(whole, settings, choice.chosen, tick)
+    theta = weights.astype(np.float64)
+    return targets.solution(
         weights,
-        status=status.tolist(),
-        lambda_=lambda_,
+        lambda_=choice.chosen,
         gap=gap,
-        heldout_r2=r2,
-        intercept=np.where(status == CONSTANT, value, intercept),
+        intercept=location + whole.level(theta) - theta @ rows.problem.center,
+        heldout_r2=targets.heldout_r2(choice.best_error),
+        tolerance=settings.tolerance,
     )
 
 
@@ -171,34 +156,25 @@ class _Equations:
         return turned @ vectors.T
 
 
-def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick) -> tuple[np.ndarray, np.ndarray]:
-    """(lambda float64[a], its held-out mean squared error float64[a]), where that is smallest.
-
-    A target's path ends when its error has risen `patience` times in a row, or with the grid.
-    """
-    rows, a = equations.rows, len(equations.zero)
-    theta, unit = np.zeros(equations.right.shape, dtype=rows.dtype), equations.unit()
-    best, rises = np.zeros((2, a), dtype=np.int64)
-    before, best_error = np.full((2, a), np.inf)
+def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick: Tick) -> Choice:
+    """Walk all targets down their grids."""
+    rows = equations.rows
+    theta = np.zeros(equations.right.shape, dtype=rows.dtype)
+    choice = Choice(grid(settings), equations.unit(), settings.patience)
     near = max(PATH_GAP * settings.tolerance, PATH_FLOOR)
-    for k, times in enumerate(grid(settings)):
-        here = np.flatnonzero(rises < settings.patience)
-        if not len(here):
-            break
-        tick(Here("path", PATH_SHARE * k / settings.lambdas, float(k), dict))
-        lambda_ = times * unit[here]
+    while choice.active:
+        here = np.flatnonzero(~choice.done)
+        tick(BlockProgress.on_path(choice.fraction, choice.mean_position))
+        lambda_ = choice.current(here)
         pull = equations.pull(theta[here], lambda_, here)
         theta[here] += equations.correction(pull, lambda_, here, near, settings.max_epochs)
         level = equations.level(theta[here], here)
         error = means.heldout_error(rows, columns(y, here), columns(equations.keep, here), theta[here], level)
-        better = error < best_error[here]
-        best[here[better]], best_error[here[better]] = k, error[better]
-        rises[here] = np.where(error > before[here], rises[here] + 1, 0)
-        before[here] = error
-    return grid(settings)[best] * unit, best_error
+        choice.reached(here, error)
+    return choice
 
 
-def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick) -> tuple[np.ndarray, np.ndarray]:
+def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick: Tick) -> tuple[np.ndarray, np.ndarray]:
     """(weights float32[a, d], gaps float64[a]) at the chosen lambdas; refined until what is saved is exact enough."""
     a = len(lambda_)
     weights, gap, places = np.zeros(equations.right.shape, dtype=np.float32), np.zeros(a), np.arange(a)
@@ -211,7 +187,7 @@ def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick) 
         places = places[far]
         if not len(places) or not steps:
             return weights, gap
-        tick(Here("refit", 1 - (1 - PATH_SHARE) * len(places) / a, float(settings.lambdas - 1), dict))
+        tick(BlockProgress.in_refit(1 - len(places) / a, float(settings.lambdas - 1)))
         goal = REFIT_GAP * settings.tolerance
         correction = equations.correction(pull[far], chosen[far], places, goal, steps)
         weights[places] = theta[far] + correction

@@ -10,16 +10,17 @@ models. Where no strength lowers it, there are no factors and the fit is the LAS
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
 from datamodels.errors import SpecError
+from datamodels.fit.contract import targets
+from datamodels.fit.contract.block import Arrays, Tick
 from datamodels.fit.data.prior import Prior
 from datamodels.fit.data.problem import OK, Solution
 from datamodels.fit.data.rows import Rows, columns
-from datamodels.fit.lasso import block, gram, shared_gram
-from datamodels.fit.lasso.block import Here
+from datamodels.fit.lasso import gram, shared_gram
+from datamodels.fit.lasso.base import L1
 from datamodels.run.specs import FitSpec
 from datamodels.telemetry import logger
 
@@ -34,18 +35,11 @@ JUDGES = 128
 
 
 def solve(
-    rows: Rows,
-    settings: FitSpec,
-    first: int,
-    last: int,
-    *,
-    seed: int,
-    tick: Callable[[Here], None],
-    resume: dict[str, np.ndarray] | None = None,
+    rows: Rows, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick, resume: Arrays | None = None
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`, which must have a prior.
+    """Fit a block of targets of a problem with a prior; see `contract.block.Solve`.
 
-    Raises SpecError for targets that leave their own subsets out, and where the Gram is too large.
+    Raises SpecError for targets that are training examples, and if the Gram is too large.
     """
     prior = prior_of(rows, first, last)
     strength = rows.once("strength", lambda: choose(rows, prior, settings, tick))
@@ -54,7 +48,7 @@ def solve(
 
 
 def prior_of(rows: Rows, first: int, last: int) -> Prior:
-    """The prior of `rows.problem`. Raises SpecError where the targets cannot be fitted so."""
+    """Return the prior of a problem. Raises SpecError if its targets cannot be fitted with it."""
     if rows.problem.prior is None:
         raise SpecError("fit.estimator = 'weighted': the problem has no prior")
     if not gram.applies(rows) or (rows.problem.own_column[first:last] >= 0).any():
@@ -65,19 +59,19 @@ def prior_of(rows: Rows, first: int, last: int) -> Prior:
     return rows.problem.prior
 
 
-def choose(rows: Rows, prior: Prior, settings: FitSpec, tick: Callable[[Here], None]) -> float:
+def choose(rows: Rows, prior: Prior, settings: FitSpec, tick: Tick) -> float:
     """The strength at which the mean held-out error of some targets, each at its best lambda, is smallest; or 0."""
     given = rows.problem
     judges = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
     outputs = given.outputs[:, judges][rows.order].astype(rows.dtype)
-    status, _ = block.sorted_out(rows, outputs, None)
+    status, _ = targets.sort(rows, outputs, None)
     able = np.flatnonzero(status == OK)
     if not len(able):
         return 0.0
     errors = []
     for strength in STRENGTHS:
-        factor = prior.factor(judges[able], strength) if strength else None
-        found = shared_gram.heldout_errors(rows, settings, columns(outputs, able), factor, tick)
+        penalty = L1(prior.factor(judges[able], strength) if strength else None)
+        found = shared_gram.heldout_errors(rows, settings, columns(outputs, able), penalty, tick)
         errors.append(float(found.mean()))
     best = int(np.argmin(errors))
     strength = STRENGTHS[best] if errors[best] < (1 - GAIN) * errors[0] else 0.0

@@ -16,15 +16,15 @@ import threadpoolctl
 
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
-from datamodels.fit import plan
+from datamodels.fit import memory
 from datamodels.fit.data import prior, problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
+from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.job import finished, fits, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
-from datamodels.fit.lasso import gram
-from datamodels.fit.solve import Progress, array_module, blocks, solve
+from datamodels.fit.solve import Progress, array_module, blocks, solve_blocks
 from datamodels.run import runs
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
@@ -135,7 +135,7 @@ class FitJob:
         self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
     ) -> FitRecord | None:
         started = time.monotonic()
-        plan.check(plan.Size.of_run(self.run), self.run.spec.fit, settings, held=plan.held_memory())
+        memory.check(memory.Size.of_run(self.run), self.run.spec.fit, settings, held=memory.held_memory())
         self._sweep(home)
 
         def materialised(fraction: float) -> None:
@@ -145,9 +145,8 @@ class FitJob:
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
         given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
+        given = dataclasses.replace(given, prior=prior.needed(self.run))
         spec = self.run.spec
-        if spec.fit.estimator == "weighted":
-            given = dataclasses.replace(given, prior=prior.of_run(self.run, runs.load_dataset(spec)))
         grid = blocks(given, spec.fit, device=settings.device, block_targets=settings.block)
 
         def finished(first: int, last: int, solution: Solution) -> None:
@@ -155,7 +154,7 @@ class FitJob:
             for status in problem.STATUSES:
                 metrics.STATUSES.labels(status).inc(solution.status.count(status))
 
-        solve(
+        solve_blocks(
             given,
             spec.fit,
             spec.seed,
@@ -207,7 +206,7 @@ class FitJob:
         self, home: Path, given: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
     ) -> Sums | None:
         """The sums over all rows, of which those of new parts alone are added to what an earlier fit kept."""
-        if not gram.from_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
+        if not uses_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
         kept = Kept(home, self.run.name, self.run.spec.fit.holdout)

@@ -24,7 +24,7 @@ import numpy as np
 
 from datamodels.fit.data.moments import Masks
 from datamodels.fit.kernels.batched import Batched
-from datamodels.fit.lasso import gap
+from datamodels.fit.lasso.base import Measure
 
 SMALL_SET = 0.1
 """Working sets of up to this share of the columns are solved by coordinate descent. Measured at d = 2,000 and 5,000,
@@ -226,14 +226,8 @@ class Descent:
     def _host(self, array) -> np.ndarray:
         return np.asarray(array) if self._xp is np else self._loops.host(array)
 
-    def gaps(self, state: State) -> np.ndarray:
-        """float64[a]: relative duality gaps, in the precision of the Gram."""
+    def measure(self, state: State) -> Measure:
+        """Parts of the gaps of all targets, in the precision of the Gram."""
         l1, aligned, norm, explained = self._loops.measure(state.theta, state.pull, state.products, state.factor)
-        return gap.relative(
-            square=np.maximum(state.zero - explained, 0),
-            aligned=aligned,
-            dual_norm=norm,
-            l1=l1,
-            lambda_=state.lambda_,
-            zero=state.zero,
-        )
+        square = np.maximum(state.zero - explained, 0)
+        return Measure(square=square, aligned=aligned, dual_norm=norm, l1=l1, zero=state.zero)

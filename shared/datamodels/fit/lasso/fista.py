@@ -18,12 +18,14 @@ Outputs are standardised per target, over the rows that count, as in `saga`; wei
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
-from datamodels.fit.lasso.method import Measure
+from datamodels.fit.lasso import rowwise
+from datamodels.fit.lasso.base import Measure, Solver
 
 PASS_BYTES = 32 * 2**20
 """Rows are taken so many bytes at a time, as floats: enough for efficient products, few enough to stay near."""
@@ -104,8 +106,8 @@ class State:
         return State(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
-class Stream:
-    """FISTA over one span of rows. What `path` and `refit` ask of a method; see `saga.Saga`."""
+class Fista:
+    """FISTA over one span of rows. A `rowwise.Method`; `saga.Saga` says what each call does."""
 
     def __init__(
         self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = PASS_BYTES
@@ -227,7 +229,7 @@ class Stream:
             aligned=self.rows.host(aligned),
             dual_norm=self.rows.host(abs(pull).max(axis=0)).astype(np.float64),
             l1=self.rows.host(abs(ahead).sum(axis=0)).astype(np.float64),
-            stale=np.zeros(len(state)),
+            zero=np.ones(len(state)),
         )
 
     def calm(self, state: State) -> Measure:
@@ -284,3 +286,8 @@ class Stream:
             x = self.rows.block(batch)
             total += x.T @ right(slice(batch.start - self.span.start, batch.stop - self.span.start), x)
         return total
+
+
+solve = functools.partial(rowwise.solve, method=Fista)
+"""See `contract.block.Solve`."""
+SOLVER = Solver(solve, rehearsed=(250, 500), rehearsed_targets=128)

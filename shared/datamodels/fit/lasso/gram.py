@@ -13,12 +13,12 @@ from types import ModuleType
 
 import numpy as np
 
-from datamodels.fit.data import problem, sums
-from datamodels.fit.data.problem import Problem, Solution
+from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
+from datamodels.fit.data import problem
+from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
-from datamodels.fit.lasso import block, leave_out, shared_gram
-from datamodels.fit.lasso.block import Here
-from datamodels.fit.lasso.fista import Stream
+from datamodels.fit.lasso import fista, leave_out, shared_gram
+from datamodels.fit.lasso.base import Solver
 from datamodels.run.specs import FitSpec
 
 GRAM_BYTES = 8 * 2**30
@@ -42,12 +42,6 @@ def _most_bytes(xp: ModuleType) -> float:
     return DEVICE_SHARE * xp.cuda.Device().mem_info[1] if xp.__name__ == "cupy" else GRAM_BYTES
 
 
-def from_sums(given: Problem, settings: FitSpec) -> bool:
-    """Whether a fit gains by sums over all rows that were made beforehand, and these are not too large."""
-    gains = settings.estimator == "lasso" and settings.solver == "gram" and (given.own_column < 0).any()
-    return bool(gains and sums.fits(given.columns, given.n))
-
-
 def solve(
     rows: Rows,
     settings: FitSpec,
@@ -55,8 +49,8 @@ def solve(
     last: int,
     *,
     seed: int,
-    tick: Callable[[Here], None],
-    resume: dict[str, np.ndarray] | None = None,
+    tick: Tick,
+    resume: Arrays | None = None,
     factor: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`.
@@ -68,7 +62,7 @@ def solve(
 
     def streamed(start: int, stop: int) -> Solution:
         alone = (start, stop) == (first, last)  # else the arrays are of we know not which part
-        return block.solve(
+        return fista.solve(
             rows,
             settings,
             start,
@@ -76,7 +70,6 @@ def solve(
             seed=seed,
             tick=_part(tick, first, last, start, stop, keep=alone),
             resume=resume if alone else None,
-            method=Stream,
         )
 
     def one_kind(start: int, stop: int, is_own: bool) -> Solution:
@@ -106,13 +99,14 @@ def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
     return ((a, b, bool(kinds[a])) for a, b in itertools.pairwise(bounds))
 
 
-def _part(
-    tick: Callable[[Here], None], first: int, last: int, start: int, stop: int, *, keep: bool
-) -> Callable[[Here], None]:
+def _part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: bool) -> Tick:
     """For the targets start <= j < stop of a block: tells `tick` how far the block is; its arrays only if `keep`."""
 
-    def told(here: Here) -> None:
-        fraction = (start - first + here.fraction * (stop - start)) / (last - first)
-        tick(dataclasses.replace(here, fraction=fraction, arrays=here.arrays if keep else dict))
+    def told(progress: BlockProgress) -> None:
+        fraction = (start - first + progress.fraction * (stop - start)) / (last - first)
+        tick(dataclasses.replace(progress, fraction=fraction, arrays=progress.arrays if keep else dict))
 
     return told
+
+
+SOLVER = Solver(solve, rehearsed=(350, 1000), rehearsed_targets=256, grams=True)

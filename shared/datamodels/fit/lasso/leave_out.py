@@ -22,12 +22,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datamodels.fit.data import moments, problem
-from datamodels.fit.data.problem import CONSTANT, NO_SIGNAL, NOT_CONVERGED, OK, Solution
-from datamodels.fit.data.rows import Rows, columns
-from datamodels.fit.lasso import block
-from datamodels.fit.lasso.block import Here
-from datamodels.fit.lasso.path import PATH_SLACK, ROUNDING, grid
+from datamodels.fit.contract.block import BlockProgress, Tick
+from datamodels.fit.contract.choice import Choice
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import moments
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso.base import ROUNDING, lambda_max
+from datamodels.fit.lasso.path import PATH_SLACK, grid
 from datamodels.run.specs import FitSpec
 
 ADMITTED = 4096
@@ -83,39 +85,35 @@ def bytes_of(rows: int, columns: int, itemsize: int) -> int:
 
 
 def solve(
-    rows: Rows, settings: FitSpec, first: int, last: int, *, tick: Callable[[Here], None], most: int = ADMITTED
+    rows: Rows, settings: FitSpec, first: int, last: int, *, tick: Tick, most: int = ADMITTED
 ) -> tuple[Solution, np.ndarray]:
     """(the targets first <= j < last of `rows.problem`, all of them training examples; bool[n], which of them wanted
     more than `most` columns: there is nothing of them in the solution).
 
     A block that is interrupted starts again: it has no arrays.
     """
-    n, d = last - first, rows.problem.columns
-    outputs, keep = rows.outputs(first, last), rows.keep(first, last)
-    status, value = block.sorted_out(rows, outputs, keep)
-    target = np.flatnonzero(status == OK)
+    targets = Targets.read(rows, first, last)
+    left = np.zeros(last - first, dtype=bool)
+    if not len(targets.able):
+        return targets.unfitted(), left
 
     def told(done: int) -> None:
-        share = done / len(target)
-        tick(Here("path", share, share * settings.lambdas, dict))
+        share = done / len(targets.able)
+        tick(BlockProgress("path", share, share * settings.lambdas))
 
-    found = fitted(rows, settings, columns(outputs, target), columns(keep, target), tick=told, most=most)
-    status[target[found.solved & ~found.signal]] = NO_SIGNAL
-    status[target[found.gap > settings.tolerance]] = NOT_CONVERGED
-    weights, r2 = np.zeros((n, d), dtype=np.float32), np.full(n, np.nan)
-    weights[target] = found.weights
-    r2[target] = block.heldout_r2(rows, outputs, keep, target, found.error)
-    lambda_, gap, intercept = np.zeros((3, n))
-    lambda_[target], gap[target], intercept[target] = found.lambda_, found.gap, found.intercept
-    left = np.zeros(n, dtype=bool)
-    left[target] = ~found.solved
-    solution = problem.of_dense(
-        weights,
-        status=status.tolist(),
-        lambda_=lambda_,
-        gap=gap,
-        heldout_r2=r2,
-        intercept=np.where(status == CONSTANT, value, intercept),
+    outputs, keep = targets.columns(rows.whole)
+    if keep is None:
+        raise ValueError("these targets count all rows: none of them is a training example")
+    found = fitted(rows, settings, outputs, keep, tick=told, most=most)
+    left[targets.able] = ~found.solved
+    solution = targets.solution(
+        found.weights,
+        lambda_=found.lambda_,
+        gap=found.gap,
+        intercept=found.intercept,
+        heldout_r2=targets.heldout_r2(found.error),
+        tolerance=settings.tolerance,
+        signal=found.signal | ~found.solved,
     )
     return solution, left
 
@@ -140,9 +138,12 @@ def fitted(
     found = Fitted.none(t, rows.problem.columns)
     if t:
         bench, sums = _Bench(rows, keep, min(rows.problem.columns, most)), _Sums.of(rows, outputs, keep)
+        choice = Choice(grid(settings), np.zeros(t), settings.patience)
         for j in range(t):
             tick(j)
-            _Target(bench, settings, sums, outputs[:, j], keep[:, j], j).solve(found)
+            _Target(bench, settings, sums, choice, outputs[:, j], keep[:, j], j).solve(found)
+        found.signal[:], found.lambdas[:] = choice.top > 0, choice.position + 1
+        found.error[:] = choice.best_error * sums.spread**2
     return found
 
 
@@ -225,9 +226,11 @@ class _Target:
     middle, end    words; where the former end, and the latter
     """
 
-    def __init__(self, bench: _Bench, settings: FitSpec, sums: _Sums, y: np.ndarray, keep: np.ndarray, j: int):
+    def __init__(
+        self, bench: _Bench, settings: FitSpec, sums: _Sums, choice: Choice, y: np.ndarray, keep: np.ndarray, j: int
+    ):
         self._bits, self._loops, self._work = bench.bits, bench.loops, bench.work
-        self._settings, self._sums, self._j = settings, sums, j
+        self._settings, self._sums, self._choice, self._j = settings, sums, choice, j
         self._center = bench.rows.problem.center.astype(np.float64)
         fit, heldout = (np.flatnonzero(keep[span]) + span.start for span in (bench.rows.fit, bench.rows.heldout))
         self._fit, self._heldout = len(fit), len(heldout)
@@ -264,16 +267,14 @@ class _Target:
 
     def _path(self, found: Fitted) -> float | None:
         """The lambda where the held-out error is smallest, with the weights there; None where there is no room."""
-        work, settings, loops, j = self._work, self._settings, self._loops, self._j
-        spread = self._sums.spread[j]
-        mean, zero = self._aim(self._sums.fit, self._fit, self._middle)
+        work, settings, loops, choice, j = self._work, self._settings, self._loops, self._choice, self._j
+        mean, zero, spread = *self._aim(self._sums.fit, self._fit, self._middle), self._sums.spread[j]
         work.pull[:], work.place[:], work.fitted[:] = work.products, -1, 0
-        top = np.abs(work.products).max()
-        top = top if top > ROUNDING else 0.0
-        found.signal[j] = top > 0
-        best, above, before, rises = (np.inf, top, 0, work.theta[:0]), top, np.inf, 0
-        for lambda_ in top * grid(settings):
-            if top > 0:
+        above = choice.top[j] = lambda_max(np.abs(work.products).max())
+        size, theta = 0, work.theta[:0]
+        while not choice.done[j]:
+            lambda_ = choice.current(j)
+            if lambda_ > 0:
                 self._size, rounds, gap = loops.advance(
                     work, self._size, self._middle, self._fit, 0, self._end, zero, spread, lambda_, above,
                     PATH_SLACK * settings.tolerance, settings.max_epochs,
@@ -281,17 +282,12 @@ class _Target:
                 found.passes[j] += rounds
                 if gap < 0:
                     return None
-            found.lambdas[j] += 1
-            error, theta = self._heldout_error(mean), work.theta[: self._size]
-            best = min(best, (error, lambda_, self._size, theta.copy()), key=lambda tried: tried[0])
-            rises = rises + 1 if error > before else 0
-            before, above = error, lambda_
-            if rises >= settings.patience or top == 0:
-                break
-        error, lambda_, size, theta = best
+            if choice.reached(j, self._heldout_error(mean)):
+                size, theta = self._size, work.theta[: self._size].copy()
+            above = lambda_
         work.theta[:size], work.theta[size : self._size] = theta, 0
-        found.error[j], found.admitted[j] = error * spread**2, self._size
-        return lambda_
+        found.admitted[j] = self._size
+        return choice.top[j] * choice.grid[choice.best[j]]
 
     def _heldout_error(self, mean: float) -> float:
         """Mean squared error on the held-out rows, at the intercept that is best for the rows to fit."""

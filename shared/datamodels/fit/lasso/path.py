@@ -1,185 +1,95 @@
-"""The lambda path: which lambda suits each target, by its error on held-out rows.
+"""The lambda path of a block: each target walks down its own grid of lambdas until its held-out error rises.
 
-Each target walks down its own grid from its own lambda_max, the smallest lambda at which no weight is left. A target
-goes on to its next lambda as soon as it has converged, whatever the others do, and starts there from where it is. Its
-path ends when its held-out error has risen `patience` times in a row, or with its grid; it is retired then, and the
-others close ranks.
+A target goes on to its next lambda as soon as it has converged, whatever the others do, and starts there from where it
+is. Once its path has ended (`contract.choice`) it is dropped, and the others close ranks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from datamodels.fit.data.rows import Rows, columns, partition
-from datamodels.fit.lasso.method import MakeMethod, Measure, State
-from datamodels.fit.lasso.saga import Saga
+from datamodels.fit.contract.choice import Choice
+from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, close_ranks
 from datamodels.run.specs import FitSpec
 
-CLOSE_RANKS = 1 / 16
-"""Retired targets are dropped from the arrays when they are more than this share of them: dropping copies."""
 PATH_SLACK = 5
-"""Largest gap on the path over the tolerance, which the last fit keeps: held-out errors are told apart well before."""
-REFRESH = 64
-"""Epochs after which the average gradient is computed afresh."""
-
-ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""A lambda_max of standardised outputs of no more than this is 0: 8 units of rounding of float32, which outputs are
-stored in at most. Computing in float64 makes no signal of their rounding."""
+"""Largest gap on the path over the tolerance, which only the last fit keeps: held-out errors differ well before."""
 
 
 def grid(settings: FitSpec) -> np.ndarray:
-    """float64[k]: lambdas over lambda_max, from 1 down to lambda_ratio by equal ratios; never 0."""
+    """float64[k]: lambdas as fractions of lambda_max, from 1 down to lambda_ratio by equal ratios; never 0."""
     k = settings.lambdas
     return np.geomspace(1, settings.lambda_ratio, k) if k > 1 else np.array([settings.lambda_ratio])
 
 
-@dataclasses.dataclass
-class Walk:
-    """How far each target of a block is. The last axis of every array is the target of the block; none is ever moved.
+class Path:
+    """The paths of t targets. Call `epoch` until `choice.active` is 0.
 
-    lambda_max  float64[n]; for raw outputs
-    position    int64[n]; on the grid, of the lambda it is at
-    epochs      int64[n]; spent at that lambda
-    rises       int64[n]; how often the held-out error has risen in a row
-    error       float64[n]; held-out mean squared error at the lambda before; infinite before the first
-    best_error  float64[n]
-    best        int64[n]; position of the smallest held-out error
-    weights     [d, n]; there, on the raw scale
-    done        bool[n]
+    choice   which lambda is best for each target
+    weights  [t, d] of the array module; the weights there
+    state    the targets that are still on their way, and some that are done
+    epochs   done so far
     """
 
-    lambda_max: np.ndarray
-    position: np.ndarray
-    epochs: np.ndarray
-    rises: np.ndarray
-    error: np.ndarray
-    best_error: np.ndarray
-    best: np.ndarray
-    weights: np.ndarray
-    done: np.ndarray
-
-
-class Path:
-    """The path of one block of targets. Call `epoch` until `active` is 0; then `walk` tells the choice."""
-
-    def __init__(
-        self,
-        rows: Rows,
-        settings: FitSpec,
-        outputs: np.ndarray,
-        keep: np.ndarray | None,
-        target: np.ndarray,
-        *,
-        seed: list[int],
-        method: MakeMethod = Saga,
-    ):
-        """`outputs` [m, n] and `keep` are of the whole block, `target` int64[t] those of it that can be fitted."""
-        self._rows, self._settings, self._grid = rows, settings, grid(settings)
-        self._outputs, self._keep = outputs, keep
-        self._method = method(rows, rows.fit, batch=settings.batch, seed=seed)
-        fit_keep = None if keep is None else keep[rows.fit]
-        self.state: State = self._method.start(columns(outputs[rows.fit], target), columns(fit_keep, target), target)
-        n = outputs.shape[1]
-        self.walk = Walk(
-            lambda_max=np.zeros(n),
-            position=np.zeros(n, dtype=np.int64),
-            epochs=np.zeros(n, dtype=np.int64),
-            rises=np.zeros(n, dtype=np.int64),
-            error=np.full(n, np.inf),
-            best_error=np.full(n, np.inf),
-            best=np.zeros(n, dtype=np.int64),
-            weights=rows.xp.zeros((rows.problem.columns, n), dtype=rows.dtype),
-            done=~np.isin(np.arange(n), target),
-        )
-        top = self._method.measure(self.state).dual_norm
-        # What is below rounding is 0: no column tells anything about the outputs.
-        self.walk.lambda_max[target] = np.where(top > ROUNDING, top * self.state.spread, 0)
+    def __init__(self, iteration: AnyIteration, settings: FitSpec):
+        self._iteration, self._settings = iteration, settings
+        self.state: State
+        self.state, top = iteration.start()
+        every, rows = np.arange(len(self.state)), iteration.rows
+        self.choice = Choice(grid(settings), top, settings.patience)
+        self.weights = rows.xp.zeros((len(every), rows.problem.columns), dtype=rows.dtype)
         self.epochs = 0
-        self._go_on(self._method.measure(self.state))
-
-    @property
-    def active(self) -> int:
-        """Targets still on their way."""
-        return int(np.count_nonzero(~self.walk.done))
-
-    @property
-    def fraction(self) -> float:
-        """Share of the way done, of all targets."""
-        walk = self.walk
-        return float(np.where(walk.done, 1, walk.position / len(self._grid)).mean()) if len(walk.done) else 1.0
-
-    @property
-    def position(self) -> float:
-        """Mean place on the grid."""
-        return float(self.walk.position.mean()) if len(self.walk.position) else 0.0
+        self._spent = np.zeros(len(every), dtype=np.int64)  # epochs of each target at its current lambda
+        iteration.aim(self.state, every, self.choice.current(every))
+        self._go_on(iteration.measure(self.state))
 
     def epoch(self) -> None:
-        self._method.epoch(self.state, self.epochs)
+        """Improve all targets once, and move on those that have converged."""
+        goal = np.full(len(self.state), PATH_SLACK * self._settings.tolerance)
+        measure = self._iteration.epoch(self.state, self.epochs, goal)
         self.epochs += 1
-        self.walk.epochs[self.state.target] += 1
-        if self.epochs % REFRESH == 0:
-            self._method.refresh(self.state)
-        self._go_on(self._method.calm(self.state))
+        self._spent[self.state.target] += 1
+        self._go_on(measure)
+
+    def walk(self) -> None:
+        """Do epochs until all paths have ended."""
+        while self.choice.active:
+            self.epoch()
 
     def _go_on(self, measure: Measure) -> None:
-        """Moves converged targets on, as far as their weights carry them, and retires those that have ended."""
-        walk, state = self.walk, self.state
-        here, spread = state.target, np.where(state.spread > 0, state.spread, 1)
+        """Move targets that have converged on to their next lambdas, and drop those whose paths have ended."""
+        choice, state, here = self.choice, self.state, self.state.target
         while True:
-            self._method.aim(state, walk.lambda_max[here] * self._grid[walk.position[here]] / spread)
             arrived = measure.gap(state.lambda_) <= PATH_SLACK * self._settings.tolerance
-            arrived |= (walk.epochs[here] >= self._settings.max_epochs) | (walk.lambda_max[here] == 0)
-            arrived &= ~walk.done[here]
-            if not arrived.any():
+            arrived |= (self._spent[here] >= self._settings.max_epochs) | (choice.top[here] == 0)
+            places = np.flatnonzero(arrived & ~choice.done[here])
+            if not len(places):
                 break
-            self._arrive(np.flatnonzero(arrived))
-        retired = walk.done[here]
-        if retired.all() or retired.mean() > CLOSE_RANKS:
-            self.state = state.take(np.flatnonzero(~retired))
+            self._arrive(places)
+            if not self._iteration.skips:
+                break
+        self.state = close_ranks(state, choice.done)
 
     def _arrive(self, places: np.ndarray) -> None:
-        """Weighs targets, given by their places in the state, on the held-out rows; sends them to the next lambda."""
-        walk, mine = self.walk, self.state.target[places]
-        error = self._heldout_error(places)
-        better = error < walk.best_error[mine]
-        walk.weights[:, self._rows.xp.asarray(mine[better])] = self._method.weights(self.state, places[better])
-        walk.best[mine[better]] = walk.position[mine[better]]
-        walk.best_error[mine[better]] = error[better]
-        walk.rises[mine] = np.where(error > walk.error[mine], walk.rises[mine] + 1, 0)
-        walk.error[mine] = error
-        walk.epochs[mine] = 0
-        last = walk.position[mine] + 1 == len(self._grid)
-        walk.done[mine] = last | (walk.rises[mine] >= self._settings.patience) | (walk.lambda_max[mine] == 0)
-        walk.position[mine] += ~walk.done[mine]
-
-    def _heldout_error(self, places: np.ndarray) -> np.ndarray:
-        """float64[p]: mean squared error on the held-out rows that count."""
-        rows, xp, state = self._rows, self._rows.xp, self.state
-        target, theta = state.target[places], self._method.predictor(state, places)
-        spread, location = (xp.asarray(array[places]) for array in (state.spread, state.location))
-        total, count = xp.zeros(len(places)), xp.zeros(len(places))
-        for span in partition(rows.heldout, self._settings.batch):
-            miss = rows.block(span) @ theta * spread + location - columns(self._outputs[span], target)
-            keep = xp.ones((1, 1), dtype=bool) if self._keep is None else columns(self._keep[span], target)
-            total += (xp.where(keep, miss, 0) ** 2).sum(axis=0)
-            count += xp.broadcast_to(keep, miss.shape).sum(axis=0)
-        return rows.host(total / count)
-
-    def chosen(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(raw lambda float64[t], raw weights [d, t]) where the held-out error was smallest."""
-        walk = self.walk
-        return walk.lambda_max[target] * self._grid[walk.best[target]], columns(walk.weights, target)
+        """Compute held-out errors of targets by their places in the state; send them to their next lambdas."""
+        iteration, state, here = self._iteration, self.state, self.state.target[places]
+        better = self.choice.reached(here, iteration.heldout_error(state, places))
+        self.weights[iteration.rows.xp.asarray(here[better])] = iteration.weights(state, places[better])
+        self._spent[here] = 0
+        iteration.aim(state, places, self.choice.current(here))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that `restore` needs to go on from here."""
-        walk = {f.name: self._rows.host(getattr(self.walk, f.name)) for f in dataclasses.fields(self.walk)}
-        return walk | self._method.arrays(self.state) | {"passes": np.array(self.epochs)}
+        """Return all that `restore` needs to go on from here; nothing if the iteration is not resumable."""
+        if not isinstance(self._iteration, Resumable):
+            return {}
+        weights = self._iteration.rows.host(self.weights)
+        own = {"weights": weights, "epochs": np.array(self.epochs), "spent": self._spent}
+        return own | self.choice.arrays() | self._iteration.arrays(self.state)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Sets everything as `arrays` had it; the rows, outputs and settings must be the same."""
-        self.epochs = int(arrays["passes"])
-        fields = {f.name: arrays[f.name] for f in dataclasses.fields(Walk)}
-        self.walk = Walk(**fields | {"weights": self._rows.xp.asarray(fields["weights"])})
-        self.state = self._method.restored(self.state, arrays)
+        """Set everything as `arrays` had it; the problem and the settings must be the same."""
+        self.choice.restore(arrays)
+        self.epochs, self._spent = int(arrays["epochs"]), arrays["spent"]
+        self.weights = self._iteration.rows.xp.asarray(arrays["weights"])
+        if isinstance(self._iteration, Resumable):
+            self.state = self._iteration.restored(self.state, arrays)

@@ -1,114 +1,94 @@
-"""The last fit: each target on all its rows at its chosen lambda, certified."""
+"""The last fit of a block: each target on all its rows, at its chosen lambda, until its weights are certified."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from datamodels.fit.data.rows import Rows, columns
-from datamodels.fit.lasso import gap
-from datamodels.fit.lasso.method import MakeMethod, Measure, State
-from datamodels.fit.lasso.path import CLOSE_RANKS, REFRESH, ROUNDING
-from datamodels.fit.lasso.saga import Saga
+from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, close_ranks
 from datamodels.run.specs import FitSpec
+
+_RESULTS = ("weights", "intercept", "lambda_", "gap", "done", "_trust")
 
 
 class Refit:
-    """The final fit of one block of targets. Call `epoch` until `active` is 0; the results are by target of the block.
+    """The last fits of t targets. Call `epoch` until `active` is 0.
 
-    weights    float32[d, n], raw
-    intercept  float64[n], raw
-    lambda_    float64[n], raw
-    gap        float64[n], of just these weights, certified in float64
+    weights    float32[t, d], raw
+    intercept  float64[t], raw
+    lambda_    float64[t], raw
+    gap        float64[t], of just these weights
+    done       bool[t]; whether a target is certified, or out of epochs
+    state      the targets that are not done, and some that are
+    epochs     done so far
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        settings: FitSpec,
-        outputs: np.ndarray,
-        keep: np.ndarray | None,
-        target: np.ndarray,
-        lambda_: np.ndarray,
-        weights: np.ndarray,
-        *,
-        seed: list[int],
-        method: MakeMethod = Saga,
-    ):
-        """`outputs` and `keep` are of the whole block; `target` int64[t] of it are fitted, from raw weights [d, t].
+    def __init__(self, iteration: AnyIteration, settings: FitSpec, lambda_: np.ndarray, weights: np.ndarray):
+        """Start at what the path chose: lambdas float64[t] and weights [t, d], in the unit of the iteration.
 
-        lambda_  float64[t], raw; where it is 0, it becomes the smallest that leaves no weight
+        A lambda of 0 becomes the smallest that leaves no weight.
         """
-        n = outputs.shape[1]
-        self._rows, self._settings, self._outputs, self._keep = rows, settings, outputs, keep
-        self._method = method(rows, rows.whole, batch=settings.batch, seed=seed)
-        self.state: State = self._method.start(columns(outputs, target), columns(keep, target), target)
-        spread = np.where(self.state.spread > 0, self.state.spread, 1)
-        top = self._method.measure(self.state).dual_norm + ROUNDING
-        self._method.aim(self.state, np.where(lambda_ > 0, lambda_ / spread, top))
-        self._method.warm(self.state, weights)
-        self.weights = np.zeros((rows.problem.columns, n), dtype=np.float32)
-        self.intercept, self.lambda_, self.gap = np.zeros((3, n))
-        self.lambda_[target] = self.state.lambda_ * spread
-        self.done = ~np.isin(np.arange(n), target)
-        self._trust = np.ones(n)
+        self._iteration, self._settings = iteration, settings
+        self.state: State = iteration.restart(lambda_, weights)
+        t = len(self.state)
+        self.weights = np.zeros((t, iteration.rows.problem.columns), dtype=np.float32)
+        self.lambda_ = iteration.raw_lambda(self.state)
+        self.intercept, self.gap = np.zeros((2, t))
+        self.done = np.zeros(t, dtype=bool)
+        self._trust = np.ones(t)  # fraction of the tolerance at which a measured gap is worth a certificate
         self.epochs = 0
-        self._settle(self._method.measure(self.state))
+        self._settle(iteration.measure(self.state))
 
     @property
     def active(self) -> int:
-        """Targets not certified yet."""
+        """Number of targets that are not done."""
         return int(np.count_nonzero(~self.done))
 
+    @property
+    def fraction(self) -> float:
+        """Fraction of the targets that are done."""
+        return 1 - self.active / max(len(self.done), 1)
+
     def epoch(self) -> None:
-        self._method.epoch(self.state, self.epochs)
+        """Improve all targets once, and certify those that look converged."""
+        goal = self._settings.tolerance * self._trust[self.state.target]
+        measure = self._iteration.epoch(self.state, self.epochs, goal)
         self.epochs += 1
-        if self.epochs % REFRESH == 0:
-            self._method.refresh(self.state)
-        self._settle(self._method.calm(self.state))
+        self._settle(measure)
 
     def _settle(self, measure: Measure) -> None:
-        """Certifies the targets that look converged and retires those that are, or that are out of epochs."""
-        state, out_of_epochs = self.state, self.epochs >= self._settings.max_epochs
-        here = state.target
-        near = measure.gap(state.lambda_) <= self._settings.tolerance * self._trust[here]
-        places = np.flatnonzero((near | out_of_epochs) & ~self.done[here])
+        """Certify the targets that look converged; drop those that are, or that are out of epochs."""
+        state, here, tolerance = self.state, self.state.target, self._settings.tolerance
+        out_of_epochs = self.epochs >= self._settings.max_epochs
+        # Rounding alone may hold up what does not look converged after many epochs.
+        every = self._iteration.certify_every
+        held_up = bool(every and self.epochs and self.epochs % every == 0)
+        near = measure.gap(state.lambda_) <= tolerance * self._trust[here]
+        places = np.flatnonzero((near | out_of_epochs | held_up) & ~self.done[here])
         if not len(places):
             return
         mine = here[places]
-        self._certify(places, mine)
-        certified = (self.gap[mine] <= self._settings.tolerance) | out_of_epochs
+        found = self._iteration.certify(state, places, self.lambda_[mine])
+        self.weights[mine], self.intercept[mine], self.gap[mine] = found.weights, found.intercept, found.gap
+        certified = (found.gap <= tolerance) | out_of_epochs
         self.done[mine] = certified
-        # The table was too old to tell: look again when it promises more.
+        # The iteration promised too much: certify again when it promises more.
         self._trust[mine[~certified]] /= 2
-        retired = self.done[here]
-        if retired.all() or retired.mean() > CLOSE_RANKS:
-            self.state = state.take(np.flatnonzero(~retired))
-
-    def _certify(self, places: np.ndarray, mine: np.ndarray) -> None:
-        rows = self._rows
-        # SAGA gives a weight to a column that never varies until the intercept has converged, which makes up for it.
-        varies = columns(self.state.varies, places)
-        weights = (self._method.weights(self.state, places) * varies).astype(np.float32)
-        self.gap[mine], self.intercept[mine] = gap.certify(
-            rows,
-            rows.whole,
-            columns(self._outputs, mine),
-            columns(self._keep, mine),
-            weights,
-            self.lambda_[mine],
-        )
-        self.weights[:, mine] = rows.host(weights)
-
-    _OWN = ("weights", "intercept", "lambda_", "gap", "done", "_trust")
+        if found.neg_grad is not None:
+            failed = np.flatnonzero(~certified)
+            self._iteration.correct(state, places[failed], found.neg_grad.take(failed, axis=0))
+        self.state = close_ranks(state, self.done)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that `restore` needs to go on from here."""
-        own = {name: getattr(self, name) for name in self._OWN}
-        return {"epochs": np.array(self.epochs)} | own | self._method.arrays(self.state)
+        """Return all that `restore` needs to go on from here; nothing if the iteration is not resumable."""
+        if not isinstance(self._iteration, Resumable):
+            return {}
+        own = {name: getattr(self, name) for name in _RESULTS}
+        return {"epochs": np.array(self.epochs)} | own | self._iteration.arrays(self.state)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Sets everything as `arrays` had it; the rows, outputs and settings must be the same."""
+        """Set everything as `arrays` had it; the problem and the settings must be the same."""
         self.epochs = int(arrays["epochs"])
-        for name in self._OWN:
+        for name in _RESULTS:
             setattr(self, name, arrays[name])
-        self.state = self._method.restored(self.state, arrays)
+        if isinstance(self._iteration, Resumable):
+            self.state = self._iteration.restored(self.state, arrays)

@@ -20,13 +20,15 @@ float32; weights are given back on the raw scale.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.kernels import elementwise
-from datamodels.fit.lasso.method import Measure
+from datamodels.fit.lasso import rowwise
+from datamodels.fit.lasso.base import Measure, Solver
 
 BOLDNESS = 0.5
 """Step size times the expected smoothness. Theory (Gazagnadou et al. 2019) proves 1/4. Measured at d = 1,400, m =
@@ -203,6 +205,7 @@ class Saga:
             aligned=self.rows.host(xp.einsum("ij,ij->j", theta, products)).astype(np.float64),
             dual_norm=self.rows.host(abs(products).max(axis=0)).astype(np.float64),
             l1=self.rows.host(abs(theta).sum(axis=0)).astype(np.float64),
+            zero=np.ones(len(state)),
             stale=state.moved / counts / 4,  # half an epoch's movement: a row's mean age
         )
 
@@ -281,3 +284,8 @@ class Saga:
         else:
             smoothness = norm / share
         return BOLDNESS / np.maximum(smoothness, 1e-12)
+
+
+solve = functools.partial(rowwise.solve, method=Saga)
+"""See `contract.block.Solve`."""
+SOLVER = Solver(solve, rehearsed=(250, 500), rehearsed_targets=128, table=True)

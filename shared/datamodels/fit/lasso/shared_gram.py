@@ -14,21 +14,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datamodels.fit.data import moments, problem
+from datamodels.fit.contract import targets as sorting
+from datamodels.fit.contract.block import BlockProgress, Tick
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import moments
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.moments import PASS_ROWS, Masks, Outputs
-from datamodels.fit.data.problem import CONSTANT, NO_SIGNAL, NOT_CONVERGED, OK, Solution
+from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows, columns
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.kernels.batched import Batched
-from datamodels.fit.lasso import block, gap
-from datamodels.fit.lasso.block import PATH_SHARE, Here
+from datamodels.fit.lasso import base, block, gap
+from datamodels.fit.lasso.base import L1, ROUNDING, Certificate, Measure
 from datamodels.fit.lasso.coordinate import Descent, State
-from datamodels.fit.lasso.path import CLOSE_RANKS, PATH_SLACK, ROUNDING, grid
+from datamodels.fit.lasso.path import Path
 from datamodels.run.specs import FitSpec
 
-CERTIFIED_STEPS = 16
-"""Steps of the last fit after which a target's gap is computed without rounding in any case."""
+CERTIFIED_EPOCHS = 16
+"""Epochs of the last fit after which gaps are computed without rounding in any case."""
 
 
 def solve(
@@ -37,64 +40,38 @@ def solve(
     first: int,
     last: int,
     *,
-    tick: Callable[[Here], None],
+    tick: Tick,
     factor: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Solution:
     """The targets first <= j < last of `rows.problem`, which all count all rows; `factor` is as for `gram.solve`."""
-    n = last - first
     sums = rows.sums
+    targets = Targets.read(rows, first, last) if sums is None else Targets.of_sums(rows, sums, first, last)
+    if not len(targets.able):
+        return targets.unfitted()
     if sums is None:
-        outputs = rows.outputs(first, last)
-        status, value = block.sorted_out(rows, outputs, None)
+        data = _Data.of(rows, targets.columns(rows.whole)[0])
     else:
-        status, value = sums.sorted_out(first, last)
-    target = np.flatnonzero(status == OK)
-    lambda_, certified, intercept, r2 = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.nan)
-    weights = np.zeros((n, rows.problem.columns), dtype=np.float32)
-    if len(target):
-        data = _Data.of(rows, columns(outputs, target)) if sums is None else _Data.of_sums(rows, sums, first + target)
-        factors = None if factor is None else factor(first + target)
-        path = _Path(rows, settings, data, factors)
-        while path.active:
-            share = path.fraction
-            tick(Here("path", PATH_SHARE * share, share * settings.lambdas, dict))
-            path.step()
-        refit = _Refit(rows, settings, data, path, factors)
-        while refit.active:
-            done = 1 - (1 - PATH_SHARE) * refit.active / len(target)
-            tick(Here("refit", done, path.fraction * settings.lambdas, dict))
-            refit.step()
-        lambda_[target], certified[target], intercept[target] = refit.lambda_, refit.gap, refit.intercept
-        weights[target] = refit.weights
-        status[target[path.lambda_max == 0]] = NO_SIGNAL
-        r2[target] = data.heldout_r2(rows, path.best_error)
-    status[certified > settings.tolerance] = NOT_CONVERGED
-    return problem.of_dense(
-        weights,
-        status=status.tolist(),
-        lambda_=lambda_,
-        gap=certified,
-        heldout_r2=r2,
-        intercept=np.where(status == CONSTANT, value, intercept),
+        data = _Data.of_sums(rows, sums, targets.numbers)
+    penalty = L1(None if factor is None else factor(targets.numbers))
+    return block.solve(
+        settings,
+        targets,
+        lambda: GramIteration(rows, data, penalty, whole=False),
+        lambda: GramIteration(rows, data, penalty, whole=True),
+        tick=tick,
     )
 
 
-def heldout_errors(
-    rows: Rows,
-    settings: FitSpec,
-    outputs: np.ndarray,
-    factor: np.ndarray | None,
-    tick: Callable[[Here], None],
-) -> np.ndarray:
+def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: L1, tick: Tick) -> np.ndarray:
     """float64[t]: held-out mean squared error over the variance, of outputs [m, t] at the lambda that suits each best.
 
-    All targets must be of status ok. factor is [t, d] as for `Descent`, or None.
+    All targets must be of status ok.
     """
-    path = _Path(rows, settings, _Data.of(rows, outputs), factor)
-    while path.active:
-        tick(Here("path", 0.0, 0.0, dict))
-        path.step()
-    return path.best_error
+    path = Path(GramIteration(rows, _Data.of(rows, outputs), penalty, whole=False), settings)
+    while path.choice.active:
+        tick(BlockProgress.on_path(0.0, 0.0))
+        path.epoch()
+    return path.choice.best_error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,167 +126,98 @@ class _Data:
             heldout=heldout.on(rows.xp),
         )
 
-    def heldout_r2(self, rows: Rows, error: np.ndarray) -> np.ndarray:
-        """float64[t]: explained variance on the held-out rows, given the mean squared errors of z; NaN where it cannot
-        be told, for they do not vary."""
-        mean = self.heldout_z.mean(axis=0, dtype=np.float64)
-        variance = rows.host(((self.heldout_z - mean) ** 2).mean(axis=0))
-        varies = rows.host((self.heldout_z != self.heldout_z[0]).any(axis=0))
-        return np.where(varies, 1 - error / np.where(varies, variance, 1), np.nan)
 
+class GramIteration:
+    """An Iteration (`base`) over the Gram of the rows to fit, or of all rows, for standardised outputs.
 
-class _Path:
-    """The lambda paths of t targets, on standardised outputs; as `path.Path`, which says what the fields mean."""
+    It is not resumed: its states are some times as large as the weights, and a block takes no longer than a few
+    checkpoints of them would.
+    """
 
-    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, factor: np.ndarray | None = None):
-        self._rows, self._settings, self._data, self._grid = rows, settings, data, grid(settings)
-        self._masks = moments.of_masks(rows)
+    skips = False
+    certify_every = CERTIFIED_EPOCHS
+
+    def __init__(self, rows: Rows, data: _Data, penalty: L1, *, whole: bool):
+        self.rows, self._data, self._penalty = rows, data, penalty
+        spans = moments.of_masks(rows)
+        self._masks: Masks = spans.whole if whole else spans.fit
+        self._heldout_masks = spans.heldout
+        self._whole = whole
         self._center = rows.xp.asarray(rows.problem.center.astype(np.float64))
-        products, zero = data.fit.centred(self._masks.fit, self._center)
-        self._descent = _descent(rows, self._masks.fit)
-        t = len(zero)
-        self.state = self._descent.start(products, rows.host(zero), np.arange(t), None, factor)
-        top = rows.host(_dual_norm(products, factor))
-        self.lambda_max = np.where(top > ROUNDING, top, 0)
-        self.position, self.rises, self.best = np.zeros((3, t), dtype=np.int64)
-        self.error, self.best_error = np.full((2, t), np.inf)
-        self.weights = rows.xp.zeros(products.shape, dtype=rows.dtype)
-        self.done = np.zeros(t, dtype=bool)
-        self._descent.aim(self.state, np.arange(t), self.lambda_max * self._grid[0])
-        self._go_on()
+        self._descent = Descent(self._masks, loops=None if rows.xp is np else Batched(rows.xp))
 
-    @property
-    def active(self) -> int:
-        return int(np.count_nonzero(~self.done))
+    def start(self) -> tuple[State, np.ndarray]:
+        products, state = self._start(None)
+        return state, base.lambda_max(self.rows.host(self._penalty.dual_norm(products)))
 
-    @property
-    def fraction(self) -> float:
-        return float(np.where(self.done, 1, self.position / len(self._grid)).mean())
+    def _start(self, weights: np.ndarray | None) -> tuple[np.ndarray, State]:
+        """Return (covariances of masks and outputs float64[t, d], targets at weights [t, d], or at zero weights)."""
+        sums = self._data.fit + self._data.heldout if self._whole else self._data.fit
+        self._mean = self.rows.host(sums.total / sums.rows)
+        products, zero = sums.centred(self._masks, self._center)
+        every = np.arange(len(zero))
+        return products, self._descent.start(products, self.rows.host(zero), every, weights, self._penalty.factor)
 
-    def step(self) -> None:
-        goal = np.full(len(self.state), PATH_SLACK * self._settings.tolerance)
-        self._descent.step(self.state, goal)
-        self._go_on()
+    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
+        self._products, state = self._start(weights)
+        top = self.rows.host(self._penalty.dual_norm(self._products)) + ROUNDING
+        self._descent.aim(state, state.target, np.where(lambda_ > 0, lambda_, top))
+        return state
 
-    def _go_on(self) -> None:
-        """Moves converged targets on by one lambda, and retires those whose path has ended."""
-        state, here = self.state, self.state.target
-        arrived = self._descent.gaps(state) <= PATH_SLACK * self._settings.tolerance
-        arrived |= (state.steps >= self._settings.max_epochs) | (self.lambda_max[here] == 0)
-        places = np.flatnonzero(arrived & ~self.done[here])
-        if not len(places):
-            return
-        mine = here[places]
-        error = self._heldout_error(state, places)
-        better = error < self.best_error[mine]
-        self.weights[self._rows.xp.asarray(mine[better])] = state.theta.take(places[better], axis=0)
-        self.best[mine[better]] = self.position[mine[better]]
-        self.best_error[mine[better]] = error[better]
-        self.rises[mine] = np.where(error > self.error[mine], self.rises[mine] + 1, 0)
-        self.error[mine] = error
-        last = self.position[mine] + 1 == len(self._grid)
-        self.done[mine] = last | (self.rises[mine] >= self._settings.patience) | (self.lambda_max[mine] == 0)
-        self.position[mine] += ~self.done[mine]
-        self._descent.aim(state, places, self.lambda_max[mine] * self._grid[self.position[mine]])
-        retired = self.done[here]
-        if retired.all() or retired.mean() > CLOSE_RANKS:
-            self.state = state.take(np.flatnonzero(~retired))
+    def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+        self._descent.aim(state, places, lambda_)
 
-    def _heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
-        """float64[p]: mean squared error on the held-out rows, at the intercepts that are best for the rows to fit."""
-        data, masks, rows = self._data, self._masks, self._rows
+    def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
+        """Take one step of all targets."""
+        self._descent.step(state, goal)
+        return self._descent.measure(state)
+
+    def measure(self, state: State) -> Measure:
+        return self._descent.measure(state)
+
+    def heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
+        """Return float64[p], at the intercepts that are best for the rows to fit."""
+        data, rows = self._data, self.rows
         theta, mine = state.theta.take(places, axis=0), rows.xp.asarray(state.target[places])
-        shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - masks.fit.mean)
-        if masks.heldout is None:
+        shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - self._masks.mean)
+        if self._heldout_masks is None:
             x = rows.once("held-out", lambda: rows.unpacked(rows.heldout))[:, :-1]
             miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
             return rows.host(rows.xp.einsum("ij,ij->j", miss, miss, dtype=np.float64) / len(miss))
         chosen = data.heldout.take(mine)
-        products, variance = chosen.centred(masks.heldout, self._center)
-        explained = theta * (2 * products - theta @ masks.heldout.gram)
-        bias = chosen.total / chosen.rows - theta @ (masks.heldout.mean - self._center) - shift
+        products, variance = chosen.centred(self._heldout_masks, self._center)
+        explained = theta * (2 * products - theta @ self._heldout_masks.gram)
+        bias = chosen.total / chosen.rows - theta @ (self._heldout_masks.mean - self._center) - shift
         return rows.host((variance - explained.sum(axis=1, dtype=np.float64)).clip(0) + bias**2)
 
+    def heldout_r2(self, error: np.ndarray) -> np.ndarray:
+        return sorting.explained(self.rows, self._data.heldout_z, None, error)
 
-def _descent(rows: Rows, masks: Masks) -> Descent:
-    return Descent(masks, loops=None if rows.xp is np else Batched(rows.xp))
+    def weights(self, state: State, places: np.ndarray) -> np.ndarray:
+        return state.theta.take(places, axis=0)
 
+    def raw_lambda(self, state: State) -> np.ndarray:
+        return state.lambda_ * self._data.spread[state.target]
 
-def _dual_norm(pull: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
-    """float64[t]: the smallest lambda whose thresholds no column's pull [t, d] exceeds."""
-    return abs(pull if factor is None else pull / factor).max(axis=1)
-
-
-class _Refit:
-    """The last fit of t targets, on all rows, certified; as `refit.Refit`, but targets come first: weights [t, d].
-
-    The results are NumPy's.
-    """
-
-    def __init__(self, rows: Rows, settings: FitSpec, data: _Data, path: _Path, factor: np.ndarray | None = None):
-        self._factor = factor
-        self._rows, self._settings, self._location, self._spread = rows, settings, data.location, data.spread
-        self._masks: Masks = moments.of_masks(rows).whole
-        both = data.fit + data.heldout
-        products, zero = both.centred(self._masks, rows.xp.asarray(rows.problem.center.astype(np.float64)))
-        self._products, self._zero, self._mean = products, rows.host(zero), rows.host(both.total / both.rows)
-        t = len(zero)
-        self._descent = _descent(rows, self._masks)
-        self.state = self._descent.start(products, self._zero, np.arange(t), path.weights, factor)
-        chosen = path.lambda_max * grid(settings)[path.best]
-        top = rows.host(_dual_norm(products, factor)) + ROUNDING
-        chosen = np.where(chosen > 0, chosen, top)
-        self._descent.aim(self.state, np.arange(t), chosen)
-        self.lambda_ = chosen * data.spread
-        self.gap, self.intercept, self._trust = np.zeros(t), np.zeros(t), np.ones(t)
-        self.weights = np.zeros(products.shape, dtype=np.float32)
-        self.done = np.zeros(t, dtype=bool)
-        self._settle()
-
-    @property
-    def active(self) -> int:
-        return int(np.count_nonzero(~self.done))
-
-    def step(self) -> None:
-        self._descent.step(self.state, self._settings.tolerance * self._trust[self.state.target])
-        self._settle()
-
-    def _settle(self) -> None:
-        """Certifies the targets that look converged and retires those that are, or that are out of steps."""
-        state, here = self.state, self.state.target
-        out_of_steps = state.steps >= self._settings.max_epochs
-        near = self._descent.gaps(state) <= self._settings.tolerance * self._trust[here]
-        # What is not near after so many steps may be held up by rounding alone.
-        held_up = (state.steps > 0) & (state.steps % CERTIFIED_STEPS == 0)
-        places = np.flatnonzero((near | held_up | out_of_steps) & ~self.done[here])
-        if not len(places):
-            return
-        mine = here[places]
-        rows, spread = self._rows, self._rows.xp.asarray(self._spread[mine])[:, None]
+    def certify(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
+        """Certify the weights as they are saved, from counts and products that nothing has rounded."""
+        rows, data, mine = self.rows, self._data, state.target[places]
+        spread = rows.xp.asarray(data.spread[mine])[:, None]
         weights = (state.theta.take(places, axis=0) * spread).astype(np.float32)
-        self.gap[mine], pull = self._certify(mine, weights.astype(np.float64) / spread)
-        self.weights[mine] = rows.host(weights)
-        mean = self._location[mine] + self._spread[mine] * self._mean[mine]
-        self.intercept[mine] = mean - rows.host(weights.astype(np.float64) @ self._masks.mean)
-        certified = (self.gap[mine] <= self._settings.tolerance) | out_of_steps[places]
-        self.done[mine] = certified
-        self._trust[mine[~certified]] /= 2
-        self._descent.correct(state, places[~certified], pull.take(np.flatnonzero(~certified), axis=0))
-        retired = self.done[here]
-        if retired.all() or retired.mean() > CLOSE_RANKS:
-            self.state = state.take(np.flatnonzero(~retired))
-
-    def _certify(self, mine: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(gaps float64[p], pulls [p, d]) of weights float64[p, d] of the array module: those that are saved."""
-        host, products = self._rows.host, self._products.take(mine, axis=0)
-        pull = products - self._masks.exactly(theta)
-        zero, factor = self._zero[mine], None if self._factor is None else self._factor.take(mine, axis=0)
+        theta, penalty = weights.astype(np.float64) / spread, self._penalty.take(mine)
+        products, zero = self._products.take(mine, axis=0), state.zero[places]
+        neg_grad = products - self._masks.exactly(theta)
         gaps = gap.relative(
-            square=np.maximum(zero - host((theta * (products + pull)).sum(axis=1)), 0),
-            aligned=host((theta * pull).sum(axis=1)),
-            dual_norm=host(_dual_norm(pull, factor)),
-            l1=host(abs(theta if factor is None else factor * theta).sum(axis=1)),
-            lambda_=self.lambda_[mine] / self._spread[mine],
+            square=np.maximum(zero - rows.host((theta * (products + neg_grad)).sum(axis=1)), 0),
+            aligned=rows.host((theta * neg_grad).sum(axis=1)),
+            dual_norm=rows.host(penalty.dual_norm(neg_grad)),
+            l1=rows.host(penalty.norm(theta)),
+            lambda_=lambda_ / data.spread[mine],
             zero=zero,
         )
-        return gaps, pull
+        mean = data.location[mine] + data.spread[mine] * self._mean[mine]
+        intercept = mean - rows.host(weights.astype(np.float64) @ self._masks.mean)
+        return Certificate(rows.host(weights), intercept, gaps, neg_grad)
+
+    def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
+        self._descent.correct(state, places, neg_grad)

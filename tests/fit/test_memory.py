@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SettingsError
-from datamodels.fit import plan
+from datamodels.fit import memory
 from datamodels.fit.data.sums import Sums
+from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.job.job import FitJob
 from datamodels.fit.lasso import gram
-from datamodels.fit.plan import Rates, Size
+from datamodels.fit.memory import Size
 from datamodels.fit.solve import fit
+from datamodels.plan.fit import made_up
 from datamodels.run import runs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
@@ -22,7 +24,7 @@ from datamodels.testing import committed
 def compiled():
     """Memory that numba takes to compile is not the fit's."""
     for tolerance in (1e-3, 3e-6):
-        fit(plan.made_up(Size(300, 30, 2), 30, 2), FitSpec(solver="gram", tolerance=tolerance), 0)
+        fit(made_up(Size(300, 30, 2), 30, 2), FitSpec(solver="gram", tolerance=tolerance), 0)
 
 
 @pytest.mark.parametrize(
@@ -42,27 +44,27 @@ def compiled():
 )
 def test_memory_is_what_the_arrays_then_take(tmp_path, solver, m, d, n, own, threads, tolerance):
     size = Size(m, d, n, own)
-    given = plan.made_up(size, d, n)
+    given = made_up(size, d, n)
     settings = FitSpec(solver=solver, lambdas=4, tolerance=tolerance)
     tracemalloc.start()
     try:
         known = None
-        if gram.from_sums(given, settings):
+        if uses_sums(given, settings):
             known = Sums.empty(d, n)
             known.add(given.masks, given.outputs, given.heldout)
         fit(given, settings, 0, threads=threads, sums=known, checkpoint=tmp_path if solver == "saga" else None)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    planned = plan.memory(size, settings, threads=threads).peak / plan.HEAP
+    planned = memory.memory(size, settings, threads=threads).peak / memory.HEAP
     assert planned == pytest.approx(taken, rel=0.25)
 
 
 def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
     size, settings = Size(60_000, 40_000, 500), FitSpec(solver="gram")
     assert gram.bytes_of(40_000, 4) > gram.GRAM_BYTES
-    found = plan.memory(size, settings, threads=2)
-    assert found == plan.memory(size, settings.model_copy(update={"solver": "stream"}), threads=2)
+    found = memory.memory(size, settings, threads=2)
+    assert found == memory.memory(size, settings.model_copy(update={"solver": "stream"}), threads=2)
     assert (found.rows, found.gram) == (0, 0), "too large to keep as floats"
     assert found.disk == 60_000 * (5_000 + 1_000)
 
@@ -70,50 +72,8 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
 def test_the_size_of_a_problem_and_of_its_run(make_run):
     run = make_run(d=30, own=[4, -1, 7], m=200)
     assert Size.of_run(run) == Size(200, 30, 3, own=2, alpha=0.5)
-    given = plan.made_up(Size(200, 30, 4, own=2), 30, 4)
+    given = made_up(Size(200, 30, 4, own=2), 30, 4)
     assert Size.of(given) == Size(200, 30, 4, own=2, alpha=0.5)
-
-
-def test_what_is_made_up_is_like_the_run_but_smaller():
-    size = Size(rows=6000, columns=1000, targets=300, own=100, alpha=0.3)
-    made = plan.made_up(size, 100, 30)
-    assert (made.rows, made.columns, made.n) == (600, 100, 30)
-    assert np.count_nonzero(made.own_column >= 0) == 10
-    assert made.heldout.mean() == pytest.approx(0.1, abs=0.01)
-    assert made.center[0] == pytest.approx(0.3)
-    assert np.isfinite(made.outputs).all()
-
-
-@pytest.mark.parametrize("size", [Size(20, 2, 1), Size(50, 2, 1, own=1), Size(100, 3, 5, own=5, alpha=0.9)])
-def test_the_smallest_runs_can_be_rehearsed(size):
-    for solver in ("gram", "stream", "saga"):
-        found = plan.plan(size, FitSpec(solver=solver, lambdas=3, holdout=0.2))
-        assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
-
-
-@pytest.mark.parametrize("estimator", ["weighted", "ridge", "difference", "influence"])
-def test_every_estimator_can_be_rehearsed(estimator):
-    found = plan.plan(Size(60, 30, 4), FitSpec(estimator=estimator, lambdas=3))
-    assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
-
-
-def test_seconds_add_up():
-    size, settings = Size(3000, 500, 1000), FitSpec(solver="stream")
-    rates = Rates(shared=2.0, target=0.01)
-    one = plan.of_rates(size, settings, rates, threads=1)
-    assert one.cpu_seconds == one.seconds == pytest.approx(12)
-    three = plan.of_rates(size, settings, rates, threads=3, block=250)
-    assert three.cpu_seconds == pytest.approx(12)
-    assert three.seconds == pytest.approx(2 / 3 + 10 / 2), "four blocks by three threads take two rounds"
-
-
-@pytest.mark.parametrize("own", [0, 40])
-def test_a_problem_can_be_rehearsed_on_its_own_targets(own):
-    """How long it takes is for benchmarks/plan.py to say."""
-    given = plan.made_up(Size(400, 60, 80, own=own), 60, 80)
-    for solver in ("gram", "stream"):
-        found = plan.rehearse_on(given, FitSpec(solver=solver, lambdas=4))
-        assert 0 < found.target < np.inf and 0 <= found.shared < np.inf
 
 
 MANY = Size(rows=300_000, columns=10_000, targets=10_000)
@@ -122,25 +82,25 @@ MANY = Size(rows=300_000, columns=10_000, targets=10_000)
 def test_a_fit_that_there_is_no_memory_for_is_refused_with_what_to_do():
     settings = FitSpec(solver="gram")
     plenty = FitterSettings(device="cpu", threads=8, memory=1000)
-    plan.check(MANY, settings, plenty, held=0)
-    whole, one = (plan.memory(MANY, settings, threads=t).peak / plan.GIB for t in (8, 1))
+    memory.check(MANY, settings, plenty, held=0)
+    whole, one = (memory.memory(MANY, settings, threads=t).peak / memory.GIB for t in (8, 1))
     tight = FitterSettings(device="cpu", threads=8, memory=(whole + one) / 2)
     with pytest.raises(SettingsError, match=r"DATAMODELS_FITTER_THREADS=1, with which it takes") as raised:
-        plan.check(MANY, settings, tight, held=0)
+        memory.check(MANY, settings, tight, held=0)
     assert "\n" not in str(raised.value) and f"takes {whole:.1f} GiB" in str(raised.value)
-    small = plan.memory(MANY, settings, threads=1, block=plan.SMALL_BLOCK).peak / plan.GIB
+    small = memory.memory(MANY, settings, threads=1, block=memory.SMALL_BLOCK).peak / memory.GIB
     with pytest.raises(SettingsError, match=r"THREADS=1 and DATAMODELS_FITTER_BLOCK=32, with which"):
-        plan.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=(small + one) / 2), held=0)
+        memory.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=(small + one) / 2), held=0)
     with pytest.raises(SettingsError, match=r"a machine with more, or set DATAMODELS_FITTER_MEMORY"):
-        plan.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=small / 2), held=0)
+        memory.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=small / 2), held=0)
     with pytest.raises(SettingsError):
-        plan.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=whole + 1), held=2 * plan.GIB)
+        memory.check(MANY, settings, FitterSettings(device="cpu", threads=8, memory=whole + 1), held=2 * memory.GIB)
 
 
 def test_the_memory_of_this_machine_is_known():
-    assert 2**26 < plan.machine_memory() < 2**50
-    before, array = plan.held_memory(), np.ones(2**23)
-    assert plan.held_memory() >= before + 0.9 * array.nbytes
+    assert 2**26 < memory.machine_memory() < 2**50
+    before, array = memory.held_memory(), np.ones(2**23)
+    assert memory.held_memory() >= before + 0.9 * array.nbytes
 
 
 def test_the_fit_of_a_run_is_refused_before_it_starts(tmp_path):

@@ -1,0 +1,36 @@
+"""The code behind the estimators and solvers that `run.estimators` declares."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+from datamodels.fit.contract.block import Solve
+from datamodels.fit.data import sums
+from datamodels.fit.data.problem import Problem
+from datamodels.fit.lasso.base import Solver
+from datamodels.run.estimators import ESTIMATORS, SOLVERS
+from datamodels.run.specs import FitSpec
+
+
+def solve_of(settings: FitSpec) -> Solve:
+    """Return the function that fits blocks of targets with these settings."""
+    return _named(ESTIMATORS[settings.estimator].solve)
+
+
+def solver_of(settings: FitSpec) -> Solver:
+    """Return the solver that `settings.solver` names, whether or not the estimator uses it."""
+    return _named(SOLVERS[settings.solver].entry)
+
+
+@functools.cache
+def _named(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def uses_sums(given: Problem, settings: FitSpec) -> bool:
+    """Tell whether a fit is faster with sums over all rows that are made beforehand, and these are not too large."""
+    by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
+    return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n))

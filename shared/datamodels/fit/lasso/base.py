@@ -1,0 +1,191 @@
+"""What the lambda path and the last fit ask of whatever solves the LASSOs of a block: the problem, the penalty, the
+iteration.
+
+The path (`path`) and the last fit (`refit`) know when a target has converged, which lambda is next and when it is done.
+They do not know how weights are improved. That is an Iteration, over a span of rows (`rowwise`, with `saga` or `fista`)
+or over its Gram (`shared_gram`): `start` makes a state, `epoch` improves it, `measure` says how good it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+
+from datamodels.fit.contract.block import Solve
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso import gap
+
+CLOSE_RANKS = 1 / 16
+"""Targets that are done are dropped from a state when they are more than this fraction of it: dropping copies."""
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""A lambda_max of standardised outputs of at most this counts as 0: 8 units of rounding of float32, which is the most
+that outputs are stored in. Computing in float64 makes no signal of their rounding."""
+
+
+class State(Protocol):
+    """Targets that are being solved.
+
+    target   int64[a]; which of the t targets each is
+    lambda_  float64[a]; lambdas for standardised outputs
+    """
+
+    target: np.ndarray
+    lambda_: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Return the state of the targets at these places int[...] alone."""
+
+    def __len__(self) -> int: ...
+
+
+S = TypeVar("S", bound=State)
+
+
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """The penalty lambda * sum_c factor_c |theta_c| of t targets.
+
+    factor  [t, d] of the array module, above 0; None if it is 1 everywhere
+    """
+
+    factor: np.ndarray | None = None
+
+    def norm(self, theta: np.ndarray) -> np.ndarray:
+        """Return sum_c factor_c |theta_c|, [t], of weights [t, d]."""
+        return abs(theta if self.factor is None else self.factor * theta).sum(axis=1)
+
+    def dual_norm(self, neg_grad: np.ndarray) -> np.ndarray:
+        """Return max_c |neg_grad_c| / factor_c, [t]: the smallest lambda at which zero weights are the optimum."""
+        return abs(neg_grad if self.factor is None else neg_grad / self.factor).max(axis=1)
+
+    def take(self, places: np.ndarray) -> L1:
+        """Return the penalty of some targets, int64[p]."""
+        return L1(None if self.factor is None else self.factor.take(places, axis=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Parts of the objective and of the duality gap of targets, float64[a] each; see `gap.relative`."""
+
+    square: np.ndarray
+    aligned: np.ndarray
+    dual_norm: np.ndarray
+    l1: np.ndarray
+    zero: np.ndarray
+    stale: np.ndarray | float = 0.0
+
+    def gap(self, lambda_: np.ndarray) -> np.ndarray:
+        """Return the relative duality gaps float64[a] at these lambdas float64[a]."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return gap.relative(lambda_=lambda_, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Duality gaps of the weights as they are saved, free of the rounding and the age of what an iteration keeps.
+
+    weights    float32[p, d], raw
+    intercept  float64[p], raw; the best one for the weights
+    gap        float64[p]
+    neg_grad   [p, d] of the array module; minus the gradient; None if the iteration has no use for it
+    """
+
+    weights: np.ndarray
+    intercept: np.ndarray
+    gap: np.ndarray
+    neg_grad: np.ndarray | None = None
+
+
+class Iteration(Protocol[S]):
+    """One way to solve the LASSOs of t targets over a span of rows.
+
+    Lambdas and weights are in a unit of the iteration's choice, the same for all spans of rows of one problem.
+
+    rows           the rows of the problem, those outside the span included
+    skips          whether a target that has converged may pass several lambdas before the next epoch
+    certify_every  epochs after which the last fit certifies targets that do not look converged; 0 for never
+    """
+
+    rows: Rows
+    skips: bool
+    certify_every: int
+
+    def start(self) -> tuple[S, np.ndarray]:
+        """Return (t targets at zero weights, the lambda_max of each float64[t]: 0 if it is no more than rounding)."""
+
+    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> S:
+        """Return t targets at weights [t, d] and lambdas float64[t]; a lambda of 0 becomes lambda_max."""
+
+    def aim(self, state: S, places: np.ndarray, lambda_: np.ndarray) -> None:
+        """Set the lambdas float64[p] of the targets at some places int64[p]."""
+
+    def epoch(self, state: S, number: int, goal: np.ndarray) -> Measure:
+        """Improve all targets, towards relative gaps of `goal`, float64[a]; `number` counts epochs from 0."""
+
+    def measure(self, state: S) -> Measure: ...
+
+    def heldout_error(self, state: S, places: np.ndarray) -> np.ndarray:
+        """Return the mean squared errors float64[p] on the held-out rows that count."""
+
+    def heldout_r2(self, error: np.ndarray) -> np.ndarray:
+        """Return the explained variances float64[t] that errors float64[t], as of `heldout_error`, amount to."""
+
+    def weights(self, state: S, places: np.ndarray) -> np.ndarray:
+        """Return weights [p, d] of the array module."""
+
+    def raw_lambda(self, state: S) -> np.ndarray:
+        """Return the lambdas float64[a] for the outputs as they are."""
+
+    def certify(self, state: S, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
+        """Certify the weights of some targets at raw lambdas float64[p]."""
+
+    def correct(self, state: S, places: np.ndarray, neg_grad: np.ndarray) -> None:
+        """Take over the gradients of certificates that are worse than `measure` promised."""
+
+
+@runtime_checkable
+class Resumable(Iteration[S], Protocol[S]):
+    """An Iteration whose states can be kept in a checkpoint. Blocks of others start again if they are interrupted."""
+
+    def arrays(self, state: S) -> dict[str, np.ndarray]:
+        """Return what `restored` needs besides the problem."""
+
+    def restored(self, start: S, arrays: dict[str, np.ndarray]) -> S:
+        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
+
+
+AnyIteration = Iteration[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """One way to solve the LASSO, a value of a spec's `fit.solver`, and what others need to know of it.
+
+    solve              fits a block of targets
+    grams              it works from Grams of the masks if they fit in memory; otherwise it does as `stream`
+    table              it keeps a residual for each row and target, in files if the fit has a folder
+    rehearsed          columns (small, large) of the two problems that are solved to predict how long a fit takes, about
+                       a second in all
+    rehearsed_targets  targets of these problems
+    """
+
+    solve: Solve
+    rehearsed: tuple[int, int]
+    rehearsed_targets: int
+    grams: bool = False
+    table: bool = False
+
+
+def lambda_max(dual_norm: np.ndarray) -> np.ndarray:
+    """Return lambda_max for standardised outputs: 0 if it is no more than rounding, since no column tells anything."""
+    return np.where(dual_norm > ROUNDING, dual_norm, 0)
+
+
+def close_ranks(state: S, done: np.ndarray) -> S:
+    """Drop targets that are done, bool[t], once they are many enough."""
+    retired = done[state.target]
+    if retired.all() or retired.mean() > CLOSE_RANKS:
+        return state.take(np.flatnonzero(~retired))
+    return state

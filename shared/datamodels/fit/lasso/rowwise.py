@@ -1,0 +1,178 @@
+"""Iterations that read the rows again in each epoch: what `saga` and `fista` have in common.
+
+Lambdas and weights are those of the raw outputs: the rows to fit and all rows are standardised differently.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from datamodels.fit.contract.block import Arrays, Tick
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.rows import Rows, columns, partition
+from datamodels.fit.lasso import base, block, gap
+from datamodels.fit.lasso.base import ROUNDING, Certificate, Measure
+from datamodels.run.specs import FitSpec
+
+REFRESH = 64
+"""Epochs after which what a method accumulates is computed afresh."""
+
+
+class State(base.State, Protocol):
+    """Targets that are being solved, for outputs standardised over the span of rows.
+
+    varies   bool[d, a] of the array module; columns that vary among the rows that count
+    location, spread  float64[a]; mean and deviation of the raw outputs over the rows that count
+    """
+
+    varies: np.ndarray
+    location: np.ndarray
+    spread: np.ndarray
+
+
+S = TypeVar("S", bound=State)
+
+
+class Method(Protocol[S]):
+    """One algorithm over a span of rows, for standardised outputs; `saga.Saga` says what each call does."""
+
+    rows: Rows
+    span: slice
+
+    def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> S: ...
+
+    def warm(self, state: S, theta: np.ndarray) -> None: ...
+
+    def aim(self, state: S, lambda_: np.ndarray) -> None: ...
+
+    def epoch(self, state: S, number: int) -> None: ...
+
+    def refresh(self, state: S) -> None: ...
+
+    def measure(self, state: S) -> Measure: ...
+
+    def calm(self, state: S) -> Measure: ...
+
+    def predictor(self, state: S, places: np.ndarray) -> np.ndarray: ...
+
+    def weights(self, state: S, places: np.ndarray) -> np.ndarray: ...
+
+    def arrays(self, state: S) -> dict[str, np.ndarray]: ...
+
+    def restored(self, start: S, arrays: dict[str, np.ndarray]) -> S: ...
+
+
+class MakeMethod(Protocol):
+    """Makes a method over a span; `batch` rows and a `seed` are for methods that draw rows."""
+
+    def __call__(self, rows: Rows, span: slice, *, batch: int, seed: list[int]) -> Method[Any]: ...
+
+
+class RowIteration:
+    """An Iteration (`base`) by a method over its span of rows."""
+
+    skips = True
+    certify_every = 0
+
+    def __init__(self, method: Method[Any], targets: Targets, *, batch: int):
+        """`batch` held-out rows are predicted at a time."""
+        self.rows, self._method, self._targets, self._batch = method.rows, method, targets, batch
+
+    def start(self) -> tuple[State, np.ndarray]:
+        state = self._start()
+        return state, base.lambda_max(self._method.measure(state).dual_norm) * state.spread
+
+    def _start(self) -> State:
+        return self._method.start(*self._targets.columns(self._method.span), np.arange(len(self._targets.able)))
+
+    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
+        state = self._start()
+        top = self._method.measure(state).dual_norm + ROUNDING
+        self._method.aim(state, np.where(lambda_ > 0, lambda_ / _spread(state), top))
+        self._method.warm(state, self.rows.xp.ascontiguousarray(weights.T))
+        return state
+
+    def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+        standard = state.lambda_.copy()
+        standard[places] = lambda_ / _spread(state)[places]
+        self._method.aim(state, standard)
+
+    def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
+        """Improve all targets, by as much as the method does in one epoch."""
+        self._method.epoch(state, number)
+        if (number + 1) % REFRESH == 0:
+            self._method.refresh(state)
+        return self._method.calm(state)
+
+    def measure(self, state: State) -> Measure:
+        return self._method.measure(state)
+
+    def heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
+        rows, xp = self.rows, self.rows.xp
+        theta = self._method.predictor(state, places)
+        spread, location = (xp.asarray(array[places]) for array in (state.spread, state.location))
+        total, count = xp.zeros(len(places)), xp.zeros(len(places))
+        for span in partition(rows.heldout, self._batch):
+            outputs, counts = self._targets.columns(span, state.target[places])
+            miss = rows.block(span) @ theta * spread + location - outputs
+            keep = xp.ones((1, 1), dtype=bool) if counts is None else counts
+            total += (xp.where(keep, miss, 0) ** 2).sum(axis=0)
+            count += xp.broadcast_to(keep, miss.shape).sum(axis=0)
+        return rows.host(total / count)
+
+    def heldout_r2(self, error: np.ndarray) -> np.ndarray:
+        return self._targets.heldout_r2(error)
+
+    def weights(self, state: State, places: np.ndarray) -> np.ndarray:
+        return self._method.weights(state, places).T
+
+    def raw_lambda(self, state: State) -> np.ndarray:
+        return state.lambda_ * _spread(state)
+
+    def certify(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
+        # SAGA gives a weight to a column that never varies until the intercept, which makes up for it, has converged.
+        varies = columns(state.varies, places)
+        weights = (self._method.weights(state, places) * varies).astype(np.float32)
+        outputs, keep = self._targets.columns(self.rows.whole, state.target[places])
+        gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_)
+        return Certificate(self.rows.host(weights).T, intercept, gaps)
+
+    def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
+        """Do nothing: certificates tell no gradient."""
+
+    def arrays(self, state: State) -> dict[str, np.ndarray]:
+        return self._method.arrays(state)
+
+    def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
+        return self._method.restored(start, arrays)
+
+
+def _spread(state: State) -> np.ndarray:
+    """float64[a]: what lambdas of standardised outputs are multiplied by; 1 for outputs that do not vary."""
+    return np.where(state.spread > 0, state.spread, 1)
+
+
+def solve(
+    rows: Rows,
+    settings: FitSpec,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    tick: Tick,
+    resume: Arrays | None = None,
+    method: MakeMethod,
+) -> Solution:
+    """Fit a block of targets; see `contract.block.Solve`."""
+    targets = Targets.read(rows, first, last)
+
+    def over(span: slice, number: int) -> RowIteration:
+        made = method(rows, span, batch=settings.batch, seed=[seed, first, number])
+        return RowIteration(made, targets, batch=settings.batch)
+
+    whole = functools.partial(over, rows.whole, 1)
+    return block.solve(settings, targets, functools.partial(over, rows.fit, 0), whole, tick=tick, resume=resume)

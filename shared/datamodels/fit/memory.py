@@ -1,0 +1,185 @@
+"""The memory that a fit needs, so that one that does not fit is refused before it starts.
+
+It is what the process itself holds at the worst moment, above what it held before. The shards, which are memory-mapped,
+come and go as the system likes. It is counted from d, m and n alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from datamodels.errors import SettingsError
+from datamodels.fit.data import moments, problem, sums
+from datamodels.fit.data.problem import NO_COLUMN, Problem
+from datamodels.fit.data.rows import CACHE_BYTES
+from datamodels.fit.estimators import base
+from datamodels.fit.lasso import fista, gap, gram, leave_out
+from datamodels.fit.solve import block_size, dtype_of, place_of
+from datamodels.run.estimators import ESTIMATORS
+from datamodels.run.runs import Run
+from datamodels.run.specs import FitSpec
+from datamodels.settings import FitterSettings
+
+HEAP = 1.1
+"""Memory that the process holds over that of its arrays, for the allocator gives back late. Measured: 0.9 to 1.3."""
+SMALL_BLOCK = 32
+"""Targets in a block that is proposed where memory is short; smaller ones save little and cost time."""
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Of a fit.
+
+    rows     m, models
+    columns  d
+    targets  n; `own` of them leave out the rows that they are in, themselves
+    alpha    share of the columns in each row
+    """
+
+    rows: int
+    columns: int
+    targets: int
+    own: int = 0
+    alpha: float = 0.5
+
+    @classmethod
+    def of_run(cls, run: Run) -> Size:
+        """Of the fit of all models of a run."""
+        own = sum(example != problem.NOT_IN_POOL for example in run.own.tolist())
+        return cls(run.spec.m, run.design.columns, run.n, own, run.spec.alpha)
+
+    @classmethod
+    def of(cls, given: Problem) -> Size:
+        own = int(np.count_nonzero(given.own_column != NO_COLUMN))
+        return cls(given.rows, given.columns, given.n, own, float(np.mean(given.center)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes, at the worst moment, above what the process held before.
+
+    rows    the masks as floats, where they are kept so
+    gram    Grams and counts
+    blocks  of the targets that are solved side by side
+    disk    of the scratch folder: masks, outputs, and the tables of SAGA
+    """
+
+    rows: int
+    gram: int
+    blocks: int
+    disk: int
+
+    @property
+    def peak(self) -> int:
+        return round(HEAP * (self.rows + self.gram + self.blocks))
+
+
+def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0, block: int = 0) -> Memory:
+    """Counted from the arrays that the solvers keep; its test holds it to what they allocate."""
+    m, d, item = size.rows, size.columns, dtype_of(settings).itemsize
+    workers, _, a = blocks(size, settings, device, threads, block)
+    solver = base.solver_of(settings)
+    floats = m * (d + 1) * item
+    kept = floats <= CACHE_BYTES
+    grams = solver.grams and place_of(settings, device) == "cpu"
+    from_gram = grams and size.own < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
+    from_own = grams and size.own > 0 and leave_out.bytes_of(m, d, item) <= leave_out.OWN_BYTES
+    streams = (size.own < size.targets and not from_gram) or (size.own > 0 and not from_own)
+    known = from_gram and sums.fits(d, size.targets)
+    each = _streamed(m, d, a, item, solver.table, size.own > 0, kept) if streams else 0
+    held = making = counts = 0
+    if from_own:
+        b = min(a, size.own)
+        sums_of = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
+        each = max(each, sums_of + leave_out.bytes_of(m, d, item) + 16 * d * b)
+    if from_gram:
+        spare = round(settings.holdout * m)
+        products = 0 if known else moments.PASS_ROWS * 8 * d
+        each = max(each, (2 * item + 1) * (spare if known else m) * a + (64 + 8 * item) * d * a + products)
+        counts = (4 + 2 * item + (item if spare > d else 0)) * d * d
+        if known:
+            held = 8 * d * d + 16 * size.targets * d
+            piece = 8 * sums.PASS_ROWS
+            making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
+        else:
+            held = 8 * d * d
+        if (
+            known and not streams and not from_own
+        ):  # of the rows only the held-out ones, and only where their Gram is dearer
+            floats = spare * (d + 1) * item if spare <= d else 0
+    rows = (floats if kept else 0) + (m * d // 8 if from_own else 0)
+    solving = rows + counts + workers * each
+    return Memory(
+        rows=rows,
+        gram=held + counts + max(making - solving, 0),
+        blocks=workers * each,
+        disk=m * (-(-d // 8) + 2 * size.targets) + (workers * 2 * item * m * a if solver.table else 0),
+    )
+
+
+def _streamed(m: int, d: int, a: int, item: int, table: bool, own: bool, kept: bool) -> int:
+    """Bytes of a block of `a` targets, of the solvers that read the rows again and again."""
+    long = 2 if table else 4  # the table and the outputs are in files
+    steps = long * item * m * a + (14 if table else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
+    certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
+    return max(steps, certificate) + (m * a if own else 0)
+
+
+def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:
+    """Raises SettingsError where the fit takes more memory than there is; `held` bytes are taken already.
+
+    Nothing is refused on a GPU, whose memory is not known here, nor of estimators that have no solver.
+    """
+    if not ESTIMATORS[settings.estimator].solver or place_of(settings, how.device) != "cpu":
+        return
+    budget = int(how.memory * GIB) or machine_memory()
+
+    def needed(threads: int, block: int) -> int:
+        return held + memory(size, settings, device=how.device, threads=threads, block=block).peak
+
+    if needed(how.threads, how.block) <= budget:
+        return
+    takes = (
+        f"a fit of {size.rows:,} models on {size.columns:,} columns takes {needed(how.threads, how.block) / GIB:.1f}"
+    )
+    takes += f" GiB of memory, and there are {budget / GIB:.1f}: "
+    for threads, block in ((1, how.block), (1, SMALL_BLOCK)):
+        if needed(threads, block) <= budget:
+            less = f"{how.prefix}_THREADS={threads}" + (f" and {how.prefix}_BLOCK={block}" if block else "")
+            raise SettingsError(f"{takes}set {less}, with which it takes {needed(threads, block) / GIB:.1f} GiB")
+    raise SettingsError(
+        f"{takes}give it a machine with more, or set {how.prefix}_MEMORY if it has more; one block at a time of "
+        f"{SMALL_BLOCK} targets takes {needed(1, SMALL_BLOCK) / GIB:.1f} GiB"
+    )
+
+
+def machine_memory() -> int:
+    """Bytes that this process may use: the machine's, or its control group's where that is less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            found = min(found, int(limit.read_text()))
+    return found
+
+
+def held_memory() -> int:
+    """Bytes that this process holds without files; 0 where the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int) -> tuple[int, int, int]:
+    """(blocks at a time, blocks, targets in one)."""
+    a = min(block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
+    blocks = -(-size.targets // a)
+    return min(threads or os.cpu_count() or 1, blocks), blocks, -(-size.targets // blocks)

@@ -1,0 +1,88 @@
+"""The estimators and solvers that a spec may name, and what each of them needs.
+
+These are declarations: they refer to the code by name, so that a spec is checked without importing it. A new estimator
+is a module in `fit/estimators` and an entry here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+TARGETS = ("test", "train", "both")
+"""Kinds of targets: test examples, training examples, or both. A spec's `targets` is one of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+    """A way to make weights from the outputs of models.
+
+    text     what the weights are, for people
+    solve    the function that fits a block of targets, a `fit.contract.block.Solve`, as `module:name`
+    targets  kinds of targets that it takes
+    prior    whether it needs a prior, made of features of the data set
+    device   whether it uses a GPU if there is one; the others compute on the CPU
+    solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand
+    """
+
+    text: str
+    solve: str
+    targets: tuple[str, ...] = TARGETS
+    prior: bool = False
+    device: bool = False
+    solver: bool = False
+
+
+ESTIMATORS = {
+    "lasso": Estimator(
+        "sparse weights by the LASSO", "datamodels.fit.estimators.lasso:solve", device=True, solver=True
+    ),
+    "weighted": Estimator(
+        "the LASSO, with a smaller penalty for examples that look like the target; for `targets: test` only",
+        "datamodels.fit.estimators.weighted:solve",
+        targets=("test",),
+        prior=True,
+    ),
+    "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve"),
+    "difference": Estimator(
+        "the mean output with an example minus the mean output without it",
+        "datamodels.fit.estimators.difference:solve",
+    ),
+    "influence": Estimator(
+        "the share of models that are right with an example minus the share without it",
+        "datamodels.fit.estimators.difference:solve_shares",
+    ),
+}
+"""Estimators by their names in a spec's `fit.estimator`."""
+LASSO = "lasso"
+"""The default estimator, which takes everything."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A way to solve the LASSO.
+
+    text   how it works, for people
+    entry  its `fit.lasso.base.Solver`, as `module:name`
+    """
+
+    text: str
+    entry: str
+
+
+SOLVERS = {
+    "saga": Solver(
+        "the paper's algorithm, which reads the rows again in each epoch, in batches of random order",
+        "datamodels.fit.lasso.saga:SOLVER",
+    ),
+    "gram": Solver(
+        "computes Gram matrices of the masks once; hands over to `stream` if they are too large, or for training "
+        "examples on a GPU",
+        "datamodels.fit.lasso.gram:SOLVER",
+    ),
+    "stream": Solver(
+        "accelerated proximal gradient, which reads the rows again in each epoch", "datamodels.fit.lasso.fista:SOLVER"
+    ),
+}
+"""Solvers by their names in a spec's `fit.solver`."""
+GRAM = "gram"
+"""The default solver."""

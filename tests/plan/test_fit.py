@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from datamodels.fit.memory import Size
+from datamodels.plan import fit as plan
+from datamodels.plan.fit import Rates
+from datamodels.run.estimators import ESTIMATORS, SOLVERS
+from datamodels.run.specs import FitSpec
+
+
+def test_what_is_made_up_is_like_the_run_but_smaller():
+    size = Size(rows=6000, columns=1000, targets=300, own=100, alpha=0.3)
+    made = plan.made_up(size, 100, 30)
+    assert (made.rows, made.columns, made.n) == (600, 100, 30)
+    assert np.count_nonzero(made.own_column >= 0) == 10
+    assert made.heldout.mean() == pytest.approx(0.1, abs=0.01)
+    assert made.center[0] == pytest.approx(0.3)
+    assert np.isfinite(made.outputs).all()
+
+
+@pytest.mark.parametrize("size", [Size(20, 2, 1), Size(50, 2, 1, own=1), Size(100, 3, 5, own=5, alpha=0.9)])
+def test_the_smallest_runs_can_be_rehearsed(size):
+    for solver in SOLVERS:
+        found = plan.plan(size, FitSpec(solver=solver, lambdas=3, holdout=0.2))
+        assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_can_be_rehearsed(estimator):
+    found = plan.plan(Size(60, 30, 4), FitSpec(estimator=estimator, lambdas=3))
+    assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
+
+
+def test_seconds_add_up():
+    size, settings = Size(3000, 500, 1000), FitSpec(solver="stream")
+    rates = Rates(shared=2.0, target=0.01)
+    one = plan.of_rates(size, settings, rates, threads=1)
+    assert one.cpu_seconds == one.seconds == pytest.approx(12)
+    three = plan.of_rates(size, settings, rates, threads=3, block=250)
+    assert three.cpu_seconds == pytest.approx(12)
+    assert three.seconds == pytest.approx(2 / 3 + 10 / 2), "four blocks by three threads take two rounds"
+
+
+@pytest.mark.parametrize("own", [0, 40])
+def test_a_problem_can_be_rehearsed_on_its_own_targets(own):
+    """How long it takes is for benchmarks/plan.py to say."""
+    given = plan.made_up(Size(400, 60, 80, own=own), 60, 80)
+    for solver in ("gram", "stream"):
+        found = plan.rehearse_on(given, FitSpec(solver=solver, lambdas=4))
+        assert 0 < found.target < np.inf and 0 <= found.shared < np.inf
