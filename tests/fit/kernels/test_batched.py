@@ -7,7 +7,9 @@ from datamodels.fit.kernels.batched import Batched
 
 def arrays(dtype=np.float32, a=6, d=13, weighted=False):
     rng = np.random.default_rng(0)
-    made = {name: rng.normal(size=(a, d)).astype(dtype) for name in ("theta", "pull", "past_theta", "past_pull")}
+    made = {
+        name: rng.normal(size=(a, d)).astype(dtype) for name in ("theta", "neg_grad", "past_theta", "past_neg_grad")
+    }
     made["theta"][rng.random((a, d)) < 0.5] = 0
     if weighted:
         made["factor"] = rng.uniform(0.3, 2, size=(a, d)).astype(dtype)
@@ -23,17 +25,17 @@ def done_by(loops, places, a, xp=np):
     """All that the loops give and change, as NumPy's."""
     big = {k: xp.asarray(v.copy()) for k, v in a.items() if v.ndim == 2}
     factor = big.get("factor")
-    sizes = loops.working_set_sizes(big["theta"], big["pull"], a["lambda_"], factor)
-    measured = np.array(loops.measure(big["theta"], big["pull"], big["products"], factor))
+    sizes = loops.working_set_sizes(big["theta"], big["neg_grad"], a["lambda_"], factor)
+    measured = np.array(loops.measure(big["theta"], big["neg_grad"], big["products"], factor))
     uphill = loops.proximal(
         places,
         big["theta"],
-        big["pull"],
+        big["neg_grad"],
         a["lambda_"],
         a["lambda_"].dtype.type(0.3),
         a["ahead"],
         big["past_theta"],
-        big["past_pull"],
+        big["past_neg_grad"],
         a["remember"],
         factor,
     )

@@ -85,7 +85,7 @@ def test_the_gap_bounds_the_excess_on_the_way():
 
 
 @pytest.mark.parametrize(("m", "momentum"), [(600, False), (25, True)])
-def test_momentum_is_for_what_is_badly_conditioned_and_pulls_are_exact_in_both(m, momentum):
+def test_momentum_is_for_what_is_badly_conditioned_and_gradients_are_exact_in_both(m, momentum):
     x, y, masks = made(30, m, a=2, seed=3)
     solver = Descent(masks, 0)
     state = started(solver, x, y)
@@ -94,7 +94,7 @@ def test_momentum_is_for_what_is_badly_conditioned_and_pulls_are_exact_in_both(m
         solver.step(state, np.full(2, 1e-8))
     assert (state.speed > 1).any() == momentum
     residuals = y - y.mean(axis=0) - (x - x.mean(axis=0)) @ state.theta.T
-    np.testing.assert_allclose(state.pull, ((x - x.mean(axis=0)).T @ residuals).T / m, atol=1e-12)
+    np.testing.assert_allclose(state.neg_grad, ((x - x.mean(axis=0)).T @ residuals).T / m, atol=1e-12)
 
 
 @pytest.mark.parametrize("factor", [None, np.random.default_rng(0).uniform(0.5, 2, size=(5, 30))])
@@ -153,15 +153,15 @@ def test_the_largest_eigenvalue_of_a_gram_of_columns_that_are_alike(value):
 def test_few_changes_are_multiplied_as_many_are(dtype):
     """The columns span several tiles; the numbers of changes are beside multiples of eight, and none."""
     rng = np.random.default_rng(0)
-    d, counts = 2 * coordinate_descent.PULL_TILE + 3, np.array([0, 1, 7, 8, 9, 40])
-    gram, base, base_pull = rng.normal(size=(d, d)), rng.normal(size=(6, d)), rng.normal(size=(6, d))
+    d, counts = 2 * coordinate_descent.GRAM_TILE + 3, np.array([0, 1, 7, 8, 9, 40])
+    gram, base, base_neg_grad = rng.normal(size=(d, d)), rng.normal(size=(6, d)), rng.normal(size=(6, d))
     theta = base.copy()
     for j, count in enumerate(counts):
         theta[j, rng.choice(d, count, replace=False)] += 1
-    gram, base, base_pull, theta = (array.astype(dtype) for array in (gram, base, base_pull, theta))
-    pull = np.zeros((6, d), dtype)
+    gram, base, base_neg_grad, theta = (array.astype(dtype) for array in (gram, base, base_neg_grad, theta))
+    neg_grad = np.zeros((6, d), dtype)
     np.testing.assert_array_equal(coordinate_descent.nonzeros(theta, base), counts)
-    coordinate_descent.sparse_pulls(np.array([0, 2, 3, 4, 5]), counts, theta, base, base_pull, gram, pull)
-    wanted = base_pull - (theta - base) @ gram
+    coordinate_descent.sparse_neg_grads(np.array([0, 2, 3, 4, 5]), counts, theta, base, base_neg_grad, gram, neg_grad)
+    wanted = base_neg_grad - (theta - base) @ gram
     wanted[1] = 0
-    np.testing.assert_allclose(pull, wanted, atol=200 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(neg_grad, wanted, atol=200 * np.finfo(dtype).eps)

@@ -30,7 +30,7 @@ def test_the_start_gives_lambda_max_exactly(started):
     assert solver.measure(state).dual_norm * state.spread == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_pull_is_minus_the_gradient_after_any_number_of_steps(started):
+def test_neg_grad_is_minus_the_gradient_after_any_number_of_steps(started):
     solver, state, made = started
     aimed(solver, state)
     for number in range(6):
@@ -38,7 +38,7 @@ def test_the_pull_is_minus_the_gradient_after_any_number_of_steps(started):
     for j in range(5):
         x, y = reference.design_of(made, j)
         left = (y - y.mean()) / y.std() - x @ state.ahead[:, j]
-        np.testing.assert_allclose(state.pull[:, j], x.T @ (left - left.mean()) / len(x), atol=1e-12)
+        np.testing.assert_allclose(state.neg_grad[:, j], x.T @ (left - left.mean()) / len(x), atol=1e-12)
 
 
 def test_a_converged_state_is_the_optimum(started):
@@ -110,9 +110,9 @@ def test_a_new_lambda_starts_ahead_on_the_line_through_the_last_two(started):
     solver.aim(state, 0.1 * top)
     solver._set_out(state)
     np.testing.assert_allclose(state.ahead, ends[1] + (ends[1] - ends[0]) / 2, atol=1e-12)
-    pull = state.pull.copy()
+    neg_grad = state.neg_grad.copy()
     solver._look(state)
-    np.testing.assert_allclose(pull, state.pull, atol=1e-10, err_msg="the pull needs no pass")
+    np.testing.assert_allclose(neg_grad, state.neg_grad, atol=1e-10, err_msg="the neg_grad needs no pass")
 
 
 @pytest.mark.parametrize("d, m", [(30, 20), (30, 40), (30, 2000)])
@@ -140,7 +140,7 @@ def test_a_warm_start_is_exact(started):
     for j in range(5):
         x, y = reference.design_of(made, j)
         left = (y - x @ weights[:, j]) / y.std()
-        np.testing.assert_allclose(state.pull[:, j], x.T @ (left - left.mean()) / len(x), atol=1e-12)
+        np.testing.assert_allclose(state.neg_grad[:, j], x.T @ (left - left.mean()) / len(x), atol=1e-12)
 
 
 def test_state_from_arrays_goes_on_as_the_original(started):
@@ -167,7 +167,7 @@ def test_rows_unpacked_in_many_pieces_give_the_same(started, made_problem):
         state = solver.start(rows.outputs(0, 2), None, np.arange(2))
         aimed(solver, state)
         solver.epoch(state, 0)
-        found.append(state.pull)
+        found.append(state.neg_grad)
     assert np.array_equal(*found)
 
 

@@ -1,27 +1,27 @@
-"""The estimators `difference` and `influence`: for each column, models with the example against models without.
+"""The estimators `difference` and `influence`: for each column, models with the example against models without it.
 
-    difference_c = mean of y over the rows with column c  -  mean of y over the rows without
+    difference_c = mean of y over the rows with column c  -  mean of y over the rows without column c
 
-`influence` is the definition of Feldman and Zhang (2020, equation 2): y is whether the model is right, its margin above
-0, and the difference of the two shares is the weight as it is.
+For `influence`, the definition of Feldman and Zhang (2020, equation 2), y is 1 if the model is right (its margin is
+above 0) and 0 if not. The difference of the two shares is the weight.
 
-`difference` takes the outputs themselves and rescales. Ilyas et al. (2022) show that differences of means are the
-least-squares datamodel of infinitely many models, but for scale. The scale, where each subset holds exactly k of the d
-columns: with a column in, each other one is in with probability (k - 1) / (d - 1), without it k / (d - 1). So, of
-outputs y = theta . x + noise, the difference estimates theta_c - sum_{c' != c} theta_c' / (d - 1), which is
-d / (d - 1) (theta_c - mean(theta)). The mean of the weights changes no prediction, since theta . 1 = k mean(theta) is
-part of the intercept; least squares of smallest norm has it at 0. Hence
+For `difference`, y is the output, and the differences are rescaled. Ilyas et al. (2022) show that differences of means
+are the least-squares datamodel of infinitely many models, up to a scale. The scale, if each subset holds exactly k of
+the d columns: with a column in a subset, each other one is in it with probability (k - 1) / (d - 1), without it with
+k / (d - 1). So for outputs y = theta . x + noise the difference estimates theta_c - sum_{c' != c} theta_c' / (d - 1),
+which is d / (d - 1) (theta_c - mean(theta)). The mean of the weights changes no prediction, because theta . 1 = k
+mean(theta) is part of the intercept; in the least-squares solution of smallest norm it is 0. Hence
 
     theta_c = (d - 1) / d * difference_c
 
-In other words: the masks' covariance is alpha (1 - alpha) d / (d - 1) (I - 11'/d), and theta is its pseudo-inverse
-times the covariance of masks and outputs. A stratified design has one such block for each stratum, with the stratum's
-number of columns in place of d; pinned columns never vary and have no weight. Where a target leaves its own subsets
-out, its own column is missing from its stratum.
+In other words: the covariance of the masks is alpha (1 - alpha) d / (d - 1) (I - 11'/d), and theta is its
+pseudo-inverse times the covariance of masks and outputs. A stratified design has one such block for each stratum, with
+the number of columns of the stratum in place of d. Pinned columns never vary and have no weight. If a target is a
+training example, it leaves out the rows with its own column, which is then missing from its stratum.
 
 Nothing is chosen and nothing iterates: lambda and gap are 0. With few models the weights are right on average but
-noisy, each by what all others do to the output: predictions then rank well before they are near (held-out R2 may be
-far below 0).
+noisy, because each contains what all others do to the output. Predictions then rank well before they are close:
+held-out R2 may be far below 0.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def _solve(targets: Targets, scale: np.ndarray | float, tick: Tick) -> Solution:
 
 
 def differences(found: Means, center: np.ndarray) -> np.ndarray:
-    """float64[a, d]: mean output of the rows with each column less that of the rows without; 0 where one has none."""
+    """Return float64[a, d]: mean output with each column minus the mean without it; 0 if there are no such rows."""
     curvature = np.broadcast_to(found.curvature(center), found.products.shape)
     return np.divide(found.covariance, curvature, out=np.zeros(curvature.shape), where=curvature > 0)
 
 
 def rescaling(given: Problem, targets: np.ndarray) -> np.ndarray:
-    """float64[a, d]: weight over difference, (s - 1) / s for a column that shares a fixed total with s - 1 others."""
+    """Return float64[a, d]: weight over difference, (s - 1) / s for a column in a stratum of s columns."""
     stratum = given.strata
     varying = stratum >= 0
     sizes = np.bincount(stratum[varying], minlength=1)

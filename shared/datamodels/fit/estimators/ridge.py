@@ -1,19 +1,20 @@
-"""The estimator `ridge`: for each target the minimum over theta in R^d and b in R of
+"""The estimator `ridge`: for each target the minimum, over theta in R^d and b in R, of
 
     P(theta, b) = 1/(2 m_j) * sum_{i in rows_j} (x_i . theta + b - y_ij)^2  +  lambda_j / 2 * ||theta||^2
 
-with rows_j as in `problem`. Its weights solve (G_j + lambda_j I) theta = c_j, with G_j the Gram of the centred
-masks of rows_j and c_j their covariance with the outputs. All lambdas come from one eigendecomposition of the Gram G of
-the rows to fit, G = V diag(s) V': theta = V (V' c / (s + lambda)). Where G_j is not G (all rows in the last fit, own
-subsets left out) that is the preconditioner of conjugate gradients, which then need few steps: the masks are of the
-same distribution. Beyond EIGEN_COLUMNS there is no preconditioner, and every product streams over the rows.
+with rows_j as in `problem`. Its weights solve (G_j + lambda_j I) theta = c_j, with G_j the Gram of the centred masks of
+rows_j and c_j their covariance with the outputs. One eigendecomposition of the Gram G of the rows to fit, G = V diag(s)
+V', gives the weights at all lambdas: theta = V (V' c / (s + lambda)). If G_j is not G (in the last fit, which takes all
+rows, and for training examples, which leave out their own rows), this is the preconditioner of conjugate gradients.
+They then need few steps, because the masks have the same distribution. Beyond EIGEN_COLUMNS there is no preconditioner,
+and every product streams over the rows.
 
-The grid. Where d weights of equal variance explain the share R^2 of an output by m rows, the best lambda is
-v (d / m) (1 - R^2) / R^2, v the mean curvature of G (Hoerl, Kennard and Baldwin 1975). The grid spans R^2 of 0.01 to
-0.99: v (d / m) times 100 down to 1 / 100. It is never 0. lambda is chosen on held-out rows, as the LASSO's is.
+The grid. If d weights of equal variance explain the fraction R^2 of an output by m rows, the best lambda is v (d / m)
+(1 - R^2) / R^2, with v the mean curvature of G (Hoerl, Kennard and Baldwin 1975). The grid spans R^2 from 0.01 to 0.99:
+v (d / m) times 100 down to 1 / 100. It is never 0. lambda is chosen on held-out rows, as for the LASSO.
 
 The gap. The gradient of P at the best b is g = lambda theta - (c - G theta), and the Fenchel dual point of the
-residuals gives the duality gap ||g||^2 / (2 lambda). As the LASSO's (`gap`) it is stated relative to the objective
+residuals gives the duality gap ||g||^2 / (2 lambda). As for the LASSO (`gap`), it is stated relative to the objective
 at zero weights, and computed in float64 from the masks for the weights as they are saved: P is above its optimum by at
 most this.
 """
@@ -35,20 +36,20 @@ from datamodels.fit.kernels import conjugate
 from datamodels.run.specs import FitSpec
 
 EIGEN_COLUMNS = 10_000
-"""Most columns with an eigendecomposition: minutes on one core, and 4 d^2 floats."""
+"""Most columns for an eigendecomposition: it takes minutes on one core, and 4 d^2 floats."""
 WIDTH = 100.0
-"""Largest lambda over the one that suits an R^2 of one half, and that over the smallest."""
+"""Largest lambda over the best one for an R^2 of one half, and that over the smallest."""
 PATH_GAP = 0.1
 """Largest gap on the path over the tolerance. Conjugate gradients that stop early shrink weights as a larger lambda
 does, and would be chosen for it."""
 PATH_FLOOR = 1e-5
-"""Least gap on the path: held-out errors are told apart well before."""
+"""Smallest gap that the path aims at: held-out errors differ well before."""
 REFIT_GAP = 0.25
-"""Gap that the last fit aims at over the tolerance: what its gradients in float32 hide is certified in float64."""
+"""Gap that the last fit aims at over the tolerance. Its gradients are float32; the certificate is float64."""
 
 
 def grid(settings: FitSpec) -> np.ndarray:
-    """float64[k]: lambdas over v d / m, falling by equal ratios."""
+    """Return float64[k]: lambdas over v d / m, going down by equal ratios."""
     k = settings.lambdas
     return np.geomspace(WIDTH, 1 / WIDTH, k) if k > 1 else np.ones(1)
 
@@ -79,9 +80,14 @@ def solve(
 
 
 class _Equations:
-    """(G_j + lambda_j I) theta = c_j of a targets over a span of rows. keep is bool[m, a] or None; found its means."""
+    """The equations (G_j + lambda_j I) theta = c_j of a targets over a span of rows.
+
+    right  float64[a, d]; the c_j
+    zero   float64[a]; variances of the outputs, twice the objectives at zero weights
+    """
 
     def __init__(self, rows: Rows, span: slice, keep: np.ndarray | None, found: Means):
+        """`found` are the means over the span; keep bool[m, a] says which rows count, None that all do."""
         self.rows, self.span, self.keep, self.found = rows, span, keep, found
         self.right, self.zero = found.covariance, found.variance
         self._means = found.mean_masks
@@ -93,12 +99,12 @@ class _Equations:
             self._masks = spans.fit if span == rows.fit else spans.whole
 
     def unit(self) -> np.ndarray:
-        """float64[a]: the lambda that suits an R^2 of one half."""
+        """Return float64[a]: the best lambdas for an R^2 of one half."""
         total = self._curvature.sum(axis=1)
         return np.where(total > 0, total, 1) / self.found.count
 
     def multiply(self, vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """[p, d]: G_j v_j of the targets at these places, int64[p], in the type of the vectors [p, d]."""
+        """Return G_j v_j of vectors [p, d] of the targets at these places int64[p], in the type of the vectors."""
         dtype = vectors.dtype
         if self._masks is not None:
             exact = dtype == np.float64
@@ -115,36 +121,36 @@ class _Equations:
         products /= self.found.count[places, None].astype(dtype)
         return products - (along[:, None] * mean).astype(dtype)
 
-    def pull(self, theta: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """[p, d]: minus the gradient at theta [p, d], in its type."""
+    def neg_grad(self, theta: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return minus the gradient at theta [p, d], in its type."""
         product = self.multiply(theta, places) if theta.any() else 0
         return self.right[places].astype(theta.dtype) - product - lambda_[:, None].astype(theta.dtype) * theta
 
-    def correction(self, pull: np.ndarray, lambda_: np.ndarray, places: np.ndarray, gap: float, steps: int):
-        """[p, d]: what to add to weights with this pull, for a relative gap of `gap` at most."""
+    def correction(self, neg_grad: np.ndarray, lambda_: np.ndarray, places: np.ndarray, gap: float, steps: int):
+        """Return what to add to weights with this neg_grad [p, d] for a relative gap of at most `gap`."""
         found = conjugate.solve(
             lambda vectors, chosen: self.multiply(vectors, places[chosen]),
             self._precondition,
-            pull.astype(self.rows.dtype),
+            neg_grad.astype(self.rows.dtype),
             lambda_,
             gap * lambda_ * self.zero[places],
             steps,
         )
-        # What a column that never varies gets is rounding.
+        # The weight of a column that never varies is only rounding.
         return found * (self._of(self._curvature, places) > 0)
 
-    def gap(self, pull: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """float64[p]: relative duality gaps of weights with this pull."""
+    def gap(self, neg_grad: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return float64[p]: relative duality gaps of weights with this neg_grad [p, d]."""
         zero = self.zero[places]
-        return np.einsum("ij,ij->i", pull, pull, dtype=np.float64) / (lambda_ * np.where(zero > 0, zero, 1))
+        return np.einsum("ij,ij->i", neg_grad, neg_grad, dtype=np.float64) / (lambda_ * np.where(zero > 0, zero, 1))
 
     def level(self, theta: np.ndarray, places: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """float64[p]: the best intercepts for weights [p, d] of masks less `center`."""
+        """Return float64[p]: the best intercepts for weights [p, d] of masks less `center`."""
         mean = self._of(self._means, places)
         return self.found.mean[places] - np.einsum("ij,ij->i", theta, np.broadcast_to(mean, theta.shape))
 
     def _of(self, masks: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
-        """[p, d] or [1, d]: what is known of the masks of some targets, or of all alike."""
+        """Return what is known of the masks: [p, d] of some targets, or [1, d] if it is the same for all."""
         return masks if self.keep is None else masks[places]
 
     def _precondition(self, residual: np.ndarray, lambda_: np.ndarray) -> np.ndarray:
@@ -166,8 +172,8 @@ def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick: Tick)
         here = np.flatnonzero(~choice.done)
         tick(BlockProgress.on_path(choice.fraction, choice.mean_position))
         lambda_ = choice.current(here)
-        pull = equations.pull(theta[here], lambda_, here)
-        theta[here] += equations.correction(pull, lambda_, here, near, settings.max_epochs)
+        neg_grad = equations.neg_grad(theta[here], lambda_, here)
+        theta[here] += equations.correction(neg_grad, lambda_, here, near, settings.max_epochs)
         level = equations.level(theta[here], here)
         error = means.heldout_error(rows, columns(y, here), columns(equations.keep, here), theta[here], level)
         choice.reached(here, error)
@@ -175,27 +181,27 @@ def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick: Tick)
 
 
 def _refit(equations: _Equations, settings: FitSpec, lambda_: np.ndarray, tick: Tick) -> tuple[np.ndarray, np.ndarray]:
-    """(weights float32[a, d], gaps float64[a]) at the chosen lambdas; refined until what is saved is exact enough."""
+    """Return (weights float32[a, d], gaps float64[a]) at these lambdas, refined until the gaps are small enough."""
     a = len(lambda_)
     weights, gap, places = np.zeros(equations.right.shape, dtype=np.float32), np.zeros(a), np.arange(a)
     steps = settings.max_epochs
     while True:
         chosen, theta = lambda_[places], weights[places].astype(np.float64)
-        pull = equations.pull(theta, chosen, places)
-        gap[places] = equations.gap(pull, chosen, places)
+        neg_grad = equations.neg_grad(theta, chosen, places)
+        gap[places] = equations.gap(neg_grad, chosen, places)
         far = gap[places] > settings.tolerance
         places = places[far]
         if not len(places) or not steps:
             return weights, gap
         tick(BlockProgress.in_refit(1 - len(places) / a, float(settings.lambdas - 1)))
         goal = REFIT_GAP * settings.tolerance
-        correction = equations.correction(pull[far], chosen[far], places, goal, steps)
+        correction = equations.correction(neg_grad[far], chosen[far], places, goal, steps)
         weights[places] = theta[far] + correction
         steps //= 2
 
 
 def _eigen(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """(eigenvalues [d], at least 0, eigenvectors [d, d] as columns) of the Gram of the rows to fit."""
+    """Return (eigenvalues [d], at least 0, eigenvectors [d, d] as columns) of the Gram of the rows to fit."""
 
     def make() -> tuple[np.ndarray, np.ndarray]:
         values, vectors = linalg.eigh(moments.of_masks(rows).fit.gram, driver="evd")

@@ -1,10 +1,10 @@
-"""The estimator `weighted`: the LASSO with a lambda for each column, smaller where the prior expects a weight,
+"""The estimator `weighted`: the LASSO with a lambda for each column, smaller if the prior expects a weight,
 
     1/(2 m) * sum_i (x_i . theta + b - y_ij)^2  +  lambda_j * sum_c factor_jc |theta_c|
 
-(the weighted LASSO of Zou 2006, with the prior of `prior` in place of a first estimate). How far to trust the prior
-is decided once for all targets, by the held-out error of some of them: one target's error is too noisy to tell with few
-models. Where no strength lowers it, there are no factors and the fit is the LASSO's, bit for bit.
+This is the weighted LASSO of Zou (2006), with the prior of `data.prior` in place of a first estimate. How far to trust
+the prior is decided once for all targets, by the held-out error of some of them: with few models, the error of one
+target is too noisy. If no strength lowers the error, there are no factors, and the fit is the LASSO's, bit for bit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 STRENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
-"""Tried in this order. At 0.25 a column one standard deviation more alike than others has 0.78 of the lambda."""
+"""Strengths of the prior, tried in this order. At 0.25, a column that is one standard deviation more similar than
+others has 0.78 of the lambda."""
 GAIN = 1e-4
-"""Least relative gain for which the prior is trusted at all: less is rounding."""
+"""Smallest relative gain for which the prior is trusted at all: less is rounding."""
 JUDGES = 128
-"""Targets that the strength is chosen by, spread evenly over all."""
+"""Targets by which the strength is chosen, spread evenly over all."""
 
 
 def solve(
@@ -60,7 +61,7 @@ def prior_of(rows: Rows, first: int, last: int) -> Prior:
 
 
 def choose(rows: Rows, prior: Prior, settings: FitSpec, tick: Tick) -> float:
-    """The strength at which the mean held-out error of some targets, each at its best lambda, is smallest; or 0."""
+    """Return the strength with the smallest mean held-out error of some targets, each at its best lambda; or 0."""
     given = rows.problem
     judges = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
     outputs = given.outputs[:, judges][rows.order].astype(rows.dtype)

@@ -1,8 +1,7 @@
-"""The loops of `gram` that NumPy has no good words for, compiled by numba. Others are in `compiled_bits` and
-`compiled_own`.
+"""The loops of `lasso.coordinate`, compiled by numba.
 
-All of them let go of the GIL, so that blocks of targets run side by side. They are compiled when first called and,
-where a folder can be written, kept on disk for the next process.
+They release the GIL, so that blocks of targets run in parallel. They are compiled when they are first called. If a
+folder can be written, the code is kept on disk for the next process.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import numba
 import numpy as np
 
 EIGHT = 8
-"""Rows of the Gram that are added to a pull at a time."""
-PULL_TILE = 512
-"""Columns of it: such a part of the Gram stays in a level-3 cache while all targets take their rows of it."""
+"""Rows of the Gram that are added up at a time."""
+GRAM_TILE = 512
+"""Columns of the Gram that are read at a time: they stay in a level-3 cache while all targets read their rows."""
 
 
 def _jit(function):
     options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder to keep the code in
+    except RuntimeError:  # there is no folder to keep the code in
         return numba.njit(**options)(function)
 
 
@@ -34,24 +33,24 @@ def _times(value, factor, j, c):
 
 
 @_jit
-def working_set_sizes(theta, pull, screen, factor=None):
-    """int64[a]: columns of each target that have a weight, or that pull at least `screen[j]`; see `descent`.
+def working_set_sizes(theta, neg_grad, screen, factor=None):
+    """Return int64[a]: how many columns of each target have a weight, or |neg_grad| >= screen[j].
 
-    Here and below, factor is [a, d], what a column's threshold is multiplied by, or None where that is 1.
+    Here and below, factor is [a, d], which multiplies the threshold of each column, or None if it is 1 everywhere.
     """
     sizes = np.zeros(len(theta), dtype=np.int64)
     for j in range(len(theta)):
-        bar = pull.dtype.type(screen[j])
+        bar = neg_grad.dtype.type(screen[j])
         count = 0
         for c in range(theta.shape[1]):
-            count += (theta[j, c] != 0) | (abs(pull[j, c]) >= _times(bar, factor, j, c))
+            count += (theta[j, c] != 0) | (abs(neg_grad[j, c]) >= _times(bar, factor, j, c))
         sizes[j] = count
     return sizes
 
 
 @_jit
 def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
-    """Coordinate descent on the columns `chosen` of target j; `weight` and `slope` (its pull) change."""
+    """Do coordinate descent on the columns `chosen` of target j. Changes `weight` and `slope`, its neg_grad."""
     size, zero = len(chosen), lambda_ * 0
     compact = np.empty((size, size), dtype=weight.dtype)
     gathered = np.zeros(size, dtype=np.bool_)
@@ -82,14 +81,15 @@ def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
 
 
 @_jit
-def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps, factor=None):
-    """Coordinate descent of some targets on their working sets, until no step moves a gradient by `goal[j]`.
+def descend(places, sizes, theta, neg_grad, gram, lambda_, screen, goal, sweeps, factor=None):
+    """Do coordinate descent of some targets on their working sets, until no step changes a gradient by `goal[j]`.
 
-    Only theta changes. The rows of the Gram that are needed are gathered as they are, so that sweeps stay in cache.
+    Only theta changes. Rows of the Gram are gathered when they are needed, so that sweeps stay in cache.
 
-    places   int64[p]; which targets, `sizes` int64[a] their working sets
-    theta    [a, d], pull [a, d], gram [d, d]; of one type
-    lambda_, screen, goal  [a] of that type
+    places  int64[p]; which targets
+    sizes   int64[a]; sizes of the working sets, from `working_set_sizes`
+    theta, neg_grad        [a, d]; and gram [d, d], of the same type
+    lambda_, screen, goal  [a], of that type
     """
     d = theta.shape[1]
     for j in places:
@@ -98,8 +98,8 @@ def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps, fac
         weight, slope = np.empty(size, dtype=theta.dtype), np.empty(size, dtype=theta.dtype)
         k = 0
         for c in range(d):
-            if (theta[j, c] != 0) | (abs(pull[j, c]) >= _times(bar, factor, j, c)):
-                chosen[k], weight[k], slope[k] = c, theta[j, c], pull[j, c]
+            if (theta[j, c] != 0) | (abs(neg_grad[j, c]) >= _times(bar, factor, j, c)):
+                chosen[k], weight[k], slope[k] = c, theta[j, c], neg_grad[j, c]
                 k += 1
         _sweep(chosen, weight, slope, gram, lambda_[j], factor, j, goal[j], sweeps)
         for k in range(size):
@@ -108,7 +108,7 @@ def descend(places, sizes, theta, pull, gram, lambda_, screen, goal, sweeps, fac
 
 @_jit
 def nonzeros(theta, base):
-    """int64[a]: at how many columns theta [a, d] and base [a, d] differ."""
+    """Return int64[a]: at how many columns theta [a, d] and base [a, d] differ."""
     counts = np.zeros(len(theta), dtype=np.int64)
     for j in range(len(theta)):
         count = 0
@@ -119,11 +119,12 @@ def nonzeros(theta, base):
 
 
 @_jit
-def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
-    """pull = base_pull - (theta - base) gram for some targets, by the rows of the Gram at the columns that differ.
+def sparse_neg_grads(places, counts, theta, base, base_neg_grad, gram, neg_grad):
+    """Set neg_grad = base_neg_grad - (theta - base) gram of some targets, from the rows of the Gram that differ.
 
-    places  int64[p]; which targets, `counts` int64[a] at how many columns they differ
-    theta, base, base_pull, pull  [a, d], gram [d, d]; of one type
+    places  int64[p]; which targets
+    counts  int64[a]; at how many columns theta and base differ
+    theta, base, base_neg_grad, neg_grad  [a, d]; and gram [d, d], of the same type
     """
     d, longest = theta.shape[1], 0
     for j in places:
@@ -136,12 +137,12 @@ def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
             if theta[j, c] != base[j, c]:
                 where[p, k], change[p, k] = c, theta[j, c] - base[j, c]
                 k += 1
-    total = np.empty(PULL_TILE, dtype=theta.dtype)
-    for low in range(0, d, PULL_TILE):
-        high = min(low + PULL_TILE, d)
+    total = np.empty(GRAM_TILE, dtype=theta.dtype)
+    for low in range(0, d, GRAM_TILE):
+        high = min(low + GRAM_TILE, d)
         for p, j in enumerate(places):
             total[:] = 0
-            for k in range(0, counts[j], EIGHT):  # what is beyond the last is a change of 0
+            for k in range(0, counts[j], EIGHT):  # beyond the last, changes are 0
                 w, at = change[p, k : k + EIGHT], where[p, k : k + EIGHT]
                 w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
                 g0, g1 = gram[at[0], low:high], gram[at[1], low:high]
@@ -152,52 +153,55 @@ def sparse_pulls(places, counts, theta, base, base_pull, gram, pull):
                     four = w0 * g0[i] + w1 * g1[i] + w2 * g2[i] + w3 * g3[i]
                     total[i] += four + (w4 * g4[i] + w5 * g5[i] + w6 * g6[i] + w7 * g7[i])
             for i in range(high - low):
-                pull[j, low + i] = base_pull[j, low + i] - total[i]
+                neg_grad[j, low + i] = base_neg_grad[j, low + i] - total[i]
 
 
 @_jit
-def proximal(places, theta, pull, lambda_, step, ahead, past_theta, past_pull, remember, factor=None):
-    """One proximal gradient step of some targets, from a point extrapolated beyond the one they are at.
+def proximal(places, theta, neg_grad, lambda_, step, ahead, past_theta, past_neg_grad, remember, factor=None):
+    """Take one proximal gradient step of some targets, from a point extrapolated beyond the current one.
 
-    Returns float64[a]: the momentum's work against the step; above 0, it points uphill (O'Donoghue and Candes 2015).
+    places    int64[p]; which targets
+    theta, neg_grad            [a, d]; the current point
+    past_theta, past_neg_grad  [a, d]; an earlier point
+    lambda_   [a], of the type of theta
+    step      step size, of that type
+    ahead     [a]; how far to extrapolate, in units of the way from the earlier point to the current one
+    remember  bool[a]; whether the current point becomes the earlier one
 
-    places      int64[p]
-    theta       [a, d], past_theta [a, d]; where targets are, and were; and pull, past_pull [a, d] there
-    lambda_     [a], of theta's type
-    step        step size, of that type
-    ahead       [a]; how far to extrapolate, in units of the way from the past to now
-    remember    bool[a]; whether the past becomes what is now
+    Returns float64[a]: the product of the momentum and minus the step. Above 0, momentum points uphill (O'Donoghue and
+    Candes 2015).
     """
     uphill = np.zeros(len(theta), dtype=np.float64)
     for j in places:
         bar, beyond = step * lambda_[j], ahead[j]
         work = step * 0
         for c in range(theta.shape[1]):
-            now, slope = theta[j, c], pull[j, c]
+            now, slope = theta[j, c], neg_grad[j, c]
             start = now + beyond * (now - past_theta[j, c])
-            target = start + step * (slope + beyond * (slope - past_pull[j, c]))
+            target = start + step * (slope + beyond * (slope - past_neg_grad[j, c]))
             threshold = _times(bar, factor, j, c)
             fresh = max(target - threshold, theta.dtype.type(0)) + min(target + threshold, theta.dtype.type(0))
             work += (start - fresh) * (fresh - now)
             theta[j, c] = fresh
             if remember[j]:
-                past_theta[j, c], past_pull[j, c] = now, slope
+                past_theta[j, c], past_neg_grad[j, c] = now, slope
         uphill[j] = work
     return uphill
 
 
 @_jit
-def measure(theta, pull, products, factor=None):
-    """float64[4, a]: ||theta||_1, theta . pull, max |pull|, theta . (products + pull) of each target, all [a, d].
+def measure(theta, neg_grad, products, factor=None):
+    """Return float64[4, a]: ||theta||_1, theta . neg_grad, max |neg_grad| and theta . (products + neg_grad).
 
-    With a factor, the sum of factor |theta| and max |pull| / factor instead.
+    theta, neg_grad and products are [a, d]. With a factor, the first is the sum of factor |theta| and the third is
+    max |neg_grad| / factor.
     """
     found = np.zeros((4, len(theta)), dtype=np.float64)
     for j in range(len(theta)):
         l1 = aligned = explained = 0.0
-        norm = pull.dtype.type(0)
+        norm = neg_grad.dtype.type(0)
         for c in range(theta.shape[1]):
-            weight, slope = np.float64(theta[j, c]), pull[j, c]
+            weight, slope = np.float64(theta[j, c]), neg_grad[j, c]
             l1 += _times(abs(weight), factor, j, c)
             aligned += weight * slope
             explained += weight * (np.float64(products[j, c]) + slope)

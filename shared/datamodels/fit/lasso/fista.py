@@ -1,18 +1,19 @@
-"""FISTA for many LASSOs over the same rows, which it reads anew for every step (Beck and Teboulle 2009).
+"""FISTA for many LASSOs over the same rows, which it reads again in every step (Beck and Teboulle 2009).
 
-It needs no Gram and remembers no residuals, so that it works from packed masks of any size, and each target may leave
-out rows of its own. One step reads every row once and does, for all targets at once, with z the point looked at,
+It needs no Gram and keeps no residuals, so it works from packed masks of any size, and each target may leave out other
+rows. One step reads every row once. It does for all targets, at their points z,
 
-    pull    = X' (y - X z) / m        minus the gradient; intercepts are the best ones for z, hence out of the way
-    theta  <- prox( z + step * pull )
-    z      <- theta + momentum * (theta - theta before)
+    neg_grad = X' (y - X z) / m       minus the gradient, at the best intercepts for z
+    theta   <- prox( z + step * neg_grad )
+    z       <- theta + momentum * (theta - theta before)
 
-so that two matrix products dominate. Momentum starts again, per target, when it points uphill (O'Donoghue and Candes
-2015). The pull is affine in z: at a new lambda a target starts ahead of the old solution, on the line through the one
-before, at no pass over the rows; and each step tells the curvature along it, so that steps may begin bold and are cut
-where they meet more of it than they can bear.
+so that two matrix products dominate. Momentum restarts, per target, when it points uphill (O'Donoghue and Candes 2015).
 
-Outputs are standardised per target, over the rows that count, as in `saga`; weights are given back on the raw scale.
+neg_grad is affine in z. At a new lambda a target therefore starts ahead of the old solution, on the line through the
+one before, without reading a row. Each step also shows the curvature along it, so steps start long, and are shortened
+when the curvature does not allow them.
+
+Outputs are standardised per target over the rows that count, as in `saga`. Weights are returned on the raw scale.
 """
 
 from __future__ import annotations
@@ -28,59 +29,58 @@ from datamodels.fit.lasso import rowwise
 from datamodels.fit.lasso.base import Measure, Solver
 
 PASS_BYTES = 32 * 2**20
-"""Rows are taken so many bytes at a time, as floats: enough for efficient products, few enough to stay near."""
+"""Bytes of rows, as floats, that are read at a time: enough for efficient products, few enough to stay in cache."""
 MIN_ROWS = 64
-"""And never fewer of them than this."""
+"""Fewest rows that are read at a time."""
 BOLDNESS = 2.0
 """First step size times the largest eigenvalue. Solutions are sparse, and along their columns the Gram is flatter than
-that; where it is not, steps are cut. Measured at d = 500, m = 6 d and d = 1,000, m = 1.5 d, passes over the rows of
-whole fits: 59 and 105 with 1, 33 and 67 with 2, 33 and 57 with 3."""
+that; if it is not, steps are shortened. Passes over the rows of whole fits, measured at d = 500, m = 6 d and d = 1,000,
+m = 1.5 d: 59 and 105 with 1, 33 and 67 with 2, 33 and 57 with 3."""
 CAUTION = 0.95
-"""A step that was too long becomes so much of the longest that the curvature it met allows."""
+"""A step that was too long is shortened to this fraction of the longest that its curvature allows."""
 SPEED = 1.5
-"""Nesterov's t at the start: with 1, as in theory, the first step has no momentum, and a tenth more are needed."""
-
+"""Nesterov's t at the start. With 1, as in theory, the first step has no momentum, and fits take a tenth more steps."""
 STILL = 1e-20
-"""Squared length of moves that tell nothing of the curvature but rounding, weights being about 1."""
+"""Squared length of moves, of weights of about 1, whose measured curvature is only rounding."""
 
 HOST = ("target", "lambda_", "here", "before", "step", "speed")
-RESUMED = ("theta", "ahead", "pull", "past_ahead", "past_pull", *HOST)
-"""Fields of a state that a start does not make again. Those of HOST are NumPy's always."""
+RESUMED = ("theta", "ahead", "neg_grad", "past_ahead", "past_neg_grad", *HOST)
+"""Fields of a state that are saved in checkpoints; `start` makes the others again. Those of HOST are always NumPy's."""
 
 
 @dataclasses.dataclass
 class State:
-    """Targets in the making. The last axis of every array is the target; `take` relies on that.
+    """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
 
-    The arrays of the array module (numpy or cupy), float32 or float64:
+    Arrays of the array module (numpy or cupy), float32 or float64:
 
     theta       [d, a]; the last proximal point, of weights for standardised outputs
-    ahead       [d, a]; the point looked at: theta and its momentum
-    pull        [d, a]; there
-    past_ahead, past_pull  [d, a]; where the lambda before was left
-    products    [d, a]; the pull at zero weights
-    y           [m, a]; standardised outputs, 0 where the row does not count
-    keep        bool[m, a], or None where all rows count
+    ahead       [d, a]; the point z: theta and its momentum
+    neg_grad    [d, a]; minus the gradient at z
+    past_ahead, past_neg_grad  [d, a]; where the lambda before was left
+    products    [d, a]; neg_grad at zero weights
+    y           [m, a]; standardised outputs, 0 if the row does not count
+    keep        bool[m, a]; which rows count; None if all do
     mean_x      [d, a]; mean of the rows that count
-    varies      bool[d, a]; columns that vary among the rows that count: the others have no pull
+    varies      bool[d, a]; columns that vary among the rows that count: neg_grad of the others is 0
 
-    and of NumPy, float64 but for the first:
+    Arrays of NumPy, float64 unless stated:
 
-    target   int64[a]; which target of the block
+    target   int64[a]; which of the targets of the block
     share    [a]; fraction of the rows that count
     location, spread  [a]; mean and deviation of the raw outputs over the rows that count
-    lambda_  [a]; to solve for, for the standardised outputs: raw lambda / spread
-    here     [a]; lambda that `ahead` was made for; infinite before the first
-    before   [a]; lambda that `past_ahead` was made for
-    step     [a]
+    lambda_  [a]; for the standardised outputs: raw lambda / spread
+    here     [a]; the lambda that `ahead` was computed for; infinite before the first
+    before   [a]; the lambda that `past_ahead` was computed for
+    step     [a]; step size
     speed    [a]; Nesterov's t
     """
 
     theta: np.ndarray
     ahead: np.ndarray
-    pull: np.ndarray
+    neg_grad: np.ndarray
     past_ahead: np.ndarray
-    past_pull: np.ndarray
+    past_neg_grad: np.ndarray
     products: np.ndarray
     y: np.ndarray
     keep: np.ndarray | None
@@ -97,11 +97,11 @@ class State:
     speed: np.ndarray
 
     def __len__(self) -> int:
-        """Targets."""
+        """Number of targets."""
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Only the targets at these places, int[...], all that belongs to each with it."""
+        """Return the state of the targets at these places int[...] alone."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return State(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
@@ -112,7 +112,7 @@ class Fista:
     def __init__(
         self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = PASS_BYTES
     ):
-        """`batch` and `seed` are for methods that draw rows; here nothing is random."""
+        """Read `pass_bytes` of rows at a time. `batch` and `seed` are for methods that draw rows; this one does not."""
         self.rows = rows
         self.span = span
         self.count = span.stop - span.start
@@ -121,10 +121,10 @@ class Fista:
         self._eigenvalue, _ = rows.curvature()
 
     def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> State:
-        """Targets at zero weights.
+        """Start targets at zero weights.
 
-        outputs  [m, a], raw, of the rows of our span; finite, with at least one row that counts for each target
-        keep     bool[m, a] or None
+        outputs  [m, a]; raw, of the rows of the span; finite, with at least one row that counts for each target
+        keep     bool[m, a]; which rows count; None if all do
         target   int64[a]
         """
         xp, m, d, a = self.rows.xp, self.count, self.rows.problem.columns, len(target)
@@ -141,9 +141,9 @@ class Fista:
         return State(
             theta=zeros[0],
             ahead=zeros[1],
-            pull=products.copy(),
+            neg_grad=products.copy(),
             past_ahead=zeros[2],
-            past_pull=products.copy(),
+            past_neg_grad=products.copy(),
             products=products,
             y=standard.y,
             keep=keep,
@@ -161,13 +161,13 @@ class Fista:
         )
 
     def warm(self, state: State, theta: np.ndarray) -> None:
-        """Sets the weights, raw [d, a]."""
+        """Set the weights, raw [d, a]."""
         state.theta = (theta / self.rows.xp.asarray(state.spread)).astype(self.rows.dtype)
         state.ahead = state.theta.copy()
         self._look(state)
 
     def epoch(self, state: State, number: int) -> None:
-        """One step of all targets, and one pass over the rows. `number` is for methods that draw rows."""
+        """Take one step of all targets, in one pass over the rows. `number` is for methods that draw rows."""
         self._set_out(state)
         xp = self.rows.xp
         fresh = self._proximal(state, slice(None))
@@ -175,14 +175,14 @@ class Fista:
         speed = np.where(uphill, SPEED, (1 + np.sqrt(1 + 4 * state.speed**2)) / 2)
         momentum = np.where(uphill, 0, (state.speed - 1) / speed)
         state.speed = speed
-        at, pull = state.ahead, state.pull
+        at, neg_grad = state.ahead, state.neg_grad
         state.ahead = fresh + (fresh - state.theta) * xp.asarray(momentum.astype(self.rows.dtype))
         state.theta = fresh
         self._look(state)
-        self._shorten(state, state.ahead - at, pull - state.pull)
+        self._shorten(state, state.ahead - at, neg_grad - state.neg_grad)
 
     def _set_out(self, state: State) -> None:
-        """Takes targets with a new lambda ahead of where they are, on the line from where the lambda before ended."""
+        """Move targets with a new lambda ahead, on the line through the last solution and the one before."""
         xp = self.rows.xp
         new = np.flatnonzero(state.lambda_ != state.here)
         if not len(new):
@@ -191,7 +191,7 @@ class Fista:
             beyond = (state.here - state.lambda_)[new] / (state.before - state.here)[new]
         beyond = np.where(np.isfinite(beyond), np.clip(beyond, 0, 1), 0)
         places, beyond = xp.asarray(new), xp.asarray(beyond.astype(self.rows.dtype))
-        for now, past in (("ahead", "past_ahead"), ("pull", "past_pull")):
+        for now, past in (("ahead", "past_ahead"), ("neg_grad", "past_neg_grad")):
             old = row_blocks.columns(getattr(state, past), places)
             left = row_blocks.columns(getattr(state, now), places)
             getattr(state, past)[:, places] = left
@@ -200,17 +200,17 @@ class Fista:
         state.before[new], state.here[new], state.speed[new] = state.here[new], state.lambda_[new], SPEED
 
     def _proximal(self, state: State, places):
-        """[d, p]: one proximal gradient step from the points looked at."""
+        """Return weights [d, p] one proximal gradient step from the points z."""
         xp, dtype = self.rows.xp, self.rows.dtype
         step, lambda_ = state.step[places], state.lambda_[places]
         where = xp.asarray(places) if isinstance(places, np.ndarray) else places
-        ahead, pull = state.ahead[:, where], state.pull[:, where]
-        target = ahead + pull * xp.asarray(step.astype(dtype))
+        ahead, neg_grad = state.ahead[:, where], state.neg_grad[:, where]
+        target = ahead + neg_grad * xp.asarray(step.astype(dtype))
         threshold = xp.asarray((step * lambda_).astype(dtype))
         return target - xp.clip(target, -threshold, threshold)
 
     def _shorten(self, state: State, moved, bent) -> None:
-        """Cuts steps that are longer than what the curvature along the last one allows; those start again."""
+        """Shorten steps that are longer than the curvature along the last one allows; restart their momentum."""
         square = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, moved))
         curved = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, bent))
         steep = np.divide(curved, square, out=np.zeros(len(square)), where=square > STILL)
@@ -219,53 +219,53 @@ class Fista:
         state.speed[over] = SPEED
 
     def measure(self, state: State) -> Measure:
-        """Where the targets stand at the points looked at: exact, at no pass over the rows."""
+        """Measure the targets at their points z: exactly, without reading a row."""
         xp = self.rows.xp
-        ahead, pull = state.ahead, state.pull
-        aligned = xp.einsum("ij,ij->j", ahead, pull, dtype=np.float64)
+        ahead, neg_grad = state.ahead, state.neg_grad
+        aligned = xp.einsum("ij,ij->j", ahead, neg_grad, dtype=np.float64)
         explained = aligned + xp.einsum("ij,ij->j", ahead, state.products, dtype=np.float64)
         return Measure(
             square=np.maximum(1 - self.rows.host(explained), 0),
             aligned=self.rows.host(aligned),
-            dual_norm=self.rows.host(abs(pull).max(axis=0)).astype(np.float64),
+            dual_norm=self.rows.host(abs(neg_grad).max(axis=0)).astype(np.float64),
             l1=self.rows.host(abs(ahead).sum(axis=0)).astype(np.float64),
             zero=np.ones(len(state)),
         )
 
     def calm(self, state: State) -> Measure:
-        """Where the targets stand; `epoch` has calmed them already."""
+        """Measure the targets. `epoch` has shortened their steps already."""
         return self.measure(state)
 
     def aim(self, state: State, lambda_: np.ndarray) -> None:
-        """Sets the lambdas of all targets, float64[a], for standardised outputs."""
+        """Set the lambdas of all targets, float64[a], for standardised outputs."""
         state.lambda_ = lambda_
 
     def refresh(self, state: State) -> None:
-        """Nothing adds up from step to step."""
+        """Do nothing: no rounding adds up from step to step."""
 
     def predictor(self, state: State, places: np.ndarray):
-        """[d + 1, p]: weights for standardised outputs, one step on from the points looked at; then the intercepts.
+        """Return [d + 1, p]: weights for standardised outputs, one proximal step from z, and then the intercepts.
 
-        The objective is no higher there, and momentum has left no weight that is next to 0.
+        The objective is no higher there, and no weight is next to 0 because of momentum.
         """
         theta = self._proximal(state, places)
         shift = self.rows.xp.einsum("ij,ij->j", theta, row_blocks.columns(state.mean_x, places))
         return self.rows.xp.concatenate([theta, -shift[None] / self.rows.dtype.type(self.rows.tail)])
 
     def weights(self, state: State, places: np.ndarray):
-        """[d, p]: weights on the raw scale, of targets by their places in the state."""
+        """Return raw weights [d, p] of targets by their places in the state."""
         return self._proximal(state, places) * self.rows.xp.asarray(state.spread[places].astype(self.rows.dtype))
 
     def arrays(self, state: State) -> dict[str, np.ndarray]:
-        """What `restored` needs besides the rows and outputs."""
+        """Return what `restored` needs besides the rows and outputs."""
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
     def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
-        """The state that `arrays` was made of; `start` is the one its targets started from."""
+        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
     def _look(self, state: State) -> None:
-        """Sets the pull at the points ahead, by one pass over the rows."""
+        """Set neg_grad at the points z, in one pass over the rows."""
 
         def residuals(local: slice, x):
             left = state.y[local] - x[:, :-1] @ state.ahead
@@ -276,11 +276,11 @@ class Fista:
         found = self._products(len(state), residuals) / self.rows.xp.asarray(
             (state.share * self.count).astype(self.rows.dtype)
         )
-        state.pull = found[:-1] - state.mean_x * (found[-1] / self.rows.dtype.type(self.rows.tail))
-        state.pull *= state.varies
+        state.neg_grad = found[:-1] - state.mean_x * (found[-1] / self.rows.dtype.type(self.rows.tail))
+        state.neg_grad *= state.varies
 
     def _products(self, width: int, right):
-        """[d + 1, width]: X' right, where right(rows counted from the span's first, their masks) gives [r, width]."""
+        """Return X' right [d + 1, width]; right(rows counted from the span's first, their masks) gives [r, width]."""
         total = self.rows.xp.zeros((self.rows.problem.columns + 1, width), dtype=self.rows.dtype)
         for batch in self.batches:
             x = self.rows.block(batch)

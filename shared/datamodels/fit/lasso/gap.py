@@ -1,19 +1,19 @@
-"""Duality gaps: how far from the optimum a solution can be at most.
+"""Duality gaps: how far above its optimum the objective of a solution can be at most.
 
 For one target, over the m rows that count for it, write X for their masks, r = y - X theta - b for the residuals and
 P for the objective of `problem`. Its Fenchel dual is
 
     D(v) = v . y - m/2 ||v||^2     over v in R^m with  1 . v = 0  and  ||X' v||_inf <= lambda
 
-(1 . v = 0 because the intercept is free). Take any u in R^m with 1 . u = 0, such as the residuals at the best
-intercept; then v = s u / m is feasible for |s| <= lambda / ||X' u / m||_inf, and
+with 1 . v = 0 because the intercept is free. Take any u in R^m with 1 . u = 0, such as the residuals at the best
+intercept. Then v = s u / m is feasible for |s| <= lambda / ||X' u / m||_inf, and
 
     P(theta, b) - D(v) = ||r - s u||^2 / (2 m)  +  lambda ||theta||_1  -  s theta . X' u / m
 
-of which neither part is ever negative. We take the best feasible s. Centring the columns of X changes X' u by nothing.
-The gap is stated relative to P(0, mean(y)), half the variance of y: the objective at zero weights. The objective is
-above its optimum by at most this. With a factor f_c on each column's lambda, read sum_c f_c |theta_c| for
-||theta||_1 and max_c |v_c| / f_c for ||v||_inf.
+Neither of its two parts, the first term and the other two, is ever negative. We take the best feasible s. Centring the
+columns of X does not change X' u. The gap is stated relative to P(0, mean(y)), half the variance of y: the objective at
+zero weights. The objective is above its optimum by at most this. With a factor f_c on the lambda of each column, read
+sum_c f_c |theta_c| for ||theta||_1 and max_c |v_c| / f_c for ||v||_inf.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
 
 PASS_ROWS = 1024
-"""Rows that are turned to float64 at a time."""
+"""Rows that are converted to float64 at a time."""
 
 
 def relative(
@@ -37,14 +37,14 @@ def relative(
     zero: np.ndarray,
     stale: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """float64[n]: relative gaps from their parts, all float64[n].
+    """Return relative gaps float64[n] from their parts, all float64[n].
 
     square     ||u||^2 / m
     aligned    theta . X' u / m
     dual_norm  ||X' u / m||_inf
     l1         ||theta||_1
     zero       variance of y: twice the objective at zero weights
-    stale      ||r - u||^2 / m, where u are residuals of an earlier theta
+    stale      ||r - u||^2 / m, if u are the residuals of an earlier theta
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         limit = np.where(dual_norm > 0, lambda_ / dual_norm, np.inf)
@@ -57,13 +57,11 @@ def relative(
 def certify(
     rows: Rows, span: slice, y: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, lambda_: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(gap float64[n], intercept float64[n]) of weights, from the masks themselves, in float64 throughout.
-
-    The intercept is the best one for the weights.
+    """Return (gaps float64[n], the best intercepts float64[n]) of weights, from the masks, in float64 throughout.
 
     y        [rows of span, n]
-    keep     bool[rows of span, n] or None
-    theta    float32[d, n], on the raw 0/1 scale, as it is saved
+    keep     bool[rows of span, n]; which rows count; None if all do
+    theta    float32[d, n]; weights on the raw 0/1 scale, as they are saved
     lambda_  float64[n]
     """
     xp = rows.xp

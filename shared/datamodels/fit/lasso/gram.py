@@ -1,7 +1,7 @@
 """The solver `gram`: exact LASSO paths of a block of targets from Grams of the masks.
 
-Targets that count all rows share one Gram, see `shared`. Those that leave their own subsets out have one each, see
-`own`. What is too large for either, and own subsets on a GPU, `stream` solves.
+Targets that count all rows share one Gram, see `shared_gram`. Targets that are training examples have one each, see
+`leave_out`. Whatever is too large for either, and training examples on a GPU, is solved by `fista`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from datamodels.fit.lasso.base import Solver
 from datamodels.run.specs import FitSpec
 
 GRAM_BYTES = 8 * 2**30
-"""Most memory of the Grams: counts of the rows to fit, of the held-out and of all rows, and floats of two of them. It
-is enough for d = 20,000 in float32. It is the same on every machine, so that the solver is too."""
+"""Most memory of the Grams: counts of the rows to fit, of the held-out rows and of all rows, and floats of two of them.
+It is enough for d = 20,000 in float32. It is the same on every machine, so that a fit takes the same solver on each."""
 DEVICE_SHARE = 0.7
-"""The same of a GPU, over its memory: enough for d = 50,000 on one of 80 GB."""
+"""Most memory of the Grams on a GPU, as a fraction of its memory: enough for d = 50,000 on one of 80 GB."""
 
 
 def applies(rows: Rows) -> bool:
-    """Whether targets that share a Gram are solved from it."""
+    """Tell whether targets that share a Gram are solved from it."""
     return bytes_of(rows.problem.columns, rows.dtype.itemsize) <= _most_bytes(rows.xp)
 
 
 def bytes_of(columns: int, itemsize: int) -> int:
-    """Of the Grams of the masks, while they are made."""
+    """Return the bytes of the Grams of the masks, while they are made."""
     return columns**2 * (3 * 4 + 2 * itemsize)
 
 
@@ -53,15 +53,15 @@ def solve(
     resume: Arrays | None = None,
     factor: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`.
+    """Fit a block of targets; see `contract.block.Solve`.
 
-    A block that is interrupted starts again where it is solved here: it has no arrays.
+    A block that is interrupted starts again, unless all of it is solved by `fista`.
 
-    factor  penalty factors [t, d] of targets int64[t], where the penalty is weighted; of targets that share a Gram only
+    factor  returns penalty factors [t, d] of targets int64[t] that share a Gram; None if the penalty has none
     """
 
     def streamed(start: int, stop: int) -> Solution:
-        alone = (start, stop) == (first, last)  # else the arrays are of we know not which part
+        alone = (start, stop) == (first, last)  # otherwise the arrays could be those of any part
         return fista.solve(
             rows,
             settings,
@@ -86,7 +86,7 @@ def solve(
 
 
 def completed(solution: Solution, left: np.ndarray, solve: Callable[[int, int], Solution]) -> Solution:
-    """A solution whose targets `left`, bool[n], are replaced by what `solve(first, last)` makes of them."""
+    """Return the solution with the targets `left`, bool[n], replaced by what `solve(first, last)` returns for them."""
     return problem.concatenate(
         solve(first, last) if missing else problem.rows_of(solution, first, last)
         for first, last, missing in _runs(left)
@@ -94,13 +94,16 @@ def completed(solution: Solution, left: np.ndarray, solve: Callable[[int, int], 
 
 
 def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
-    """(first, last, kind) of the longest runs of one kind, bool[n], in order."""
+    """Yield (first, last, kind) of the longest runs of one kind, bool[n], in order."""
     bounds = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
     return ((a, b, bool(kinds[a])) for a, b in itertools.pairwise(bounds))
 
 
 def _part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: bool) -> Tick:
-    """For the targets start <= j < stop of a block: tells `tick` how far the block is; its arrays only if `keep`."""
+    """Return a tick for the targets start <= j < stop of a block: it tells `tick` the progress of the whole block.
+
+    keep  whether it passes the arrays on
+    """
 
     def told(progress: BlockProgress) -> None:
         fraction = (start - first + progress.fraction * (stop - start)) / (last - first)

@@ -1,20 +1,20 @@
-"""SAGA for many LASSOs over the same rows (Defazio et al. 2014; as used by Ilyas et al. 2022, appendix D).
+"""SAGA for many LASSOs over the same rows (Defazio et al. 2014), as Ilyas et al. (2022, appendix D) use it.
 
-The gradient of row i for target j is r_ij x_i, with r_ij the residual, so the table of past gradients is the matrix of
-past residuals, float[m, n], and their average is X' table / m, float[d, n]. One step draws a batch B of rows and does,
-for all targets at once,
+The gradient of row i for target j is r_ij x_i, with r_ij the residual. So the table of past gradients is the matrix of
+past residuals, float[m, n], and the average of these gradients is X' table / m, float[d, n]. One step draws a batch B
+of rows and does for all targets
 
-    change  = X_B' (new residuals - table_B)                        sum of the batch's gradient changes
-    theta  <- prox( theta - step * (change * batches / m + average) )
+    change   = X_B' (new residuals - table_B)                        sum of the changes of the batch's gradients
+    theta   <- prox( theta - step * (change * batches / m + average) )
     average <- average + change / m;   table_B <- new residuals
 
-so that two matrix products dominate. Masks are independent of their order, hence batches are fixed spans of rows (one
-sequential read each) visited in a new random order in every epoch.
+so that two matrix products dominate. The order of masks is random already. Batches are therefore fixed spans of rows,
+each read sequentially, in a new random order in every epoch.
 
-Rows that do not count for a target have weight 0: their residual is 0 and the target's gradients are scaled up by m /
-m_j. The table and the outputs, as long as the rows, are in mapped files where the fit has a folder. The intercept is
-one more coordinate, unpenalised. Outputs are standardised per target, over the rows that count, for the sake of
-float32; weights are given back on the raw scale.
+Rows that do not count for a target have weight 0: their residuals are 0, and the gradients of the target are scaled up
+by m / m_j. The table and the outputs are as long as the rows; if the fit has a folder, they are in memory-mapped files.
+The intercept is one more coordinate, without a penalty. Outputs are standardised per target over the rows that count,
+because of float32. Weights are returned on the raw scale.
 """
 
 from __future__ import annotations
@@ -32,42 +32,43 @@ from datamodels.fit.lasso.base import Measure, Solver
 
 BOLDNESS = 0.5
 """Step size times the expected smoothness. Theory (Gazagnadou et al. 2019) proves 1/4. Measured at d = 1,400, m =
-12,000: 1/4 takes a quarter more epochs, 1 saves a twentieth but stalls where m is not much more than d; `Saga.calm` is
-for what stalls even so."""
+12,000: 1/4 takes a quarter more epochs; 1 saves a twentieth, but stalls if m is not much more than d. `Saga.calm` slows
+down what stalls even so."""
 STALLED = 10
-"""A target whose gap has not fallen by a tenth in so many epochs takes half its step from then on."""
+"""Epochs in which the gap of a target has to fall by a tenth. If it does not, the target's step is halved."""
 DIVERGED = 4.0
-"""A target whose objective is this much above that at zero weights has diverged: it starts again, more slowly."""
+"""A target whose objective is more than this many times that at zero weights has diverged. It restarts with half its
+step."""
 
 HOST = ("target", "lambda_", "step", "moved", "lowest", "stalled")
 RESUMED = ("theta", "average", "table", *HOST)
-"""Fields of a state that a start does not make again. Those of HOST are NumPy's always."""
+"""Fields of a state that are saved in checkpoints; `start` makes the others again. Those of HOST are always NumPy's."""
 
 
 @dataclasses.dataclass
 class State:
-    """Targets in the making. The last axis of every array is the target; `take` relies on that.
+    """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
 
-    The arrays of the array module (numpy or cupy), float32 or float64:
+    Arrays of the array module (numpy or cupy), float32 or float64:
 
     theta    [d + 1, a]; weights for standardised outputs, then the intercept over `Rows.tail`
     average  [d + 1, a]; X' table / m
-    table    [m, a]; residuals as each row's batch last saw them, 0 where the row does not count
-    y        [m, a]; standardised outputs, 0 where the row does not count
-    keep     bool[m, a], or None where all rows count
+    table    [m, a]; residuals as each row's batch last saw them, 0 if the row does not count
+    y        [m, a]; standardised outputs, 0 if the row does not count
+    keep     bool[m, a]; which rows count; None if all do
     mean_x   [d + 1, a]; mean of the rows that count
-    varies   bool[d, a]; columns that vary among the rows that count. The others have no pull
+    varies   bool[d, a]; columns that vary among the rows that count; the gradient of the others is 0
 
-    and of NumPy, float64 but for the first:
+    Arrays of NumPy, float64 unless stated:
 
-    target   int64[a]; which target of the block
+    target   int64[a]; which of the targets of the block
     share    [a]; fraction of the rows that count
     location, spread  [a]; mean and deviation of the raw outputs over the rows that count
     lambda_  [a]; for the standardised outputs: raw lambda / spread
-    step     [a]
-    moved    [a]; sum of squares that the last epoch changed the table by
-    lowest   [a]; gap reached at this lambda
-    stalled  [a]; epochs since it fell by a tenth
+    step     [a]; step size
+    moved    [a]; sum of squares of the changes of the table in the last epoch
+    lowest   [a]; lowest gap at this lambda
+    stalled  [a]; epochs since the gap fell by a tenth
     """
 
     theta: np.ndarray
@@ -88,13 +89,13 @@ class State:
     stalled: np.ndarray
 
     def __len__(self) -> int:
-        """Targets."""
+        """Number of targets."""
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Only the targets at these places, int[...], all that belongs to each with it.
+        """Return the state of the targets at these places int[...] alone.
 
-        What was as long as the rows is lost of the others: this state is not to be used any more.
+        It takes over the memory of the arrays that are as long as the rows: this state must not be used any more.
         """
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         long = {name: row_blocks.squeezed(arrays.pop(name), chosen) for name in ("table", "y")}
@@ -114,10 +115,10 @@ class Saga:
         self._curvature = rows.curvature()
 
     def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> State:
-        """Targets at zero weights.
+        """Start targets at zero weights.
 
-        outputs  [m, a], raw, of the rows of our span; finite, with at least one row that counts for each target
-        keep     bool[m, a] or None
+        outputs  [m, a]; raw, of the rows of the span; finite, with at least one row that counts for each target
+        keep     bool[m, a]; which rows count; None if all do
         target   int64[a]
         """
         xp, m = self.rows.xp, self.count
@@ -149,7 +150,7 @@ class Saga:
         return state
 
     def warm(self, state: State, theta: np.ndarray) -> None:
-        """Sets the weights, raw [d, a]; the intercepts become the best for them, and the table exact."""
+        """Set the weights, raw [d, a], the best intercepts for them, and the exact table."""
         xp = self.rows.xp
         state.theta[:-1] = theta / xp.asarray(state.spread)
         for batch in self.batches:
@@ -162,7 +163,7 @@ class Saga:
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
     def epoch(self, state: State, number: int) -> None:
-        """Visits every row once. `number` names the epoch: it alone decides the order of the batches."""
+        """Visit every row once. The seed and `number`, the number of the epoch, decide the order of the batches."""
         xp, dtype = self.rows.xp, self.rows.dtype
         state.moved[:] = 0
         gain = xp.asarray((state.step / state.share).astype(dtype))
@@ -176,7 +177,7 @@ class Saga:
             )
 
     def _exchange(self, state: State, batch: slice):
-        """Brings the batch's rows of the table up to date; returns (their masks, what changed)."""
+        """Update the rows of a batch in the table; return (their masks, the changes)."""
         local = slice(batch.start - self.span.start, batch.stop - self.span.start)
         x = self.rows.block(batch)
         fresh = x @ state.theta
@@ -187,7 +188,7 @@ class Saga:
         return x, change
 
     def measure(self, state: State) -> Measure:
-        """Where the targets stand, from the table: exact but for the table's age, at no matrix product."""
+        """Measure the targets from the table: exact except for the table's age, without a matrix product."""
         xp = self.rows.xp
         counts = state.share * self.count
         total, square = np.zeros((2, len(state)))
@@ -206,13 +207,13 @@ class Saga:
             dual_norm=self.rows.host(abs(products).max(axis=0)).astype(np.float64),
             l1=self.rows.host(abs(theta).sum(axis=0)).astype(np.float64),
             zero=np.ones(len(state)),
-            stale=state.moved / counts / 4,  # half an epoch's movement: a row's mean age
+            stale=state.moved / counts / 4,  # a row's mean age is half an epoch
         )
 
     def calm(self, state: State) -> Measure:
-        """Halves the steps of targets that have stalled, or diverged; the latter start again at zero weights.
+        """Halve the steps of targets that have stalled or diverged; restart the latter at zero weights.
 
-        Returns where the targets stand now.
+        Returns the measure of all targets after that.
         """
         measure = self.measure(state)
         gaps = measure.gap(state.lambda_)
@@ -235,45 +236,45 @@ class Saga:
         return self.measure(state)
 
     def aim(self, state: State, lambda_: np.ndarray) -> None:
-        """Sets the lambdas of all targets, float64[a], for standardised outputs."""
+        """Set the lambdas of all targets, float64[a], for standardised outputs."""
         changed = lambda_ != state.lambda_
         state.lambda_ = lambda_
         state.lowest = np.where(changed, np.inf, state.lowest)
         state.stalled = np.where(changed, 0, state.stalled)
 
     def refresh(self, state: State) -> None:
-        """Computes the average from the table, free of the rounding that epochs add up."""
+        """Compute the average from the table, free of the rounding that epochs accumulate."""
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
     def predictor(self, state: State, places: np.ndarray) -> np.ndarray:
-        """[d + 1, p]: weights for standardised outputs, then the intercepts over `Rows.tail`."""
+        """Return [d + 1, p]: weights for standardised outputs, then the intercepts over `Rows.tail`."""
         return row_blocks.columns(state.theta, places)
 
     def weights(self, state: State, places: np.ndarray) -> np.ndarray:
-        """[d, p]: weights on the raw scale, of targets by their places in the state."""
+        """Return raw weights [d, p] of targets by their places in the state."""
         xp = self.rows.xp
         return row_blocks.columns(state.theta[:-1], places) * xp.asarray(state.spread[places].astype(self.rows.dtype))
 
     def arrays(self, state: State) -> dict[str, np.ndarray]:
-        """What `restored` needs besides the rows and outputs."""
+        """Return what `restored` needs besides the rows and outputs."""
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
     def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
-        """The state that `arrays` was made of; `start` is the one its targets started from."""
+        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
     def _products(self, right: np.ndarray) -> np.ndarray:
-        """X' right, [d + 1, a]."""
+        """Return X' right, [d + 1, a]."""
         total = self.rows.xp.zeros((self.rows.problem.columns + 1, right.shape[1]), dtype=self.rows.dtype)
         for batch in self.batches:
             total += self.rows.block(batch).T @ right[batch.start - self.span.start : batch.stop - self.span.start]
         return total
 
     def _steps(self, share: np.ndarray) -> np.ndarray:
-        """Step sizes from the expected smoothness of drawing one batch (Gazagnadou et al. 2019, equation 18).
+        """Return step sizes from the expected smoothness of drawing one batch (Gazagnadou et al. 2019, equation 18).
 
-        With a share of the rows only, both its parts grow: the single gradients by scaling, the Gram's eigenvalue
-        because fewer random rows are worse conditioned.
+        If only a fraction of the rows counts, both of its parts grow: single gradients are scaled up, and the
+        eigenvalue of the Gram grows because fewer random rows are conditioned worse.
         """
         m, d = self.count, self.rows.problem.columns
         batch = max(1, m // max(1, len(self.batches)))

@@ -1,10 +1,10 @@
 """Exact LASSO paths of targets that count all rows, from the Gram of the masks, which they share.
 
-After one pass over the rows, for their products with the outputs, a step costs d^2 a target and not d m. The lambdas,
-the choice between them and the statuses are those of `path` and `refit`. The certificate is in float64, from counts
-that nothing has rounded and products in float64. Nothing here is random.
+One pass over the rows computes their products with the outputs. After it, a step costs d^2 for each target, not d m.
+The lambdas, the choice between them and the statuses are those of `path` and `refit`. Gaps are certified in float64,
+from counts that nothing has rounded and products in float64. Nothing here is random.
 
-What has a column or a row for each entry is of the array module; what is one number a target is NumPy's.
+Arrays with an entry for each column or row are of the array module. Arrays with one number for each target are NumPy's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from datamodels.fit.lasso.path import Path
 from datamodels.run.specs import FitSpec
 
 CERTIFIED_EPOCHS = 16
-"""Epochs of the last fit after which gaps are computed without rounding in any case."""
+"""Epochs of the last fit after which gaps are certified even if they look too large."""
 
 
 def solve(
@@ -43,7 +43,7 @@ def solve(
     tick: Tick,
     factor: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Solution:
-    """The targets first <= j < last of `rows.problem`, which all count all rows; `factor` is as for `gram.solve`."""
+    """Fit the targets first <= j < last, which all count all rows; `factor` is as for `gram.solve`."""
     sums = rows.sums
     targets = Targets.read(rows, first, last) if sums is None else Targets.of_sums(rows, sums, first, last)
     if not len(targets.able):
@@ -63,9 +63,10 @@ def solve(
 
 
 def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: L1, tick: Tick) -> np.ndarray:
-    """float64[t]: held-out mean squared error over the variance, of outputs [m, t] at the lambda that suits each best.
+    """Return float64[t]: the smallest held-out mean squared errors on the paths of outputs [m, t], over their
+    variances.
 
-    All targets must be of status ok.
+    The status of all targets must be ok.
     """
     path = Path(GramIteration(rows, _Data.of(rows, outputs), penalty, whole=False), settings)
     while path.choice.active:
@@ -76,11 +77,11 @@ def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Data:
-    """A block's targets that can be fitted, t of them, standardised over all rows.
+    """The t targets of a block that can be fitted, standardised over all rows: raw output = location + spread * z.
 
-    location, spread  float64[t], NumPy's; raw output = location + spread * z
+    location, spread  float64[t] of NumPy
     heldout_z         [held-out rows, t] of the array module
-    fit, heldout      their sums over rows
+    fit, heldout      sums over the rows to fit and over the held-out rows
     """
 
     location: np.ndarray
@@ -91,6 +92,7 @@ class _Data:
 
     @classmethod
     def of(cls, rows: Rows, outputs: np.ndarray) -> _Data:
+        """Standardise outputs [m, t]."""
         location = outputs.mean(axis=0, dtype=np.float64)
         square = rows.xp.zeros(len(location))
         for piece in row_blocks.partition(rows.whole, PASS_ROWS):
@@ -108,7 +110,7 @@ class _Data:
 
     @classmethod
     def of_sums(cls, rows: Rows, known: Sums, targets: np.ndarray) -> _Data:
-        """Of targets int64[t] of the problem, from sums over the rows: reads the held-out rows alone."""
+        """Standardise targets int64[t] of the problem from sums over the rows: reads only the held-out rows."""
         shift = known.shift[targets]
         mean = (known.fit.total + known.heldout.total)[targets] / known.rows
         variance = (known.fit.square + known.heldout.square)[targets] / known.rows - mean**2
