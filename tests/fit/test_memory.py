@@ -71,9 +71,9 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
 
 def test_the_size_of_a_problem_and_of_its_run(make_run):
     run = make_run(d=30, own=[4, -1, 7], m=200)
-    assert Size.of_run(run) == Size(200, 30, 3, own=2, alpha=0.5)
-    given = made_up(Size(200, 30, 4, own=2), 30, 4)
-    assert Size.of(given) == Size(200, 30, 4, own=2, alpha=0.5)
+    assert Size.of_run(run) == Size(200, 30, 3, leave_out=2, alpha=0.5)
+    given = made_up(Size(200, 30, 4, leave_out=2), 30, 4)
+    assert Size.of(given) == Size(200, 30, 4, leave_out=2, alpha=0.5)
 
 
 MANY = Size(rows=300_000, columns=10_000, targets=10_000)

@@ -9,7 +9,7 @@ from datamodels.run.specs import FitSpec
 
 
 def test_what_is_made_up_is_like_the_run_but_smaller():
-    size = Size(rows=6000, columns=1000, targets=300, own=100, alpha=0.3)
+    size = Size(rows=6000, columns=1000, targets=300, leave_out=100, alpha=0.3)
     made = plan.made_up(size, 100, 30)
     assert (made.rows, made.columns, made.n) == (600, 100, 30)
     assert np.count_nonzero(made.own_column >= 0) == 10
@@ -18,7 +18,7 @@ def test_what_is_made_up_is_like_the_run_but_smaller():
     assert np.isfinite(made.outputs).all()
 
 
-@pytest.mark.parametrize("size", [Size(20, 2, 1), Size(50, 2, 1, own=1), Size(100, 3, 5, own=5, alpha=0.9)])
+@pytest.mark.parametrize("size", [Size(20, 2, 1), Size(50, 2, 1, leave_out=1), Size(100, 3, 5, leave_out=5, alpha=0.9)])
 def test_the_smallest_runs_can_be_rehearsed(size):
     for solver in SOLVERS:
         found = plan.plan(size, FitSpec(solver=solver, lambdas=3, holdout=0.2))
@@ -44,7 +44,7 @@ def test_seconds_add_up():
 @pytest.mark.parametrize("own", [0, 40])
 def test_a_problem_can_be_rehearsed_on_its_own_targets(own):
     """How long it takes is for benchmarks/plan.py to say."""
-    given = plan.made_up(Size(400, 60, 80, own=own), 60, 80)
+    given = plan.made_up(Size(400, 60, 80, leave_out=own), 60, 80)
     for solver in ("gram", "stream"):
         found = plan.rehearse_on(given, FitSpec(solver=solver, lambdas=4))
         assert 0 < found.target < np.inf and 0 <= found.shared < np.inf

@@ -1,7 +1,7 @@
-"""The memory that a fit needs, so that one that does not fit is refused before it starts.
+"""The memory that a fit needs. A fit that needs more than there is is refused before it starts.
 
-It is what the process itself holds at the worst moment, above what it held before. The shards, which are memory-mapped,
-come and go as the system likes. It is counted from d, m and n alone.
+It is the most that the process itself holds at any time, above what it held before. Memory-mapped shards do not count:
+the system drops them when it needs the memory. It is computed from d, m and n alone.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 
 HEAP = 1.1
-"""Memory that the process holds over that of its arrays, for the allocator gives back late. Measured: 0.9 to 1.3."""
+"""Memory of the process over that of its arrays, because the allocator returns it late. Measured: 0.9 to 1.3."""
 SMALL_BLOCK = 32
-"""Targets in a block that is proposed where memory is short; smaller ones save little and cost time."""
+"""Targets in a block that is proposed if memory is short; smaller ones save little and cost time."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of a fit.
+    """The size of a fit.
 
-    rows     m, models
-    columns  d
-    targets  n; `own` of them leave out the rows that they are in, themselves
-    alpha    share of the columns in each row
+    rows       m, the number of models
+    columns    d
+    targets    n
+    leave_out  how many of the targets are training examples, which leave out the rows that they are in
+    alpha      fraction of the columns in each row
     """
 
     rows: int
     columns: int
     targets: int
-    own: int = 0
+    leave_out: int = 0
     alpha: float = 0.5
 
     @classmethod
     def of_run(cls, run: Run) -> Size:
-        """Of the fit of all models of a run."""
+        """Return the size of the fit of all models of a run."""
         own = sum(example != problem.NOT_IN_POOL for example in run.own.tolist())
         return cls(run.spec.m, run.design.columns, run.n, own, run.spec.alpha)
 
@@ -63,12 +64,12 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes, at the worst moment, above what the process held before.
+    """Bytes at the peak, above what the process held before.
 
-    rows    the masks as floats, where they are kept so
+    rows    the masks as floats, if they are kept so
     gram    Grams and counts
-    blocks  of the targets that are solved side by side
-    disk    of the scratch folder: masks, outputs, and the tables of SAGA
+    blocks  the blocks of targets that are solved in parallel
+    disk    the scratch folder: masks, outputs, and tables of residuals
     """
 
     rows: int
@@ -82,21 +83,21 @@ class Memory:
 
 
 def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0, block: int = 0) -> Memory:
-    """Counted from the arrays that the solvers keep; its test holds it to what they allocate."""
+    """Return the memory of a fit, from the arrays that the solvers keep. A test compares it with what they allocate."""
     m, d, item = size.rows, size.columns, dtype_of(settings).itemsize
     workers, _, a = blocks(size, settings, device, threads, block)
     solver = base.solver_of(settings)
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
     grams = solver.grams and place_of(settings, device) == "cpu"
-    from_gram = grams and size.own < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    from_own = grams and size.own > 0 and leave_out.bytes_of(m, d, item) <= leave_out.OWN_BYTES
-    streams = (size.own < size.targets and not from_gram) or (size.own > 0 and not from_own)
+    from_gram = grams and size.leave_out < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
+    from_own = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.OWN_BYTES
+    streams = (size.leave_out < size.targets and not from_gram) or (size.leave_out > 0 and not from_own)
     known = from_gram and sums.fits(d, size.targets)
-    each = _streamed(m, d, a, item, solver.table, size.own > 0, kept) if streams else 0
+    each = _streamed(m, d, a, item, solver.table, size.leave_out > 0, kept) if streams else 0
     held = making = counts = 0
     if from_own:
-        b = min(a, size.own)
+        b = min(a, size.leave_out)
         sums_of = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
         each = max(each, sums_of + leave_out.bytes_of(m, d, item) + 16 * d * b)
     if from_gram:
@@ -125,7 +126,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
 
 
 def _streamed(m: int, d: int, a: int, item: int, table: bool, own: bool, kept: bool) -> int:
-    """Bytes of a block of `a` targets, of the solvers that read the rows again and again."""
+    """Return the bytes of a block of `a` targets by a solver that reads the rows again in each epoch."""
     long = 2 if table else 4  # the table and the outputs are in files
     steps = long * item * m * a + (14 if table else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
     certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
@@ -133,9 +134,9 @@ def _streamed(m: int, d: int, a: int, item: int, table: bool, own: bool, kept: b
 
 
 def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:
-    """Raises SettingsError where the fit takes more memory than there is; `held` bytes are taken already.
+    """Raise SettingsError if the fit needs more memory than there is, of which `held` bytes are taken already.
 
-    Nothing is refused on a GPU, whose memory is not known here, nor of estimators that have no solver.
+    Fits on a GPU, whose memory is not known here, and by estimators without a solver are never refused.
     """
     if not ESTIMATORS[settings.estimator].solver or place_of(settings, how.device) != "cpu":
         return
@@ -161,7 +162,7 @@ def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None
 
 
 def machine_memory() -> int:
-    """Bytes that this process may use: the machine's, or its control group's where that is less."""
+    """Return the bytes that this process may use: the machine's, or its control group's if that is less."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in CGROUP_LIMITS:
         with contextlib.suppress(OSError, ValueError):
@@ -170,7 +171,7 @@ def machine_memory() -> int:
 
 
 def held_memory() -> int:
-    """Bytes that this process holds without files; 0 where the system does not say."""
+    """Return the bytes that this process holds, without files; 0 if the system does not say."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -179,7 +180,7 @@ def held_memory() -> int:
 
 
 def blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int) -> tuple[int, int, int]:
-    """(blocks at a time, blocks, targets in one)."""
+    """Return (blocks in parallel, blocks, targets in a block)."""
     a = min(block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
     blocks = -(-size.targets // a)
     return min(threads or os.cpu_count() or 1, blocks), blocks, -(-size.targets // blocks)

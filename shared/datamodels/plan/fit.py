@@ -1,4 +1,4 @@
-"""The time that a fit takes, predicted by a rehearsal on this machine.
+"""Predict the time that a fit takes, by a rehearsal on this machine.
 
 The time depends on the data: on how many lambdas a target tries before its held-out error rises, and on how many steps
 each lambda takes. The rehearsal is the fit itself, with the same settings, of made-up outputs: a twentieth of the
@@ -35,16 +35,16 @@ from datamodels.run.designs import Design
 from datamodels.run.specs import FitSpec
 
 REHEARSED_MASKS = 1200
-"""Columns of what is rehearsed with masks alone."""
+"""Columns of rehearsals that take masks alone."""
 SAMPLED_TARGETS = 64
-"""Targets of a problem whose fits are timed where its outputs are there."""
+"""Targets whose fits are timed if there are outputs."""
 MATTER, EXPLAINED = 0.05, 0.45
-"""Share of the columns that matter to a made-up output, and of its variance that they explain."""
+"""Fraction of the columns that matter to a made-up output, and of its variance that they explain."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """CPU seconds: `shared` once, `target` for each target."""
+    """CPU seconds of a fit: `shared` once, `target` for each target."""
 
     shared: float
     target: float
@@ -52,7 +52,7 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """`cpu_seconds` are of all threads together, `seconds` from beginning to end with every thread at work."""
+    """What a fit takes. `cpu_seconds` are those of all threads, `seconds` the time from start to end."""
 
     memory: Memory
     cpu_seconds: float
@@ -60,7 +60,7 @@ class Plan:
 
 
 def plan(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0, block: int = 0) -> Plan:
-    """What a fit of this size will take on this machine; rehearses it for a second or two."""
+    """Predict what a fit of this size takes on this machine. Rehearses it for a second or two."""
     rates = rehearse(size, settings, device=device)
     return of_rates(size, settings, rates, device=device, threads=threads, block=block)
 
@@ -68,11 +68,11 @@ def plan(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0
 def of_rates(
     size: Size, settings: FitSpec, rates: Rates, *, device: str = "cpu", threads: int = 0, block: int = 0
 ) -> Plan:
-    """A plan from rates that are known; nothing is run."""
+    """Return a plan from known rates; nothing is run."""
     workers, blocks, _ = memory.blocks(size, settings, device, threads, block)
     cores = threads or os.cpu_count() or 1
     solving = rates.target * size.targets
-    rounds = -(-blocks // workers)  # the last of which leaves threads idle
+    rounds = -(-blocks // workers)  # some threads are idle in the last
     return Plan(
         memory=memory.memory(size, settings, device=device, threads=threads, block=block),
         cpu_seconds=rates.shared + solving,
@@ -81,7 +81,7 @@ def of_rates(
 
 
 def rehearse(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
-    """Times smaller fits of made-up outputs like the one to come, with one thread."""
+    """Time smaller fits of made-up outputs with one thread, and return the rates of a fit of this size."""
     solver = solver_of(settings)
     n = min(size.targets, solver.rehearsed_targets)
     sizes = [min(d, size.columns) for d in solver.rehearsed]
@@ -102,7 +102,7 @@ def rehearse(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
 
 
 def rehearse_on(given: Problem, settings: FitSpec, *, device: str = "cpu") -> Rates:
-    """As `rehearse`, but for how much work the outputs are: that of a few targets beside made-up ones, same masks."""
+    """Rehearse a fit, and scale the rates by the times of a few of its targets over those of made-up ones."""
     rates, size = rehearse(Size.of(given), settings, device=device), Size.of(given)
     chosen = np.linspace(0, given.n - 1, min(given.n, SAMPLED_TARGETS)).astype(int)
     part = dataclasses.replace(given, outputs=given.outputs[:, chosen], own_column=given.own_column[chosen])
@@ -113,11 +113,11 @@ def rehearse_on(given: Problem, settings: FitSpec, *, device: str = "cpu") -> Ra
 
 
 def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
-    """A problem of d columns, with as many rows for each as `size` has, n targets and a prior that tells nothing."""
+    """Make a problem of d columns, as many rows per column as `size` has, n targets and a prior that tells nothing."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)
     masks = designs.subsets(Design("uniform", 0, alpha, d), 0, m)
-    own = round(size.own * n / size.targets)
+    own = round(size.leave_out * n / size.targets)
     return Problem(
         masks=masks,
         outputs=_outputs(masks, d, n),
@@ -130,10 +130,10 @@ def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
 
 
 def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
-    """float16[m, n] that the masks explain about half of."""
+    """Return outputs float16[m, n], of which the masks explain about half."""
     rng = np.random.default_rng(0)
     truth = rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < MATTER)
-    truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that no target is without
+    truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that each target has some
     signal = designs.unpack(masks, d).astype(np.float32) @ truth.astype(np.float32)
     signal = (signal - signal.mean(axis=0)) / np.maximum(signal.std(axis=0), 1e-6)
     noise = rng.normal(size=signal.shape)
@@ -141,7 +141,7 @@ def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
 
 
 def _each(given: Problem, settings: FitSpec, device: str) -> float:
-    """CPU seconds of one target of a fit, without what all share."""
+    """Return the CPU seconds of one target of a fit, without what all targets share."""
 
     def whole() -> None:
         known = _sums(given) if uses_sums(given, settings) else None
@@ -158,7 +158,7 @@ def _sums(given: Problem) -> Sums:
 
 
 def _shared(given: Problem, settings: FitSpec) -> tuple[float, float, float]:
-    """CPU seconds of what all targets share, by what they grow with: m d, m d^2 and d^2."""
+    """Return the CPU seconds of what all targets share, by what they grow with: m d, m d^2 and d^2."""
     rows = Rows(given, dtype=dtype_of(settings))
     with threadpoolctl.threadpool_limits(1):
         if not uses_sums(given, settings):
