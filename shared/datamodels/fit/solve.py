@@ -1,4 +1,4 @@
-"""Problem -> Solution: blocks of targets, in threads, kept as they go."""
+"""Fit problems: blocks of targets in threads, each checkpointed until it is finished."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 BLOCK_BYTES = 2 * 2**30
 """Most memory of a block."""
 SINGLE_PRECISION = 1e-4
-"""Smallest tolerance that float32 can reach; below it everything is done in float64. At the end of a path, weights are
-large and lambda is small: at lambda_max / 100, float32 has stopped at a gap of 1.2e-5. In float64, `gram` takes 1.5
+"""Smallest tolerance that float32 can reach. Below it, everything is computed in float64. At the end of a path, weights
+are large and lambda is small: at lambda_max / 100, float32 has stopped at a gap of 1.2e-5. In float64, `gram` takes 1.5
 times as long, measured at d = 2,000, m = 12,000 and a tolerance of 1e-5."""
 CHECKPOINT_SECONDS = 15.0
-"""Between checkpoints of one block: what a killed fit may lose."""
+"""Seconds between checkpoints of one block: what a killed fit may lose."""
 CHECKPOINT_VERSION = 2
 """Version of the arrays of unfinished blocks: those of another version are not read."""
 
@@ -45,11 +45,11 @@ CHECKPOINT_VERSION = 2
 class Progress:
     """How far a fit is.
 
-    fraction  share of the work done, 0 to 1
-    epochs    passes over the rows so far, all blocks together
-    position  mean place on the lambda path of the targets that are on it, 0 to lambdas - 1
+    fraction  fraction of the work that is done, 0 to 1
+    epochs    epochs so far, of all blocks together
+    position  mean position of the unfinished targets on their grids of lambda, 0 to lambdas - 1
     gap       largest relative duality gap of the finished targets; 0 before the first
-    stage     for people
+    stage     path, refit or done
     """
 
     targets: int
@@ -106,9 +106,9 @@ def fit(
 
 
 def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int = 0) -> list[tuple[int, int]]:
-    """All targets as blocks (first, last) of nearly equal size: the units of work, whoever solves them.
+    """Divide all targets into blocks (first, last) of nearly equal size, the units of work.
 
-    A function of the problem, the settings and the kind of device alone.
+    The blocks depend on the problem, the settings and the kind of device alone.
 
     block_targets  most targets in a block; 0 for what suits the device
     """
@@ -118,7 +118,7 @@ def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int
 
 
 def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block_targets: int = 0) -> int:
-    """Most targets in a block."""
+    """Return the most targets in a block."""
     per_target = rows * (5 * dtype_of(settings).itemsize + 1) + columns * 8 * dtype_of(settings).itemsize
     return max(1, min(block_targets or BLOCK_TARGETS[place_of(settings, device)], BLOCK_BYTES // per_target))
 
@@ -139,20 +139,23 @@ def solve_blocks(
     threads: int = 0,
     sums: Sums | None = None,
 ) -> None:
-    """Solves the blocks `spans` of a grid; the same bits for the same arguments, whichever others are solved beside
-    them, and however often it was stopped in between.
+    """Solve the blocks `spans` of a grid of blocks.
 
-    finished    called with (first, last, the solution of a block), one call at a time, from any thread; in any order
+    The solution of a block has the same bits for the same arguments, whichever other blocks are solved at the same
+    time, and however often the fit was stopped and resumed.
+
+    finished    called with (first, last, solution) of each block, one call at a time, from any thread, in any order
     progress    called now and then, one call at a time, from any thread
-    checkpoint  folder of this fit alone, from which it goes on if it was stopped; made where it is missing
-    stop        once set, the fit saves its state and raises
-    device      cpu, cuda, or auto
-    threads     0 for as many as there are cores; only for the CPU
-    sums        over the rows of `given`, where they are known already: they spare the solver `gram` a pass over them
+    checkpoint  folder of this fit alone, which it resumes from if it was stopped; made if it is missing
+    checkpoint_seconds  seconds between checkpoints of one block
+    stop        once it is set, the fit saves its state and raises
+    device      cpu, cuda or auto
+    threads     threads on the CPU; 0 for as many as there are cores
+    sums        sums over the rows of `given`, if they are known already: they spare the solver `gram` a pass over them
 
-    Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError where a checkpoint does not fit,
-    SettingsError where there is no such device; and what `finished` raises. What is wrong with single targets is in
-    their status.
+    Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError if there is no room for a checkpoint,
+    SettingsError if there is no such device, SpecError if the estimator does not take the problem, and what `finished`
+    and `progress` raise. What is wrong with a single target is in its status.
     """
     xp = _array_module(settings, device)
     dtype = dtype_of(settings)
@@ -181,8 +184,8 @@ def solve_blocks(
     if not unsolved:
         return
     rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
-    # Blocks side by side keep elementwise work parallel too, which the threads of BLAS do not. Their number is that of
-    # the whole grid's, since products of matrices round otherwise with other numbers of threads.
+    # Solving blocks in parallel also parallelises elementwise work, which the threads of BLAS do not. How many run in
+    # parallel depends on the whole grid: matrix products round differently with another number of threads.
     side_by_side = min(len(grid), cores) if xp is np else 1
     with (
         threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
@@ -198,17 +201,17 @@ def _array_module(settings: FitSpec, device: str) -> ModuleType:
 
 
 def place_of(settings: FitSpec, device: str) -> str:
-    """Where it is computed, cpu or cuda. Raises SettingsError as `array_module` does."""
+    """Return where a fit is computed, cpu or cuda. Raises SettingsError as `array_module` does."""
     return "cpu" if _array_module(settings, device) is np else "cuda"
 
 
 def dtype_of(settings: FitSpec) -> np.dtype:
-    """What the solvers compute in."""
+    """Return the type that the solvers compute in."""
     return np.dtype(np.float32 if settings.tolerance >= SINGLE_PRECISION else np.float64)
 
 
 def array_module(device: str) -> ModuleType:
-    """numpy or cupy. Raises SettingsError where `device` is unknown or not there."""
+    """Return numpy or cupy. Raises SettingsError if `device` is unknown or not there."""
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"device = {device!r}: must be auto, cpu or cuda")
     if device == "cpu":
@@ -229,7 +232,7 @@ def array_module(device: str) -> ModuleType:
 
 
 class _Work:
-    """The blocks that are being solved at the same time, and what is known of all."""
+    """The blocks that are being solved in parallel, and the progress of all."""
 
     def __init__(self, n: int, settings: FitSpec, progress, finished, stop: threading.Event, checkpoint_seconds: float):
         self._n, self._settings, self._progress, self._finished, self._stop = n, settings, progress, finished, stop

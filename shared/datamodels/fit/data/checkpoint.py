@@ -1,7 +1,7 @@
-"""What a killed fit goes on from: a folder with, per block of targets, its last state or its solution.
+"""Checkpoints that a killed fit resumes from: a folder with the last state, or the solution, of each block of targets.
 
-A folder belongs to one fit. Each file says which fit and block it is of, and one that is of another, or damaged, is as
-good as none.
+A folder belongs to one fit. Each file says which fit and block it is of. A file of another, or a damaged one, is
+ignored.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from datamodels.fit.data import scratch
 from datamodels.fit.data.problem import Solution
 
 SOLVED = "solved"
-"""Stage of a block that is finished."""
+"""Stage of a finished block."""
 
 
 class Checkpoint:
-    """The file of one block. With no folder it keeps nothing.
+    """The file of one block. Without a folder it keeps nothing.
 
-    `name` is the block, `fingerprint` the fit that it belongs to.
+    `name` identifies the block, `fingerprint` the fit that it belongs to.
     """
 
     def __init__(self, folder: Path | None, name: str, fingerprint: str):
@@ -32,7 +32,7 @@ class Checkpoint:
         self._fingerprint = f"{fingerprint} {name}"
 
     def save(self, stage: str, arrays: dict[str, np.ndarray]) -> None:
-        """Replaces what was kept. Raises StoreFullError where the disk is full."""
+        """Replace what was kept. Raises StoreFullError if the disk is full."""
         if self._path is None:
             return
         temporary = self._path.with_suffix(".tmp")
@@ -49,23 +49,25 @@ class Checkpoint:
                 temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[str, dict[str, np.ndarray]] | None:
-        """(stage, arrays) as last saved, or None."""
+        """Return (stage, arrays) as last saved, or None."""
         if self._path is None:
             return None
         try:
             with np.load(self._path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
-            return None  # one flipped bit can make a zip file seem encrypted, or of another version
+            return None  # one flipped bit can make a zip file look encrypted, or of another version
         if str(arrays.pop("_fingerprint", "")) != self._fingerprint:
             return None
         return str(arrays.pop("_stage")), arrays
 
     def save_solution(self, solution: Solution) -> None:
+        """Replace what was kept by the solution of the block. Raises StoreFullError if the disk is full."""
         arrays = {f.name: np.asarray(getattr(solution, f.name)) for f in dataclasses.fields(Solution)}
         self.save(SOLVED, arrays)
 
     def load_solution(self) -> Solution | None:
+        """Return the solution of the block if it is finished, or None."""
         kept = self.load()
         if kept is None or kept[0] != SOLVED:
             return None

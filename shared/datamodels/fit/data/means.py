@@ -1,4 +1,4 @@
-"""Means over the rows that count for each target, for estimators that need no more: means and covariances."""
+"""Means and covariances over the rows that count for each target, for estimators that need no more."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
 
 PASS_ROWS = 2048
-"""Rows that are turned to float64 at a time."""
+"""Rows that are converted to float64 at a time."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Means:
-    """Of the masks x less `Problem.center` and outputs y of a targets; of two spans of rows they add up.
+    """Sums of the masks x, minus `Problem.center`, and of the outputs y of a targets. Those of two spans add up.
 
-    count     float64[a]; rows that count
-    masks     float64[a, d], or [1, d] where all rows count for all targets; sum of x
+    count     float64[a]; number of rows that count
+    masks     float64[a, d], or [1, d] if all rows count for all targets; sum of x
     total     float64[a]; sum of y
     products  float64[a, d]; sum of y x
     square    float64[a]; sum of y^2
@@ -35,39 +35,39 @@ class Means:
 
     @property
     def mean_masks(self) -> np.ndarray:
-        """float64[a, d] or [1, d]."""
+        """Means of the masks, float64[a, d] or [1, d]."""
         return self.masks / self.count[: len(self.masks), None]
 
     @property
     def mean(self) -> np.ndarray:
-        """float64[a]; of the outputs."""
+        """Means of the outputs, float64[a]."""
         return self.total / self.count
 
     @property
     def variance(self) -> np.ndarray:
-        """float64[a]; of the outputs."""
+        """Variances of the outputs, float64[a]."""
         return np.maximum(self.square / self.count - self.mean**2, 0)
 
     @property
     def covariance(self) -> np.ndarray:
-        """float64[a, d]; of masks and outputs."""
+        """Covariances of masks and outputs, float64[a, d]."""
         return self.products / self.count[:, None] - self.mean[:, None] * self.mean_masks
 
     def members(self, center: np.ndarray) -> np.ndarray:
-        """float64[a, d] or [1, d], whole numbers: rows that have each column."""
+        """Return how many rows have each column: whole numbers, float64[a, d] or [1, d]."""
         return np.round(self.masks + self.count[: len(self.masks), None] * center)
 
     def curvature(self, center: np.ndarray) -> np.ndarray:
-        """float64[a, d] or [1, d]: variances of the masks' columns; exactly 0 where a column never varies."""
+        """Return variances of the masks' columns, float64[a, d] or [1, d]; exactly 0 if a column never varies."""
         share = self.members(center) / self.count[: len(self.masks), None]
         return share * (1 - share)
 
 
 def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) -> Means:
-    """In float64 throughout, in one pass over the rows of `span`.
+    """Return the sums over a span of rows, in float64 throughout, in one pass.
 
-    outputs  [m, a] and keep bool[m, a] or None are of all rows. Give outputs that are nearly centred: variances are
-    differences of squares
+    outputs  [m, a], of all rows; nearly centred, because variances are differences of squares
+    keep     bool[m, a], of all rows; which of them count; None if all do
     """
     d, a = rows.problem.columns, outputs.shape[1]
     products, masks = np.zeros((a, d)), np.zeros((1 if keep is None else a, d))
@@ -87,9 +87,12 @@ def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) ->
 def heldout_error(
     rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray
 ) -> np.ndarray:
-    """float64[a]: mean squared error on the held-out rows that count, of predictions theta . x + level.
+    """Return mean squared errors float64[a] of predictions theta . x + level on the held-out rows that count.
 
-    outputs [m, a], keep bool[m, a] or None; theta [a, d], for masks less `center`; level float64[a]
+    outputs  [m, a], of all rows
+    keep     bool[m, a], of all rows; which of them count; None if all do
+    theta    [a, d], for masks minus `center`
+    level    float64[a]
     """
     total, count = np.zeros((2, len(theta)))
     for piece in row_blocks.partition(rows.heldout, PASS_ROWS):

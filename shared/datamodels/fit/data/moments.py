@@ -1,6 +1,6 @@
-"""All that a LASSO needs to know of its rows: the Gram of the masks, their products with the outputs, a few sums.
+"""All that a LASSO needs to know of its rows: the Gram of the masks, their products with the outputs, and a few sums.
 
-Moments of spans of rows add up, so that those of the rows to fit and of the held-out ones give those of all rows.
+Moments of spans of rows add up: those of the rows to fit and of the held-out rows give those of all rows.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from datamodels.fit.data.sums import Span
 from datamodels.fit.kernels import popcount
 
 PASS_ROWS = 2048
-"""Rows that are turned to float64 at a time."""
+"""Rows that are converted to float64 at a time."""
 PANEL = 512
-"""Columns of the counts that are turned to float64 at a time."""
+"""Columns of the counts that are converted to float64 at a time."""
 LANCZOS_STEPS = 30
 
 
@@ -27,11 +27,11 @@ class Masks:
     """The second moments of the masks of m rows. Arrays are of the array module.
 
     rows       m
-    mean       float64[d]; share of the rows that each column is in
+    mean       float64[d]; fraction of the rows that each column is in
     counts     int32[d, d]; how many rows have columns i and j: X'X itself
-    gram       [d, d]; X'X / m of the centred masks, rounded. All ones are its null vector where masks are of one size
-    curvature  [d]; its diagonal
-    edge       its largest eigenvalue
+    gram       [d, d]; X'X / m of the centred masks, rounded. If all masks have one size, its null vector is all ones
+    curvature  [d]; diagonal of gram
+    edge       largest eigenvalue of gram
     """
 
     rows: int
@@ -42,7 +42,7 @@ class Masks:
     edge: float
 
     def exactly(self, theta: np.ndarray) -> np.ndarray:
-        """float64[a, d]: weights float64[a, d] times the centred Gram, from the counts, which nothing has rounded."""
+        """Return weights float64[a, d] times the centred Gram, from the counts, which nothing has rounded."""
         found = (theta @ self.mean)[:, None] * -self.mean
         for i in range(0, len(self.counts), PANEL):
             panel = self.counts[:, i : i + PANEL].astype(np.float64)
@@ -52,7 +52,7 @@ class Masks:
 
 
 def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
-    """From int32[d, d] of the array module, how many of the rows have columns i and j."""
+    """Return the moments of masks from counts int32[d, d] of the array module."""
     mean = xp.diag(counts) / rows
     gram = xp.empty(counts.shape, dtype=dtype)
     for i in range(0, len(counts), PANEL):
@@ -61,7 +61,7 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
 
 
 def _edge(gram: np.ndarray, xp: ModuleType) -> float:
-    """Returns the largest eigenvalue, by Lanczos' method with vectors that are kept orthogonal (Parlett 1998, 13).
+    """Return the largest eigenvalue, by Lanczos' method with vectors that are kept orthogonal (Parlett 1998, 13).
 
     It is at most one per cent too small, and exact for up to LANCZOS_STEPS columns. Power iteration is not enough: in
     as many steps it comes out up to a fifth too small for small Grams, and steps of that length diverge.
@@ -82,7 +82,7 @@ def _edge(gram: np.ndarray, xp: ModuleType) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spans:
-    """The masks of the rows to fit and of all rows; of the held-out rows where that is cheaper than the rows."""
+    """The masks of the rows to fit and of all rows; of the held-out rows, if their Gram is cheaper than the rows."""
 
     fit: Masks
     whole: Masks
@@ -90,7 +90,7 @@ class Spans:
 
 
 def of_masks(rows: Rows) -> Spans:
-    """The moments of a problem's masks, made once for all its blocks of targets."""
+    """Return the moments of a problem's masks, computed once for all its blocks of targets."""
     return rows.once("moments", lambda: _of_masks(rows))
 
 
@@ -105,7 +105,7 @@ def _of_masks(rows: Rows) -> Spans:
 
 
 def _counts(rows: Rows, span: slice) -> np.ndarray:
-    """int32[d, d] of the array module: how many rows of the span have columns i and j."""
+    """Return int32[d, d] of the array module: how many rows of the span have columns i and j."""
     d = rows.problem.columns
     if rows.sums is not None:
         return rows.xp.asarray((rows.sums.fit if span == rows.fit else rows.sums.heldout).counts)
@@ -118,7 +118,9 @@ def _counts(rows: Rows, span: slice) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """Sums over rows of standardised outputs z of a targets; of two spans they add up. Arrays are of the array module.
+    """Sums over rows of the standardised outputs z of a targets, as arrays of the array module.
+
+    The sums of two spans add up.
 
     rows      m
     products  float64[a, d]; sum of z (x - center)
@@ -135,23 +137,23 @@ class Outputs:
         return Outputs(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
     def take(self, places: np.ndarray) -> Outputs:
-        """Those of some targets, int64[p] of the array module."""
+        """Return the sums of some targets, int64[p] of the array module."""
         return Outputs(self.rows, self.products[places], self.total[places], self.square[places])
 
     def on(self, xp: ModuleType) -> Outputs:
-        """The same, of another array module."""
+        """Return the same as arrays of another array module."""
         return Outputs(self.rows, xp.asarray(self.products), xp.asarray(self.total), xp.asarray(self.square))
 
     def centred(self, masks: Masks, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(covariances of the masks and outputs float64[a, d], variances of the outputs float64[a])."""
+        """Return (covariances of masks and outputs float64[a, d], variances of the outputs float64[a])."""
         mean = self.total / self.rows
         products = self.products / self.rows - mean[:, None] * (masks.mean - center)
-        products *= masks.curvature > 0  # a column that never varies tells nothing but rounding
+        products *= masks.curvature > 0  # for a column that never varies, they are only rounding
         return products, (self.square / self.rows - mean**2).clip(0)
 
 
 def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> Outputs:
-    """Of z = (outputs - location) / spread, in float64 throughout, in one pass over the rows.
+    """Return the sums of z = (outputs - location) / spread, in float64 throughout, in one pass over the rows.
 
     outputs           [rows of span, a]
     location, spread  float64[a]
@@ -170,7 +172,7 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
 def of_sums(
     span: Span, targets: np.ndarray, shift: np.ndarray, location: np.ndarray, spread: np.ndarray, center: np.ndarray
 ) -> Outputs:
-    """As `of_outputs`, from sums over the rows.
+    """Return what `of_outputs` returns, from sums over the rows.
 
     targets                  int64[a]; which of the targets of `span`
     shift, location, spread  float64[a]

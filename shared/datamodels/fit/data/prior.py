@@ -1,7 +1,7 @@
-"""What is known of the weights before any model is trained: examples that look alike matter to each other.
+"""The prior: what is known of the weights before any model is trained. Examples that look alike matter to each other.
 
-The similarity of a target and a column is the cosine of their features, less the training pool's mean. A column that is
-a group of examples has their mean features.
+The similarity of a target and a column is the cosine of their features, minus the mean of the training pool. The
+features of a column that is a group of examples are the mean of theirs.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from datamodels.run.runs import Run
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prior:
-    """
-    targets  float32[n, f]; features of unit length, of each target
-    columns  float32[d, f]; likewise of each column
+    """Features of unit length.
+
+    targets  float32[n, f]; of each target
+    columns  float32[d, f]; of each column
     """
 
     targets: np.ndarray
     columns: np.ndarray
 
     def factor(self, targets: np.ndarray, strength: float) -> np.ndarray:
-        """float64[t, d]: what to multiply lambda by, for targets int64[t]: exp(-strength * z), over its mean.
+        """Return penalty factors float64[t, d] of targets int64[t]: exp(-strength * z) over its mean.
 
-        z is the similarity, standardised over the columns of each target. The mean of the factors is 1 for each target;
-        at strength 0 all are.
+        z is the similarity, standardised over the columns for each target. The mean of a target's factors is 1; at
+        strength 0, all of them are 1.
         """
         similarity = self.targets[targets].astype(np.float64) @ self.columns.T.astype(np.float64)
         similarity -= similarity.mean(axis=1, keepdims=True)
@@ -41,7 +42,7 @@ class Prior:
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """The default features: the numbers of each example as they are. Raises SpecError where they are no numbers."""
+    """Return the default features: the numbers of each example as they are. Raises SpecError if they are no numbers."""
     if x.dtype.kind not in "fiub":
         raise SpecError(
             f"fit.features: x is {x.dtype}, no numbers; name a module:function that turns x[examples, ...] into "
@@ -56,7 +57,7 @@ def needed(run: Run) -> Prior | None:
 
 
 def of_run(run: Run, dataset: Dataset) -> Prior:
-    """The prior of a run. Raises SpecError where features are not what they must be, or the data set has changed."""
+    """Return the prior of a run. Raises SpecError if its features are not as they must be, or the data have changed."""
     targets = require_same(run, dataset)
     pool, theirs = (features(run, x) for x in (dataset.x, targets.x))
     if pool.shape[1] != theirs.shape[1]:
@@ -75,7 +76,7 @@ def of_run(run: Run, dataset: Dataset) -> Prior:
 
 
 def require_same(run: Run, dataset: Dataset) -> Targets:
-    """The targets of a run. Raises SpecError where the data set is not as large as the one it was created with."""
+    """Return the targets of a run. Raises SpecError if the size of the data set is not the one it was created with."""
     targets = dataset.targets(run.spec.targets)
     if len(dataset.y) != run.design.examples or len(targets) != run.n:
         raise SpecError(
@@ -86,7 +87,7 @@ def require_same(run: Run, dataset: Dataset) -> Targets:
 
 
 def features(run: Run, x: np.ndarray) -> np.ndarray:
-    """float64[examples, f]: what the run's `fit.features` makes of x. Raises SpecError for what it must not be."""
+    """Return the features of x that the run's `fit.features` makes, float64[examples, f]. Raises SpecError."""
     name, make = run.spec.fit.features, runs.reference("fit.features", run.spec.fit.features)
     try:
         found = np.asarray(make(x))

@@ -1,17 +1,17 @@
-"""What every solver is given and gives back: one sparse linear model per target.
+"""What every solver takes and returns: a Problem, and a Solution of one linear model for each target.
 
 For each target j a solver minimises, over theta in R^d and b in R,
 
     1/(2 m_j) * sum_{i in rows_j} (x_i . theta + b - y_ij)^2  +  lambda_j * ||theta||_1
 
-where x_i in {0, 1}^d is the mask of row i, y_ij the output of its model on target j, and rows_j are the rows whose
-mask leaves out the target itself (all rows where the target is no training example); m_j is their number. The
-intercept b is not penalised. lambda_j is chosen per target on held-out rows (Ilyas et al. 2022, section 3), then the
-model is fitted to all of rows_j.
+where x_i in {0, 1}^d is the mask of row i, y_ij the output of its model on target j, and rows_j are the rows that count
+for the target: those whose mask leaves it out, or all rows if it is no training example. m_j is their number. The
+intercept b is not penalised. lambda_j is chosen per target on held-out rows (Ilyas et al. 2022, section 3), and then
+the model is fitted to all of rows_j.
 
-That is the LASSO. Other estimators of the same datamodel take the same Problem and give the same Solution: `ridge`,
-which penalises lambda_j / 2 * ||theta||^2 instead, `weighted`, which penalises some columns less than others, and
-`difference` and `influence`, which penalise nothing.
+That is the LASSO. Other estimators of the same datamodel take the same Problem and return the same Solution: `ridge`
+penalises lambda_j / 2 * ||theta||^2 instead, `weighted` penalises some columns less than others, and `difference` and
+`influence` penalise nothing.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ if TYPE_CHECKING:
 
 OK = "ok"
 CONSTANT = "constant"
-"""The output never varies: no weights, the intercept is the value."""
+"""The output never varies: no weights; the intercept is its value."""
 NO_ROWS = "no_rows"
-"""Too few rows are left to fit and to choose lambda on; no weights. More models are needed."""
+"""Too few rows are left to fit, or to choose lambda on: no weights. Train more models."""
 NOT_FINITE = "not_finite"
-"""An output is NaN or infinite; no weights."""
+"""An output is NaN or infinite: no weights."""
 NOT_CONVERGED = "not_converged"
-"""The gap is above the tolerance after max_epochs; the weights are those reached. Raise max_epochs."""
-
+"""The gap is above the tolerance after max_epochs; the weights are the last ones. Raise max_epochs."""
 NO_SIGNAL = "no_signal"
-"""No column tells anything about the output, not even by chance, so that lambda_max is 0: among the rows to fit, masks
-or output do not vary. No weights, the intercept is the mean."""
+"""No column tells anything about the output, not even by chance, so that lambda_max is 0: in the rows to fit, masks or
+output do not vary. No weights; the intercept is the mean."""
 
 STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED, NO_SIGNAL)
 UNFITTED = (NO_ROWS, NOT_FINITE)
@@ -54,22 +53,21 @@ NO_COLUMN = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """One LASSO per target over shared masks.
+    """Masks and outputs of models, to fit one linear model per target.
 
-    masks       uint8[rows, ceil(d / 8)], packed as by `sample.pack`
+    masks       uint8[rows, ceil(d / 8)], packed as by `designs.pack`
     outputs     float16 or float32 [rows, n]
     columns     d
-    center      float32[d], subtracted from the masks for conditioning alone: it changes no solution
-    own_column  int32[n], the column that the target itself is, or NO_COLUMN
-    heldout     bool[rows], the rows that lambda is chosen on
-    order       int64[rows], in which solvers take the rows, so that it matters not how they are stored; None: as they
-                are
-    stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary. None
-                puts all that vary into one
+    center      float32[d]; subtracted from the masks for better conditioning: it changes no solution
+    own_column  int32[n]; the column that the target itself is, or NO_COLUMN
+    heldout     bool[rows]; the rows that lambda is chosen on
+    order       int64[rows]; the order in which solvers read the rows, so that it does not matter how they are stored;
+                None for the order in which they are
+    stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary; None
+                to put all columns that vary into one stratum
+    prior       what is known of the weights beforehand, for estimators that need it; None otherwise
 
-    prior       what is known of the weights beforehand, for the estimator `weighted`; None where nothing is
-
-    Masks and outputs may be memory-mapped. Raises InputError where the shapes do not fit each other.
+    Masks and outputs may be memory-mapped. Raises InputError if the shapes do not fit each other.
     """
 
     masks: np.ndarray
@@ -112,12 +110,12 @@ class Problem:
 
     @property
     def n(self) -> int:
-        """Targets."""
+        """Number of targets."""
         return self.outputs.shape[1]
 
 
 def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.ndarray) -> Problem:
-    """The problem of a run; row i is model `model_index[i]`."""
+    """Return the problem of a run; row i is model `model_index[i]`."""
     own = [NO_COLUMN if example == NOT_IN_POOL else run.design.column_of(int(example)) for example in run.own]
     return Problem(
         masks=masks,
@@ -132,10 +130,10 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
 
 
 def is_heldout(model_index: np.ndarray, fraction: float) -> np.ndarray:
-    """bool[rows]: which models lambda is chosen on.
+    """Return bool[rows]: which models lambda is chosen on.
 
-    A function of the index alone, so that it stays as it is when models are added. Models 2i and 2i + 1 go together:
-    in a complement design one tells the other's subset.
+    It depends on the index alone, so that it does not change when models are added. Models 2i and 2i + 1 go together,
+    because in a complement design one subset determines the other.
     """
     pair = np.asarray(model_index, dtype=np.int64) // 2
     return np.floor((pair + 1) * fraction) != np.floor(pair * fraction)
@@ -145,17 +143,17 @@ def is_heldout(model_index: np.ndarray, fraction: float) -> np.ndarray:
 class Solution:
     """Fitted models: prediction j of a mask x is `intercept[j] + sum of weights[c] over columns c of row j in x`.
 
-    d              columns of a mask
-    status         list[str] of length n, each one of STATUSES
-    lambda_        float64[n]; 0 where there are no weights to penalise (status constant, no_rows, not_finite) and of
-                   estimators that penalise none
-    gap            float64[n]; duality gap over the objective at zero weights, see `gap`, `ridge`; 0 of
-                   estimators that take means: nothing in them converges
-    heldout_r2     float64[n]; explained variance on held-out rows, 1 at best; NaN where it cannot be told
-    intercept      float64[n]
-    indptr         int64[n + 1]; row j is columns[indptr[j]:indptr[j + 1]], ascending
-    columns        int32[nnz]
-    weights        float32[nnz]; on the raw 0/1 scale of membership
+    d           columns of a mask
+    status      list[str] of length n, each one of STATUSES
+    lambda_     float64[n]; 0 if there are no weights to penalise (status constant, no_rows, not_finite), and for
+                estimators that penalise none
+    gap         float64[n]; duality gap over the objective at zero weights, see `gap` and `ridge`; 0 for estimators that
+                take means, in which nothing converges
+    heldout_r2  float64[n]; explained variance on held-out rows, 1 at best; NaN if the outputs there do not vary
+    intercept   float64[n]
+    indptr      int64[n + 1]; row j is columns[indptr[j]:indptr[j + 1]], ascending
+    columns     int32[nnz]
+    weights     float32[nnz]; on the raw 0/1 scale of membership
     """
 
     d: int
@@ -179,8 +177,8 @@ class Solution:
 
     @property
     def theta(self) -> sparse.csr_array:
-        """float32[n, d]: the weights, not copied."""
-        from scipy import sparse  # a third of a second that who reads only the records of fits need not spend
+        """The weights, float32[n, d], not copied."""
+        from scipy import sparse  # takes a third of a second, which those who read only records need not spend
 
         # With indptr of another type than columns, SciPy would copy the columns as int64.
         small = len(self.columns) <= np.iinfo(np.int32).max
@@ -188,18 +186,18 @@ class Solution:
         return sparse.csr_array((self.weights, self.columns, indptr), shape=(self.n, self.d))
 
     def row(self, target: int) -> tuple[np.ndarray, np.ndarray]:
-        """(columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
+        """Return (columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
         if not 0 <= target < self.n:
             raise TargetRangeError(f"target {target}: must be 0 to {self.n - 1}")
         span = slice(self.indptr[target], self.indptr[target + 1])
         return self.columns[span], self.weights[span]
 
     def predict(self, members: np.ndarray) -> np.ndarray:
-        """float32[s, n]: of each target, for each of the masks bool[s, d]."""
+        """Return predictions float32[s, n] of all targets for masks bool[s, d]."""
         return (self.theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
-        """float32[t, d]: weight vectors of some targets, zeros filled in. Raises TargetRangeError."""
+        """Return weight vectors float32[t, d] of some targets, with zeros filled in. Raises TargetRangeError."""
         theta = np.zeros((len(targets), self.d), dtype=np.float32)
         for i, target in enumerate(targets):
             columns, weights = self.row(int(target))
@@ -221,7 +219,7 @@ def of_dense(
     heldout_r2: np.ndarray,
     intercept: np.ndarray,
 ) -> Solution:
-    """A Solution from weights [n, d], zeros left out."""
+    """Return a Solution from weights [n, d]; zeros are left out."""
     theta = np.asarray(theta, dtype=np.float32)
     row, column = np.nonzero(theta)
     return Solution(
@@ -238,10 +236,10 @@ def of_dense(
 
 
 def concatenate(solutions: Iterable[Solution]) -> Solution:
-    """One Solution of consecutive blocks of targets. Raises InputError where there are none."""
+    """Return one Solution of consecutive blocks of targets. Raises InputError if there are none."""
     blocks = list(solutions)
     if not blocks:
-        raise InputError("no blocks to put together: a fit has at least one target")
+        raise InputError("no blocks to concatenate: a fit has at least one target")
     counts = np.concatenate([np.diff(block.indptr) for block in blocks])
     joined = {
         name: np.concatenate([getattr(block, name) for block in blocks])
@@ -256,7 +254,7 @@ def concatenate(solutions: Iterable[Solution]) -> Solution:
 
 
 def rows_of(solution: Solution, first: int, last: int) -> Solution:
-    """The targets first <= j < last of a Solution."""
+    """Return the targets first <= j < last of a Solution."""
     start, stop = solution.indptr[first], solution.indptr[last]
     return Solution(
         d=solution.d,

@@ -1,4 +1,4 @@
-"""Rows of a problem as blocks of centred floats, from packed masks in memory or on disk."""
+"""The rows of a problem as blocks of centred floats, from packed masks in memory or on disk."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ Made = TypeVar("Made")
 Count = TypeVar("Count", float, np.ndarray)
 
 CACHE_BYTES = 4 * 2**30
-"""Masks that take no more than this as floats are unpacked once; larger ones for each batch."""
+"""Masks that take at most this as floats are unpacked once. Larger ones are unpacked for each batch."""
 SQUEEZED_ROWS = 4_096
-"""Taken at a time by `squeezed`."""
+"""Rows that `squeezed` moves at a time."""
 MEASURED_ROWS = 16_384
-"""Curvature is measured on so many rows: more change it by less than the safety margins of the steps."""
+"""Rows that curvature is measured on: more change it by less than the safety margins of the steps."""
 
 
 class Rows:
     """The rows of a problem: those to fit first, then the held-out ones, so that both and their union are spans.
 
     order    int64[m]; row i here is row order[i] of the problem
-    fit      the span of the rows to fit, held-out ones excluded
+    fit      the span of the rows to fit, without the held-out ones
     heldout  the span of the held-out rows
     whole    both
-    threads  that work for all blocks of targets may take
-    sums     over these rows, where they are known already
-    folder   for arrays as long as the rows that need not stay in memory; None where they are to
+    threads  threads for work that all blocks of targets share
+    sums     sums over these rows if they are known already, or None
     center   [d] of the array module; subtracted from the masks
-    tail     value of the last column of a block, which carries the intercept: about the spread of the other columns,
-             so that the intercept converges no slower than the weights
+    tail     value of the last column of a block, which carries the intercept. It is about the spread of the other
+             columns, so that the intercept converges as fast as the weights
     """
 
     def __init__(
@@ -55,6 +54,11 @@ class Rows:
         sums: Sums | None = None,
         folder: Path | None = None,
     ):
+        """Arrange the rows of a problem for an array module.
+
+        cache   most bytes of masks that are kept as floats
+        folder  folder for arrays as long as the rows that need not stay in memory; None to keep them in memory
+        """
         self.problem = problem
         self._folder = folder
         self.threads = threads
@@ -75,11 +79,11 @@ class Rows:
         self._fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
 
     def block(self, span: slice):
-        """[rows of span, d + 1]: masks less `center`, then the column of `tail`. Not to be written to."""
+        """Return [rows of span, d + 1]: masks minus `center`, then the column of `tail`. Do not write to it."""
         return self.once("block", lambda: self.unpacked(self.whole))[span] if self._fits else self.unpacked(span)
 
     def unpacked(self, span: slice):
-        """As `block`, of these rows alone: nothing is kept."""
+        """Return what `block` returns, for these rows alone: nothing is kept."""
         if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
             packed = self.xp.asarray(self.problem.masks[self.order[span]])
             return self._kernels.centred(packed, self.center, self.tail)
@@ -89,18 +93,18 @@ class Rows:
         return x
 
     def bits(self, span: slice):
-        """float16[rows of span, d]: the masks themselves."""
+        """Return the masks themselves, float16[rows of span, d]."""
         zero = self.xp.zeros(self.problem.columns, dtype=np.float32)
         packed = self.xp.asarray(self.problem.masks[self.order[span]])
         return self._kernels.centred(packed, zero, 0.0)[:, :-1].astype(np.float16)
 
     def outputs(self, first: int, last: int, span: slice | None = None):
-        """[r, last - first]: outputs of the targets first <= j < last, of some rows or all, in our order."""
+        """Return outputs [r, last - first] of the targets first <= j < last, of a span of rows or of all."""
         order = self.order if span is None else self.order[span]
         return self.xp.asarray(self.problem.outputs[:, first:last][order].astype(self.dtype))
 
     def keep(self, first: int, last: int):
-        """bool[m, last - first]: which rows count for which target, or None where all do for all."""
+        """Return which rows count for which target, bool[m, last - first], or None if all count for all."""
         own = self.problem.own_column[first:last]
         members = np.flatnonzero(own >= 0)
         if not len(members):
@@ -113,7 +117,7 @@ class Rows:
         return self.xp.asarray(keep)
 
     def shelf(self, array):
-        """The same numbers, [m, a], in a file of `folder` where there is one and arrays are NumPy's."""
+        """Return a copy of an array [m, a] in a file of the folder; the array itself if there is none, or on a GPU."""
         if self._folder is None or self.xp is not np:
             return array
         found = scratch.mapped(self._folder, array.shape, array.dtype)
@@ -121,16 +125,17 @@ class Rows:
         return found
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What `make` makes, made once for all blocks of targets; those that ask meanwhile wait. `make` may ask too."""
+        """Return what `make` returns, called once for all blocks of targets; others wait. `make` may call `once`."""
         with self._lock:
             if name not in self._made:
                 self._made[name] = make()
             return self._made[name]
 
     def curvature(self) -> tuple[float, float]:
-        """(largest eigenvalue of X'X / m, largest squared norm of a row), of centred rows.
+        """Return (largest eigenvalue of X'X / m, largest squared norm of a row) of centred rows.
 
-        The eigenvalue by power iteration on some rows; it falls with m as random matrices have it (Marchenko-Pastur).
+        The eigenvalue is computed by power iteration on some of the rows. With m it falls as that of random matrices
+        does (Marchenko and Pastur 1967).
         """
         span = slice(0, min(self.problem.rows, MEASURED_ROWS))
         x, xp = self.block(span), self.xp
@@ -145,7 +150,7 @@ class Rows:
         return value * shrink, float(xp.einsum("ij,ij->i", x, x).max())
 
     def host(self, array) -> np.ndarray:
-        """An array of ours as NumPy's."""
+        """Return an array of the array module as one of NumPy."""
         return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
 
 
@@ -153,10 +158,10 @@ class Rows:
 class Standard:
     """Outputs of a targets, standardised per target over the rows that count.
 
-    y         [m, a]; 0 where the row does not count
-    counts    float64[a]; rows that count
-    location  float64[a]; mean of the raw outputs over them
-    spread    float64[a]; their deviation; where it is 0, y is 0
+    y         [m, a]; 0 if the row does not count
+    counts    float64[a]; number of rows that count
+    location  float64[a]; mean of the raw outputs
+    spread    float64[a]; their standard deviation; if it is 0, y is 0
     """
 
     y: np.ndarray
@@ -166,7 +171,7 @@ class Standard:
 
 
 def standardised(rows: Rows, outputs, keep) -> Standard:
-    """Of raw outputs [m, a], finite, of which those with keep bool[m, a] count; all where that is None."""
+    """Standardise finite outputs [m, a]; keep bool[m, a] says which rows count, None that all do."""
     xp = rows.xp
     mask = xp.ones((1, 1), dtype=bool) if keep is None else keep
     counts = xp.broadcast_to(mask, outputs.shape).sum(axis=0).astype(np.float64)
@@ -177,19 +182,20 @@ def standardised(rows: Rows, outputs, keep) -> Standard:
 
 
 def varying(rows: Rows, mean_x, counts):
-    """bool[d, a]: the columns that some, not all, of the rows that count have. The others tell nothing but rounding.
+    """Return bool[d, a]: which columns are in some of the rows that count, but not in all. The others only add rounding.
 
     mean_x  float64[d, a]; mean of the centred masks over the rows that count
-    counts  float64[a]; rows that count
+    counts  float64[a]; number of rows that count
     """
     ones = (mean_x + rows.center[:, None]) * counts
     return (ones > 0.5) & (ones < counts - 0.5)
 
 
 def restored(rows: Rows, start, arrays: dict[str, np.ndarray], names: Sequence[str], host: Sequence[str]):
-    """A method's state as `arrays` had it, those of `names` by state_NAME, over the one that its targets started from.
+    """Return the state of a method as `arrays` had it; `start` is the one that its targets started from.
 
-    `host` are those that are NumPy's always.
+    names  fields of the state that are in `arrays`, as state_NAME
+    host   those of them that are always NumPy's
     """
     state = start.take(np.flatnonzero(np.isin(start.target, arrays["state_target"])))
     for name in names:
@@ -202,27 +208,27 @@ def restored(rows: Rows, start, arrays: dict[str, np.ndarray], names: Sequence[s
 
 
 def columns(array, places: np.ndarray):
-    """The columns int[p] of an array, or None of None. In C order, which fancy indexing would not keep."""
+    """Return the columns int[p] of an array in C order, which fancy indexing would not keep; None for None."""
     return None if array is None else array.take(places, axis=-1)
 
 
 def squeezed(array, places: np.ndarray):
-    """As `columns`, int[p], p no more than there are, into the memory that the array has, which is lost."""
+    """Return what `columns` returns, in the memory of the array, whose contents are lost; it has at least p columns."""
     if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
         return columns(array, places)
     found = array.reshape(-1)[: len(array) * len(places)].reshape(len(array), len(places))
     for span in partition(slice(0, len(array)), SQUEEZED_ROWS):
-        found[span] = array[span].take(places, axis=-1)  # no row goes behind one that is still to be read
+        found[span] = array[span].take(places, axis=-1)  # no row overwrites one that is still to be read
     return found
 
 
 def edge(d: int, m: Count) -> Count:
-    """Largest eigenvalue of the Gram of m random rows over d independent columns of unit variance, over m."""
+    """Return the largest eigenvalue of X'X / m for m random rows X of d independent columns of unit variance."""
     return (1 + np.sqrt(d / m)) ** 2
 
 
 def partition(span: slice, batch: int) -> list[slice]:
-    """Consecutive spans of nearly equal length, at most `batch`."""
+    """Return consecutive spans of nearly equal length, at most `batch`."""
     length = span.stop - span.start
     if not length:
         return []

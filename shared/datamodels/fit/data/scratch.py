@@ -1,4 +1,4 @@
-"""The local disk that a fit works on: shards, sums and checkpoints, all of which can be made again."""
+"""The local disk that a fit works on: shards, sums and checkpoints. All of them can be made again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from datamodels.storage import disk
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 LOCK_SECONDS = 0.2
-"""Between looks at a lock that another process holds."""
+"""Seconds between checks of a lock that another process holds."""
 
 
 @contextlib.contextmanager
 def room(folder: Path) -> Iterator[None]:
-    """Raises StoreFullError where the disk is full, SettingsError where the folder cannot be written to."""
+    """Raise StoreFullError if the disk is full, SettingsError if the folder cannot be written to."""
     try:
         yield
     except OSError as error:
@@ -41,9 +41,9 @@ def room(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes out of a folder while the body runs; one that dies keeps nobody out.
+    """Lock a folder against other processes while the body runs. The lock of a process that dies is gone.
 
-    `waiting` is called now and then while another one is in there; what it raises ends the wait.
+    `waiting` is called now and then while another process holds the lock; what it raises ends the wait.
     """
     with room(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,10 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def mapped(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Zeros in a nameless file of the folder, which is made: the system may take their memory and read them again.
+    """Return zeros in an unnamed file of the folder, which is made if needed: the system may swap them out to it.
 
-    The file is gone with the array. All its room is taken at once, so that a full disk raises StoreFullError here, and
-    is no fault of memory later.
+    The file is removed with the array. All of its space is allocated at once, so that a full disk raises StoreFullError
+    here and not a memory fault later.
     """
     size = int(np.prod(shape)) * dtype.itemsize
     if not size:
@@ -76,9 +76,9 @@ def mapped(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 
 def shrink(root: Path, most: int, ours: Path) -> None:
-    """Removes folders of runs, those that were used longest ago first, until all take no more than `most` bytes.
+    """Remove folders of runs, those that were used longest ago first, until all take at most `most` bytes.
 
-    `ours` is locked by the caller, and goes last. Folders that other processes are in are left alone.
+    `ours` is locked by the caller, and is removed last. Folders that other processes have locked stay.
     """
     found = sorted((path for path in root.iterdir() if path.is_dir() and path != ours), key=_used)
     sizes = {path: _size(path) for path in [*found, ours]}
@@ -108,7 +108,7 @@ def _used(path: Path) -> float:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the files below a folder."""
+    """Return the bytes of all files below a folder."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

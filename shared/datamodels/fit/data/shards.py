@@ -1,9 +1,9 @@
 """Shards: a committed snapshot as memory-mapped arrays on the local disk, for solvers that read it many times.
 
 A folder holds packed masks, outputs and model indices as raw little-endian arrays, and `shards.json`, which says how
-many rows there are and of which parts. Rows of new parts are appended, and count once `shards.json` says so; it is
-replaced when they are durable. So what is there can be used as it is, and a killed attempt leaves nothing but rows
-that do not count. One process at a time may write it.
+many rows there are and from which parts. Rows of new parts are appended. They count once `shards.json` says so, and it
+is replaced only when they are durable. So a folder can always be used as it is, and a killed attempt leaves only rows
+that do not count. Only one process at a time may write to it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from datamodels.storage import ObjectStore, disk
 _SHAPE = "shards.json"
 _MASKS, _OUTPUTS, _MODELS = "masks.u1", "outputs.f2", "models.i4"
 _VERSION = 1
-"""Of the folder's layout; one of another version is made again."""
+"""Version of the folder's layout. A folder of another version is made again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shards:
     """The models that a fit may use and that have outputs; row i is model `model_index[i]`. Memory-mapped, read-only.
 
-    masks        uint8[rows, ceil(d / 8)], packed as by `sample.pack`
+    masks        uint8[rows, ceil(d / 8)], packed as by `designs.pack`
     outputs      float16[rows, n]
-    model_index  int32[rows], part by part; in which order depends on how the parts came
-    failed       models of the fit that could not be trained, and are left out
+    model_index  int32[rows], part by part, in the order in which the parts were added
+    failed       number of models of the fit that could not be trained and are left out
     """
 
     masks: np.ndarray
@@ -49,7 +49,7 @@ class Shards:
 
 
 def parts_of_fit(run: Run, snapshot: Snapshot) -> list[Part]:
-    """The parts with models that the fit may use, 0 to m - 1; the others are for evaluation."""
+    """Return the parts with models that the fit may use, 0 to m - 1; the others are for evaluation."""
     return [part for part in snapshot.parts if part.first < run.spec.m]
 
 
@@ -61,12 +61,12 @@ def materialise(
     *,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Shards:
-    """The shards of a snapshot in `folder`: reads the parts that are not in there, and all where it has others.
+    """Return the shards of a snapshot, in `folder`: read the missing parts, or all if the folder has other parts.
 
-    progress  called after each part with the share of them that is done; what it raises stops the work
+    progress  called after each part with the fraction of them that is done; what it raises stops the work
 
-    Raises NotReadyError where the snapshot has no model to fit, CorruptObjectError naming the part, StoreFullError
-    where the disk is full. Nothing half-made is ever used.
+    Raises NotReadyError if the snapshot has no model to fit, CorruptObjectError naming the part, StoreFullError if the
+    disk is full. A folder that is only half written is never used.
     """
     parts = parts_of_fit(run, snapshot)
     with scratch.room(folder):
@@ -87,13 +87,13 @@ def materialise(
 
 
 def identity(part: Part) -> tuple[str, str]:
-    """(key, sha256): what tells a part from any other."""
+    """Return (key, sha256), which identify a part."""
     return part.key, part.sha256
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shape:
-    """What `shards.json` says.
+    """The contents of `shards.json`.
 
     parts  `identity` of the parts whose rows are in the folder
     """
@@ -111,7 +111,7 @@ class _Shape:
 
     @classmethod
     def read(cls, folder: Path, run: Run) -> Self | None:
-        """None where the folder has nothing that can be used for this run."""
+        """Read the folder's; return None if it has nothing that this run can use."""
         try:
             found = json.loads((folder / _SHAPE).read_text(encoding="utf-8"))
             version = found.pop("version")
@@ -147,7 +147,7 @@ class _Shape:
 def _append(
     store: ObjectStore, run: Run, parts: Sequence[Part], folder: Path, shape: _Shape, progress: Callable[[float], None]
 ) -> _Shape:
-    """Adds the rows of parts; on an error the folder is as it was, or gone where there was none."""
+    """Add the rows of parts. On an error the folder is as it was before, or removed if there was none."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, failed = shape.rows, shape.failed
     try:
@@ -157,7 +157,7 @@ def _append(
                 for name, size in shape.row_bytes.items()
             )
             for model_index, values, gone in _rows(store, run, parts, progress):
-                # Not `tofile`, whose errors do not say why.
+                # Not `tofile`: its errors do not say why it failed.
                 masks.write(_masks(run, model_index).tobytes())
                 outputs.write(values.astype("<f2").tobytes())
                 models.write(model_index.astype("<i4").tobytes())
@@ -179,7 +179,7 @@ def _append(
 
 
 def _opened_after(path: Path, size: int) -> BinaryIO:
-    """A file to write to behind its first `size` bytes; what else there was is cut off."""
+    """Open a file to append to its first `size` bytes; whatever follows them is cut off."""
     file = open(path, "ab")  # noqa: SIM115 - the caller closes it
     file.truncate(size)
     return file
@@ -188,7 +188,7 @@ def _opened_after(path: Path, size: int) -> BinaryIO:
 def _rows(
     store: ObjectStore, run: Run, parts: Sequence[Part], progress: Callable[[float], None]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """(model_index int32[r], outputs float16[r, n], failed models) of each part, models of the fit only."""
+    """Yield (model_index int32[r], outputs float16[r, n], failed models) of each part, for models of the fit only."""
     for done, part in enumerate(parts, 1):
         found = part.read(store, run.name)
         if found.outputs.shape[1] != run.n:
@@ -202,7 +202,7 @@ def _rows(
 
 
 def _masks(run: Run, model_index: np.ndarray) -> np.ndarray:
-    """uint8[r, ceil(d / 8)] of ascending models. Draws what lies between them too: failed models are few."""
+    """Return masks uint8[r, ceil(d / 8)] of ascending models. Draws those between them too: failed models are few."""
     if not len(model_index):
         return np.empty((0, run.design.mask_bytes), dtype=np.uint8)
     subsets = np.array([run.spec.subset_index(model) for model in model_index.tolist()])

@@ -1,9 +1,9 @@
-"""Sums over models: all that the solver `gram` reads of most rows. They add up, so a fit after 1,000 more models reads
-those 1,000 alone.
+"""Sums over models: all that the solver `gram` reads of most rows. They add up, so that a fit after 1,000 more models
+reads only those.
 
-Counts are whole numbers. Outputs are float16, so that products with masks are sums of whole multiples of 2^-24, which
-float64 holds exactly until their magnitudes add up to 2^29: for outputs of about 10, that is 50 million models. So it
-does not matter in which order, or in which pieces, models are added; only the squares are rounded, in their last bits.
+Counts are whole numbers. Outputs are float16, so products with masks are sums of whole multiples of 2^-24. float64
+holds these exactly until their magnitudes add up to 2^29: for outputs of about 10, that is 50 million models. So it
+does not matter in which order, or in which pieces, models are added. Only the squares are rounded, in their last bits.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from datamodels.run import designs
 from datamodels.storage import records
 
 PASS_ROWS = 2048
-"""Rows that are turned to float64 at a time."""
+"""Rows that are converted to float64 at a time."""
 MOST_BYTES = 4 * 2**30
-"""Most memory of the sums of all targets; above it, each block of targets makes its own from the rows."""
+"""Most memory of the sums of all targets. Above it, each block of targets computes its own from the rows."""
 _VERSION = 1
-"""Of the file; one of another version is as good as none."""
+"""Version of the file. A file of another version is ignored."""
 
 
 @dataclasses.dataclass(eq=False)
 class Span:
-    """Sums over some rows, of u = output - shift and masks x in {0, 1}.
+    """Sums over some rows of u = output - shift and masks x in {0, 1}.
 
-    rows      how many
+    rows      number of rows
     counts    int32[d, d]; X'X, how many of the rows have columns i and j
     products  float64[n, d]; sum of u x
     total     float64[n]; sum of u
@@ -50,7 +50,7 @@ class Span:
         return cls(0, np.zeros((d, d), dtype=np.int32), np.zeros((n, d)), *np.zeros((2, n)))
 
     def add(self, masks: np.ndarray, u: np.ndarray, threads: int) -> None:
-        """Adds rows: packed masks uint8[r, ceil(d / 8)] and u float64[r, n]."""
+        """Add rows: packed masks uint8[r, ceil(d / 8)] and u float64[r, n]."""
         d = len(self.counts)
         self.rows += len(masks)
         self.counts += popcount.gram(masks, d, threads=threads)
@@ -61,12 +61,12 @@ class Span:
 
 @dataclasses.dataclass(eq=False)
 class Sums:
-    """Sums over the models of a run, of the rows to fit and of the held-out ones.
+    """Sums over the models of a run: those to fit and the held-out ones.
 
     shift      float64[n]; some output of each target, subtracted so that large means cost no digits
     low, high  float64[n]; the smallest and the largest finite output; inf and -inf before the first
-    finite     bool[n]; whether all outputs are finite; others count as the shift
-    parts      (key, sha256) of what was added
+    finite     bool[n]; whether all outputs are finite; those that are not count as the shift
+    parts      (key, sha256) of the parts that were added
     """
 
     fit: Span
@@ -93,14 +93,14 @@ class Sums:
         return self.fit.rows + self.heldout.rows
 
     def add(self, masks: np.ndarray, outputs: np.ndarray, heldout: np.ndarray, *, threads: int = 1) -> None:
-        """Adds models: packed masks uint8[r, ceil(d / 8)], outputs float16[r, n], heldout bool[r]."""
+        """Add models: packed masks uint8[r, ceil(d / 8)], outputs float16[r, n], heldout bool[r]."""
         for span, chosen in ((self.fit, np.flatnonzero(~heldout)), (self.heldout, np.flatnonzero(heldout))):
             for first in range(0, len(chosen), PASS_ROWS):
                 piece = chosen[first : first + PASS_ROWS]
                 span.add(masks[piece], self._shifted(outputs[piece].astype(np.float64)), threads)
 
     def _shifted(self, outputs: np.ndarray) -> np.ndarray:
-        """float64[r, n]: outputs less the shift, 0 where they are not finite; the first ever decide the shift."""
+        """Return outputs minus the shift, float64[r, n]; 0 if they are not finite. The first rows decide the shift."""
         finite = np.isfinite(outputs)
         if not self.rows:
             self.shift = np.where(finite[0], outputs[0], 0)
@@ -111,21 +111,21 @@ class Sums:
 
 
 def fits(d: int, n: int) -> bool:
-    """Whether the sums of n targets over d columns take no more than MOST_BYTES."""
+    """Tell whether the sums of n targets over d columns take at most MOST_BYTES."""
     return 2 * (4 * d * d + 8 * n * d) <= MOST_BYTES
 
 
 class Kept:
-    """The file in which a run's sums are kept between fits.
+    """The file that keeps a run's sums between fits.
 
-    One that is damaged, or of another run, or of other models held out, is not used.
+    It is ignored if it is damaged, or of another run, or if other models were held out.
     """
 
     def __init__(self, folder: Path | None, run: str, holdout: float):
         self._file = Checkpoint(folder, "sums", records.digest([_VERSION, run, holdout]))
 
     def load(self, parts: Iterable[tuple[str, str]]) -> Sums | None:
-        """The sums as last saved, or None: also where they are of a part that is not among `parts` (key, sha256)."""
+        """Return the sums as last saved, or None: also if one of their parts is not among `parts` (key, sha256)."""
         found = self._file.load()
         if found is None:
             return None
@@ -142,7 +142,7 @@ class Kept:
         return sums if added <= set(parts) else None
 
     def save(self, sums: Sums) -> None:
-        """Raises StoreFullError where the disk is full."""
+        """Save sums. Raises StoreFullError if the disk is full."""
         arrays = {name: getattr(sums, name) for name in _BOTH}
         for name in ("fit", "heldout"):
             span = getattr(sums, name)

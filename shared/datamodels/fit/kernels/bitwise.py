@@ -1,4 +1,4 @@
-"""Columns of masks as bits, compiled by numba: picked out of rows, counted, compared."""
+"""Columns of masks as bits: taken out of rows, counted, compared. Compiled by numba."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from datamodels.fit.kernels.coordinate_descent import _jit
 TILE = 4
 """Columns of a tile of the Gram: 4 x 4 counts stay in registers."""
 PANEL = 64
-"""Columns of a panel, and words of it taken at a time: two panels of 64 columns x 4 kB stay in a level-2 cache."""
+"""Columns of a panel."""
 PANEL_WORDS = 512
+"""Words of a panel that are read at a time: two panels of 64 columns x 4 kB stay in a level-2 cache."""
 
 
 def _ctpop(context, word):
@@ -30,7 +31,7 @@ _popcount: Any = intrinsic(_ctpop)
 
 @_jit
 def columns_of(packed, columns):
-    """Turns rows of bits into columns of bits.
+    """Turn rows of bits into columns of bits.
 
     packed   uint8[m, b]; bit c % 8 of byte c // 8 of row i is entry (i, c)
     columns  uint8[d, 8 w], zeros, 64 w >= m; bit i % 8 of byte i // 8 of row c becomes entry (i, c)
@@ -43,7 +44,7 @@ def columns_of(packed, columns):
                 x = np.uint64(0)
                 for k in range(min(8, m - eight)):
                     x |= np.uint64(packed[eight + k, byte]) << np.uint64(8 * k)
-                # Transposes 8 x 8 bits by swapping ever larger squares (Warren, Hacker's Delight, 7-3).
+                # Transpose 8 x 8 bits by swapping ever larger squares (Warren, Hacker's Delight, 7-3).
                 t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
                 x ^= t ^ (t << np.uint64(7))
                 t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
@@ -56,7 +57,7 @@ def columns_of(packed, columns):
 
 @_jit
 def transpose(square):
-    """Transposes eight squares of 64 x 64 bits side by side, uint64[64, 8] (Warren, Hacker's Delight, 7-3)."""
+    """Transpose eight squares of 64 x 64 bits side by side, uint64[64, 8] (Warren, Hacker's Delight, 7-3)."""
     width, mask = 32, np.uint64(0x00000000FFFFFFFF)
     while width:
         shift = np.uint64(width)
@@ -72,12 +73,12 @@ def transpose(square):
 
 @_jit
 def compact(words, chosen, bits, low):
-    """Writes the columns of some rows as bits, from word `low` on; returns the word after the last.
+    """Write the columns of some rows as bits, from word `low` on; return the word after the last.
 
     words   uint64[v, m, 8]; bit c % 64 of word c // 64 % 8 of row i of part c // 512 is entry (i, c)
     chosen  int64[r]; the rows
-    bits    uint64[e, w]; bit i % 64 of word low + i // 64 of column c becomes entry (chosen[i], c), and what is left
-            of the last vector of 512 bits zeros
+    bits    uint64[e, w]; bit i % 64 of word low + i // 64 of column c becomes entry (chosen[i], c); the rest of the
+            last vector of 512 bits becomes zeros
     """
     high = low + 8 * -(-len(chosen) // 512)
     square, lines = np.empty((64, 8), dtype=np.uint64), np.empty((8, 64, 8), dtype=np.uint64)
@@ -102,7 +103,7 @@ def compact(words, chosen, bits, low):
 
 @_jit
 def ones(bits, words, d):
-    """int64[d]: rows that each column is in, of the first words."""
+    """Return int64[d]: how many of the rows in the first words each column is in."""
     found = np.zeros(d, dtype=np.int64)
     for c in range(d):
         total = np.uint64(0)
@@ -114,9 +115,9 @@ def ones(bits, words, d):
 
 @_jit
 def count(left, right, low, high, counts):
-    """Adds to counts[i, j] the bits that left[i] and right[j] have in common, in the words low <= w < high.
+    """Add to counts[i, j] the number of bits that left[i] and right[j] have in common in the words low <= w < high.
 
-    left, right  uint64[..., w], of a multiple of TILE
+    left, right  uint64[..., w]; their lengths are multiples of TILE
     """
     for start in range(low, high, PANEL_WORDS):
         stop = min(start + PANEL_WORDS, high)

@@ -1,6 +1,6 @@
-"""Ridge equations of many targets at once, by conjugate gradients (Hestenes and Stiefel 1952), preconditioned.
+"""Solve the ridge equations of many targets by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 
-For target j solves (G_j + lambda_j I) theta = c_j, where G_j is known only by its products with vectors.
+For target j they are (G_j + lambda_j I) theta = c_j. G_j is known only by its products with vectors.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ def solve(
     goal: np.ndarray,
     steps: int,
 ) -> np.ndarray:
-    """[a, d]: theta from zero weights, until ||c - (G + lambda) theta||^2 <= goal, or after so many steps.
+    """Return theta [a, d], iterated from zero until ||c - (G + lambda) theta||^2 <= goal, or for so many steps.
 
-    multiply      (v [p, d], places int64[p]) -> [p, d], the G_j v_j of the targets at these places
-    precondition  (r [p, d], lambda_ float64[p]) -> [p, d], about (G_j + lambda_j)^-1 r_j; symmetric and positive
-    right         [a, d], the c_j; lambda_ float64[a], above 0; goal float64[a]
+    multiply      (v [p, d], places int64[p]) -> [p, d]: the G_j v_j of the targets at these places
+    precondition  (r [p, d], lambda_ float64[p]) -> [p, d]: about (G_j + lambda_j I)^-1 r_j; symmetric and positive
+    right         [a, d]; the c_j
+    lambda_       float64[a], above 0
+    goal          float64[a]
     """
     theta = np.zeros_like(right)
     places = np.flatnonzero(_dot(right, right) > goal)

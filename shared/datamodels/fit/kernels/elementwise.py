@@ -1,7 +1,7 @@
 """The elementwise work of the solvers, for NumPy and for CuPy.
 
-Each CuPy kernel has a NumPy twin of the same name, arguments and result; tests hold one to the other. `of(xp)` gives
-the kernels of an array module.
+Each CuPy kernel has a NumPy twin of the same name, arguments and result; tests compare the two. `of(xp)` returns the
+kernels for an array module.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import numpy as np
 
 
 def of(xp: ModuleType) -> SimpleNamespace:
-    """The kernels `centred`, `exchange` and `proximal_step` for an array module; those of NumPy for all but cupy."""
+    """Return the kernels `centred`, `exchange` and `proximal_step` for an array module; NumPy's for all but cupy."""
     if xp.__name__ != "cupy":
         return SimpleNamespace(centred=centred, exchange=exchange, proximal_step=proximal_step)
     return _cuda()
 
 
 def centred(packed: np.ndarray, center: np.ndarray, tail: float) -> np.ndarray:
-    """Unpacks masks and centres them; a last column of `tail` carries the intercept.
+    """Unpack masks and centre them; a last column of `tail` carries the intercept.
 
     packed  uint8[r, ceil(d / 8)]
     center  float32 or float64 [d]
-    returns [r, d + 1], of center's type
+
+    Returns [r, d + 1], of the type of center.
     """
     d = len(center)
     x = np.empty_like(center, shape=(len(packed), d + 1))
@@ -34,12 +35,12 @@ def centred(packed: np.ndarray, center: np.ndarray, tail: float) -> np.ndarray:
 
 
 def exchange(prediction: np.ndarray, y: np.ndarray, keep: np.ndarray | None, table: np.ndarray) -> None:
-    """Makes new residuals of some rows, and what changed against the table.
+    """Compute the new residuals of some rows, and their changes.
 
-    prediction  [r, n]; becomes the residuals, prediction - y, 0 where keep is False
+    prediction  [r, n]; becomes the residuals: prediction - y, or 0 if keep is False
     y           [r, n]
-    keep        bool[r, n], or None where all rows count
-    table       [r, n], residuals of old; becomes new - old
+    keep        bool[r, n]; which rows count; None if all do
+    table       [r, n]; the old residuals; becomes new - old
     """
     prediction -= y
     if keep is not None:
@@ -56,14 +57,14 @@ def proximal_step(
     batches_per_row: float,
     rows: int,
 ) -> None:
-    """One step of SAGA on theta, and the average gradient brought up to date.
+    """Take one step of SAGA: update theta and the average gradient.
 
-    theta            [d + 1, n]; the last row, the intercept's, is not penalised
+    theta            [d + 1, n]; its last row, the intercept, is not penalised
     average          [d + 1, n]; becomes average + change / rows
-    change           [d + 1, n]; sum of the batch's new gradients less their old ones; is overwritten
+    change           [d + 1, n]; sum of the batch's new gradients minus their old ones; is overwritten
     gain             [n]; step size
-    threshold        [n]; of the soft threshold
-    batches_per_row  turns the batch's sum into an unbiased estimate of the mean over all rows
+    threshold        [n]; soft threshold
+    batches_per_row  factor that makes the batch's sum an unbiased estimate of the mean over all rows
     """
     move = change * change.dtype.type(batches_per_row)
     move += average
