@@ -13,6 +13,7 @@ from datamodels.fit.lasso import path
 from datamodels.fit.solve import fit
 from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
+from tests.fit.solutions import relative_excess, same
 
 TIGHT = {"tolerance": 3e-6, "batch": 50, "max_epochs": 2000}
 
@@ -42,18 +43,6 @@ def stopped_early(errors: np.ndarray, patience: int) -> int:
         if rises == patience:
             return k + 1
     return len(errors)
-
-
-def relative_excess(made, solution, target) -> float:
-    """How far the solution's objective is above the optimum at its lambda, over the optimum."""
-    x, y = reference.design_of(made, target)
-    lambda_ = solution.lambda_[target]
-    theta, intercept, _ = reference.lasso(x, y, lambda_)
-    best = reference.objective(x, y, theta, intercept, lambda_)
-    found = reference.objective(
-        x, y, solution.dense([target])[0].astype(np.float64), solution.intercept[target], lambda_
-    )
-    return found / best - 1
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.1, 0.02])
@@ -117,50 +106,6 @@ def test_the_smallest_tolerance_is_reached(solver, made_problem):
     assert all(relative_excess(made, solution, j) < 3e-6 for j in range(4))
 
 
-def test_targets_that_cannot_be_fitted_do_not_hold_up_the_others(solver, made_problem):
-    made, _ = made_problem(d=30, m=300, n=8, own=[-1, -1, -1, 6, -1, -1, 6, -1], pinned_in=(6,))
-    outputs = made.outputs.copy()
-    outputs[:, 1] = 3.25
-    outputs[17, 4] = np.nan
-    outputs[:, 5] = np.where(np.arange(300) == 299, np.inf, 1)
-    made = dataclasses.replace(made, outputs=outputs)
-    solution = fit(made, FitSpec(solver=solver, lambdas=8, **TIGHT), 0, threads=1)
-    expected = ["ok", "constant", "ok", "no_rows", "not_finite", "not_finite", "no_rows", "ok"]
-    assert solution.status == expected
-    for j, status in enumerate(expected):
-        if status == "ok":
-            assert relative_excess(made, solution, j) < 1e-5
-        else:
-            assert len(solution.row(j)[0]) == 0
-            assert solution.intercept[j] == (3.25 if status == "constant" else 0)
-            assert solution.lambda_[j] == 0 and np.isnan(solution.heldout_r2[j])
-
-
-def test_no_target_can_be_fitted(solver, made_problem):
-    made, _ = made_problem(d=30, m=100, n=2)
-    made = dataclasses.replace(made, outputs=np.ones_like(made.outputs))
-    assert fit(made, FitSpec(solver=solver), 0).status == ["constant", "constant"]
-
-
-@pytest.mark.parametrize("m", [1, 2, 3])
-def test_hardly_any_rows(solver, made_problem, m):
-    made, _ = made_problem(d=30, m=m, n=2)
-    made = dataclasses.replace(made, heldout=np.arange(m) == m - 1)
-    solution = fit(made, FitSpec(solver=solver), 0)
-    assert solution.status == (["ok"] * 2 if m == 3 else ["no_rows"] * 2)
-    assert np.isfinite(solution.weights).all() and np.isfinite(solution.intercept).all()
-
-
-def test_outputs_that_masks_do_not_tell_get_no_weights(solver, made_problem):
-    """All rows have one mask, so that no column varies and lambda_max is 0."""
-    made, _ = made_problem(d=30, m=100, n=2)
-    made = dataclasses.replace(made, masks=np.repeat(made.masks[:1], 100, axis=0))
-    solution = fit(made, FitSpec(solver=solver), 0)
-    assert solution.status == ["no_signal", "no_signal"]
-    assert not len(solution.weights)
-    assert np.allclose(solution.intercept, made.outputs.mean(axis=0), atol=1e-5)
-
-
 def test_duplicate_columns_share_a_weight(solver, made_problem):
     made, x = made_problem(d=30, m=300, n=2)
     x = x.copy()
@@ -176,20 +121,6 @@ def test_out_of_epochs_is_said_and_the_weights_are_kept(made_problem):
     solution = fit(made, FitSpec(solver="saga", lambdas=3, tolerance=1e-5, max_epochs=1, batch=50), 0)
     assert solution.status == ["not_converged"] * 3
     assert (solution.gap > 1e-5).all() and len(solution.weights)
-
-
-def same(a, b) -> bool:
-    return a.status == b.status and all(
-        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
-        for name in ("lambda_", "gap", "heldout_r2", "intercept", "indptr", "columns", "weights")
-    )
-
-
-def test_the_same_seed_gives_the_same_fit(made_problem):
-    made, _ = made_problem(d=40, m=300, n=5)
-    settings = FitSpec(solver="saga", lambdas=6, batch=64)
-    assert same(fit(made, settings, 3), fit(made, settings, 3))
-    assert not same(fit(made, settings, 3), fit(made, settings, 4))
 
 
 class Killed(Exception):
@@ -252,30 +183,6 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_not_used(made_problem, tmp
     assert same(fit(made, other, 0, checkpoint=tmp_path), whole)
 
 
-def test_progress_never_falls_and_ends_at_1(solver, made_problem):
-    made, _ = made_problem(d=40, m=300, n=6)
-    seen = []
-    fit(made, FitSpec(solver=solver, lambdas=6, batch=64), 0, progress=seen.append)
-    fractions = [now.fraction for now in seen]
-    assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1)
-    assert seen[-1].targets_done == seen[-1].targets == 6
-    assert seen[-1].stage == "done" and seen[0].stage == "path"
-    assert 0 < seen[-1].gap <= 1e-3
-    assert seen[-1].epochs > 5
-
-
-def test_float16_outputs_from_disk(solver, made_problem, tmp_path):
-    made, _ = made_problem(d=40, m=300, n=4)
-    half = made.outputs.astype(np.float16)
-    for name, array in (("outputs", half), ("masks", made.masks)):
-        np.save(tmp_path / name, array)
-    mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("outputs", "masks")}
-    settings = FitSpec(solver=solver, lambdas=6)
-    assert same(
-        fit(dataclasses.replace(made, **mapped), settings, 0), fit(dataclasses.replace(made, outputs=half), settings, 0)
-    )
-
-
 @pytest.mark.parametrize(("device", "message"), [("tpu", "auto, cpu or cuda"), ("cuda", "cpu")])
 def test_a_device_that_is_not_there(device, message):
     try:
@@ -299,17 +206,6 @@ def test_cupy_fits_as_numpy_does(cupy, made_problem):
     np.testing.assert_allclose(theirs.lambda_, ours.lambda_, rtol=1e-5)
     for j in range(6):
         assert relative_excess(made, theirs, j) < 1e-5
-
-
-def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(solver, made_problem):
-    made, _ = made_problem(d=40, m=300, n=7, own=[-1, 4, -1, 4, 5, -1, 6])
-    settings = FitSpec(solver=solver, lambdas=6, batch=64, tolerance=1e-6, max_epochs=2000)
-    whole = fit(made, settings, 0)
-    assert same(fit(made, settings, 0, threads=3, block_targets=3), fit(made, settings, 0, threads=1, block_targets=3))
-    for size in (1, 3):
-        cut = fit(made, settings, 0, block_targets=size)
-        np.testing.assert_allclose(cut.lambda_, whole.lambda_, rtol=1e-9)
-        np.testing.assert_allclose(cut.dense(range(7)), whole.dense(range(7)), atol=0.02 * np.abs(whole.weights).max())
 
 
 def test_blocks_keep_to_the_memory_they_have(made_problem):

@@ -8,7 +8,6 @@ import pytest
 
 from datamodels.errors import SpecError
 from datamodels.fit.data.prior import Prior
-from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.estimators import weighted
 from datamodels.fit.job.fits import load
@@ -20,6 +19,7 @@ from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, reference
+from tests.fit.solutions import same
 
 WEIGHTED = FitSpec(estimator="weighted", lambdas=8, tolerance=1e-5, max_epochs=3000)
 LASSO = WEIGHTED.model_copy(update={"estimator": "lasso", "solver": "gram"})
@@ -45,13 +45,6 @@ def problem_with(made_problem):
 
 def chosen(made, settings=WEIGHTED) -> float:
     return weighted.choose(Rows(made), made.prior, settings, lambda progress: None)
-
-
-def same(a: Solution, b: Solution) -> bool:
-    names = [f.name for f in dataclasses.fields(Solution) if f.name not in ("d", "status")]
-    return a.status == b.status and all(
-        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in names
-    )
 
 
 def test_it_is_the_lasso_of_rescaled_columns(problem_with):
