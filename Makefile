@@ -95,7 +95,7 @@ bench-cost: $(VENV)/.trainer ## compare the training time that `datamodels plan`
 
 bench-fit: $(VENV)/.bench $(VENV)/adelie ## compare the solvers with others: speed and accuracy
 	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)
-	$(BIN)/python benchmarks/fit_own.py
+	$(BIN)/python benchmarks/fit_leave_out.py
 
 # adelie needs an older NumPy than ours, so it has an environment of its own.
 $(VENV)/adelie:

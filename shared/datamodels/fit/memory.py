@@ -91,7 +91,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     kept = floats <= CACHE_BYTES
     grams = solver.grams and place_of(settings, device) == "cpu"
     from_gram = grams and size.leave_out < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    from_own = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.OWN_BYTES
+    from_own = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
     streams = (size.leave_out < size.targets and not from_gram) or (size.leave_out > 0 and not from_own)
     known = from_gram and sums.fits(d, size.targets)
     each = _streamed(m, d, a, item, solver.table, size.leave_out > 0, kept) if streams else 0

@@ -101,7 +101,7 @@ def test_targets_that_want_too_many_columns_are_left_to_others(made_problem):
 def test_where_it_applies(made_problem):
     made, _ = made_problem(d=20, m=50, n=1)
     assert leave_out.applies(Rows(made))
-    assert leave_out.bytes_of(2 * 10**6, 10_000, 4) > leave_out.OWN_BYTES
+    assert leave_out.bytes_of(2 * 10**6, 10_000, 4) > leave_out.LEAVE_OUT_BYTES
 
 
 def test_a_target_does_not_depend_on_those_beside_it(made_problem):

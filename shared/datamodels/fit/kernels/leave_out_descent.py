@@ -1,4 +1,7 @@
-"""The loops of `own`, compiled by numba as those in `compiled` are: one target, over the rows that it counts."""
+"""The loops of `lasso.leave_out`, compiled by numba as those of `coordinate_descent` are.
+
+They solve one target, over the rows that count for it.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +13,44 @@ from datamodels.fit.kernels.bitwise import TILE, count, transpose
 from datamodels.fit.kernels.coordinate_descent import _jit
 
 SWEEPS = 100
-"""Most sweeps between two looks at all columns."""
+"""Most sweeps before neg_grad is computed at all columns."""
 FINER = 1.0
-"""Coordinate descent stops when no gradient moves by more than this times the gap wanted, relative to lambda; each
+"""Coordinate descent stops when no gradient changes by more than this times the wanted gap, relative to lambda. Each
 further round at the same lambda halves it."""
 ROUNDING = 4
-"""It stops in any case at so many units of rounding of the largest product."""
+"""Coordinate descent stops in any case at this many units of rounding of the largest product."""
 EARLY = 0.25
-"""Columns are admitted that pull more than lambda less this share of the step down from the lambda before. All of it is
-the strong rule."""
+"""Columns are admitted if |neg_grad| is above lambda minus this fraction of the step down from the lambda before. 1
+would be the strong rule."""
 PLANES = (8, 12, 16, 20, 24, 28, 32)
-"""Bits that residuals are rounded to: the fewest of these that make about ROUNDED of the gap wanted, or less."""
+"""Bits that residuals may be rounded to. The fewest are taken that add at most about ROUNDED of the wanted gap."""
 ROUNDED = 0.5
 LARGEST = 4
-"""Standard deviations that the largest of many rounding errors is away from 0."""
-
+"""Size of the largest of many rounding errors, in standard deviations."""
 FITTED_BYTES = 512
-"""Bytes of rows whose sums of weights are made at a time: they stay in a level-1 cache."""
+"""Bytes of rows whose predictions are computed at a time: they stay in a level-1 cache."""
 
 
 class Work(NamedTuple):
-    """What is known of one target. Rows that count are in words 0 <= w < middle where they are to be fitted, and in
-    middle <= w < end where they are held out; spare bits are 0. The first `size` admitted columns are in use.
+    """The arrays of one target.
 
-    bits      uint64[e, w]; the columns as bits, e >= d a multiple of TILE, the rest zeros
+    Rows to fit that count are in the words 0 <= w < middle, held-out rows in middle <= w < end; spare bits are 0. The
+    first `size` admitted columns are in use.
+
+    bits      uint64[e, w]; the columns as bits, zeros beyond d; e is a multiple of TILE
     outputs   [64 w]; standardised
-    fitted    [64 w]; sums of the weights of the columns that each row has
+    fitted    [64 w]; sum of the weights of the columns in each row
     planes    uint64[32, w]; the bits of rounded residuals, lowest first
-    common    int32[32, e]; rows that those and the columns have in common
-    mean      float64[d]; share of the rows that each column is in
+    common    int32[32, e]; number of rows that planes and columns have in common
+    mean      float64[d]; fraction of the rows that each column is in
     products  float64[d]; covariances of the columns and the outputs
-    pull      float64[d]; covariances of the columns and the rounded residuals
-    columns   int64[c]; the admitted columns, in the order they came
-    place     int64[d]; where a column is among them, or -1
-    theta     float64[c]; their weights
-    near      uint64[c + TILE, w]; their bits
-    counts    int32[c + TILE, c + TILE]; rows that each has in common with those before it
-    gram      [c, c]; covariances among them: what it is rounded by, the next look at the columns sets right
+    neg_grad  float64[d]; covariances of the columns and the rounded residuals
+    columns   int64[c]; the admitted columns, in the order in which they were admitted
+    place     int64[d]; the place of a column among them, or -1
+    theta     float64[c]; weights of the admitted columns
+    near      uint64[c + TILE, w]; bits of the admitted columns
+    counts    int32[c + TILE, c + TILE]; number of rows that each has in common with those before it
+    gram      [c, c]; their covariances; the next neg_grad corrects what it is rounded by
     eights    [256, 8]; the bits of every byte
 
     Arrays without a type are all float32 or all float64.
@@ -59,7 +63,7 @@ class Work(NamedTuple):
     common: np.ndarray
     mean: np.ndarray
     products: np.ndarray
-    pull: np.ndarray
+    neg_grad: np.ndarray
     columns: np.ndarray
     place: np.ndarray
     theta: np.ndarray
@@ -71,8 +75,10 @@ class Work(NamedTuple):
 
 @_jit
 def _count_in(work, first, size, low, high, rows):
-    """Adds the words low <= w < high to the counts of the admitted columns first <= i < size with all before them and
-    with one another; fills in their covariances over `rows` rows.
+    """Add the words low <= w < high to the counts of the admitted columns first <= i < size.
+
+    They are counted with all columns before them and with one another. Also computes their covariances over `rows`
+    rows.
     """
     above, wide = size + -(size - first) % TILE, size + -size % TILE
     count(work.near[first:above], work.near[:wide], low, high, work.counts[first:above])
@@ -87,9 +93,9 @@ def _count_in(work, first, size, low, high, rows):
 
 @_jit
 def keep(work, size, middle, end, rows):
-    """Drops the admitted columns without weight and adds the words middle <= w < end to the counts; returns the size.
+    """Drop the admitted columns without weight, and add the words middle <= w < end to the counts; return the size.
 
-    `mean` is that of all `rows` rows already.
+    `mean` must be that of all `rows` rows already.
     """
     kept = 0
     for i in range(size):
@@ -102,7 +108,7 @@ def keep(work, size, middle, end, rows):
         work.place[column], work.columns[kept] = kept, i
         kept += 1
     for i in range(kept):
-        for k in range(i + 1):  # of the places they had, none of which comes before the one it goes to
+        for k in range(i + 1):  # from their old places, none of which is before the new one
             work.counts[i, k] = work.counts[work.columns[i], work.columns[k]]
     for column, place in enumerate(work.place):
         if place >= 0:
@@ -113,7 +119,7 @@ def keep(work, size, middle, end, rows):
 
 @_jit
 def predict(work, size, words):
-    """Sets `fitted` of the first `words` words from the weights."""
+    """Set `fitted` of the first `words` words from the weights."""
     chosen = np.flatnonzero(work.theta[:size])
     near, fitted, real = work.near.view(np.uint8), work.fitted, work.fitted.dtype.type
     fitted[: 64 * words] = 0
@@ -136,7 +142,7 @@ def predict(work, size, words):
 
 @_jit
 def _residuals(work, first, second, start):
-    """(residuals at the best intercept [64 words], least, largest), of the rows that `look` says."""
+    """Return (residuals at the best intercept [64 words], smallest, largest) of the rows that `look` describes."""
     residual, real = np.zeros(start + second, dtype=work.outputs.dtype), work.outputs.dtype.type
     total = 0.0
     for i in range(first):
@@ -158,16 +164,18 @@ def _residuals(work, first, second, start):
 
 @_jit
 def look(work, size, words, first, second, zero, spread, lambda_, goal):
-    """Looks at all columns: sets `pull` and returns the relative duality gap of the weights as they are saved.
+    """Compute neg_grad at all columns; return the relative duality gap of the weights as they are saved.
 
-    They are saved in float32, times `spread`. The dual point is not their residuals but those of the weights as they
-    are now, rounded to whole multiples of a small step, so that their products with the columns are counts of bits and
-    exact. What both roundings add to the gap (`gap.relative`, stale) is counted. It is of second order: at the optimum
-    of a problem that is conditioned badly, the residuals of the saved weights alone would prove far less.
+    They are saved in float32, times `spread`. The dual point is made of the residuals of the weights as they are now,
+    not as they are saved. The residuals are rounded to whole multiples of a small step, so that their products with the
+    columns are counts of bits, and exact. The gap includes what both roundings add (`gap.relative`, stale). This is of
+    second order: at the optimum of a badly conditioned problem, the residuals of the saved weights would prove far
+    less.
 
-    first, second  rows in the first `words` words: from bit 0 on, and at the end of them from a word of their own on
-    zero           variance of the outputs
-    goal           gap that is wanted
+    first   rows in the first `words` words, from bit 0 on
+    second  further rows, at the end of these words, from a word of their own on
+    zero    variance of the outputs
+    goal    the wanted gap
     """
     rows = first + second
     start = 64 * words - 512 * -(-second // 512)
@@ -181,8 +189,8 @@ def look(work, size, words, first, second, zero, spread, lambda_, goal):
     bits = PLANES[0]
     for more in PLANES[1:]:
         error = (np.float64(high) - low) / 2**bits / np.sqrt(12)
-        pull = LARGEST * error / np.sqrt(4 * rows)  # half of the rows are in a column
-        if 2 * l1 * pull + LARGEST * error**2 + zero * (pull / lambda_) ** 2 > ROUNDED * goal * zero:
+        slope = LARGEST * error / np.sqrt(4 * rows)  # half of the rows are in a column
+        if 2 * l1 * slope + LARGEST * error**2 + zero * (slope / lambda_) ** 2 > ROUNDED * goal * zero:
             bits = more
     step = max((np.float64(high) - low) / (2**bits - 1), np.finfo(np.float64).tiny)
 
@@ -206,15 +214,15 @@ def look(work, size, words, first, second, zero, spread, lambda_, goal):
     count(work.planes[:bits], work.bits, np.int64(0), words, work.common)
 
     mean, norm, scale = total / rows, 0.0, step / rows
-    for c in range(len(work.pull)):
+    for c in range(len(work.neg_grad)):
         found = np.int64(0)
         for b in range(bits):
             found += np.int64(work.common[b, c]) << b
-        work.pull[c] = scale * found - step * mean * work.mean[c]
-        norm = max(norm, abs(work.pull[c]))
+        work.neg_grad[c] = scale * found - step * mean * work.mean[c]
+        norm = max(norm, abs(work.neg_grad[c]))
     aligned = 0.0
     for i in range(size):
-        aligned += saved[i] * work.pull[work.columns[i]]
+        aligned += saved[i] * work.neg_grad[work.columns[i]]
     even = max(square / rows - (step * mean + low) ** 2, 0.0)
     s = 1 + aligned / even if even > 0 else 1.0
     if norm > 0:
@@ -225,20 +233,21 @@ def look(work, size, words, first, second, zero, spread, lambda_, goal):
 
 @_jit
 def _admit(work, size, bar):
-    """Gives places to the columns that pull more than `bar` and have none, then to those that pull most, up to whole
-    tiles; returns the size, which is more than there are places where they do not suffice.
+    """Admit the columns whose |neg_grad| is above `bar`, then those with the largest, up to a whole number of tiles.
+
+    Returns the size, which is larger than the number of places if these do not suffice.
     """
-    d, start = len(work.pull), size
+    d, start = len(work.neg_grad), size
     for c in range(d):
-        if work.place[c] < 0 and abs(work.pull[c]) > bar:
+        if work.place[c] < 0 and abs(work.neg_grad[c]) > bar:
             if size < len(work.columns):
                 work.columns[size], work.place[c], work.theta[size] = c, size, 0
             size += 1
     while (size - start) % TILE and size < len(work.columns):
         best, strongest = -1, 0.0
         for c in range(d):
-            if work.place[c] < 0 and abs(work.pull[c]) > strongest:
-                best, strongest = c, abs(work.pull[c])
+            if work.place[c] < 0 and abs(work.neg_grad[c]) > strongest:
+                best, strongest = c, abs(work.neg_grad[c])
         if best < 0:
             break
         work.columns[size], work.place[best], work.theta[size] = best, size, 0
@@ -248,10 +257,10 @@ def _admit(work, size, bar):
 
 @_jit
 def _descend(work, size, lambda_, fine):
-    """Coordinate descent on the admitted columns, until no step moves a gradient by more than `fine`."""
+    """Do coordinate descent on the admitted columns, until no step changes a gradient by more than `fine`."""
     slope = np.empty(size)
     for k in range(size):
-        slope[k] = work.pull[work.columns[k]]
+        slope[k] = work.neg_grad[work.columns[k]]
     for _ in range(SWEEPS):
         largest = 0.0
         for k in range(size):
@@ -272,17 +281,18 @@ def _descend(work, size, lambda_, fine):
 
 @_jit
 def advance(work, size, words, first, second, end, zero, spread, lambda_, above, goal, most):
-    """Takes one target to a lambda, from the weights and pulls it has, in at most `most` rounds.
+    """Solve the target at a lambda, starting from its weights and neg_grad, in at most `most` rounds.
 
-    Each round admits the columns that pull enough, counts what they have in common, descends, and looks at all columns
-    again. Returns (admitted columns, rounds, relative duality gap); the gap is -1 where there is no room.
+    Each round admits columns, counts what they have in common, descends, and computes neg_grad at all columns again.
 
     words, first, second, zero, spread, goal  as for `look`
-    end    words to predict
+    end    number of words to predict
     above  the lambda before
+
+    Returns (admitted columns, rounds, relative duality gap); the gap is -1 if there is no room for columns.
     """
     floor = ROUNDING * np.finfo(np.float64).eps * np.abs(work.products).max()
-    start = np.int64(0)  # a literal would have all that it is given to compiled once more
+    start = np.int64(0)  # not a literal, for which callees would be compiled once more
     fine, done, found = FINER * goal * lambda_, 0, np.inf
     bar = lambda_ - EARLY * (above - lambda_)
     while found > goal and done < most:

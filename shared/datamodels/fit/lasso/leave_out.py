@@ -1,18 +1,18 @@
-"""LASSO paths of targets that are training examples: exactly, from the Grams of the rows that each one counts.
+"""Exact LASSO paths of targets that are training examples, from the Grams of the rows that each of them counts.
 
-Such a target leaves out the rows whose subset has itself in it (`problem`), so that no two share a Gram. But little
-of its Gram is needed: the columns that ever pull more than lambda. So one target is solved after the other:
+Such a target leaves out the rows with its own column (`problem`), so no two of them share a Gram. But little of its
+Gram is needed: the columns whose |neg_grad| is ever above lambda. So targets are solved one after the other:
 
-- the columns of its rows are packed into bits of their own, which stay in cache;
-- columns that pull enough are admitted, and what they have in common is counted by popcount, 64 rows at a time;
-- coordinate descent on the columns admitted;
-- one pass over the bits for the pull at all columns. The residuals are rounded to some bits for it, so that a product
-  is a count again, exact, and some times as fast as a product of matrices; the duality gap allows for the rounding.
-  What the last round missed shows in the pull and joins.
+- pack the columns of the rows that count into bits, which stay in cache;
+- admit columns whose |neg_grad| is large enough, and count what they have in common by popcount, 64 rows at a time;
+- do coordinate descent on the admitted columns;
+- compute neg_grad at all columns in one pass over the bits. For this, residuals are rounded to a few bits, so that a
+  product is a count again: exact, and several times as fast as a matrix product. The duality gap allows for the
+  rounding. A column that the last round missed shows in neg_grad, and is admitted.
 
 The last fit, on all rows, keeps the counts of the path and adds those of the held-out rows. Products with the outputs
-are made for all targets of a block in one pass over the rows. The lambdas, the choice and the statuses are those of
-`path` and `refit`. Nothing here is random.
+are computed for all targets of a block in one pass over the rows. The lambdas, the choice between them and the statuses
+are those of `path` and `refit`. Nothing here is random.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ from datamodels.fit.lasso.path import PATH_SLACK, grid
 from datamodels.run.specs import FitSpec
 
 ADMITTED = 4096
-"""Most columns of a target that are ever admitted; one that wants more is solved elsewhere, where that is no slower."""
-OWN_BYTES = 2 * 2**30
-"""Most memory of the target that a block is at. It is the same on every machine, so that the solver is too."""
+"""Most columns that are admitted for a target. Targets that need more are solved by `fista`, which is then as fast."""
+LEAVE_OUT_BYTES = 2 * 2**30
+"""Most memory of the target that is being solved. It is the same on every machine, so that a fit takes the same solver
+on each."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fitted:
-    """t targets, in raw units.
+    """The solutions of t targets, in raw units.
 
-    solved      bool[t]; False where a target wanted more columns than it may have: it has no weights then
-    signal      bool[t]; False where no column of the rows to fit tells anything about the outputs
+    solved      bool[t]; False if the target needed more columns than it may have: it has no weights then
+    signal      bool[t]; False if no column of the rows to fit tells anything about the outputs
     weights     float32[t, d]
     intercept, lambda_, gap  float64[t]
     error       float64[t]; smallest held-out mean squared error on the path
-    lambdas     int64[t]; looked at on the path
-    passes      int64[t]; over the bits of all columns, on the path
-    admitted    int64[t]; columns at its end
+    lambdas     int64[t]; lambdas tried on the path
+    passes      int64[t]; passes over the bits of all columns, on the path
+    admitted    int64[t]; columns admitted at its end
     """
 
     solved: np.ndarray
@@ -65,7 +66,7 @@ class Fitted:
 
     @classmethod
     def none(cls, t: int, d: int) -> Fitted:
-        """Of t targets, none of which is solved yet."""
+        """Return t targets, none of which is solved yet."""
         solved, signal = np.zeros((2, t), dtype=bool)
         weights = np.zeros((t, d), dtype=np.float32)
         intercept, lambda_, gap, error = np.zeros((4, t))
@@ -74,12 +75,12 @@ class Fitted:
 
 
 def applies(rows: Rows) -> bool:
-    """Whether targets of these rows are solved here: on a CPU, with bits and counts within OWN_BYTES."""
-    return rows.xp is np and bytes_of(rows.problem.rows, rows.problem.columns, rows.dtype.itemsize) <= OWN_BYTES
+    """Tell whether targets of these rows are solved here: on a CPU, if bits and counts fit in LEAVE_OUT_BYTES."""
+    return rows.xp is np and bytes_of(rows.problem.rows, rows.problem.columns, rows.dtype.itemsize) <= LEAVE_OUT_BYTES
 
 
 def bytes_of(rows: int, columns: int, itemsize: int) -> int:
-    """That one target takes at most, besides what all of a block share."""
+    """Return the most bytes that one target takes, besides what all targets of a block share."""
     room = min(columns, ADMITTED)
     return (columns + room) * rows // 8 + (4 + itemsize) * room**2
 
@@ -87,10 +88,9 @@ def bytes_of(rows: int, columns: int, itemsize: int) -> int:
 def solve(
     rows: Rows, settings: FitSpec, first: int, last: int, *, tick: Tick, most: int = ADMITTED
 ) -> tuple[Solution, np.ndarray]:
-    """(the targets first <= j < last of `rows.problem`, all of them training examples; bool[n], which of them wanted
-    more than `most` columns: there is nothing of them in the solution).
+    """Fit the targets first <= j < last, all of them training examples. A block that is interrupted starts again.
 
-    A block that is interrupted starts again: it has no arrays.
+    Returns (Solution, bool[n]: which targets needed more than `most` columns, and have no weights in the solution).
     """
     targets = Targets.read(rows, first, last)
     left = np.zeros(last - first, dtype=bool)
@@ -127,12 +127,12 @@ def fitted(
     tick: Callable[[int], None] = lambda done: None,
     most: int = ADMITTED,
 ) -> Fitted:
-    """Targets with finite outputs that vary, each with rows to fit and held-out rows that count.
+    """Fit targets with finite outputs that vary, each with rows to fit and held-out rows that count.
 
-    outputs  [m, t], rows in the order of `rows`
+    outputs  [m, t], in the order of `rows`
     keep     bool[m, t]; which of the rows count
-    tick     called before each target with how many are done
-    most     columns of a target that are ever admitted
+    tick     called before each target with the number of targets that are done
+    most     most columns that are admitted for a target
     """
     t = outputs.shape[1]
     found = Fitted.none(t, rows.problem.columns)
@@ -149,10 +149,10 @@ def fitted(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Sums:
-    """Of t targets' outputs z = (outputs - location) / spread over the rows that count.
+    """Sums of the standardised outputs z = (outputs - location) / spread of t targets over the rows that count.
 
     location, spread  float64[t]
-    fit, heldout      sums over rows; their `rows` are not to be used
+    fit, heldout      sums over the rows to fit and over the held-out rows; their number of rows is wrong: do not use it
     """
 
     location: np.ndarray
@@ -164,7 +164,7 @@ class _Sums:
     def of(cls, rows: Rows, outputs: np.ndarray, keep: np.ndarray) -> _Sums:
         count = np.maximum(keep.sum(axis=0), 1)
         location = np.where(keep, outputs, 0).sum(axis=0, dtype=np.float64) / count
-        location = location.astype(outputs.dtype)  # so that rows left out, set to it, are 0 exactly
+        location = location.astype(outputs.dtype)  # so that z is exactly 0 for rows that do not count
         centred = np.where(keep, outputs, location)
         location = location.astype(np.float64)
         spread = np.array([np.sqrt(np.sum((centred[:, j] - location[j]) ** 2)) for j in range(len(count))])
@@ -176,10 +176,10 @@ class _Sums:
 
 
 class _Bench:
-    """What the targets of a block are worked on with, one after the other.
+    """What the targets of a block, which are solved one after the other, share.
 
-    words  uint64[v, m, 8]; the masks, in the order of `rows`, made once for all blocks
-    work   the arrays of one target; see `compiled_own.Work`
+    words  uint64[v, m, 8]; the masks, in the order of `rows`, packed once for all blocks
+    work   the arrays of the target that is being solved; see `leave_out_descent.Work`
     """
 
     def __init__(self, rows: Rows, keep: np.ndarray, room: int):
@@ -198,7 +198,7 @@ class _Bench:
             common=np.zeros((max(leave_out_descent.PLANES), padded), dtype=np.int32),
             mean=np.zeros(d),
             products=np.zeros(d),
-            pull=np.zeros(d),
+            neg_grad=np.zeros(d),
             columns=np.zeros(room, dtype=np.int64),
             place=np.zeros(d, dtype=np.int64),
             theta=np.zeros(room),
@@ -220,10 +220,10 @@ def _words(rows: Rows) -> np.ndarray:
 
 
 class _Target:
-    """One target, number j of a block, from its rows to its place in `Fitted`. All but that is of standardised outputs.
+    """One target, number j of a block. All quantities are those of standardised outputs.
 
-    fit, heldout   rows that count
-    middle, end    words; where the former end, and the latter
+    fit, heldout  number of rows to fit and of held-out rows that count
+    middle, end   the words at which the rows to fit and the held-out rows end
     """
 
     def __init__(
@@ -241,6 +241,7 @@ class _Target:
         self._size = 0
 
     def solve(self, found: Fitted) -> None:
+        """Write the solution to its place in `found`."""
         work, j, spread = self._work, self._j, self._sums.spread[self._j]
         lambda_ = self._path(found)
         last = None if lambda_ is None else self._refit(lambda_)
@@ -253,25 +254,30 @@ class _Target:
         found.intercept[j] = self._sums.location[j] + spread * mean - raw.astype(np.float64) @ work.mean[chosen]
 
     def _aim(self, sums: moments.Outputs, rows: int, words: int) -> tuple[float, float]:
-        """Sets the work's means and products to those of the first words; returns the outputs' mean and variance.
+        """Set the means and products of the columns over the first words; return the mean and variance of the outputs.
 
-        sums  of their rows
+        sums   sums over their rows
+        rows   number of these rows
+        words  how many words they take
         """
         work, j = self._work, self._j
         ones = self._bits.ones(work.bits, words, len(work.mean))
         work.mean[:] = ones / rows
         mean = sums.total[j] / rows
         work.products[:] = sums.products[j] / rows - mean * (work.mean - self._center)
-        work.products[(ones == 0) | (ones == rows)] = 0  # a column that never varies tells nothing but rounding
+        work.products[(ones == 0) | (ones == rows)] = 0  # for a column that never varies, they are only rounding
         return mean, max(sums.square[j] / rows - mean**2, 0.0)
 
     def _path(self, found: Fitted) -> float | None:
-        """The lambda where the held-out error is smallest, with the weights there; None where there is no room."""
+        """Walk the path; return the lambda with the smallest held-out error, or None if there is no room for columns.
+
+        The weights are then those at this lambda.
+        """
         work, settings, loops, choice, j = self._work, self._settings, self._loops, self._choice, self._j
         mean, zero, spread = *self._aim(self._sums.fit, self._fit, self._middle), self._sums.spread[j]
-        work.pull[:], work.place[:], work.fitted[:] = work.products, -1, 0
-        above = choice.top[j] = lambda_max(np.abs(work.products).max())
-        size, theta = 0, work.theta[:0]
+        work.neg_grad[:], work.place[:], work.fitted[:] = work.products, -1, 0
+        choice.top[j] = lambda_max(np.abs(work.products).max())
+        size, theta, above = 0, work.theta[:0], choice.top[j]
         while not choice.done[j]:
             lambda_ = choice.current(j)
             if lambda_ > 0:
@@ -290,16 +296,17 @@ class _Target:
         return choice.top[j] * choice.grid[choice.best[j]]
 
     def _heldout_error(self, mean: float) -> float:
-        """Mean squared error on the held-out rows, at the intercept that is best for the rows to fit."""
+        """Return the mean squared error on the held-out rows, at the intercept that is best for the rows to fit."""
         work, span = self._work, slice(64 * self._middle, 64 * self._middle + self._heldout)
         shift = mean - work.theta[: self._size] @ work.mean[work.columns[: self._size]]
         miss = work.fitted[span] + shift - work.outputs[span]
         return float(miss @ miss) / self._heldout
 
     def _refit(self, lambda_: float) -> tuple[float, float, float] | None:
-        """Goes on from the weights with all rows; (lambda, gap, mean of the outputs), or None where there is no room.
+        """Fit all rows, starting from the weights of the path.
 
-        The gap is that of the weights in float32, as they are saved.
+        Returns (lambda, gap, mean of the outputs), or None if there is no room for columns. The gap is that of the
+        weights in float32, as they are saved.
         """
         work, loops, settings, spread = self._work, self._loops, self._settings, self._sums.spread[self._j]
         mean, zero = self._aim(self._sums.fit + self._sums.heldout, self._fit + self._heldout, self._end)

@@ -1,6 +1,6 @@
 """LASSO paths of targets that are training examples: ours beside one subproblem per target, in one run.
 
-    python benchmarks/fit_own.py [--size D,M,N ...] [--targets 3]
+    python benchmarks/fit_leave_out.py [--size D,M,N ...] [--targets 3]
 
 Each target counts only the rows without it, so that no Gram is shared. Ours is the whole fit: the path, as far as
 `patience` has it walk, the choice of lambda, the last fit and its certificate. The others do the path alone, on the
