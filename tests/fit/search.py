@@ -25,7 +25,7 @@ import numpy as np
 
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
-from datamodels.fit.lasso import path
+from datamodels.fit.lasso import base, path
 from datamodels.fit.solve import fit
 from datamodels.run import designs
 from datamodels.run.specs import FitSpec
@@ -156,9 +156,9 @@ def _unfitted(case: Case, j: int) -> tuple[str, ...] | None:
         return (problem.NO_SIGNAL,)
     # Some solvers standardise by all rows, and some by those to fit.
     top, spreads = reference.lambda_max(x_fit, y_fit), (y.std(), y_fit.std())
-    if top < 0.5 * path.ROUNDING * min(spreads):
+    if top < 0.5 * base.ROUNDING * min(spreads):
         return (problem.NO_SIGNAL,)
-    return (problem.NO_SIGNAL, problem.OK) if top < 2 * path.ROUNDING * max(spreads) else None
+    return (problem.NO_SIGNAL, problem.OK) if top < 2 * base.ROUNDING * max(spreads) else None
 
 
 def _misfit(case: Case, solution: Solution, j: int) -> str | None:

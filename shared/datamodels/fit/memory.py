@@ -89,33 +89,30 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     solver = base.solver_of(settings)
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
-    grams = solver.grams and place_of(settings, device) == "cpu"
-    from_gram = grams and size.leave_out < size.targets and gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    from_own = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
-    streams = (size.leave_out < size.targets and not from_gram) or (size.leave_out > 0 and not from_own)
-    known = from_gram and sums.fits(d, size.targets)
-    each = _streamed(m, d, a, item, solver.table, size.leave_out > 0, kept) if streams else 0
+    shared, grams = size.targets - size.leave_out, solver.grams and place_of(settings, device) == "cpu"
+    by_gram = grams and shared > 0 and gram.bytes_of(d, item) <= gram.GRAM_BYTES
+    by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
+    by_rows = (shared > 0 and not by_gram) or (size.leave_out > 0 and not by_leave_out)
+    known = by_gram and sums.fits(d, size.targets)
+    each = _by_rows(m, d, a, item, solver.table, size.leave_out > 0, kept) if by_rows else 0
     held = making = counts = 0
-    if from_own:
+    if by_leave_out:
         b = min(a, size.leave_out)
-        sums_of = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
-        each = max(each, sums_of + leave_out.bytes_of(m, d, item) + 16 * d * b)
-    if from_gram:
+        products = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
+        each = max(each, products + leave_out.bytes_of(m, d, item) + 16 * d * b)
+    if by_gram:
         spare = round(settings.holdout * m)
         products = 0 if known else moments.PASS_ROWS * 8 * d
         each = max(each, (2 * item + 1) * (spare if known else m) * a + (64 + 8 * item) * d * a + products)
         counts = (4 + 2 * item + (item if spare > d else 0)) * d * d
+        held = 8 * d * d
         if known:
-            held = 8 * d * d + 16 * size.targets * d
+            held += 16 * size.targets * d
             piece = 8 * sums.PASS_ROWS
             making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
-        else:
-            held = 8 * d * d
-        if (
-            known and not streams and not from_own
-        ):  # of the rows only the held-out ones, and only where their Gram is dearer
-            floats = spare * (d + 1) * item if spare <= d else 0
-    rows = (floats if kept else 0) + (m * d // 8 if from_own else 0)
+            if not by_rows and not by_leave_out:  # only held-out rows are read, and only if their Gram is larger
+                floats = spare * (d + 1) * item if spare <= d else 0
+    rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
     solving = rows + counts + workers * each
     return Memory(
         rows=rows,
@@ -125,12 +122,12 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     )
 
 
-def _streamed(m: int, d: int, a: int, item: int, table: bool, own: bool, kept: bool) -> int:
+def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept: bool) -> int:
     """Return the bytes of a block of `a` targets by a solver that reads the rows again in each epoch."""
     long = 2 if table else 4  # the table and the outputs are in files
     steps = long * item * m * a + (14 if table else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
     certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
-    return max(steps, certificate) + (m * a if own else 0)
+    return max(steps, certificate) + (m * a if masked else 0)
 
 
 def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:

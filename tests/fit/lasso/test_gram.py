@@ -1,4 +1,4 @@
-"""What is `gram`'s own; `test_fit` holds it to the reference beside `saga`."""
+"""What is specific to `gram`; `test_solve` compares it with the reference beside `saga` and `stream`."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What is `own`'s own; `test_fit` holds it to the reference too, as the part of `gram` for training examples."""
+"""What is specific to targets that are training examples; `test_solve` compares them with the reference, too."""
 
 import dataclasses
 

@@ -182,8 +182,7 @@ def standardised(rows: Rows, outputs, keep) -> Standard:
 
 
 def varying(rows: Rows, mean_x, counts):
-    """Return bool[d, a]: which columns are in some of the rows that count, but not in all. The others only add
-    rounding.
+    """Return bool[d, a]: which columns vary among the rows that count. The others add nothing but rounding.
 
     mean_x  float64[d, a]; mean of the centred masks over the rows that count
     counts  float64[a]; number of rows that count
