@@ -1,20 +1,20 @@
-"""How long some work will still take, judged by the pace of late."""
+"""Estimate how long work will still take, from its recent pace."""
 
 from __future__ import annotations
 
 import collections
 
 SURE = 0.01
-"""Share of the work to be done before anything is said."""
+"""Fraction of the work that has to be done before there is an estimate."""
 MARK = 0.002
-"""Share of the work between two looks at the clock that are remembered."""
+"""Fraction of the work between two times that are remembered."""
 
 
 class Eta:
-    """Tell it how far the work is, now and then; it answers with the seconds that are left.
+    """Told now and then how far the work is, it answers with the seconds that are left.
 
-    The pace is that of the later half of what was seen done. What was done before the first call does not count: a fit
-    that goes on from a checkpoint has not done that work today. Work that stands still makes the answer grow.
+    The pace is that of the later half of the work since the first call. What was done before that does not count: a fit
+    that resumes from a checkpoint did not do it now. The answer grows while the work stands still.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Eta:
         self._start = 0.0
 
     def reach(self, fraction: float, at: float) -> float | None:
-        """Seconds left once `fraction` of the work, 0 to 1, is done at a time in seconds; None while it cannot tell."""
+        """Return the seconds left if this fraction of the work, 0 to 1, is done at a time in seconds; None at first."""
         if not self._marks:
             self._start = fraction
         if not self._marks or fraction >= self._marks[-1][0] + MARK:

@@ -26,14 +26,14 @@ class Block:
 class FitRecord:
     """A finished fit.
 
-    number            counted from 0 in each run
-    digest            names what was fitted; see `digest`
-    manifest_version  of the outputs that were fitted
-    settings          of the spec's fit section
-    rows              models that were fitted, held-out ones included
+    number            number of the fit, counted from 0 in each run
+    digest            identifies what was fitted; see `digest`
+    manifest_version  version of the manifest that lists the outputs
+    settings          the fit section of the spec
+    rows              number of models that were fitted, held-out ones included
     columns           d
     targets           n
-    seconds           the fit took
+    seconds           seconds that the fit took
     """
 
     run: str
@@ -57,17 +57,17 @@ class FitRecord:
         return FitSpec(**self.settings).estimator
 
     def of(self, run: Run) -> Run:
-        """The run with the settings of this fit in its spec; it may have been created with others."""
+        """Return the run with the settings of this fit in its spec; it may have been created with others."""
         return run.with_fit(self.settings)
 
 
 def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
-    """16 hexadecimal digits; equal for fits of the same outputs with the same settings."""
+    """Return 16 hexadecimal digits, equal for fits of the same outputs with the same settings."""
     return records.digest({"run": run, "parts": sorted(part_sha256s), "settings": settings})[:16]
 
 
 def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord | None:
-    """The newest finished fit of a run, or None. `known` is the number of one that is known to be there.
+    """Return the newest finished fit of a run, or None. `known` is the number of a fit that is known to exist.
 
     Raises CorruptObjectError.
     """
@@ -76,7 +76,7 @@ def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord 
 
 
 def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
-    """A finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
+    """Return a finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
     body = records.read(store, keys.fit(run, number))
     try:
         return FitRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
@@ -88,7 +88,7 @@ def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
 
 
 def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:
-    """The newest finished fit of a run that has this digest, or None. Raises CorruptObjectError."""
+    """Return the newest finished fit of a run with this digest, or None. Raises CorruptObjectError."""
     newest = store.newest(lambda number: keys.fit(run, number))
     found = (read_fit(store, run, number) for number in range(newest, -1, -1))
     return next((record for record in found if record.digest == digest), None)

@@ -1,9 +1,10 @@
 """Finished fits in the object store.
 
-A fit is committed as one Parquet object per block of targets, each as soon as it is solved and by whatever process
-solved it, then one numbered record that lists them, by whoever finds them all there. The record is the commit point: a
-reader that finds it finds everything it lists. Blocks are named by what was fitted (data and settings), so that writing
-them again after a crash changes nothing. `finished` has the records; this module has what they list.
+A fit is committed as one Parquet object per block of targets, and one numbered record that lists them. Each block is
+written as soon as it is solved, by the process that solved it. The process that finds all blocks there writes the
+record. The record is the commit point: a reader that finds it finds everything that it lists. Blocks are named by what
+was fitted (data and settings), so writing them again after a crash changes nothing. `finished` has the records; this
+module has the blocks.
 """
 
 from __future__ import annotations
@@ -26,24 +27,23 @@ from datamodels.storage.base import ObjectStore
 
 
 def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:
-    """Writes the weights of the targets from `first` on, unless they are there already.
+    """Write the weights of the targets from `first` on, unless an earlier attempt at the same fit has written them.
 
-    What an earlier attempt at the same fit wrote is as good as ours. Raises StoreFullError, StoreUnavailableError;
-    after those, write again.
+    Raises StoreFullError, StoreUnavailableError; after those, write again.
     """
     store.create(keys.weights(run, digest, first, first + solution.n), _encode(solution, first))
 
 
 def missing(store: ObjectStore, run: str, digest: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of the blocks (first, last) that nobody has written yet."""
+    """Return the blocks (first, last) that are not written yet."""
     return [span for span in spans if not store.exists(keys.weights(run, digest, *span))]
 
 
 def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int]]) -> FitRecord:
-    """Writes the record of a fit whose blocks (first, last) are all written; returns it as committed.
+    """Write the record of a fit whose blocks (first, last) are all written; return it as committed.
 
-    `record.number` and `record.blocks` are ignored. Where the newest fit of the run has the same digest, nothing is
-    written and that fit is returned. Raises CorruptObjectError where a block is not what it should be, StoreFullError,
+    `record.number` and `record.blocks` are ignored. If the newest fit of the run has the same digest, nothing is
+    written and that fit is returned. Raises CorruptObjectError if a block is damaged, StoreFullError,
     StoreUnavailableError; after the last two, commit again.
     """
     newest = read_newest_fit(store, record.run)
@@ -55,7 +55,7 @@ def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int
         record = dataclasses.replace(record, number=number + 1, blocks=blocks)
         if records.create(store, keys.fit(record.run, record.number), record.document()):
             return record
-        # Another fitter took the number. If it fitted the same, ours is done too.
+        # Another fitter took the number. If it fitted the same, this fit is done too.
         winner = read_fit(store, record.run, record.number)
         if winner.digest == record.digest:
             return winner
@@ -70,7 +70,7 @@ def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> Bl
 
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:
-    """The weights of a finished fit, checked. Raises CorruptObjectError naming the object, also where it is gone."""
+    """Return the weights of a finished fit. Raises CorruptObjectError naming an object that is damaged or missing."""
     return problem.concatenate(_read(store, block, record.columns) for block in record.blocks)
 
 
@@ -119,7 +119,7 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     if table.column("target").to_pylist() != list(targets) or outside:
         raise CorruptObjectError(
             f"{where}: does not hold the targets {targets.start} to {targets.stop - 1} over {d} columns; delete it "
-            "where no finished fit lists it, else restore it from a copy"
+            "if no finished fit lists it, or restore it from a copy"
         )
     return Solution(
         d=d,

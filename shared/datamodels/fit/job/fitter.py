@@ -1,4 +1,4 @@
-"""Fits in the background: asked for, watched, stopped."""
+"""Fits in the background: start, watch and stop them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 TELL_SECONDS = 0.1
-"""Least time between two messages of one watch."""
+"""Shortest time between two messages of one watch."""
 
 
 class Fitter:
-    """One fit at a time; others wait for their turn. Safe to use from any thread. `close` it at the end."""
+    """Runs one fit at a time; others wait for their turn. It may be used from any thread. `close` it at the end."""
 
     def __init__(self, store: ObjectStore, settings: FitterSettings):
         self._store = store
@@ -39,10 +39,10 @@ class Fitter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fitter")
 
     def fit(self, run: str, settings: dict[str, Any] | None = None) -> FitProgress:
-        """Starts a fit of the run's newest manifest, or goes on with one; returns at once how far it is.
+        """Start or resume a fit of the run's newest manifest; return its progress at once.
 
-        Does nothing where it is running already, or is done. `settings` are as in FitJob. Raises RunNotFoundError,
-        SpecError, NotReadyError where nothing is committed to fit, UnavailableError once closed, StoreError.
+        Idempotent: does nothing if the fit is running or done. `settings` are as in FitJob. Raises RunNotFoundError,
+        SpecError, NotReadyError if no outputs are committed, UnavailableError after `close`, StoreError.
         """
         job = FitJob(self._store, run, settings)
         record = job.finished()
@@ -63,9 +63,9 @@ class Fitter:
             return progress
 
     def progress(self, run: str, digest: str = "") -> FitProgress:
-        """How far a fit of a run is; by default the one that was asked for last.
+        """Return the progress of a fit of a run; by default of the one that was asked for last.
 
-        Raises RunNotFoundError, NotReadyError where none was asked for.
+        Raises RunNotFoundError, NotReadyError if none was asked for.
         """
         with self._changed:
             known = self._progress.get((run, digest or self._newest.get(run, "")))
@@ -78,9 +78,9 @@ class Fitter:
         return _done(record)
 
     def watch(self, run: str, digest: str = "", active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
-        """Progress, at once and then on every change, until the fit is done or failed, or `active` is false.
+        """Yield the progress at once and after every change, until the fit is done or has failed, or `active` is false.
 
-        Many changes may be told as one. `active` is asked on every change, and on `wake`. Raises as `progress` does.
+        Several changes may be told as one. `active` is asked after every change and on `wake`. Raises as `progress`.
         """
         told = None
         while active():
@@ -99,12 +99,12 @@ class Fitter:
         return self._progress.get((told.run, told.digest)) != told or not active()
 
     def wake(self) -> None:
-        """Makes all watches ask whether they are still active."""
+        """Make all watches ask whether they are still active."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stops the running fit at a checkpoint, and waits for it."""
+        """Stop the running fit at a checkpoint, and wait for it."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -168,7 +168,7 @@ class Fitter:
             )
 
     def _set(self, progress: FitProgress) -> FitProgress:
-        """With `_changed` held."""
+        """Store progress and notify the watches. The caller holds `_changed`."""
         self._progress[progress.run, progress.digest] = progress
         self._changed.notify_all()
         return progress

@@ -1,4 +1,4 @@
-"""The fit of a run, from its manifest to committed weights."""
+"""Fit a run: from its manifest to committed weights."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
 SHARDS_SHARE = 0.05
-"""Of the work; the rest is solving."""
+"""Fraction of progress spent reading outputs; the rest is solving."""
 SHARDS = "shards"
-"""The folder, in that of the run, that is kept for its next fit; the sums are beside it."""
+"""Folder of the shards, in the folder of the run. It is kept for the next fit, and so are the sums beside it."""
 SUMS_ROWS = 16_384
-"""Rows that are added to the sums between two looks at whether to stop."""
+"""Rows that are added to the sums between two checks whether to stop."""
 
 
 Told = Callable[[float, int, str, float | None], None]
@@ -42,7 +42,7 @@ Told = Callable[[float, int, str, float | None], None]
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What one of `of` processes that fit a run together solves: share number `index`. Raises SettingsError."""
+    """The share number `index` of a run that `of` processes fit together. Raises SettingsError."""
 
     index: int = 0
     of: int = 1
@@ -52,12 +52,12 @@ class Share:
             raise SettingsError(f"share {self.index} of {self.of} of a fit: must be 0 to {self.of - 1}")
 
     def spans(self, grid: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Whole blocks of the grid, so that how many processes there are changes no result."""
+        """Return whole blocks of the grid, so that the number of processes changes no result."""
         return list(grid[self.index :: self.of])
 
     @property
     def suffix(self) -> str:
-        """Of the names of what only this process uses."""
+        """Suffix of the names of files that only this process uses."""
         return "" if self.of == 1 else f".{self.index}-{self.of}"
 
 
@@ -65,11 +65,11 @@ WHOLE = Share()
 
 
 class FitJob:
-    """The fit of a run's newest manifest. Making one reads the manifest, nothing more.
+    """The fit of a run's newest manifest. The constructor only reads the manifest.
 
     settings  JSON values of a spec's fit section; by default those that the run was created with
 
-    Raises RunNotFoundError, SpecError where the settings are wrong, NotReadyError where no model is committed yet,
+    Raises RunNotFoundError, SpecError if the settings are wrong, NotReadyError if no model is committed yet,
     StoreError.
     """
 
@@ -89,7 +89,7 @@ class FitJob:
         self.digest = finished.digest(name, [part.sha256 for part in parts], self._settings)
 
     def finished(self) -> FitRecord | None:
-        """The newest fit of the run, where it is of the same data and settings."""
+        """Return the newest fit of the run if it is of the same data and settings, or None."""
         newest = finished.read_newest_fit(self._store, self.run.name)
         return newest if newest is not None and newest.digest == self.digest else None
 
@@ -101,15 +101,13 @@ class FitJob:
         stop: threading.Event,
         share: Share = WHOLE,
     ) -> FitRecord | None:
-        """Fits a share of the targets and commits each block of them, from where an earlier attempt was stopped.
+        """Fit a share of the targets and commit each of its blocks; resume an earlier attempt that was stopped.
 
-        Returns the record of the whole fit, which whoever finds all blocks there commits; None while others' are
-        missing.
+        progress  called with (fraction of the work done, targets done, what is going on, seconds left or None)
+        stop      once it is set, the fit saves its state and raises StageError
 
-        progress  called with (share of the work done, targets done, what is going on, seconds left or None)
-        stop      once set, saves what there is and raises StageError
-
-        Raises StageError, StoreError, SettingsError.
+        Returns the record of the whole fit, which the process that finds all blocks there commits; None if blocks of
+        others are still missing. Raises StageError, StoreError, SettingsError.
         """
         home = Path(settings.scratch) / f"{self.run.name}{share.suffix}"
 
@@ -125,7 +123,7 @@ class FitJob:
             return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
 
     def _again(self) -> FitRecord | None:
-        """Makes an earlier fit of the same data and settings the newest one, where others came between."""
+        """Make an earlier fit of the same data and settings the newest one, if there were others since; or None."""
         earlier = finished.find(self._store, self.run.name, self.digest)
         if earlier is None:
             return None
@@ -194,10 +192,10 @@ class FitJob:
         )
 
     def _sweep(self, home: Path) -> None:
-        """Removes what was kept of unfinished fits of older manifests."""
+        """Remove what was kept of unfinished fits of older manifests."""
         with scratch.room(home):
             home.mkdir(parents=True, exist_ok=True)
-            os.utime(home)  # those that were used last are kept longest
+            os.utime(home)  # folders that were used last are kept longest
             for other in home.iterdir():
                 if other.is_dir() and other.name not in (self.digest, SHARDS):
                     shutil.rmtree(other, ignore_errors=True)
@@ -205,7 +203,7 @@ class FitJob:
     def _sums(
         self, home: Path, given: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
     ) -> Sums | None:
-        """The sums over all rows, of which those of new parts alone are added to what an earlier fit kept."""
+        """Return the sums over all rows: those that an earlier fit kept, plus those of new parts. None if unused."""
         if not uses_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
@@ -239,7 +237,7 @@ def _reporter(progress: Told) -> Callable[[Progress], None]:
         metrics.TARGETS_DONE.set(now.targets_done)
         metrics.LAMBDA_INDEX.set(now.position)
         metrics.GAP.set(now.gap)
-        # Before the first epoch only blocks of an earlier attempt are found done, which is no pace.
+        # Before the first epoch, blocks of an earlier attempt are reported as done, which says nothing about the pace.
         left = eta.reach(now.fraction, time.monotonic()) if epochs else None
         metrics.REMAINING.set(0 if left is None else left)
         fraction = SHARDS_SHARE + (1 - SHARDS_SHARE) * now.fraction

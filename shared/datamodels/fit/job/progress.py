@@ -1,4 +1,4 @@
-"""How far the fit of a run is, as others are told."""
+"""How far the fit of a run is."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from datamodels.errors import ExitCode
 
 
 class FitState(enum.Enum):
+    """Whether a fit runs, or how it ended."""
+
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
-    """The error says why; asking for the fit again goes on from what was kept."""
+    """The error says why. Asking for the fit again resumes it from its checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitProgress:
-    """
-    digest    names what is fitted: the data and the settings
-    fraction  share of the work done, 0 to 1
-    seconds   since the fit was started, or started again
-    fit       number of the finished fit; -1 until it is done
-    stage     what the fit is doing, for people
-    remaining  seconds that are left at the pace of late; None while that cannot be told
-    error     why it failed; empty otherwise
-    exit_code  what a process would end with because of it, an errors.ExitCode
+    """The progress of a fit.
+
+    digest     identifies what is fitted: the data and the settings
+    fraction   fraction of the work that is done, 0 to 1
+    seconds    seconds since the fit was started or resumed
+    fit        number of the finished fit; -1 until it is done
+    stage      what the fit is doing, for people
+    remaining  seconds that are left at the recent pace; None if it is not known yet
+    error      why it failed; empty otherwise
+    exit_code  exit code of a process that fails because of it, an errors.ExitCode
     """
 
     run: str
