@@ -131,6 +131,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+	@echo 'installs what .[$*] needs into $(VENV); the first time this takes minutes'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 

@@ -53,7 +53,7 @@ def test_a_file_has_precedence_over_an_example_and_a_folder_has_not(tmp_path, mo
     "path, fault",
     [
         ("digit", f"digit: is neither a file nor an example; the examples are {', '.join(examples.names())}"),
-        ("no/digits.yaml", "no/digits.yaml: No such file or directory; 'digits' alone names an example"),
+        ("no/digits.yaml", "no/digits.yaml: No such file or directory; the example is called digits"),
         ("mine.yaml", "mine.yaml: No such file or directory"),
         ("..", "..: Is a directory"),
     ],

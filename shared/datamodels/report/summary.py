@@ -41,7 +41,10 @@ def _lines(journey: Journey) -> Iterator[str]:
             f"LDS        {evaluation.lds:.3f}  ({LEVEL:.0%} interval {low:.3f} to {high:.3f}; "
             f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
         )
-        yield f"ceiling    {evaluation.ceiling:.3f}  (the noise between two halves of {evaluation.models} models)"
+        yield (
+            f"ceiling    {evaluation.ceiling:.3f}  (about the best LDS that noise allows: the correlation of two halves of "
+            f"the {evaluation.models} models)"
+        )
     unusual = {status: count for status, count in journey.statuses.items() if status != OK}
     if unusual:
         yield f"targets    {journey.run.n:,}, of them " + ", ".join(f"{n} {status}" for status, n in unusual.items())

@@ -304,7 +304,7 @@ def load(path: str | Path) -> RunSpec:
         document = yaml.load(text, Loader=_Loader)
     except OSError as error:
         name = Path(path).stem
-        hint = f"; {name!r} alone names an example" if name in examples.names() else ""
+        hint = f"; the example is called {name}" if name in examples.names() else ""
         raise SpecError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None
