@@ -102,7 +102,7 @@ class Road:
 
 def test_the_road_is_taken_once_and_again_for_another_estimator(tmp_path):
     road = Road(tmp_path)
-    code, out, err = road.run()
+    code, out, err = road.run("run", "--trainers", "1")
     assert code == 0, err
     assert sorted(road.committed()) == list(range(600))
     lds = float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1))

@@ -41,7 +41,7 @@ def test_many_rows_take_the_road_of_lanczos_to_the_same_end(noise):
 
 @pytest.mark.parametrize("noise", [0, 0.1])
 def test_lanczos_finds_what_a_dense_solver_finds(noise):
-    theta, _ = planted(blocks=3, each=300, noise=noise)
+    theta, _ = planted(blocks=3, each=100, noise=noise)
     lengths = np.sqrt(theta.multiply(theta).sum(axis=1))
     graph, _ = similarity(sparse.csr_array(theta.toarray() / lengths[:, None]))
     values, vectors = leading(graph, 8)

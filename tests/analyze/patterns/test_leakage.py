@@ -61,9 +61,9 @@ def test_what_is_no_picture_is_compared_by_standardised_features_of_any_scale():
 
 def test_the_parts_that_are_compared_at_once_change_nothing():
     rng = np.random.default_rng(3)
-    targets, pool = rng.normal(size=(2300, 3)).astype("f4"), rng.normal(size=(9000, 3)).astype("f4")
+    targets, pool = rng.normal(size=(1100, 3)).astype("f4"), rng.normal(size=(9000, 3)).astype("f4")
     index, distance = leakage._nearest(targets, pool, [lambda part: part])
-    for row in (0, 1023, 1024, 2299):
+    for row in (0, 1023, 1024, 1099):
         true = np.linalg.norm(pool - targets[row], axis=1)
         np.testing.assert_array_equal(index[row], np.argsort(true)[: leakage.FIFTH])
         np.testing.assert_allclose(distance[row], np.sort(true)[: leakage.FIFTH], atol=3e-3)
