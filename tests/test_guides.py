@@ -1,0 +1,77 @@
+"""The Python examples of the guides, as they are printed there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import datamodels
+from datamodels.run import runs
+from datamodels.storage.local import LocalStore
+from datamodels.testing import committed, fitted
+from datamodels.testing.server import serve
+from tests.waiting import LIMIT
+
+GUIDES = Path(__file__).parent.parent / "docs" / "guides"
+
+
+def examples(guide):
+    """The Python blocks of a guide."""
+    found = re.findall(r"^```python\n(.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+def make_store(folder):
+    """(store, run, theta) of a run with outputs and weights."""
+    store, run = LocalStore(folder), committed.make_run()
+    theta = committed.truth(run).T.astype(np.float32)
+    runs.create(store, run)
+    committed.commit(store, run)
+    fitted.commit_fit(store, run, theta)
+    return store, run, theta
+
+
+def test_the_client(tmp_path, capsys):
+    store, run, theta = make_store(tmp_path)
+    names = {}
+    with serve(store) as address:
+        for block in examples("client.md"):
+            assert "localhost:50051" in block
+            exec(block.replace("localhost:50051", address), names)
+    assert names["run"] == run.name
+    expected = theta[:, [0, 3, 5]].sum(axis=1) + np.arange(run.n)
+    np.testing.assert_allclose(names["answer"].predictions[0], expected, rtol=1e-5)
+    assert names["row"].target == 1 and set(names["row"].columns) <= set(np.flatnonzero(theta[1]))
+    assert "target 1000000: must be 0 to" in capsys.readouterr().out
+
+
+def test_every_call_of_the_client_is_named():
+    calls = {name for name in vars(datamodels.QueryClient) if not name.startswith("_")}
+    calls |= {"evaluate", "clusters", "components", "conflicts"}
+    table = (GUIDES / "client.md").read_text().split("| call |")[1].split("\n\n")[0]
+    assert calls == set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:])))
+
+
+def test_notebooks(tmp_path, monkeypatch):
+    _, run, theta = make_store(tmp_path / ".datamodels" / "store")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in examples("notebook.md"):
+        exec(block, names)
+    assert names["name"] == run.name
+    np.testing.assert_array_equal(names["weights"].theta.toarray(), theta)
+    assert names["quality"].lds > 0.9
+    np.testing.assert_allclose(names["found"].theta.toarray()[0, :3], [1, -2, 0], atol=0.1)
+
+
+def test_tests_of_others(tmp_path):
+    """The examples, as a test file in a folder that has nothing of ours."""
+    (tmp_path / "test_theirs.py").write_text("\n\n".join(examples("testing.md")))
+    chosen = "my_ or create_then_read or flipped_byte"  # the store's other tests take long, and run elsewhere
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "test_theirs.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
