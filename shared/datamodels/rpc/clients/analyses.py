@@ -1,4 +1,4 @@
-"""The long calls of the query client: progress as it comes, and the answer as the analysis itself gives it."""
+"""The long calls of the query client, which report progress and return what the analysis itself returns."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 T = TypeVar("T")
 
 Tell = Callable[[str, float], None]
-"""Called with what is being done and the share that is done."""
+"""Called with what is being done and the fraction that is done."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer(Generic[T]):
+    """What an analysis found, and which fit it comes from."""
+
     provenance: types_pb2.Provenance
     found: T
 
 
 def quiet(stage: str, fraction: float) -> None:
-    pass
+    """Report no progress."""
 
 
 class AnalysesClient(Client):
-    """Each call waits for its answer, and is made again while the service is unavailable. Raises its errors.
+    """Long calls. Each waits for its answer, and is repeated while the service is unavailable.
 
     An exception that `tell` raises, or Ctrl-C, cancels the analysis.
     """
@@ -38,24 +40,24 @@ class AnalysesClient(Client):
     _stub: query_pb2_grpc.QueryServiceStub
 
     def evaluate(self, run: str, *, tell: Tell = quiet) -> Answer[Quality]:
-        """How good predictions of unseen subsets are; `evaluation.deviations` stay behind."""
+        """Measure how good predictions of unseen subsets are. `evaluation.deviations` is empty: it does not travel."""
         request = query_pb2.EvaluateRequest(run=run)
         return self._repeat(lambda: _answer(self._stub.Evaluate(request), "quality", Quality, tell))
 
     def clusters(self, run: str, *, columns: bool = False, k: int = 0, tell: Tell = quiet) -> Answer[Clusters]:
-        """Clusters of targets, or of columns; by the eigengap where k is 0."""
+        """Find k clusters of targets, or of columns; for k = 0 the eigengap chooses their number."""
         request = query_pb2.ClustersRequest(run=run, columns=columns, k=k)
         return self._repeat(lambda: _answer(self._stub.Clusters(request), "clusters", Clusters, tell))
 
     def components(
         self, run: str, *, columns: bool = False, k: int = 0, extremes: int = 0, tell: Tell = quiet
     ) -> Answer[Components]:
-        """Principal components of targets, or of columns; 5 where k is 0, with 10 extremes where that is 0."""
+        """Find k principal components of targets, or of columns, 5 for k = 0; with 10 extremes of each for 0."""
         request = query_pb2.ComponentsRequest(run=run, columns=columns, k=k, extremes=extremes)
         return self._repeat(lambda: _answer(self._stub.Components(request), "components", Components, tell))
 
     def conflicts(self, run: str, *, groups: str = "", k: int = 0, tell: Tell = quiet) -> Answer[Conflicts]:
-        """Groups of columns that harm groups of targets: classes, or clusters."""
+        """Find groups of columns that harm groups of targets: classes, or k clusters."""
         request = query_pb2.ConflictsRequest(run=run, groups=groups, k=k)
         return self._repeat(lambda: _answer(self._stub.Conflicts(request), "conflicts", Conflicts, tell))
 

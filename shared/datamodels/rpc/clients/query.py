@@ -17,21 +17,21 @@ from datamodels.settings import ClientSettings
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
 MASKS_BYTES = 4 * 2**20
-"""Of masks in one call: half of what servers take by default."""
-
+"""Largest size of the masks in one call, in bytes: half of what servers take by default."""
 
 Numbers = Sequence[int] | np.ndarray
-"""Targets or columns."""
+"""Numbers of targets or columns."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """
-    provenance   which fit it comes from
+    """Predicted outputs of models trained on s subsets, for t targets.
+
+    provenance   which fit they come from
     predictions  float32[s, t]
     targets      int32[t]
-    lambda_      float64[t]
-    gap          float64[t]
+    lambda_      float64[t]; penalty of each target's fit
+    gap          float64[t]; its relative duality gap
     """
 
     provenance: types_pb2.Provenance
@@ -43,7 +43,13 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightRow:
-    """The weights of one target: `intercept + sum of weights[columns in the subset]` predicts its output."""
+    """Weights of one target. Its predicted output is the intercept plus the weights of the columns in the subset.
+
+    columns  int32[k]
+    weights  float32[k]
+    lambda_  penalty of the fit
+    gap      relative duality gap of the fit
+    """
 
     target: int
     columns: np.ndarray
@@ -55,7 +61,13 @@ class WeightRow:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SupportOf:
-    """The support of one target; fields as in `what_if.support`, and `label` as in `what_if.relabel`, or None."""
+    """Support of one target.
+
+    status   whether one was found, see `what_if.support`
+    columns  int32[k]; the columns to remove, in order
+    curve    float32[k + 1]; the predicted output after the first 0 to k of them are removed
+    label    the label to give them instead, if the call asked for wrong labels; else None
+    """
 
     provenance: types_pb2.Provenance
     target: int
@@ -87,27 +99,35 @@ class Counterfactual:
 
 
 class QueryClient(AnalysesClient):
-    """Asks for weights and what follows from them. Raises the errors of the service, e.g. RunNotFoundError."""
+    """Client of the query service. A context manager; `close` ends it otherwise.
+
+    to        `host:port`, any gRPC target such as `dns:///name:port`, or a channel
+    settings  deadline, attempts and TLS; by default those of ClientSettings()
+
+    By default a call is about all targets. Calls raise the errors of the service: RunNotFoundError, TargetRangeError,
+    InputError, NotReadyError if the run has no weights yet; UnavailableError and DeadlineError if there is no answer.
+    """
 
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         super().__init__(to, settings)
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
 
     def run(self, name: str) -> query_pb2.Run:
+        """Describe a run: `columns`, `targets`, `models`, `fits`, `alpha`, `spec_json`."""
         return self._stub.GetRun(query_pb2.GetRunRequest(run=name)).run
 
     def runs(self, page_size: int = 0) -> Iterator[query_pb2.Run]:
-        """All runs, page by page."""
+        """Yield all runs by name. They are read page by page."""
         for page in _pages(self._stub.ListRuns, query_pb2.ListRunsRequest(page_size=page_size)):
             yield from page.runs
 
     def targets(self, run: str, page_size: int = 0) -> Iterator[query_pb2.Target]:
-        """All targets of a run, page by page."""
+        """Yield all targets of a run: status, label, and how well each was fitted. They are read page by page."""
         for page in _pages(self._stub.ListTargets, query_pb2.ListTargetsRequest(run=run, page_size=page_size)):
             yield from page.targets
 
     def weights(self, run: str, targets: Numbers | None = None, top_k: int = 0) -> Iterator[WeightRow]:
-        """Weight vectors, target by target; all weights by column, or the top_k largest by magnitude."""
+        """Yield the weights of each target: all by column, or the top_k of largest magnitude, largest first."""
         request = query_pb2.GetWeightsRequest(run=run, targets=_int32(targets), top_k=top_k)
         row = None
         for message in self._stub.GetWeights(request):
@@ -122,10 +142,12 @@ class QueryClient(AnalysesClient):
             yield row
 
     def predict(self, run: str, masks: np.ndarray, targets: Numbers | None = None) -> Prediction:
-        """Outputs of models trained on subsets given as packed masks, uint8[s, ceil(d / 8)].
+        """Predict the outputs of models trained on s subsets.
 
-        Makes as many calls as the sizes of messages need. Raises UnavailableError where a new fit was finished
-        between them.
+        masks  uint8[s, ceil(d / 8)]; column c is bit c % 8, least significant first, of byte c // 8
+
+        Makes as many calls as the sizes of messages need. Raises UnavailableError if a new fit was finished between
+        them.
         """
         count = self.run(run).targets if targets is None else len(targets)
         most = min(MAX_ANSWER_BYTES // (4 * max(1, count)), MASKS_BYTES // max(1, masks.shape[-1]))
@@ -139,7 +161,7 @@ class QueryClient(AnalysesClient):
         return dataclasses.replace(answers[0], predictions=np.concatenate([answer.predictions for answer in answers]))
 
     def predict_columns(self, run: str, columns: Numbers, targets: Numbers | None = None) -> Prediction:
-        """Outputs of a model trained on the subset of these columns."""
+        """Predict the outputs of models trained on one subset, the given columns."""
         return self._predict(run, targets, columns=codec.to_tensor(np.asarray(columns, dtype=np.int32)))
 
     def _predict(self, run: str, targets: Numbers | None, **subset: types_pb2.Tensor) -> Prediction:
@@ -154,7 +176,7 @@ class QueryClient(AnalysesClient):
         )
 
     def top(self, run: str, target: int, k: int = 0) -> query_pb2.TopInfluencesResponse:
-        """The columns that help and harm a target most, k of each; 10 where k is 0."""
+        """Find the columns that help and harm a target most: k of each, 10 for k = 0."""
         return self._stub.TopInfluences(query_pb2.TopInfluencesRequest(run=run, target=target, k=k))
 
     def supports(
@@ -167,7 +189,13 @@ class QueryClient(AnalysesClient):
         threshold: float = 0.0,
         mislabel: bool = False,
     ) -> Iterator[SupportOf]:
-        """The support of each target, as they are found; see `what_if.support`, with mislabel `what_if.relabel`."""
+        """Yield the support of each target as it is found.
+
+        limit      most columns; 0 for a fifth of all
+        safety     how far below the threshold the predicted output must fall
+        threshold  output below which a target counts as wrong
+        mislabel   find columns to relabel (`what_if.relabel`) instead of columns to remove (`what_if.support`)
+        """
         request = query_pb2.SupportRequest(
             run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold, mislabel=mislabel
         )
@@ -186,7 +214,7 @@ class QueryClient(AnalysesClient):
         remove: Numbers = (),
         add: Numbers = (),
     ) -> Counterfactual:
-        """What taking columns out of the base, by default the whole pool, and putting others in would do."""
+        """Predict what removing columns from the base, by default the whole pool, and adding others does to targets."""
         sets = {"base": base, "remove": remove, "add": add}
         answer = self._stub.Counterfactual(
             query_pb2.CounterfactualRequest(
@@ -208,12 +236,12 @@ class QueryClient(AnalysesClient):
     def similar(
         self, run: str, *, target: int | None = None, column: int | None = None, k: int = 0, metric: str = ""
     ) -> query_pb2.SimilarResponse:
-        """The targets most like a target, or the columns most like a column; 10 where k is 0."""
+        """Find the targets most similar to a target, or the columns most similar to a column: k, or 10 for k = 0."""
         request = query_pb2.SimilarRequest(run=run, target=target, column=column, k=k, metric=metric)
         return self._stub.Similar(request)
 
     def leakage(self, run: str, k: int = 0) -> query_pb2.LeakageResponse:
-        """Pairs of a target and a column that may be the same example, by weights alone; 10 where k is 0."""
+        """Find pairs of a target and a column that may be the same example, by weights alone: k, or 10 for k = 0."""
         return self._stub.Leakage(query_pb2.LeakageRequest(run=run, k=k))
 
 
