@@ -13,7 +13,7 @@ def classes():
 
 
 def drawn():
-    """{class name: parent's name} of the tree in the module's docstring."""
+    """Parses the tree in the module's docstring into {class name: parent's name}."""
     parents, path = {}, []
     for line in errors.__doc__.splitlines():
         head = line.strip().lstrip("│├└─ \u00a0")
@@ -40,8 +40,8 @@ def test_every_class_has_a_code_that_exists_and_an_exit_code(kind):
 
 
 @pytest.mark.parametrize("kind", classes())
-def test_every_class_is_made_from_one_message(kind):
-    """`rpc.status` makes errors of any class again from what came over the wire."""
+def test_every_class_can_be_built_from_one_message(kind):
+    """`rpc.status` rebuilds errors of any class from a received status."""
     error = kind("field = 3: must be 4")
     assert str(error) == "field = 3: must be 4"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
@@ -61,5 +61,5 @@ def test_a_spec_error_keeps_its_faults():
     ("code", "known"),
     [(2, ExitCode.CONFIG), (75, ExitCode.TRANSIENT), (143, ExitCode.TERMINATED), (-9, ExitCode.FAILED), (99, 1)],
 )
-def test_a_stage_error_keeps_an_exit_code_that_means_something(code, known):
+def test_a_stage_error_keeps_only_known_exit_codes(code, known):
     assert errors.StageError("train: stopped", code).exit_code == known

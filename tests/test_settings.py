@@ -23,7 +23,7 @@ def test_defaults_load_from_an_empty_environment(group):
 
 
 def other(value):
-    """Another value of the same type."""
+    """Returns a different value of the same type."""
     if isinstance(value, bool):
         return not value
     return value + 3 if isinstance(value, int | float) else value + "x"
@@ -83,7 +83,7 @@ def test_settings_are_frozen():
         ServeSettings().port = 3
 
 
-def test_a_group_of_ones_own_is_read_the_same_way():
+def test_a_group_defined_elsewhere_is_read_the_same_way():
     @dataclasses.dataclass(frozen=True)
     class Mine(Settings):
         prefix: ClassVar[str] = "MINE"

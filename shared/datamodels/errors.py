@@ -61,7 +61,7 @@ class ExitCode(enum.IntEnum):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and message, whatever it is, without line breaks."""
+    """Returns the type and the message of any error, without line breaks."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -76,7 +76,7 @@ class DatamodelsError(Exception):
 
 
 class ConfigError(DatamodelsError):
-    """What the user wrote cannot be run.
+    """A spec, setting or option is wrong, so the command cannot run.
 
     Correct what the message names. Trying again changes nothing.
     """
@@ -115,7 +115,7 @@ class ClusterError(ConfigError):
 
 
 class InputError(DatamodelsError):
-    """What a caller sent is malformed.
+    """A request is malformed.
 
     Correct the request.
     """
@@ -132,21 +132,21 @@ class MaskError(InputError):
 
 
 class OutputsError(InputError):
-    """Outputs of models have the wrong shape or type, or are not finite, or too large for float16.
+    """Outputs of models have the wrong shape or type, are not finite, or are too large for float16.
 
     Correct the `outputs` method of the trainer.
     """
 
 
 class PageTokenError(InputError):
-    """A page token was not given out by this service for this list.
+    """This service did not issue the page token for this list.
 
-    Send the token of the page before, or none for the first page.
+    Send the token that came with the previous page, or none for the first page.
     """
 
 
 class NotFoundError(DatamodelsError):
-    """Something that was asked for does not exist.
+    """A requested thing does not exist.
 
     Check its name.
     """
@@ -182,9 +182,9 @@ class TargetRangeError(DatamodelsError):
 
 
 class ConflictError(DatamodelsError):
-    """Something else exists already in its place: another object, run or data set.
+    """A different object, run or data set already exists under this name.
 
-    Take another name, or restore what the message names.
+    Choose another name, or restore what the message names.
     """
 
     grpc_code = "ALREADY_EXISTS"
@@ -192,9 +192,9 @@ class ConflictError(DatamodelsError):
 
 
 class NotReadyError(DatamodelsError):
-    """The stage before has not yet committed what is needed.
+    """The preceding stage has not yet committed what is needed.
 
-    Wait for it, or run it.
+    Wait for that stage, or run it.
     """
 
     grpc_code = "FAILED_PRECONDITION"
@@ -232,7 +232,7 @@ class StoreFullError(StoreError):
 class StoreUnsafeError(StoreError):
     """The object store ignores conditional writes, so commits could be lost.
 
-    Take a store that honours `If-None-Match: *`.
+    Use a store that honours `If-None-Match: *`.
     """
 
     grpc_code = "FAILED_PRECONDITION"
@@ -240,9 +240,9 @@ class StoreUnsafeError(StoreError):
 
 
 class CorruptObjectError(StoreError):
-    """An object is not what its writer recorded.
+    """An object differs from what its writer recorded.
 
-    Restore it from a backup. Do not delete it: a manifest that lists it could not be read any more.
+    Restore it from a backup. Do not delete it: the manifest that lists it would become unreadable.
     """
 
     grpc_code = "DATA_LOSS"
@@ -259,7 +259,7 @@ class UnavailableError(DatamodelsError):
 
 
 class DeadlineError(DatamodelsError):
-    """A call took longer than its deadline, or than the server allows.
+    """A call exceeded its deadline or the server's time limit.
 
     Ask for less, or raise the deadline.
     """
@@ -279,7 +279,7 @@ class AccessError(DatamodelsError):
 
 
 class TokenError(AccessError):
-    """A call has no token, or one that is not accepted.
+    """A call has no token, or its token is not accepted.
 
     Try again with a newer token.
     """
@@ -310,7 +310,7 @@ class StageError(DatamodelsError):
 
     Do what the message says. The same command, started again, continues from what is committed.
 
-    `exit_code` is that of the stage's process, if that is one of `ExitCode`.
+    `exit_code` is the exit code of the stage's process if that is a member of `ExitCode`, else `ExitCode.FAILED`.
     """
 
     def __init__(self, message: str, exit_code: int = ExitCode.FAILED):

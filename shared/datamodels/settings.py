@@ -1,8 +1,9 @@
-"""The only reader of os.environ.
+"""Settings of processes, read from environment variables. No other module reads os.environ.
 
-Settings say how a process is deployed: addresses, folders, limits. What is computed is in the RunSpec. A field `f` of
-a group with prefix `P` is read from the environment variable `P_F`. The string below a field says what it means and why
-it has its default; its type gives the unit. `make reference` collects all of that in docs/reference/settings.md.
+Settings say how a process is deployed: addresses, folders, limits. The RunSpec says what is computed. The field `f` of
+a group with prefix `P` is read from the environment variable `P_F`. The string below a field says what the field means
+and why it has its default; its type gives the unit. `make reference` collects these texts in
+docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Reads the group from the environment. Raises SettingsError naming the variable at fault."""
+        """Reads the group from the environment. Raises SettingsError, which names the faulty variable."""
         environ = os.environ if environ is None else environ
         hints = get_type_hints(cls)
         values = {}
@@ -40,12 +41,12 @@ class Settings:
         return cls(**values)
 
     def environ(self) -> dict[str, str]:
-        """The environment variables from which `load` makes this group again."""
+        """Returns the environment variables from which `load` rebuilds this group."""
         return {f"{self.prefix}_{f.name.upper()}": _spell(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def child_environ(*groups: Settings) -> dict[str, str]:
-    """This process's environment with the given groups in it, for a process to start."""
+    """Returns this process's environment, overridden by the given groups, for a child process."""
     return dict(os.environ) | {name: value for group in groups for name, value in group.environ().items()}
 
 
@@ -82,7 +83,7 @@ class StoreSettings(Settings):
     timeout: Seconds = 30.0
     """How long one request to S3 may take to connect, and to send more data."""
     attempts: int = 5
-    """How often one request is tried, the first time included."""
+    """How many times one request is tried, including the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ class ServeSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_SERVE"
 
     host: str = "127.0.0.1"
-    """The address to listen on. The default accepts connections from this machine only."""
+    """The address to listen on. The default accepts only connections from this machine."""
     port: int = 0
     """The port for gRPC; 0 takes a free one."""
     metrics_port: int = 0
@@ -101,8 +102,8 @@ class ServeSettings(Settings):
     """A file that the process writes once it serves: a JSON object with `address` and `metrics_address`. The file
     appears complete or not at all."""
     workers: int = 16
-    """Threads that answer calls. A call holds one thread while it lasts. In the aggregator and the fitter, calls that
-    watch progress get at most half of the threads."""
+    """Threads that answer calls. Each call occupies one thread until it ends. In the aggregator and the fitter, calls
+    that watch progress get at most half of the threads."""
     reflection: bool = False
     """Whether the server lists its methods, for tools such as `grpcurl`."""
     max_message_bytes: Bytes = 8 * 2**20
@@ -110,12 +111,12 @@ class ServeSettings(Settings):
     max_deadline: Seconds = 3600.0
     """The longest that a call may last. A call without a deadline gets this one."""
     grace: Seconds = 10.0
-    """How long running calls may go on when the process stops."""
+    """How long running calls may continue after the process is told to stop."""
     follow_stdin: bool = False
     """Whether the process stops when its standard input closes. With it, no server outlives a killed parent."""
     cert_file: str = ""
-    """A PEM file with the server's certificate chain, the server's own certificate first. With it the server accepts
-    TLS connections only. The files of a certificate are read again when they change."""
+    """A PEM file with the server's certificate chain, the server's own certificate first. With it, the server accepts
+    only TLS connections. The server rereads its certificate files when they change."""
     key_file: str = ""
     """A PEM file with the private key of the server's certificate."""
     client_ca_file: str = ""
@@ -155,23 +156,23 @@ class ClientSettings(Settings):
     deadline: Seconds = 60.0
     """How long a call with one answer may take. Calls that stream their answers have no deadline."""
     attempts: int = 5
-    """How often a call that may be repeated is tried, the first time included. gRPC allows at most 5."""
+    """How many times a call that may be repeated is tried, including the first. gRPC allows at most 5."""
     ca_file: str = ""
     """A PEM file with the authorities that servers' certificates must come from. If it is empty, calls do not use
     TLS."""
     cert_file: str = ""
-    """A PEM file with the client's certificate, for servers that ask for one. The files of a certificate are read again
+    """A PEM file with the client's certificate, for servers that ask for one. The client rereads its certificate files
     when they change."""
     key_file: str = ""
     """A PEM file with the private key of the client's certificate."""
     server_name: str = ""
     """The name in the servers' certificates, if it differs from the name in their addresses."""
     token_file: str = ""
-    """A file with a bearer token for the run, for services that ask for one. It is read again for every call."""
+    """A file with a bearer token for the run, for services that ask for one. It is reread for every call."""
 
     def __post_init__(self) -> None:
         _check_pair(self)
-        for field in ("cert_file", "token_file"):  # a token must not travel in the clear
+        for field in ("cert_file", "token_file"):  # without TLS, a token would travel unencrypted
             if getattr(self, field) and not self.ca_file:
                 raise SettingsError(f"{self.prefix}_{field.upper()}: needs TLS; set {self.prefix}_CA_FILE too")
 
@@ -196,16 +197,16 @@ class AuthSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_AUTH"
 
     keys: str = ""
-    """Where the public keys are that tokens are signed with: `https://HOST` of a Kubernetes API server, or a JWKS file.
-    They are read again every few minutes. If it is empty, no token is asked for."""
+    """Where to read the public keys that verify tokens: `https://HOST` of a Kubernetes API server, or a JWKS file. They
+    are reread every few minutes. If it is empty, no token is required."""
     issuer: str = ""
-    """The issuer of the tokens. If it is empty, the API server is asked. A JWKS file needs it."""
+    """The issuer of the tokens. If it is empty, the API server is asked. It is required with a JWKS file."""
     subjects: str = ""
     """The service accounts whose tokens are accepted, separated by commas: `system:serviceaccount:NAMESPACE:NAME`."""
     ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"
     """A PEM file with the authority of the API server's certificate."""
     token_file: str = f"{SERVICE_ACCOUNT}/token"
-    """A file with the token that the process itself shows to the API server."""
+    """A file with the token that the process itself sends to the API server."""
 
     def __post_init__(self) -> None:
         if self.keys.startswith("http://"):
@@ -223,10 +224,10 @@ class TelemetrySettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_LOG"
 
     level: str = "info"
-    """The least severe level that is logged: `debug`, `info`, `warning` or `error`. With `debug`, an error of a command
-    comes with its traceback."""
+    """The least severe level that is logged: `debug`, `info`, `warning` or `error`. With `debug`, a command that fails
+    also logs a traceback."""
     format: str = "json"
-    """`json` writes one JSON object a line; `console` writes coloured lines for people."""
+    """`json` writes one JSON object per line; `console` writes coloured lines for people."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,17 +237,17 @@ class TrainerSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_TRAINER"
 
     threads: int = 1
-    """Threads of the numerical libraries in one process. Small models train fastest with one thread in as many
-    processes as there are cores."""
+    """Threads of the numerical libraries in one process. Small models train fastest with one process per core and one
+    thread in each."""
     heartbeat: Seconds = 1800.0
-    """How long a trainer may make no progress before the local runner kills it and starts it again. Progress is: the
-    process starts, subsets arrive, a batch of models ends, a commit ends. The default leaves room for a batch of large
-    models, which may take many minutes."""
+    """How long a trainer may make no progress before the local runner kills it and restarts it. These events count as
+    progress: the process starts, subsets arrive, a batch of models ends, a commit ends. The default leaves time for a
+    batch of large models, which may take many minutes."""
     heartbeat_file: str = ""
     """A file whose modification time is that of the last progress. The local runner and the chart set it."""
 
     def __post_init__(self) -> None:
-        if not self.heartbeat > 0:  # not a number, too
+        if not self.heartbeat > 0:  # also true for NaN
             raise SettingsError(f"{self.prefix}_HEARTBEAT={self.heartbeat}: must be a number of seconds above 0")
 
 
@@ -262,7 +263,7 @@ class IndexedJobSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class ClusterSettings(Settings):
-    """What a driver knows of its cluster. The chart sets everything but the spec, which `datamodels submit` adds."""
+    """What a driver knows about its cluster. The chart sets all fields but `spec`, which `datamodels submit` adds."""
 
     prefix: ClassVar[str] = "DATAMODELS_CLUSTER"
 
@@ -277,10 +278,10 @@ class ClusterSettings(Settings):
     owner_uid: str = ""
     """The UID of the driver's own Job."""
     fitter_start: Seconds = 3600.0
-    """How long the driver waits for the pod of a fitter Job to be ready. Time in a queue does not count."""
+    """How long the driver waits until the pod of a fitter Job is ready. Time in a queue does not count."""
     settle: Seconds = 60.0
-    """How long a driver stays after its work is done, so that Prometheus reads its last metrics. A driver whose metrics
-    nobody has read ends at once."""
+    """How long a driver stays after its work is done, so that Prometheus can read its last metrics. If nobody has read
+    its metrics, a driver ends at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +291,7 @@ class AggregatorSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_AGGREGATOR"
 
     publish_interval: Seconds = 2.0
-    """The shortest time between two manifests of one run. The last manifest of a run is written at once when the run is
+    """The shortest time between two manifests of one run. The last manifest is written as soon as the run is
     complete."""
     preflight_writers: int = 32
     """How many conditional writes of one object race at start-up. If the store lets more than one win, the aggregator
@@ -304,24 +305,23 @@ class FitterSettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_FITTER"
 
     scratch: str = str(Path(tempfile.gettempdir()) / "datamodels-fitter")
-    """The folder for masks and outputs, sums and checkpoints, for one fitter alone. Everything in it can be made again.
-    A fit of m models on d columns and n targets takes about m (d / 8 + 2 n) bytes. The local runner uses `HOME/scratch`
-    if this is not set."""
+    """The folder for masks, outputs, sums and checkpoints. Each fitter needs a folder of its own. Everything in it can
+    be recreated. A fit of m models on d columns and n targets takes about m (d / 8 + 2 n) bytes. The local runner uses
+    `HOME/scratch` if this is not set."""
     keep_bytes: Bytes = 16 * 2**30
-    """How much of the scratch folder stays for the next fits of all runs, which then read the new models only. What was
-    fitted longest ago is deleted first; 0 keeps nothing."""
+    """How much of the scratch folder is kept for later fits, over all runs; they then read only the new models. The
+    least recently used data is deleted first. 0 keeps nothing."""
     device: str = "auto"
-    """Where the LASSO is solved: `cpu`, `cuda`, or `auto`, which takes `cuda` if CuPy and a GPU are there. `cuda` needs
-    the extra `fitter-cuda12` or `fitter-cuda13`. Other estimators use the CPU."""
+    """Where the LASSO is solved: `cpu`, `cuda`, or `auto`, which means `cuda` if CuPy and a GPU are available. `cuda`
+    needs the extra `fitter-cuda12` or `fitter-cuda13`. Other estimators use the CPU."""
     threads: int = 0
-    """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 takes one for each
-    core."""
+    """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 means one per core."""
     block: int = 0
-    """The most targets in a block, which is solved and committed as one; 0 takes 128 on the CPU and 4,096 on a GPU. A
-    block gets fewer if it would take more than 2 GiB of memory."""
+    """The most targets in a block, which is solved and committed as a unit; 0 means 128 on the CPU and 4,096 on a GPU.
+    A block gets fewer targets if it would take more than 2 GiB of memory."""
     memory: Gibibytes = 0.0
-    """How much memory the fit of a LASSO may take on the CPU. One that would take more is refused before it starts. 0
-    takes what the machine has, or its control group."""
+    """How much memory the fit of a LASSO may take on the CPU. A fit that would take more is refused before it starts. 0
+    means all memory of the machine, or of the process's control group."""
 
     def __post_init__(self) -> None:
         for field in ("threads", "block", "memory"):
@@ -336,6 +336,6 @@ class QuerySettings(Settings):
     prefix: ClassVar[str] = "DATAMODELS_QUERY"
 
     refresh: Seconds = 5.0
-    """How long the newest known fit of a run is used before the store is asked for a newer one."""
+    """How long the newest known fit of a run is used before the service asks the store for a newer one."""
     capacity: int = 8
-    """How many fits stay in memory. The one that was used longest ago goes first."""
+    """How many fits stay in memory. The least recently used fit is dropped first."""

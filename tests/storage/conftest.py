@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(arguments, port, log, **environ):
-    """Runs a server until the block ends; it listens once the block begins."""
+    """Runs a server until the block ends. The block starts once the server listens."""
     with log.open("wb") as output:
         server = subprocess.Popen(
             arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | environ
@@ -56,7 +56,7 @@ def run_ministack(folder):
 
 @pytest.fixture(scope="session")
 def credentials():
-    """boto3 reads credentials from the environment, like any user's."""
+    """Sets credentials in the environment, where boto3 looks for them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
@@ -67,7 +67,7 @@ def credentials():
 
 @pytest.fixture(scope="session")
 def ministack(credentials, tmp_path_factory):
-    """Address of a MiniStack."""
+    """Address of a MiniStack server."""
     with run_ministack(tmp_path_factory.mktemp("ministack")) as (address, _):
         yield address
 
@@ -117,13 +117,13 @@ def empty(store):
 
 @pytest.fixture
 def servers():
-    """Functions of this file, for tests that stop a server themselves."""
+    """Functions of this file, for tests that stop their server."""
     return types.SimpleNamespace(run_ministack=run_ministack, make_bucket=make_bucket)
 
 
 @pytest.fixture
 def silent_server():
-    """Address that takes connections and never answers."""
+    """Address of a server that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

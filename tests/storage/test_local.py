@@ -33,19 +33,19 @@ def test_settings_name_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["", "/tmp/x", "file://", "ftp://x", "s3:/x"])
-def test_settings_that_name_no_store(url):
+def test_settings_with_an_invalid_url_are_refused(url):
     with pytest.raises(SettingsError, match="DATAMODELS_STORE_URL"):
         open_store(StoreSettings(url=url))
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="file/store: cannot be used as a store"):
         LocalStore(tmp_path / "file" / "store")
 
 
 def test_two_stores_on_one_folder_race_as_one(tmp_path):
-    """Two processes have no lock in common but the file system."""
+    """Two stores share no lock except the file system."""
     stores = [LocalStore(tmp_path) for _ in range(8)]
     for round_ in range(20):
         together, won = threading.Barrier(8), []
@@ -71,7 +71,7 @@ print(sum(store.create(f"race/{i}", sys.argv[2].encode() * 500) for i in range(4
 """
 
 
-def test_processes_race_and_each_object_is_one_writers(tmp_path):
+def test_of_racing_processes_one_writes_each_object(tmp_path):
     arguments = [sys.executable, "-c", RACER, str(tmp_path)]
     racers = [
         subprocess.Popen([*arguments, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "abc"
@@ -105,7 +105,7 @@ print(store.create("a/large", b"later"))
 
 
 def test_a_write_that_does_not_fit_leaves_nothing_and_can_be_repeated(tmp_path):
-    """The file-size limit of a process stands in for a full disk: the write fails half-way likewise."""
+    """A file-size limit simulates a full disk: both make the write fail halfway."""
     run = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=LIMIT, check=True
     )
@@ -158,13 +158,13 @@ def test_a_store_whose_folder_vanishes_is_unavailable_and_not_empty(tmp_path):
     ):
         with pytest.raises(StoreUnavailableError):
             call()
-    assert not folder.exists()  # an unmounted disk must not fill the one below it
+    assert not folder.exists()  # if the disk is unmounted, nothing may be written to the disk below it
     (tmp_path / "elsewhere").rename(folder)
     assert store.read("a/b") == b"1"
     assert store.create("a/c", b"2")
 
 
-def test_a_folder_of_the_store_that_was_removed_is_made_again(tmp_path):
+def test_a_removed_folder_of_the_store_is_created_again(tmp_path):
     store = LocalStore(tmp_path)
     store.create("a/b/c", b"1")
     store.delete("a/b/c")
@@ -174,7 +174,7 @@ def test_a_folder_of_the_store_that_was_removed_is_made_again(tmp_path):
     assert store.create("a/b/c", b"2")
 
 
-def test_what_may_not_be_read(tmp_path):
+def test_other_errors_of_reading_are_unavailable(tmp_path):
     store = LocalStore(tmp_path)
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
@@ -194,7 +194,7 @@ def test_temporary_files_of_dead_writers_are_swept_and_those_of_live_ones_kept(t
     assert list(store.list("")) == []
 
 
-def test_a_writer_killed_at_any_moment_leaves_whole_objects_only(tmp_path):
+def test_a_writer_killed_at_any_moment_leaves_only_whole_objects(tmp_path):
     program = (
         "import sys; from datamodels.storage.local import LocalStore; store = LocalStore(sys.argv[1])\n"
         "for i in range(10**6):\n"
@@ -214,8 +214,8 @@ def test_a_writer_killed_at_any_moment_leaves_whole_objects_only(tmp_path):
             assert store.read(key) == (b"%09d" % int(key.removeprefix("a/"))) * 20_000
 
 
-def test_reading_works_where_open_files_are_the_limit(tmp_path):
-    """Nothing is left open: more objects than descriptors."""
+def test_no_file_is_left_open(tmp_path):
+    """Handles more objects than the process may open files."""
     store = LocalStore(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/dev/fd"))

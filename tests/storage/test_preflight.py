@@ -1,4 +1,4 @@
-"""Row d1: stores that ignore conditional writes are refused by name, others accepted."""
+"""The preflight refuses stores that ignore conditional writes, by name, and accepts others."""
 
 import threading
 
@@ -14,7 +14,7 @@ from datamodels.storage.s3 import S3Store
 
 
 class MemoryStore(ObjectStore):
-    """A correct store in memory; subclasses break one promise each."""
+    """A correct store in memory. Each subclass breaks one guarantee."""
 
     url = "memory://"
 
@@ -43,7 +43,7 @@ class MemoryStore(ObjectStore):
 
 
 class LastWriterKept(MemoryStore):
-    """Tells one writer that it won, and keeps the bytes of the last."""
+    """Tells one writer that it won, but keeps the bytes of the last writer."""
 
     def create(self, key, data):
         won = super().create(key, data)
@@ -58,7 +58,7 @@ class NobodyWins(MemoryStore):
 
 
 class ForgetsAfterAWhile(MemoryStore):
-    """Honours the condition only while writes race, as stores that cache it do."""
+    """Honours the condition only while writes race, as a store with a cache might."""
 
     def create(self, key, data):
         with self.lock:
@@ -86,7 +86,7 @@ def test_refuses_rclone_by_name_with_the_reason(rclone, rclone_bucket):
         preflight(store)
     message = str(caught.value)
     assert f"s3://{rclone_bucket}" in message
-    assert "32 of 32 writers were told they won: the store ignores If-None-Match" in message
+    assert "32 of 32 writers were told that they won: the store ignores If-None-Match" in message
     assert caught.value.exit_code == 2
 
 
@@ -94,14 +94,14 @@ def test_refuses_rclone_by_name_with_the_reason(rclone, rclone_bucket):
     ("broken", "reason"),
     [
         (LastWriterKept, "bytes were read back"),
-        (NobodyWins, "0 of 8 writers were told they won: the store refuses every conditional write"),
-        (ForgetsAfterAWhile, "a late writer was told it won"),
+        (NobodyWins, "0 of 8 writers were told that they won: the store refuses every conditional write"),
+        (ForgetsAfterAWhile, "a late writer was told that it won"),
     ],
 )
-def test_refuses_every_other_broken_promise(broken, reason):
+def test_refuses_every_other_broken_guarantee(broken, reason):
     store = broken()
     if broken is LastWriterKept:
-        # The winner may by chance be the last writer; of several races it is not in all.
+        # The winner of one race may happen to be the last writer, but not the winners of 50 races.
         with pytest.raises(StoreUnsafeError, match=reason):
             for _ in range(50):
                 preflight(store, writers=8)
@@ -115,7 +115,7 @@ def test_accepts_a_correct_store_in_memory():
     preflight(MemoryStore(), writers=8)
 
 
-def test_a_store_on_which_nothing_may_be_deleted_is_safe():
+def test_accepts_a_store_that_refuses_deletes():
     class NoDelete(MemoryStore):
         def delete(self, key):
             raise SettingsError("AccessDenied")
@@ -124,6 +124,6 @@ def test_a_store_on_which_nothing_may_be_deleted_is_safe():
 
 
 @pytest.mark.parametrize("writers", [-1, 0, 1, 1001])
-def test_a_race_needs_writers(writers):
+def test_a_wrong_number_of_writers_is_refused(writers):
     with pytest.raises(SettingsError, match=f"PREFLIGHT_WRITERS={writers}: must be 2 to 1000"):
         preflight(MemoryStore(), writers)

@@ -21,7 +21,7 @@ def store(tmp_path):
 
 
 @given(JSON)
-def test_the_digest_is_that_of_the_value_and_not_of_its_order(body):
+def test_the_digest_does_not_depend_on_the_order_of_keys(body):
     def reordered(value):
         if isinstance(value, dict):
             return {key: reordered(value[key]) for key in reversed(value)}
@@ -33,19 +33,19 @@ def test_the_digest_is_that_of_the_value_and_not_of_its_order(body):
 
 
 def test_the_digest_never_changes_across_versions():
-    """Runs and fits are named by it."""
+    """The names of runs and fits contain it."""
     body = {"b": [1, 2.5, None, True], "a": {"é": "x"}}
     assert records.canonical(body) == b'{"a":{"\\u00e9":"x"},"b":[1,2.5,null,true]}'
     assert records.digest({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 @pytest.mark.parametrize("body", [math.nan, [math.inf], {"a": -math.inf}])
-def test_numbers_that_are_not_finite_are_no_json(body):
+def test_numbers_that_are_not_finite_are_refused(body):
     with pytest.raises(ValueError, match="Out of range float"):
         records.canonical(body)
 
 
-def test_plain_is_what_is_read_back(store):
+def test_plain_equals_what_is_read_back(store):
     body = {"t": (1, 2), "n": {"x": 1.0}}
     assert records.plain(body) == {"t": [1, 2], "n": {"x": 1.0}}
     records.create(store, "a", body)
@@ -58,7 +58,7 @@ def test_a_record_is_written_once(store):
     assert records.read(store, "a") == {"x": 1}
 
 
-def test_a_record_that_there_is_not(store):
+def test_a_missing_record_is_not_found(store):
     with pytest.raises(ObjectNotFoundError, match="a/b"):
         records.read(store, "a/b")
 
@@ -76,7 +76,7 @@ def test_every_truncation_and_every_flipped_byte_is_found(store, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"3", b'"body"', b"{}", b'{"body": 1}', b"\xff\xfe", b"null"])
-def test_what_is_no_record(store, data):
+def test_other_objects_are_not_records(store, data):
     store.create("a", data)
     with pytest.raises(CorruptObjectError, match="is not a record"):
         records.read(store, "a")

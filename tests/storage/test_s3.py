@@ -1,4 +1,4 @@
-"""What only S3 can do wrong. Faults are real: a proxy between the store and MiniStack loses or replaces answers."""
+"""Faults that only S3 has. They are real: a proxy between the store and MiniStack loses or replaces answers."""
 
 import dataclasses
 import http.client
@@ -41,11 +41,11 @@ CUT_ANSWER = "cut the answer"
 
 
 class Proxy:
-    """Forwards requests to a server. `faults` says what happens to the next of each method instead:
+    """Forwards requests to a server. `faults` lists, by HTTP method, what happens to the next requests instead.
 
-    LOSE_ANSWER    the request is forwarded, and the connection closed without an answer
-    CUT_ANSWER     the connection is closed halfway through the answer's body
-    (status, code) the request is not forwarded, and answered with this error
+    LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
+    CUT_ANSWER      the connection is closed halfway through the answer's body
+    (status, code)  the request is not forwarded, and is answered with this error
     """
 
     def __init__(self, server: str):
@@ -147,7 +147,7 @@ def test_a_lost_acknowledgement_is_found_by_its_nonce(store, direct, proxy):
 
 
 def test_commits_survive_the_loss_of_every_first_acknowledgement(store, direct, proxy):
-    """The whole protocol through a network that answers each write only the second time."""
+    """Runs the whole commit protocol over a network that loses the first answer to each write."""
     document = {"name": "lossy", "dataset": {"load": "no:load"}, "trainer": {"class": "no:Trainer"}, "m": 20}
     document |= {"chunk": 10, "sub_chunk": 10, "evaluate": {"subsets": 0}}
     data = Dataset(np.zeros((4, 1)), np.arange(4), np.zeros((2, 1)), np.arange(2))
@@ -182,7 +182,7 @@ def test_another_writer_between_two_tries_wins(store, direct, proxy):
     assert store.read("a/b") == b"theirs"
 
 
-def test_an_object_deleted_while_it_is_written_is_no_answer(store, proxy, direct):
+def test_an_object_deleted_while_it_is_written_is_reported(store, proxy, direct):
     direct.create("a/b", b"theirs")
     proxy.faults["HEAD"] = [(404, "NoSuchKey")]
     with pytest.raises(StoreUnavailableError, match="deleted while it was written"):
@@ -192,7 +192,7 @@ def test_an_object_deleted_while_it_is_written_is_no_answer(store, proxy, direct
 @pytest.mark.parametrize(
     "fault", [(409, "ConditionalRequestConflict"), (503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")]
 )
-def test_what_passes_is_tried_again(store, proxy, fault):
+def test_transient_errors_are_retried(store, proxy, fault):
     proxy.faults["PUT"] = [fault, fault]
     assert store.create("a/b", b"mine") is True
     assert proxy.seen == ["PUT"] * 3
@@ -216,7 +216,7 @@ def test_what_passes_is_tried_again(store, proxy, fault):
         (405, "MethodNotAllowed", StoreError, 1),
     ],
 )
-def test_refusals_say_what_the_store_said(store, proxy, direct, status, code, error, tries):
+def test_errors_repeat_what_the_store_answered(store, proxy, direct, status, code, error, tries):
     proxy.faults["PUT"] = [(status, code)] * 3
     with pytest.raises(DatamodelsError) as caught:
         store.create("a/b", b"mine")
@@ -228,7 +228,7 @@ def test_refusals_say_what_the_store_said(store, proxy, direct, status, code, er
     assert not direct.exists("a/b")
 
 
-def test_a_bucket_that_there_is_not_is_a_wrong_setting(ministack):
+def test_a_missing_bucket_is_a_wrong_setting(ministack):
     store = S3Store(StoreSettings(url="s3://no-such-bucket-here", s3_endpoint=ministack))
     for call in (lambda: store.create("a", b""), lambda: store.read("a"), lambda: list(store.list(""))):
         with pytest.raises(
@@ -245,7 +245,7 @@ def test_wrong_credentials_are_a_wrong_setting(rclone, rclone_bucket, monkeypatc
         store.create("a", b"")
 
 
-def test_no_credentials_are_a_wrong_setting(ministack, monkeypatch, tmp_path):
+def test_missing_credentials_are_a_wrong_setting(ministack, monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -260,7 +260,7 @@ def test_no_credentials_are_a_wrong_setting(ministack, monkeypatch, tmp_path):
     "settings",
     [{"s3_endpoint": "no address"}, {"s3_endpoint": "http://127.0.0.1:1", "s3_checksums": "sometimes"}],
 )
-def test_settings_that_make_no_client(settings):
+def test_settings_that_botocore_refuses_are_refused(settings):
     with pytest.raises(SettingsError, match="cannot be used as a store"):
         S3Store(StoreSettings(url="s3://bucket", **settings))
 
@@ -319,15 +319,15 @@ def errors_of_botocore():
 
 
 def blank(error: type[Exception]) -> Exception:
-    """An instance whose message has every field that the class's format names."""
+    """Returns an instance with a value for every field of the class's message format."""
     if issubclass(error, exceptions.ClientError):
         return error({"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": 418}}, "PutObject")
     fields = set(re.findall(r"{(\w+)", getattr(error, "fmt", ""))) | set(inspect.signature(error).parameters)
     return error(**{field: "x" for field in fields - {"args", "kwargs"}})
 
 
-def test_every_error_of_botocore_is_one_of_ours():
-    """A new version of botocore with an error that the boundary does not know fails here."""
+def test_every_error_of_botocore_is_translated():
+    """Fails if a new version of botocore has an error that `translate` does not handle."""
     assert len(errors_of_botocore()) > 50
     not_raised_by_calls = {"UndefinedModelAttributeError", "MissingServiceIdError"}  # of botocore's own data files
     for error in errors_of_botocore():
@@ -352,7 +352,7 @@ def test_an_absent_object_is_not_a_wrong_setting():
     assert type(translate(exceptions.ClientError(answer, "HeadObject"), "k")) is ObjectNotFoundError
 
 
-def test_botocore_is_known_at_one_place_only():
+def test_only_one_module_imports_botocore():
     package = pathlib.Path(inspect.getfile(S3Store)).parents[1]
     users = {
         path.relative_to(package).as_posix()

@@ -11,7 +11,7 @@ from tests.waiting import LIMIT
 
 
 def logged(script, level="info", format="json"):
-    """What a process that runs `script` writes to standard error; it must write nothing to standard output."""
+    """Returns the lines that a process running `script` writes to standard error. It must not write to standard output."""
     head = f"""
 import logging
 from datamodels.settings import TelemetrySettings
@@ -25,7 +25,7 @@ log = logger("datamodels.fit")
     return ended.stderr.splitlines()
 
 
-def test_a_line_is_one_json_object_with_the_standing_fields():
+def test_a_line_is_one_json_object_with_the_standard_fields():
     (line,) = logged('log.info("path done", targets=3)')
     entry = json.loads(line)
     assert entry.pop("timestamp").endswith("Z")
@@ -38,7 +38,7 @@ def test_bound_fields_are_on_every_line_inside():
     assert "run" not in json.loads(outside)
 
 
-def test_logs_of_other_libraries_are_in_the_same_form():
+def test_logs_of_other_libraries_have_the_same_form():
     (line,) = logged('logging.getLogger("grpc._server").warning("odd %s", "peer")')
     entry = json.loads(line)
     assert (entry["event"], entry["level"], entry["service"]) == ("odd peer", "warning", "fitter")
@@ -51,7 +51,7 @@ def test_a_traceback_stays_on_its_line(how):
     assert "ZeroDivisionError: division by zero" in json.loads(line)["exception"]
 
 
-def test_an_error_given_as_a_value_has_its_traceback():
+def test_an_error_passed_as_a_value_is_logged_with_its_traceback():
     (line,) = logged("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    x = e\nlog.error('failed', exc_info=x)")
     assert "ZeroDivisionError: division by zero" in json.loads(line)["exception"]
 
@@ -62,7 +62,7 @@ def test_lower_levels_are_left_out(level, events):
     assert [json.loads(line)["event"] for line in lines] == events
 
 
-def test_values_that_json_lacks_are_spelled():
+def test_values_that_json_lacks_are_logged_as_text():
     (line,) = logged('import pathlib; log.info("x", path=pathlib.Path("/a"), bytes=b"b")')
     assert json.loads(line)["path"] == "/a"
 

@@ -29,7 +29,7 @@ def test_a_port_in_use_is_refused():
         first.close()
 
 
-def test_a_closed_server_answers_no_more():
+def test_a_closed_server_does_not_answer():
     server = MetricsServer("127.0.0.1", 0)
     server.close()
     with socket.socket() as probe:
@@ -49,19 +49,19 @@ def read(server):
 
 
 def test_values_of_a_label_are_shown_before_anything_happens(server):
-    counter = Counter("datamodels_try_total", "Of this test.", ["result"])
+    counter = Counter("datamodels_try_total", "A counter of this test.", ["result"])
     start_at_zero(counter, "done", "failed")
     assert 'datamodels_try_total{result="failed"} 0.0' in read(server)
 
 
-def test_who_reads_is_given_time_to_see_the_end(server):
+def test_settle_waits_if_somebody_has_read(server):
     read(server)
     began = time.monotonic()
     server.settle(0.2)
     assert time.monotonic() - began >= 0.2
 
 
-def test_nobody_is_waited_for_where_nobody_reads(server):
+def test_settle_returns_at_once_if_nobody_has_read(server):
     began = time.monotonic()
     server.settle(10 * LIMIT)
     assert time.monotonic() - began < LIMIT

@@ -1,4 +1,4 @@
-"""Where objects are kept: a local folder, or anything that speaks S3."""
+"""Object stores: a local folder, or any service that speaks S3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ObjectStore", "open_store"]
 
 
 def open_store(settings: StoreSettings) -> ObjectStore:
-    """The store that the settings name. Raises SettingsError where they name none."""
+    """Opens the store at `settings.url`. Raises SettingsError if the URL is not valid."""
     scheme, separator, rest = settings.url.partition("://")
     if separator and rest and scheme == "file":
         from datamodels.storage.local import LocalStore

@@ -1,4 +1,4 @@
-"""What the road asks of an object store. Objects are written once and never changed."""
+"""The interface of object stores. Objects are written once and never changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = re.compile(r"(?=.{1,1000}\Z)[A-Za-z0-9_-][\w.-]{0,200}(/[A-Za-z0-9_-][\w.
 
 
 def check_key(key: str) -> str:
-    """The key itself. Raises InputError for one that some backend could not hold, or that leaves the store."""
+    """Returns the key. Raises InputError if a backend could not hold it, or if it points outside of the store."""
     if not _KEY.fullmatch(key):
         raise InputError(
             f"object key {key[:200]!r}: must be parts of letters, digits, '.', '_' and '-' joined by '/', no part "
@@ -23,42 +23,47 @@ def check_key(key: str) -> str:
 
 
 class ObjectStore(abc.ABC):
-    """Objects of bytes under string keys.
+    """Stores objects, which are bytes, under string keys.
 
-    A backend gives one guarantee that the whole commit protocol rests on: of any number of concurrent `create` calls
-    with one key, exactly one returns True, and only once its bytes are durable and are what every later `get` returns.
+    The commit protocol relies on one guarantee of every backend: of any number of concurrent `create` calls with the
+    same key, exactly one returns True. It returns only after its bytes are durable, and every later `get` returns
+    these bytes.
     """
 
     url: str
-    """Where the store is, for messages."""
+    """Location of the store, for messages."""
 
     @abc.abstractmethod
     def create(self, key: str, data: bytes) -> bool:
         """Writes an object unless the key is taken.
 
-        Returns True where the object is now `data` by this call (also where the store's first answer was lost and
-        the write was repeated), False where another writer was first.
+        Returns True if this call wrote the object, and False if another writer was first. A write that was repeated
+        because the store's first answer was lost also returns True.
 
-        Raises StoreFullError, StoreUnavailableError; after those the object is either absent or whole.
+        Raises StoreFullError, StoreUnavailableError; after these the object is either absent or complete.
         """
 
     @abc.abstractmethod
     def read(self, key: str) -> bytes:
-        """The bytes of an object, unchecked. Raises ObjectNotFoundError, StoreUnavailableError."""
+        """Returns the bytes of an object, unchecked. Raises ObjectNotFoundError, StoreUnavailableError."""
 
     @abc.abstractmethod
-    def exists(self, key: str) -> bool: ...
+    def exists(self, key: str) -> bool:
+        """Returns whether the key has an object. Raises StoreUnavailableError."""
 
     @abc.abstractmethod
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with prefix, ascending. For recovery and housekeeping; readers follow manifests."""
+        """Yields the keys that start with prefix, ascending.
+
+        Only recovery and housekeeping list a store; readers follow manifests.
+        """
 
     @abc.abstractmethod
     def delete(self, key: str) -> None:
-        """Removes an object; does nothing where there is none."""
+        """Removes an object if it exists."""
 
     def get(self, key: str, *, sha256: str) -> bytes:
-        """The bytes of an object, checked. Raises CorruptObjectError where they are not what was written."""
+        """Returns the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""
         data = self.read(key)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
@@ -68,9 +73,10 @@ class ObjectStore(abc.ABC):
         return data
 
     def newest(self, key_of, known: int = -1) -> int:
-        """The largest number v with `key_of(v)` present, for keys numbered densely from 0; -1 where there is none.
+        """Returns the largest number v for which `key_of(v)` exists, or -1 if no such key exists.
 
-        Never lists: gallops up from `known` (a number that is known to be there), then bisects.
+        The keys must be numbered without gaps from 0. `known` is a number whose key is known to exist, or -1. The
+        search does not list the store: it doubles its steps upwards from `known`, then bisects.
         """
         low, step = known, 1
         while self.exists(key_of(low + step)):

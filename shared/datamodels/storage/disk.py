@@ -1,4 +1,4 @@
-"""What the operating system knows of disks."""
+"""Helpers for durable writes to local disks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Error numbers that say that there is no room."""
+"""Error numbers that mean that no space is left."""
 
 
 def flush(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Makes the directory entries of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,21 +1,21 @@
-"""The only place that spells an object key.
+"""Object keys. No other module formats a key.
 
-Every object is written once and never changed, so a key that is there can be read without asking for its version.
-What grows (manifests, fits) is numbered densely from 0: a reader finds the newest by asking for the next number.
-Each stage writes below its own prefix, so that a bucket policy can say who may write what.
+Every object is written once and never changed, so that readers need not check its version. Manifests and fits, which
+accumulate, are numbered without gaps from 0: a reader finds the newest by asking for the next number. Each stage
+writes below its own prefix, so that a bucket policy can say who may write what.
 
 ::
 
     runs/{run}.json                                     the run: spec, design, targets
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
-    aggregate/{run}/manifest/{version}.json             which parts there are, with their sha256
+    aggregate/{run}/manifest/{version}.json             the committed parts, with their sha256
     fit/{run}/{digest}/{first}-{last}.parquet           weights of the targets first <= target < last
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
-    query/{run}/evaluation-{fit}.json                   how good a fit is on unseen subsets
-    query/{run}/curve-{fit}.json                        the learning curve up to a fit
-    query/{run}/{analysis}-{fit}-{digest}.json          the answer of a long analysis of a fit, for these parameters
+    query/{run}/evaluation-{fit}.json                   quality of a fit on unseen subsets
+    query/{run}/curve-{fit}.json                        learning curve up to a fit
+    query/{run}/{analysis}-{fit}-{digest}.json          result of a long analysis of a fit; digest of its parameters
     query/{run}/stop-{number}.json                      a decision to end training before all models are trained
-    preflight/{nonce}                                   what the preflight of a store races for
+    preflight/{nonce}                                   the object that the preflight's writers race to create
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def run(name: str) -> str:
 
 
 def run_of(key: str) -> str:
-    """The name of the run whose key this is."""
+    """Returns the name of the run whose record has this key."""
     return key.removeprefix(RUNS).removesuffix(_RUN_SUFFIX)
 
 
 def parts(run: str) -> str:
-    """Prefix of all parts of a run."""
+    """Returns the prefix of all parts of a run."""
     return f"aggregate/{run}/parts/"
 
 

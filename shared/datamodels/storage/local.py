@@ -1,7 +1,7 @@
 """An object store in a local folder.
 
-An object is written to a temporary file, flushed to the disk, and then linked to its name. `link` fails where the
-name is taken, so of many writers exactly one wins, and what is under a name is always whole.
+An object is written to a temporary file, flushed to the disk, and then linked to its name. `link` fails if the name is
+taken, so exactly one of many writers wins, and a name never refers to a partial object.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from datamodels.storage.base import ObjectStore, check_key
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
-"""On macOS: what fsync is elsewhere. Its own fsync leaves data in the drive's cache."""
+"""Used instead of fsync on macOS, whose fsync leaves data in the drive's cache."""
 
 
 class LocalStore(ObjectStore):
-    """Objects as files below a folder, which is made if need be. Any number of processes may share it.
+    """Stores objects as files below a folder, which is created if necessary. Any number of processes may share it.
 
-    Raises SettingsError where the folder cannot be made.
+    Raises SettingsError if the folder cannot be created.
     """
 
     STALE = 24 * 3600
@@ -61,7 +61,7 @@ class LocalStore(ObjectStore):
                 self._make_folder(path.parent)
                 _write(temporary, data)
                 created = self._link(temporary, path)
-                # Also for the loser: it may tell its caller that the object is durable.
+                # The loser flushes too, because its caller may rely on the object being durable.
                 disk.flush(path.parent)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -74,13 +74,13 @@ class LocalStore(ObjectStore):
         try:
             os.link(temporary, path)
         except FileExistsError:
-            # On network file systems a link may be made and its answer lost: the repeated request then finds itself.
+            # A network file system may create the link, lose its answer and repeat the request, which then fails.
             return os.path.samefile(temporary, path)
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise StoreUnsafeError(
                     f"{self.url}: its file system has no hard links ({error.strerror}), without which two writers "
-                    "could both win; use a folder on another one"
+                    "could both win; use a folder on another file system"
                 ) from error
             raise
         return True
@@ -93,7 +93,7 @@ class LocalStore(ObjectStore):
             if error.errno not in _ABSENT:
                 raise self._translated(error, key) from error
             self._check_root()
-            raise ObjectNotFoundError(f"{self.url}/{key}: there is no such object") from None
+            raise ObjectNotFoundError(f"{self.url}/{key}: the object does not exist") from None
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
@@ -112,7 +112,7 @@ class LocalStore(ObjectStore):
         yield from (key for key in self._walk(start, f"{folder}/" if folder else "") if key.startswith(prefix))
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        """Keys of the files below a folder, ascending: a folder sorts as its name with the slash."""
+        """Yields the keys of the files below a folder, ascending. A folder sorts as its name with a slash."""
         try:
             with os.scandir(folder) as entries:
                 found = [(e.name + "/" * e.is_dir(), e.path) for e in entries if not e.name.startswith(".")]
@@ -140,19 +140,19 @@ class LocalStore(ObjectStore):
         return self._root / check_key(key)
 
     def _make_folder(self, folder: Path) -> None:
-        """Makes a folder of the store, durably, with those above it. Never the root: its disk may be unmounted."""
+        """Creates a folder and its parents, durably. Never creates the root, because its disk may be unmounted."""
         if folder in self._durable or folder == self._root:
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        disk.flush(folder.parent)  # also where another writer made it, who may not have come this far
+        disk.flush(folder.parent)  # even if another writer created it: that writer may not have flushed yet
         self._durable.add(folder)
 
     def _sweep(self) -> None:
         stale = time.time() - self.STALE
         with os.scandir(self._temporary) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                with contextlib.suppress(FileNotFoundError):  # its writer has just removed it
                     if entry.stat(follow_symlinks=False).st_mtime < stale:
                         os.unlink(entry.path)
 
@@ -167,7 +167,7 @@ class LocalStore(ObjectStore):
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes a new file, durably."""
+    """Writes a new file and flushes it to the disk."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -1,4 +1,4 @@
-"""Small JSON objects that prove their own integrity: manifests, run records, finished fits."""
+"""Small JSON objects that contain their own checksum: manifests, run records, finished fits."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from datamodels.storage.base import ObjectStore
 
 
 def canonical(body: Any) -> bytes:
-    """The one JSON text of a value: sorted keys, no spaces, finite numbers only."""
+    """Returns the canonical JSON text of a value: sorted keys, no spaces, only finite numbers."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def plain(body: Any) -> Any:
-    """What a value reads back as after a trip through JSON (tuples become lists)."""
+    """Returns a value as it is after a round trip through JSON: for example, tuples become lists."""
     return json.loads(canonical(body))
 
 
 def digest(body: Any) -> str:
-    """sha256 of the canonical JSON, as 64 hexadecimal digits."""
+    """Returns the sha256 of the canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical(body)).hexdigest()
 
 
 def create(store: ObjectStore, key: str, body: Any) -> bool:
-    """Writes a record unless the key is taken; see `ObjectStore.create`."""
+    """Writes a record unless the key is taken. Returns and raises as `ObjectStore.create` does."""
     return store.create(key, canonical({"body": body, "sha256": digest(body)}))
 
 
 def read(store: ObjectStore, key: str) -> Any:
-    """The body of a record. Raises ObjectNotFoundError, or CorruptObjectError where it was altered."""
+    """Returns the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
     data = store.read(key)
     try:
         record = json.loads(data)

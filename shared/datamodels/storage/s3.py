@@ -1,4 +1,4 @@
-"""An object store in a bucket of anything that speaks S3 and honours conditional writes (`If-None-Match: *`)."""
+"""An object store in a bucket of any service that speaks S3 and honours conditional writes (`If-None-Match: *`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from datamodels.settings import StoreSettings
 from datamodels.storage.base import ObjectStore, check_key
 
 CONNECTIONS = 64
-"""Kept open at once: more than a server has threads, so that none waits for another's request."""
+"""Size of the connection pool: more than a server has threads, so that no thread waits for another's request."""
 
 _UNREACHED = (
     exceptions.HTTPClientError,
@@ -39,27 +39,27 @@ _UNREACHED = (
     exceptions.TokenRetrievalError,
     exceptions.CapacityNotAvailableError,
 )
-"""botocore's own errors after which the same request may succeed. Its others say that it cannot be sent at all."""
+"""botocore's own errors after which the same request may succeed. All others mean that it cannot be sent at all."""
 
 _ALTERED = (exceptions.ChecksumError, exceptions.FlexibleChecksumError)
 
 _FULL = {"InsufficientStorage", "StorageFull", "XMinioStorageFull", "QuotaExceeded", "QuotaExceededException"}
 _BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
 _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-"""What arrived at the store was not what was sent."""
+"""Codes that mean that the store received other bytes than were sent."""
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
 class S3Store(ObjectStore):
-    """Objects below s3://BUCKET/PREFIX. Safe to use from any thread.
+    """Stores objects below s3://BUCKET/PREFIX. Safe to use from any thread.
 
-    Every object carries its sha256 and its writer's nonce as metadata. Raises SettingsError where the settings, or
-    the credentials of the usual AWS variables, name no bucket that can be used; that may also come with a later call,
-    for nothing is sent before.
+    The metadata of every object holds its sha256 and a nonce of its writer. Raises SettingsError if the settings, or
+    the credentials in the usual AWS variables, give no usable bucket. Later calls may raise it too, because nothing is
+    sent before the first call.
     """
 
     PAGE = 1000
-    """Keys asked for at once when listing; S3 gives no more."""
+    """Keys per request of a listing; S3 returns no more."""
 
     def __init__(self, settings: StoreSettings):
         self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
@@ -74,7 +74,7 @@ class S3Store(ObjectStore):
                 config=Config(
                     connect_timeout=settings.timeout,
                     read_timeout=settings.timeout,
-                    retries={"total_max_attempts": 1},  # they are counted here, where what they mean is known
+                    retries={"total_max_attempts": 1},  # `_send` retries, because it knows which errors are transient
                     max_pool_connections=CONNECTIONS,
                     request_checksum_calculation=settings.s3_checksums,
                     response_checksum_validation=settings.s3_checksums,
@@ -90,12 +90,12 @@ class S3Store(ObjectStore):
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata=metadata)
         except ConflictError:
-            # Where the nonce is ours, the write was done and its acknowledgement lost.
+            # If the nonce is ours, the write succeeded and its acknowledgement was lost.
             return self._nonce(key) == nonce
         return True
 
     def _nonce(self, key: str) -> str | None:
-        """Who wrote the object of a key that was just found to be taken."""
+        """Returns the nonce of the writer of an object that was just found to exist."""
         try:
             return self._call("head_object", key)["Metadata"].get("nonce")
         except ObjectNotFoundError as error:
@@ -134,7 +134,7 @@ class S3Store(ObjectStore):
         return self._send(operation, where, use, Key=self._prefix + key, **arguments)
 
     def _send(self, operation: str, where: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
-        """Sends a request, again where that may help, and returns what `use` makes of the answer."""
+        """Sends a request, retries it after transient errors, and returns `use(answer)`."""
         attempt = 0
         while True:
             attempt += 1
@@ -148,7 +148,7 @@ class S3Store(ObjectStore):
 
 
 def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:
-    """The error of ours that an error of botocore's is. The only place that knows botocore's."""
+    """Returns the error of this package for an error of botocore. Only this module knows botocore's errors."""
     if isinstance(error, exceptions.ClientError):
         return _translate_answer(error, where)
     reason = f"{where}: {' '.join(str(error).split())}"
@@ -160,7 +160,7 @@ def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: s
 
 
 def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsError:
-    """By what the store answered: the code in its body, or the HTTP status where it sent no body."""
+    """Translates an error response by the code in its body, or by its HTTP status if it has no body."""
     answer = error.response.get("Error", {})
     code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"
@@ -169,12 +169,12 @@ def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsEr
     if status == 412:
         return ConflictError(said)
     if code in _MISSING:
-        return ObjectNotFoundError(f"{where}: there is no such object")
-    # 409: another conditional write of the key is on its way, and what came of it must be asked again.
+        return ObjectNotFoundError(f"{where}: the object does not exist")
+    # 409: another conditional write of the key is in progress; only a retry can tell its result.
     if code in _BUSY | _DAMAGED or status in (409, 429, 500, 502, 503, 504):
         return StoreUnavailableError(said)
     if status == 501:
-        return StoreUnsafeError(f"{said}; it does not know conditional writes: use a store that does")
+        return StoreUnsafeError(f"{said}; it does not support conditional writes: use a store that does")
     if code == "NoSuchBucket" or status in (301, 307, 400, 401, 403):
         return SettingsError(f"{said}; see DATAMODELS_STORE_* and the usual AWS variables")
     return StoreError(said)

@@ -1,4 +1,4 @@
-"""The only place that spells a Parquet schema."""
+"""The schemas of all Parquet files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ COMPRESSION = "zstd"
 
 
 def outputs(n: int) -> pa.Schema:
-    """Outputs of trained models on n targets: one row per model.
+    """Returns the schema of parts: outputs of trained models on n targets, one row per model.
 
-    A fixed-size list of non-null float16, byte-stream split, reads 4.7 times as fast as `list<half>` at 79% of its
-    size.
+    A fixed-size list of non-null float16, stored byte-stream split, reads 4.7 times as fast as `list<half>` and takes
+    79% of its size.
     """
     margins = pa.list_(pa.field("element", pa.float16(), nullable=False), n)
     return pa.schema(
@@ -24,16 +24,16 @@ def outputs(n: int) -> pa.Schema:
 
 
 OUTPUTS_BYTE_STREAM_SPLIT = ["margins.list.element"]
-"""Leaf columns of `outputs` that are stored byte-stream split, not by dictionary."""
+"""Leaf columns of `outputs` that are stored byte-stream split instead of dictionary-encoded."""
 
 FAILED_MODELS = b"datamodels.failed_models"
 """Metadata key of a part: JSON list of {"model_index", "reason"} of the models that could not be trained."""
 
 RETRIED_MODELS = b"datamodels.retried_models"
-"""Metadata key of a part: JSON list of the models that were trained with their second seed; absent where none were."""
+"""Metadata key of a part: JSON list of the models that were trained with their second seed; absent if none were."""
 
 PART = b"datamodels.part"
-"""Metadata key of a part: JSON {"run", "first", "last"}, so that a part under another's name is noticed."""
+"""Metadata key of a part: JSON {"run", "first", "last"}, so that readers notice a part under the key of another."""
 
 
 WEIGHTS = pa.schema(
@@ -52,10 +52,10 @@ WEIGHTS = pa.schema(
 
 
 def read(data: bytes) -> pa.Table:
-    """The table in the bytes of a Parquet file, whose page checksums hold. Raises pa.ArrowException, OSError.
+    """Reads a Parquet file from bytes and checks its page checksums. Raises pa.ArrowException, OSError.
 
-    In the thread of the caller: those that `parquet.read_table` starts, whatever it is told, now and then abort the
-    process at its exit.
+    Uses only the caller's thread: `parquet.read_table` starts threads even if told not to, and these occasionally
+    abort the process at its exit.
     """
     file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
     return file.read(use_threads=False)

@@ -1,4 +1,4 @@
-"""Logs and metrics of every process. The metrics of a stage live with the stage; those of gRPC servers, here."""
+"""Logs of all processes, and metrics of their gRPC servers. Each stage defines its own metrics in its own package."""
 
 from datamodels.telemetry.logs import bound, configure_logging, logger
 

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one JSON object a line, or coloured lines for people."""
+"""Structured logs on standard error: one JSON object per line, or coloured lines for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVELS = ("debug", "info", "warning", "error")
 bound = structlog.contextvars.bound_contextvars
 """`with bound(run=name):` adds fields to every log line that this thread writes inside."""
 
-# Log calls of other libraries, gRPC's among them, go through the same steps.
+# Log messages of other libraries, such as gRPC, pass through the same processors.
 _SHARED = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -26,8 +26,8 @@ _SHARED = (
 def configure_logging(settings: TelemetrySettings, service: str) -> None:
     """Sends all logs of this process to standard error.
 
-    Each line has timestamp, level, event and service, and `run` and other fields where they are bound. Calling it
-    again replaces what was there. Raises SettingsError for an unknown level or format.
+    Each line has a timestamp, level, event and service, and all bound fields such as `run`. A second call replaces the
+    configuration of the first. Raises SettingsError for an unknown level or format.
     """
     if settings.level not in LEVELS:
         raise SettingsError(f"{settings.prefix}_LEVEL={settings.level!r}: must be one of {', '.join(LEVELS)}")
@@ -56,7 +56,10 @@ def _renderers(settings: TelemetrySettings) -> list:
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of a module: `log.info("subsets drawn", rows=100)`. The event is a fixed phrase, the rest fields."""
+    """Returns the logger of a module.
+
+    Use it as `log.info("subsets drawn", rows=100)`: the event is a fixed phrase, and all values are fields.
+    """
     return structlog.wrap_logger(
         logging.getLogger(name),
         processors=[

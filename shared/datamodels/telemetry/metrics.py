@@ -1,7 +1,7 @@
-"""The metrics of gRPC servers, under their standard names, and the HTTP server that shows all metrics.
+"""The metrics of gRPC servers, under their standard names, and the HTTP server that serves all metrics.
 
-A stage's own metrics are named datamodels_<stage>_*_total, _seconds or _bytes, and live with the stage. No label's
-values may grow with models, subsets, targets or runs.
+Each stage defines its own metrics, named datamodels_<stage>_*_total, _seconds or _bytes. The number of values of a
+label must not grow with models, subsets, targets or runs.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import Counter, Histogram, disable_created_metrics, make_wsgi_app
 
-disable_created_metrics()  # a second series for each counter, which Prometheus has no use for
+disable_created_metrics()  # each counter would get a second series, which Prometheus does not use
 
 OTHER = "other"
-"""Service and method of every call to a method that there is not, so that callers cannot make new labels."""
+"""Labels `grpc_service` and `grpc_method` of calls to unknown methods, so that callers cannot create new labels."""
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -36,30 +36,30 @@ HANDLING_SECONDS = Histogram(
 
 
 def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
-    """Shows a metric of one label with each of the label's values from the start.
+    """Creates the series of a one-label metric for each of the given label values.
 
-    A series that appears with its first event has no increase that Prometheus could see: an alert on it would miss
-    the first failure of every process.
+    If a series appears only with its first event, Prometheus sees no increase, and an alert misses the first failure
+    of every process.
     """
     for value in values:
         metric.labels(value)
 
 
 class MetricsServer:
-    """GET /metrics on a port of its own, in daemon threads. Raises OSError where it cannot bind."""
+    """Serves GET /metrics on its own port, in daemon threads. Raises OSError if it cannot bind the port."""
 
     def __init__(self, host: str, port: int):
         self._read = threading.Event()
         self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), self._handler())
         self.port: int = self._server.server_port
-        # The default poll of half a second would be half a second at each stop.
+        # With the default poll interval, each stop would take half a second.
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True
         )
         self._thread.start()
 
     def settle(self, seconds: float) -> None:
-        """Stays so long, for what is shown now to be read, too. Returns at once where nobody has ever read."""
+        """Waits for the given time, so that the current values are read too. Returns at once if nobody ever read."""
         if self._read.is_set():
             time.sleep(seconds)
 
@@ -73,11 +73,11 @@ class MetricsServer:
 
         class Handler(WSGIRequestHandler):
             def handle(self) -> None:
-                read.set()  # before the answer: whoever has it may count on `settle`
+                read.set()  # before the response: a client that has it may rely on `settle`
                 super().handle()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Scrapes are no news."""
+                """Logs nothing: scrapes are routine."""
 
         return Handler
 
@@ -88,7 +88,7 @@ def _listener(host: str, port: int) -> type[WSGIServer]:
         address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
 
         def server_bind(self) -> None:
-            socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the name service, which may take seconds
+            socketserver.TCPServer.server_bind(self)  # HTTPServer.server_bind does a DNS lookup, which may take seconds
             self.server_name, self.server_port = self.socket.getsockname()[:2]
             self.setup_environ()
 
