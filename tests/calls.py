@@ -1,4 +1,4 @@
-"""Every call that the services have, from the generated descriptors, so that none can be forgotten."""
+"""All calls of the services, from the generated descriptors, so that no test can omit one."""
 
 import importlib
 import pkgutil
@@ -17,12 +17,12 @@ METHODS = [method for service in SERVICES.values() for method in service.methods
 
 
 def request_of(method, **fields):
-    """A request of a call."""
+    """Returns a request of a call."""
     return message_factory.GetMessageClass(method.input_type)(**fields)
 
 
 def call(channel, method, request, **options):
-    """Makes a call, whatever its shape, and gives its answers. A request is a message, or bytes to send as they are."""
+    """Makes a call of any shape and returns its responses. The request is a message, or bytes to send unchanged."""
     shape = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
     answer = getattr(channel, "_".join(shape))(
         f"/{method.containing_service.full_name}/{method.name}",

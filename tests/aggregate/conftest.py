@@ -41,7 +41,7 @@ def sub_chunks(run):
 
 @pytest.fixture(scope="session")
 def make_outputs(run):
-    """(models, writer) -> Outputs that only this writer would send; the models in `failed` have none."""
+    """(models, writer, failed) -> outputs that only this writer would send. Models in `failed` have none."""
 
     def make(models: range, writer: int = 0, failed: tuple[int, ...] = ()) -> part.Outputs:
         index = np.array([model for model in models if model not in failed], dtype=np.int64)
@@ -53,12 +53,12 @@ def make_outputs(run):
 
 
 class Crash(BaseException):
-    """The process dies here; nothing may catch it."""
+    """Simulates the death of the process; no code may catch it."""
 
 
 @dataclasses.dataclass
 class Fault:
-    """What happens instead of, or right after, the storage call of this number, counted from 0."""
+    """An error raised instead of, or right after, the storage call of this number, counted from 0."""
 
     call: int
     error: BaseException
@@ -66,7 +66,7 @@ class Fault:
 
 
 class FaultyStore(ObjectStore):
-    """Another store, with at most one fault."""
+    """Passes calls to another store, with at most one fault."""
 
     def __init__(self, store: ObjectStore, fault: Fault | None = None):
         self.store, self.fault, self.url = store, fault, store.url
@@ -100,7 +100,7 @@ class FaultyStore(ObjectStore):
 
 
 class MemoryStore(ObjectStore):
-    """A correct store in memory: quick enough for thousands of crashes."""
+    """A correct store in memory, fast enough for thousands of crashes."""
 
     url = "memory://"
 
@@ -116,7 +116,7 @@ class MemoryStore(ObjectStore):
         try:
             return self.objects[key]
         except KeyError:
-            raise ObjectNotFoundError(f"{self.url}/{key}: there is no such object") from None
+            raise ObjectNotFoundError(f"{self.url}/{key}: the object does not exist") from None
 
     def exists(self, key):
         return key in self.objects
@@ -129,7 +129,7 @@ class MemoryStore(ObjectStore):
 
 
 class OverwritingStore(MemoryStore):
-    """The null control: it ignores the condition, as `rclone serve s3` does."""
+    """Ignores the condition, as `rclone serve s3` does. The invariants must fail on it."""
 
     def create(self, key, data):
         self.objects[key] = data
@@ -137,29 +137,36 @@ class OverwritingStore(MemoryStore):
 
 
 def check_invariants(store, run, acknowledged):
-    """I1 to I6 of conventions.md, from nothing but the store.
+    """Checks the invariants of the protocol, using only the contents of the store.
 
-    `acknowledged` has the Outputs of each put that returned, and whether it was told that these were committed.
+    I1  An acknowledged part is kept, with the outputs of the writer that was told that it committed them.
+    I2  No snapshot lists a model twice.
+    I3  Every listed part exists.
+    I4  Every listed part matches its sha256.
+    I5  Subset i of the stored run is the same as when the run was created.
+    I6  Every failed model is reported with its reason.
+
+    `acknowledged` has the Outputs of each put that returned, and whether the put returned that it committed them.
     """
     newest = store.newest(lambda version: keys.manifest(run.name, version))
     listed = {}
     for version in range(newest + 1):
         snapshot = manifest.read(store, run.name, version)
         models = [model for found in snapshot.parts for model in found.models]
-        assert len(set(models)) == len(models), "I2: a model is twice in a snapshot"
-        assert listed.items() <= {p.key: p for p in snapshot.parts}.items(), "a version lost what the one before had"
+        assert len(set(models)) == len(models), "I2: a snapshot lists a model twice"
+        assert listed.items() <= {p.key: p for p in snapshot.parts}.items(), "a version lost a part of the previous one"
         listed = {p.key: p for p in snapshot.parts}
         for found, outputs in zip(snapshot.parts, snapshot.outputs(store), strict=True):  # I3, I4: verified reads
             assert outputs.failed == dict(found.failed), "I6: a failed model is not reported"
             assert sorted([*outputs.model_index.tolist(), *outputs.failed]) == list(found.models)
-    # What a new aggregator finds, listed or not.
+    # A new aggregator finds all parts, listed or not.
     ledger = Ledger(store, runs.read(store, run.name))
     for outputs, committed in acknowledged:
         found = ledger.get(outputs.models)
         assert found is not None, "I1: an acknowledged part is gone"
         kept = found.read(store, run.name)
         if committed:
-            assert kept.outputs.tobytes() == outputs.outputs.tobytes(), "I1: another writer's outputs are there"
+            assert kept.outputs.tobytes() == outputs.outputs.tobytes(), "I1: the part has another writer's outputs"
             assert kept.failed == outputs.failed
     assert {key: p for key, p in listed.items() if ledger.get(p.models) != p} == {}
     for index in (0, run.spec.models - 1):  # I5
@@ -169,7 +176,7 @@ def check_invariants(store, run, acknowledged):
 
 @pytest.fixture(scope="session")
 def protocol():
-    """What the tests of the protocol share."""
+    """Helpers that the tests of the protocol share."""
     return types.SimpleNamespace(
         Crash=Crash,
         Fault=Fault,

@@ -1,4 +1,4 @@
-"""What the committer adds to the protocol: runs, publishing on its own, watching. Faults: test_protocol."""
+"""Runs, automatic publishing and watching. Faults are tested in test_protocol."""
 
 import dataclasses
 import itertools
@@ -52,7 +52,7 @@ def test_a_run_whose_data_changed_is_a_conflict(committer, run):
 
 
 @pytest.mark.parametrize("name", ["nothing-0123456789ab", "no/such/run", "a"])
-def test_a_run_that_there_is_not(store, name):
+def test_a_run_that_does_not_exist(store, name):
     committer = Committer(store)
     for call in (committer.run, committer.publish, committer.progress, lambda n: next(committer.watch(n))):
         with pytest.raises(RunNotFoundError, match=name):
@@ -67,7 +67,7 @@ def test_a_run_is_found_once_it_is_created(store, run):
     assert committer.progress(run.name).committed == 0
 
 
-def test_targets_that_are_no_examples(store, run):
+def test_targets_that_are_not_examples(store, run):
     for own, message in (([0, 12, -1, -1, -1], "target 1 is training example 12"), ([], "there are none")):
         with pytest.raises(InputError, match=message):
             Committer(store).create(dataclasses.replace(run, own=np.array(own, dtype=np.int32)))
@@ -75,7 +75,7 @@ def test_targets_that_are_no_examples(store, run):
         Committer(store).create(dataclasses.replace(run, own=np.full(5, -2, dtype=np.int32)))
 
 
-def test_parts_too_large_for_memory(store, run):
+def test_parts_that_are_too_large(store, run):
     large = specs.parse(run.spec.document() | {"m": 10**6, "chunk": 10**6, "sub_chunk": 10**6})
     own = np.full(600, -1, dtype=np.int32)
     with pytest.raises(SpecError, match=r"sub_chunk = 1000000: makes parts of 1.1 GiB .* lower it to 894784 or less"):
@@ -83,7 +83,7 @@ def test_parts_too_large_for_memory(store, run):
 
 
 @pytest.mark.parametrize("interval", [-1.0, float("inf"), float("nan")])
-def test_intervals_that_are_none(store, interval):
+def test_a_wrong_interval_is_refused(store, interval):
     with pytest.raises(SettingsError, match="DATAMODELS_AGGREGATOR_PUBLISH_INTERVAL"):
         Committer(store, AggregatorSettings(publish_interval=interval))
 
@@ -98,7 +98,7 @@ def test_progress(committer, run, sub_chunks, make_outputs):
     assert progress.covers(range(2, 8)) and not progress.covers(range(6, 10)) and not progress.complete
 
 
-def test_what_is_known_is_not_written_again(protocol, store, run, sub_chunks, make_outputs):
+def test_a_known_part_is_not_written_again(protocol, store, run, sub_chunks, make_outputs):
     faulty = protocol.FaultyStore(store)
     committer = Committer(faulty)
     committer.create(run)
@@ -108,7 +108,7 @@ def test_what_is_known_is_not_written_again(protocol, store, run, sub_chunks, ma
     assert faulty.calls == []
 
 
-def test_another_aggregators_part_is_learnt_from_the_store(store, run, sub_chunks, make_outputs):
+def test_another_aggregators_part_is_read_from_the_store(store, run, sub_chunks, make_outputs):
     one, two = Committer(store), Committer(store)
     one.create(run)
     assert one.progress(run.name) == two.progress(run.name)
@@ -133,7 +133,7 @@ def test_a_truncated_part_found_after_a_crash_is_named(committer, store, tmp_pat
     committer.put(make_outputs(sub_chunks[2]))
     key = keys.part(run.name, 8, 12)
     (tmp_path / key).write_bytes((tmp_path / key).read_bytes()[:100])
-    with pytest.raises(CorruptObjectError, match=f"{key}: .* or delete it, and its models are trained again"):
+    with pytest.raises(CorruptObjectError, match=f"{key}: .* or delete it to have its models trained again"):
         Committer(store).progress(run.name)
     store.delete(key)
     assert Committer(store).progress(run.name).committed == 0
@@ -178,12 +178,12 @@ def test_closing_publishes_what_is_left(store, run, sub_chunks, make_outputs):
     assert manifest.read_newest(store, run.name).committed == 8
 
 
-def test_a_manifest_that_could_not_be_written_is_tried_again(protocol, store, run, sub_chunks, make_outputs):
+def test_a_manifest_that_could_not_be_written_is_retried(protocol, store, run, sub_chunks, make_outputs):
     faulty = protocol.FaultyStore(store)
     with Committer(faulty, SOON) as committer:
         committer.create(run)
         committer.progress(run.name)
-        # The next call creates the part, the one after it the manifest.
+        # The next call creates the part, and the one after it the manifest.
         faulty.fault = protocol.Fault(len(faulty.calls) + 1, StoreUnavailableError("by test"), after=False)
         assert committer.put(make_outputs(sub_chunks[0])) is True
         eventually(lambda: manifest.read_newest(store, run.name).version == 0)
@@ -191,7 +191,7 @@ def test_a_manifest_that_could_not_be_written_is_tried_again(protocol, store, ru
     assert manifest.read_newest(store, run.name).committed == 4
 
 
-def test_watching_tells_every_stage_up_to_the_end(store, run, sub_chunks, make_outputs):
+def test_watching_reports_progress_up_to_the_end(store, run, sub_chunks, make_outputs):
     with Committer(store, SOON) as committer:
         committer.create(run)
         seen, first = [], threading.Event()
@@ -222,7 +222,7 @@ def test_watching_sees_what_other_aggregators_published(store, run, sub_chunks, 
     assert next(watch).committed == 4
 
 
-def test_watching_a_complete_run_tells_it_once(committer, run, sub_chunks, make_outputs):
+def test_watching_a_complete_run_reports_it_once(committer, run, sub_chunks, make_outputs):
     for models in sub_chunks:
         committer.put(make_outputs(models))
     assert [p.committed for p in committer.watch(run.name)] == [26]
@@ -240,7 +240,7 @@ def test_a_watch_that_is_no_longer_active_ends_when_woken(committer, run):
     watcher.start()
     eventually(lambda: seen)
     active.clear()
-    while watcher.is_alive():  # it may not have come to wait yet
+    while watcher.is_alive():  # it may not have started to wait yet
         committer.wake()
         watcher.join(0.01)
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""Two aggregators that publish one run at the same moment. Everything else: test_committer, test_protocol."""
+"""Two aggregators that publish one run at the same time. The rest is tested in test_committer and test_protocol."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_version_written_by_another_is_merged_into_the_next(store, run, sub_ch
     assert [p.first for p in manifest.read(store, run.name, 2).parts] == [0, 4, 8]
 
 
-def test_a_version_that_lists_all_there_is_needs_no_next(store, run, sub_chunks, make_outputs):
+def test_a_version_that_lists_all_parts_needs_no_next(store, run, sub_chunks, make_outputs):
     one, two = Ledger(store, run), Ledger(store, run)
     one.put(make_outputs(sub_chunks[0], 1))
     two.put(make_outputs(sub_chunks[0], 2))
@@ -39,7 +39,7 @@ def test_a_version_that_lists_all_there_is_needs_no_next(store, run, sub_chunks,
 
 
 def test_a_newer_version_seen_while_publishing_is_not_forgotten(protocol, store, run, sub_chunks, make_outputs):
-    """Another aggregator follows our version at once, and another thread sees it before ours returns."""
+    """Another aggregator writes the next version, and another thread reads it, before our own write returns."""
 
     class Interleaved(protocol.FaultyStore):
         def create(self, key, data):
@@ -60,7 +60,7 @@ def test_a_newer_version_seen_while_publishing_is_not_forgotten(protocol, store,
     assert f"create {keys.manifest(run.name, 1)}" not in interleaved.calls  # nothing was left to add
 
 
-def test_refreshing_again_soon_asks_nothing(protocol, store, run):
+def test_a_second_refresh_soon_after_does_not_ask_the_store(protocol, store, run):
     faulty = protocol.FaultyStore(store)
     ledger = Ledger(faulty, run)
     faulty.calls.clear()

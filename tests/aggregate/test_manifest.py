@@ -18,7 +18,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def committed(store, run, sub_chunks, make_outputs):
-    """Two versions: of the second sub-chunk, and of the first two."""
+    """Writes two versions: one lists the second sub-chunk, the other the first two."""
     committer = Committer(store)
     committer.create(run)
     committer.put(make_outputs(sub_chunks[1], 1, failed=(5, 6)))
@@ -67,7 +67,7 @@ def test_a_flipped_byte_of_a_part_is_named(store, committed, tmp_path):
 def test_a_missing_part_is_named(store, committed, tmp_path):
     key = keys.part(committed, 0, 4)
     (tmp_path / key).unlink()
-    with pytest.raises(CorruptObjectError, match=f"{key}: is listed in the manifest and is gone"):
+    with pytest.raises(CorruptObjectError, match=f"{key}: is listed in the manifest but is gone"):
         list(manifest.read_newest(store, committed).outputs(store))
 
 
@@ -98,8 +98,8 @@ def test_a_flipped_byte_of_a_manifest_is_named(store, committed, tmp_path):
         lambda body: body["parts"].append(None),
     ],
 )
-def test_records_that_are_no_manifest(store, committed, change):
-    """Written by something else: whole, but not what this version of the code could have written."""
+def test_records_that_are_not_manifests(store, committed, change):
+    """The records are intact, but this code would not have written them."""
     body = records.read(store, keys.manifest(committed, 1))
     change(body)
     key = keys.manifest(committed, 1)
@@ -116,7 +116,7 @@ def test_create_never_replaces_a_version(store, committed):
     assert manifest.read_newest(store, committed).parts == parts
 
 
-def test_parts_come_back_from_documents_as_they_were():
+def test_entries_survive_conversion_to_documents():
     part = Part("key", 0, 3, 1, ((0, "a"), (2, "b")), "0" * 64, 9)
     assert Part.from_document(records.plain(part.document())) == part
     assert part.models == range(0, 3)

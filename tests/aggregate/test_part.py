@@ -42,7 +42,7 @@ def decoded(data, run, models=MODELS, n=None):
     reason=st.text(min_size=1, max_size=400).filter(str.strip),
     cuts=st.sets(st.integers(1, 3)),
 )
-def test_any_outputs_in_any_pieces_come_back_as_they_were(run, rows, retried, reason, cuts):
+def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, reason, cuts):
     index, outputs, dtype = np.array(rows[0], dtype=np.int64), rows[1], rows[2]
     assembly = Assembly(run, MODELS)
     edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
@@ -62,7 +62,7 @@ def test_any_outputs_in_any_pieces_come_back_as_they_were(run, rows, retried, re
 
 
 def test_outputs_are_stored_byte_stream_split(run, values):
-    """Seen in the bytes themselves: all low bytes of the values come before all high ones."""
+    """In the stored bytes, all low bytes of the values come before all high bytes."""
     data = part.encode(part.validate(run, MODELS, INDEX, values))
     leaf = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(1)
     assert leaf.path_in_schema == schema.OUTPUTS_BYTE_STREAM_SPLIT[0]
@@ -89,14 +89,14 @@ def test_the_public_columns_are_those_of_the_schema(run, values):
 
 
 @pytest.mark.parametrize("strange", [4, 8])
-def test_a_model_that_was_retried_has_outputs(run, values, strange):
+def test_a_retried_model_must_have_outputs(run, values, strange):
     assembly = Assembly(run, MODELS)
     assembly.add(INDEX[1:], values[1:], {4: "diverged"}, [strange, 5])
-    with pytest.raises(OutputsError, match=f"model {strange} .* is in retried and has no outputs"):
+    with pytest.raises(OutputsError, match=f"model {strange} .* is in retried but has no outputs"):
         assembly.finish()
 
 
-def test_a_part_from_before_there_were_retries_has_none(run, values):
+def test_a_part_without_the_metadata_key_has_no_retries(run, values):
     data = part.encode(part.validate(run, MODELS, INDEX, values))
     assert schema.RETRIED_MODELS not in pq.read_schema(io.BytesIO(data)).metadata
     assert decoded(data, run).retried == ()
@@ -104,8 +104,8 @@ def test_a_part_from_before_there_were_retries_has_none(run, values):
 
 @pytest.mark.parametrize("models", [range(0, 3), range(1, 4), range(0, 8), range(8, 10, 2), range(4, 4), range(-4, 0),
                                     range(24, 28), range(26, 30), range(0, 2**63), range(2**62, 2**63)])  # fmt: skip
-def test_models_that_are_no_sub_chunk(run, models):
-    with pytest.raises(OutputsError, match="no sub-chunk; chunks of 8 models are committed in steps of 4"):
+def test_models_that_are_not_a_sub_chunk(run, models):
+    with pytest.raises(OutputsError, match="not a sub-chunk; chunks of 8 models are committed in steps of 4"):
         Assembly(run, models)
 
 
@@ -155,7 +155,7 @@ def test_values_that_cannot_be_stored_are_named(run, values, value, dtype, messa
         part.validate(run, MODELS, INDEX, outputs)
 
 
-def test_how_many_values_cannot_be_stored(run, values):
+def test_values_that_cannot_be_stored_are_counted(run, values):
     with pytest.raises(OutputsError, match=r"model 4 on target 0 .*\(20 such values\)"):
         part.validate(run, MODELS, INDEX, np.full_like(values, np.nan))
 
@@ -203,12 +203,12 @@ def test_a_refused_batch_leaves_the_assembly_as_it_was(run, values):
 def test_every_truncation_is_corrupt(run, values):
     data = part.encode(part.validate(run, MODELS, INDEX, values))
     for length in range(len(data)):
-        with pytest.raises(CorruptObjectError, match="store/key: is not a whole part"):
+        with pytest.raises(CorruptObjectError, match="store/key: is not a complete part"):
             decoded(data[:length], run)
 
 
 def test_a_flipped_byte_never_changes_an_output(run, values):
-    """Without the manifest's sha256, as when parts are recovered: the pages' checksums."""
+    """Page checksums protect the outputs without the sha256 of a manifest, as when parts are recovered."""
     whole = part.validate(run, MODELS, INDEX, values)
     data = part.encode(whole)
     found = 0
@@ -226,19 +226,19 @@ def test_a_flipped_byte_never_changes_an_output(run, values):
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not parquet at all", bytes(1000)])
-def test_what_is_no_parquet(run, data):
-    with pytest.raises(CorruptObjectError, match="is not a whole part"):
+def test_bytes_that_are_not_parquet(run, data):
+    with pytest.raises(CorruptObjectError, match="is not a complete part"):
         decoded(data, run)
 
 
 def test_foreign_parquet(run):
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": [1, 2]}), sink)
-    with pytest.raises(CorruptObjectError, match="is not a whole part"):
+    with pytest.raises(CorruptObjectError, match="is not a complete part"):
         decoded(sink.getvalue(), run)
 
 
-def test_a_part_under_anothers_name(run, values):
+def test_a_part_under_the_key_of_another(run, values):
     data = part.encode(part.validate(run, MODELS, INDEX, values))
     with pytest.raises(CorruptObjectError, match="its name says"):
         decoded(data, run, models=range(0, 4))

@@ -1,4 +1,4 @@
-"""The commit protocol under crashes: every storage call index, and any order of several aggregators."""
+"""The commit protocol under crashes: at every storage call, and in any order of several aggregators."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ from tests.properties import examples
 
 
 def script(committer, run, sub_chunks, make_outputs, writer, acknowledged):
-    """What an aggregator does in its life; each put that returns is acknowledged."""
+    """Runs the whole life of an aggregator. Each put that returns is acknowledged."""
 
     def put(models, failed=()):
         outputs = make_outputs(models, writer, failed)
@@ -43,7 +43,7 @@ def count_calls(protocol, run, sub_chunks, make_outputs) -> int:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["crash", "unavailable"])
 def test_a_fault_at_every_storage_call(protocol, run, sub_chunks, make_outputs, kind, after):
-    """The call is lost, or its answer is; the process dies of it, or lives and tries again."""
+    """The call or its answer is lost. Then the process crashes, or it survives and retries."""
     calls = count_calls(protocol, run, sub_chunks, make_outputs)
     assert calls > 20
     for call in range(calls):
@@ -55,7 +55,7 @@ def test_a_fault_at_every_storage_call(protocol, run, sub_chunks, make_outputs, 
             script(committer, run, sub_chunks, make_outputs, 1, acknowledged)
         if run.name in str(memory.objects.keys()):
             protocol.check(memory, run, acknowledged)
-        # Another process, or the same one; another writer, for retrained models are not bit-identical.
+        # Writer 2 stands for retrained models, which are not identical bit by bit.
         again = Committer(memory) if kind == "crash" else committer
         script(again, run, sub_chunks, make_outputs, 2, acknowledged)
         protocol.check(memory, run, acknowledged)
@@ -65,7 +65,7 @@ def test_a_fault_at_every_storage_call(protocol, run, sub_chunks, make_outputs, 
 
 
 def test_the_check_fails_on_a_store_that_overwrites(protocol, run, sub_chunks, make_outputs):
-    """The null control: without conditional writes the protocol is not safe, and the check sees it."""
+    """Without conditional writes the protocol is not safe, and the check must find that."""
     store = protocol.OverwritingStore()
     one, two, acknowledged = Committer(store), Committer(store), []
     one.create(run)
@@ -78,7 +78,7 @@ def test_the_check_fails_on_a_store_that_overwrites(protocol, run, sub_chunks, m
 
 
 class Aggregators(RuleBasedStateMachine):
-    """Up to three aggregators over one store, each of which may die in any storage call."""
+    """Up to three aggregators share one store. Each may crash in any storage call."""
 
     fixtures: tuple = ()
 
@@ -93,7 +93,7 @@ class Aggregators(RuleBasedStateMachine):
         self.writers = 0
 
     def attempt(self, who, fault, action):
-        """Runs an action of an aggregator, which dies in the storage call that `fault` says."""
+        """Runs an action of an aggregator. If `fault` is given, it crashes in that storage call and is restarted."""
         store = self.stores[who]
         store.calls.clear()
         store.fault = fault and self.protocol.Fault(fault[0], self.protocol.Crash(), fault[1])

@@ -74,7 +74,7 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
     assert spec.run not in asked(TRUST), "asked without a certificate"
     assert spec.run not in asked(), "asked without TLS"
     refused = namespace.tried("as-trainer", "env", TRUST, *PROVE, "python", "-c", PUBLISH, spec.run)
-    assert "this service asks for a bearer token of the run" in refused
+    assert "this service requires a bearer token of the run" in refused
 
 
 def made_by(issuer, kind, **spec):

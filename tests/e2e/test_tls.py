@@ -54,7 +54,7 @@ def test_the_road_is_taken_by_tls_while_certificates_and_token_are_renewed(tmp_p
     assert code == 0, err
     assert sorted(road.committed()) == list(range(140)) and "LDS" in out
     logs = "".join(path.read_text() for path in (tmp_path / ".datamodels" / "logs").iterdir())
-    assert "certificates were read again" in logs
+    assert "certificates reloaded" in logs
     token = (tmp_path / "token").read_text()
     assert not any(part in logs + out + err for part in token.split("."))
     code, out, err = road.ask("top", road.spec.run, "3")

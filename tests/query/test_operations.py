@@ -24,7 +24,7 @@ def operations(store):
 
 
 class Work:
-    """A computation that goes on to its next step when it is let."""
+    """A computation that ends once `go` is set."""
 
     def __init__(self, answer=b"42", error=None):
         self.answer, self.error = answer, error
@@ -63,7 +63,7 @@ def test_progress_comes_first_and_the_answer_last(operations):
     assert answer == b"42" and all(isinstance(told, Progress) for told in progress)
 
 
-def test_a_final_answer_is_kept_and_never_computed_again(store, operations):
+def test_a_final_answer_is_stored_and_never_computed_again(store, operations):
     assert list(ask(operations, done()))[-1] == b"42"
     again = done(b"43")
     assert list(ask(operations, again)) == [b"42"] and not again.calls
@@ -77,7 +77,7 @@ def test_an_answer_that_may_change_is_computed_each_time(operations):
     assert list(ask(operations, done(b"43"), final=False))[-1] == b"43"
 
 
-def test_who_asks_while_it_is_computed_joins(operations):
+def test_a_caller_joins_a_running_operation(operations):
     work, second = Work(), Work(b"43")
     callers = [ask(operations, work), ask(operations, second)]
     for caller in callers:
@@ -87,7 +87,7 @@ def test_who_asks_while_it_is_computed_joins(operations):
     assert (work.calls, second.calls) == (1, 0)
 
 
-def test_the_last_to_leave_cancels_and_asking_again_starts_anew(operations):
+def test_the_last_to_leave_cancels_and_a_new_caller_starts_again(operations):
     work = Work()
     callers = [ask(operations, work), ask(operations, work)]
     for caller in callers:
@@ -100,7 +100,7 @@ def test_the_last_to_leave_cancels_and_asking_again_starts_anew(operations):
     assert list(ask(operations, done(b"43")))[-1] == b"43"
 
 
-def test_one_who_leaves_does_not_cancel_for_the_others(operations):
+def test_a_caller_who_leaves_does_not_cancel_for_the_others(operations):
     work = Work()
     stays, leaves = ask(operations, work), ask(operations, work)
     next(stays), next(leaves)
@@ -110,7 +110,7 @@ def test_one_who_leaves_does_not_cancel_for_the_others(operations):
     assert list(stays)[-1] == b"42"
 
 
-def test_a_failure_is_raised_to_all_and_not_kept(operations):
+def test_a_failure_is_raised_to_all_callers_and_not_stored(operations):
     work = Work(error=NotReadyError("too few"))
     callers = [ask(operations, work), ask(operations, work)]
     for caller in callers:
@@ -134,7 +134,7 @@ def test_a_caller_who_is_no_longer_active_gets_no_answer(operations):
     assert work.left.wait(LIMIT)
 
 
-def test_others_wait_for_their_turn(operations):
+def test_operations_wait_for_a_free_worker(operations):
     first, second = Work(), done(b"43")
     running = ask(operations, first)
     next(running)
@@ -145,7 +145,7 @@ def test_others_wait_for_their_turn(operations):
     assert list(running)[-1] == b"42" and list(waits)[-1] == b"43"
 
 
-def test_closing_stops_what_runs_and_says_so(store):
+def test_closing_cancels_running_operations(store):
     operations, work = Operations(store), Work()
     found = ask(operations, work)
     next(found)
@@ -159,8 +159,8 @@ def test_closing_stops_what_runs_and_says_so(store):
     assert not store.exists(KEY)
 
 
-def test_two_processes_may_compute_the_same(store):
-    """As after a crash, or in two replicas: the first to end is kept."""
+def test_two_processes_may_compute_the_same_answer(store):
+    """As in two replicas, or after a crash. The first answer is stored."""
     services, works = [Operations(store), Operations(store)], [Work(b"1"), Work(b"2")]
     callers = [ask(service, work) for service, work in zip(services, works, strict=True)]
     for caller in callers:
@@ -177,5 +177,5 @@ def test_two_processes_may_compute_the_same(store):
 @pytest.mark.parametrize("body", [{"answer": "§"}, {}, 3])
 def test_a_damaged_answer_is_named(store, operations, body):
     records.create(store, KEY, body)
-    with pytest.raises(CorruptObjectError, match="is no answer of an analysis"):
+    with pytest.raises(CorruptObjectError, match="is not the result of an analysis"):
         list(ask(operations, done()))

@@ -9,29 +9,29 @@ from datamodels.query import pages
 
 
 @given(st.dictionaries(st.text(), st.integers()), st.integers(0, 2**63 - 1), st.text())
-def test_a_token_says_where_its_page_starts(request, number, name):
+def test_a_token_holds_the_start_of_its_page(request, number, name):
     assert pages.position(request, pages.token(request, number, name), int, str) == (number, name)
 
 
 @given(st.text())
-def test_any_text_that_is_no_token_is_refused(text):
+def test_any_text_that_is_not_a_token_is_refused(text):
     with pytest.raises(PageTokenError):
         pages.position({"run": "a"}, text, int)
 
 
-def test_a_token_is_good_for_its_own_request_only():
+def test_a_token_is_valid_only_for_its_own_request():
     with pytest.raises(PageTokenError, match="another request"):
         pages.position({"run": "b"}, pages.token({"run": "a"}, 3), int)
 
 
-def test_a_token_nested_without_end_is_refused():
+def test_a_deeply_nested_token_is_refused():
     with pytest.raises(PageTokenError):
         pages.position({}, base64.urlsafe_b64encode(b"[" * 200_000).decode(), int)
 
 
 @pytest.mark.parametrize("position", [(), (3, 4), ("3",), (-1,), (True,), (2**63,)])
 def test_a_forged_position_is_refused(position):
-    with pytest.raises(PageTokenError, match="gave out"):
+    with pytest.raises(PageTokenError, match="was not issued by this service"):
         pages.position({}, pages.token({}, *position), int)
 
 

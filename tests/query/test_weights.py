@@ -72,7 +72,7 @@ def test_chunks_hold_every_weight_once_and_stay_small(fitted, room, top_k, chose
     [
         (lambda f: f.targets(np.array([3, made.N])), TargetRangeError, "target 9: must be 0 to 8"),
         (lambda f: f.targets(np.array([-1])), TargetRangeError, "target -1"),
-        (lambda f: f.targets(np.array([3, 3])), InputError, "asked for twice"),
+        (lambda f: f.targets(np.array([3, 3])), InputError, "given twice"),
         (lambda f: f.top(made.N, 3), TargetRangeError, "target 9"),
         (lambda f: f.top(0, 2000), InputError, "k = 2000"),
         (lambda f: f.predict(np.zeros((1, 3), np.uint8)), MaskError, "60 columns take 8 bytes"),
@@ -80,7 +80,7 @@ def test_chunks_hold_every_weight_once_and_stay_small(fitted, room, top_k, chose
         (lambda f: f.predict(np.zeros((200_000, 8), np.uint8)), InputError, "ask for fewer"),
     ],
 )
-def test_bad_questions_are_refused(fitted, ask, error, fault):
+def test_bad_arguments_are_refused(fitted, ask, error, fault):
     with pytest.raises(error, match=fault):
         ask(fitted[0])
 
@@ -95,7 +95,7 @@ def test_unknown_runs_and_runs_without_weights_are_told_apart(tmp_path):
         WeightStore(store).fitted(unfitted.name)
 
 
-def test_the_newest_fit_answers_and_an_older_one_can_be_had(tmp_path):
+def test_the_newest_fit_is_the_default_and_older_ones_are_available(tmp_path):
     store, run, theta = made.make_store(tmp_path)
     weights = WeightStore(store, refresh=0)
     assert weights.fitted(run.name).record.number == 0
@@ -114,7 +114,7 @@ def test_a_flipped_byte_in_the_weights_is_found_and_named(tmp_path):
         WeightStore(store).fitted(run.name)
 
 
-def test_weights_that_are_gone_are_damage_not_a_wrong_question(tmp_path):
+def test_missing_weights_are_a_damaged_store(tmp_path):
     store, run, _ = made.make_store(tmp_path)
     (tmp_path / keys.weights(run.name, "d0", 0, made.N)).unlink()
     with pytest.raises(CorruptObjectError, match="is gone"):
@@ -140,7 +140,7 @@ def test_memory_is_bounded_by_capacity(tmp_path):
     assert weights.fitted(run.name, 4) is weights.fitted(run.name, 4)
 
 
-def test_concurrent_questions_load_a_fit_once(tmp_path):
+def test_concurrent_calls_load_a_fit_once(tmp_path):
     store, run, _ = made.make_store(tmp_path)
     weights, found = WeightStore(store), []
     threads = [threading.Thread(target=lambda: found.append(weights.fitted(run.name))) for _ in range(8)]

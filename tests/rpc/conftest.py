@@ -1,4 +1,4 @@
-"""A service with a call of each shape, which does what its requests say."""
+"""A service with one call of each shape. The requests are commands."""
 
 import threading
 import time
@@ -43,14 +43,14 @@ DESCRIPTOR = _descriptor()
 
 
 class Echo:
-    """A request is a command and its argument; an answer is what the command gives.
+    """Executes requests, each of which is a command and its argument, and answers with the command's result.
 
-    Streams of responses answer each line of each request.
+    Calls with a stream of responses answer each line of each request.
     """
 
     def __init__(self):
         self.entered = threading.Event()  # a call is in `hold` or `watch`
-        self.release = threading.Event()  # lets `hold` go on
+        self.release = threading.Event()  # lets `hold` continue
         self.left = threading.Event()  # a stream of responses was closed
         self.closed = threading.Event()
         self.calls = 0
@@ -100,7 +100,7 @@ class Echo:
         return str(context.time_remaining())
 
     def _flaky(self, times, context):
-        """Fails until it was called this often."""
+        """Fails until the call of this number."""
         if self.calls < int(times):
             raise errors.UnavailableError("not yet")
         return str(self.calls)
@@ -150,7 +150,7 @@ def _add(servicer, server):
 
 
 class Stub:
-    """Calls in strings. `call(shape, lines)` gives the answers of any shape as an iterator."""
+    """Calls the service with strings. `call(shape, lines)` yields the responses of a call of any shape."""
 
     def __init__(self, channel):
         make = {
@@ -188,7 +188,7 @@ def echo():
 
 @pytest.fixture
 def serve(echo):
-    """serve(**ServeSettings) gives an entered Server of `echo`; all are left when the test ends."""
+    """serve(**ServeSettings) returns an entered Server of `echo`. All servers are closed when the test ends."""
     servers = []
 
     def enter(**settings):
@@ -204,7 +204,7 @@ def serve(echo):
 
 @pytest.fixture
 def channels():
-    """channels(address, **ClientSettings) gives a channel, closed when the test ends."""
+    """channels(address, **ClientSettings) returns a channel, closed when the test ends."""
     opened = []
 
     def open_channel(address, **settings):
@@ -228,7 +228,7 @@ def stub_of():
 
 @pytest.fixture
 def raw_channel():
-    """raw_channel(address) gives a channel without our interceptor, closed when the test ends."""
+    """raw_channel(address) returns a channel without our interceptor, closed when the test ends."""
     opened = []
 
     def open_channel(address, **options):
@@ -242,7 +242,7 @@ def raw_channel():
 
 @pytest.fixture
 def count():
-    """count(metric, method, **labels): the value of a server metric for a method of `echo`, summed over the rest."""
+    """count(metric, method, **labels) returns a server metric for a method, summed over all other labels."""
 
     def total(metric, method, **labels):
         wanted = {"grpc_method": method, **labels}

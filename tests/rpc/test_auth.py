@@ -1,4 +1,4 @@
-"""Tokens by real sockets, signed by an issuer made here; the API server is a real one of HTTPS."""
+"""Tokens over real sockets, signed by an issuer made here. The API server is a real HTTPS server."""
 
 import base64
 import hmac
@@ -31,14 +31,14 @@ def authority(tmp_path):
 
 @pytest.fixture
 def settings(issuer, tmp_path):
-    """Of a service that accepts the issuer's tokens."""
+    """Settings of a service that accepts the issuer's tokens."""
     issuer.write(tmp_path / "jwks.json")
     return AuthSettings(keys=str(tmp_path / "jwks.json"), issuer=ISSUER, subjects=f"someone,{SUBJECT}")
 
 
 @pytest.fixture
 def place(settings, authority, echo, stub_of, tmp_path):
-    """place.show(token) is a stub with that token; a call of `echo` is about the run that is its argument."""
+    """place.show(token) returns a stub that sends the token. A call of `echo` is about the run that is its argument."""
     service = echo.service(run_of=lambda request: request.value.splitlines()[0].split()[-1])
     certificate = authority.issue("server")
 
@@ -61,7 +61,7 @@ def place(settings, authority, echo, stub_of, tmp_path):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_token_of_the_run_opens_calls_of_every_shape(place, issuer, shape):
+def test_a_token_of_the_run_permits_calls_of_every_shape(place, issuer, shape):
     assert list(place.show(issuer.token("a")).call(shape, ["say a", "say b"]))[-1].endswith(("a", "b"))
 
 
@@ -72,8 +72,8 @@ def test_a_token_of_another_run_is_denied(place, issuer, shape, echo):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_without_a_token_nothing_is_answered(place, stub_of, echo, shape):
-    with pytest.raises(TokenError, match="asks for a bearer token of the run; set DATAMODELS_CLIENT_TOKEN_FILE"):
+def test_a_call_without_a_token_is_refused(place, stub_of, echo, shape):
+    with pytest.raises(TokenError, match="requires a bearer token of the run; set DATAMODELS_CLIENT_TOKEN_FILE"):
         list(stub_of(place.bare).call(shape, ["say a"]))
     assert echo.calls == 0
 
@@ -91,11 +91,11 @@ def test_without_a_token_nothing_is_answered(place, stub_of, echo, shape):
         ({"aud": None}, "it has no claim aud"),
         ({"aud": "https://kubernetes.default.svc"}, "its audience is not datamodels/RUN"),
         ({"aud": ["datamodels", 3]}, "its audience is not datamodels/RUN"),
-        ({"header": {"kid": "unknown"}}, "it is signed with a key that the issuer has not"),
-        ({"header": {"kid": ""}}, "it is signed with a key that the issuer has not"),
+        ({"header": {"kid": "unknown"}}, "its signing key is not one of the issuer's keys"),
+        ({"header": {"kid": ""}}, "its signing key is not one of the issuer's keys"),
     ],
 )
-def test_a_token_that_is_not_accepted_says_why_and_is_not_said(place, issuer, echo, caplog, capfd, claims, reason):
+def test_a_refusal_gives_the_reason_and_never_shows_the_token(place, issuer, echo, caplog, capfd, claims, reason):
     token = issuer.token(**{"run": "a"} | claims)
     with pytest.raises(TokenError, match=f"^the bearer token is not accepted: {reason}") as caught:
         place.show(token).Unary("say a")
@@ -104,13 +104,13 @@ def test_a_token_that_is_not_accepted_says_why_and_is_not_said(place, issuer, ec
     assert not any(part in said for part in token.split("."))
 
 
-def test_a_token_of_a_stranger_is_denied(place, issuer):
+def test_a_token_of_another_account_is_denied(place, issuer):
     stranger = "system:serviceaccount:elsewhere:dm-trainer"
     with pytest.raises(DeniedError, match=f"^'{stranger}' may not use this service; its DATAMODELS_AUTH_SUBJECTS"):
         place.show(issuer.token("a", sub=stranger)).Unary("say a")
 
 
-def test_a_token_signed_by_another_with_the_same_key_id(place):
+def test_a_token_signed_by_another_issuer_with_the_same_key_id(place):
     with pytest.raises(TokenError, match="its signature is wrong"):
         place.show(Issuer().token("a")).Unary("say a")
 
@@ -121,33 +121,33 @@ def encoded(data):
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 def test_a_token_that_anyone_could_sign(place, issuer, algorithm):
-    """The two oldest tricks: no signature, and one with the public key as the secret."""
+    """The two oldest attacks: no signature, and a signature with the public key as the secret."""
     claims = issuer.token("a").split(".")[1].encode()
     text = encoded(json.dumps({"alg": algorithm, "kid": "key"}).encode()) + b"." + claims
     public = json.dumps(issuer.keys()["keys"][0]).encode()
     signature = hmac.digest(public, text, "sha256") if algorithm == "HS256" else b""
-    with pytest.raises(TokenError, match="signed in a way that is not allowed"):
+    with pytest.raises(TokenError, match="its signature algorithm is not accepted"):
         place.show((text + b"." + encoded(signature)).decode()).Unary("say a")
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "x" * 4000])
-def test_what_is_no_token(place, token):
-    with pytest.raises(TokenError, match="it is no JSON web token"):
+def test_text_that_is_not_a_token(place, token):
+    with pytest.raises(TokenError, match="it is not a JSON web token"):
         place.show(token).Unary("say a")
 
 
-def test_a_clock_that_is_a_little_off_does_no_harm(place, issuer):
+def test_a_slightly_wrong_clock_is_tolerated(place, issuer):
     assert place.show(issuer.token("a", life=-5.0)).Unary("say a") == "a"
 
 
-def test_one_token_may_be_of_several_runs(place, issuer):
+def test_one_token_may_be_valid_for_several_runs(place, issuer):
     stub = place.show(issuer.token(aud=["other", auth.audience("a"), auth.audience("b")]))
     assert (stub.Unary("say a"), stub.Unary("say b")) == ("a", "b")
     with pytest.raises(DeniedError, match="is for run a, b, not for 'c'"):
         stub.Unary("say c")
 
 
-def test_a_renewed_file_is_what_the_next_call_shows(place, issuer):
+def test_the_next_call_sends_a_renewed_token(place, issuer):
     stub = place.show(issuer.token("a", life=-120.0))
     with pytest.raises(TokenError, match="expired"):
         stub.Unary("say a")
@@ -166,19 +166,19 @@ def test_a_token_file_that_cannot_be_read_is_named(place, issuer, shape):
         list(stub.call(shape, ["say a"]))
 
 
-def test_health_asks_for_no_token(place):
+def test_health_requires_no_token(place):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     answer = health_pb2_grpc.HealthStub(place.bare).Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_token_never_travels_in_the_clear():
+def test_a_token_is_never_sent_without_tls():
     with pytest.raises(SettingsError, match="DATAMODELS_CLIENT_TOKEN_FILE: needs TLS"):
         ClientSettings(token_file="token")
 
 
-def test_keys_that_turn_are_read_again(issuer):
+def test_rotated_keys_are_reread(issuer):
     keys = auth.Keys(issuer.keys, retry=0.0)
     guard = auth.Guard(keys, ISSUER, [SUBJECT])
 
@@ -189,11 +189,11 @@ def test_keys_that_turn_are_read_again(issuer):
     assert caller(old).runs == ("a",)
     issuer.turn("next")
     assert caller(issuer.token("b")).runs == ("b",)
-    with pytest.raises(TokenError, match="a key that the issuer has not"):
+    with pytest.raises(TokenError, match="its signing key is not one of the issuer's keys"):
         caller(old)
 
 
-def test_keys_that_cannot_be_read_again_stay_in_use(issuer):
+def test_keys_that_cannot_be_reread_stay_in_use(issuer):
     documents = iter([issuer.keys(), {"keys": "none"}])
     keys = auth.Keys(lambda: next(documents), retry=0.0)
     with pytest.raises(TokenError):
@@ -201,7 +201,7 @@ def test_keys_that_cannot_be_read_again_stay_in_use(issuer):
     assert keys.key("key").key_id == "key"
 
 
-def test_unknown_keys_do_not_make_it_ask_all_the_time(issuer):
+def test_unknown_keys_do_not_cause_constant_reads(issuer):
     asked = []
     keys = auth.Keys(lambda: asked.append(1) or issuer.keys(), retry=3600.0)
     for number in range(50):
@@ -211,7 +211,10 @@ def test_unknown_keys_do_not_make_it_ask_all_the_time(issuer):
 
 
 class ApiServer(http.server.ThreadingHTTPServer):
-    """/.well-known/openid-configuration and /openid/v1/jwks, for who shows the token `mine` and takes their types."""
+    """Serves /.well-known/openid-configuration and /openid/v1/jwks to clients that send the token `mine`.
+
+    As a real API server does, it answers 406 unless the client accepts the type of the document.
+    """
 
     def __init__(self, issuer, certificate):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -266,22 +269,22 @@ def test_an_api_server_is_asked_for_issuer_and_keys(asking, issuer):
     assert guard.caller([(auth.HEADER, auth.SCHEME + issuer.token("a"))]) == auth.Caller(SUBJECT, ("a",))
 
 
-def test_another_issuer_may_be_named(asking, issuer, api):
+def test_another_issuer_may_be_set(asking, issuer, api):
     del api.documents["/.well-known/openid-configuration"]
     guard = auth.guard(AuthSettings(**asking, issuer="https://mine"))
     assert guard.caller([(auth.HEADER, auth.SCHEME + issuer.token("a", iss="https://mine"))]).runs == ("a",)
 
 
-def test_an_api_server_that_refuses_or_is_another_one(asking, tmp_path):
+def test_an_api_server_that_refuses_or_is_not_trusted(asking, tmp_path):
     write(tmp_path / "mine", b"yours")
-    with pytest.raises(UnavailableError, match=r"openid-configuration: the keys of tokens cannot be had: .*401"):
+    with pytest.raises(UnavailableError, match=r"openid-configuration: cannot be read: .*401"):
         auth.guard(AuthSettings(**asking))
     stranger = str(Authority(tmp_path, "stranger").ca_file)
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         auth.guard(AuthSettings(**asking | {"ca_file": stranger}))
 
 
-def test_none_are_asked_for_by_default():
+def test_no_tokens_are_required_by_default():
     assert auth.guard(AuthSettings()) is None
 
 
@@ -306,7 +309,7 @@ def test_wrong_settings_are_named(fields, message):
 def test_a_file_without_keys_is_refused(tmp_path, document):
     path = tmp_path / "keys.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(SettingsError, match="DATAMODELS_AUTH_KEYS: gives no JSON web keys"):
+    with pytest.raises(SettingsError, match="DATAMODELS_AUTH_KEYS: has no JSON web keys"):
         auth.guard(AuthSettings(keys=str(path), issuer=ISSUER, subjects=SUBJECT))
 
 

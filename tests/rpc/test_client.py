@@ -12,14 +12,14 @@ NOWHERE = "127.0.0.1:1"
 
 def test_a_unary_call_gets_the_default_deadline(serve, channels, stub_of):
     stub = stub_of(channels(serve().address, deadline=3_000.0))
-    # gRPC rounds deadlines up on their way, by at most 1%.
+    # gRPC rounds the transmitted deadline up, by at most 1%.
     assert 2_000 < float(stub.Unary("remaining")) < 3_100
     assert 2_000 < float(stub.Collect(iter(["remaining"]))) < 3_100
     assert 500 < float(stub.Unary("remaining", timeout=1_000)) < 1_100
 
 
 @pytest.mark.parametrize("shape", ["Many", "Chat"])
-def test_a_stream_of_answers_gets_no_default_deadline(serve, channels, stub_of, shape):
+def test_a_stream_of_responses_gets_no_default_deadline(serve, channels, stub_of, shape):
     stub = stub_of(channels(serve(max_deadline=50_000.0).address, deadline=3_000.0))
     assert float(next(stub.call(shape, ["remaining"]))) > 40_000
     assert float(next(stub.call(shape, ["remaining"], timeout=1_000))) < 1_100
@@ -32,7 +32,7 @@ def test_a_call_past_its_deadline(stub, shape):
 
 
 @pytest.mark.parametrize("shape", ["Unary", "Many", "Collect", "Chat"])
-def test_a_server_that_is_not_there_is_named(channels, stub_of, shape):
+def test_an_unreachable_server_is_named(channels, stub_of, shape):
     stub = stub_of(channels(NOWHERE, attempts=1))
     with pytest.raises(UnavailableError, match=f"^{NOWHERE}: "):
         list(stub.call(shape, ["say 1"]))
@@ -46,25 +46,25 @@ def test_a_future_raises_the_same_errors(stub):
     assert stub.Unary.future("say 1").exception() is None
 
 
-def test_the_call_beside_a_response_is_whole(stub):
+def test_with_call_returns_the_response_and_the_call(stub):
     response, call = stub.Unary.with_call("say 1")
     assert (response, call.code()) == ("1", grpc.StatusCode.OK)
 
 
 @pytest.mark.parametrize("shape", ["Unary", "Many"])
-def test_an_unavailable_server_is_asked_again(serve, channels, stub_of, echo, shape):
+def test_a_call_to_an_unavailable_server_is_retried(serve, channels, stub_of, echo, shape):
     stub = stub_of(channels(serve().address, attempts=3))
     assert list(stub.call(shape, ["flaky 3"])) == ["3"]
 
 
-def test_it_gives_up_after_its_attempts(serve, channels, stub_of, echo):
+def test_the_number_of_attempts_is_limited(serve, channels, stub_of, echo):
     stub = stub_of(channels(serve().address, attempts=2))
     with pytest.raises(UnavailableError, match=r"^not yet$"):
         stub.Unary("flaky 3")
     assert echo.calls == 2
 
 
-def test_other_errors_are_not_asked_again(serve, channels, stub_of, echo):
+def test_other_errors_are_not_retried(serve, channels, stub_of, echo):
     stub = stub_of(channels(serve().address, attempts=5))
     with pytest.raises(StoreFullError):
         stub.Unary("fail StoreFullError no space")
@@ -87,7 +87,7 @@ def test_the_calls_that_are_not_retried_exist_and_have_no_policy():
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 def test_a_call_that_is_not_retried_is_sent_once(channels, raw_channel, code):
-    """And others again, also where a server that stops cancels what it had just taken in."""
+    """Other calls are retried, also if a server that stops cancels a call that it has just accepted."""
     asked = []
 
     class Refuse(grpc.GenericRpcHandler):
@@ -108,12 +108,12 @@ def test_a_call_that_is_not_retried_is_sent_once(channels, raw_channel, code):
 
 
 @pytest.mark.parametrize("attempts", [0, 1])
-def test_one_attempt_needs_no_policy(attempts):
+def test_one_attempt_needs_no_retry_policy(attempts):
     assert all("retryPolicy" not in method for method in service_config(attempts)["methodConfig"])
 
 
 @pytest.mark.parametrize("shape", ["Collect", "Chat"])
-def test_an_error_of_the_callers_own_requests_comes_out(stub, shape):
+def test_an_error_of_the_callers_own_requests_is_raised_unchanged(stub, shape):
     def requests():
         yield "say 1"
         raise MaskError("row 3 is short")
@@ -122,13 +122,13 @@ def test_an_error_of_the_callers_own_requests_comes_out(stub, shape):
         list(stub.call(shape, requests()))
 
 
-def test_a_method_that_there_is_not(serve, channels):
+def test_an_unknown_method(serve, channels):
     with pytest.raises(ConfigError, match="UNIMPLEMENTED"):
         channels(serve().address).unary_unary("/no.Such/Call")(b"")
 
 
 def test_every_call_with_a_stream_is_among_those_not_retried():
-    """gRPC hangs where it is to retry a stream of answers to a server that died."""
+    """gRPC hangs if it retries a stream of responses of a server that died."""
     modules = (aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2)
     methods = [m for module in modules for s in module.DESCRIPTOR.services_by_name.values() for m in s.methods]
     streams = {(m.containing_service.full_name, m.name) for m in methods if m.client_streaming or m.server_streaming}

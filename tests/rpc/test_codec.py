@@ -16,7 +16,7 @@ DTYPES = ("uint8", "int32", "int64", "float16", "float32", "float64")
         lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
     )
 )
-def test_an_array_survives_the_trip(array):
+def test_an_array_survives_the_round_trip(array):
     raw = codec.to_tensor(array).SerializeToString()
     again = codec.from_tensor(
         types_pb2.Tensor.FromString(raw), "x", dtypes=(array.dtype.name,), shape=(None,) * array.ndim
@@ -55,7 +55,7 @@ def tensor(dtype=types_pb2.Tensor.DTYPE_INT32, shape=(2, 3), data=bytes(24)):
         (tensor(shape=(2**62, 3)), f"rows: has 24 bytes, shape ({2**62}, 3) of int32 takes {2**62 * 12}"),
     ],
 )
-def test_a_tensor_that_is_not_what_is_expected(message, fault):
+def test_an_unexpected_tensor_is_refused(message, fault):
     with pytest.raises(InputError) as caught:
         codec.from_tensor(message, "rows", dtypes=("int32", "int64"), shape=(None, 3))
     assert str(caught.value).startswith(fault)

@@ -9,7 +9,7 @@ from tests.waiting import LIMIT
 
 
 class Caller:
-    """The part of grpc.ServicerContext that says what the caller does."""
+    """The part of grpc.ServicerContext that reports what the caller does."""
 
     def __init__(self, remaining=None):
         self.remaining = remaining
@@ -41,7 +41,7 @@ def test_the_deadline_is_the_sooner_one(asked, limit, least, most):
     assert least <= CallContext(Caller(asked), limit, Watches()).time_remaining() <= most
 
 
-def test_everything_else_is_grpcs():
+def test_everything_else_comes_from_grpc():
     assert CallContext(Caller(), 1, Watches()).peer() == "ipv4:127.0.0.1:5"
 
 
@@ -61,7 +61,7 @@ def test_the_limit_wakes_a_watch():
     assert woken.wait(LIMIT)
 
 
-def test_the_end_of_the_server_wakes_watches_only():
+def test_the_end_of_the_server_wakes_only_watches():
     watches, woken = Watches(), threading.Event()
     watch, other = CallContext(Caller(), 60, watches), CallContext(Caller(), 60, watches)
     watch.watch(woken.set)
@@ -106,7 +106,7 @@ def test_a_watch_of_a_caller_that_has_left_is_woken_and_forgotten():
     ("asked", "code"),
     [(None, grpc.StatusCode.CANCELLED), (60, grpc.StatusCode.CANCELLED), (0.01, grpc.StatusCode.DEADLINE_EXCEEDED)],
 )
-def test_how_a_caller_ended_a_call(asked, code):
+def test_ending_tells_how_the_caller_ended_a_call(asked, code):
     caller = Caller(asked)
     call = CallContext(caller, 3600, Watches())
     assert call.ending() is None

@@ -25,7 +25,7 @@ def all_errors():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_answer_comes_through_in_every_shape(stub, shape):
+def test_calls_of_every_shape_are_answered(stub, shape):
     assert list(stub.call(shape, ["say hello"])) == ["hello"]
 
 
@@ -43,7 +43,7 @@ def test_every_error_arrives_as_its_own_class(serve, channels, stub_of, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_error_travels_as_its_code(serve, raw_channel, stub_of, shape):
+def test_an_error_is_sent_as_its_code(serve, raw_channel, stub_of, shape):
     stub = stub_of(raw_channel(serve().address))
     with pytest.raises(grpc.RpcError) as caught:
         list(stub.call(shape, ["fail TargetRangeError far out"]))
@@ -72,7 +72,7 @@ def test_an_error_in_the_middle_of_the_requests(stub, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("command", ["crash at once", "wrong type"])
-def test_an_unforeseen_error_is_internal_and_its_traceback_is_in_the_log(
+def test_an_unexpected_error_is_internal_and_its_traceback_is_logged(
     serve, raw_channel, stub_of, caplog, shape, command
 ):
     stub = stub_of(raw_channel(serve().address))
@@ -89,7 +89,7 @@ def test_an_unforeseen_error_is_internal_and_its_traceback_is_in_the_log(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_abort_of_the_servicer_passes(serve, raw_channel, stub_of, caplog, shape):
+def test_an_abort_by_the_servicer_is_passed_on(serve, raw_channel, stub_of, caplog, shape):
     stub = stub_of(raw_channel(serve().address))
     with pytest.raises(grpc.RpcError) as caught:
         list(stub.call(shape, ["abort by hand"]))
@@ -121,7 +121,7 @@ def test_a_long_error_is_cut_and_keeps_its_class(stub):
     assert str(caught.value).endswith("...")
 
 
-def test_faults_of_a_spec_arrive_one_by_one(stub):
+def test_the_faults_of_a_spec_arrive_as_separate_entries(stub):
     with pytest.raises(errors.SpecError) as caught:
         stub.Unary("fail SpecError m = 1: too few\nalpha = 2: too large")
     assert caught.value.faults == ("m = 1: too few", "alpha = 2: too large")
@@ -136,7 +136,7 @@ def test_a_request_over_the_limit_is_refused(serve, channels, stub_of):
         stub.Collect(iter(["say 1", "say " + "x" * 1100]))
 
 
-def test_an_answer_over_the_limit_is_refused(stub):
+def test_a_response_over_the_limit_is_refused(stub):
     with pytest.raises(errors.InputError, match="larger than max"):
         stub.Unary(f"big {4 * 2**20 + 1}")
 
@@ -172,7 +172,7 @@ def test_calls_are_counted_by_shape_and_code(stub, count, shape, command, code):
     assert count("grpc_server_handled_total", shape, grpc_code=code, **labels) == handled + 1
 
 
-def test_a_cancelled_stream_is_closed_and_is_no_error(stub, echo, count, eventually, caplog):
+def test_a_cancelled_stream_is_closed_and_is_not_an_error(stub, echo, count, eventually, caplog):
     before = count("grpc_server_handled_total", "Many", grpc_code="CANCELLED")
     answers = stub.Many("say 1\n" + "\n".join(["big 1000000"] * 1000))
     next(answers)
@@ -182,8 +182,8 @@ def test_a_cancelled_stream_is_closed_and_is_no_error(stub, echo, count, eventua
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_requests_cut_off_by_the_caller_are_no_error(stub, count, eventually, caplog):
-    """gRPC tells a servicer of it by an error, or now and then by a mere end of the requests, which it answers."""
+def test_requests_cut_off_by_the_caller_are_not_an_error(stub, count, eventually, caplog):
+    """gRPC reports it to the servicer with an error, or sometimes only by ending the requests."""
 
     def outcomes():
         codes = ("OK", "CANCELLED", "INTERNAL", "UNKNOWN")
@@ -211,13 +211,13 @@ def test_requests_cut_off_by_the_caller_are_no_error(stub, count, eventually, ca
 
 def test_a_call_past_its_callers_deadline_is_counted_as_late(stub, count, eventually):
     before = count("grpc_server_handled_total", "Unary", grpc_code="DEADLINE_EXCEEDED")
-    assert stub.Unary("say 1") == "1"  # it is connected, so that the next call arrives before its deadline
+    assert stub.Unary("say 1") == "1"  # connects, so that the next call arrives before its deadline
     with pytest.raises(errors.DeadlineError):
         stub.Unary("watch 1", timeout=0.3)
     eventually(lambda: count("grpc_server_handled_total", "Unary", grpc_code="DEADLINE_EXCEEDED") == before + 1)
 
 
-def test_a_call_without_a_deadline_gets_the_servers(serve, raw_channel, stub_of):
+def test_a_call_without_a_deadline_gets_that_of_the_server(serve, raw_channel, stub_of):
     stub = stub_of(raw_channel(serve(max_deadline=10_000.0).address))
     assert 9_000 < float(stub.Unary("remaining")) <= 10_000
     assert 9_000 < float(stub.Unary("remaining", timeout=100_000)) <= 10_000

@@ -29,19 +29,19 @@ def same(a, b):
         assert a == b and type(a) is type(b)
 
 
-def test_what_travels_comes_back_and_what_has_no_field_stays_behind():
+def test_fields_of_the_message_survive_the_round_trip_and_others_are_not_sent():
     sent = messages.fill(query_pb2.Quality(), quality()).SerializeToString()
     found = messages.read(query_pb2.Quality.FromString(sent), Quality)
     same(quality(), found)
     assert not len(found.evaluation.deviations)
 
 
-def test_a_field_that_the_value_lacks_is_a_fault_of_ours():
+def test_a_value_that_lacks_a_field_is_a_programming_error():
     with pytest.raises(AttributeError, match="models"):
         messages.fill(query_pb2.Agreement(), quality().points)
 
 
-def test_a_damaged_tensor_is_refused_by_its_field():
+def test_a_damaged_tensor_is_refused_and_its_field_named():
     message = query_pb2.Agreement(per_target=types_pb2.Tensor(dtype=types_pb2.Tensor.DTYPE_FLOAT64, shape=[3]))
     with pytest.raises(InputError, match="per_target: has 0 bytes"):
         messages.read(message, Agreement)

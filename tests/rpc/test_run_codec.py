@@ -18,7 +18,7 @@ DESIGNS = [
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda d: d.kind)
-def test_a_design_survives_the_trip(design):
+def test_a_design_survives_the_round_trip(design):
     again = run_codec.from_design(types_pb2.Design.FromString(run_codec.to_design(design).SerializeToString()))
     for field in ("kind", "seed", "alpha", "examples", "pinned_in", "pinned_out"):
         assert getattr(again, field) == getattr(design, field)
@@ -40,7 +40,7 @@ def make_run(labels=True):
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_a_run_survives_the_trip(labels):
+def test_a_run_survives_the_round_trip(labels):
     run = make_run(labels)
     again = run_codec.from_run_record(types_pb2.RunRecord.FromString(run_codec.to_run_record(run).SerializeToString()))
     assert json.dumps(again.document()) == json.dumps(run.document())
@@ -94,14 +94,14 @@ def test_a_faulty_run_record_is_refused(fields, fault):
     ("document", "fault"),
     [("[1]", "the spec is a list"), ("3", "the spec is a int"), (json.dumps(SPEC | {"m": 1}), "m = 1: must")],
 )
-def test_a_faulty_spec_in_a_record_is_told_by_its_faults(document, fault):
+def test_the_faults_of_a_spec_in_a_record_are_named(document, fault):
     with pytest.raises(SpecError) as caught:
         run_codec.from_run_record(changed(spec_json=document))
     assert str(caught.value).startswith(fault)
 
 
 @pytest.mark.parametrize("depth", [150, 300, 900])
-def test_a_deeply_nested_spec_never_gives_another_error(depth):
+def test_a_deeply_nested_spec_is_refused(depth):
     options = "[" * depth + "]" * depth
     document = json.dumps(SPEC | {"dataset": {"load": "a:b", "options": {"x": 0}}}).replace('"x": 0', f'"x": {options}')
     with pytest.raises((InputError, SpecError)):

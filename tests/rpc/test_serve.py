@@ -91,12 +91,12 @@ def test_a_second_server_does_not_share_the_port(serve):
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
-def test_a_host_that_is_not_here_is_named(serve, host):
+def test_a_host_of_another_machine_is_named(serve, host):
     with pytest.raises(SettingsError, match=f"^{host}:0: cannot listen there"):
         serve(host=host)
 
 
-def test_a_server_whose_metrics_port_is_taken_lets_its_own_go(serve):
+def test_a_server_whose_metrics_port_is_taken_releases_its_own_port(serve):
     first = serve()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -106,7 +106,7 @@ def test_a_server_whose_metrics_port_is_taken_lets_its_own_go(serve):
     assert port_of(serve(port=port).address) == port
 
 
-def test_the_address_file_is_whole_once_serving(serve, tmp_path, channels):
+def test_the_address_file_is_complete_once_serving(serve, tmp_path, channels):
     path = tmp_path / "address.json"
     server = serve(address_file=str(path))
     assert json.loads(path.read_text()) == {"address": server.address, "metrics_address": server.metrics_address}
@@ -139,7 +139,7 @@ def test_metrics_have_the_standard_names_and_labels(serve, channels, stub_of):
 
 
 def test_every_status_of_every_method_is_shown_before_any_call(serve):
-    """An alert on DATA_LOSS must see the first one, which is no increase of a series that was not there."""
+    """An alert on DATA_LOSS must see the first one. It would not, if the series appeared only with it."""
     shown = scrape(serve())
     for method in SHAPES:
         for code in grpc.StatusCode:
@@ -172,7 +172,7 @@ def test_metrics_stop_with_the_server(serve):
     assert not [t for t in threading.enumerate() if t.name == "metrics" and t.is_alive()]
 
 
-def test_a_running_call_is_finished_before_the_server_stops(serve, channels, stub_of, echo):
+def test_a_running_call_ends_before_the_server_stops(serve, channels, stub_of, echo):
     server = serve(grace=20.0)
     stub = stub_of(channels(server.address))
     answer = stub.Unary.future("hold the line")
@@ -219,7 +219,7 @@ def test_a_watch_ends_when_the_server_stops(serve, channels, stub_of, echo, shap
     assert [str(e) for e in ended] == ["the server is stopping; call again"]
 
 
-def test_new_calls_are_refused_once_it_stopped(serve, channels, stub_of):
+def test_new_calls_are_refused_after_the_server_stopped(serve, channels, stub_of):
     server = serve()
     stub = stub_of(channels(server.address, attempts=1))
     assert stub.Unary("say 1") == "1"
@@ -242,7 +242,7 @@ def test_services_are_closed_after_the_last_call(serve, echo, channels, stub_of)
     assert answer.result() == ""
 
 
-def test_the_port_is_free_again_after_it_stopped(serve):
+def test_the_port_is_free_after_the_server_stopped(serve):
     server = serve()
     port = port_of(server.address)
     server.__exit__(None, None, None)
@@ -256,7 +256,7 @@ def test_a_server_without_services_serves_health():
 
 @pytest.fixture
 def process(tmp_path):
-    """process(**environment) starts a service and gives (Popen, address); killed when the test ends."""
+    """process(**environment) starts a service and returns (Popen, address). It is killed when the test ends."""
     started = []
 
     def start(**environment):
@@ -283,7 +283,7 @@ def process(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_stops_at_a_signal(process, number):
+def test_a_process_stops_on_a_signal(process, number):
     popen, address = process()
     with connect(address, ClientSettings()) as channel:
         assert health_of(channel, "datamodels.v1.SamplerService") == SERVING
@@ -299,7 +299,7 @@ def test_a_process_ends_with_its_standard_input(process):
     assert popen.wait(timeout=LIMIT) == ExitCode.DONE
 
 
-def test_a_process_that_does_not_follow_its_standard_input_goes_on(process):
+def test_a_process_that_does_not_follow_its_standard_input_continues(process):
     popen, address = process(DATAMODELS_SERVE_FOLLOW_STDIN="false")
     popen.stdin.close()
     with connect(address, ClientSettings()) as channel:

@@ -54,18 +54,18 @@ def test_every_code_becomes_an_error_that_names_the_address(code):
     assert str(error) == f"host:1: why ({code.name})"
 
 
-def test_a_status_that_names_a_class_becomes_it():
+def test_a_status_that_names_a_class_becomes_an_error_of_it():
     error = status.to_error(failed(grpc.StatusCode.NOT_FOUND, "run 'x'", "RunNotFoundError"), "host:1")
     assert type(error) is errors.RunNotFoundError
     assert str(error) == "run 'x'"
 
 
 @pytest.mark.parametrize("reason", ["ExitCode", "Sequence", "enum", "__name__", "NoSuchError", ""])
-def test_a_status_that_names_no_error_of_ours_goes_by_its_code(reason):
+def test_a_status_that_names_no_error_class_is_translated_by_its_code(reason):
     assert type(status.to_error(failed(grpc.StatusCode.INTERNAL, "x", reason), "a")) is errors.DatamodelsError
 
 
-def test_a_status_of_another_domain_goes_by_its_code():
+def test_a_status_of_another_domain_is_translated_by_its_code():
     call = failed(grpc.StatusCode.NOT_FOUND, "x", "MaskError", domain="elsewhere")
     assert type(status.to_error(call, "a")) is errors.NotFoundError
 
@@ -82,5 +82,5 @@ def test_a_message_is_cut_between_characters():
     assert status.to_status(errors.InputError("€" * 500)).details == "€" * 500
 
 
-def test_a_message_that_is_not_text_travels_all_the_same():
+def test_a_message_that_is_not_valid_text_is_sent():
     assert status.to_status(errors.InputError("file \udcff")).details == "file ?"

@@ -1,4 +1,4 @@
-"""Real sockets and real certificates, made here."""
+"""TLS over real sockets, with real certificates made here."""
 
 import ssl
 import threading
@@ -30,24 +30,24 @@ def trusting(authority):
 
 @pytest.fixture
 def mutual(authority):
-    """Settings of a server that asks for certificates of the authority."""
+    """Settings of a server that requires client certificates of the authority."""
     return authority.issue("server") | {"client_ca_file": str(authority.ca_file)}
 
 
 def certificate(address):
-    """That a new connection is shown."""
+    """Returns the certificate that the server presents to a new connection."""
     host, port = address.split(":")
     return ssl.get_server_certificate((host, int(port)), timeout=LIMIT)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_calls_of_every_shape_go_by_tls(serve, channels, stub_of, authority, trusting, shape):
+def test_calls_of_every_shape_use_tls(serve, channels, stub_of, authority, trusting, shape):
     stub = stub_of(channels(serve(**authority.issue("server")).address, **trusting))
     assert list(stub.call(shape, ["say 1"])) == ["1"]
 
 
 @pytest.mark.parametrize("how", ["with_call", "future"])
-def test_the_other_ways_to_call(serve, channels, stub_of, authority, trusting, how):
+def test_with_call_and_future_use_tls(serve, channels, stub_of, authority, trusting, how):
     unary = stub_of(channels(serve(**authority.issue("server")).address, **trusting)).Unary
     assert (unary.with_call("say 1")[0] if how == "with_call" else unary.future("say 1").result()) == "1"
 
@@ -59,7 +59,7 @@ def test_without_tls_a_client_is_not_answered(serve, channels, stub_of, authorit
     assert echo.calls == 0
 
 
-def test_a_server_of_another_authority_is_not_believed(serve, channels, stub_of, tmp_path, trusting, echo):
+def test_a_server_of_another_authority_is_not_trusted(serve, channels, stub_of, tmp_path, trusting, echo):
     stranger = Authority(tmp_path, "stranger")
     stub = stub_of(channels(serve(**stranger.issue("server")).address, **trusting))
     with pytest.raises(UnavailableError):
@@ -67,32 +67,32 @@ def test_a_server_of_another_authority_is_not_believed(serve, channels, stub_of,
     assert echo.calls == 0
 
 
-def test_the_name_in_the_certificate_counts_unless_another_is_expected(serve, channels, stub_of, authority, trusting):
+def test_the_name_in_the_certificate_must_be_the_expected_one(serve, channels, stub_of, authority, trusting):
     address = serve(**authority.issue("server", host="dm-query.ns", ip="")).address
     with pytest.raises(UnavailableError):
         stub_of(channels(address, **trusting)).Unary("say 1")
     assert stub_of(channels(address, server_name="dm-query.ns", **trusting)).Unary("say 1") == "1"
 
 
-def test_a_client_with_a_certificate_is_let_in(serve, channels, stub_of, authority, trusting, mutual):
+def test_a_client_with_a_certificate_is_accepted(serve, channels, stub_of, authority, trusting, mutual):
     stub = stub_of(channels(serve(**mutual).address, **trusting, **authority.issue("client")))
     assert stub.Unary("say 1") == "1"
 
 
-def test_a_client_without_a_certificate_is_not(serve, channels, stub_of, trusting, mutual, echo):
+def test_a_client_without_a_certificate_is_refused(serve, channels, stub_of, trusting, mutual, echo):
     with pytest.raises(UnavailableError):
         stub_of(channels(serve(**mutual).address, **trusting)).Unary("say 1")
     assert echo.calls == 0
 
 
-def test_a_client_of_another_authority_is_not(serve, channels, stub_of, tmp_path, trusting, mutual, echo):
+def test_a_client_of_another_authority_is_refused(serve, channels, stub_of, tmp_path, trusting, mutual, echo):
     wrong = Authority(tmp_path, "stranger").issue("client")
     with pytest.raises(UnavailableError):
         stub_of(channels(serve(**mutual).address, **trusting, **wrong)).Unary("say 1")
     assert echo.calls == 0
 
 
-def test_health_is_served_without_tls_for_probes_and_nothing_else_is(serve, raw_channel, stub_of, mutual):
+def test_only_health_is_served_without_tls(serve, raw_channel, stub_of, mutual):
     server = serve(**mutual)
     channel = raw_channel(server.health_address)
     check = health_pb2_grpc.HealthStub(channel).Check
@@ -115,10 +115,10 @@ def test_health_ends_with_the_server(serve, raw_channel, mutual):
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LIMIT)
 
 
-def test_a_server_takes_up_new_certificates_and_drops_no_call(
+def test_a_server_reloads_certificates_without_dropping_a_call(
     serve, channels, stub_of, authority, trusting, echo, eventually
 ):
-    """A stream that began before goes on, calls are made all the time, and new connections see the new certificate."""
+    """Running streams continue, new calls succeed at all times, and new connections get the new certificate."""
     server = serve(**authority.issue("server"))
     stub = stub_of(channels(server.address, **trusting))
     held = stub.Many("say first\nhold second")
@@ -127,7 +127,7 @@ def test_a_server_takes_up_new_certificates_and_drops_no_call(
 
     def call_all_the_time():
         while not stop.is_set():
-            with connect(server.address, ClientSettings(**trusting)) as channel:  # a connection for each
+            with connect(server.address, ClientSettings(**trusting)) as channel:  # a new connection for each call
                 answers.append(stub_of(channel).Unary("say 1"))
             answers.append(stub.Unary("say 1"))
 
@@ -135,7 +135,7 @@ def test_a_server_takes_up_new_certificates_and_drops_no_call(
     caller.start()
     shown = [certificate(server.address)]
     for _ in range(3):
-        authority.issue("server")  # the key is new before the certificate is: the two do not fit for a moment
+        authority.issue("server")  # replaces first the key, then the certificate: for a moment they do not match
         shown.append(certificate(server.address))
         before = len(answers)
         eventually(lambda before=before: len(answers) >= before + 4, while_true=caller.is_alive)
@@ -146,7 +146,7 @@ def test_a_server_takes_up_new_certificates_and_drops_no_call(
     assert len(set(shown)) == 4 and len(answers) >= 12 and set(answers) == {"1"}
 
 
-def test_a_server_goes_on_with_its_certificate_where_the_new_one_cannot_be_used(
+def test_a_server_keeps_its_certificate_if_the_new_one_cannot_be_used(
     serve, channels, stub_of, authority, trusting, tmp_path
 ):
     server = serve(**authority.issue("server"))
@@ -159,7 +159,7 @@ def test_a_server_goes_on_with_its_certificate_where_the_new_one_cannot_be_used(
     assert certificate(server.address) != before
 
 
-def test_a_server_takes_up_another_authority_of_clients(serve, channels, stub_of, authority, trusting, tmp_path):
+def test_a_server_reloads_the_authorities_of_clients(serve, channels, stub_of, authority, trusting, tmp_path):
     newer = Authority(tmp_path, "newer")
     clients = tmp_path / "clients.crt"
     write(clients, authority.ca_file.read_bytes())
@@ -171,10 +171,10 @@ def test_a_server_takes_up_another_authority_of_clients(serve, channels, stub_of
     assert stub_of(channels(address, **trusting, **client)).Unary("say 1") == "1"
 
 
-def test_a_client_takes_up_new_certificates_between_calls(
+def test_a_client_reloads_certificates_between_calls(
     serve, channels, stub_of, authority, trusting, mutual, tmp_path, echo
 ):
-    """Its stream goes on; once the server forgets the old authority, only the new certificate lets it in."""
+    """Its stream continues. Once the server drops the old authority, it accepts only the new certificate."""
     newer, clients = Authority(tmp_path, "newer"), tmp_path / "clients.crt"
     write(clients, authority.ca_file.read_bytes() + newer.ca_file.read_bytes())
     first = serve(**mutual | {"client_ca_file": str(clients)})
@@ -191,14 +191,14 @@ def test_a_client_takes_up_new_certificates_between_calls(
     assert stub_of(channels(first.address, **trusting, **client)).Unary("say 1") == "1"
     echo.release.set()
     assert list(held) == ["second"]
-    authority.issue("client")  # which the server does not know any more
+    authority.issue("client")  # of the authority that the server has dropped
     with pytest.raises(UnavailableError):
         stub.Unary("say 1")
     newer.issue("client")
     assert stub.Unary("say 1") == "1"
 
 
-def test_a_client_keeps_no_channel_that_it_has_left(serve, stub_of, authority, trusting, mutual, echo, eventually):
+def test_a_client_closes_replaced_channels(serve, stub_of, authority, trusting, mutual, echo, eventually):
     settings = ClientSettings(**trusting, **authority.issue("client"))
     with tls.secure_channel(serve(**mutual).address, settings, []) as channel:
         stub = stub_of(channel)
@@ -207,13 +207,13 @@ def test_a_client_keeps_no_channel_that_it_has_left(serve, stub_of, authority, t
         for _ in range(3):
             authority.issue("client")
             assert stub.Unary("say 1") == "1"
-        assert channel.open == 2, "the one in use, and the one with a call"
+        assert channel.open == 2, "the current one, and the one with a running call"
         echo.release.set()
         assert list(held) == ["second"]
         eventually(lambda: stub.Unary("say 1") and channel.open == 1)
 
 
-def test_a_client_goes_on_with_what_it_has_where_new_files_cannot_be_used(
+def test_a_client_keeps_its_certificate_if_the_new_one_cannot_be_used(
     serve, channels, stub_of, authority, trusting, mutual, tmp_path
 ):
     stub = stub_of(channels(serve(**mutual).address, **trusting, **authority.issue("client")))
@@ -227,8 +227,8 @@ def test_a_client_goes_on_with_what_it_has_where_new_files_cannot_be_used(
     [
         (lambda f: (f / "server.crt").unlink(), r"^DATAMODELS_SERVE_CERT_FILE=.*server.crt: No such file"),
         (lambda f: (f / "server.key").unlink(), r"^DATAMODELS_SERVE_KEY_FILE=.*server.key: No such file"),
-        (lambda f: write(f / "server.key", b""), r"^DATAMODELS_SERVE_CERT_FILE=.*: is no certificate of .*server.key"),
-        (lambda f: write(f / "server.crt", b"x"), r"^DATAMODELS_SERVE_CERT_FILE=.*: is no certificate of"),
+        (lambda f: write(f / "server.key", b""), r"^DATAMODELS_SERVE_CERT_FILE=.*: is not a certificate for .*\.key"),
+        (lambda f: write(f / "server.crt", b"x"), r"^DATAMODELS_SERVE_CERT_FILE=.*: is not a certificate for"),
         (lambda f: Authority(f).issue("server") and (f / "authority.crt").write_text("x"), "CLIENT_CA_FILE=.*has no"),
         (lambda f: write(f / "server.key", (f / "other.key").read_bytes()), r"^DATAMODELS_SERVE_CERT_FILE=.*mismatch"),
     ],
@@ -241,6 +241,6 @@ def test_a_certificate_that_cannot_be_used_is_named(serve, authority, mutual, tm
     assert echo.closed.is_set()
 
 
-def test_a_client_names_its_file_at_fault(tmp_path):
+def test_a_client_names_its_faulty_file(tmp_path):
     with pytest.raises(SettingsError, match=r"^DATAMODELS_CLIENT_CA_FILE=.*none.crt: No such file"):
         connect("localhost:1", ClientSettings(ca_file=str(tmp_path / "none.crt")))

@@ -1,8 +1,9 @@
 """Commits outputs of trained models: append-only and exactly once, without a database.
 
-A sub-chunk is one immutable part at a key that is a function of its models, created by one conditional write: of any
-number of writers one wins, and the part is durable before anyone is told. Readers follow the manifest; parts that it
-does not list yet are found again by listing the store, so a crash at any moment loses nothing acknowledged.
+The outputs of a sub-chunk are one immutable part. Its key is a function of its models, and one conditional write
+creates it: of any number of writers one wins, and the part is durable before any of them is told. Readers follow the
+manifest. Parts that the manifest does not list yet are found again by listing the store, so a crash at any moment loses
+nothing that was acknowledged.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from datamodels.settings import AggregatorSettings
 from datamodels.storage import ObjectStore
 
 MAX_PART_BYTES = 2**30
-"""Outputs of one sub-chunk as float16: what one put may take of memory."""
+"""Largest size of one sub-chunk's outputs as float16. It limits the memory that one put takes."""
 
 
 class Committer:
-    """The one door through which outputs enter a store. Safe to use from any thread.
+    """Writes all outputs and manifests of a store. Safe to use from any thread.
 
-    Any number of them, in any processes, may share a store. Entering it starts the thread that publishes manifests,
-    at most one in `publish_interval` for each run, and at once when a run becomes complete; leaving it publishes what
-    is left. Raises SettingsError.
+    Any number of committers, in any processes, may share a store. Entering a committer starts the thread that publishes
+    manifests: at most one per `publish_interval` for each run, and one as soon as a run becomes complete. Leaving it
+    publishes what is left. Raises SettingsError for a wrong interval.
     """
 
     def __init__(self, store: ObjectStore, settings: AggregatorSettings | None = None):
@@ -51,10 +52,10 @@ class Committer:
         self._publisher: Publisher | None = None
 
     def create(self, run: Run) -> bool:
-        """Creates a run; False where it is there already.
+        """Creates a run. Returns False if it exists already.
 
-        Raises ConflictError where its data set has changed since, SpecError where its parts would be too large, and
-        InputError where its targets are no targets.
+        Raises ConflictError if its data set has changed since it was created, SpecError if its parts would be too
+        large, and InputError if a target is not valid or there are no targets.
         """
         outside = np.flatnonzero((run.own < NOT_IN_POOL) | (run.own >= run.design.examples))
         if not run.n or len(outside):
@@ -71,17 +72,17 @@ class Committer:
         return runs.create(self.store, run)
 
     def run(self, name: str) -> Run:
-        """A run. Raises RunNotFoundError."""
+        """Returns a run. Raises RunNotFoundError."""
         return self._ledger(name).run
 
     def part(self, name: str, models: range) -> Part | None:
-        """The committed part of a sub-chunk, as far as this process knows."""
+        """Returns the committed part of a sub-chunk, or None if this process knows of none."""
         return self._ledger(name).get(models)
 
     def put(self, outputs: Outputs) -> bool:
-        """Commits a sub-chunk; False where it had been committed before, and `outputs` are dropped.
+        """Commits a sub-chunk. Returns False, and drops `outputs`, if the sub-chunk was committed before.
 
-        On return the models are durable, whoever committed them. Raises StoreError; putting again is safe then.
+        On return the models are durable, whoever committed them. Raises StoreError; it is then safe to put again.
         """
         ledger = self._ledger(outputs.run)
         with metrics.PUT_SECONDS.time():
@@ -96,24 +97,24 @@ class Committer:
         return committed
 
     def publish(self, name: str) -> int:
-        """Makes every committed part of a run visible to readers; returns the version of the newest manifest.
+        """Makes every committed part of a run visible to readers. Returns the version of the newest manifest.
 
-        Lists the store, so it includes what other aggregators committed. Raises StoreError.
+        Lists the store, so the manifest includes what other aggregators committed. Raises StoreError.
         """
         ledger = self._ledger(name)
         ledger.recover()
         return ledger.publish()
 
     def progress(self, name: str) -> Progress:
-        """What is committed; of other aggregators' commits, what their manifests have listed."""
+        """Returns the progress of a run. It counts commits of other aggregators once a manifest lists them."""
         ledger = self._ledger(name)
         ledger.refresh(older_than=self._interval)
         return ledger.progress()
 
     def watch(self, name: str, active: Callable[[], bool] = lambda: True) -> Iterator[Progress]:
-        """Progress, at once and then on every change, until the run is complete or `active` is false.
+        """Yields progress at once and then on every change, until the run is complete or `active` returns False.
 
-        Many changes may be told as one. `active` is asked on every change, and on `wake`.
+        Several changes may be combined into one. `active` is called on every change, and on `wake`.
         """
         ledger = self._ledger(name)
         told = None
@@ -124,11 +125,11 @@ class Committer:
                 told = progress
             if progress.complete:
                 return
-            # Woken by commits, and in time to see those of other aggregators.
+            # A commit of this process ends the wait; the timeout is for commits of other aggregators.
             ledger.wait(progress, active, timeout=max(self._interval, 0.05))
 
     def wake(self) -> None:
-        """Makes all watches ask whether they are still active."""
+        """Makes all watches call their `active` again."""
         for ledger in self._open_ledgers():
             ledger.wake()
 
@@ -141,7 +142,7 @@ class Committer:
             if name in self._ledgers:
                 return self._ledgers[name]
             opening = self._opening.setdefault(name, threading.Lock())
-        # One thread recovers a run while the others wait for it. A run that there is not leaves nothing behind.
+        # One thread recovers a run while others wait for it. Nothing is kept for a run that does not exist.
         with opening:
             try:
                 with self._lock:
@@ -155,7 +156,7 @@ class Committer:
                     self._opening.pop(name, None)
 
     def start(self) -> None:
-        """Publishes manifests from now on, until `close`."""
+        """Starts publishing manifests, until `close`."""
         self._publisher = Publisher(self._open_ledgers, self._interval)
         self._publisher.start()
 
@@ -167,7 +168,7 @@ class Committer:
         self.close()
 
     def close(self) -> None:
-        """Stops publishing, after a last time."""
+        """Publishes once more, then stops publishing."""
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None

@@ -1,4 +1,4 @@
-"""What one aggregator knows of one run: the committed parts, and which of them the newest manifest lists."""
+"""The state of one run in one aggregator: the committed parts, and which of them the newest manifest lists."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logger(__name__)
 
 
 class Ledger:
-    """Grows only. Safe to use from any thread.
+    """Collects the committed parts of a run, and never drops one. Safe to use from any thread.
 
-    Every part in here is durable, so it may be acknowledged and listed. `refresh` and `recover` find what other
-    aggregators, and this one before it died, have committed.
+    Every part in a ledger is durable, so it may be acknowledged and listed. `refresh` and `recover` find the parts that
+    other aggregators, or this one before a crash, have committed.
     """
 
     def __init__(self, store: ObjectStore, run: Run):
@@ -41,12 +41,12 @@ class Ledger:
         self.recover()
 
     def get(self, models: range) -> Part | None:
-        """The committed part of a sub-chunk."""
+        """Returns the committed part of a sub-chunk, or None if none is known."""
         with self._changed:
             return self._parts.get(models.start)
 
     def put(self, outputs: Outputs) -> tuple[Part, bool]:
-        """Commits a sub-chunk: its part, once durable, and whether it is this one. Raises StoreError."""
+        """Commits a sub-chunk. Returns its durable part, and whether this call wrote it. Raises StoreError."""
         known = self.get(outputs.models)
         if known is not None:
             return known, False
@@ -59,7 +59,10 @@ class Ledger:
         return committed, created
 
     def refresh(self, older_than: float = 0.0) -> None:
-        """Takes in the manifests that others wrote, unless that was done in the last seconds. Raises StoreError."""
+        """Merges the newest manifest of other aggregators. Raises StoreError.
+
+        Does nothing if the last refresh was less than `older_than` seconds ago.
+        """
         now = time.monotonic()
         with self._changed:
             if now - self._refreshed < older_than:
@@ -71,7 +74,7 @@ class Ledger:
             self._merge(manifest.read(self._store, name, newest))
 
     def recover(self) -> None:
-        """Takes in every part there is, listed in a manifest or not. Raises StoreError."""
+        """Adds all parts in the store, whether a manifest lists them or not. Raises StoreError."""
         self.refresh()
         name, spec = self.run.name, self.run.spec
         present = set(self._store.list(keys.parts(name)))
@@ -79,7 +82,7 @@ class Ledger:
             present -= {p.key for p in self._parts.values()}
         if not present:
             return
-        # Keys are made from the sub-chunks rather than taken apart, so nothing foreign is mistaken for a part.
+        # Compares with the keys of all sub-chunks instead of parsing keys, so that no foreign object counts as a part.
         sub_chunks = (models for c in range(spec.chunks) for models in spec.sub_chunks(spec.chunk_range(c)))
         orphans = [models for models in sub_chunks if keys.part(name, models.start, models.stop) in present]
         for models in orphans:
@@ -88,10 +91,10 @@ class Ledger:
         log.info("recovered parts", run=name, parts=len(orphans), foreign_objects=len(present) - len(orphans))
 
     def publish(self) -> int:
-        """Writes a manifest that lists every part in here, unless the newest does; returns its version.
+        """Writes a manifest that lists every part of the ledger, unless the newest does. Returns its version.
 
-        Where another aggregator wrote that version first, its parts are merged into the next; so versions never
-        lose a part. Raises StoreError.
+        If another aggregator writes that version first, its parts are merged into the next version. So no version loses
+        a part of an earlier one. Raises StoreError.
         """
         with self._publishing:
             while True:
@@ -109,16 +112,19 @@ class Ledger:
 
     @property
     def version(self) -> int:
+        """Version of the newest known manifest, or `manifest.NONE`."""
         with self._changed:
             return self._version
 
     @property
     def unlisted(self) -> bool:
+        """Whether the ledger has a part that the newest known manifest does not list."""
         with self._changed:
             return len(self._listed) < len(self._parts)
 
     @property
     def complete(self) -> bool:
+        """Whether all models of the run are committed."""
         with self._changed:
             return self._committed == self.run.spec.models
 
@@ -134,28 +140,28 @@ class Ledger:
             )
 
     def wait(self, seen: Progress, active: Callable[[], bool], timeout: float) -> None:
-        """Returns once progress is further than `seen`, `active` is false, or after `timeout` seconds."""
+        """Waits until progress differs from `seen`, `active` returns False, or `timeout` seconds have passed."""
         then = (seen.committed, seen.manifest_version)
         with self._changed:
             self._changed.wait_for(lambda: (self._committed, self._version) != then or not active(), timeout)
 
     def wake(self) -> None:
-        """Makes those who wait ask whether they are still active."""
+        """Makes all calls of `wait` call their `active` again."""
         with self._changed:
             self._changed.notify_all()
 
     def _read(self, models: range) -> Part:
-        """The part that another writer committed."""
+        """Reads the part that another writer committed."""
         key = keys.part(self.run.name, models.start, models.stop)
         data = self._store.read(key)
         try:
             outputs = part.decode(data, f"{self._store.url}/{key}", run=self.run.name, models=models, n=self.run.n)
         except CorruptObjectError as error:
-            raise CorruptObjectError(f"{error}, or delete it, and its models are trained again") from error
+            raise CorruptObjectError(f"{error}, or delete it to have its models trained again") from error
         return _describe(outputs, data)
 
     def _merge(self, snapshot: Snapshot) -> None:
-        # Under one lock: a version may be followed by ours only once its parts are in here.
+        # Both steps under one lock: our next version must include the parts of this one.
         with self._changed:
             self._add(snapshot.parts)
             self._list(snapshot.version, {p.first for p in snapshot.parts})
@@ -177,7 +183,7 @@ class Ledger:
 
 
 def _describe(outputs: Outputs, data: bytes) -> Part:
-    """How a manifest lists a part."""
+    """Returns the manifest's entry for a part."""
     models = outputs.models
     return Part(
         key=keys.part(outputs.run, models.start, models.stop),

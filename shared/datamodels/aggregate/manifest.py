@@ -1,5 +1,7 @@
-"""The manifest: which parts of a run are committed. Numbered, create-only records; each lists all that the one before
-lists, so a reader that follows the newest one sees every model at most once and never lists the store.
+"""Manifests, which list the committed parts of a run.
+
+Manifests are numbered records that are never overwritten. Each version lists all parts of the previous one. So a reader
+of the newest version sees every model at most once and never lists the store.
 """
 
 from __future__ import annotations
@@ -17,15 +19,20 @@ if TYPE_CHECKING:
     from datamodels.aggregate.part import Outputs
 
 NONE = -1
-"""Version of a run that has no manifest yet."""
+"""Version number that stands for a run without a manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A committed part, as a manifest lists it.
+    """Entry of a manifest for one committed part.
 
-    rows    models with outputs
-    failed  (model_index, reason) of the others
+    key     of the object
+    first   first model of the sub-chunk
+    last    one past its last model
+    rows    number of models with outputs
+    failed  (model_index, reason) of each other model
+    sha256  of the object
+    bytes   size of the object
     """
 
     key: str
@@ -41,30 +48,32 @@ class Part:
         return range(self.first, self.last)
 
     def document(self) -> dict[str, Any]:
+        """Returns the entry as it is stored, as a JSON object."""
         failed = [{"model_index": model, "reason": reason} for model, reason in self.failed]
         return dataclasses.asdict(self) | {"failed": failed}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
+        """Returns the entry that `document` made. Raises KeyError, TypeError."""
         failed = tuple((f["model_index"], f["reason"]) for f in document["failed"])
         return cls(**document | {"failed": failed})
 
     def read(self, store: ObjectStore, run: str) -> Outputs:
-        """The outputs of the part, checked. Raises CorruptObjectError, also where the object is gone."""
-        from datamodels.aggregate import part  # PyArrow, which readers of manifests alone do without
+        """Reads and checks the outputs of the part. Raises CorruptObjectError, also if the object is gone."""
+        from datamodels.aggregate import part  # imports PyArrow, which readers of manifests alone do not need
 
         try:
             data = store.get(self.key, sha256=self.sha256)
         except ObjectNotFoundError as error:
             raise CorruptObjectError(
-                f"{store.url}/{self.key}: is listed in the manifest and is gone; restore it from a copy"
+                f"{store.url}/{self.key}: is listed in the manifest but is gone; restore it from a copy"
             ) from error
         return part.decode(data, f"{store.url}/{self.key}", run=run, models=self.models)
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """One version of the manifest of a run. Parts ascend and do not overlap."""
+    """One version of the manifest of a run. Its parts are ascending and do not overlap."""
 
     run: str
     version: int
@@ -72,17 +81,17 @@ class Snapshot:
 
     @functools.cached_property
     def ranges(self) -> list[range]:
-        """Models committed, the failed ones included: ascending ranges, merged."""
+        """Committed models, including failed ones, as ascending merged ranges."""
         return merged(part.models for part in self.parts)
 
     @property
     def committed(self) -> int:
-        """Models committed, the failed ones included."""
+        """Number of committed models, including failed ones."""
         return sum(len(part.models) for part in self.parts)
 
     @property
     def rows(self) -> int:
-        """Models with outputs."""
+        """Number of models with outputs."""
         return sum(part.rows for part in self.parts)
 
     @functools.cached_property
@@ -91,12 +100,15 @@ class Snapshot:
         return {model: reason for part in self.parts for model, reason in part.failed}
 
     def outputs(self, store: ObjectStore) -> Iterator[Outputs]:
-        """Every part in order, each checked against its sha256. Raises CorruptObjectError naming the object."""
+        """Yields the outputs of every part in order, checked against its sha256.
+
+        Raises CorruptObjectError, which names the object.
+        """
         return (part.read(store, self.run) for part in self.parts)
 
 
 def merged(ranges: Iterable[range]) -> list[range]:
-    """Ascending ranges, those that touch joined."""
+    """Sorts ranges and joins those that touch."""
     result: list[range] = []
     for found in sorted(ranges, key=lambda r: r.start):
         if result and result[-1].stop == found.start:
@@ -107,7 +119,7 @@ def merged(ranges: Iterable[range]) -> list[range]:
 
 
 def read(store: ObjectStore, run: str, version: int) -> Snapshot:
-    """One version. Raises ObjectNotFoundError, CorruptObjectError."""
+    """Reads one version. Raises ObjectNotFoundError, CorruptObjectError."""
     key = keys.manifest(run, version)
     body = records.read(store, key)
     try:
@@ -116,20 +128,22 @@ def read(store: ObjectStore, run: str, version: int) -> Snapshot:
     except (KeyError, TypeError) as error:
         raise CorruptObjectError(f"{store.url}/{key}: is not a manifest; restore it from a copy") from error
     if not consistent or any(a.last > b.first for a, b in itertools.pairwise(parts)):
-        raise CorruptObjectError(f"{store.url}/{key}: lists a model twice or a foreign part; restore it from a copy")
+        raise CorruptObjectError(
+            f"{store.url}/{key}: lists a model twice, or a part of another run; restore it from a copy"
+        )
     return Snapshot(run, version, parts)
 
 
 def read_newest(store: ObjectStore, run: str, known: int = NONE) -> Snapshot:
-    """The newest version, `known` being one that is there; an empty snapshot of version NONE where there is none.
+    """Reads the newest version. Returns an empty snapshot of version NONE if the run has no manifest.
 
-    Raises CorruptObjectError.
+    `known` is a version that is known to exist; the search starts there. Raises CorruptObjectError.
     """
     version = store.newest(lambda v: keys.manifest(run, v), known)
     return Snapshot(run, NONE, ()) if version == NONE else read(store, run, version)
 
 
 def create(store: ObjectStore, run: str, version: int, parts: Iterable[Part]) -> bool:
-    """Writes a version; False where another writer was first, whose version must be merged into the next."""
+    """Writes a version. Returns False if another writer was first; its version must be merged into the next."""
     listed = [part.document() for part in sorted(parts, key=lambda p: p.first)]
     return records.create(store, keys.manifest(run, version), {"version": version, "parts": listed})

@@ -35,5 +35,5 @@ PUBLISH_FAILURES = Counter(
 )
 RECOVERED = Counter(
     "datamodels_aggregate_recovered_parts_total",
-    "Committed parts that no manifest listed, and that were found by listing the store.",
+    "Committed parts that no manifest listed and that were found by listing the store.",
 )

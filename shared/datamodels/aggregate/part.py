@@ -1,4 +1,4 @@
-"""Outputs of one sub-chunk of models: checked as they arrive, and to and from the bytes of a Parquet part."""
+"""Outputs of one sub-chunk of models: checks as they arrive, and conversion to and from a Parquet part."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from datamodels.storage import schema
 
 DTYPES = ("float16", "float32", "float64")
 LONGEST_REASON = 300
-"""Characters kept of why a model failed: the reasons of a run are all in each of its manifests."""
+"""Characters to which the reason of a failed model is cut, because each manifest holds all reasons of its run."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the models of one sub-chunk said of every target.
+    """Outputs of the models of one sub-chunk on every target.
 
     run          name of the run
     models       the sub-chunk, first <= index < last
     model_index  int32[r], ascending
     outputs      float16[r, n], finite
-    failed       reason of each model of the sub-chunk that is not in model_index
-    retried      those in model_index that were trained with their second seed, ascending; see `train.job`
+    failed       {model: reason} for each model of the sub-chunk that is not in model_index
+    retried      models in model_index that were trained with their second seed, ascending; see `train.job`
     """
 
     run: str
@@ -40,16 +40,16 @@ class Outputs:
 
 
 class Assembly:
-    """Puts the outputs of one sub-chunk together from batches of rows, in any order, refusing the first wrong one.
+    """Collects the outputs of one sub-chunk from batches of rows, in any order, and checks each batch.
 
     `models` must be exactly one sub-chunk of the run. Memory is bounded by the sub-chunk: len(models) * n * 2 bytes.
-    Raises OutputsError, here and below.
+    The constructor and all methods raise OutputsError.
     """
 
     def __init__(self, run: Run, models: range):
         if run.spec.sub_chunk_of(models.start) != models:
             raise OutputsError(
-                f"models {models.start} to {models.stop} of run {run.name}: are no sub-chunk; chunks of "
+                f"models {models.start} to {models.stop} of run {run.name}: are not a sub-chunk; chunks of "
                 f"{run.spec.chunk} models are committed in steps of {run.spec.sub_chunk}, up to model {run.spec.models}"
             )
         self._run = run
@@ -66,16 +66,16 @@ class Assembly:
         failed: Mapping[int, str] | None = None,
         retried: Iterable[int] = (),
     ) -> None:
-        """Takes outputs [r, n] of the models int[r], and the reasons of models that could not be trained.
+        """Adds outputs float[r, n] of the models int[r], and the reasons of models that could not be trained.
 
-        `retried` may name models that come later.
+        `retried` may name models of later batches. A batch that is refused changes nothing.
         """
         model_index, outputs = np.asarray(model_index), np.asarray(outputs)
         self._check_shapes(model_index, outputs)
         rows = [self._row(model) for model in model_index.tolist()]
         if len(set(rows)) < len(rows):
             twice = next(model for model in model_index.tolist() if (model_index == model).sum() > 1)
-            raise OutputsError(f"model {twice} of run {self._run.name}: is there twice")
+            raise OutputsError(f"model {twice} of run {self._run.name}: occurs twice")
         half = self._to_half(model_index, outputs)
         for model, reason in (failed or {}).items():
             self._fail(model, reason, rows)
@@ -84,7 +84,7 @@ class Assembly:
         self._present[rows] = True
 
     def finish(self) -> Outputs:
-        """The whole sub-chunk."""
+        """Returns the outputs of the sub-chunk, once all of its models have been added."""
         absent = (np.flatnonzero(~self._present) + self._models.start).tolist()
         missing = [model for model in absent if model not in self._failed]
         if missing:
@@ -95,7 +95,7 @@ class Assembly:
         model_index = np.flatnonzero(self._present).astype(np.int32) + np.int32(self._models.start)
         strange = sorted(self._retried.difference(model_index.tolist()))
         if strange:
-            raise OutputsError(f"model {strange[0]} of run {self._run.name}: is in retried and has no outputs")
+            raise OutputsError(f"model {strange[0]} of run {self._run.name}: is in retried but has no outputs")
         failed, retried = dict(sorted(self._failed.items())), tuple(sorted(self._retried))
         return Outputs(self._run.name, self._models, model_index, self._outputs[self._present], failed, retried)
 
@@ -113,7 +113,7 @@ class Assembly:
             raise OutputsError(f"outputs have type {outputs.dtype}: must be {' or '.join(DTYPES)}")
 
     def _row(self, model: int) -> int:
-        """Where a model goes that was not there yet."""
+        """Returns the row of a model. Raises OutputsError if it is not in the sub-chunk, or was added before."""
         if model not in self._models:
             raise OutputsError(
                 f"model {model} of run {self._run.name}: must be {self._models.start} to {self._models.stop - 1} in "
@@ -121,7 +121,7 @@ class Assembly:
             )
         row = model - self._models.start
         if self._present[row] or model in self._failed:
-            raise OutputsError(f"model {model} of run {self._run.name}: is there twice")
+            raise OutputsError(f"model {model} of run {self._run.name}: occurs twice")
         return row
 
     def _fail(self, model: int, reason: str, rows: list[int]) -> None:
@@ -150,14 +150,14 @@ class Assembly:
 def validate(
     run: Run, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str] | None = None
 ) -> Outputs:
-    """The outputs of a sub-chunk that came in one piece: int[r] and float[r, n]. Raises OutputsError."""
+    """Checks outputs float[r, n] of the models int[r], which must be a whole sub-chunk. Raises OutputsError."""
     assembly = Assembly(run, models)
     assembly.add(model_index, outputs, failed)
     return assembly.finish()
 
 
 def encode(outputs: Outputs) -> bytes:
-    """The bytes of a part."""
+    """Returns the outputs as the bytes of a Parquet part."""
     found = schema.outputs(outputs.outputs.shape[1])
     margins = pa.FixedSizeListArray.from_arrays(
         pa.array(outputs.outputs.reshape(-1), pa.float16()), type=found.field("margins").type
@@ -178,15 +178,15 @@ def encode(outputs: Outputs) -> bytes:
         compression=schema.COMPRESSION,
         use_dictionary=False,
         use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
-        write_page_checksum=True,  # all there is to check a part by that no manifest lists yet
+        write_page_checksum=True,  # the only checksum of a part that no manifest lists yet
     )
     return sink.getvalue().to_pybytes()
 
 
 def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = None) -> Outputs:
-    """Reads back `encode`; n is that of the part where it is not given.
+    """Reads the bytes of a part, as `encode` returns them. If `n` is given, the part must have n targets.
 
-    Raises CorruptObjectError, naming `where`, for bytes that are not the part of these models.
+    Raises CorruptObjectError, which names `where`, if the bytes are not the part of these models.
     """
     try:
         table = schema.read(data)
@@ -200,13 +200,13 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         complete = sorted([*model_index.tolist(), *failed]) == list(models)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptObjectError(
-            f"{where}: is not a whole part ({' '.join(str(error).split())[:200]}); restore it from a copy"
+            f"{where}: is not a complete part ({' '.join(str(error).split())[:200]}); restore it from a copy"
         ) from error
     expected = {"run": run, "first": models.start, "last": models.stop}
     if part != expected:
         raise CorruptObjectError(f"{where}: is the part {part}, its name says {expected}; restore it from a copy")
     if not table.schema.equals(schema.outputs(found if n is None else n)):
-        raise CorruptObjectError(f"{where}: has other columns than a part of {n or found} targets has")
+        raise CorruptObjectError(f"{where}: its columns are not those of a part of {n or found} targets")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
     return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried)

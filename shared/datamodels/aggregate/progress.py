@@ -1,4 +1,4 @@
-"""How far a run's training has come."""
+"""Progress of a run's training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Which models of a run are committed.
+    """The models of a run that are committed.
 
-    models            of the run, to train in all
-    committed         the failed ones included
-    ranges            committed models: ascending ranges, merged
-    manifest_version  the newest manifest, -1 where there is none
+    models            number of models that the run trains in all
+    committed         number of committed models, including failed ones
+    failed            number of committed models without outputs
+    ranges            committed models, as ascending merged ranges
+    manifest_version  version of the newest manifest, -1 if there is none
     """
 
     run: str

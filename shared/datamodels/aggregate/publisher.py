@@ -1,4 +1,4 @@
-"""The thread that publishes manifests, so that committing need not wait for it."""
+"""The thread that publishes manifests, so that commits need not wait for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logger(__name__)
 
 
 class Publisher:
-    """Publishes each run at most once in `interval` seconds, and at once when it is complete.
+    """Publishes each run at most once per `interval` seconds, and at once when it is complete.
 
-    `ledgers` gives the runs there are. `wake` says that one of them may have changed.
+    `ledgers` returns the ledgers of all open runs. Call `wake` after one of them may have changed.
     """
 
     def __init__(self, ledgers: Callable[[], Iterable[Ledger]], interval: float):
@@ -35,7 +35,7 @@ class Publisher:
         self._changed.set()
 
     def close(self) -> None:
-        """Publishes what is left, and ends the thread."""
+        """Publishes what is left and ends the thread."""
         self._closing = True
         self._changed.set()
         self._thread.join()
@@ -48,7 +48,7 @@ class Publisher:
             wait = self._publish_due()
 
     def _publish_due(self) -> float | None:
-        """Publishes the runs whose time has come. Returns seconds until the next one's, None where none waits."""
+        """Publishes all runs that are due. Returns the seconds until the next is due, or None if none is waiting."""
         waits = []
         for ledger in [ledger for ledger in self._ledgers() if ledger.unlisted]:
             due = self._tried.get(ledger.run.name, float("-inf")) + self._interval - time.monotonic()
@@ -63,7 +63,7 @@ class Publisher:
         try:
             ledger.publish()
         except DatamodelsError as error:
-            # Nothing is lost: the parts are durable, and the next manifest lists them.
+            # The parts are durable, and the next manifest lists them.
             metrics.PUBLISH_FAILURES.inc()
             log.warning("manifest not published", run=ledger.run.name, reason=str(error))
             return False

@@ -1,1 +1,1 @@
-"""Weights in memory, and long analyses of them."""
+"""The core of the query service: weights in memory, and long analyses of them."""

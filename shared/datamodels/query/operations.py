@@ -1,8 +1,9 @@
-"""Long analyses: each computed once at a time, watched by whoever asked, stopped when nobody does, kept when final.
+"""Long analyses: computed in the background, shared by their callers, and stored if final.
 
-An operation is named by the object key of its answer. Asked for again, it answers from the store; while it is being
-computed, the new caller joins; after a crash it is computed anew. Replicas of a service may compute the same answer
-side by side: the first to write it wins, and both answers are good.
+An operation is identified by the object key of its answer. If the store has the answer, it is read from there. If the
+operation is running, a new caller joins it. Otherwise the operation starts, also after a crash. It is cancelled when
+its last caller leaves. Replicas of a service may compute the same answer at the same time: the first to write it wins,
+and both answers are valid.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from datamodels.telemetry.metrics import start_at_zero
 log = logger(__name__)
 
 TELL_SECONDS = 0.1
-"""Least time between two messages to one caller."""
+"""Shortest time between two messages to one caller, in seconds."""
 
 OPERATIONS = Counter(
     "datamodels_query_operations_total",
@@ -35,15 +36,16 @@ OPERATIONS = Counter(
 start_at_zero(OPERATIONS, "computed", "read", "cancelled", "failed")
 
 Tell = Callable[[str, float], None]
-"""Called between the steps of a computation with what is being done and the share that is done; what it raises stops
-the computation."""
+"""A computation calls this between its steps with the current stage and the fraction that is done, 0 to 1. An error
+that it raises stops the computation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """
-    stage     what is being done
-    fraction  of the whole, 0 to 1
+    """Progress of an operation.
+
+    stage     name of the current stage
+    fraction  of the work that is done, 0 to 1
     """
 
     stage: str
@@ -51,7 +53,7 @@ class Progress:
 
 
 class _CancelledError(Exception):
-    """Nobody waits for the answer any more."""
+    """Nobody waits for the answer anymore."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -64,7 +66,10 @@ class _Operation:
 
 
 class Operations:
-    """Computes answers in the background, at most `workers` at a time. Safe to use from any thread. `close` it."""
+    """Computes answers in the background, at most `workers` at a time. Safe to use from any thread.
+
+    Call `close` at the end.
+    """
 
     def __init__(self, store: ObjectStore, *, workers: int = 1):
         self._store = store
@@ -81,14 +86,16 @@ class Operations:
         final: bool,
         active: Callable[[], bool] = lambda: True,
     ) -> Iterator[Progress | bytes]:
-        """How far the computation is, whenever that changes, and at last the answer.
+        """Yields the progress of an operation whenever it changes, and finally the answer.
 
-        key     of the answer in the store
-        final   whether the answer is kept, since it will always be the same
-        active  asked on every change, and on `wake`; once it is false the iterator ends without an answer
+        key      of the answer in the store
+        compute  computes the answer; called only if the store has no answer and the operation is not running
+        final    whether to store the answer, because it will never change
+        active   called on every change, and on `wake`; if it returns False, the iterator ends without an answer
 
-        Closing the iterator leaves the operation; the last to leave cancels it at its next step. Raises what `compute`
-        raises, UnavailableError once closed, CorruptObjectError for an answer in the store that was altered.
+        To leave the operation, close the iterator. When the last caller leaves, the operation is cancelled at its next
+        step. Raises the errors of `compute`, UnavailableError after `close`, and CorruptObjectError if the answer in
+        the store was altered.
         """
         kept = self._kept(key)
         if kept is not None:
@@ -117,12 +124,12 @@ class Operations:
         yield operation.answer
 
     def wake(self) -> None:
-        """Makes all callers ask whether they are still active."""
+        """Makes all iterators call their `active` again."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Cancels what is being computed, and waits until it has stopped."""
+        """Cancels the running operations, and waits until they have stopped."""
         with self._changed:
             self._closed = True
         self._pool.shutdown(wait=True)
@@ -134,7 +141,7 @@ class Operations:
                 return base64.b64decode(body["answer"], validate=True)
             except (TypeError, KeyError, ValueError) as error:
                 raise CorruptObjectError(
-                    f"{self._store.url}/{key}: is no answer of an analysis; delete it, it is computed again"
+                    f"{self._store.url}/{key}: is not the result of an analysis; delete it, and it is computed again"
                 ) from error
         return None
 
@@ -154,7 +161,7 @@ class Operations:
             with self._changed:
                 if self._closed or not operation.waiting:
                     operation.error = UnavailableError("the service is stopping; ask again")
-                    self._end(key, operation)  # whoever asks from now on starts anew
+                    self._end(key, operation)  # the next caller starts a new operation
                     raise _CancelledError
                 operation.progress = Progress(stage, fraction)
                 self._changed.notify_all()
@@ -167,7 +174,7 @@ class Operations:
                 records.create(self._store, key, {"answer": base64.b64encode(operation.answer).decode()})
         except _CancelledError:
             result = "cancelled"
-        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+        except Exception as error:  # noqa: BLE001 - `ask` raises it to the callers
             operation.error, result = error, "failed"
         OPERATIONS.labels(result).inc()
         said = str(operation.error) if isinstance(operation.error, DatamodelsError) else None
@@ -176,7 +183,7 @@ class Operations:
             self._end(key, operation)
 
     def _end(self, key: str, operation: _Operation) -> None:
-        """With `_changed` held."""
+        """Marks an operation as ended. The caller holds `_changed`."""
         operation.ended = True
         if self._running.get(key) is operation:
             del self._running[key]

@@ -1,4 +1,4 @@
-"""Page tokens of list calls (AIP-158): opaque, and good only for the request that they were given out for."""
+"""Page tokens of list calls (AIP-158): opaque, and valid only for the request that they were issued for."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from datamodels.storage import records
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
-FOREIGN = "page_token: is not one that this service gave out; start again without"
+FOREIGN = "page_token: was not issued by this service; start again without one"
 
 
 def size(asked: int) -> int:
-    """Entries of a page: the default for 0, at most MAX_SIZE. Raises InputError for a negative number."""
+    """Returns the number of entries of a page: `asked`, or the default if it is 0, but at most MAX_SIZE.
+
+    Raises InputError for a negative number.
+    """
     if asked < 0:
         raise InputError(f"page_size = {asked}: must be at least 0")
     return min(asked or DEFAULT_SIZE, MAX_SIZE)
 
 
 def token(request: dict[str, Any], *position: int | str) -> str:
-    """A token for the page of `request` (its fields but for size and token) that starts at `position`."""
+    """Returns the token of the page of `request` that starts at `position`.
+
+    `request` has all fields of the request except page size and token.
+    """
     body = records.canonical({"request": records.digest(request)[:16], "position": position})
     return base64.urlsafe_b64encode(body).decode()
 
 
 def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
-    """Where the page of a token starts: values of the given kinds, numbers from 0 to 2**63 - 1.
+    """Returns the position where the page of a token starts: values of the given types, integers below 2**63.
 
-    Raises PageTokenError where it was not given out for this request.
+    Raises PageTokenError if the token was not issued for this request.
     """
     try:
         body = json.loads(base64.urlsafe_b64decode(token.encode()))
@@ -38,7 +44,7 @@ def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise PageTokenError(FOREIGN) from None
     if given_for != records.digest(request)[:16]:
-        raise PageTokenError("page_token: was given out for another request; start again without")
+        raise PageTokenError("page_token: was issued for another request; start again without one")
     if tuple(map(type, start)) != kinds or any(isinstance(value, int) and not 0 <= value < 2**63 for value in start):
         raise PageTokenError(FOREIGN)
     return start

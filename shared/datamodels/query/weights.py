@@ -1,4 +1,4 @@
-"""The weight store: what the query service answers from. Reads finished fits, keeps the latest used in memory."""
+"""The weight store of the query service: reads finished fits, and keeps the most recently used ones in memory."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 MAX_CHUNK_WEIGHTS = 80_000
-"""Weights in one message of a stream, 8 bytes each: messages stay under 1 MB."""
+"""Most weights in one message of a stream. Each takes 8 bytes, so messages stay under 1 MB."""
 ROW_ROOM = 8
-"""What a row of a message takes beside its weights, in weights."""
+"""Size of a row of a message without its weights, as a number of weights."""
 MEMBERS_BYTES = 8 * 2**20
-"""Of subsets that are unpacked at a time, so that a call's memory does not grow with what fits its request."""
+"""Size of the subsets that are unpacked at a time, so that a call's memory does not grow with its request."""
 
-IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits that are in memory.")
+IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits in memory.")
 LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")
 PREDICTIONS = Counter("datamodels_query_predictions_total", "Outputs predicted, one for each subset and target.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Weights of some targets, or parts of them: row i is columns[indptr[i]:indptr[i + 1]].
+    """Weights of some targets, or a part of them. Row i has the columns[indptr[i]:indptr[i + 1]].
 
     targets  int32[t]
     indptr   int64[t + 1]
@@ -62,8 +62,8 @@ class Rows:
 class Fitted:
     """A finished fit in memory.
 
-    theta  float32 CSR [n, d]
-    store  where it comes from
+    theta  weights, float32 CSR [n, d]
+    store  the store that it was read from
     """
 
     run: Run
@@ -74,11 +74,14 @@ class Fitted:
 
     @functools.cached_property
     def noise(self) -> Noise:
-        """Of the fit. Reads committed outputs when first asked for. Raises CorruptObjectError."""
+        """Noise of the fit's outputs. The first access reads the committed outputs. Raises CorruptObjectError."""
         return noise.measure(self.run, manifest.read_newest(self.store, self.run.name), self.store, self.solution)
 
     def final(self) -> bool:
-        """Whether it is the last fit of its run: it has all models that are, or were to be, trained."""
+        """Returns whether no later fit of the run can have more models.
+
+        True if the run's training has ended, or was stopped, and this fit used the newest manifest.
+        """
         snapshot = manifest.read_newest(self.store, self.run.name)
         ended = snapshot.committed >= self.run.spec.models or bool(stopping.recorded(self.store, self.run.name))
         return ended and snapshot.version == self.record.manifest_version
@@ -88,7 +91,10 @@ class Fitted:
         return self.solution.n
 
     def targets(self, chosen: np.ndarray | None) -> np.ndarray:
-        """int32[t]: the targets asked for, or all. Raises TargetRangeError, InputError for one asked for twice."""
+        """Returns the chosen targets, or all if `chosen` is None, as int32[t].
+
+        Raises TargetRangeError, and InputError if a target is chosen twice.
+        """
         if chosen is None:
             return np.arange(self.n, dtype=np.int32)
         ordered = np.sort(chosen)
@@ -97,14 +103,16 @@ class Fitted:
             raise TargetRangeError(f"target {outside[0]}: must be 0 to {self.n - 1} in run {self.run.name}")
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if twice.size:
-            raise InputError(f"target {twice[0]}: is asked for twice")
+            raise InputError(f"target {twice[0]}: is given twice")
         return chosen
 
     def predict(self, masks: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
-        """float32[s, t]: what models trained on the subsets, packed uint8[s, ceil(d / 8)], would say of the targets.
+        """Predicts the outputs of models trained on some subsets, as float32[s, t].
 
-        `targets` as `self.targets` gives them; None is quicker where all are meant. Raises MaskError, InputError where
-        the answer would not fit one message.
+        masks    the subsets, packed, uint8[s, ceil(d / 8)]
+        targets  as `self.targets` returns them; for all targets, None is faster
+
+        Raises MaskError, and InputError if the result would not fit into one message.
         """
         count, d = self.n if targets is None else len(targets), self.run.design.columns
         if len(masks) * count * 4 > MAX_ANSWER_BYTES:
@@ -120,30 +128,30 @@ class Fitted:
         step = max(1, MEMBERS_BYTES // (4 * d))
         for first in range(0, max(1, len(masks)), step):
             members = designs.unpack(masks[first : first + step], d)
-            # One subset as a vector: SciPy takes a third of the time that it takes for a matrix of one column.
+            # A vector for one subset: SciPy takes a third of the time that a matrix of one column takes.
             members = members[0] if len(members) == 1 else members.T
             found[first : first + step] = (theta @ members.astype(np.float32, order="C")).T
         found += intercept.astype(np.float32)
         return found
 
     def top(self, target: int, k: int) -> tuple[Weights, Weights]:
-        """Return the k most helpful and the k most harmful columns of a target, strongest first.
+        """Returns the k most helpful and the k most harmful columns of a target, strongest first.
 
-        Raises InputError for a k out of range, TargetRangeError.
+        Raises InputError if k is out of range, and TargetRangeError.
         """
         if not 0 <= k <= MAX_TOP:
             raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
         return strongest(self.solution, target, k)
 
     def chunks(self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS) -> Iterator[Rows]:
-        """Weights in pieces of at most `size`.
+        """Yields the weights of targets in pieces of at most `size` weights.
 
-        A row larger than what is left of a piece goes on in the next, under the same target. With top_k, the k
-        weights of largest magnitude, largest first; else all, by column.
+        A row that does not fit into a piece continues in the next one, under the same target. With top_k, each target
+        has its k weights of largest magnitude, largest first; without, it has all its weights, ordered by column.
         """
         starts, stops = self.solution.indptr[targets], self.solution.indptr[targets + 1]
         lengths = np.minimum(stops - starts, top_k) if top_k else stops - starts
-        # Each row also costs room, so that a million empty rows do not make one message.
+        # Each row takes room too, so that a million empty rows do not go into one message.
         ends = np.cumsum(lengths + ROW_ROOM)
         first, done = 0, 0
         while first < len(targets):
@@ -159,7 +167,7 @@ class Fitted:
             first, done = (last + 1, 0) if whole else (last, int(keep[-1]))
 
     def _rows(self, targets: np.ndarray, starts: np.ndarray, skip: np.ndarray, keep: np.ndarray, top_k: int) -> Rows:
-        """Of each target its weights skip <= i < keep, in the order that top_k says."""
+        """Returns the weights skip <= i < keep of each target, in the order that top_k implies."""
         columns, weights = self.solution.columns, self.solution.weights
         chosen: np.ndarray | slice
         if top_k:
@@ -177,10 +185,10 @@ class Fitted:
 
 
 class WeightStore:
-    """Finished fits of all runs of an object store.
+    """Reads the finished fits of all runs of an object store. Safe to use from any thread.
 
-    refresh   seconds for which a run's newest fit is taken to be the newest
-    capacity  fits kept in memory, the latest used
+    refresh   seconds for which the newest known fit of a run is used before the store is asked for a newer one
+    capacity  number of fits kept in memory, the most recently used ones
     """
 
     def __init__(
@@ -196,13 +204,13 @@ class WeightStore:
         self._runs: dict[str, Run] = {}
 
     def run(self, name: str) -> Run:
-        """Raises RunNotFoundError."""
+        """Returns a run. Raises RunNotFoundError."""
         if name not in self._runs:
             self._runs[name] = runs.read(self.store, name)
         return self._runs[name]
 
     def fits(self, name: str) -> int:
-        """Finished fits of a run."""
+        """Returns the number of finished fits of a run."""
         checked, newest = self._newest.get(name, (-np.inf, -1))
         if time.monotonic() - checked >= self._refresh:
             newest = self.store.newest(lambda number: keys.fit(name, number), known=newest)
@@ -210,7 +218,7 @@ class WeightStore:
         return newest + 1
 
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
-        """Runs by name, and the token of the next page or an empty text."""
+        """Returns a page of runs, ordered by name, and the token of the next page or an empty string."""
         after = pages.position({}, page_token, str)[0] if page_token else ""
         names = runs.names(self.store)
         size = pages.size(page_size)
@@ -223,14 +231,14 @@ class WeightStore:
             try:
                 yield self.run(name)
             except CorruptObjectError as error:
-                # One damaged record must not hide the other runs; asking for this one says what is wrong.
+                # One damaged record must not hide the other runs. `run` raises the error for this one.
                 log.warning("run left out of a list", run=name, reason=str(error))
 
     def fitted(self, name: str, number: int | None = None) -> Fitted:
-        """A finished fit of a run, the newest by default.
+        """Returns a finished fit of a run, by default the newest.
 
-        Raises RunNotFoundError, NotReadyError where the run has none yet, ObjectNotFoundError where it has none of this
-        number, CorruptObjectError.
+        Raises RunNotFoundError, NotReadyError if the run has no fit yet, ObjectNotFoundError if it has no fit of this
+        number, and CorruptObjectError.
         """
         run = self.run(name)
         if number is None:

@@ -1,10 +1,10 @@
-"""Bearer tokens of runs: who may write to which run.
+"""Bearer tokens of runs, which decide who may write to which run.
 
-The pods of a run carry a token that Kubernetes signed for their service account, for the audience of that run alone and
-for an hour or so; the kubelet renews its file. A service that asks for tokens checks signature, issuer, expiry and
-account, and that the run of each call is the token's. It needs the issuer's public keys for that, and no rights: a
-TokenReview would need one on the whole cluster (system:auth-delegator). The price is that the token of a pod that was
-deleted is good until it expires.
+The pods of a run have a token that Kubernetes signed for their service account. Its audience is that run, and it is
+valid for about an hour; the kubelet renews its file. A service that requires tokens checks signature, issuer, expiry
+and account, and that the run of each call is the run of the token. For that it needs only the issuer's public keys and
+no rights in the cluster. A TokenReview would need a cluster-wide right (system:auth-delegator). The disadvantage is
+that the token of a deleted pod remains valid until it expires.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ HEADER = "authorization"
 SCHEME = "Bearer "
 AUDIENCE = "datamodels"
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
-"""By public keys only; these are what API servers sign with."""
+"""Accepted signature algorithms: those that API servers use, all with public keys."""
 LEEWAY = 30.0
-"""Seconds that clocks may differ by."""
+"""Seconds by which clocks may differ."""
 KEEP_SECONDS = 300.0
-"""For which keys are not read again, so that one that was withdrawn is soon forgotten."""
+"""Seconds after which keys are reread, so that a withdrawn key is soon rejected."""
 RETRY_SECONDS = 15.0
-"""Between two readings for keys that are not there, or cannot be had."""
+"""Shortest time in seconds between two attempts to read keys, if a key is unknown or an attempt failed."""
 ACCEPT = "application/json, application/jwk-set+json"
-"""An API server answers 406 where the type of what it has is not among these."""
+"""Accept header for the API server, which otherwise answers 406."""
 TIMEOUT = 5.0
-"""Seconds for the API server to answer."""
+"""Seconds that the API server may take to answer."""
 
 
 def audience(run: str) -> str:
-    """The audience of a run's tokens."""
+    """Returns the audience of a run's tokens."""
     return f"{AUDIENCE}/{run}"
 
 
 def header(token_file: str) -> tuple[str, str]:
-    """The metadata of a call that shows the token in a file. Raises SettingsError where there is none."""
+    """Reads a token from a file and returns the metadata that sends it. Raises SettingsError if there is none."""
     variable = f"{ClientSettings.prefix}_TOKEN_FILE={token_file}"
     token = _text(token_file, variable).strip()
     if not token:
@@ -67,21 +67,21 @@ def _text(path: str, variable: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """Whom a token stands for, and the runs that it is for."""
+    """The account that a token was issued to, and the runs that it is valid for."""
 
     subject: str
     runs: tuple[str, ...]
 
     def check(self, run: str) -> None:
-        """Raises DeniedError where the token is not for this run."""
+        """Raises DeniedError if the token is not valid for this run."""
         if run not in self.runs:
             raise DeniedError(f"the token is for run {', '.join(self.runs)}, not for {run!r:.200}")
 
 
 class Keys:
-    """The public keys of an issuer by their ids, read again now and then, and when one is not known.
+    """Public keys of an issuer by their ids. They are reread after KEEP_SECONDS, and if a key is unknown.
 
-    `read` gives a JSON Web Key Set (RFC 7517); it is called again `retry` seconds after it was, at the soonest.
+    `read` returns a JSON Web Key Set (RFC 7517). Two calls of it are at least `retry` seconds apart.
     """
 
     def __init__(self, read: Callable[[], Any], retry: float = RETRY_SECONDS):
@@ -92,7 +92,7 @@ class Keys:
         self._read_at = self._tried_at = time.monotonic()
 
     def key(self, name: str) -> Any:
-        """A jwt.PyJWK. Raises TokenError where the issuer has no such key, as far as is known."""
+        """Returns the key of this id as a jwt.PyJWK. Raises TokenError if no such key is known."""
         with self._lock:
             now = time.monotonic()
             wanted = name not in self._keys or now - self._read_at > KEEP_SECONDS
@@ -100,10 +100,10 @@ class Keys:
                 try:
                     self._keys, self._read_at = self._fetch(), now
                 except (SettingsError, UnavailableError) as error:
-                    log.warning("the keys of tokens cannot be read again", reason=str(error))
+                    log.warning("keys not reread", reason=str(error))
                 self._tried_at = time.monotonic()
             if name not in self._keys:
-                raise TokenError("the bearer token is not accepted: it is signed with a key that the issuer has not")
+                raise TokenError("the bearer token is not accepted: its signing key is not one of the issuer's keys")
             return self._keys[name]
 
     def _fetch(self) -> dict[str | None, Any]:
@@ -112,15 +112,15 @@ class Keys:
         try:
             return {key.key_id: key for key in jwt.PyJWKSet.from_dict(self._read()).keys}
         except (jwt.PyJWTError, AttributeError, TypeError, ValueError, KeyError) as error:
-            raise SettingsError(f"{AuthSettings.prefix}_KEYS: gives no JSON web keys: {error}") from error
+            raise SettingsError(f"{AuthSettings.prefix}_KEYS: has no JSON web keys: {error}") from error
 
 
 class Guard:
     """Checks the tokens of calls.
 
-    keys      of the issuer
-    issuer    claim `iss` of every token
-    subjects  claims `sub` that are accepted; any namespace of a cluster can have a token made for any audience
+    keys      public keys of the issuer
+    issuer    required claim `iss`
+    subjects  accepted claims `sub`; needed because any account of a cluster can request a token for any audience
     """
 
     def __init__(self, keys: Keys, issuer: str, subjects: Iterable[str]):
@@ -129,11 +129,14 @@ class Guard:
         self._subjects = frozenset(subjects)
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Who makes a call with this metadata. Raises TokenError, DeniedError; their texts never have the token."""
+        """Returns the caller of a call with this metadata.
+
+        Raises TokenError, DeniedError. Their messages never contain the token.
+        """
         shown = [str(value) for name, value in metadata if name == HEADER]
         if len(shown) != 1 or not shown[0].startswith(SCHEME):
             raise TokenError(
-                f"this service asks for a bearer token of the run; set {ClientSettings.prefix}_TOKEN_FILE to its file"
+                f"this service requires a bearer token of the run; set {ClientSettings.prefix}_TOKEN_FILE to its file"
             )
         claims = self._claims(shown[0].removeprefix(SCHEME))
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
@@ -143,11 +146,11 @@ class Guard:
             raise TokenError(f"the bearer token is not accepted: its audience is not {audience('RUN')}")
         if claims["sub"] not in self._subjects:
             variable = f"{AuthSettings.prefix}_SUBJECTS"
-            raise DeniedError(f"{claims['sub']!r:.200} may not use this service; its {variable} says who may")
+            raise DeniedError(f"{claims['sub']!r:.200} may not use this service; its {variable} names who may")
         return Caller(claims["sub"], runs)
 
     def gate(self, run_of: Callable[[Any], str]) -> Callable[[Iterable[Any]], Callable[[Any], None]]:
-        """A check of the calls of one service: of a call's metadata first, and then of its first message."""
+        """Returns the check of one service's calls: it takes a call's metadata, then the call's first message."""
 
         def enter(metadata: Iterable[Any]) -> Callable[[Any], None]:
             caller = self.caller(metadata)
@@ -166,7 +169,7 @@ class Guard:
                 algorithms=list(ALGORITHMS),
                 issuer=self._issuer,
                 leeway=LEEWAY,
-                options={"require": ["exp", "iss", "sub", "aud"], "verify_aud": False},  # the caller looks at it
+                options={"require": ["exp", "iss", "sub", "aud"], "verify_aud": False},  # `caller` checks the audience
             )
         except jwt.ExpiredSignatureError:
             reason = "it has expired"
@@ -178,23 +181,23 @@ class Guard:
             reason = f"it has no claim {error.claim}"
         except jwt.InvalidSignatureError:
             reason = "its signature is wrong"
-        except jwt.PyJWTError:  # whose text may have pieces of the token
-            reason = "it is no JSON web token, or is signed in a way that is not allowed"
+        except jwt.PyJWTError:  # its message may contain parts of the token
+            reason = "it is not a JSON web token, or its signature algorithm is not accepted"
         raise TokenError(f"the bearer token is not accepted: {reason}")
 
 
 def guard(settings: AuthSettings) -> Guard | None:
-    """What checks tokens; None where none are asked for.
+    """Returns the guard that the settings ask for, or None if no tokens are required.
 
-    Raises SettingsError, or UnavailableError where the API server does not answer.
+    Raises SettingsError, and UnavailableError if the API server does not answer.
     """
     if not settings.keys:
         return None
     try:
-        import cryptography  # noqa: F401 - jwt can check no signatures without
+        import cryptography  # noqa: F401 - jwt needs it to check signatures
         import jwt  # noqa: F401
     except ImportError as error:
-        raise SettingsError("the packages of tokens are missing; install datamodels-ml[auth]") from error
+        raise SettingsError("packages for tokens are missing; install datamodels-ml[auth]") from error
     subjects = [subject.strip() for subject in settings.subjects.split(",")]
     if not settings.keys.startswith("https://"):
         return Guard(Keys(lambda: _read_file(settings.keys)), settings.issuer, subjects)
@@ -214,17 +217,17 @@ def _read_file(path: str) -> Any:
 
 
 def _ask(url: str, settings: AuthSettings) -> Any:
-    """JSON of the API server, which gives it to every service account (system:service-account-issuer-discovery)."""
+    """Gets JSON from the API server. Every service account may (system:service-account-issuer-discovery)."""
     token = _text(settings.token_file, f"{AuthSettings.prefix}_TOKEN_FILE={settings.token_file}").strip()
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
         raise SettingsError(f"{AuthSettings.prefix}_CA_FILE={settings.ca_file}: {error}") from error
     request = urllib.request.Request(url, headers={"Authorization": SCHEME + token, "Accept": ACCEPT})
-    # Straight there: the token is for no proxy.
+    # No proxy, because a proxy must not see the token.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(request, timeout=TIMEOUT) as response:
             return json.load(response)
     except (OSError, ValueError) as error:
-        raise UnavailableError(f"{url}: the keys of tokens cannot be had: {error}") from error
+        raise UnavailableError(f"{url}: cannot be read: {error}") from error

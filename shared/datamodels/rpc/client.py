@@ -1,4 +1,4 @@
-"""Channels to the services: deadlines, retries, and the servers' errors raised again as they were."""
+"""Channels to the services, with deadlines and retries. Errors of a server are raised again in the client."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ NOT_RETRIED = (
     ("datamodels.v1.QueryService", "Conflicts"),
     ("datamodels.v1.SamplerService", "GetSubsets"),
 )
-"""Calls with streams, which gRPC must not send twice. All others are idempotent, and are sent again when a server is
-unavailable.
+"""Calls that gRPC must not retry, all of which have streams. All other calls are idempotent, and gRPC retries them if a
+server is unavailable.
 
-PutOutputs could be, but gRPC would have to keep the whole stream for it; the trainer sends it again itself. Streams of
-answers hang for good where the server dies before its first answer and a retry policy is set (gRPC 1.85, measured).
+PutOutputs is idempotent too, but to retry it gRPC would have to keep the whole stream in memory; the trainer sends it
+again itself. Response streams hang forever if a retry policy is set and the server dies before its first response
+(measured with gRPC 1.85).
 """
 
 
 def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
-    """A channel to host:port, or to any gRPC target such as dns:///name:port. Connects when first used.
+    """Returns a channel to host:port, or to any gRPC target such as dns:///name:port. It connects on first use.
 
-    By TLS where the settings name authorities. `with_token` shows the token that they name, if any, with every call.
+    The channel uses TLS if `settings.ca_file` is set. With `with_token`, every call sends the token in
+    `settings.token_file`, if that is set.
 
-    Calls on it raise the errors of datamodels.errors, also while a stream of responses is read; an error raised by
-    the caller's own stream of requests comes out as it is. Calls with one response that are given no timeout get
-    `settings.deadline`; the others have no deadline but what they are given.
+    Calls raise the errors of datamodels.errors, also while their stream of responses is read. An error that the
+    caller's own stream of requests raises is raised unchanged. A call with one response and no timeout gets
+    `settings.deadline`; a call with a stream of responses has only the timeout that it is given.
 
-    Raises SettingsError where a certificate cannot be used; calls do where the token cannot be read.
+    Raises SettingsError if a certificate cannot be used. Calls raise it if the token cannot be read.
     """
     options = [
         ("grpc.service_config", json.dumps(service_config(settings.attempts))),
-        ("grpc.keepalive_time_ms", 30_000),  # servers here permit one ping each 10 seconds
+        ("grpc.keepalive_time_ms", 30_000),  # servers of this package accept one ping every 10 seconds
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
     channel: grpc.Channel
@@ -58,7 +60,7 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
 
 
 def service_config(attempts: int) -> dict[str, Any]:
-    """gRPC's service config: calls go round all servers, and idempotent ones are tried `attempts` times."""
+    """Returns gRPC's service config: round robin over all servers, and `attempts` tries of idempotent calls."""
     methods: list[dict[str, Any]] = [{"name": [{"service": s, "method": m} for s, m in NOT_RETRIED]}]
     if attempts > 1:
         retry = {
@@ -66,7 +68,7 @@ def service_config(attempts: int) -> dict[str, Any]:
             "initialBackoff": "0.2s",
             "maxBackoff": "5s",
             "backoffMultiplier": 2,
-            # CANCELLED is not the caller: a server that stops says so of a call that it had just taken in.
+            # A server that stops ends calls that it has just accepted with CANCELLED, although no caller did.
             "retryableStatusCodes": [grpc.StatusCode.UNAVAILABLE.name, grpc.StatusCode.CANCELLED.name],
         }
         methods.append({"name": [{}], "retryPolicy": retry})
@@ -74,7 +76,7 @@ def service_config(attempts: int) -> dict[str, Any]:
 
 
 class _Details(NamedTuple):
-    """grpc.ClientCallDetails; gRPC gives no way to change one."""
+    """A grpc.ClientCallDetails with changes; gRPC has no function to copy one."""
 
     method: str
     timeout: float | None
@@ -111,7 +113,7 @@ class _Interceptor(
         return _Call(continuation(self._details(client_call_details), requests), self._address, requests)
 
     def _details(self, details: grpc.ClientCallDetails, deadline: float | None = None) -> _Details:
-        """With the token, and the deadline where there is none."""
+        """Returns the details with the token added, and the deadline if they have none."""
         metadata = details.metadata
         if self._token_file:
             metadata = (*(metadata or ()), auth.header(self._token_file))
@@ -126,7 +128,7 @@ class _Interceptor(
 
 
 class _Requests:
-    """A stream of requests that remembers the error it ended with; gRPC only says that there was one."""
+    """A stream of requests that remembers the error it ended with; gRPC reports only that there was one."""
 
     def __init__(self, requests: Iterator[Any]):
         self._requests = iter(requests)
@@ -146,7 +148,7 @@ class _Requests:
 
 
 class _Call:
-    """A call of gRPC that raises the errors of datamodels.errors instead of grpc.RpcError."""
+    """Wraps a gRPC call so that it raises the errors of datamodels.errors instead of grpc.RpcError."""
 
     def __init__(self, call: Any, address: str, requests: _Requests | None = None):
         self._call = call

@@ -1,4 +1,4 @@
-"""Arrays, to and from messages. Designs and runs have `run_codec`, which needs more packages than a client has."""
+"""Conversion of arrays to and from messages. `run_codec` converts designs and runs; it imports more packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
-    """A message of an array of one of the types above."""
+    """Converts an array, whose dtype must be in DTYPES, to a message."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     return types_pb2.Tensor(dtype=_CODES[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
@@ -31,10 +31,13 @@ def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
 def from_tensor(
     tensor: types_pb2.Tensor, name: str, *, dtypes: tuple[str, ...], shape: tuple[int | None, ...]
 ) -> np.ndarray:
-    """The array of a message; read-only, no copy.
+    """Returns the array of a message, read-only and without a copy.
 
-    `name` is the field, for messages. `dtypes` are those allowed, e.g. ("int32",). `shape` is what is expected, None
-    for any length. Raises InputError where the message is anything else.
+    name    of the field, for error messages
+    dtypes  accepted dtypes, e.g. ("int32",)
+    shape   expected shape; None stands for any length
+
+    Raises InputError if the message has another dtype or shape.
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None or dtype.name not in dtypes:
@@ -52,7 +55,7 @@ def from_tensor(
 
 
 def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = None) -> np.ndarray | None:
-    """int32[length], or None for a message that was left empty."""
+    """Returns int32[length], or None for an empty message. Raises InputError."""
     if tensor == types_pb2.Tensor():
         return None
     return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))

@@ -1,4 +1,4 @@
-"""What a servicer is given for a call: gRPC's own context, and the server's limits."""
+"""The context that servicers get for each call: gRPC's own context, extended by the server's limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datamodels.errors import DeadlineError, UnavailableError
 
 
 class Watches:
-    """The calls that last until something ends them, so that a server that stops can."""
+    """Calls that run until something ends them. A server that stops ends them all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,6 +21,7 @@ class Watches:
         self.ended = False
 
     def add(self, wake: Callable[[], None]) -> None:
+        """Registers the function that wakes a call. Calls it at once if the server has stopped."""
         with self._lock:
             self._wakes.add(wake)
             ended = self.ended
@@ -32,6 +33,7 @@ class Watches:
             self._wakes.discard(wake)
 
     def end(self) -> None:
+        """Wakes all registered calls, and those that are registered later."""
         with self._lock:
             self.ended = True
             wakes = list(self._wakes)
@@ -40,10 +42,10 @@ class Watches:
 
 
 class CallContext:
-    """A grpc.ServicerContext whose deadline is never later than the server allows.
+    """Wraps a grpc.ServicerContext and limits its deadline to what the server allows.
 
-    A servicer that streams until something changes calls `watch` first. One that works for long asks `is_active` now
-    and then, and returns when it is false.
+    A servicer that streams changes as they happen calls `watch` first. A servicer that works for a long time calls
+    `is_active` regularly, and returns when it is False.
     """
 
     def __init__(self, context: grpc.ServicerContext, limit: float, watches: Watches):
@@ -51,8 +53,8 @@ class CallContext:
         self._context = context
         self._ends = time.monotonic() + limit
         remaining = context.time_remaining()
-        # A caller whose deadline passes cancels the call, a moment before the deadline passes here: gRPC rounds it up
-        # on its way, by at most 1%.
+        # A caller cancels its call when its deadline passes. That is shortly before the deadline passes here, because
+        # gRPC rounds the transmitted deadline up, by at most 1%.
         self._late = None if remaining is None else time.monotonic() + 0.99 * remaining - 0.05
         self._watches = watches
         self._stopped = False
@@ -62,19 +64,20 @@ class CallContext:
         return getattr(self._context, name)
 
     def time_remaining(self) -> float:
-        """Seconds until the deadline, the caller's or the server's, whichever is sooner."""
+        """Returns the seconds until the deadline of the caller or of the server, whichever is sooner."""
         remaining = self._context.time_remaining()
         limit = max(0.0, self._ends - time.monotonic())
         return limit if remaining is None else min(remaining, limit)
 
     def is_active(self) -> bool:
-        """False once the caller is gone or the deadline has passed; for a watch, also once the server stops."""
+        """Returns False once the caller is gone, the deadline has passed, or, for a watch, the server stops."""
         return self._context.is_active() and time.monotonic() < self._ends and not self._stopped
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Makes this call a watch: `wake` is called from another thread whenever `is_active` may have become false.
+        """Makes this call a watch: another thread calls `wake` whenever `is_active` may have become False.
 
-        `wake` must be quick: an Event's `set`, or a Condition's `notify_all` with its lock held shortly.
+        `wake` must return quickly, such as an Event's `set`, or a Condition's `notify_all` if its lock is never held
+        for long.
         """
 
         def stop() -> None:
@@ -91,18 +94,18 @@ class CallContext:
             wake()
 
         self._watches.add(stop)
-        if not self._context.add_callback(release):  # it has ended already
+        if not self._context.add_callback(release):  # the call has already ended
             release()
 
     def ending(self) -> grpc.StatusCode | None:
-        """CANCELLED or DEADLINE_EXCEEDED where the caller has ended this call, else None."""
+        """Returns CANCELLED or DEADLINE_EXCEEDED if the caller has ended this call, else None."""
         if self._context.is_active():
             return None
         late = self._late is not None and time.monotonic() >= self._late
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
     def check(self) -> None:
-        """Raises DeadlineError or UnavailableError where the server has ended this call."""
+        """Raises DeadlineError or UnavailableError if the server has ended this call."""
         if time.monotonic() >= self._ends:
             raise DeadlineError("the call took longer than the server allows; ask for less, or give it a deadline")
         if self._stopped:

@@ -1,7 +1,7 @@
-"""What every call passes on the server: errors to statuses, metrics, logs, deadlines.
+"""The interceptor of all calls on a server: statuses of errors, metrics, logs, deadlines and access.
 
-Bytes are decoded and encoded in here, not by gRPC, so that a malformed request is a typed error too, wherever in a
-stream it comes.
+It decodes requests and encodes responses in place of gRPC, so that a malformed request raises a typed error too, at any
+point of a stream.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _TYPES = {
 }
 
 Gate = Callable[[Iterable[Any]], Callable[[Any], None]]
-"""Given a call's metadata, the check of its first message. Both raise an error where the caller may not."""
+"""Checks a call's metadata and returns the check of its first message. Both raise an error if access is denied."""
 
 
 def expect_calls(service: ServiceDescriptor) -> None:
-    """Shows the metrics of all methods of a service, with every status, before any is called.
+    """Creates the metrics of all methods of a service, with every status code, before the first call.
 
-    See `metrics.start_at_zero` for why.
+    See `metrics.start_at_zero` for the reason.
     """
     for method in service.methods:
         series = _Series(_TYPES[method.client_streaming, method.server_streaming], service.full_name, method.name)
@@ -50,9 +50,9 @@ class CallInterceptor(grpc.ServerInterceptor):
     """Wraps every method of a server.
 
     service       name of the process, for messages
-    max_deadline  seconds; no call lasts longer
-    watches       where calls that last until something ends them are found
-    gates         checks of who calls, by the full name of the gRPC service; see `auth.Guard.gate`
+    max_deadline  longest duration of a call, in seconds
+    watches       registry of the calls that run until something ends them
+    gates         access checks by the full name of the gRPC service; see `auth.Guard.gate`
     """
 
     def __init__(self, service: str, max_deadline: float, watches: Watches, gates: Mapping[str, Gate]):
@@ -61,7 +61,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._watches = watches
         self._gates = gates
         self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
-        """Handlers by method, each beside what it was made of: gRPC asks for every call, in its only thread."""
+        """(original, wrapped) handlers by method. A cache, because gRPC asks for every call in its only thread."""
 
     def intercept_service(self, continuation, handler_call_details):
         handler = continuation(handler_call_details)
@@ -71,7 +71,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             metrics.HANDLED.labels(*labels, grpc.StatusCode.UNIMPLEMENTED.name).inc()
             return None
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        if getattr(behaviour, "experimental_non_blocking", False):  # health's Watch: it holds no thread and has no end
+        if getattr(behaviour, "experimental_non_blocking", False):  # health's Watch holds no thread and never ends
             return handler
         method = handler_call_details.method
         known = self._wrapped.get(method)
@@ -81,7 +81,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
         decode = _decoder(handler.request_deserializer, method)
-        encode = handler.response_serializer or bytes  # without a serializer, answers are bytes already
+        encode = handler.response_serializer or bytes  # without a serializer, responses are already bytes
         service, _, name = method.lstrip("/").partition("/")
         gate = self._gates.get(service, _open)
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
@@ -114,7 +114,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     @contextlib.contextmanager
     def _call(self, series: _Series, method: str, context: grpc.ServicerContext):
-        """One call, from its first byte to its status."""
+        """Runs one call: measures it, and ends it with a status."""
         call = CallContext(context, self._max_deadline, self._watches)
         series.started.inc()
         started = time.perf_counter()
@@ -123,7 +123,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             yield call
             call.check()
             code = call.ending() or call.code() or code
-        except GeneratorExit:  # the caller is gone, so gRPC asks for no more responses
+        except GeneratorExit:  # the caller is gone, so gRPC closes the stream of responses
             code = call.ending() or grpc.StatusCode.CANCELLED
             raise
         except BaseException as error:
@@ -141,13 +141,13 @@ class CallInterceptor(grpc.ServerInterceptor):
                 )
 
     def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
-        """Ends the call with the status of an error; the error itself goes no further than here."""
+        """Ends the call with the status of an error. Raises gRPC's own exception, not the error."""
         if isinstance(error, DatamodelsError):
             if isinstance(error, StoreError) or error.grpc_code == grpc.StatusCode.INTERNAL.name:
                 log.warning("call failed", method=method, error=type(error).__name__, message=str(error))
             call.abort_with_status(status.to_status(error))
         ending = call.ending()
-        if isinstance(error, grpc.RpcError) and ending:  # how gRPC ends a stream of requests that was cut off
+        if isinstance(error, grpc.RpcError) and ending:  # gRPC raises it if the stream of requests was cut off
             call.abort(ending, "the caller has ended the call")
         number = secrets.token_hex(4)
         log.error("internal error", id=number, method=method, exc_info=error)
@@ -155,13 +155,13 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 class _Series:
-    """The metrics of one method, by its type, service and name: looked up once, and shown from then on."""
+    """The metrics of one method, looked up once by its type, service and name."""
 
     def __init__(self, *labels: str):
         self.started = metrics.STARTED.labels(*labels)
         self.seconds = metrics.HANDLING_SECONDS.labels(*labels)
         self.handled = functools.cache(functools.partial(metrics.HANDLED.labels, *labels))
-        """By the name of a status code."""
+        """Counter of ended calls, by the name of a status code."""
 
 
 def _open(metadata: Iterable[Any]) -> Callable[[Any], None]:
@@ -181,7 +181,7 @@ def _code(error: BaseException) -> grpc.StatusCode:
 
 
 def _name(code: Any) -> str:
-    """The name of a code; servicers may also set it as a number."""
+    """Returns the name of a status code, which servicers may also give as a number."""
     if isinstance(code, grpc.StatusCode):
         return code.name
     return next((c.name for c in grpc.StatusCode if c.value[0] == code), grpc.StatusCode.UNKNOWN.name)
@@ -195,6 +195,6 @@ def _decoder(deserializer: Callable[[bytes], Any] | None, method: str) -> Callab
         try:
             return deserializer(raw)
         except Exception as error:
-            raise InputError(f"{method}: the request is no message of this call: {error}") from error
+            raise InputError(f"{method}: the request is not a message of this call: {error}") from error
 
     return decode

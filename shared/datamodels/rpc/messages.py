@@ -1,7 +1,7 @@
-"""Results of analyses, to and from the messages that mirror them field by field.
+"""Conversion of analyses' results to and from messages with the same fields.
 
-A dataclass and its message have fields of the same names: an array is a Tensor, a pair of floats an Interval, a
-dataclass a message in turn. What the message has no field for does not travel.
+A dataclass and its message have fields of the same names. An array becomes a Tensor, a pair of floats an Interval, and
+a nested dataclass a nested message. A field of the dataclass that the message lacks is not sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def fill(message: Message, value: Any) -> Message:
-    """The message itself, its fields set to those of a dataclass. Raises AttributeError where a field is missing."""
+    """Sets the fields of a message to those of a dataclass. Returns the message.
+
+    Raises AttributeError if the dataclass lacks a field of the message.
+    """
     for field in message.DESCRIPTOR.fields:
         found = getattr(value, field.name)
         match found:
@@ -36,7 +39,7 @@ def fill(message: Message, value: Any) -> Message:
 
 
 def read(message: Message, kind: type[T]) -> T:
-    """The dataclass of a message. Raises InputError for a tensor that is none."""
+    """Builds a dataclass from a message. Raises InputError for a malformed tensor."""
     hints = typing.get_type_hints(kind)
     return kind(**{f.name: _value(getattr(message, f.name), f.name, hints[f.name]) for f in message.DESCRIPTOR.fields})
 

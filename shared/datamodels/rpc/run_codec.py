@@ -1,4 +1,4 @@
-"""Designs and runs, to and from messages."""
+"""Conversion of designs and runs to and from messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def to_design(design: designs.Design) -> types_pb2.Design:
 
 
 def from_design(message: types_pb2.Design) -> designs.Design:
-    """Raises InputError naming each fault."""
+    """Returns the design of a message. Raises InputError, which names every fault."""
 
     def pins(tensor, name):
         columns = codec.optional_int32(tensor, name)
@@ -61,7 +61,7 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
 
 
 def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
-    """Raises InputError or SpecError naming each fault."""
+    """Returns the run of a message. Raises InputError or SpecError, which name every fault."""
     try:
         parsed = specs.parse(json.loads(message.spec_json))
         name = parsed.run

@@ -1,4 +1,4 @@
-"""The gRPC server that every service runs in, and the main function of every service."""
+"""The gRPC server and the main function of every service."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from datamodels.telemetry.metrics import MetricsServer
 log = logger(__name__)
 
 MAX_ANSWER_BYTES = 4 * 2**20
-"""The default limit of gRPC clients on what they receive."""
+"""Largest response. It is the default limit of gRPC clients."""
 
 MAX_CALLS = 1000
-"""Of one connection at a time, those that wait for a thread included; the client keeps the rest until it may send."""
+"""Most concurrent calls of one connection, including those that wait for a thread. The client holds back the rest."""
 SIGNAL_SECONDS = 0.5
-"""A signal is noticed after so long at the latest."""
+"""Longest time until a signal is noticed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """A servicer, and how it is added to a server.
+    """A servicer and how to add it to a server.
 
     descriptor  e.g. sampler_pb2.DESCRIPTOR.services_by_name["SamplerService"]
     add         e.g. sampler_pb2_grpc.add_SamplerServiceServicer_to_server
-    servicer    the object whose methods answer; it raises errors of datamodels.errors
+    servicer    the object whose methods answer calls; they raise errors of datamodels.errors
     close       called once, after the last call has ended
-    run_of      the run that a request is about, by its first message; where tokens are asked for, a call needs one of
-                that run. None where anyone may call
+    run_of      returns the run that a call is about, given its first message; if tokens are required, a call needs a
+                token of that run. None if calls need no token
     """
 
     descriptor: ServiceDescriptor
@@ -60,11 +60,10 @@ class Service:
 
 
 class Server:
-    """Serves while it is entered. Health, reflection and /metrics come with it.
+    """A gRPC server with health checks, reflection and /metrics. It serves while its context is entered.
 
-    With a certificate it speaks TLS alone, but for /metrics and a port with nothing but health. `guard` checks tokens.
-
-    Entering raises PortInUseError, or SettingsError where it cannot listen for another reason.
+    If the settings name a certificate, it accepts only TLS, except on the ports for /metrics and for health checks.
+    `guard` checks tokens. Entering raises PortInUseError, or SettingsError if it cannot listen for another reason.
     """
 
     def __init__(
@@ -77,10 +76,11 @@ class Server:
         self.stopping = threading.Event()
         """Set it to end `wait`."""
         self.address = ""
-        """host:port, once entered."""
+        """host:port of the gRPC server; empty until entered."""
         self.metrics_address = ""
+        """host:port of /metrics; empty until entered."""
         self.health_address = ""
-        """Of health without TLS; empty where `address` has no TLS either."""
+        """host:port of health checks without TLS; empty if `address` does not use TLS."""
         self._settings = settings
         self._services = tuple(services)
         self._watches = Watches()
@@ -106,7 +106,7 @@ class Server:
             credentials = tls.server_credentials(self._settings)
             if credentials:
                 exits.callback(self._serve_health().stop, None)
-            # Last, because only a server that is started lets its port go.
+            # Last, because only a started server releases its port.
             self.address = self._bind(self._server, "PORT", self._settings.port, credentials)
             self._server.start()
             exits.callback(self._stop)
@@ -125,10 +125,10 @@ class Server:
         self._exits.close()
 
     def handle_signals(self) -> None:
-        """Makes SIGTERM and SIGINT set `stopping`. For the main thread of a process that does nothing else."""
+        """Makes SIGTERM and SIGINT set `stopping`. Call it from the main thread, which must do nothing but wait."""
 
         def stop(number: int, frame: object) -> None:
-            # Event.set takes a lock that the interrupted `wait` of this thread may hold, so another thread sets it.
+            # Another thread, because Event.set takes a lock that this thread's interrupted `wait` may hold.
             threading.Thread(target=self.stopping.set, daemon=True).start()
 
         signal.signal(signal.SIGTERM, stop)
@@ -139,13 +139,13 @@ class Server:
 
         Health turns NOT_SERVING, watches end, new calls are refused, and running ones get `settings.grace` seconds.
         """
-        # Now and then a signal is given to a thread of gRPC, and then Python hears of it only when this one wakes.
+        # The system may deliver a signal to a thread of gRPC. Python then handles it only when this thread wakes up.
         while not self.stopping.wait(SIGNAL_SECONDS):
             pass
         self._stop()
 
     def settle(self, seconds: float) -> None:
-        """Stays for what /metrics shows now to be read; see `MetricsServer.settle`."""
+        """Waits so that the current metrics are read; see `MetricsServer.settle`."""
         self._metrics.settle(seconds)
 
     def _stop(self) -> None:
@@ -188,7 +188,7 @@ class Server:
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
     def _follow_stdin(self) -> None:
-        with contextlib.suppress(OSError):  # a process started without a standard input has no parent to follow
+        with contextlib.suppress(OSError):  # the process may have been started without a standard input
             while os.read(0, 4096):
                 pass
         self.stopping.set()
@@ -196,16 +196,16 @@ class Server:
 
 def _options(settings: ServeSettings) -> list[tuple[str, int]]:
     return [
-        ("grpc.so_reuseport", 0),  # or a second server would share the port instead of being refused
+        ("grpc.so_reuseport", 0),  # otherwise a second server would share the port instead of being refused
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
         ("grpc.max_concurrent_streams", MAX_CALLS),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Clients may ping this often; gRPC's default of 5 minutes turns away most keepalive settings.
+        # How often clients may ping. gRPC's default of 5 minutes rejects most keepalive settings.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        # Clients reconnect now and then, so that they find new replicas; calls that run go on.
+        # Makes clients reconnect regularly, so that they find new replicas. Running calls continue.
         ("grpc.max_connection_age_ms", 10 * 60_000),
         ("grpc.max_connection_age_grace_ms", int(settings.max_deadline * 1000)),
     ]
@@ -216,7 +216,7 @@ def _address(host: str, port: int) -> str:
 
 
 def _explain_bind(field: str, host: str, port: int) -> NoReturn:
-    """Binds as gRPC tried to, because gRPC does not say why it failed."""
+    """Repeats a failed bind to find the reason, which gRPC does not give, and raises the error for it."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -246,11 +246,11 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
-    """Runs a service until it is told to stop, and returns the exit code of its process.
+    """Runs services until the process is told to stop, and returns the exit code of the process.
 
-    `build` makes the services; an error it raises on purpose is logged in one line and becomes the exit code.
+    `build` makes the services. A DatamodelsError, also from `build`, is logged in one line and decides the exit code.
     """
-    configure_logging(TelemetrySettings(), name)  # so that a fault in the settings is logged like any other
+    configure_logging(TelemetrySettings(), name)  # so that an error in the settings themselves is logged too
     try:
         configure_logging(TelemetrySettings.load(), name)
         guard = auth.guard(AuthSettings.load())

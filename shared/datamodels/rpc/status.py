@@ -1,7 +1,7 @@
-"""Errors to gRPC statuses, and back.
+"""Conversion of errors to gRPC statuses and back.
 
-A DatamodelsError travels as its class's gRPC code and message, with a google.rpc.ErrorInfo that names the class; the
-client raises the same class again. Statuses that gRPC itself makes are translated by code.
+The status of a DatamodelsError has the gRPC code of its class, its message, and a google.rpc.ErrorInfo that names the
+class, so that the client raises the same class. Statuses that gRPC itself makes are translated by code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datamodels.errors import DatamodelsError
 DOMAIN = "datamodels"
 
 MAX_MESSAGE_BYTES = 1500
-"""Of a message. It travels twice in the trailers, percent-encoded and in base64; peers allow 8 KiB of trailers."""
+"""Largest message. The trailers hold it twice, percent-encoded and in base64, and peers allow 8 KiB of trailers."""
 
 BY_CODE: dict[grpc.StatusCode, type[DatamodelsError]] = {
     grpc.StatusCode.CANCELLED: errors.UnavailableError,
@@ -28,7 +28,7 @@ BY_CODE: dict[grpc.StatusCode, type[DatamodelsError]] = {
     grpc.StatusCode.ALREADY_EXISTS: errors.ConflictError,
     grpc.StatusCode.PERMISSION_DENIED: errors.DeniedError,
     grpc.StatusCode.UNAUTHENTICATED: errors.TokenError,
-    # Without an ErrorInfo it comes from gRPC: a message is over the limit on its size.
+    # Without an ErrorInfo, gRPC itself sent it, because a message exceeds the size limit.
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InputError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.NotReadyError,
     grpc.StatusCode.ABORTED: errors.UnavailableError,
@@ -38,11 +38,11 @@ BY_CODE: dict[grpc.StatusCode, type[DatamodelsError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DATA_LOSS: errors.CorruptObjectError,
 }
-"""What a status that names no class becomes. Every code but OK is here."""
+"""Error class for each code except OK, for statuses that name no class."""
 
 
 def to_status(error: DatamodelsError) -> grpc.Status:
-    """The status that an error travels as."""
+    """Returns the status for an error."""
     message = _cut(str(error))
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN))
@@ -58,7 +58,7 @@ def _cut(message: str) -> str:
 
 
 def to_error(call: grpc.Call, address: str) -> DatamodelsError:
-    """The error of a call that failed."""
+    """Returns the error for a failed call."""
     named = _named(call)
     if named is not None:
         return _restored(named, call.details() or "")
@@ -67,10 +67,10 @@ def to_error(call: grpc.Call, address: str) -> DatamodelsError:
 
 
 def _named(call: grpc.Call) -> type[DatamodelsError] | None:
-    """The class that the status names, or None."""
+    """Returns the error class that the status names, or None."""
     try:
         status = rpc_status.from_call(call)
-    except ValueError:  # the details contradict the status: not ours
+    except ValueError:  # the details contradict the status, so no server of this package sent them
         return None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()

@@ -1,7 +1,8 @@
-"""TLS from files that may change: certificates are rotated while servers and clients live.
+"""TLS with certificate files that may change while servers and clients run.
 
-A server takes up new files with the next connection. gRPC's clients in Python cannot, so `ReloadingChannel` builds a
-new channel between two calls. Connections that are up go on as they began; servers end each after some minutes.
+A server uses new files from the next connection on. gRPC's Python clients cannot do that, so `ReloadingChannel` builds
+a new channel between two calls. Open connections keep their certificates; servers end each connection after some
+minutes.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 READS = 5
-"""Tries to read files that change while they are read."""
+"""Attempts to read the files, if they change during a read."""
 
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pems:
-    """PEM texts of one moment; None for what is not set. `stamp` changes when any of the files does."""
+    """Contents of the PEM files at one time; None for a file that is not set. `stamp` changes when any file changes."""
 
     stamp: Stamp
     cert: bytes | None
@@ -39,7 +40,7 @@ class Pems:
 
 
 class PemFiles:
-    """The files that some settings name: cert_file, key_file, and `ca`, a field that names authorities."""
+    """The PEM files that settings name: fields `cert_file`, `key_file`, and the field for authorities, `ca`."""
 
     def __init__(self, settings: ServeSettings | ClientSettings, ca: str):
         self._paths = [getattr(settings, field) for field in ("cert_file", "key_file", ca)]
@@ -47,7 +48,7 @@ class PemFiles:
         self._refused: Stamp | None = None
 
     def read(self) -> Pems:
-        """What the files hold, once key and certificate fit. Raises SettingsError naming the file at fault."""
+        """Reads the files until key and certificate match. Raises SettingsError, which names the faulty file."""
         for _ in range(READS):
             stamp = self._stamp()
             texts = [self._text(name, path) for name, path in zip(self._names, self._paths, strict=True)]
@@ -59,10 +60,13 @@ class PemFiles:
                 continue
             if stamp == self._stamp():
                 return Pems(stamp, *texts)
-        raise SettingsError(f"{self._names[0]}={self._paths[0]}: changes all the time")
+        raise SettingsError(f"{self._names[0]}={self._paths[0]}: changed during each of {READS} reads")
 
     def newer(self, than: Pems) -> Pems | None:
-        """What they hold if they have changed; None, and a line of the log, where they cannot be used."""
+        """Reads the files again if they have changed since `than`.
+
+        Returns None if they have not changed. If they cannot be used, returns None and logs the reason.
+        """
         stamp: Stamp = ()
         try:
             stamp = self._stamp()
@@ -71,7 +75,7 @@ class PemFiles:
             return self.read()
         except SettingsError as error:
             if stamp != self._refused:
-                log.error("new certificates are not usable; those from before stay in use", reason=str(error))
+                log.error("new certificates are not usable; the previous ones stay in use", reason=str(error))
             self._refused = stamp
             return None
 
@@ -95,14 +99,14 @@ class PemFiles:
             raise SettingsError(f"{name}={path}: {error.strerror}") from error
 
     def _check(self) -> None:
-        """gRPC itself says nothing of what is wrong with a certificate."""
+        """Raises SettingsError if a file is not valid; gRPC itself does not say what is wrong with a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         cert, key, ca = self._paths
         try:
             if cert:
-                context.load_cert_chain(cert, key, password="")  # or it would ask the terminal for one
+                context.load_cert_chain(cert, key, password="")  # without it, OpenSSL prompts for a password
         except (ssl.SSLError, OSError) as error:
-            said = f"is no certificate of the unencrypted key in {self._names[1]}={key}: {error}"
+            said = f"is not a certificate for the unencrypted key in {self._names[1]}={key}: {error}"
             raise SettingsError(f"{self._names[0]}={cert}: {said}") from error
         try:
             if ca:
@@ -112,7 +116,10 @@ class PemFiles:
 
 
 def server_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
-    """None where the settings name no certificate. Raises SettingsError where they name one that cannot be used."""
+    """Returns credentials that reload certificates, or None if the settings name none.
+
+    Raises SettingsError if a certificate cannot be used.
+    """
     if not settings.cert_file:
         return None
     files = PemFiles(settings, "client_ca_file")
@@ -126,23 +133,23 @@ def server_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None
             if found is None:
                 return None
             current = found
-        log.info("certificates were read again", file=settings.cert_file)
+        log.info("certificates reloaded", file=settings.cert_file)
         return _configuration(found)
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(current),
-        newer,  # type: ignore[arg-type]  # the stubs know nothing of None, which says that there is no change
+        newer,  # type: ignore[arg-type]  # the stubs lack None, which means that nothing has changed
         require_client_authentication=bool(settings.client_ca_file),
     )
 
 
 def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
-    assert pems.key is not None and pems.cert is not None, "a server that uses TLS names both"
+    assert pems.key is not None and pems.cert is not None, "ServeSettings requires both or neither"
     return grpc.ssl_server_certificate_configuration([(pems.key, pems.cert)], root_certificates=pems.ca)
 
 
 def secure_channel(address: str, settings: ClientSettings, options: list[tuple[str, Any]]) -> ReloadingChannel:
-    """A channel by TLS, built anew when certificates change. Raises SettingsError where they cannot be used."""
+    """Returns a TLS channel that is rebuilt when certificates change. Raises SettingsError if they cannot be used."""
     if settings.server_name:
         options = [*options, ("grpc.ssl_target_name_override", settings.server_name)]
 
@@ -155,16 +162,16 @@ def secure_channel(address: str, settings: ClientSettings, options: list[tuple[s
 
 @dataclasses.dataclass(eq=False)
 class _Built:
-    """A channel, and how many calls are on it."""
+    """A channel and the number of its running calls."""
 
     channel: grpc.Channel
     calls: int = 0
 
 
 class ReloadingChannel(grpc.Channel):
-    """A channel that is built anew, between two calls, when the files it was built from have changed.
+    """A channel that is rebuilt between two calls if its certificate files have changed.
 
-    Calls end on the channel that they began on, which is closed after the last of them.
+    Each call ends on the channel that it began on. A replaced channel is closed after its last call.
     """
 
     def __init__(self, files: PemFiles, build: Callable[[Pems], grpc.Channel]):
@@ -178,19 +185,19 @@ class ReloadingChannel(grpc.Channel):
 
     @property
     def open(self) -> int:
-        """Channels that are not closed: the one in use, and those with calls that go on."""
+        """Number of channels that are not closed: the current one, and replaced ones with running calls."""
         with self._lock:
             return len(self._retired) + 1
 
     def begin(self, call: Callable[[grpc.Channel], Any]) -> Any:
-        """Makes a call on the channel of this moment."""
+        """Starts a call on the current channel."""
         with self._lock:
             self._renew()
             done = [built for built in self._retired if not built.calls]
             self._retired = [built for built in self._retired if built.calls]
             built = self._current
             built.calls += 1
-        for each in done:  # here, for a channel cannot be closed by the thread that ends its last call
+        for each in done:  # closed here, because the thread that ends a channel's last call cannot close the channel
             each.channel.close()
         leave = functools.partial(self._leave, built)
         try:
@@ -209,7 +216,7 @@ class ReloadingChannel(grpc.Channel):
         if found is not None:
             self._retired.append(self._current)
             self._pems, self._current = found, _Built(self._build(found))
-            log.info("certificates were read again")
+            log.info("certificates reloaded")
 
     def _leave(self, built: _Built) -> None:
         with self._lock:
@@ -253,7 +260,7 @@ class _Method(
     grpc.StreamUnaryMultiCallable,
     grpc.StreamStreamMultiCallable,
 ):
-    """A multi-callable of gRPC, of whichever channel there is when it is called."""
+    """A gRPC multi-callable that uses the current channel at each call."""
 
     def __init__(self, owner: ReloadingChannel, of: Callable[[grpc.Channel], Any]):
         self._owner = owner
