@@ -1,4 +1,4 @@
-"""AggregatorService: decode, ask the committer, encode."""
+"""The aggregator service: decodes requests, calls the committer and encodes its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
 class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
-    """`watches` calls of WatchRun at most, since each holds a thread that others need to commit."""
+    """Serves at most `watches` calls of WatchRun at a time, because each holds a thread that commits need."""
 
     def __init__(self, committer: Committer, watches: int):
         self._committer = committer
@@ -31,8 +31,8 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         size = request.record.ByteSize() + 64
         if size > MAX_ANSWER_BYTES:
             raise SpecError(
-                f"run {run.name}: its record takes {size} bytes, and trainers can be sent at most {MAX_ANSWER_BYTES}; "
-                "take fewer examples or targets, or leave out the labels"
+                f"run {run.name}: its record takes {size} bytes, and trainers can receive at most {MAX_ANSWER_BYTES}; "
+                "use fewer examples or targets, or leave out the labels"
             )
         return aggregator_pb2.CreateRunResponse(created=self._committer.create(run))
 
@@ -60,7 +60,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             _add(assembly, message.rows, run.n)
         committed = self._committer.put(assembly.finish())
         part = self._committer.part(run.name, models)
-        assert part is not None, "whoever committed it, the committer knows it now"
+        assert part is not None, "the committer knows the part after `put`, whoever committed it"
         return aggregator_pb2.PutOutputsResponse(committed=committed, rows=part.rows)
 
     def GetProgress(
@@ -90,7 +90,7 @@ def _add(assembly: Assembly, rows: aggregator_pb2.PutOutputsRequest.Rows, n: int
     failed = {}
     for model in rows.failed:
         if model.model_index in failed:
-            raise InputError(f"failed: model {model.model_index} is there twice")
+            raise InputError(f"failed: model {model.model_index} occurs twice")
         failed[model.model_index] = model.reason
     index = codec.from_tensor(rows.model_index, "model_index", dtypes=("int32",), shape=(None,))
     outputs = codec.from_tensor(rows.outputs, "outputs", dtypes=("float16", "float32"), shape=(len(index), n))
@@ -118,7 +118,7 @@ def _run_of(request: Any) -> str:
 
 
 def service(committer: Committer, watches: int = 8) -> Service:
-    """Closes the committer when the server stops."""
+    """Returns the service, which closes the committer when the server stops."""
     return Service(
         descriptor=aggregator_pb2.DESCRIPTOR.services_by_name["AggregatorService"],
         add=aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server,

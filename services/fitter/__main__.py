@@ -1,6 +1,6 @@
 """`python -m datamodels.services.fitter` serves until SIGTERM, then stops the running fit at a checkpoint.
 
-`python -m datamodels.services.fitter --run NAME --block I --blocks K` solves and commits a K-th of a fit, and ends.
+`python -m datamodels.services.fitter --run NAME --block I --blocks K` solves and commits share I of K of a fit.
 """
 
 import sys
@@ -18,7 +18,7 @@ from .service import service
 
 def build() -> list[Service]:
     settings = FitterSettings.load()
-    array_module(settings.device)  # a device that is not there is a wrong setting, and is said at once
+    array_module(settings.device)  # refuses an unavailable device at once, as a wrong setting
     fitter = Fitter(open_store(StoreSettings.load()), settings)
     return [service(fitter, watches=max(1, ServeSettings.load().workers // 2))]
 

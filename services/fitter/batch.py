@@ -1,4 +1,4 @@
-"""One share of a fit, then the end of the process: for Indexed Jobs, and for several processes on one machine."""
+"""Fits one share of a run's targets in one process: for Indexed Jobs, and for several processes on one machine."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from datamodels.telemetry import configure_logging, logger
 
 log = logger(__name__)
 
-TOLD = 0.1
-"""Progress is logged when this much of the work has been done since the last time."""
+LOG_STEP = 0.1
+"""Fraction of the work between two log lines about progress."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Solves and commits a share of a run's fit, or what is left of it, and returns the exit code of the process."""
+    """Solves and commits what is left of a share of a fit. Returns the exit code of the process."""
     given = _parser().parse_args(arguments)
-    configure_logging(TelemetrySettings(), "fitter")  # so that a fault in the settings is logged like any other
+    configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings themselves is logged too
     try:
         configure_logging(TelemetrySettings.load(), "fitter")
         settings, share = FitterSettings.load(), chosen_share(given.block, given.blocks, IndexedJobSettings.load())
-        array_module(settings.device)  # a device that is not there is a wrong setting, and is said at once
+        array_module(settings.device)  # refuses an unavailable device at once, as a wrong setting
         with Server(ServeSettings.load(), name="fitter") as server:
             server.handle_signals()
             log.info("started", run=given.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
             job = FitJob(open_store(StoreSettings.load()), given.run, given.settings)
             record = job.solve(settings, progress=_Log(given.run), stop=server.stopping, share=share)
         if record is None:
-            log.info("done; other processes have yet to do theirs", run=given.run)
+            log.info("share done; other processes are not done yet", run=given.run)
         else:
-            log.info("done; the fit is whole", run=given.run, fit=record.number)
+            log.info("share done; the fit is complete", run=given.run, fit=record.number)
         return int(ExitCode.DONE)
     except DatamodelsError as error:
         log.error(str(error), error=type(error).__name__, run=given.run)
@@ -51,13 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         type=json.loads,
         help="the fit section of a spec, as JSON (default: the run's own)",
     )
-    parser.add_argument("--block", type=int, help="which share, from 0; default: the index of the Kubernetes Job")
-    parser.add_argument("--blocks", type=int, default=1, help="how many processes share the fit (default: 1)")
+    parser.add_argument("--block", type=int, help="index of the share, from 0 (default: index of the Kubernetes Job)")
+    parser.add_argument("--blocks", type=int, default=1, help="number of processes that share the fit (default: 1)")
     return parser
 
 
 def chosen_share(block: int | None, blocks: int, job: IndexedJobSettings) -> Share:
-    """The share to solve. Raises SettingsError where none is named, or there is none such."""
+    """Returns the share to solve. Raises SettingsError if the share is not given or does not exist."""
     if block is not None:
         return Share(block, blocks)
     if job.completion_index >= 0:
@@ -65,21 +65,20 @@ def chosen_share(block: int | None, blocks: int, job: IndexedJobSettings) -> Sha
     if blocks == 1:
         return Share()
     raise SettingsError(
-        f"--blocks {blocks}: which of them? Give --block 0 to {blocks - 1}, or run in an Indexed Job "
-        "(JOB_COMPLETION_INDEX)"
+        f"--blocks {blocks}: needs --block, 0 to {blocks - 1}, unless run in an Indexed Job (JOB_COMPLETION_INDEX)"
     )
 
 
 class _Log:
-    """Progress of a fit, told now and then."""
+    """Logs the progress of a fit."""
 
     def __init__(self, run: str):
         self._run = run
-        self._told = 0.0
+        self._logged = 0.0
 
     def __call__(self, fraction: float, done: int, stage: str, remaining: float | None) -> None:
-        if fraction >= self._told + TOLD:
-            self._told = fraction
+        if fraction >= self._logged + LOG_STEP:
+            self._logged = fraction
             left = None if remaining is None else round(remaining, 1)
             log.info(
                 "fitting", run=self._run, fraction=round(fraction, 3), targets_done=done, stage=stage, remaining=left

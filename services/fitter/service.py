@@ -1,4 +1,4 @@
-"""FitterService: decode, ask the fitter, encode."""
+"""The fitter service: decodes requests, calls the fitter and encodes its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATES = {state: f"STATE_{state.name}" for state in FitState}
 
 
 class FitterService(fitter_pb2_grpc.FitterServiceServicer):
-    """`watches` calls of WatchFit at most, since each holds a thread that Fit needs too."""
+    """Serves at most `watches` calls of WatchFit at a time, because each holds a thread that Fit needs."""
 
     def __init__(self, fitter: Fitter, watches: int):
         self._fitter = fitter
@@ -45,7 +45,7 @@ def _settings(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SpecError(f"settings = {text[:100]!r}: is no JSON: {error}") from None
+        raise SpecError(f"settings = {text[:100]!r}: is not JSON: {error}") from None
 
 
 def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
@@ -66,7 +66,7 @@ def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
 
 
 def service(fitter: Fitter, watches: int = 8) -> Service:
-    """Closes the fitter when the server stops."""
+    """Returns the service, which closes the fitter when the server stops."""
     return Service(
         descriptor=fitter_pb2.DESCRIPTOR.services_by_name["FitterService"],
         add=fitter_pb2_grpc.add_FitterServiceServicer_to_server,

@@ -1,4 +1,4 @@
-"""The long calls of the query service: ask for an operation, stream how far it is, then its answer."""
+"""The long calls of the query service. Each runs an operation and streams its progress, then its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Compute = Callable[[Callable[[float], None]], Any]
 
 
 class LongCalls:
-    """`streams` at most, since each holds a thread that short calls need too."""
+    """Serves at most `streams` long calls at a time, because each holds a thread that short calls need."""
 
     def __init__(self, operations: Operations, streams: int = 8):
         self._operations = operations
@@ -96,10 +96,11 @@ class LongCalls:
         asked: dict[str, Any],
         compute: Compute,
     ) -> Iterator[Any]:
-        """Messages with progress, then one with the answer in `field`.
+        """Yields messages with progress, then one with the answer in `field`.
 
-        asked    the parameters that the answer depends on, beside the fit
-        compute  gives the dataclass that the answer's message mirrors; see `rpc.messages`
+        response  makes a response with the given fields
+        asked     parameters that the answer depends on, besides the fit
+        compute   computes the dataclass that becomes the answer's message; see `rpc.messages`
         """
         key = keys.analysis(fitted.run.name, fitted.record.number, field, records.digest(asked)[:16])
 
@@ -108,8 +109,8 @@ class LongCalls:
             answer = messages.fill(getattr(response(), field), found).SerializeToString()
             if len(answer) > MAX_ANSWER_BYTES:
                 raise InputError(
-                    f"{field} of run {fitted.run.name}: takes {len(answer)} bytes, more than fit one message; ask for "
-                    "less, or run fewer targets"
+                    f"{field} of run {fitted.run.name}: takes {len(answer)} bytes, too many for one message; ask for "
+                    "less, or use fewer targets"
                 )
             return answer
 
@@ -132,6 +133,6 @@ class LongCalls:
 
 
 def _labels(run: Run, columns: bool) -> np.ndarray:
-    """int32[n]: classes of columns or targets; empty where there are none."""
+    """Returns the classes of columns or targets as int32[n]; empty if there are none."""
     found = pool.column_labels(run) if columns else run.target_labels
     return np.zeros(0, dtype=np.int32) if found is None else found.astype(np.int32)

@@ -1,4 +1,4 @@
-"""The query service: decode, one core call, encode."""
+"""The query service: each call decodes its request, calls one core function and encodes the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         size = pages.size(request.page_size)
         try:
             fitted = self._weights.fitted(request.run, number)
-        except ObjectNotFoundError:  # a forged token names a fit that there is not
+        except ObjectNotFoundError:  # a forged token may name a fit that does not exist
             raise PageTokenError(pages.FOREIGN) from None
         start = min(start, fitted.n)
         stop = min(start + size, fitted.n)
@@ -209,7 +209,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 def _provenance(fitted: Fitted) -> types_pb2.Provenance:
     return types_pb2.Provenance(
         run=fitted.record.run,
-        spec_hash=fitted.record.spec_hash,  # that of the run's spec takes as long as all the rest of a small answer
+        spec_hash=fitted.record.spec_hash,  # run.spec.hash would take as long as all the rest of a small response
         alpha=fitted.run.spec.alpha,
         fit=fitted.record.number,
         manifest_version=fitted.record.manifest_version,
@@ -269,7 +269,7 @@ def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
 
 
 def service(weights: WeightStore) -> Service:
-    """Cancels long analyses when the server stops."""
+    """Returns the service, which cancels long analyses when the server stops."""
     servicer = QueryService(weights)
     return Service(
         descriptor=query_pb2.DESCRIPTOR.services_by_name["QueryService"],

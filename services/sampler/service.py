@@ -1,4 +1,4 @@
-"""SamplerService: decode a design, draw its subsets, encode them. Keeps no state."""
+"""The sampler service: decodes designs, draws subsets and encodes them. It keeps no state."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from datamodels.telemetry.metrics import start_at_zero
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
 
 MAX_SUBSETS = 10_000_000
-"""In one request."""
+"""Most subsets in one request."""
 
 MAX_COLUMNS = 1_000_000
-"""Of a design: its inclusion probabilities are one answer, and answers stay under 4 MiB."""
+"""Most columns of a design. Its inclusion probabilities are one response, and responses stay under 4 MiB."""
 
 MESSAGE_BYTES = 1_000_000 - 1_000
-"""Of masks in one message, so that with its frame it stays within 1 MB."""
+"""Most bytes of masks in one message, so that the whole message stays within 1 MB."""
 
 MESSAGE_ROWS = 4096
-"""At most, so that small masks also come at a steady pace, and a call that was given up is noticed soon."""
+"""Most masks in one message, so that small masks arrive steadily too, and the end of a call is noticed soon."""
 
 SUBSETS = Counter("datamodels_sample_subsets_total", "Subsets drawn, by kind of design.", ["kind"])
 DRAW_SECONDS = Histogram(

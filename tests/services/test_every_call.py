@@ -1,7 +1,6 @@
-"""What holds for every call of every service, on real sockets.
+"""Properties of every call of every service, on real sockets.
 
-The calls come from the generated descriptors: one that is added has no line in GOOD and BAD, and fails here until it
-has.
+The calls come from the generated descriptors, so a new call fails here until GOOD and BAD have an entry for it.
 """
 
 import contextlib
@@ -66,7 +65,7 @@ GOOD = {
     "Components": ONLY | {"k": 2},
     "Conflicts": ONLY,
 }
-"""A request that is answered."""
+"""A request that is answered, for each call."""
 
 OUTSIDE = codec.to_tensor(np.int32([RUN.n]))
 UNKNOWN = {"run": "nothing-0123456789ab"}
@@ -96,16 +95,16 @@ BAD = {
     "Components": (ONLY | {"extremes": 1001}, errors.InputError),
     "Conflicts": (ONLY | {"groups": "x"}, errors.InputError),
 }
-"""A request that is refused, and as what."""
+"""A request that is refused, and with which error, for each call."""
 
 TOKENS = {"AggregatorService", "FitterService"}
-"""Services that ask for a token of the run: those that write."""
+"""Services that require a token of the run: those that write."""
 
 every_call = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
 class Places:
-    """The four services, a server each, all over one store that has the run, its models' outputs, and a fit."""
+    """The four services, each on its own server. Their common store has the run, its models' outputs, and a fit."""
 
     def __init__(self, folder):
         self.store = LocalStore(folder / "store")
@@ -123,7 +122,7 @@ class Places:
 
     @contextlib.contextmanager
     def served(self, guard=None, **settings):
-        """Addresses by the full names of services."""
+        """Starts the servers and yields their addresses by the full names of services."""
         committer = Committer(self.store, AggregatorSettings(publish_interval=0.05))
         committer.start()
         services = sampler(), aggregator(committer), fitter(self._fitter()), query(WeightStore(self.store))
@@ -150,21 +149,21 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def channel_to(places):
-    """channel_to(method) gives a channel to the service that has it."""
+    """channel_to(method) returns a channel to the service of the method."""
     with opened(places.served()) as channels:
         yield channels
 
 
 @pytest.fixture(scope="module")
 def hurried(places):
-    """As `channel_to`, of servers that allow a call no time at all."""
+    """Like `channel_to`, but the servers allow a call no time at all."""
     with opened(places.served(max_deadline=0.0)) as channels:
         yield channels
 
 
 @pytest.fixture(scope="module")
 def guarded(places, tmp_path_factory):
-    """guarded(method, **options) gives a channel to a server that asks for certificates, and some for tokens."""
+    """guarded(method, **options) returns a channel to a server that requires certificates and perhaps tokens."""
     folder = tmp_path_factory.mktemp("certificates")
     authority, issuer = Authority(folder), Issuer()
     trust = {"ca_file": str(authority.ca_file), "attempts": 1}
@@ -214,7 +213,7 @@ def test_a_deadline_of_the_server_ends_it(hurried, method):
 
 
 def detail(error):
-    """The google.rpc.ErrorInfo of the status that an error came as."""
+    """Returns the google.rpc.ErrorInfo of the status that an error was sent as."""
     found = rpc_status.from_call(error.__cause__)
     assert (found.code, found.message) == (error.__cause__.code().value[0], str(error))
     (packed,) = found.details
@@ -224,7 +223,7 @@ def detail(error):
 
 
 @every_call
-def test_a_bad_request_is_refused_with_an_error_of_ours(channel_to, method):
+def test_a_bad_request_is_refused_with_an_error_of_this_package(channel_to, method):
     fields, kind = BAD[method.name]
     with pytest.raises(kind) as caught:
         call(channel_to(method), method, request_of(method, **fields), timeout=LIMIT)
@@ -234,8 +233,8 @@ def test_a_bad_request_is_refused_with_an_error_of_ours(channel_to, method):
 
 
 @every_call
-def test_bytes_that_are_no_request_are_refused(channel_to, method):
-    with pytest.raises(errors.InputError, match=f"/{method.name}: the request is no message of this call") as caught:
+def test_bytes_that_are_not_a_request_are_refused(channel_to, method):
+    with pytest.raises(errors.InputError, match=f"/{method.name}: the request is not a message of this call") as caught:
         call(channel_to(method), method, b"\xff\xff", timeout=LIMIT)
     assert detail(caught.value).reason == "InputError"
 
@@ -254,13 +253,13 @@ def test_without_a_certificate_it_is_denied(guarded, method):
 
 
 @every_call
-def test_it_is_denied_to_other_runs_tokens_where_tokens_are_asked_for(places, guarded, method):
-    """And where none is, a certificate is enough."""
+def test_it_is_denied_to_tokens_of_other_runs_if_it_requires_tokens(places, guarded, method):
+    """If it requires none, a certificate is enough."""
     kept = sorted(places.store.list(""))
     if method.containing_service.name not in TOKENS:
         assert call(guarded(method), method, good(method), timeout=LIMIT)
         return
-    with pytest.raises(errors.TokenError, match="asks for a bearer token"):
+    with pytest.raises(errors.TokenError, match="requires a bearer token"):
         call(guarded(method), method, good(method), timeout=LIMIT)
     with pytest.raises(errors.DeniedError, match=f"^the token is for run yours, not for '{NAME}'$") as caught:
         call(guarded(method, "foreign"), method, good(method), timeout=LIMIT)

@@ -49,7 +49,7 @@ def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
     committed.commit(store, run, failed=(3, 4))
     started = client.fit(run.name)
     assert started.state is FitState.RUNNING and started.targets == run.n == 35 and started.fit == -1
-    seen = list(client.watch(run.name, timeout=LIMIT))  # a first fit compiles its loops
+    seen = list(client.watch(run.name, timeout=LIMIT))  # the first fit compiles its loops
     last = seen[-1]
     assert (last.state, last.fit, last.targets_done, last.fraction, last.error) == (FitState.DONE, 0, 35, 1.0, "")
     assert all(p.state is FitState.RUNNING for p in seen[:-1])
@@ -67,15 +67,15 @@ def test_from_committed_outputs_to_committed_weights(store, client, tmp_path):
         weights = solution.dense([j])[0]
         own = run.own[j]
         if own >= 0:
-            assert weights[own] == 0  # no row that counts has it
+            assert weights[own] == 0  # no row of its fit contains it
         others = np.arange(committed.D) != own
         assert np.corrcoef(weights[others], theta[others, j])[0, 1] > 0.8
-    # What the next fit of the run goes on from is kept, and nothing else; a lock is never removed.
+    # Only what the next fit of the run can use is kept. The lock is never removed.
     assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == [run.name, f"{run.name}.lock"]
     assert sorted(path.name for path in (tmp_path / "scratch" / run.name).iterdir()) == ["shards", "sums.npz"]
 
 
-def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
+def test_a_repeated_request_does_nothing_until_there_is_more_to_fit(store, client):
     run = committed.make_run()
     runs.create(store, run)
     committed.commit(store, run, stop=150)
@@ -90,7 +90,7 @@ def test_asking_again_is_a_no_op_until_there_is_more_to_fit(store, client):
 
 
 def test_one_run_is_fitted_in_several_ways(store, client):
-    """And what was fitted before becomes the newest fit again without being fitted again."""
+    """A fit that was made before becomes the newest again without being fitted again."""
     run = committed.make_run(fit={"holdout": 0.2})
     runs.create(store, run)
     committed.commit(store, run)
@@ -119,14 +119,14 @@ def test_settings_that_a_run_cannot_be_fitted_with(store, client):
     for settings, said in (
         ('{"lambdas": 0}', "fit.lambdas = 0"),
         ('{"colour": 1}', "fit.colour"),
-        ("[", "is no JSON"),
+        ("[", "is not JSON"),
         ('{"holdout": 0.001}', "holds out less than 2"),
     ):
         with pytest.raises(SpecError, match=re.escape(said)):
             stub.Fit(fitter_pb2.FitRequest(run=run.name, settings=settings))
 
 
-def test_more_evaluation_models_are_nothing_more_to_fit(store, client):
+def test_more_evaluation_models_do_not_cause_a_new_fit(store, client):
     run = committed.make_run()
     runs.create(store, run)
     committed.commit(store, run, stop=200)
@@ -136,7 +136,7 @@ def test_more_evaluation_models_are_nothing_more_to_fit(store, client):
     assert client.fit(run.name).state is FitState.DONE
 
 
-def test_a_fit_of_an_earlier_fitter_is_found_done(store, client, tmp_path):
+def test_a_fit_of_an_earlier_fitter_is_recognised(store, client, tmp_path):
     run = committed.make_run()
     runs.create(store, run)
     committed.commit(store, run)
@@ -148,7 +148,7 @@ def test_a_fit_of_an_earlier_fitter_is_found_done(store, client, tmp_path):
     assert (only.state, only.fit) == (FitState.DONE, 0)
 
 
-def test_a_run_that_there_is_not(client):
+def test_a_run_that_does_not_exist(client):
     with pytest.raises(RunNotFoundError, match="nothing-0123"):
         client.fit("nothing-0123")
     with pytest.raises(RunNotFoundError, match="nothing-0123"):
@@ -165,7 +165,7 @@ def test_nothing_committed_yet(store, client):
         client.fit(run.name)
 
 
-def test_watching_what_nobody_asked_for(store, client):
+def test_watching_a_fit_that_was_never_requested(store, client):
     run = committed.make_run()
     runs.create(store, run)
     committed.commit(store, run)
@@ -173,7 +173,7 @@ def test_watching_what_nobody_asked_for(store, client):
         list(client.watch(run.name, timeout=LIMIT))
 
 
-def test_a_fit_that_fails_says_why_and_can_be_asked_for_again(store, client):
+def test_a_failed_fit_gives_the_reason_and_can_be_requested_again(store, client):
     run = committed.make_run()
     runs.create(store, run)
     snapshot = committed.commit(store, run)
@@ -221,7 +221,7 @@ def test_a_fitter_that_waits_for_another_can_be_stopped(store, tmp_path):
 
 
 def slow_run():
-    """A run whose fit takes long enough to be killed in the middle."""
+    """A run whose fit takes long enough to kill it in the middle."""
     return committed.make_run(
         m=1000,
         chunk=200,
@@ -249,7 +249,7 @@ def start_fitter(tmp_path, attempts=1):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_fitter_that_is_stopped_or_killed_goes_on(store, tmp_path, how):
+def test_a_stopped_or_killed_fitter_continues_after_a_restart(store, tmp_path, how):
     run = slow_run()
     runs.create(store, run)
     committed.commit(store, run)
@@ -286,7 +286,7 @@ def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path):
 
 
 def test_a_watch_of_a_fitter_that_is_killed_before_it_answers_ends(store, tmp_path):
-    """With gRPC's own retries it would wait for ever."""
+    """With gRPC's own retries it would wait forever."""
     run = slow_run()
     runs.create(store, run)
     committed.commit(store, run)

@@ -1,4 +1,4 @@
-"""One fit by several processes that share nothing but the store, with kills in between."""
+"""One fit by several processes that share only the store. Some of them are killed."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def run(store):
-    """A run of 35 targets, 7 blocks, each of which takes about a quarter of a second."""
+    """A run of 35 targets in 7 blocks, each of which takes about a quarter of a second."""
     run = committed.make_run(
         m=1000,
         chunk=200,
@@ -43,7 +43,7 @@ def run(store):
 
 
 def start(tmp_path, run, *arguments, **environ):
-    """A process of the fit of a run."""
+    """Starts a process for the fit of a run."""
     environ = dict(os.environ) | environ
     for settings in (
         StoreSettings(url=f"file://{tmp_path / 'store'}"),
@@ -55,7 +55,7 @@ def start(tmp_path, run, *arguments, **environ):
 
 
 def ended(process) -> int:
-    """Waits for the end of a process and returns its exit code."""
+    """Waits until a process ends, and returns its exit code."""
     process.communicate(timeout=LIMIT)
     return process.returncode
 
@@ -64,7 +64,7 @@ def written(store, run, digest):
     return {first for first in range(0, run.n, BLOCK) if store.exists(keys.weights(run.name, digest, first, first + 5))}
 
 
-def test_processes_that_are_killed_and_run_again_fit_what_one_does(store, run, tmp_path):
+def test_processes_that_are_killed_and_run_again_give_the_fit_of_one_process(store, run, tmp_path):
     digest = FitJob(store, run.name).digest
     process = start(tmp_path, run.name, "--block", "0", "--blocks", "2")
     eventually(lambda: written(store, run, digest), while_true=lambda: process.poll() is None)
@@ -94,7 +94,7 @@ def test_processes_that_are_killed_and_run_again_fit_what_one_does(store, run, t
     assert [block.sha256 for block in whole.blocks] == [block.sha256 for block in record.blocks], "bit for bit"
 
 
-def test_one_process_with_no_share_named_fits_all(store, tmp_path):
+def test_one_process_without_a_share_fits_all_targets(store, tmp_path):
     run = committed.make_run()
     runs.create(store, run)
     committed.commit(store, run)
@@ -102,7 +102,7 @@ def test_one_process_with_no_share_named_fits_all(store, tmp_path):
     assert fits.read_newest_fit(store, run.name).targets == run.n
 
 
-def test_sigterm_ends_it_with_what_is_whole_committed(store, run, tmp_path):
+def test_sigterm_ends_it_after_committing_whole_blocks(store, run, tmp_path):
     digest = FitJob(store, run.name).digest
     process = start(tmp_path, run.name)
     eventually(lambda: written(store, run, digest), while_true=lambda: process.poll() is None)
@@ -114,12 +114,12 @@ def test_sigterm_ends_it_with_what_is_whole_committed(store, run, tmp_path):
 @pytest.mark.parametrize(
     "arguments, code, said",
     [
-        (("--blocks", "2"), ExitCode.CONFIG, "which of them"),
+        (("--blocks", "2"), ExitCode.CONFIG, "needs --block, 0 to 1"),
         (("--block", "2", "--blocks", "2"), ExitCode.CONFIG, "must be 0 to 1"),
         (("--block", "0"), ExitCode.CONFIG, "nothing-0123456789ab"),
     ],
 )
-def test_what_cannot_be_done_ends_with_one_line(tmp_path, arguments, code, said):
+def test_a_process_that_cannot_run_ends_with_one_line(tmp_path, arguments, code, said):
     process = start(tmp_path, "nothing-0123456789ab", *arguments)
     _, log = process.communicate(timeout=LIMIT)
     assert process.returncode == code
@@ -127,14 +127,14 @@ def test_what_cannot_be_done_ends_with_one_line(tmp_path, arguments, code, said)
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 9])
-def test_shares_are_all_of_the_grid_once(of):
+def test_shares_cover_the_grid_exactly_once(of):
     grid = [(first, first + 5) for first in range(0, 35, 5)]
     shares = [Share(index, of).spans(grid) for index in range(of)]
     assert sorted(span for share in shares for span in share) == grid
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_the_index_of_a_job_names_the_share():
+def test_the_index_of_a_job_chooses_the_share():
     assert chosen_share(None, 4, IndexedJobSettings(completion_index=3)) == Share(3, 4)
     assert chosen_share(1, 4, IndexedJobSettings(completion_index=3)) == Share(1, 4)
     assert chosen_share(None, 1, IndexedJobSettings()) == Share()

@@ -1,4 +1,4 @@
-"""Every call that lists, page by page, as AIP-158 has it."""
+"""Every list call returns pages as AIP-158 defines them."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ RUN = make_run("many", targets=MANY)
 
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory):
-    """To a query service that has more runs, and of one run more targets, than fit one page."""
+    """A channel to a query service with more runs, and more targets of one run, than fit one page."""
     store = LocalStore(tmp_path_factory.mktemp("store"))
     for run in (RUN, *(make_run(f"run-{number}") for number in range(MANY - 1))):
         runs.create(store, run)
@@ -49,7 +49,7 @@ def channel(tmp_path_factory):
 
 @pytest.fixture(params=LISTS, ids=lambda method: method.name)
 def page(request, channel):
-    """page(**fields) gives the entries of a page and the token of the next."""
+    """page(**fields) returns the entries of a page and the token of the next page."""
     method = request.param
     about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
     (entries,) = (field.name for field in method.output_type.fields if field.is_repeated)
@@ -78,7 +78,7 @@ def test_a_size_of_0_is_the_default_and_too_large_a_one_is_cut(page):
     assert [len(page(page_size=size)[0]) for size in (0, 2**31 - 1)] == [pages.DEFAULT_SIZE, pages.MAX_SIZE]
 
 
-def test_a_page_that_is_just_full_is_known_to_be_the_last(page):
+def test_a_last_page_that_is_exactly_full_has_no_token(page):
     _, token = page(page_size=MANY - 5)
     assert [len(page(page_size=size, page_token=token)[0]) for size in (5, 6)] == [5, 5]
     assert not page(page_size=5, page_token=token)[1]
@@ -91,7 +91,7 @@ def test_a_negative_size_is_refused(page, size):
 
 
 def test_a_token_of_another_request_is_refused(page, channel):
-    """Of another list, and of another run."""
+    """A token of another list or another run."""
     others = [pages.token({"of": "another"}, 0), pages.token({"run": make_run("run-0").name}, 0, 0)]
     for method in LISTS:
         about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
@@ -102,7 +102,7 @@ def test_a_token_of_another_request_is_refused(page, channel):
             page(page_token=token)
         except PageTokenError:
             refused += 1
-    assert refused == len(others) - 1  # its own is not
+    assert refused == len(others) - 1  # all but its own
 
 
 @pytest.mark.parametrize("spoil", [lambda t: t[:-9], lambda t: "x", lambda t: t[::-1], lambda t: "é" * 1000])
@@ -112,8 +112,8 @@ def test_a_damaged_token_is_refused(page, spoil):
 
 
 @pytest.mark.parametrize("number", [7, 2**63 - 1, 2**63, 10**400, -1])
-def test_a_forged_token_leads_nowhere(page, number):
-    """A fit that is not there, or a position of the wrong kind."""
+def test_a_forged_token_is_refused(page, number):
+    """Its fit does not exist, or its position has the wrong type."""
     body = json.loads(base64.urlsafe_b64decode(page(page_size=1)[1]))
     body["position"][0] = number
     with pytest.raises(PageTokenError):

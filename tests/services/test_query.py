@@ -15,7 +15,7 @@ from datamodels.v1 import query_pb2, query_pb2_grpc
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """(client, run, theta) of a query service on a real socket."""
+    """Yields (client, run, theta) of a query service on a real socket."""
     store, run, theta = made.make_store(tmp_path_factory.mktemp("store"))
     runs.create(store, made.make_run(name="raw"))
     with (
@@ -46,7 +46,7 @@ def test_runs_and_targets_are_listed_page_by_page(served):
     assert [t.label for t in targets] == run.target_labels.tolist()
 
 
-def test_weights_stream_whole_or_in_part(served):
+def test_weights_are_streamed_whole_or_in_part(served):
     client, run, theta, _ = served
     dense = np.zeros_like(theta)
     for row in client.weights(run.name):
@@ -57,7 +57,7 @@ def test_weights_stream_whole_or_in_part(served):
     np.testing.assert_array_equal(row.columns, np.argsort(-np.abs(theta[5]))[:3])
 
 
-def test_predictions_carry_where_they_come_from(served):
+def test_predictions_name_the_fit_that_they_come_from(served):
     client, run, theta, _ = served
     masks = designs.subsets(run.design, 0, 4)
     expected = designs.unpack(masks, made.D) @ theta.T.astype(float) + np.arange(made.N)
@@ -73,7 +73,7 @@ def test_predictions_carry_where_they_come_from(served):
     assert by_columns.targets.tolist() == [4, 0]
 
 
-def test_more_predictions_than_fit_one_answer(served):
+def test_more_predictions_than_fit_one_response(served):
     client, run, theta, _ = served
     masks = np.tile(designs.subsets(run.design, 0, 1000), (120, 1))
     found = client.predict(run.name, masks)
@@ -82,7 +82,7 @@ def test_more_predictions_than_fit_one_answer(served):
     np.testing.assert_allclose(found.predictions[[777, 119_777]], expected.repeat(2, axis=0), rtol=1e-4, atol=1e-5)
 
 
-def test_top_influences_carry_labels(served):
+def test_top_influences_have_labels(served):
     client, run, theta, _ = served
     answer = client.top(run.name, 2, k=3)
     assert [i.column for i in answer.helpful] == np.argsort(-theta[2])[:3].tolist()
@@ -119,7 +119,7 @@ def test_top_influences_carry_labels(served):
         (lambda c, run: c.counterfactual(run, [made.N], remove=[1]), TargetRangeError),
     ],
 )
-def test_bad_questions_raise_the_services_own_errors(served, ask, error):
+def test_bad_arguments_raise_the_errors_of_the_service(served, ask, error):
     client, run, _, _ = served
     with pytest.raises(error):
         ask(client, run.name)
@@ -130,7 +130,7 @@ def test_a_prediction_needs_a_subset(served):
         stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name))
 
 
-def test_pages_go_on_with_the_fit_that_they_began_with(tmp_path):
+def test_all_pages_are_about_the_fit_of_the_first(tmp_path):
     store, run, theta = made.make_store(tmp_path)
     servicer = QueryService(WeightStore(store, refresh=0))
     first = servicer.ListTargets(query_pb2.ListTargetsRequest(run=run.name, page_size=5), None)
@@ -142,7 +142,7 @@ def test_pages_go_on_with_the_fit_that_they_began_with(tmp_path):
     assert [t.target for t in (*first.targets, *rest.targets)] == list(range(made.N))
 
 
-def test_supports_stream_target_by_target(served):
+def test_supports_are_streamed_target_by_target(served):
     client, run, theta, _ = served
     found = list(client.supports(run.name, limit=made.D, safety=0.25))
     assert [s.target for s in found] == list(range(made.N))
@@ -179,7 +179,7 @@ def test_the_most_similar_come_first_with_their_labels(served):
         np.testing.assert_allclose([f.score for f in found], np.sort(scores)[::-1][:4], rtol=1e-5)
 
 
-def test_leaks_are_ranked_by_the_share_of_what_helps(served):
+def test_leaks_are_ranked_by_their_share_of_positive_weights(served):
     client, run, theta, _ = served
     found = client.leakage(run.name, k=5)
     assert found.provenance.run == run.name and len(found.leaks) == 5
@@ -191,7 +191,7 @@ def test_leaks_are_ranked_by_the_share_of_what_helps(served):
     assert len(client.leakage(run.name).leaks) == 10
 
 
-def test_a_support_of_labels_says_which_label(served):
+def test_a_support_by_relabelling_names_the_label(served):
     client, run, _, _ = served
     found = {s.target: s for s in client.supports(run.name, mislabel=True)}
     assert {s.label for s in found.values()} <= set(range(4)) and found[3].label != run.target_labels[3]

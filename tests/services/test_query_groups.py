@@ -1,4 +1,4 @@
-"""Clusters, components and conflicts by the query service, on a real socket."""
+"""Clusters, components and conflicts from the query service, on a real socket."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def make_run(**fields):
 
 
 def make_store(folder):
-    """(store, run, theta): targets of two groups by their label, each with weights on columns of its own."""
+    """Returns (store, run, theta). The targets form two groups by label; each has weights on its own columns."""
     store, run = LocalStore(folder), make_run()
     rng, half = np.random.default_rng(0), run.target_labels % 2 == 0
     theta = rng.normal(size=(run.n, D)) * 0.1
@@ -38,7 +38,7 @@ def make_store(folder):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """(client, run, theta)"""
+    """Yields (client, run, theta)."""
     store, run = make_store(tmp_path_factory.mktemp("store"))
     bare = make_run(name="bare")
     runs.create(store, bare)
@@ -57,7 +57,7 @@ def same(found, expected, *names):
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_clusters_are_those_of_the_core_with_labels(served, columns):
+def test_clusters_equal_those_of_the_core_and_have_labels(served, columns):
     client, run, known = served
     found = client.clusters(run.name, columns=columns, k=2).found
     expected = clusters(known.theta.T if columns else known.theta, k=2, seed=run.spec.seed)
@@ -65,7 +65,7 @@ def test_clusters_are_those_of_the_core_with_labels(served, columns):
     np.testing.assert_array_equal(found.labels, run.labels if columns else run.target_labels)
 
 
-def test_the_number_of_clusters_is_chosen_where_it_is_not_given(served):
+def test_the_number_of_clusters_is_chosen_if_it_is_not_given(served):
     client, run, _ = served
     found = client.clusters(run.name).found
     assert len(found.sizes) == 2 and found.cluster[3] == -1
@@ -74,7 +74,7 @@ def test_the_number_of_clusters_is_chosen_where_it_is_not_given(served):
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_components_are_those_of_the_core_with_labels(served, columns):
+def test_components_equal_those_of_the_core_and_have_labels(served, columns):
     client, run, known = served
     found = client.components(run.name, columns=columns, k=3, extremes=4).found
     expected = components(known.theta.T if columns else known.theta, k=3, extremes=4, seed=run.spec.seed)
@@ -84,7 +84,7 @@ def test_components_are_those_of_the_core_with_labels(served, columns):
 
 
 @pytest.mark.parametrize("asked", [{}, {"groups": "clusters", "k": 2}])
-def test_conflicts_are_those_of_the_core(served, asked):
+def test_conflicts_equal_those_of_the_core(served, asked):
     client, run, known = served
     found = client.conflicts(run.name, **asked).found
     expected = conflicts.of_fit(run, known.solution, **asked)
@@ -117,7 +117,7 @@ def test_classes_are_named_by_their_labels(tmp_path):
         (lambda c, run: c.conflicts(run, k=3), InputError, "classes are as many as there are"),
     ],
 )
-def test_bad_questions_raise_the_services_own_errors(served, ask, error, fault):
+def test_bad_arguments_raise_the_errors_of_the_service(served, ask, error, fault):
     client, run, _ = served
     with pytest.raises(error, match=fault):
         ask(client, run.name)

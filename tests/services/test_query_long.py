@@ -1,4 +1,4 @@
-"""Long calls of the query service, on a real socket."""
+"""The long calls of the query service, on a real socket."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.waiting import LIMIT
 
 
 class SlowStore(LocalStore):
-    """Reads of committed outputs wait until they are let, so that an analysis can be watched."""
+    """Blocks reads of committed outputs until the test releases them, so that it can watch an analysis."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -39,7 +39,7 @@ class SlowStore(LocalStore):
 
 
 def make_store(folder, *, stop=None, **fields):
-    """(store, run) with committed outputs and their true weights as its newest fit."""
+    """Returns (store, run) with committed outputs, and their true weights as the newest fit."""
     store, run = SlowStore(folder), committed.make_run(**{"m": 40, "evaluate": {"subsets": 8, "models": 2}} | fields)
     runs.create(store, run)
     snapshot = committed.commit(store, run, stop=stop)
@@ -49,7 +49,7 @@ def make_store(folder, *, stop=None, **fields):
 
 @pytest.fixture
 def serve():
-    """serve(store) gives a client of a query service, and its address."""
+    """serve(store) starts a query service and returns a client of it, and its address."""
     entered: list[Callable] = []
 
     def enter(store):
@@ -67,7 +67,7 @@ def kept(store, run):
     return [key for key in store.list(f"query/{run.name}/") if "/quality-" in key]
 
 
-def test_an_evaluation_is_what_the_core_says_and_is_kept(tmp_path, serve):
+def test_an_evaluation_equals_that_of_the_core_and_is_stored(tmp_path, serve):
     store, run = make_store(tmp_path)
     client, _ = serve(store)
     told = []
@@ -86,13 +86,13 @@ def test_an_evaluation_is_what_the_core_says_and_is_kept(tmp_path, serve):
     assert not told
 
 
-def test_an_answer_about_a_run_that_still_trains_is_partial_and_not_kept(tmp_path, serve):
+def test_an_answer_about_a_run_that_still_trains_is_partial_and_not_stored(tmp_path, serve):
     store, run = make_store(tmp_path, stop=50)
     answer = serve(store)[0].evaluate(run.name)
     assert answer.found.evaluation.subsets < 8 and answer.provenance.partial and not kept(store, run)
 
 
-def test_a_fit_that_is_older_than_what_is_committed_is_not_final(tmp_path, serve):
+def test_a_fit_older_than_the_newest_manifest_is_not_final(tmp_path, serve):
     store, run = make_store(tmp_path, stop=50)
     committed.commit(store, run)
     serve(store)[0].evaluate(run.name)
@@ -119,11 +119,11 @@ def test_a_client_that_cancels_stops_the_computation(tmp_path, serve):
         assert store.waits.wait(LIMIT)
         call.cancel()
     store.go.set()
-    # One at a time is computed: that this is answered shows that the other has ended.
+    # Only one answer is computed at a time, so this answer shows that the other computation has ended.
     assert client.evaluate(run.name).found.evaluation.subsets == 8
 
 
-def test_two_who_ask_get_the_answer_of_one_computation(tmp_path, serve):
+def test_two_callers_get_the_answer_of_one_computation(tmp_path, serve):
     store, run = make_store(tmp_path)
     client, _ = serve(store)
     store.go.clear()
@@ -144,7 +144,7 @@ def test_two_who_ask_get_the_answer_of_one_computation(tmp_path, serve):
     assert len(found) == 2 and found[0].found.mean.r2 == found[1].found.mean.r2
 
 
-def test_bad_questions_raise_the_services_own_errors(tmp_path, serve):
+def test_bad_arguments_raise_the_errors_of_the_service(tmp_path, serve):
     store = LocalStore(tmp_path)
     raw, unseen = committed.make_run(name="raw"), committed.make_run(name="blind", evaluate={"subsets": 0})
     runs.create(store, raw)

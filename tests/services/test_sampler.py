@@ -64,19 +64,19 @@ def metric(server, line):
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda d: d.kind)
-def test_subsets_are_those_of_the_core(client, design):
+def test_subsets_equal_those_of_the_core(client, design):
     masks = client.subsets(design, 5, 105)
     assert masks.dtype == np.uint8
     assert (masks == designs.subsets(design, 5, 105)).all()
 
 
-def test_a_range_of_many_messages_is_whole(client):
+def test_a_range_of_many_messages_is_complete(client):
     design = Design("uniform", 3, 0.5, 9)
     masks = client.subsets(design, 7, 7 + 2 * sampler.MESSAGE_ROWS + 3)
     assert (masks == designs.subsets(design, 7, 7 + 2 * sampler.MESSAGE_ROWS + 3)).all()
 
 
-def test_far_indices_are_subsets_too(client):
+def test_large_indices_have_subsets_too(client):
     last = 2**63 - 1
     assert (client.subsets(UNIFORM, last - 3, last) == designs.subsets(UNIFORM, last - 3, last)).all()
 
@@ -167,7 +167,7 @@ def test_a_deadline_ends_a_stream_in_the_middle(server):
         client.subsets(UNIFORM, 0, 5_000_000)
 
 
-def test_a_call_that_was_given_up_draws_no_more(server, stub, eventually):
+def test_a_cancelled_call_draws_no_more_subsets(server, stub, eventually):
     def ended():
         return metric(server, 'grpc_server_handled_total{grpc_code="CANCELLED",grpc_method="GetSubsets",grpc_ser')
 
@@ -181,7 +181,7 @@ def test_a_call_that_was_given_up_draws_no_more(server, stub, eventually):
     assert metric(server, "datamodels_sample_subsets_total") == drawn
 
 
-def test_what_was_drawn_is_counted(server, client):
+def test_drawn_subsets_are_counted(server, client):
     names = [
         'datamodels_sample_subsets_total{kind="stratified"}',
         'datamodels_sample_draw_seconds_count{kind="stratified"}',
@@ -193,7 +193,7 @@ def test_what_was_drawn_is_counted(server, client):
 
 
 class Scripted(sampler_pb2_grpc.SamplerServiceServicer):
-    """A sampler that sends what it is told to."""
+    """A sampler that sends scripted responses."""
 
     def __init__(self, *responses):
         self._responses = responses
@@ -211,7 +211,7 @@ class Scripted(sampler_pb2_grpc.SamplerServiceServicer):
         ([0, 2, 4], UnavailableError, "sent 6 of 4 subsets"),
     ],
 )
-def test_a_stream_with_holes_is_noticed(firsts, error, fault):
+def test_a_stream_with_gaps_is_noticed(firsts, error, fault):
     masks = codec.to_tensor(np.zeros((2, UNIFORM.mask_bytes), np.uint8))
     real = sampler.service()
     fake = type(real)(
@@ -233,7 +233,7 @@ def allowed(code):
 
 @pytest.fixture(scope="module")
 def raw(server):
-    """raw(method, bytes) gives the code that bytes are answered with; a stream is read to its second message."""
+    """raw(method, bytes) sends bytes and returns the status code. It reads at most two messages of a stream."""
     with grpc.insecure_channel(server.address) as channel:
         unary = channel.unary_unary(f"/{SERVICE}/DescribeDesign")
         stream = channel.unary_stream(f"/{SERVICE}/GetSubsets")

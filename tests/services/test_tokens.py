@@ -1,4 +1,4 @@
-"""What the token of a run opens; that it opens no other is in test_every_call.py, call by call."""
+"""A token permits calls about its run. test_every_call.py tests that it permits none about another run."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def place(issuer, store, tmp_path):
-    """(address, settings of clients) of an aggregator that asks for tokens."""
+    """Yields (address, settings of clients) of an aggregator that requires tokens."""
     authority = Authority(tmp_path)
     committer = Committer(store, AggregatorSettings(publish_interval=0.05))
     committer.start()
@@ -38,7 +38,7 @@ def place(issuer, store, tmp_path):
         yield server.address, client
 
 
-def test_a_trainer_commits_to_its_run_and_to_no_other(place, issuer, store, tmp_path):
+def test_a_trainer_can_commit_only_to_its_run(place, issuer, store, tmp_path):
     address, settings = place
     mine, yours = committed.make_run("mine"), committed.make_run("yours")
     first, second = range(0, 10), range(10, 20)

@@ -19,7 +19,7 @@ TARGETS = 6
 
 
 class Kit:
-    """What the tests here make requests of. Methods that take no run are about the fixture `run`."""
+    """Makes requests and outputs for tests. Methods without a parameter `run` use the fixture `run`."""
 
     @staticmethod
     def make_run(name="small", targets=TARGETS, examples=12, m=20, labels=True, **fields):
@@ -45,7 +45,7 @@ class Kit:
 
     @staticmethod
     def values(models, writer=0):
-        """Outputs that only this writer would send."""
+        """Returns outputs that only this writer would send."""
         return (np.array(models)[:, None] + np.arange(TARGETS) / 8 + 64.0 * writer).astype(np.float32)
 
     def header(self, models):
@@ -99,6 +99,6 @@ def client(server, run):
 
 @pytest.fixture
 def stub(server, client):
-    """The calls themselves, with messages in and out."""
+    """A stub, whose calls take and return messages."""
     with connect(server.address, ClientSettings()) as channel:
         yield aggregator_pb2_grpc.AggregatorServiceStub(channel)

@@ -1,4 +1,4 @@
-"""What each call does."""
+"""The effects of each call."""
 
 import threading
 import urllib.request
@@ -18,7 +18,7 @@ SERVICE = "datamodels.v1.AggregatorService"
 N = 6
 
 
-def test_a_run_there_and_back(client, run):
+def test_a_run_is_created_and_read_back(client, run):
     assert client.create_run(run) is False
     assert client.run(run.name).document() == run.document()
 
@@ -39,12 +39,12 @@ def test_every_sub_chunk_is_committed_once(kit, client, run, store):
         np.testing.assert_array_equal(outputs.outputs, kit.values(outputs.model_index, 1).astype(np.float16))
 
 
-def test_which_models_were_retried_is_kept(kit, client, run, store):
+def test_retried_models_are_recorded(kit, client, run, store):
     client.put(run.name, range(0, 4), [0, 1, 3], kit.values([0, 1, 3]), {2: "diverged"}, [1, 3])
     client.publish(run.name)
     (outputs,) = manifest.read_newest(store, run.name).outputs(store)
     assert outputs.retried == (1, 3) and outputs.failed == {2: "diverged"}
-    with pytest.raises(OutputsError, match=r"model 4 .* is in retried and has no outputs"):
+    with pytest.raises(OutputsError, match=r"model 4 .* is in retried but has no outputs"):
         client.put(run.name, range(4, 8), range(5, 8), kit.values(range(5, 8)), {4: "diverged"}, [4])
 
 
@@ -56,7 +56,7 @@ def test_any_float_is_stored_as_half(kit, client, run, store, dtype):
     np.testing.assert_array_equal(outputs.outputs, kit.values(range(4)).astype(np.float16))
 
 
-def test_the_answer_says_how_many_rows_the_committed_part_has(kit, stub, run):
+def test_the_response_has_the_number_of_committed_rows(kit, stub, run):
     def put():
         messages = [kit.header(range(0, 4)), kit.rows([0, 2], kit.values([0, 2]), [(1, "x"), (3, "y")])]
         return stub.PutOutputs(iter(messages))
@@ -67,7 +67,7 @@ def test_the_answer_says_how_many_rows_the_committed_part_has(kit, stub, run):
 
 
 def test_rows_are_sent_in_messages_of_at_most_1_mb(kit, store, server):
-    """300,000 targets: a row is 0.6 MB, and a sub-chunk more than the server takes in one message."""
+    """With 300,000 targets, a row is 0.6 MB, and a sub-chunk is larger than a message may be."""
     run = kit.make_run("wide", targets=300_000, labels=False, chunk=16, sub_chunk=16)
     outputs = np.arange(16 * run.n, dtype=np.float64).reshape(16, run.n) % 1000
     with AggregatorClient(server.address) as client:
@@ -78,7 +78,7 @@ def test_rows_are_sent_in_messages_of_at_most_1_mb(kit, store, server):
     np.testing.assert_array_equal(found.outputs, outputs.astype(np.float16))
 
 
-def test_a_sub_chunk_of_failed_models_only(client, run):
+def test_a_sub_chunk_with_only_failed_models(client, run):
     assert client.put(run.name, range(0, 4), [], np.empty((0, N)), dict.fromkeys(range(4), "no luck"))
     assert client.progress(run.name).failed == 4
 

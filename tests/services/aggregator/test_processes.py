@@ -1,4 +1,4 @@
-"""The aggregator as a real process: killed, orphaned, and started wrongly."""
+"""The aggregator as a real process: killed, orphaned, and started with wrong settings."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.waiting import LIMIT, eventually
 
 
 class Process:
-    """`python -m datamodels.services.aggregator` on one port, again and again."""
+    """`python -m datamodels.services.aggregator`, which can be restarted on the same port."""
 
     def __init__(self, folder, **groups):
         self.folder = folder
@@ -60,7 +60,7 @@ class Process:
 
 
 def write_all(kit, run, address, writer, acknowledged, failures):
-    """Puts every sub-chunk of a run, in an order of its own, until each is acknowledged."""
+    """Puts every sub-chunk of a run, in random order, and repeats each put until it is acknowledged."""
     with AggregatorClient(address, ClientSettings(deadline=LIMIT)) as client:
         waiting = random.Random(writer).sample(kit.sub_chunks(run), len(kit.sub_chunks(run)))
         while waiting:
@@ -90,8 +90,8 @@ def check_killed(kit, run, store, acknowledged):
         assert len(set(listed)) == len(listed)
 
 
-def test_killed_while_writers_put_nothing_acknowledged_is_lost(kit, tmp_path):
-    """Three writers race for every sub-chunk, the aggregator is killed again and again; each model is there once."""
+def test_kills_lose_nothing_that_was_acknowledged(kit, tmp_path):
+    """Three writers race for every sub-chunk while the aggregator is killed repeatedly. Each model is listed once."""
     run = kit.make_run("killed", m=640, sub_chunk=8)
     server = Process(tmp_path)
     server.start()
@@ -146,7 +146,7 @@ def test_a_process_ends_with_its_parent(tmp_path):
         ),
     ],
 )
-def test_a_process_that_cannot_start_says_why_in_one_line(tmp_path, environ, code, said):
+def test_a_process_that_cannot_start_logs_the_reason_in_one_line(tmp_path, environ, code, said):
     server = Process(tmp_path, **environ)
     server.start()
     assert server.process.wait(timeout=LIMIT) == code

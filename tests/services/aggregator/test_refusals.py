@@ -1,4 +1,4 @@
-"""What each call refuses, and that nothing is lost by it."""
+"""Requests that calls refuse. Refusals lose nothing."""
 
 import grpc
 import numpy as np
@@ -42,7 +42,7 @@ def nan_at(kit, row, target):
 @pytest.mark.parametrize(
     ("models", "index", "outputs", "message"),
     [
-        (range(0, 8), range(8), lambda k: k.values(range(8)), "models 0 to 8 .* are no sub-chunk"),
+        (range(0, 8), range(8), lambda k: k.values(range(8)), "models 0 to 8 .* are not a sub-chunk"),
         (range(20, 24), range(20, 24), lambda k: k.values(range(4)), "up to model 20"),
         (range(0, 4), range(4), lambda k: nan_at(k, 2, 3), "model 2 on target 3 .*: nan is not finite"),
         (range(0, 4), range(4), lambda k: k.values(range(4)) + 1e6, r"model 0 on target 0 .* 1000000.0 is too large"),
@@ -56,7 +56,7 @@ def nan_at(kit, row, target):
         (range(0, 4), np.array([0, 1, 2, 2**32 + 3]), lambda k: k.values(range(4)), "must be a list of int32"),
     ],
 )
-def test_outputs_that_are_refused_and_nothing_is_kept(kit, client, run, store, models, index, outputs, message):
+def test_outputs_that_are_refused_are_not_stored(kit, client, run, store, models, index, outputs, message):
     with pytest.raises(InputError, match=message):
         client.put(run.name, models, np.array(index), outputs(kit))
     assert client.progress(run.name).committed == 0
@@ -64,7 +64,7 @@ def test_outputs_that_are_refused_and_nothing_is_kept(kit, client, run, store, m
     assert client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4))) is True
 
 
-def test_errors_of_outputs_are_of_their_own_kind(kit, client, run):
+def test_wrong_outputs_raise_an_outputs_error(kit, client, run):
     with pytest.raises(OutputsError):
         client.put(run.name, range(0, 4), np.arange(4), nan_at(kit, 0, 0))
 
@@ -87,14 +87,14 @@ def test_errors_of_outputs_are_of_their_own_kind(kit, client, run):
         ),
         (
             lambda k: [k.header(range(0, 4)), k.rows([], np.zeros((0, N), "f2"), [(0, "x"), (0, "y")])],
-            "failed: model 0 is there twice",
+            "failed: model 0 occurs twice",
         ),
         (
             lambda k: [k.header(range(0, 4)), k.rows([], np.zeros((0, N), "f2"), [(2**62, "x")])],
             f"model {2**62} .* must be 0 to 3",
         ),
         (lambda k: [k.header(range(0, 4)), *[k.rows([0], np.zeros((1, N), "f2"))] * 2], "model 0 .* twice"),
-        (lambda k: [k.header(range(-(2**63), 2**63 - 1))], "are no sub-chunk"),
+        (lambda k: [k.header(range(-(2**63), 2**63 - 1))], "are not a sub-chunk"),
     ],
 )
 def test_streams_that_are_refused(kit, stub, run, messages, message):
@@ -116,7 +116,7 @@ def test_an_endless_stream_is_refused_as_soon_as_it_repeats(kit, stub, run):
         stub.PutOutputs(endless())
 
 
-def test_a_stream_that_the_caller_gives_up_commits_nothing(kit, server, client, run, store):
+def test_a_cancelled_stream_commits_nothing(kit, server, client, run, store):
     def gives_up():
         yield kit.header(range(0, 4))
         yield kit.rows([0, 1], kit.values([0, 1]))
@@ -129,7 +129,7 @@ def test_a_stream_that_the_caller_gives_up_commits_nothing(kit, server, client, 
 
 
 @pytest.mark.parametrize("name", ["nothing-0123456789ab", "", "../../etc/passwd", "a" * 5000, "é"])
-def test_runs_that_there_are_not(client, name):
+def test_runs_that_do_not_exist(client, name):
     calls = [
         lambda: client.run(name),
         lambda: client.progress(name),
@@ -233,7 +233,7 @@ def test_any_bytes_are_refused_with_a_reason(server, method, data):
 
 
 class FailingStore(LocalStore):
-    """A folder that fails as told, as often as told."""
+    """A folder store that raises a given error a given number of times."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -245,7 +245,7 @@ class FailingStore(LocalStore):
         return super().create(key, data)
 
 
-def test_a_put_is_sent_again_while_the_store_is_unavailable(kit, tmp_path, run):
+def test_a_put_is_retried_while_the_store_is_unavailable(kit, tmp_path, run):
     store = FailingStore(tmp_path)
     with kit.serve(store) as server, AggregatorClient(server.address, ClientSettings(attempts=3)) as client:
         client.create_run(run)
@@ -257,7 +257,7 @@ def test_a_put_is_sent_again_while_the_store_is_unavailable(kit, tmp_path, run):
         assert client.progress(run.name).committed == 4
 
 
-def test_a_full_disk_is_told_at_once_and_loses_nothing(kit, tmp_path, run):
+def test_a_full_disk_is_reported_at_once_and_loses_nothing(kit, tmp_path, run):
     store = FailingStore(tmp_path)
     with kit.serve(store) as server, AggregatorClient(server.address) as client:
         client.create_run(run)
