@@ -1,4 +1,4 @@
-"""Writes the table of values in the chart's README from values.yaml, or with --check says whether it is in step."""
+"""Writes the table of values in the chart's README from values.yaml. With --check, fails if it is out of date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 CHART = Path(__file__).parent / "datamodels"
 START, END = "<!-- values: written by `make chart-docs` -->\n", "<!-- end of values -->\n"
 WIDEST = 40
-"""Characters of a default that are shown."""
+"""Characters to which defaults are cut."""
 
 
 def rows(text: str) -> Iterator[tuple[str, str, str]]:
-    """(path, default, description) of every value with a `# --` comment above it."""
+    """Yields (path, default, description) of every value with a `# --` comment above it."""
     path: list[str] = []
     described = ""
     for line in text.splitlines():
@@ -40,7 +40,7 @@ def table(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the table is not in step")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if the table is out of date")
     options = parser.parse_args()
     readme = CHART / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def main() -> int:
     after = rest.partition(END)[2]
     fresh = before + START + table((CHART / "values.yaml").read_text(encoding="utf-8")) + END + after
     if options.check and fresh != text:
-        print(f"{readme}: is not in step with values.yaml; run `make chart-docs`", file=sys.stderr)
+        print(f"{readme}: does not match values.yaml; run `make chart-docs`", file=sys.stderr)
         return 1
     if not options.check:
         readme.write_text(fresh, encoding="utf-8")

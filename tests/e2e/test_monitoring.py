@@ -192,16 +192,16 @@ def test_the_lds_of_each_run_lies_in_its_interval(watched, namespace):
             of(run, watched.panel("LDS", namespace), end=end)[-1][1] for end in ("low", "point", "high")
         )
         assert 0 < low < point < high < 1
-        assert of(run, watched.panel("Models that this LDS", namespace))[-1][1] == run.m
+        assert of(run, watched.panel("Models behind this LDS", namespace))[-1][1] == run.m
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_latencies_and_rates(watched, namespace):
     median, p99 = (values[-1][1] for _, values in watched.panel("Commit latency", namespace))
     assert 0 < median <= p99 < 60
-    assert last(watched.panel("Queries a second", namespace))["TopInfluences",] * 300 > ASKED / 2, "in five minutes"
+    assert last(watched.panel("Queries per second", namespace))["TopInfluences",] * 300 > ASKED / 2, "in five minutes"
     assert 0 < last(watched.panel("Queries: p99", namespace))["TopInfluences",] < 60
-    refused = last(watched.panel("Calls that did not end well", namespace))
+    refused = last(watched.panel("Failed calls", namespace))
     assert list(refused) == [("NOT_FOUND", "datamodels.v1.QueryService")]
 
 

@@ -1,4 +1,4 @@
-"""The chart, rendered once for each file of values."""
+"""Renders the chart once for each file of values."""
 
 import dataclasses
 import functools
@@ -18,7 +18,12 @@ COMPONENTS = ("sampler", "aggregator", "fitter", "query")
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """objects: what the API server gets; templates: {name: Job} that the driver fills in; notes: what people read."""
+    """A rendered chart.
+
+    objects    objects that the API server gets
+    templates  {name: Job} that the driver completes
+    notes      text for the user
+    """
 
     name: str
     objects: tuple[dict, ...]
@@ -37,7 +42,7 @@ class Rendered:
         return found
 
     def pods(self):
-        """(who, pod template) of everything that makes pods."""
+        """Yields (name, pod template) of every object that makes pods."""
         for thing in self.all():
             who = f"{self.name}: {thing['kind']} {thing['metadata'].get('name', label(thing, 'component'))}"
             if thing["kind"] == "Pod":
@@ -66,13 +71,13 @@ def render(name, values):
 
 @pytest.fixture(scope="session")
 def rendered():
-    """{file of values: Rendered}"""
+    """Returns {file of values: Rendered}."""
     return {name: render(name, values) for name, values in VALUES.items()}
 
 
 @pytest.fixture(scope="session", params=VALUES)
 def each(request, rendered):
-    """Rendered with each file of values in turn."""
+    """The chart rendered with each file of values in turn."""
     return rendered[request.param]
 
 

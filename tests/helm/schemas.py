@@ -1,4 +1,4 @@
-"""Strict schemas of Kubernetes, each read once."""
+"""Strict schemas of Kubernetes. Each is read once."""
 
 import functools
 

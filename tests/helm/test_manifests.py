@@ -1,4 +1,4 @@
-"""What holds for everything that is rendered."""
+"""Properties of all rendered objects."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.helm.conftest import CHART, render
 from tests.helm.schemas import VERSIONS, validator
 
 FOREIGN = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate")
-"""Kinds of the Prometheus Operator and cert-manager, which Kubernetes has no schemas of."""
+"""Kinds of the Prometheus Operator and cert-manager, for which Kubernetes has no schemas."""
 CREDENTIALS = ("AWS_", "secretKeyRef", "envFrom")
 
 
@@ -30,7 +30,7 @@ def test_everything_fits_the_strict_schemas(rendered, version):
     assert len(seen) > 60
 
 
-def test_the_schemas_do_refuse(rendered):
+def test_the_schemas_refuse_unknown_fields(rendered):
     job = json.loads(json.dumps(rendered["defaults"].templates["trainer"]))
     job["spec"]["completion"] = 3
     assert list(validator("1.33", "Job", "batch/v1").iter_errors(job))
@@ -62,9 +62,9 @@ def test_every_pod_is_restricted(each):
             assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", who
 
 
-def test_only_what_talks_to_the_api_gets_a_token(each):
+def test_only_pods_that_call_the_api_server_get_a_token(each):
     tokens = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for _, pod in each.pods() if with_token(pod)}
-    asking = {"aggregator", "fitter"} if each.name == "tls" else set()  # for the keys that tokens are signed with
+    asking = {"aggregator", "fitter"} if each.name == "tls" else set()  # they ask for the keys that sign tokens
     assert asking | {"driver"} <= tokens <= asking | {"driver", "submit"}
     assert all(account["automountServiceAccountToken"] is False for account in each.of("ServiceAccount"))
 
@@ -74,7 +74,7 @@ def with_token(pod):
 
 
 def test_a_trainer_without_a_heartbeat_is_not_alive(rendered, tmp_path):
-    """By the very command of the probe, which a hung interpreter cannot hold up."""
+    """Runs the command of the probe, which does not depend on the trainer's interpreter."""
     pod = rendered["defaults"].templates["trainer"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     (file,) = [e["value"] for e in container["env"] if e["name"] == "DATAMODELS_TRAINER_HEARTBEAT_FILE"]
@@ -94,7 +94,7 @@ def test_a_trainer_without_a_heartbeat_is_not_alive(rendered, tmp_path):
     assert not alive()
 
 
-def test_trainers_and_samplers_have_no_way_to_the_store(each):
+def test_trainers_and_samplers_have_no_access_to_the_store(each):
     for component in ("trainer", "sampler"):
         pods = [p for _, p in each.pods() if p["metadata"]["labels"]["app.kubernetes.io/component"] == component]
         assert pods
@@ -103,7 +103,7 @@ def test_trainers_and_samplers_have_no_way_to_the_store(each):
             assert pod["spec"].get("serviceAccountName", "dm-trainer") == "dm-trainer", "which has no rights"
 
 
-def test_credentials_come_from_the_secret_that_is_named(rendered):
+def test_credentials_come_from_the_named_secret(rendered):
     container = rendered["everything"].one("Deployment", "aggregator")["spec"]["template"]["spec"]["containers"][0]
     named = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in container["env"] if "valueFrom" in e}
     assert {n: (r["name"], r.get("optional", False)) for n, r in named.items()} == {
@@ -114,7 +114,7 @@ def test_credentials_come_from_the_secret_that_is_named(rendered):
     assert "AWS_ACCESS_KEY_ID" not in json.dumps(rendered["gpu"].all())
 
 
-def test_workload_identity_is_on_the_accounts_and_pods_of_the_store_alone(rendered):
+def test_only_accounts_and_pods_that_use_the_store_have_workload_identity(rendered):
     gpu = rendered["gpu"]
     for account in gpu.of("ServiceAccount"):
         assert "eks.amazonaws.com/role-arn" in account["metadata"]["annotations"]
@@ -134,7 +134,7 @@ def test_roles_are_of_one_namespace_and_name_each_verb(each):
     assert "*" not in json.dumps(role["rules"]) and "secrets" not in json.dumps(role["rules"])
 
 
-def test_a_digest_wins_over_a_tag(rendered):
+def test_a_digest_overrides_a_tag(rendered):
     images = {c["image"] for _, pod in rendered["everything"].pods() for c in pod["spec"]["containers"]}
     assert len(images) == 1 and images.pop().startswith("images.example/datamodels@sha256:0123")
     defaults = {c["image"] for _, pod in rendered["defaults"].pods() for c in pod["spec"]["containers"]}
@@ -142,7 +142,7 @@ def test_a_digest_wins_over_a_tag(rendered):
 
 
 def test_names_and_selectors_agree(each):
-    """Every Service and policy selects pods by the labels that those pods have."""
+    """Every Service and policy selects pods by labels that the pods have."""
     pods = [pod["metadata"]["labels"] for _, pod in each.pods()]
     for thing in each.of("Service"):
         assert any(thing["spec"]["selector"].items() <= labels.items() for labels in pods), thing["metadata"]["name"]
@@ -162,8 +162,8 @@ def test_the_version_is_that_of_the_package():
 
 
 @pytest.mark.parametrize("enabled", [False, True])
-def test_settings_of_the_values_replace_those_of_the_chart(enabled):
-    """The API server refuses a container with two variables of one name."""
+def test_env_in_the_values_overrides_the_charts_settings(enabled):
+    """The API server refuses a container with two variables of the same name."""
     env = {"DATAMODELS_LOG_LEVEL": "debug", "DATAMODELS_STORE_URL": "s3://other/x", "MINE": "1"}
     parts = ("sampler", "aggregator", "fitter", "query")
     values = {

@@ -1,4 +1,4 @@
-"""Dashboards and alerts name metrics that exist; each alert has a test and an answer."""
+"""Dashboards and alerts use only metrics that exist. Each alert has a test and an entry in the runbook."""
 
 import json
 import re
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent / "alerts_test.yaml"
 
 
 def exported():
-    """Names of all that our processes show."""
+    """Returns the names of all metrics of our processes."""
     found = set()
     pattern = r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\""
     for folder in ("shared", "services"):
@@ -38,24 +38,24 @@ def expressions():
 
 
 @pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
-def test_every_metric_that_is_asked_for_exists(where, expression):
+def test_every_metric_that_is_used_exists(where, expression):
     names = set(re.findall(r"\b(?:datamodels_|grpc_server_)\w+", expression)) - {"datamodels_run"}  # a label
     if "up{" not in expression:
         assert names, where
     assert names <= exported(), where
 
 
-def test_a_metric_that_there_is_not_would_be_noticed():
+def test_an_unknown_metric_would_be_noticed():
     with pytest.raises(AssertionError):
-        test_every_metric_that_is_asked_for_exists("here", "rate(datamodels_train_losses_total[5m])")
+        test_every_metric_that_is_used_exists("here", "rate(datamodels_train_losses_total[5m])")
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_grafana_can_import_a_dashboard(name):
-    """As Grafana 10 and newer read it; `tests/e2e/test_monitoring.py` asks its queries."""
+    """The format is that of Grafana 10 and newer. `tests/e2e/test_monitoring.py` runs the queries."""
     dashboard = DASHBOARDS[name]
     assert re.fullmatch(r"[a-z-]{1,40}", dashboard["uid"]) and dashboard["schemaVersion"] >= 36
-    assert "id" not in dashboard and "__inputs" not in dashboard  # a sidecar can answer no questions
+    assert "id" not in dashboard and "__inputs" not in dashboard  # a sidecar cannot fill in inputs
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     assert (variables["datasource"]["type"], variables["datasource"]["query"]) == ("datasource", "prometheus")
     source = {"type": "prometheus", "uid": "$datasource"}
@@ -70,11 +70,11 @@ def test_grafana_can_import_a_dashboard(name):
         assert "namespace" in used, panel["title"]
 
 
-def test_dashboards_have_names_of_their_own():
+def test_dashboards_have_unique_names():
     assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
 
 
-def test_panels_have_places_of_their_own():
+def test_panels_do_not_overlap():
     for dashboard in DASHBOARDS.values():
         places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
         assert len(set(places)) == len(places) and all(x + w <= 24 for x, _, w, _ in places)
@@ -106,13 +106,13 @@ def test_each_alert_fires_in_one_test_and_is_quiet_in_another():
     assert {check["alertname"] for check in checks if not check.get("exp_alerts")} == names
 
 
-def test_each_alert_has_a_line_in_the_runbook():
+def test_each_alert_has_an_entry_in_the_runbook():
     lines = (ROOT / "docs" / "runbook.md").read_text().splitlines()
     answered = [match[1] for line in lines if (match := re.match(r"\| `(\w+)` \| .{60,}", line))]
     assert answered == [alert["alert"] for alert in ALERTS]
 
 
-def test_what_is_shipped_is_what_is_in_the_files(rendered):
+def test_rules_and_dashboards_are_rendered_unchanged(rendered):
     everything = rendered["everything"]
     (rule,) = everything.of("PrometheusRule")
     assert rule["spec"]["groups"][0]["rules"] == ALERTS
@@ -121,7 +121,7 @@ def test_what_is_shipped_is_what_is_in_the_files(rendered):
     assert all(o["metadata"]["labels"]["release"] == "prometheus" for o in [rule, *shipped])
 
 
-def test_nothing_of_monitoring_but_annotations_comes_by_default(rendered):
+def test_only_annotations_are_on_by_default(rendered):
     defaults = rendered["defaults"]
     assert not [o for o in defaults.objects if o["kind"] in ("ServiceMonitor", "PodMonitor", "PrometheusRule")]
     for who, pod in defaults.pods():

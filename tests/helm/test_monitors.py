@@ -1,7 +1,7 @@
-"""What tells Prometheus where our pods are: the operator's monitors, and deploy/prometheus.yaml beside annotations.
+"""The ways in which Prometheus finds our pods: the operator's monitors, and annotations with deploy/prometheus.yaml.
 
-The operator's own schemas are in no package that we could test with. So the few fields that are used are listed here as
-version 0.93 has them, and a field that is not listed is a fault; whoever adds one looks it up.
+No package contains the operator's own schemas. So this file lists the few fields that the chart uses, as in version
+0.93, and a test fails on any other field. Whoever adds a field looks it up.
 """
 
 import re
@@ -28,7 +28,7 @@ def foreign(request, rendered):
     return found
 
 
-def test_fields_are_those_of_the_operator(foreign):
+def test_all_fields_exist_in_the_operators_schema(foreign):
     assert foreign["apiVersion"] == "monitoring.coreos.com/v1"
     assert set(foreign) == {"apiVersion", "kind", "metadata", "spec"}
     spec = foreign["spec"]
@@ -65,7 +65,7 @@ def _picked(monitor, thing):
     return selects(monitor["spec"]["selector"], thing["metadata"]["labels"])
 
 
-def test_the_port_that_is_scraped_is_there(rendered):
+def test_the_scraped_port_exists(rendered):
     everything = rendered["everything"]
     for component in COMPONENTS:
         ports = {port["name"] for port in everything.one("Service", component)["spec"]["ports"]}
@@ -75,7 +75,7 @@ def test_the_port_that_is_scraped_is_there(rendered):
         assert not ports or "metrics" in ports, who
 
 
-def test_both_ways_set_the_labels_that_alerts_and_dashboards_go_by(rendered):
+def test_both_ways_set_the_labels_that_alerts_and_dashboards_use(rendered):
     everything = rendered["everything"]
     (services,), (pods,) = (everything.of(kind) for kind in ("ServiceMonitor", "PodMonitor"))
     assert services["spec"]["podTargetLabels"] == TARGET_LABELS

@@ -1,4 +1,4 @@
-"""Who may connect to whom, by the text of the policies."""
+"""Which components may connect to which others, according to the rendered policies."""
 
 import json
 
@@ -20,23 +20,23 @@ def selected(selector):
 
 
 def components(peers):
-    """Components of this release among the peers of a rule."""
+    """Returns the components of this release among the peers of a rule."""
     return {c for peer in peers for e in peer.get("podSelector", {}).get("matchExpressions", []) for c in e["values"]}
 
 
 def reached(each, component):
-    """{component: ports} that a policy lets a component connect to."""
+    """Returns {component: ports} to which a policy lets a component connect."""
     rules = policy(each, component)["egress"]
     return {peer: rule["ports"] for rule in rules for peer in components(rule["to"])}
 
 
 def outside(each, component):
-    """Ports of rules that lead out of the release, DNS aside."""
+    """Returns the ports of rules to destinations outside of the release, except DNS."""
     rules = [r for r in policy(each, component)["egress"] if not components(r["to"])]
     return {port["port"] for rule in rules for port in rule["ports"]} - {53}
 
 
-def test_every_pod_is_denied_all_and_has_a_policy_of_its_own(each):
+def test_every_pod_is_denied_by_default_and_has_its_own_policy(each):
     denied = policy(each, None)
     assert denied["policyTypes"] == ["Ingress", "Egress"] and not {"ingress", "egress"} & set(denied)
     for who, pod in each.pods():
@@ -45,7 +45,7 @@ def test_every_pod_is_denied_all_and_has_a_policy_of_its_own(each):
         assert policy(each, labels["app.kubernetes.io/component"])["policyTypes"] == ["Ingress", "Egress"], who
 
 
-def test_trainers_reach_the_sampler_and_the_aggregator_alone(rendered):
+def test_trainers_reach_only_the_sampler_and_the_aggregator(rendered):
     for name in ("defaults", "dev", "everything"):
         assert reached(rendered[name], "trainer") == {"sampler": [GRPC], "aggregator": [GRPC]}
         assert outside(rendered[name], "trainer") == set()
@@ -53,7 +53,7 @@ def test_trainers_reach_the_sampler_and_the_aggregator_alone(rendered):
     assert policy(rendered["defaults"], "sampler")["egress"] == []
 
 
-def test_the_store_is_reached_by_those_who_use_it(rendered):
+def test_only_components_that_use_the_store_reach_it(rendered):
     for name, port in (("defaults", 443), ("everything", 9000)):
         users = {c for c in (*COMPONENTS, "trainer", "test") if outside(rendered[name], c) == {port}}
         assert users | {"driver"} == STORE_USERS
@@ -72,26 +72,26 @@ def test_the_store_is_reached_by_those_who_use_it(rendered):
         ("query", {"driver", "test"}),
     ],
 )
-def test_a_service_lets_in_whom_it_serves_and_they_may_go_there(each, component, callers):
+def test_callers_of_a_service_may_connect_to_it(each, component, callers):
     rule = policy(each, component)["ingress"][0]
     assert rule["ports"] == [GRPC] and components(rule["from"]) == callers
     assert all(component in reached(each, caller) for caller in callers)
 
 
-def test_the_api_server_is_reached_by_those_who_ask_it_for_keys(rendered):
-    """Beside the driver; the store is on 443 too."""
+def test_services_that_ask_the_api_server_for_keys_reach_it(rendered):
+    """Besides the driver. The store uses port 443 too."""
     asking = {c for c in (*COMPONENTS, "trainer", "test") if 6443 in outside(rendered["tls"], c)}
     assert asking == {"aggregator", "fitter"}
     for name in ("defaults", "everything"):
         assert not any(6443 in outside(rendered[name], c) for c in (*COMPONENTS, "trainer", "test"))
 
 
-def test_nobody_but_the_kubelet_reaches_health_without_tls(each):
-    """Nodes reach their pods whatever policies say."""
+def test_only_the_kubelet_reaches_health_without_tls(each):
+    """Policies do not restrict nodes, which reach their own pods."""
     assert "50052" not in json.dumps(each.of("NetworkPolicy"))
 
 
-def test_metrics_are_read_from_the_namespaces_that_are_named(rendered):
+def test_metrics_can_be_read_from_the_named_namespaces(rendered):
     for component in (*COMPONENTS, "driver", "trainer"):
         rules = [r for r in policy(rendered["everything"], component)["ingress"] if r["ports"][0]["port"] == 9090]
         ((peer,),) = [rule["from"] for rule in rules]
@@ -99,7 +99,7 @@ def test_metrics_are_read_from_the_namespaces_that_are_named(rendered):
         assert not [r for r in policy(rendered["defaults"], component)["ingress"] if r["ports"][0]["port"] == 9090]
 
 
-def test_budgets_and_scaling_are_for_services_alone(rendered):
+def test_only_services_have_budgets_and_scaling(rendered):
     everything = rendered["everything"]
     assert [p["metadata"]["name"] for p in everything.of("PodDisruptionBudget")] == ["dm-query"]
     (scaler,) = everything.of("HorizontalPodAutoscaler")

@@ -1,4 +1,4 @@
-"""TLS and tokens, by what is rendered; the settings are tried on the code that reads them."""
+"""TLS and tokens in the rendered chart. The settings are loaded with the code that reads them."""
 
 import copy
 
@@ -18,7 +18,7 @@ def environ(pod):
 
 
 def services(each):
-    """{component: pod template} of those that serve; a fitter may be a Job."""
+    """Returns {component: pod template} of the services; the fitter may be a Job."""
     return {c: (each.of("Deployment", c) or each.of("Job", c))[0]["spec"]["template"] for c in COMPONENTS}
 
 
@@ -27,7 +27,7 @@ def clients(each):
 
 
 def files(pod):
-    """{path: (Secret, key)} of what the pod's volume `tls` gives."""
+    """Returns {path: (Secret, key)} of the files in the pod's volume `tls`."""
     (volume,) = [v for v in pod["spec"]["volumes"] if v["name"] == "tls"]
     (mount,) = {m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"] if m["name"] == "tls"}
     return {
@@ -38,7 +38,7 @@ def files(pod):
 
 
 @pytest.mark.parametrize("name", SECURE)
-def test_every_service_speaks_tls_and_asks_for_certificates(rendered, name):
+def test_every_service_uses_tls_and_requires_certificates(rendered, name):
     server, client = SECRETS[name]
     for component, pod in services(rendered[name]).items():
         settings = ServeSettings.load(environ(pod)[0])
@@ -50,7 +50,7 @@ def test_every_service_speaks_tls_and_asks_for_certificates(rendered, name):
 
 
 @pytest.mark.parametrize("name", SECURE)
-def test_clients_have_a_certificate_but_not_the_key_of_the_services(rendered, name):
+def test_clients_have_a_certificate_and_not_the_key_of_the_services(rendered, name):
     server, client = SECRETS[name]
     for who, pod in clients(rendered[name]).items():
         for each in environ(pod):
@@ -62,7 +62,7 @@ def test_clients_have_a_certificate_but_not_the_key_of_the_services(rendered, na
             }, who
 
 
-def test_without_mutual_tls_nobody_has_a_certificate_but_the_services():
+def test_without_mutual_tls_only_the_services_have_a_certificate():
     values = copy.deepcopy(VALUES["tls"]) | {"tls": {"enabled": True, "existingSecret": "server-tls"}}
     found = render("one way", values)
     for pod in services(found).values():
@@ -72,7 +72,7 @@ def test_without_mutual_tls_nobody_has_a_certificate_but_the_services():
         assert ClientSettings.load(environ(pod)[0]).cert_file == ""
 
 
-def test_probes_go_where_there_is_no_tls(each):
+def test_probes_use_the_port_without_tls(each):
     port = 50052 if each.name in SECURE else 50051
     for component, pod in services(each).items():
         (container,) = pod["spec"]["containers"]
@@ -93,7 +93,7 @@ def test_the_certificates_have_the_names_that_clients_call(rendered):
 
 
 @pytest.mark.parametrize("name", SECURE)
-def test_tokens_are_asked_for_by_those_who_write(rendered, name):
+def test_services_that_write_require_tokens(rendered, name):
     for component, pod in services(rendered[name]).items():
         settings = AuthSettings.load(environ(pod)[0])
         assert bool(settings.keys) == (component in ("aggregator", "fitter")), component
@@ -109,7 +109,7 @@ def with_token(pod):
 
 
 @pytest.mark.parametrize("name", SECURE)
-def test_drivers_and_trainers_have_one_each_and_an_account_of_their_own(rendered, name):
+def test_drivers_and_trainers_have_their_own_token_and_account(rendered, name):
     for who, pod in clients(rendered[name]).items():
         assert with_token(pod) == (who in CLIENTS)
         if who in CLIENTS:
@@ -121,7 +121,7 @@ def test_drivers_and_trainers_have_one_each_and_an_account_of_their_own(rendered
     assert "annotations" not in account["metadata"], "trainers do not get the identity of the store"
 
 
-def test_by_default_there_is_none_of_it(rendered):
+def test_tls_and_tokens_are_off_by_default(rendered):
     for _, pod in rendered["defaults"].pods():
         for each in environ(pod):
             assert not ServeSettings.load(each).cert_file and not ClientSettings.load(each).ca_file
@@ -141,6 +141,6 @@ def test_by_default_there_is_none_of_it(rendered):
         ),
     ],
 )
-def test_what_cannot_work_is_refused_when_it_is_installed(values, message):
+def test_values_that_cannot_work_are_refused_at_installation(values, message):
     with pytest.raises(helm_python.HelmError, match=message):
         render("wrong", VALUES["defaults"] | values)

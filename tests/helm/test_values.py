@@ -1,4 +1,4 @@
-"""values.yaml, its schema and its table are one."""
+"""values.yaml, its schema and its table agree."""
 
 import copy
 import itertools
@@ -13,7 +13,7 @@ from tests.helm.conftest import CHART, VALUES, chart
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 OPEN = ("runs",)
-"""Values whose fields are another's business: specs of runs are checked by `datamodels submit`."""
+"""Values whose fields the schema does not check: `datamodels submit` checks the specs of runs."""
 
 
 def resolve(node, schema):
@@ -21,7 +21,7 @@ def resolve(node, schema):
 
 
 def objects(node, schema, path=()):
-    """(path, node) of every object in the schema, through its references."""
+    """Yields (path, node) of every object in the schema, following references."""
     node = resolve(node, schema)
     if node.get("type") == "object":
         yield path, node
@@ -39,7 +39,7 @@ def test_the_schema_is_closed(schema):
     assert sorted(free) == [("global",), ("runs", "additionalProperties")]
 
 
-def test_the_schema_has_what_the_values_have_and_no_more(schema):
+def test_the_schema_has_the_same_fields_as_the_values(schema):
     def compare(node, value, path):
         node = resolve(node, schema)
         if "properties" not in node or not value:
@@ -49,7 +49,7 @@ def test_the_schema_has_what_the_values_have_and_no_more(schema):
             compare(node["properties"][name], child, (*path, name))
 
     def strip(value):
-        """Without what stands for a part of Kubernetes, of which defaults need not name all."""
+        """Omits objects of Kubernetes, whose fields the defaults need not list."""
         if isinstance(value, dict):
             parts = {"image", "resources", "egress", "api", "store", "metrics"}
             return {k: ({} if k in parts and path_is_partial(k, v) else strip(v)) for k, v in value.items()}
@@ -74,7 +74,7 @@ def test_every_value_is_documented():
     assert not bare
 
 
-def test_the_table_of_values_is_in_step():
+def test_the_table_of_values_is_up_to_date():
     script = CHART.parents[1] / "helm" / "values_table.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -114,6 +114,6 @@ def test_wrong_values_are_refused(path, value):
         chart().render(values, name="dm", namespace="ns")
 
 
-def test_a_store_is_needed():
+def test_a_store_is_required():
     with pytest.raises(helm_python.HelmError, match=r"store\.url: set it to s3://BUCKET/PREFIX"):
         chart().render({}, name="dm", namespace="ns")

@@ -1,5 +1,5 @@
-{{/* Environment variables of a kind of container: the chart's own, but for those that its values set otherwise. Twice
-the same name would be refused by the API server. */}}
+{{/* Environment variables of a kind of container: the chart's own, unless the component's values override them. The API
+server refuses duplicate names. */}}
 {{- define "datamodels.env" -}}
 {{- $set := .values.env | default dict }}
 {{- range include (printf "datamodels.env.%s" .kind) . | fromYamlArray }}

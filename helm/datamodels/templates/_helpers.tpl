@@ -1,4 +1,4 @@
-{{/* Helpers take a dict: root (the chart's context) and component; `values` is where the component's values are. */}}
+{{/* Helpers take a dict with `root` (the chart's context), `component`, and `values` (the component's values). */}}
 
 {{- define "datamodels.fullname" -}}
 {{- printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .component }}
@@ -52,7 +52,7 @@ dns:///{{ include "datamodels.fullname" . }}.{{ .root.Release.Namespace }}:50051
 {{- if .root.Values.devStore.enabled }}http://{{ include "datamodels.fullname" (dict "root" .root "component" "devstore") }}:4566{{ else }}{{ .root.Values.store.endpoint }}{{ end }}
 {{- end }}
 
-{{/* What every pod has; `account` is "" for a pod that needs none. */}}
+{{/* Fields of every pod. `account` is the service account, "" if the pod needs none. */}}
 {{- define "datamodels.pod" -}}
 {{- if .account }}
 serviceAccountName: {{ include "datamodels.account" . }}
@@ -77,7 +77,7 @@ imagePullSecrets: {{- range . }}
 {{- end }}
 {{- end }}
 
-{{/* What every container has, but for its command and mounts. */}}
+{{/* Fields of every container, except its command and mounts. */}}
 {{- define "datamodels.container" -}}
 image: {{ include "datamodels.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}

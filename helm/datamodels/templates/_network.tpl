@@ -1,4 +1,4 @@
-{{/* Pieces of NetworkPolicies. */}}
+{{/* Parts of NetworkPolicies. */}}
 
 {{- define "datamodels.net.policy" -}}
 apiVersion: networking.k8s.io/v1
@@ -9,7 +9,7 @@ spec:
   policyTypes: [Ingress, Egress]
 {{- end }}
 
-{{/* Peers that are pods of this release, of some components. */}}
+{{/* Peers: pods of this release that belong to `components`. */}}
 {{- define "datamodels.net.peers" -}}
 - podSelector:
     matchLabels:
@@ -25,7 +25,7 @@ spec:
       - {key: kubernetes.io/metadata.name, operator: In, values: [{{ join ", " . }}]}
 {{- end }}
 
-{{/* One egress rule to `place`: cidrs, namespaces, ports. */}}
+{{/* One egress rule to `place`, which has cidrs, namespaces and ports. */}}
 {{- define "datamodels.net.place" -}}
 {{- if or .place.cidrs .place.namespaces }}
 - to:

@@ -1,4 +1,4 @@
-{{/* The pod template of a service: `store` says whether it uses the object store, `scratch` asks for a disk. */}}
+{{/* The pod template of a service. `store`: whether it uses the object store. `scratch`: size of its disk, if any. */}}
 {{- define "datamodels.service.pod" -}}
 metadata:
   labels: {{- include "datamodels.labels" . | nindent 4 }}
@@ -55,7 +55,7 @@ spec:
   template: {{- include "datamodels.service.pod" . | nindent 4 }}
 {{- end }}
 
-{{/* Headless, so that clients see every pod and go round them. */}}
+{{/* Headless, so that clients see every pod and balance calls over them. */}}
 {{- define "datamodels.service" -}}
 apiVersion: v1
 kind: Service

@@ -1,4 +1,4 @@
-{{/* TLS between services and clients, and tokens of runs: settings and volumes of those who have a part in them. */}}
+{{/* TLS between services and clients, and tokens of runs: settings and volumes of both sides. */}}
 
 {{- define "datamodels.tls.secret" -}}
 {{- .root.Values.tls.existingSecret | default (include "datamodels.fullname" (dict "root" .root "component" "tls")) }}
@@ -8,7 +8,7 @@
 {{- .root.Values.tls.mtls.existingSecret | default (include "datamodels.fullname" (dict "root" .root "component" "client-tls")) }}
 {{- end }}
 
-{{/* Probes of kubelets do not speak TLS. */}}
+{{/* The kubelet's gRPC probes do not support TLS. */}}
 {{- define "datamodels.tls.probePort" -}}
 {{- ternary 50052 50051 .root.Values.tls.enabled }}
 {{- end }}
@@ -72,7 +72,7 @@
 {{- end }}
 {{- end }}
 
-{{/* "true" where a service asks for tokens; `asks` where it asks the API server for the keys that they are signed with. */}}
+{{/* `checked` is "true" if a service requires tokens, `asks` if it also asks the API server for the signing keys. */}}
 {{- define "datamodels.tokens.checked" -}}
 {{- and .root.Values.auth.tokens.enabled (has .component (list "aggregator" "fitter")) }}
 {{- end }}
@@ -117,7 +117,7 @@
 {{- end }}
 {{- end }}
 
-{{/* `submit` and the driver make the audience that of the run. */}}
+{{/* `submit` and the driver replace the audience by that of the run. */}}
 {{- define "datamodels.tokens.client.volume" -}}
 {{- with .root.Values.auth.tokens }}
 {{- if .enabled }}
