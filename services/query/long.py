@@ -121,8 +121,8 @@ class LongCalls:
             context.watch(self._operations.wake)
             for found in self._operations.ask(key, encoded, final=final, active=context.is_active):
                 if isinstance(found, Progress):
-                    told = query_pb2.AnalysisProgress(stage=found.stage, fraction=found.fraction)
-                    yield response(progress=told)
+                    progress = query_pb2.AnalysisProgress(stage=found.stage, fraction=found.fraction)
+                    yield response(progress=progress)
                 else:
                     answer = response()
                     answer.provenance.partial |= not final

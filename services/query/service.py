@@ -29,6 +29,8 @@ DEFAULT_TOP = 10
 
 
 class QueryService(query_pb2_grpc.QueryServiceServicer):
+    """Answers calls from a weight store. Each call is described in query.proto."""
+
     def __init__(self, weights: WeightStore):
         self._weights = weights
         self.operations = Operations(weights.store)

@@ -35,6 +35,8 @@ start_at_zero(DRAW_SECONDS, *designs.KINDS)
 
 
 class Sampler(sampler_pb2_grpc.SamplerServiceServicer):
+    """Draws the subsets of the design in each request. Each call is described in sampler.proto."""
+
     def GetSubsets(
         self, request: sampler_pb2.GetSubsetsRequest, context: CallContext
     ) -> Iterator[sampler_pb2.GetSubsetsResponse]:

@@ -60,7 +60,7 @@ def test_progress_comes_first_and_the_answer_last(operations):
     assert isinstance(next(found), Progress)
     work.go.set()
     *progress, answer = found
-    assert answer == b"42" and all(isinstance(told, Progress) for told in progress)
+    assert answer == b"42" and all(isinstance(each, Progress) for each in progress)
 
 
 def test_a_final_answer_is_stored_and_never_computed_again(store, operations):

@@ -117,12 +117,12 @@ class Committer:
         Several changes may be combined into one. `active` is called on every change, and on `wake`.
         """
         ledger = self._ledger(name)
-        told = None
+        sent = None
         while active():
             progress = self.progress(name)
-            if progress != told:
+            if progress != sent:
                 yield progress
-                told = progress
+                sent = progress
             if progress.complete:
                 return
             # A commit of this process ends the wait; the timeout is for commits of other aggregators.

@@ -103,15 +103,15 @@ class Operations:
             yield kept
             return
         operation = self._join(key, compute, final)
-        told = None
+        sent = None
         try:
             while active() and not operation.ended:
-                if operation.progress != told:
-                    yield (told := operation.progress)
+                if operation.progress != sent:
+                    yield (sent := operation.progress)
                     time.sleep(TELL_SECONDS)
                 with self._changed:
                     self._changed.wait_for(
-                        lambda: operation.ended or operation.progress != told or not active(), timeout=60
+                        lambda: operation.ended or operation.progress != sent or not active(), timeout=60
                     )
         finally:
             with self._changed:

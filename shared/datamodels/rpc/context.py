@@ -49,7 +49,7 @@ class CallContext:
     """
 
     def __init__(self, context: grpc.ServicerContext, limit: float, watches: Watches):
-        """`limit` is in seconds from now."""
+        """Sets the deadline to `limit` seconds from now, or to that of `context` if it is sooner."""
         self._context = context
         self._ends = time.monotonic() + limit
         remaining = context.time_remaining()

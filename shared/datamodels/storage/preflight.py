@@ -35,7 +35,7 @@ def preflight(store: ObjectStore, writers: int = AggregatorSettings.preflight_wr
     with ThreadPoolExecutor(writers) as pool:
         won = list(pool.map(write, payloads))
     try:
-        _judge(store, key, payloads, won)
+        _check(store, key, payloads, won)
     finally:
         _clean(store, key)
 
@@ -48,7 +48,7 @@ def _clean(store: ObjectStore, key: str) -> None:
         log.warning("preflight object left behind", key=key, reason=str(error))
 
 
-def _judge(store: ObjectStore, key: str, payloads: list[bytes], won: list[bool]) -> None:
+def _check(store: ObjectStore, key: str, payloads: list[bytes], won: list[bool]) -> None:
     if sum(won) != 1:
         why = "ignores If-None-Match" if sum(won) else "refuses every conditional write"
         raise _unsafe(store, f"{sum(won)} of {len(won)} writers were told that they won: the store {why}")
