@@ -1,1 +1,1 @@
-"""gRPC: the server shell, its interceptors, the array codec, and one typed client per service."""
+"""gRPC: the server, its interceptors, conversion of arrays, and one typed client per service."""

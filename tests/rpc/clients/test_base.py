@@ -26,13 +26,13 @@ def test_a_client_closes_the_channel_it_opened(address):
         client.check()
 
 
-def test_a_client_leaves_a_channel_that_it_was_lent(address):
+def test_a_client_does_not_close_a_borrowed_channel(address):
     with connect(address, ClientSettings()) as channel:
         with HealthClient(channel) as client:
             client.check()
         assert client.check() == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_client_without_an_address_says_so():
+def test_a_client_without_an_address_is_refused():
     with pytest.raises(SettingsError, match="HealthClient: no address"):
         HealthClient("")

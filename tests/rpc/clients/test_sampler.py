@@ -15,12 +15,12 @@ DESIGN = designs.Design("uniform", 3, 0.5, 100)
 
 @pytest.fixture
 def port():
-    """A port where a sampler was a moment ago."""
+    """A port on which a sampler has just stopped."""
     with Server(ServeSettings(), [service()]) as server:
         return int(server.address.rpartition(":")[2])
 
 
-def test_a_call_is_made_again_until_the_service_is_back(port):
+def test_a_call_is_retried_until_the_service_is_back(port):
     server = Server(ServeSettings(port=port), [service()])
     back = threading.Timer(0.5, server.__enter__)
     back.start()
@@ -32,7 +32,7 @@ def test_a_call_is_made_again_until_the_service_is_back(port):
         server.__exit__()
 
 
-def test_a_service_that_stays_away_is_named(port):
+def test_a_service_that_stays_unavailable_is_named(port):
     with (
         SamplerClient(f"127.0.0.1:{port}", ClientSettings(attempts=2)) as client,
         pytest.raises(UnavailableError, match=f"127.0.0.1:{port}"),

@@ -1,1 +1,1 @@
-"""One typed client per service: domain types in and out, domain errors raised."""
+"""One typed client per service. Its methods take and return arrays and core types, and raise datamodels.errors."""

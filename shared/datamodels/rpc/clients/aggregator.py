@@ -1,4 +1,4 @@
-"""AggregatorClient: runs, outputs and progress by gRPC."""
+"""The client of the aggregator: runs, outputs and progress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 MESSAGE_BYTES = 1_000_000 - 1_000
-"""Of rows in one message, so that with its frame it stays within 1 MB."""
+"""Most bytes of rows in one message, so that the whole message stays within 1 MB."""
 
 MESSAGE_FAILED = 500
-"""Failed models in one message, likewise."""
+"""Most failed models in one message, for the same reason."""
 
 
 class AggregatorClient(Client):
+    """Creates runs, commits outputs and reports progress. Raises the errors of the service, e.g. RunNotFoundError."""
+
     with_token = True
 
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
@@ -31,15 +33,15 @@ class AggregatorClient(Client):
         self._stub = aggregator_pb2_grpc.AggregatorServiceStub(self._channel)
 
     def create_run(self, run: Run) -> bool:
-        """Creates a run; False where it is there already.
+        """Creates a run. Returns False if it exists already.
 
-        Raises ConflictError where its data set has changed since, SpecError where it is too large.
+        Raises ConflictError if its data set has changed since it was created, SpecError if it is too large.
         """
         request = aggregator_pb2.CreateRunRequest(record=run_codec.to_run_record(run))
         return self._stub.CreateRun(request).created
 
     def run(self, name: str) -> Run:
-        """A run. Raises RunNotFoundError."""
+        """Returns a run. Raises RunNotFoundError."""
         return run_codec.from_run_record(self._stub.GetRunRecord(aggregator_pb2.GetRunRecordRequest(run=name)).record)
 
     def put(
@@ -51,36 +53,37 @@ class AggregatorClient(Client):
         failed: Mapping[int, str] | None = None,
         retried: Sequence[int] = (),
     ) -> bool:
-        """Commits one sub-chunk; False where it had been committed before, and these outputs are dropped.
+        """Commits one sub-chunk. Returns False, and drops these outputs, if it was committed before.
 
+        models       the sub-chunk, first <= index < last
         model_index  int[r]; the models that have outputs
         outputs      float[r, n]
-        failed       the others, and why
-        retried      those in model_index that were trained with their second seed
+        failed       {model: reason} of the other models
+        retried      models in model_index that were trained with their second seed
 
-        On return the sub-chunk is durable. It is sent again, `settings.attempts` times in all, while the service or
-        its store is unavailable: committing twice does nothing.
+        On return the sub-chunk is durable. While the service or its store is unavailable, the sub-chunk is sent again,
+        at most `settings.attempts` times in all; that is safe, because commits are idempotent.
 
-        Raises OutputsError where the service refuses them, RunNotFoundError, StoreFullError, StoreUnavailableError,
+        Raises OutputsError if the service refuses the outputs, RunNotFoundError, StoreFullError, StoreUnavailableError,
         UnavailableError, DeadlineError.
         """
         messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}, retried))
         return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
     def progress(self, run: str) -> Progress:
-        """Which models are committed. Raises RunNotFoundError."""
+        """Returns which models are committed. Raises RunNotFoundError."""
         return _progress(self._stub.GetProgress(aggregator_pb2.GetProgressRequest(run=run)).progress)
 
     def watch(self, run: str, timeout: float | None = None) -> Iterator[Progress]:
-        """Progress, at once and then on every change, until the run is complete.
+        """Yields progress at once and then on every change, until the run is complete.
 
-        Raises RunNotFoundError, DeadlineError after `timeout` seconds, UnavailableError where the service stops.
+        Raises RunNotFoundError, DeadlineError after `timeout` seconds, UnavailableError if the service stops.
         """
         for response in self._stub.WatchRun(aggregator_pb2.WatchRunRequest(run=run), timeout=timeout):
             yield _progress(response.progress)
 
     def publish(self, run: str) -> int:
-        """Makes every committed part visible to readers; returns the version of the newest manifest."""
+        """Makes every committed part visible to readers. Returns the version of the newest manifest."""
         return self._stub.PublishManifest(aggregator_pb2.PublishManifestRequest(run=run)).manifest_version
 
 
@@ -116,7 +119,7 @@ def _int32(model_index: np.ndarray) -> np.ndarray:
 
 
 def _narrowed(outputs: np.ndarray) -> np.ndarray:
-    """Outputs as they travel: as float16 where that loses none to infinity, for they are stored so anyway."""
+    """Converts outputs to the dtype to send: float16, as they are stored, unless a value would become infinite."""
     if outputs.ndim != 2 or outputs.dtype.name not in DTYPES:
         raise OutputsError(
             f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets, of type "
@@ -124,7 +127,7 @@ def _narrowed(outputs: np.ndarray) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         half = outputs.astype(np.float16)
-        # The service refuses what is not finite, and names the value where it can see it.
+        # The service refuses outputs that are not finite. In float32 its message can name the value.
         return half if np.isfinite(half).all() else outputs.astype(np.float32)
 
 

@@ -34,7 +34,7 @@ def quiet(stage: str, fraction: float) -> None:
 class AnalysesClient(Client):
     """Long calls. Each waits for its answer, and is repeated while the service is unavailable.
 
-    An exception that `tell` raises, or Ctrl-C, cancels the analysis.
+    An exception in `tell`, or Ctrl-C, cancels the analysis. Raises the errors of the service.
     """
 
     _stub: query_pb2_grpc.QueryServiceStub

@@ -1,4 +1,4 @@
-"""What the typed clients share: a channel that is opened, or lent, and closed; calls that are made again."""
+"""The base of the typed clients: it owns or borrows a channel, and retries calls with streams."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ T = TypeVar("T")
 class Client:
     """Base of the typed clients.
 
-    `to` is an address, or a channel made by `rpc.client.connect`, which stays its owner's to close. A subclass makes
-    its stub from `self._channel` and has one method per call, with arrays and core types in and out.
+    `to` is an address, or a channel that `rpc.client.connect` returned, which the client does not close. A subclass
+    makes its stub from `self._channel` and has one method per call. Raises SettingsError if `to` is an empty address.
     """
 
     with_token = False
-    """Whether the service may ask for the token of a run; it is shown to no other."""
+    """Whether the service may require the token of a run. Other services never get it."""
 
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         self._settings = settings or ClientSettings()
         if to == "":
             raise SettingsError(
-                f"{type(self).__name__}: no address; set {ClientSettings.prefix}_* to where the service is"
+                f"{type(self).__name__}: no address; set {ClientSettings.prefix}_* to that of the service"
             )
         self._owned = isinstance(to, str)
         self._channel = connect(to, self._settings, with_token=self.with_token) if isinstance(to, str) else to
 
     def _repeat(self, call: Callable[[], T]) -> T:
-        """The result of a call with streams, made again while the service, or its store, is unavailable.
+        """Returns the result of a call, which is retried while the service or its store is unavailable.
 
-        `settings.attempts` times in all. Only for calls that change nothing when made twice; gRPC itself repeats those
-        without streams.
+        Makes at most `settings.attempts` tries. The call must be idempotent. It is for calls with streams; gRPC itself
+        retries the others.
         """
         for attempt in range(1, self._settings.attempts):
             try:
@@ -49,7 +49,7 @@ class Client:
         return call()
 
     def close(self) -> None:
-        """Ends all calls and closes the channel, where this client opened it."""
+        """Ends all calls and closes the channel, if this client opened it."""
         if self._owned:
             self._channel.close()
 

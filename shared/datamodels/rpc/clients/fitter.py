@@ -1,4 +1,4 @@
-"""FitterClient: fits by gRPC."""
+"""The client of the fitter."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["FitProgress", "FitState", "FitterClient"]
 
 
 class FitterClient(Client):
+    """Starts fits and reports their progress. Raises the errors of the service, e.g. RunNotFoundError."""
+
     with_token = True
 
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
@@ -23,23 +25,23 @@ class FitterClient(Client):
         self._stub = fitter_pb2_grpc.FitterServiceStub(self._channel)
 
     def fit(self, run: str, settings: FitSpec | None = None) -> FitProgress:
-        """Starts a fit, or goes on with one that was stopped; returns at once. Asking again does nothing.
+        """Starts a fit, or continues one that was stopped, and returns its progress at once. Idempotent.
 
         settings  by default those that the run was created with
 
-        Raises RunNotFoundError, SpecError where the run cannot be fitted with such settings, NotReadyError where
-        nothing is committed to fit.
+        Raises RunNotFoundError, SpecError if the run cannot be fitted with these settings, and NotReadyError if no
+        models are committed yet.
         """
         given = None if settings is None else settings.model_dump_json()
         return _progress(self._stub.Fit(fitter_pb2.FitRequest(run=run, settings=given)).progress)
 
     def watch(self, run: str, digest: str = "", timeout: float | None = None) -> Iterator[FitProgress]:
-        """Progress, at once and then on every change, until the fit is done or failed.
+        """Yields progress at once and then on every change, until the fit is done or has failed.
 
-        digest  of the fit, as `fit` returned it; by default the one of the run that was asked for last
+        digest  of the fit, as `fit` returned it; by default the fit of the run that was requested last
 
-        Raises RunNotFoundError, NotReadyError where no fit was asked for, DeadlineError after `timeout` seconds,
-        UnavailableError where the service stops.
+        Raises RunNotFoundError, NotReadyError if no fit was requested, DeadlineError after `timeout` seconds, and
+        UnavailableError if the service stops.
         """
         for response in self._stub.WatchFit(fitter_pb2.WatchFitRequest(run=run, digest=digest), timeout=timeout):
             yield _progress(response.progress)

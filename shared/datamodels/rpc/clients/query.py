@@ -1,4 +1,4 @@
-"""The typed client of the query service."""
+"""The client of the query service."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class QueryClient(AnalysesClient):
             for first in range(0, max(1, len(masks)), rows)
         ]
         if any(answer.provenance != answers[0].provenance for answer in answers):
-            raise UnavailableError(f"run {run}: a new fit was finished meanwhile; ask again")
+            raise UnavailableError(f"run {run}: a new fit was finished during the call; call again")
         return dataclasses.replace(answers[0], predictions=np.concatenate([answer.predictions for answer in answers]))
 
     def predict_columns(self, run: str, columns: Numbers, targets: Numbers | None = None) -> Prediction:
@@ -246,7 +246,7 @@ class QueryClient(AnalysesClient):
 
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
-    """The answers of a list call, page after page."""
+    """Yields the responses of a list call, page by page."""
     while True:
         page = call(request)
         yield page

@@ -1,4 +1,4 @@
-"""SamplerClient: subsets by gRPC."""
+"""The client of the sampler."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from datamodels.v1 import sampler_pb2, sampler_pb2_grpc
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DesignDescription:
-    """What a design amounts to.
+    """Properties of a design.
 
     columns     d, the length of a mask
-    size        columns in each subset, pinned ones included
-    mask_bytes  of one packed mask
-    inclusion   float32[d]; the probability that a subset contains each column
-    summary     one sentence for people
+    size        number of columns in each subset, including pinned ones
+    mask_bytes  size of one packed mask
+    inclusion   float32[d]; probability that a subset contains each column
+    summary     one sentence that describes the design
     """
 
     columns: int
@@ -34,14 +34,17 @@ class DesignDescription:
 
 
 class SamplerClient(Client):
+    """Draws subsets and describes designs."""
+
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         super().__init__(to, settings)
         self._stub = sampler_pb2_grpc.SamplerServiceStub(self._channel)
 
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray:
-        """uint8[last - first, mask_bytes]: the packed masks of the subsets first <= index < last; see `sample.pack`.
+        """Returns the packed masks of the subsets first <= index < last, uint8[last - first, mask_bytes].
 
-        Raises InputError where the service refuses the design or the range, UnavailableError where it cannot be had.
+        See `designs.pack` for the packing. Raises InputError if the service refuses the design or the range, and
+        UnavailableError if it does not answer, or answers incompletely, in `settings.attempts` tries.
         """
         return self._repeat(lambda: self._subsets(design, first, last))
 
@@ -60,7 +63,7 @@ class SamplerClient(Client):
         return np.concatenate(parts)
 
     def describe(self, design: Design) -> DesignDescription:
-        """What a design amounts to. Raises InputError where the service refuses it."""
+        """Describes a design. Raises InputError if the service refuses it."""
         response = self._stub.DescribeDesign(sampler_pb2.DescribeDesignRequest(design=run_codec.to_design(design)))
         return DesignDescription(
             columns=response.columns,

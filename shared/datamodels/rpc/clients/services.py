@@ -1,4 +1,4 @@
-"""The services that a run needs all the way, connected. The fitter comes and goes, see `runners.base`."""
+"""Clients of the services that a run uses from start to end. The fitter is separate; see `runners.base`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from datamodels.settings import ClientSettings
 
 @dataclasses.dataclass(frozen=True)
 class Services:
+    """Connected clients of the services that a run uses from start to end."""
+
     sampler: SamplerClient
     aggregator: AggregatorClient
     query: QueryClient
@@ -21,7 +23,7 @@ class Services:
 
 @contextlib.contextmanager
 def connect_services(settings: ClientSettings) -> Iterator[Services]:
-    """Clients of the three services, closed at the end. Raises SettingsError where an address is missing."""
+    """Yields clients of the services and closes them at the end. Raises SettingsError if an address is missing."""
     with contextlib.ExitStack() as stack:
         yield Services(
             sampler=stack.enter_context(SamplerClient(settings.sampler, settings)),
