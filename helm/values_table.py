@@ -14,7 +14,7 @@ WIDEST = 40
 
 
 def rows(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yields (path, default, description) of every value with a `# --` comment above it."""
+    """Yield (path, default, description) of every value with a `# --` comment above it."""
     path: list[str] = []
     described = ""
     for line in text.splitlines():

@@ -17,12 +17,12 @@ METHODS = [method for service in SERVICES.values() for method in service.methods
 
 
 def request_of(method, **fields):
-    """Returns a request of a call."""
+    """Return a request of a call."""
     return message_factory.GetMessageClass(method.input_type)(**fields)
 
 
 def call(channel, method, request, **options):
-    """Makes a call of any shape and returns its responses. The request is a message, or bytes to send unchanged."""
+    """Make a call of any shape and return its responses. The request is a message, or bytes to send unchanged."""
     shape = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
     answer = getattr(channel, "_".join(shape))(
         f"/{method.containing_service.full_name}/{method.name}",

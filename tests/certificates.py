@@ -25,7 +25,7 @@ def _pem(key):
 
 
 def write(path, data):
-    """Replaces a file as the kubelet does: a reader sees the old file or the new one, never a partial one."""
+    """Replace a file as the kubelet does: a reader sees the old file or the new one, never a partial one."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(data)
     os.replace(part, path)
@@ -43,7 +43,7 @@ class Authority:
         write(self.ca_file, certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name, host="localhost", ip="127.0.0.1"):
-        """Issues a certificate and returns {"cert_file", "key_file"}. Repeating a name replaces its files."""
+        """Issue a certificate and return {"cert_file", "key_file"}. Repeating a name replaces its files."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(host), *(x509.IPAddress(ipaddress.ip_address(address)) for address in ip.split())]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -77,12 +77,12 @@ class Issuer:
         self.turn(name)
 
     def turn(self, name):
-        """Switches to a new key."""
+        """Switch to a new key."""
         self.name = name
         self.key = ec.generate_private_key(ec.SECP256R1())
 
     def keys(self):
-        """Returns the public key as a JSON Web Key Set."""
+        """Return the public key as a JSON Web Key Set."""
         numbers = self.key.public_key().public_numbers()
         x, y = (base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode() for n in (numbers.x, numbers.y))
         key = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.name, "x": x, "y": y}
@@ -92,7 +92,7 @@ class Issuer:
         write(path, json.dumps(self.keys()).encode())
 
     def token(self, run="a", life=600.0, header=None, **claims):
-        """Returns a token for a run that expires `life` seconds from now. Claims that are None are left out."""
+        """Return a token for a run that expires `life` seconds from now. Claims that are None are left out."""
         now = datetime.datetime.now(datetime.UTC).timestamp()
         made = {"iss": ISSUER, "sub": SUBJECT, "aud": [audience(run)], "iat": now + life - 600, "exp": now + life}
         made = {name: value for name, value in (made | claims).items() if value is not None}

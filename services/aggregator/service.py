@@ -118,7 +118,7 @@ def _run_of(request: Any) -> str:
 
 
 def service(committer: Committer, watches: int = 8) -> Service:
-    """Returns the service, which closes the committer when the server stops."""
+    """Return the service, which closes the committer when the server stops."""
     return Service(
         descriptor=aggregator_pb2.DESCRIPTOR.services_by_name["AggregatorService"],
         add=aggregator_pb2_grpc.add_AggregatorServiceServicer_to_server,

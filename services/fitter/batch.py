@@ -21,7 +21,7 @@ LOG_STEP = 0.1
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Solves and commits what is left of a share of a fit. Returns the exit code of the process."""
+    """Solve and commit what is left of a share of a fit. Returns the exit code of the process."""
     given = _parser().parse_args(arguments)
     configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings themselves is logged too
     try:
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def chosen_share(block: int | None, blocks: int, job: IndexedJobSettings) -> Share:
-    """Returns the share to solve. Raises SettingsError if the share is not given or does not exist."""
+    """Return the share to solve. Raises SettingsError if the share is not given or does not exist."""
     if block is not None:
         return Share(block, blocks)
     if job.completion_index >= 0:

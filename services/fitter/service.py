@@ -66,7 +66,7 @@ def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:
 
 
 def service(fitter: Fitter, watches: int = 8) -> Service:
-    """Returns the service, which closes the fitter when the server stops."""
+    """Return the service, which closes the fitter when the server stops."""
     return Service(
         descriptor=fitter_pb2.DESCRIPTOR.services_by_name["FitterService"],
         add=fitter_pb2_grpc.add_FitterServiceServicer_to_server,

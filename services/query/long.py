@@ -96,7 +96,7 @@ class LongCalls:
         asked: dict[str, Any],
         compute: Compute,
     ) -> Iterator[Any]:
-        """Yields messages with progress, then one with the answer in `field`.
+        """Yield messages with progress, then one with the answer in `field`.
 
         response  makes a response with the given fields
         asked     parameters that the answer depends on, besides the fit
@@ -133,6 +133,6 @@ class LongCalls:
 
 
 def _labels(run: Run, columns: bool) -> np.ndarray:
-    """Returns the classes of columns or targets as int32[n]; empty if there are none."""
+    """Return the classes of columns or targets as int32[n]; empty if there are none."""
     found = pool.column_labels(run) if columns else run.target_labels
     return np.zeros(0, dtype=np.int32) if found is None else found.astype(np.int32)

@@ -271,7 +271,7 @@ def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
 
 
 def service(weights: WeightStore) -> Service:
-    """Returns the service, which cancels long analyses when the server stops."""
+    """Return the service, which cancels long analyses when the server stops."""
     servicer = QueryService(weights)
     return Service(
         descriptor=query_pb2.DESCRIPTOR.services_by_name["QueryService"],

@@ -61,7 +61,7 @@ class ExitCode(enum.IntEnum):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the type and the message of any error, without line breaks."""
+    """Return the type and the message of any error, without line breaks."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

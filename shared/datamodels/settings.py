@@ -30,7 +30,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Reads the group from the environment. Raises SettingsError, which names the faulty variable."""
+        """Read the group from the environment. Raises SettingsError, which names the faulty variable."""
         environ = os.environ if environ is None else environ
         hints = get_type_hints(cls)
         values = {}
@@ -41,12 +41,12 @@ class Settings:
         return cls(**values)
 
     def environ(self) -> dict[str, str]:
-        """Returns the environment variables from which `load` rebuilds this group."""
+        """Return the environment variables from which `load` rebuilds this group."""
         return {f"{self.prefix}_{f.name.upper()}": _spell(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def child_environ(*groups: Settings) -> dict[str, str]:
-    """Returns this process's environment, overridden by the given groups, for a child process."""
+    """Return this process's environment, overridden by the given groups, for a child process."""
     return dict(os.environ) | {name: value for group in groups for name, value in group.environ().items()}
 
 

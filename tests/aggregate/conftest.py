@@ -137,7 +137,7 @@ class OverwritingStore(MemoryStore):
 
 
 def check_invariants(store, run, acknowledged):
-    """Checks the invariants of the protocol, using only the contents of the store.
+    """Check the invariants of the protocol, using only the contents of the store.
 
     I1  An acknowledged part is kept, with the outputs of the writer that was told that it committed them.
     I2  No snapshot lists a model twice.

@@ -18,7 +18,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def committed(store, run, sub_chunks, make_outputs):
-    """Writes two versions: one lists the second sub-chunk, the other the first two."""
+    """Write two versions: one lists the second sub-chunk, the other the first two."""
     committer = Committer(store)
     committer.create(run)
     committer.put(make_outputs(sub_chunks[1], 1, failed=(5, 6)))

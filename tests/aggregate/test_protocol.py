@@ -13,7 +13,7 @@ from tests.properties import examples
 
 
 def script(committer, run, sub_chunks, make_outputs, writer, acknowledged):
-    """Runs the whole life of an aggregator. Each put that returns is acknowledged."""
+    """Run the whole life of an aggregator. Each put that returns is acknowledged."""
 
     def put(models, failed=()):
         outputs = make_outputs(models, writer, failed)
@@ -93,7 +93,7 @@ class Aggregators(RuleBasedStateMachine):
         self.writers = 0
 
     def attempt(self, who, fault, action):
-        """Runs an action of an aggregator. If `fault` is given, it crashes in that storage call and is restarted."""
+        """Run an action of an aggregator. If `fault` is given, it crashes in that storage call and is restarted."""
         store = self.stores[who]
         store.calls.clear()
         store.fault = fault and self.protocol.Fault(fault[0], self.protocol.Crash(), fault[1])

@@ -42,7 +42,7 @@ class Rendered:
         return found
 
     def pods(self):
-        """Yields (name, pod template) of every object that makes pods."""
+        """Yield (name, pod template) of every object that makes pods."""
         for thing in self.all():
             who = f"{self.name}: {thing['kind']} {thing['metadata'].get('name', label(thing, 'component'))}"
             if thing["kind"] == "Pod":
@@ -71,7 +71,7 @@ def render(name, values):
 
 @pytest.fixture(scope="session")
 def rendered():
-    """Returns {file of values: Rendered}."""
+    """Return {file of values: Rendered}."""
     return {name: render(name, values) for name, values in VALUES.items()}
 
 

@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent / "alerts_test.yaml"
 
 
 def exported():
-    """Returns the names of all metrics of our processes."""
+    """Return the names of all metrics of our processes."""
     found = set()
     pattern = r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\""
     for folder in ("shared", "services"):

@@ -20,18 +20,18 @@ def selected(selector):
 
 
 def components(peers):
-    """Returns the components of this release among the peers of a rule."""
+    """Return the components of this release among the peers of a rule."""
     return {c for peer in peers for e in peer.get("podSelector", {}).get("matchExpressions", []) for c in e["values"]}
 
 
 def reached(each, component):
-    """Returns {component: ports} to which a policy lets a component connect."""
+    """Return {component: ports} to which a policy lets a component connect."""
     rules = policy(each, component)["egress"]
     return {peer: rule["ports"] for rule in rules for peer in components(rule["to"])}
 
 
 def outside(each, component):
-    """Returns the ports of rules to destinations outside of the release, except DNS."""
+    """Return the ports of rules to destinations outside of the release, except DNS."""
     rules = [r for r in policy(each, component)["egress"] if not components(r["to"])]
     return {port["port"] for rule in rules for port in rule["ports"]} - {53}
 

@@ -18,7 +18,7 @@ def environ(pod):
 
 
 def services(each):
-    """Returns {component: pod template} of the services; the fitter may be a Job."""
+    """Return {component: pod template} of the services; the fitter may be a Job."""
     return {c: (each.of("Deployment", c) or each.of("Job", c))[0]["spec"]["template"] for c in COMPONENTS}
 
 
@@ -27,7 +27,7 @@ def clients(each):
 
 
 def files(pod):
-    """Returns {path: (Secret, key)} of the files in the pod's volume `tls`."""
+    """Return {path: (Secret, key)} of the files in the pod's volume `tls`."""
     (volume,) = [v for v in pod["spec"]["volumes"] if v["name"] == "tls"]
     (mount,) = {m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"] if m["name"] == "tls"}
     return {

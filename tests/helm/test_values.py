@@ -21,7 +21,7 @@ def resolve(node, schema):
 
 
 def objects(node, schema, path=()):
-    """Yields (path, node) of every object in the schema, following references."""
+    """Yield (path, node) of every object in the schema, following references."""
     node = resolve(node, schema)
     if node.get("type") == "object":
         yield path, node
@@ -49,7 +49,7 @@ def test_the_schema_has_the_same_fields_as_the_values(schema):
             compare(node["properties"][name], child, (*path, name))
 
     def strip(value):
-        """Omits objects of Kubernetes, whose fields the defaults need not list."""
+        """Omit objects of Kubernetes, whose fields the defaults need not list."""
         if isinstance(value, dict):
             parts = {"image", "resources", "egress", "api", "store", "metrics"}
             return {k: ({} if k in parts and path_is_partial(k, v) else strip(v)) for k, v in value.items()}

@@ -100,7 +100,7 @@ class Echo:
         return str(context.time_remaining())
 
     def _flaky(self, times, context):
-        """Fails until the call of this number."""
+        """Fail until the call of this number."""
         if self.calls < int(times):
             raise errors.UnavailableError("not yet")
         return str(self.calls)

@@ -35,7 +35,7 @@ def mutual(authority):
 
 
 def certificate(address):
-    """Returns the certificate that the server presents to a new connection."""
+    """Return the certificate that the server presents to a new connection."""
     host, port = address.split(":")
     return ssl.get_server_certificate((host, int(port)), timeout=LIMIT)
 

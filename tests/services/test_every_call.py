@@ -122,7 +122,7 @@ class Places:
 
     @contextlib.contextmanager
     def served(self, guard=None, **settings):
-        """Starts the servers and yields their addresses by the full names of services."""
+        """Start the servers and yield their addresses by the full names of services."""
         committer = Committer(self.store, AggregatorSettings(publish_interval=0.05))
         committer.start()
         services = sampler(), aggregator(committer), fitter(self._fitter()), query(WeightStore(self.store))
@@ -213,7 +213,7 @@ def test_a_deadline_of_the_server_ends_it(hurried, method):
 
 
 def detail(error):
-    """Returns the google.rpc.ErrorInfo of the status that an error was sent as."""
+    """Return the google.rpc.ErrorInfo of the status that an error was sent as."""
     found = rpc_status.from_call(error.__cause__)
     assert (found.code, found.message) == (error.__cause__.code().value[0], str(error))
     (packed,) = found.details

@@ -43,7 +43,7 @@ def run(store):
 
 
 def start(tmp_path, run, *arguments, **environ):
-    """Starts a process for the fit of a run."""
+    """Start a process for the fit of a run."""
     environ = dict(os.environ) | environ
     for settings in (
         StoreSettings(url=f"file://{tmp_path / 'store'}"),
@@ -55,7 +55,7 @@ def start(tmp_path, run, *arguments, **environ):
 
 
 def ended(process) -> int:
-    """Waits until a process ends, and returns its exit code."""
+    """Wait until a process ends, and return its exit code."""
     process.communicate(timeout=LIMIT)
     return process.returncode
 

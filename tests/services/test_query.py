@@ -15,7 +15,7 @@ from datamodels.v1 import query_pb2, query_pb2_grpc
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Yields (client, run, theta) of a query service on a real socket."""
+    """Yield (client, run, theta) of a query service on a real socket."""
     store, run, theta = made.make_store(tmp_path_factory.mktemp("store"))
     runs.create(store, made.make_run(name="raw"))
     with (

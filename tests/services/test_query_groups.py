@@ -24,7 +24,7 @@ def make_run(**fields):
 
 
 def make_store(folder):
-    """Returns (store, run, theta). The targets form two groups by label; each has weights on its own columns."""
+    """Return (store, run, theta). The targets form two groups by label; each has weights on its own columns."""
     store, run = LocalStore(folder), make_run()
     rng, half = np.random.default_rng(0), run.target_labels % 2 == 0
     theta = rng.normal(size=(run.n, D)) * 0.1
@@ -38,7 +38,7 @@ def make_store(folder):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """Yields (client, run, theta)."""
+    """Yield (client, run, theta)."""
     store, run = make_store(tmp_path_factory.mktemp("store"))
     bare = make_run(name="bare")
     runs.create(store, bare)

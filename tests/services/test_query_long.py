@@ -39,7 +39,7 @@ class SlowStore(LocalStore):
 
 
 def make_store(folder, *, stop=None, **fields):
-    """Returns (store, run) with committed outputs, and their true weights as the newest fit."""
+    """Return (store, run) with committed outputs, and their true weights as the newest fit."""
     store, run = SlowStore(folder), committed.make_run(**{"m": 40, "evaluate": {"subsets": 8, "models": 2}} | fields)
     runs.create(store, run)
     snapshot = committed.commit(store, run, stop=stop)

@@ -28,7 +28,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def place(issuer, store, tmp_path):
-    """Yields (address, settings of clients) of an aggregator that requires tokens."""
+    """Yield (address, settings of clients) of an aggregator that requires tokens."""
     authority = Authority(tmp_path)
     committer = Committer(store, AggregatorSettings(publish_interval=0.05))
     committer.start()

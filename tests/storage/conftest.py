@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(arguments, port, log, **environ):
-    """Runs a server until the block ends. The block starts once the server listens."""
+    """Run a server until the block ends. The block starts once the server listens."""
     with log.open("wb") as output:
         server = subprocess.Popen(
             arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | environ
@@ -56,7 +56,7 @@ def run_ministack(folder):
 
 @pytest.fixture(scope="session")
 def credentials():
-    """Sets credentials in the environment, where boto3 looks for them."""
+    """Set credentials in the environment, where boto3 looks for them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Our stores by the tests that every store must pass."""
+"""Runs the conformance tests on our stores."""
 
 import pytest
 

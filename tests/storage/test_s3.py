@@ -319,7 +319,7 @@ def errors_of_botocore():
 
 
 def blank(error: type[Exception]) -> Exception:
-    """Returns an instance with a value for every field of the class's message format."""
+    """Return an instance with a value for every field of the class's message format."""
     if issubclass(error, exceptions.ClientError):
         return error({"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": 418}}, "PutObject")
     fields = set(re.findall(r"{(\w+)", getattr(error, "fmt", ""))) | set(inspect.signature(error).parameters)

@@ -11,7 +11,7 @@ from tests.waiting import LIMIT
 
 
 def logged(script, level="info", format="json"):
-    """Returns the lines that a process running `script` logs to standard error. Its standard output must be empty."""
+    """Return the lines that a process running `script` logs to standard error. Its standard output must be empty."""
     head = f"""
 import logging
 from datamodels.settings import TelemetrySettings

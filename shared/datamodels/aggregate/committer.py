@@ -52,7 +52,7 @@ class Committer:
         self._publisher: Publisher | None = None
 
     def create(self, run: Run) -> bool:
-        """Creates a run. Returns False if it exists already.
+        """Create a run. Returns False if it exists already.
 
         Raises ConflictError if its data set has changed since it was created, SpecError if its parts would be too
         large, and InputError if a target is not valid or there are no targets.
@@ -72,15 +72,15 @@ class Committer:
         return runs.create(self.store, run)
 
     def run(self, name: str) -> Run:
-        """Returns a run. Raises RunNotFoundError."""
+        """Return a run. Raises RunNotFoundError."""
         return self._ledger(name).run
 
     def part(self, name: str, models: range) -> Part | None:
-        """Returns the committed part of a sub-chunk, or None if this process knows of none."""
+        """Return the committed part of a sub-chunk, or None if this process knows of none."""
         return self._ledger(name).get(models)
 
     def put(self, outputs: Outputs) -> bool:
-        """Commits a sub-chunk. Returns False, and drops `outputs`, if the sub-chunk was committed before.
+        """Commit a sub-chunk. Returns False, and drops `outputs`, if the sub-chunk was committed before.
 
         On return the models are durable, whoever committed them. Raises StoreError; it is then safe to put again.
         """
@@ -97,7 +97,7 @@ class Committer:
         return committed
 
     def publish(self, name: str) -> int:
-        """Makes every committed part of a run visible to readers. Returns the version of the newest manifest.
+        """Make every committed part of a run visible to readers. Returns the version of the newest manifest.
 
         Lists the store, so the manifest includes what other aggregators committed. Raises StoreError.
         """
@@ -106,13 +106,13 @@ class Committer:
         return ledger.publish()
 
     def progress(self, name: str) -> Progress:
-        """Returns the progress of a run. It counts commits of other aggregators once a manifest lists them."""
+        """Return the progress of a run. It counts commits of other aggregators once a manifest lists them."""
         ledger = self._ledger(name)
         ledger.refresh(older_than=self._interval)
         return ledger.progress()
 
     def watch(self, name: str, active: Callable[[], bool] = lambda: True) -> Iterator[Progress]:
-        """Yields progress at once and then on every change, until the run is complete or `active` returns False.
+        """Yield progress at once and then on every change, until the run is complete or `active` returns False.
 
         Several changes may be combined into one. `active` is called on every change, and on `wake`.
         """
@@ -129,7 +129,7 @@ class Committer:
             ledger.wait(progress, active, timeout=max(self._interval, 0.05))
 
     def wake(self) -> None:
-        """Makes all watches call their `active` again."""
+        """Make all watches call their `active` again."""
         for ledger in self._open_ledgers():
             ledger.wake()
 
@@ -156,7 +156,7 @@ class Committer:
                     self._opening.pop(name, None)
 
     def start(self) -> None:
-        """Starts publishing manifests, until `close`."""
+        """Start publishing manifests, until `close`."""
         self._publisher = Publisher(self._open_ledgers, self._interval)
         self._publisher.start()
 
@@ -168,7 +168,7 @@ class Committer:
         self.close()
 
     def close(self) -> None:
-        """Publishes once more, then stops publishing."""
+        """Publish once more, then stop publishing."""
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None

@@ -27,7 +27,7 @@ class Ledger:
     """
 
     def __init__(self, store: ObjectStore, run: Run):
-        """Reads the newest manifest and finds the parts that it does not list. Raises StoreError."""
+        """Read the newest manifest and find the parts that it does not list. Raises StoreError."""
         self.run = run
         self._changed = threading.Condition()
         self._store = store
@@ -41,12 +41,12 @@ class Ledger:
         self.recover()
 
     def get(self, models: range) -> Part | None:
-        """Returns the committed part of a sub-chunk, or None if none is known."""
+        """Return the committed part of a sub-chunk, or None if none is known."""
         with self._changed:
             return self._parts.get(models.start)
 
     def put(self, outputs: Outputs) -> tuple[Part, bool]:
-        """Commits a sub-chunk. Returns its durable part, and whether this call wrote it. Raises StoreError."""
+        """Commit a sub-chunk. Returns its durable part, and whether this call wrote it. Raises StoreError."""
         known = self.get(outputs.models)
         if known is not None:
             return known, False
@@ -59,7 +59,7 @@ class Ledger:
         return committed, created
 
     def refresh(self, older_than: float = 0.0) -> None:
-        """Merges the newest manifest of other aggregators. Raises StoreError.
+        """Merge the newest manifest of other aggregators. Raises StoreError.
 
         Does nothing if the last refresh was less than `older_than` seconds ago.
         """
@@ -74,7 +74,7 @@ class Ledger:
             self._merge(manifest.read(self._store, name, newest))
 
     def recover(self) -> None:
-        """Adds all parts in the store, whether a manifest lists them or not. Raises StoreError."""
+        """Add all parts in the store, whether a manifest lists them or not. Raises StoreError."""
         self.refresh()
         name, spec = self.run.name, self.run.spec
         present = set(self._store.list(keys.parts(name)))
@@ -91,7 +91,7 @@ class Ledger:
         log.info("recovered parts", run=name, parts=len(orphans), foreign_objects=len(present) - len(orphans))
 
     def publish(self) -> int:
-        """Writes a manifest that lists every part of the ledger, unless the newest does. Returns its version.
+        """Write a manifest that lists every part of the ledger, unless the newest does. Returns its version.
 
         If another aggregator writes that version first, its parts are merged into the next version. So no version loses
         a part of an earlier one. Raises StoreError.
@@ -140,18 +140,18 @@ class Ledger:
             )
 
     def wait(self, seen: Progress, active: Callable[[], bool], timeout: float) -> None:
-        """Waits until progress differs from `seen`, `active` returns False, or `timeout` seconds have passed."""
+        """Wait until progress differs from `seen`, `active` returns False, or `timeout` seconds have passed."""
         then = (seen.committed, seen.manifest_version)
         with self._changed:
             self._changed.wait_for(lambda: (self._committed, self._version) != then or not active(), timeout)
 
     def wake(self) -> None:
-        """Makes all calls of `wait` call their `active` again."""
+        """Make all calls of `wait` call their `active` again."""
         with self._changed:
             self._changed.notify_all()
 
     def _read(self, models: range) -> Part:
-        """Reads the part that another writer committed."""
+        """Read the part that another writer committed."""
         key = keys.part(self.run.name, models.start, models.stop)
         data = self._store.read(key)
         try:
@@ -183,7 +183,7 @@ class Ledger:
 
 
 def _describe(outputs: Outputs, data: bytes) -> Part:
-    """Returns the manifest's entry for a part."""
+    """Return the manifest's entry for a part."""
     models = outputs.models
     return Part(
         key=keys.part(outputs.run, models.start, models.stop),

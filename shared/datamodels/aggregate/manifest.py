@@ -48,18 +48,18 @@ class Part:
         return range(self.first, self.last)
 
     def document(self) -> dict[str, Any]:
-        """Returns the entry as it is stored, as a JSON object."""
+        """Return the entry as it is stored, as a JSON object."""
         failed = [{"model_index": model, "reason": reason} for model, reason in self.failed]
         return dataclasses.asdict(self) | {"failed": failed}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        """Returns the entry that `document` made. Raises KeyError, TypeError."""
+        """Return the entry that `document` made. Raises KeyError, TypeError."""
         failed = tuple((f["model_index"], f["reason"]) for f in document["failed"])
         return cls(**document | {"failed": failed})
 
     def read(self, store: ObjectStore, run: str) -> Outputs:
-        """Reads and checks the outputs of the part. Raises CorruptObjectError, also if the object is gone."""
+        """Read and check the outputs of the part. Raises CorruptObjectError, also if the object is gone."""
         from datamodels.aggregate import part  # imports PyArrow, which readers of manifests alone do not need
 
         try:
@@ -100,7 +100,7 @@ class Snapshot:
         return {model: reason for part in self.parts for model, reason in part.failed}
 
     def outputs(self, store: ObjectStore) -> Iterator[Outputs]:
-        """Yields the outputs of every part in order, checked against its sha256.
+        """Yield the outputs of every part in order, checked against its sha256.
 
         Raises CorruptObjectError, which names the object.
         """
@@ -108,7 +108,7 @@ class Snapshot:
 
 
 def merged(ranges: Iterable[range]) -> list[range]:
-    """Sorts ranges and joins those that touch."""
+    """Sort ranges and join those that touch."""
     result: list[range] = []
     for found in sorted(ranges, key=lambda r: r.start):
         if result and result[-1].stop == found.start:
@@ -119,7 +119,7 @@ def merged(ranges: Iterable[range]) -> list[range]:
 
 
 def read(store: ObjectStore, run: str, version: int) -> Snapshot:
-    """Reads one version. Raises ObjectNotFoundError, CorruptObjectError."""
+    """Read one version. Raises ObjectNotFoundError, CorruptObjectError."""
     key = keys.manifest(run, version)
     body = records.read(store, key)
     try:
@@ -135,7 +135,7 @@ def read(store: ObjectStore, run: str, version: int) -> Snapshot:
 
 
 def read_newest(store: ObjectStore, run: str, known: int = NONE) -> Snapshot:
-    """Reads the newest version. Returns an empty snapshot of version NONE if the run has no manifest.
+    """Read the newest version. Returns an empty snapshot of version NONE if the run has no manifest.
 
     `known` is a version that is known to exist; the search starts there. Raises CorruptObjectError.
     """
@@ -144,6 +144,6 @@ def read_newest(store: ObjectStore, run: str, known: int = NONE) -> Snapshot:
 
 
 def create(store: ObjectStore, run: str, version: int, parts: Iterable[Part]) -> bool:
-    """Writes a version. Returns False if another writer was first; its version must be merged into the next."""
+    """Write a version. Returns False if another writer was first; its version must be merged into the next."""
     listed = [part.document() for part in sorted(parts, key=lambda p: p.first)]
     return records.create(store, keys.manifest(run, version), {"version": version, "parts": listed})

@@ -66,7 +66,7 @@ class Assembly:
         failed: Mapping[int, str] | None = None,
         retried: Iterable[int] = (),
     ) -> None:
-        """Adds outputs float[r, n] of the models int[r], and the reasons of models that could not be trained.
+        """Add outputs float[r, n] of the models int[r], and the reasons of models that could not be trained.
 
         `retried` may name models of later batches. A batch that is refused changes nothing.
         """
@@ -84,7 +84,7 @@ class Assembly:
         self._present[rows] = True
 
     def finish(self) -> Outputs:
-        """Returns the outputs of the sub-chunk, once all of its models have been added."""
+        """Return the outputs of the sub-chunk, once all of its models have been added."""
         absent = (np.flatnonzero(~self._present) + self._models.start).tolist()
         missing = [model for model in absent if model not in self._failed]
         if missing:
@@ -113,7 +113,7 @@ class Assembly:
             raise OutputsError(f"outputs have type {outputs.dtype}: must be {' or '.join(DTYPES)}")
 
     def _row(self, model: int) -> int:
-        """Returns the row of a model. Raises OutputsError if it is not in the sub-chunk, or was added before."""
+        """Return the row of a model. Raises OutputsError if it is not in the sub-chunk, or was added before."""
         if model not in self._models:
             raise OutputsError(
                 f"model {model} of run {self._run.name}: must be {self._models.start} to {self._models.stop - 1} in "
@@ -150,14 +150,14 @@ class Assembly:
 def validate(
     run: Run, models: range, model_index: np.ndarray, outputs: np.ndarray, failed: Mapping[int, str] | None = None
 ) -> Outputs:
-    """Checks outputs float[r, n] of the models int[r], which must be a whole sub-chunk. Raises OutputsError."""
+    """Check outputs float[r, n] of the models int[r], which must be a whole sub-chunk. Raises OutputsError."""
     assembly = Assembly(run, models)
     assembly.add(model_index, outputs, failed)
     return assembly.finish()
 
 
 def encode(outputs: Outputs) -> bytes:
-    """Returns the outputs as the bytes of a Parquet part."""
+    """Return the outputs as the bytes of a Parquet part."""
     found = schema.outputs(outputs.outputs.shape[1])
     margins = pa.FixedSizeListArray.from_arrays(
         pa.array(outputs.outputs.reshape(-1), pa.float16()), type=found.field("margins").type
@@ -184,7 +184,7 @@ def encode(outputs: Outputs) -> bytes:
 
 
 def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = None) -> Outputs:
-    """Reads the bytes of a part, as `encode` returns them. If `n` is given, the part must have n targets.
+    """Read the bytes of a part, as `encode` returns them. If `n` is given, the part must have n targets.
 
     Raises CorruptObjectError, which names `where`, if the bytes are not the part of these models.
     """

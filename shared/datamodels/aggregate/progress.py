@@ -28,5 +28,5 @@ class Progress:
         return self.committed == self.models
 
     def covers(self, models: range) -> bool:
-        """Returns whether all of these models are committed."""
+        """Return whether all of these models are committed."""
         return any(r.start <= models.start and models.stop <= r.stop for r in self.ranges)

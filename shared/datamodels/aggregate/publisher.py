@@ -35,7 +35,7 @@ class Publisher:
         self._changed.set()
 
     def close(self) -> None:
-        """Publishes what is left and ends the thread."""
+        """Publish what is left and end the thread."""
         self._closing = True
         self._changed.set()
         self._thread.join()
@@ -48,7 +48,7 @@ class Publisher:
             wait = self._publish_due()
 
     def _publish_due(self) -> float | None:
-        """Publishes all runs that are due. Returns the seconds until the next is due, or None if none is waiting."""
+        """Publish all runs that are due. Returns the seconds until the next is due, or None if none is waiting."""
         waits = []
         for ledger in [ledger for ledger in self._ledgers() if ledger.unlisted]:
             due = self._tried.get(ledger.run.name, float("-inf")) + self._interval - time.monotonic()

@@ -86,7 +86,7 @@ class Operations:
         final: bool,
         active: Callable[[], bool] = lambda: True,
     ) -> Iterator[Progress | bytes]:
-        """Yields the progress of an operation whenever it changes, and finally the answer.
+        """Yield the progress of an operation whenever it changes, and finally the answer.
 
         key      of the answer in the store
         compute  computes the answer; called only if the store has no answer and the operation is not running
@@ -124,12 +124,12 @@ class Operations:
         yield operation.answer
 
     def wake(self) -> None:
-        """Makes all iterators call their `active` again."""
+        """Make all iterators call their `active` again."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Cancels the running operations, and waits until they have stopped."""
+        """Cancel the running operations, and wait until they have stopped."""
         with self._changed:
             self._closed = True
         self._pool.shutdown(wait=True)
@@ -183,7 +183,7 @@ class Operations:
             self._end(key, operation)
 
     def _end(self, key: str, operation: _Operation) -> None:
-        """Marks an operation as ended. The caller holds `_changed`."""
+        """Mark an operation as ended. The caller holds `_changed`."""
         operation.ended = True
         if self._running.get(key) is operation:
             del self._running[key]

@@ -15,7 +15,7 @@ FOREIGN = "page_token: was not issued by this service; start again without one"
 
 
 def size(asked: int) -> int:
-    """Returns the number of entries of a page: `asked`, or the default if it is 0, but at most MAX_SIZE.
+    """Return the number of entries of a page: `asked`, or the default if it is 0, but at most MAX_SIZE.
 
     Raises InputError for a negative number.
     """
@@ -25,7 +25,7 @@ def size(asked: int) -> int:
 
 
 def token(request: dict[str, Any], *position: int | str) -> str:
-    """Returns the token of the page of `request` that starts at `position`.
+    """Return the token of the page of `request` that starts at `position`.
 
     `request` has all fields of the request except page size and token.
     """
@@ -34,7 +34,7 @@ def token(request: dict[str, Any], *position: int | str) -> str:
 
 
 def position(request: dict[str, Any], token: str, *kinds: type) -> tuple:
-    """Returns the position where the page of a token starts: values of the given types, integers below 2**63.
+    """Return the position where the page of a token starts: values of the given types, integers below 2**63.
 
     Raises PageTokenError if the token was not issued for this request.
     """

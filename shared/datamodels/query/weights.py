@@ -78,7 +78,7 @@ class Fitted:
         return noise.measure(self.run, manifest.read_newest(self.store, self.run.name), self.store, self.solution)
 
     def final(self) -> bool:
-        """Returns whether no later fit of the run can have more models.
+        """Return whether no later fit of the run can have more models.
 
         True if the run's training has ended, or was stopped, and this fit used the newest manifest.
         """
@@ -91,7 +91,7 @@ class Fitted:
         return self.solution.n
 
     def targets(self, chosen: np.ndarray | None) -> np.ndarray:
-        """Returns the chosen targets, or all if `chosen` is None, as int32[t].
+        """Return the chosen targets, or all if `chosen` is None, as int32[t].
 
         Raises TargetRangeError, and InputError if a target is chosen twice.
         """
@@ -107,7 +107,7 @@ class Fitted:
         return chosen
 
     def predict(self, masks: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
-        """Predicts the outputs of models trained on some subsets, as float32[s, t].
+        """Predict the outputs of models trained on some subsets, as float32[s, t].
 
         masks    the subsets, packed, uint8[s, ceil(d / 8)]
         targets  as `self.targets` returns them; for all targets, None is faster
@@ -135,7 +135,7 @@ class Fitted:
         return found
 
     def top(self, target: int, k: int) -> tuple[Weights, Weights]:
-        """Returns the k most helpful and the k most harmful columns of a target, strongest first.
+        """Return the k most helpful and the k most harmful columns of a target, strongest first.
 
         Raises InputError if k is out of range, and TargetRangeError.
         """
@@ -144,7 +144,7 @@ class Fitted:
         return strongest(self.solution, target, k)
 
     def chunks(self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS) -> Iterator[Rows]:
-        """Yields the weights of targets in pieces of at most `size` weights.
+        """Yield the weights of targets in pieces of at most `size` weights.
 
         A row that does not fit into a piece continues in the next one, under the same target. With top_k, each target
         has its k weights of largest magnitude, largest first; without, it has all its weights, ordered by column.
@@ -167,7 +167,7 @@ class Fitted:
             first, done = (last + 1, 0) if whole else (last, int(keep[-1]))
 
     def _rows(self, targets: np.ndarray, starts: np.ndarray, skip: np.ndarray, keep: np.ndarray, top_k: int) -> Rows:
-        """Returns the weights skip <= i < keep of each target, in the order that top_k implies."""
+        """Return the weights skip <= i < keep of each target, in the order that top_k implies."""
         columns, weights = self.solution.columns, self.solution.weights
         chosen: np.ndarray | slice
         if top_k:
@@ -204,13 +204,13 @@ class WeightStore:
         self._runs: dict[str, Run] = {}
 
     def run(self, name: str) -> Run:
-        """Returns a run. Raises RunNotFoundError."""
+        """Return a run. Raises RunNotFoundError."""
         if name not in self._runs:
             self._runs[name] = runs.read(self.store, name)
         return self._runs[name]
 
     def fits(self, name: str) -> int:
-        """Returns the number of finished fits of a run."""
+        """Return the number of finished fits of a run."""
         checked, newest = self._newest.get(name, (-np.inf, -1))
         if time.monotonic() - checked >= self._refresh:
             newest = self.store.newest(lambda number: keys.fit(name, number), known=newest)
@@ -218,7 +218,7 @@ class WeightStore:
         return newest + 1
 
     def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
-        """Returns a page of runs, ordered by name, and the token of the next page or an empty string."""
+        """Return a page of runs, ordered by name, and the token of the next page or an empty string."""
         after = pages.position({}, page_token, str)[0] if page_token else ""
         names = runs.names(self.store)
         size = pages.size(page_size)
@@ -235,7 +235,7 @@ class WeightStore:
                 log.warning("run left out of a list", run=name, reason=str(error))
 
     def fitted(self, name: str, number: int | None = None) -> Fitted:
-        """Returns a finished fit of a run, by default the newest.
+        """Return a finished fit of a run, by default the newest.
 
         Raises RunNotFoundError, NotReadyError if the run has no fit yet, ObjectNotFoundError if it has no fit of this
         number, and CorruptObjectError.

@@ -43,12 +43,12 @@ TIMEOUT = 5.0
 
 
 def audience(run: str) -> str:
-    """Returns the audience of a run's tokens."""
+    """Return the audience of a run's tokens."""
     return f"{AUDIENCE}/{run}"
 
 
 def header(token_file: str) -> tuple[str, str]:
-    """Reads a token from a file and returns the metadata that sends it. Raises SettingsError if there is none."""
+    """Read a token from a file and return the metadata that sends it. Raises SettingsError if there is none."""
     variable = f"{ClientSettings.prefix}_TOKEN_FILE={token_file}"
     token = _text(token_file, variable).strip()
     if not token:
@@ -73,7 +73,7 @@ class Caller:
     runs: tuple[str, ...]
 
     def check(self, run: str) -> None:
-        """Raises DeniedError if the token is not valid for this run."""
+        """Raise DeniedError if the token is not valid for this run."""
         if run not in self.runs:
             raise DeniedError(f"the token is for run {', '.join(self.runs)}, not for {run!r:.200}")
 
@@ -92,7 +92,7 @@ class Keys:
         self._read_at = self._tried_at = time.monotonic()
 
     def key(self, name: str) -> Any:
-        """Returns the key of this id as a jwt.PyJWK. Raises TokenError if no such key is known."""
+        """Return the key of this id as a jwt.PyJWK. Raises TokenError if no such key is known."""
         with self._lock:
             now = time.monotonic()
             wanted = name not in self._keys or now - self._read_at > KEEP_SECONDS
@@ -129,7 +129,7 @@ class Guard:
         self._subjects = frozenset(subjects)
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Returns the caller of a call with this metadata.
+        """Return the caller of a call with this metadata.
 
         Raises TokenError, DeniedError. Their messages never contain the token.
         """
@@ -150,7 +150,7 @@ class Guard:
         return Caller(claims["sub"], runs)
 
     def gate(self, run_of: Callable[[Any], str]) -> Callable[[Iterable[Any]], Callable[[Any], None]]:
-        """Returns the check of one service's calls: it takes a call's metadata, then the call's first message."""
+        """Return the check of one service's calls: it takes a call's metadata, then the call's first message."""
 
         def enter(metadata: Iterable[Any]) -> Callable[[Any], None]:
             caller = self.caller(metadata)
@@ -187,7 +187,7 @@ class Guard:
 
 
 def guard(settings: AuthSettings) -> Guard | None:
-    """Returns the guard that the settings ask for, or None if no tokens are required.
+    """Return the guard that the settings ask for, or None if no tokens are required.
 
     Raises SettingsError, and UnavailableError if the API server does not answer.
     """
@@ -217,7 +217,7 @@ def _read_file(path: str) -> Any:
 
 
 def _ask(url: str, settings: AuthSettings) -> Any:
-    """Gets JSON from the API server. Every service account may (system:service-account-issuer-discovery)."""
+    """Get JSON from the API server. Every service account may (system:service-account-issuer-discovery)."""
     token = _text(settings.token_file, f"{AuthSettings.prefix}_TOKEN_FILE={settings.token_file}").strip()
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)

@@ -34,7 +34,7 @@ again itself. Response streams hang forever if a retry policy is set and the ser
 
 
 def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
-    """Returns a channel to host:port, or to any gRPC target such as dns:///name:port. It connects on first use.
+    """Return a channel to host:port, or to any gRPC target such as dns:///name:port. It connects on first use.
 
     The channel uses TLS if `settings.ca_file` is set. With `with_token`, every call sends the token in
     `settings.token_file`, if that is set.
@@ -60,7 +60,7 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
 
 
 def service_config(attempts: int) -> dict[str, Any]:
-    """Returns gRPC's service config: round robin over all servers, and `attempts` tries of idempotent calls."""
+    """Return gRPC's service config: round robin over all servers, and `attempts` tries of idempotent calls."""
     methods: list[dict[str, Any]] = [{"name": [{"service": s, "method": m} for s, m in NOT_RETRIED]}]
     if attempts > 1:
         retry = {
@@ -113,7 +113,7 @@ class _Interceptor(
         return _Call(continuation(self._details(client_call_details), requests), self._address, requests)
 
     def _details(self, details: grpc.ClientCallDetails, deadline: float | None = None) -> _Details:
-        """Returns the details with the token added, and the deadline if they have none."""
+        """Return the details with the token added, and the deadline if they have none."""
         metadata = details.metadata
         if self._token_file:
             metadata = (*(metadata or ()), auth.header(self._token_file))

@@ -22,7 +22,7 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
-    """Converts an array, whose dtype must be in DTYPES, to a message."""
+    """Convert an array, whose dtype must be in DTYPES, to a message."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     return types_pb2.Tensor(dtype=_CODES[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
@@ -31,7 +31,7 @@ def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
 def from_tensor(
     tensor: types_pb2.Tensor, name: str, *, dtypes: tuple[str, ...], shape: tuple[int | None, ...]
 ) -> np.ndarray:
-    """Returns the array of a message, read-only and without a copy.
+    """Return the array of a message, read-only and without a copy.
 
     name    of the field, for error messages
     dtypes  accepted dtypes, e.g. ("int32",)
@@ -55,7 +55,7 @@ def from_tensor(
 
 
 def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = None) -> np.ndarray | None:
-    """Returns int32[length], or None for an empty message. Raises InputError."""
+    """Return int32[length], or None for an empty message. Raises InputError."""
     if tensor == types_pb2.Tensor():
         return None
     return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))

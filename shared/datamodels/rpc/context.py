@@ -21,7 +21,7 @@ class Watches:
         self.ended = False
 
     def add(self, wake: Callable[[], None]) -> None:
-        """Registers the function that wakes a call. Calls it at once if the server has stopped."""
+        """Register the function that wakes a call. Calls it at once if the server has stopped."""
         with self._lock:
             self._wakes.add(wake)
             ended = self.ended
@@ -33,7 +33,7 @@ class Watches:
             self._wakes.discard(wake)
 
     def end(self) -> None:
-        """Wakes all registered calls, and those that are registered later."""
+        """Wake all registered calls, and those that are registered later."""
         with self._lock:
             self.ended = True
             wakes = list(self._wakes)
@@ -49,7 +49,7 @@ class CallContext:
     """
 
     def __init__(self, context: grpc.ServicerContext, limit: float, watches: Watches):
-        """Sets the deadline to `limit` seconds from now, or to that of `context` if it is sooner."""
+        """Set the deadline to `limit` seconds from now, or to that of `context` if it is sooner."""
         self._context = context
         self._ends = time.monotonic() + limit
         remaining = context.time_remaining()
@@ -64,17 +64,17 @@ class CallContext:
         return getattr(self._context, name)
 
     def time_remaining(self) -> float:
-        """Returns the seconds until the deadline of the caller or of the server, whichever is sooner."""
+        """Return the seconds until the deadline of the caller or of the server, whichever is sooner."""
         remaining = self._context.time_remaining()
         limit = max(0.0, self._ends - time.monotonic())
         return limit if remaining is None else min(remaining, limit)
 
     def is_active(self) -> bool:
-        """Returns False once the caller is gone, the deadline has passed, or, for a watch, the server stops."""
+        """Return False once the caller is gone, the deadline has passed, or, for a watch, the server stops."""
         return self._context.is_active() and time.monotonic() < self._ends and not self._stopped
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Makes this call a watch: another thread calls `wake` whenever `is_active` may have become False.
+        """Make this call a watch: another thread calls `wake` whenever `is_active` may have become False.
 
         `wake` must return quickly, such as an Event's `set`, or a Condition's `notify_all` if its lock is never held
         for long.
@@ -98,14 +98,14 @@ class CallContext:
             release()
 
     def ending(self) -> grpc.StatusCode | None:
-        """Returns CANCELLED or DEADLINE_EXCEEDED if the caller has ended this call, else None."""
+        """Return CANCELLED or DEADLINE_EXCEEDED if the caller has ended this call, else None."""
         if self._context.is_active():
             return None
         late = self._late is not None and time.monotonic() >= self._late
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
     def check(self) -> None:
-        """Raises DeadlineError or UnavailableError if the server has ended this call."""
+        """Raise DeadlineError or UnavailableError if the server has ended this call."""
         if time.monotonic() >= self._ends:
             raise DeadlineError("the call took longer than the server allows; ask for less, or give it a deadline")
         if self._stopped:

@@ -36,7 +36,7 @@ Gate = Callable[[Iterable[Any]], Callable[[Any], None]]
 
 
 def expect_calls(service: ServiceDescriptor) -> None:
-    """Creates the metrics of all methods of a service, with every status code, before the first call.
+    """Create the metrics of all methods of a service, with every status code, before the first call.
 
     See `metrics.start_at_zero` for the reason.
     """
@@ -114,7 +114,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     @contextlib.contextmanager
     def _call(self, series: _Series, method: str, context: grpc.ServicerContext):
-        """Runs one call: measures it, and ends it with a status."""
+        """Run one call: measure it, and end it with a status."""
         call = CallContext(context, self._max_deadline, self._watches)
         series.started.inc()
         started = time.perf_counter()
@@ -141,7 +141,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 )
 
     def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
-        """Ends the call with the status of an error. Raises gRPC's own exception, not the error."""
+        """End the call with the status of an error. Raises gRPC's own exception, not the error."""
         if isinstance(error, DatamodelsError):
             if isinstance(error, StoreError) or error.grpc_code == grpc.StatusCode.INTERNAL.name:
                 log.warning("call failed", method=method, error=type(error).__name__, message=str(error))
@@ -181,7 +181,7 @@ def _code(error: BaseException) -> grpc.StatusCode:
 
 
 def _name(code: Any) -> str:
-    """Returns the name of a status code, which servicers may also give as a number."""
+    """Return the name of a status code, which servicers may also give as a number."""
     if isinstance(code, grpc.StatusCode):
         return code.name
     return next((c.name for c in grpc.StatusCode if c.value[0] == code), grpc.StatusCode.UNKNOWN.name)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def fill(message: Message, value: Any) -> Message:
-    """Sets the fields of a message to those of a dataclass. Returns the message.
+    """Set the fields of a message to those of a dataclass. Returns the message.
 
     Raises AttributeError if the dataclass lacks a field of the message.
     """
@@ -39,7 +39,7 @@ def fill(message: Message, value: Any) -> Message:
 
 
 def read(message: Message, kind: type[T]) -> T:
-    """Builds a dataclass from a message. Raises InputError for a malformed tensor."""
+    """Build a dataclass from a message. Raises InputError for a malformed tensor."""
     hints = typing.get_type_hints(kind)
     return kind(**{f.name: _value(getattr(message, f.name), f.name, hints[f.name]) for f in message.DESCRIPTOR.fields})
 

@@ -32,7 +32,7 @@ def to_design(design: designs.Design) -> types_pb2.Design:
 
 
 def from_design(message: types_pb2.Design) -> designs.Design:
-    """Returns the design of a message. Raises InputError, which names every fault."""
+    """Return the design of a message. Raises InputError, which names every fault."""
 
     def pins(tensor, name):
         columns = codec.optional_int32(tensor, name)
@@ -61,7 +61,7 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
 
 
 def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
-    """Returns the run of a message. Raises InputError or SpecError, which name every fault."""
+    """Return the run of a message. Raises InputError or SpecError, which name every fault."""
     try:
         parsed = specs.parse(json.loads(message.spec_json))
         name = parsed.run

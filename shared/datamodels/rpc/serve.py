@@ -125,7 +125,7 @@ class Server:
         self._exits.close()
 
     def handle_signals(self) -> None:
-        """Makes SIGTERM and SIGINT set `stopping`. Call it from the main thread, which must do nothing but wait."""
+        """Make SIGTERM and SIGINT set `stopping`. Call it from the main thread, which must do nothing but wait."""
 
         def stop(number: int, frame: object) -> None:
             # Another thread, because Event.set takes a lock that this thread's interrupted `wait` may hold.
@@ -135,7 +135,7 @@ class Server:
         signal.signal(signal.SIGINT, stop)
 
     def wait(self) -> None:
-        """Blocks until `stopping` is set, then stops gracefully.
+        """Block until `stopping` is set, then stop gracefully.
 
         Health turns NOT_SERVING, watches end, new calls are refused, and running ones get `settings.grace` seconds.
         """
@@ -145,7 +145,7 @@ class Server:
         self._stop()
 
     def settle(self, seconds: float) -> None:
-        """Waits so that the current metrics are read; see `MetricsServer.settle`."""
+        """Wait so that the current metrics are read; see `MetricsServer.settle`."""
         self._metrics.settle(seconds)
 
     def _stop(self) -> None:
@@ -216,7 +216,7 @@ def _address(host: str, port: int) -> str:
 
 
 def _explain_bind(field: str, host: str, port: int) -> NoReturn:
-    """Repeats a failed bind to find the reason, which gRPC does not give, and raises the error for it."""
+    """Repeat a failed bind to find the reason, which gRPC does not give, and raise the error for it."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -246,7 +246,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
-    """Runs services until the process is told to stop, and returns the exit code of the process.
+    """Run services until the process is told to stop, and return the exit code of the process.
 
     `build` makes the services. A DatamodelsError, also from `build`, is logged in one line and decides the exit code.
     """

@@ -42,7 +42,7 @@ BY_CODE: dict[grpc.StatusCode, type[DatamodelsError]] = {
 
 
 def to_status(error: DatamodelsError) -> grpc.Status:
-    """Returns the status for an error."""
+    """Return the status for an error."""
     message = _cut(str(error))
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN))
@@ -58,7 +58,7 @@ def _cut(message: str) -> str:
 
 
 def to_error(call: grpc.Call, address: str) -> DatamodelsError:
-    """Returns the error for a failed call."""
+    """Return the error for a failed call."""
     named = _named(call)
     if named is not None:
         return _restored(named, call.details() or "")
@@ -67,7 +67,7 @@ def to_error(call: grpc.Call, address: str) -> DatamodelsError:
 
 
 def _named(call: grpc.Call) -> type[DatamodelsError] | None:
-    """Returns the error class that the status names, or None."""
+    """Return the error class that the status names, or None."""
     try:
         status = rpc_status.from_call(call)
     except ValueError:  # the details contradict the status, so no server of this package sent them

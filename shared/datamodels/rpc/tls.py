@@ -48,7 +48,7 @@ class PemFiles:
         self._refused: Stamp | None = None
 
     def read(self) -> Pems:
-        """Reads the files until key and certificate match. Raises SettingsError, which names the faulty file."""
+        """Read the files until key and certificate match. Raises SettingsError, which names the faulty file."""
         for _ in range(READS):
             stamp = self._stamp()
             texts = [self._text(name, path) for name, path in zip(self._names, self._paths, strict=True)]
@@ -63,7 +63,7 @@ class PemFiles:
         raise SettingsError(f"{self._names[0]}={self._paths[0]}: changed during each of {READS} reads")
 
     def newer(self, than: Pems) -> Pems | None:
-        """Reads the files again if they have changed since `than`.
+        """Read the files again if they have changed since `than`.
 
         Returns None if they have not changed. If they cannot be used, returns None and logs the reason.
         """
@@ -99,7 +99,7 @@ class PemFiles:
             raise SettingsError(f"{name}={path}: {error.strerror}") from error
 
     def _check(self) -> None:
-        """Raises SettingsError if a file is not valid; gRPC itself does not say what is wrong with a certificate."""
+        """Raise SettingsError if a file is not valid; gRPC itself does not say what is wrong with a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         cert, key, ca = self._paths
         try:
@@ -116,7 +116,7 @@ class PemFiles:
 
 
 def server_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
-    """Returns credentials that reload certificates, or None if the settings name none.
+    """Return credentials that reload certificates, or None if the settings name none.
 
     Raises SettingsError if a certificate cannot be used.
     """
@@ -149,7 +149,7 @@ def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
 
 
 def secure_channel(address: str, settings: ClientSettings, options: list[tuple[str, Any]]) -> ReloadingChannel:
-    """Returns a TLS channel that is rebuilt when certificates change. Raises SettingsError if they cannot be used."""
+    """Return a TLS channel that is rebuilt when certificates change. Raises SettingsError if they cannot be used."""
     if settings.server_name:
         options = [*options, ("grpc.ssl_target_name_override", settings.server_name)]
 
@@ -190,7 +190,7 @@ class ReloadingChannel(grpc.Channel):
             return len(self._retired) + 1
 
     def begin(self, call: Callable[[grpc.Channel], Any]) -> Any:
-        """Starts a call on the current channel."""
+        """Start a call on the current channel."""
         with self._lock:
             self._renew()
             done = [built for built in self._retired if not built.calls]

@@ -10,7 +10,7 @@ __all__ = ["ObjectStore", "open_store"]
 
 
 def open_store(settings: StoreSettings) -> ObjectStore:
-    """Opens the store at `settings.url`. Raises SettingsError if the URL is not valid."""
+    """Open the store at `settings.url`. Raises SettingsError if the URL is not valid."""
     scheme, separator, rest = settings.url.partition("://")
     if separator and rest and scheme == "file":
         from datamodels.storage.local import LocalStore

@@ -13,7 +13,7 @@ _KEY = re.compile(r"(?=.{1,1000}\Z)[A-Za-z0-9_-][\w.-]{0,200}(/[A-Za-z0-9_-][\w.
 
 
 def check_key(key: str) -> str:
-    """Returns the key. Raises InputError if a backend could not hold it, or if it points outside of the store."""
+    """Return the key. Raises InputError if a backend could not hold it, or if it points outside of the store."""
     if not _KEY.fullmatch(key):
         raise InputError(
             f"object key {key[:200]!r}: must be parts of letters, digits, '.', '_' and '-' joined by '/', no part "
@@ -35,7 +35,7 @@ class ObjectStore(abc.ABC):
 
     @abc.abstractmethod
     def create(self, key: str, data: bytes) -> bool:
-        """Writes an object unless the key is taken.
+        """Write an object unless the key is taken.
 
         Returns True if this call wrote the object, and False if another writer was first. A write that was repeated
         because the store's first answer was lost also returns True.
@@ -45,25 +45,25 @@ class ObjectStore(abc.ABC):
 
     @abc.abstractmethod
     def read(self, key: str) -> bytes:
-        """Returns the bytes of an object, unchecked. Raises ObjectNotFoundError, StoreUnavailableError."""
+        """Return the bytes of an object, unchecked. Raises ObjectNotFoundError, StoreUnavailableError."""
 
     @abc.abstractmethod
     def exists(self, key: str) -> bool:
-        """Returns whether the key has an object. Raises StoreUnavailableError."""
+        """Return whether the key has an object. Raises StoreUnavailableError."""
 
     @abc.abstractmethod
     def list(self, prefix: str) -> Iterator[str]:
-        """Yields the keys that start with prefix, ascending.
+        """Yield the keys that start with prefix, ascending.
 
         Only recovery and housekeeping list a store; readers follow manifests.
         """
 
     @abc.abstractmethod
     def delete(self, key: str) -> None:
-        """Removes an object if it exists."""
+        """Remove an object if it exists."""
 
     def get(self, key: str, *, sha256: str) -> bytes:
-        """Returns the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""
+        """Return the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""
         data = self.read(key)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
@@ -73,7 +73,7 @@ class ObjectStore(abc.ABC):
         return data
 
     def newest(self, key_of, known: int = -1) -> int:
-        """Returns the largest number v for which `key_of(v)` exists, or -1 if no such key exists.
+        """Return the largest number v for which `key_of(v)` exists, or -1 if no such key exists.
 
         The keys must be numbered without gaps from 0. `known` is a number whose key is known to exist, or -1. The
         search does not list the store: it doubles its steps upwards from `known`, then bisects.

@@ -29,12 +29,12 @@ def run(name: str) -> str:
 
 
 def run_of(key: str) -> str:
-    """Returns the name of the run whose record has this key."""
+    """Return the name of the run whose record has this key."""
     return key.removeprefix(RUNS).removesuffix(_RUN_SUFFIX)
 
 
 def parts(run: str) -> str:
-    """Returns the prefix of all parts of a run."""
+    """Return the prefix of all parts of a run."""
     return f"aggregate/{run}/parts/"
 
 

@@ -112,7 +112,7 @@ class LocalStore(ObjectStore):
         yield from (key for key in self._walk(start, f"{folder}/" if folder else "") if key.startswith(prefix))
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        """Yields the keys of the files below a folder, ascending. A folder sorts as its name with a slash."""
+        """Yield the keys of the files below a folder, ascending. A folder sorts as its name with a slash."""
         try:
             with os.scandir(folder) as entries:
                 found = [(e.name + "/" * e.is_dir(), e.path) for e in entries if not e.name.startswith(".")]
@@ -140,7 +140,7 @@ class LocalStore(ObjectStore):
         return self._root / check_key(key)
 
     def _make_folder(self, folder: Path) -> None:
-        """Creates a folder and its parents, durably. Never creates the root, because its disk may be unmounted."""
+        """Create a folder and its parents, durably. Never creates the root, because its disk may be unmounted."""
         if folder in self._durable or folder == self._root:
             return
         self._make_folder(folder.parent)
@@ -167,7 +167,7 @@ class LocalStore(ObjectStore):
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes a new file and flushes it to the disk."""
+    """Write a new file and flush it to the disk."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

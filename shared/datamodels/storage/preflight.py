@@ -16,7 +16,7 @@ log = logger(__name__)
 
 
 def preflight(store: ObjectStore, writers: int = AggregatorSettings.preflight_writers) -> None:
-    """Races `writers` conditional writes of one key, then tries one more write of it.
+    """Race `writers` conditional writes of one key, then try one more write of it.
 
     Exactly one of the racing writers must win, its bytes must be read back, and the later write must lose. Otherwise
     raises StoreUnsafeError, which names the store and the reason. Raises SettingsError for a wrong number of writers,

@@ -11,27 +11,27 @@ from datamodels.storage.base import ObjectStore
 
 
 def canonical(body: Any) -> bytes:
-    """Returns the canonical JSON text of a value: sorted keys, no spaces, only finite numbers."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces, only finite numbers."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def plain(body: Any) -> Any:
-    """Returns a value as it is after a round trip through JSON: for example, tuples become lists."""
+    """Return a value as it is after a round trip through JSON: for example, tuples become lists."""
     return json.loads(canonical(body))
 
 
 def digest(body: Any) -> str:
-    """Returns the sha256 of the canonical JSON, as 64 hexadecimal digits."""
+    """Return the sha256 of the canonical JSON, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical(body)).hexdigest()
 
 
 def create(store: ObjectStore, key: str, body: Any) -> bool:
-    """Writes a record unless the key is taken. Returns and raises as `ObjectStore.create` does."""
+    """Write a record unless the key is taken. Returns and raises as `ObjectStore.create` does."""
     return store.create(key, canonical({"body": body, "sha256": digest(body)}))
 
 
 def read(store: ObjectStore, key: str) -> Any:
-    """Returns the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
+    """Return the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
     data = store.read(key)
     try:
         record = json.loads(data)

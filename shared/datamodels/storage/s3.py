@@ -95,7 +95,7 @@ class S3Store(ObjectStore):
         return True
 
     def _nonce(self, key: str) -> str | None:
-        """Returns the nonce of the writer of an object that was just found to exist."""
+        """Return the nonce of the writer of an object that was just found to exist."""
         try:
             return self._call("head_object", key)["Metadata"].get("nonce")
         except ObjectNotFoundError as error:
@@ -134,7 +134,7 @@ class S3Store(ObjectStore):
         return self._send(operation, where, use, Key=self._prefix + key, **arguments)
 
     def _send(self, operation: str, where: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
-        """Sends a request, retries it after transient errors, and returns `use(answer)`."""
+        """Send a request, retry it after transient errors, and return `use(answer)`."""
         attempt = 0
         while True:
             attempt += 1
@@ -148,7 +148,7 @@ class S3Store(ObjectStore):
 
 
 def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:
-    """Returns the error of this package for an error of botocore. Only this module knows botocore's errors."""
+    """Return the error of this package for an error of botocore. Only this module knows botocore's errors."""
     if isinstance(error, exceptions.ClientError):
         return _translate_answer(error, where)
     reason = f"{where}: {' '.join(str(error).split())}"
@@ -160,7 +160,7 @@ def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: s
 
 
 def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsError:
-    """Translates an error response by the code in its body, or by its HTTP status if it has no body."""
+    """Translate an error response by the code in its body, or by its HTTP status if it has no body."""
     answer = error.response.get("Error", {})
     code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"

@@ -9,7 +9,7 @@ COMPRESSION = "zstd"
 
 
 def outputs(n: int) -> pa.Schema:
-    """Returns the schema of parts: outputs of trained models on n targets, one row per model.
+    """Return the schema of parts: outputs of trained models on n targets, one row per model.
 
     A fixed-size list of non-null float16, stored byte-stream split, reads 4.7 times as fast as `list<half>` and takes
     79% of its size.
@@ -52,7 +52,7 @@ WEIGHTS = pa.schema(
 
 
 def read(data: bytes) -> pa.Table:
-    """Reads a Parquet file from bytes and checks its page checksums. Raises pa.ArrowException, OSError.
+    """Read a Parquet file from bytes and check its page checksums. Raises pa.ArrowException, OSError.
 
     Uses only the caller's thread: `parquet.read_table` starts threads even if told not to, and these occasionally
     abort the process at its exit.

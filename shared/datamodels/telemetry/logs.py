@@ -24,7 +24,7 @@ _SHARED = (
 
 
 def configure_logging(settings: TelemetrySettings, service: str) -> None:
-    """Sends all logs of this process to standard error.
+    """Send all logs of this process to standard error.
 
     Each line has a timestamp, level, event and service, and all bound fields such as `run`. A second call replaces the
     configuration of the first. Raises SettingsError for an unknown level or format.
@@ -56,7 +56,7 @@ def _renderers(settings: TelemetrySettings) -> list:
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Returns the logger of a module.
+    """Return the logger of a module.
 
     Use it as `log.info("subsets drawn", rows=100)`: the event is a fixed phrase, and all values are fields.
     """

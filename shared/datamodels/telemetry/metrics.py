@@ -36,7 +36,7 @@ HANDLING_SECONDS = Histogram(
 
 
 def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
-    """Creates the series of a one-label metric for each of the given label values.
+    """Create the series of a one-label metric for each of the given label values.
 
     If a series appears only with its first event, Prometheus sees no increase, and an alert misses the first failure
     of every process.
@@ -59,7 +59,7 @@ class MetricsServer:
         self._thread.start()
 
     def settle(self, seconds: float) -> None:
-        """Waits for the given time, so that the current values are read too. Returns at once if nobody ever read."""
+        """Wait for the given time, so that the current values are read too. Returns at once if nobody ever read."""
         if self._read.is_set():
             time.sleep(seconds)
 
@@ -77,7 +77,7 @@ class MetricsServer:
                 super().handle()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Logs nothing: scrapes are routine."""
+                """Log nothing: scrapes are routine."""
 
         return Handler
 

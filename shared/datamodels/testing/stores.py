@@ -1,4 +1,4 @@
-"""What every object store must do, as tests for pytest. A backend's test class inherits them and sets two hooks."""
+"""The conformance tests of object stores, for pytest. A backend's test class inherits them and sets two hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datamodels.storage import ObjectStore
 PARTS = st.text("abcXYZ019_-", min_size=1, max_size=8)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).map(lambda key: key + ".bin")
 SUPPRESSED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
-"""The store of a test is shared by its examples, and the tests by several stores."""
+"""Health checks to turn off: examples share the store of their test, and the classes of several stores share tests."""
 
 
 class StoreTests:
@@ -27,11 +27,11 @@ class StoreTests:
 
     @pytest.fixture
     def store(self) -> ObjectStore:
-        """Returns an empty store."""
+        """Return an empty store."""
         raise NotImplementedError("a backend's test sets this hook")
 
     def alter(self, store: ObjectStore, key: str, data: bytes) -> None:
-        """Replaces an object's bytes behind the store's back."""
+        """Replace the bytes of an object without using the store."""
         raise NotImplementedError("a backend's test sets this hook")
 
     def test_create_then_read(self, store):
@@ -52,7 +52,7 @@ class StoreTests:
         assert store.create("empty", b"") and store.create("large", large)
         assert store.read("empty") == b"" and store.read("large") == large
 
-    def test_what_is_not_there(self, store):
+    def test_a_missing_object(self, store):
         assert not store.exists("a/b")
         with pytest.raises(ObjectNotFoundError, match="a/b"):
             store.read("a/b")
@@ -80,7 +80,7 @@ class StoreTests:
     @pytest.mark.parametrize(
         "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", ".tmp/x", "a/.b", "a\0b", "é"]
     )
-    def test_keys_that_leave_the_store_or_that_some_backend_cannot_hold(self, store, key):
+    def test_keys_that_point_outside_or_that_a_backend_cannot_hold_are_refused(self, store, key):
         for call in (store.read, store.exists, store.delete, lambda key: store.create(key, b"")):
             with pytest.raises(InputError, match="object key"):
                 call(key)

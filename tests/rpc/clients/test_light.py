@@ -70,7 +70,7 @@ MODULES = {m for m, owners in OWNERS.items() if BASE & {o.lower().replace("_", "
 
 
 def light(script, *arguments):
-    """Runs a script that can import the base dependencies alone."""
+    """Run a script that can import the base dependencies alone."""
     command = [sys.executable, "-c", REFUSE + script, json.dumps(sorted(MODULES)), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
 

@@ -45,7 +45,7 @@ class Kit:
 
     @staticmethod
     def values(models, writer=0):
-        """Returns outputs that only this writer would send."""
+        """Return outputs that only this writer would send."""
         return (np.array(models)[:, None] + np.arange(TARGETS) / 8 + 64.0 * writer).astype(np.float32)
 
     def header(self, models):

@@ -60,7 +60,7 @@ class Process:
 
 
 def write_all(kit, run, address, writer, acknowledged, failures):
-    """Puts every sub-chunk of a run, in random order, and repeats each put until it is acknowledged."""
+    """Put every sub-chunk of a run, in random order, and repeat each put until it is acknowledged."""
     with AggregatorClient(address, ClientSettings(deadline=LIMIT)) as client:
         waiting = random.Random(writer).sample(kit.sub_chunks(run), len(kit.sub_chunks(run)))
         while waiting:

@@ -33,7 +33,7 @@ class AggregatorClient(Client):
         self._stub = aggregator_pb2_grpc.AggregatorServiceStub(self._channel)
 
     def create_run(self, run: Run) -> bool:
-        """Creates a run. Returns False if it exists already.
+        """Create a run. Returns False if it exists already.
 
         Raises ConflictError if its data set has changed since it was created, SpecError if it is too large.
         """
@@ -41,7 +41,7 @@ class AggregatorClient(Client):
         return self._stub.CreateRun(request).created
 
     def run(self, name: str) -> Run:
-        """Returns a run. Raises RunNotFoundError."""
+        """Return a run. Raises RunNotFoundError."""
         return run_codec.from_run_record(self._stub.GetRunRecord(aggregator_pb2.GetRunRecordRequest(run=name)).record)
 
     def put(
@@ -53,7 +53,7 @@ class AggregatorClient(Client):
         failed: Mapping[int, str] | None = None,
         retried: Sequence[int] = (),
     ) -> bool:
-        """Commits one sub-chunk. Returns False, and drops these outputs, if it was committed before.
+        """Commit one sub-chunk. Returns False, and drops these outputs, if it was committed before.
 
         models       the sub-chunk, first <= index < last
         model_index  int[r]; the models that have outputs
@@ -71,11 +71,11 @@ class AggregatorClient(Client):
         return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
     def progress(self, run: str) -> Progress:
-        """Returns which models are committed. Raises RunNotFoundError."""
+        """Return which models are committed. Raises RunNotFoundError."""
         return _progress(self._stub.GetProgress(aggregator_pb2.GetProgressRequest(run=run)).progress)
 
     def watch(self, run: str, timeout: float | None = None) -> Iterator[Progress]:
-        """Yields progress at once and then on every change, until the run is complete.
+        """Yield progress at once and then on every change, until the run is complete.
 
         Raises RunNotFoundError, DeadlineError after `timeout` seconds, UnavailableError if the service stops.
         """
@@ -83,7 +83,7 @@ class AggregatorClient(Client):
             yield _progress(response.progress)
 
     def publish(self, run: str) -> int:
-        """Makes every committed part visible to readers. Returns the version of the newest manifest."""
+        """Make every committed part visible to readers. Returns the version of the newest manifest."""
         return self._stub.PublishManifest(aggregator_pb2.PublishManifestRequest(run=run)).manifest_version
 
 
@@ -119,7 +119,7 @@ def _int32(model_index: np.ndarray) -> np.ndarray:
 
 
 def _narrowed(outputs: np.ndarray) -> np.ndarray:
-    """Converts outputs to the dtype to send: float16, as they are stored, unless a value would become infinite."""
+    """Convert outputs to the dtype to send: float16, as they are stored, unless a value would become infinite."""
     if outputs.ndim != 2 or outputs.dtype.name not in DTYPES:
         raise OutputsError(
             f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets, of type "

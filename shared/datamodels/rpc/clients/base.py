@@ -36,7 +36,7 @@ class Client:
         self._channel = connect(to, self._settings, with_token=self.with_token) if isinstance(to, str) else to
 
     def _repeat(self, call: Callable[[], T]) -> T:
-        """Returns the result of a call, which is retried while the service or its store is unavailable.
+        """Return the result of a call, which is retried while the service or its store is unavailable.
 
         Makes at most `settings.attempts` tries. The call must be idempotent. It is for calls with streams; gRPC itself
         retries the others.
@@ -49,7 +49,7 @@ class Client:
         return call()
 
     def close(self) -> None:
-        """Ends all calls and closes the channel, if this client opened it."""
+        """End all calls and close the channel, if this client opened it."""
         if self._owned:
             self._channel.close()
 

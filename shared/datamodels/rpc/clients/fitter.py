@@ -25,7 +25,7 @@ class FitterClient(Client):
         self._stub = fitter_pb2_grpc.FitterServiceStub(self._channel)
 
     def fit(self, run: str, settings: FitSpec | None = None) -> FitProgress:
-        """Starts a fit, or continues one that was stopped, and returns its progress at once. Idempotent.
+        """Start a fit, or continue one that was stopped, and return its progress at once. Idempotent.
 
         settings  by default those that the run was created with
 
@@ -36,7 +36,7 @@ class FitterClient(Client):
         return _progress(self._stub.Fit(fitter_pb2.FitRequest(run=run, settings=given)).progress)
 
     def watch(self, run: str, digest: str = "", timeout: float | None = None) -> Iterator[FitProgress]:
-        """Yields progress at once and then on every change, until the fit is done or has failed.
+        """Yield progress at once and then on every change, until the fit is done or has failed.
 
         digest  of the fit, as `fit` returned it; by default the fit of the run that was requested last
 

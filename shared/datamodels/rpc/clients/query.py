@@ -79,14 +79,14 @@ class SupportOf:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """What a change of the training set is predicted to do to targets.
+    """The predicted effect of a change of the training set on targets.
 
     targets          int32[t]
     before           float32[t]; predicted output, as it was
-    change           float32[t]; of the mean output
-    change_interval  float32[t, 2]; at 95%, NaN where it is not known
-    after            float32[t]
-    after_interval   float32[t, 2]; of the output of one model
+    change           float32[t]; predicted change of the mean output
+    change_interval  float32[t, 2]; 95% interval of that change, NaN if it is unknown
+    after            float32[t]; predicted output after the change
+    after_interval   float32[t, 2]; 95% interval of the output of one model
     """
 
     provenance: types_pb2.Provenance
@@ -241,12 +241,12 @@ class QueryClient(AnalysesClient):
         return self._stub.Similar(request)
 
     def leakage(self, run: str, k: int = 0) -> query_pb2.LeakageResponse:
-        """Find pairs of a target and a column that may be the same example, by weights alone: k, or 10 for k = 0."""
+        """Find k pairs of a target and a column whose weights suggest that they are one example; 10 for k = 0."""
         return self._stub.Leakage(query_pb2.LeakageRequest(run=run, k=k))
 
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
-    """Yields the responses of a list call, page by page."""
+    """Yield the responses of a list call, page by page."""
     while True:
         page = call(request)
         yield page

@@ -41,7 +41,7 @@ class SamplerClient(Client):
         self._stub = sampler_pb2_grpc.SamplerServiceStub(self._channel)
 
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray:
-        """Returns the packed masks of the subsets first <= index < last, uint8[last - first, mask_bytes].
+        """Return the packed masks of the subsets first <= index < last, uint8[last - first, mask_bytes].
 
         See `designs.pack` for the packing. Raises InputError if the service refuses the design or the range, and
         UnavailableError if it does not answer, or answers incompletely, in `settings.attempts` tries.
@@ -63,7 +63,7 @@ class SamplerClient(Client):
         return np.concatenate(parts)
 
     def describe(self, design: Design) -> DesignDescription:
-        """Describes a design. Raises InputError if the service refuses it."""
+        """Describe a design. Raises InputError if the service refuses it."""
         response = self._stub.DescribeDesign(sampler_pb2.DescribeDesignRequest(design=run_codec.to_design(design)))
         return DesignDescription(
             columns=response.columns,

@@ -23,7 +23,7 @@ class Services:
 
 @contextlib.contextmanager
 def connect_services(settings: ClientSettings) -> Iterator[Services]:
-    """Yields clients of the services and closes them at the end. Raises SettingsError if an address is missing."""
+    """Yield clients of the services and close them at the end. Raises SettingsError if an address is missing."""
     with contextlib.ExitStack() as stack:
         yield Services(
             sampler=stack.enter_context(SamplerClient(settings.sampler, settings)),
