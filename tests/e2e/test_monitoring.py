@@ -37,7 +37,7 @@ def spec(name, m, chunk):
     return parse(
         {
             "name": name,
-            "dataset": {"load": "tests.linear:load", "options": {"targets": 100}},
+            "dataset": {"load": "datamodels.testing.linear:load", "options": {"targets": 100}},
             "trainer": {"class": "tests.e2e.awaited:Linear", "options": {"noise": 3.0, "pause": 0.01}},
             "m": m,
             "chunk": chunk,

@@ -236,7 +236,9 @@ def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
 
 
 def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
-    road = Road(tmp_path, **linear() | {"trainer": {"class": "tests.linear:Linear", "options": {"colour": "red"}}})
+    road = Road(
+        tmp_path, **linear() | {"trainer": {"class": "datamodels.testing.linear:Linear", "options": {"colour": "red"}}}
+    )
     code, out, err = road.run()
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: trainer.options = {'colour': 'red'}")

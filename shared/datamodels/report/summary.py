@@ -42,8 +42,8 @@ def _lines(journey: Journey) -> Iterator[str]:
             f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
         )
         yield (
-            f"ceiling    {evaluation.ceiling:.3f}  (about the best LDS that noise allows: the correlation of two halves of "
-            f"the {evaluation.models} models)"
+            f"ceiling    {evaluation.ceiling:.3f}  (about the best LDS that noise allows: the correlation of "
+            f"two halves of the {evaluation.models} models)"
         )
     unusual = {status: count for status, count in journey.statuses.items() if status != OK}
     if unusual:
