@@ -42,6 +42,7 @@ HEAVY_AT_HOME = {
     "datamodels.fit.kernels.coordinate_descent": "numba",
     "datamodels.fit.kernels.bitwise": "numba",
     "datamodels.fit.kernels.leave_out_descent": "numba",
+    "datamodels.testing.reference": "numba",
     "datamodels.train.workloads.sgd": "torch",
     "datamodels.train.workloads.mlp": "torch",
     "datamodels.train.workloads.cnn": "torch",
