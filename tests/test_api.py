@@ -158,7 +158,8 @@ def test_own_arrays_that_cannot_be_fitted(change, kind, message):
         datamodels.fit_arrays(**{"masks": masks, "outputs": outputs} | change)
 
 
-def test_a_spec_is_loaded_from_a_file(tmp_path):
+def test_a_spec_is_loaded_from_a_file_or_by_name(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text('{name: mine, dataset: {load: "a:b"}, trainer: {class: "a:B"}, m: 100}')
     assert datamodels.load_spec(path).run.startswith("mine-")
+    assert datamodels.load_spec("digits").name == "digits"

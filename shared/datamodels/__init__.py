@@ -7,7 +7,7 @@ fit_arrays                       weights for masks and outputs of your own
 QueryClient                      questions to a query service
 Dataset, Targets                 what a data set's `load` function returns, and what a trainer is given
 Trainer, BatchTrainer            what a trainer must have
-load_spec                        a spec from a YAML file
+load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
 
 A name is imported when it is first used. So `import datamodels` takes no time, and QueryClient, Dataset and errors work

@@ -29,7 +29,7 @@ __all__ = ["StoredRun", "fit_arrays", "list_runs", "load_spec", "open_run", "ope
 
 
 def load_spec(path: str | Path) -> RunSpec:
-    """Read a spec from a YAML file. Raises SpecError, with one line per fault."""
+    """Read a spec from a YAML file, or an example by its name. Raises SpecError, with one line per fault."""
     return specs.load(path)
 
 
