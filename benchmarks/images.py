@@ -48,7 +48,7 @@ def halves(examples: int, count: int) -> list[np.ndarray]:
 def accuracy(models: int, recipe: str, width: int, device: str) -> tuple[float, float, float]:
     """Mean and deviation of the test accuracy of models on halves of the digits, and seconds of CPU for each."""
     data = load.load_digits()
-    trainer = ResNet9(data, data.targets("test"), recipe=recipe, width=width, rows=64, flip="none", device=device)
+    trainer = ResNet9(data, data.targets("test"), recipe=recipe, width=width, batch_size=64, flip="none", device=device)
     right, started = [], time.process_time()
     for model, subset in enumerate(halves(len(data.y), models)):
         margins = trainer.outputs_many(trainer.train_many([subset], [model_seed(0, model)]))
@@ -98,7 +98,7 @@ class Plain:
         pixels = torch.from_numpy(self.data.x[subset[:512]])
         network.start(pixels.to(self.device), torch.Generator(self.device).manual_seed(seed))
         optimiser = torch.optim.SGD(
-            network.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.decay, nesterov=True
+            network.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
         )
         count, _ = steps(recipe, len(subset))
         rate = iter(rates(recipe, count).tolist())
@@ -108,14 +108,14 @@ class Plain:
                 optimiser.zero_grad()
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                     logits = network(x.to(self.device))
-                    loss = functional.cross_entropy(logits, y.to(self.device), label_smoothing=recipe.smoothing)
+                    loss = functional.cross_entropy(logits, y.to(self.device), label_smoothing=recipe.label_smoothing)
                 loss.backward()
                 optimiser.step()
                 loss.item()  # as one prints it
 
     def _batches(self, subset: np.ndarray) -> torch.utils.data.DataLoader:
         augmented = Augmented(self.data, subset, self.recipe)
-        return torch.utils.data.DataLoader(augmented, min(self.recipe.rows, len(subset)), shuffle=True)
+        return torch.utils.data.DataLoader(augmented, min(self.recipe.batch_size, len(subset)), shuffle=True)
 
 
 def seconds(train: Callable[[], object], device: torch.device) -> float:
@@ -157,7 +157,7 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
     """By name, each having trained once: steps are recorded, readers compiled, sizes found."""
     data = noise(given.examples)
     subset, targets = halves(given.examples, 1)[0], data.targets("test")
-    options = {"width": given.width, "device": device.type, "rows": min(512, len(subset))}
+    options = {"width": given.width, "device": device.type, "batch_size": min(512, len(subset))}
     if given.epochs:
         options["epochs"] = given.epochs
     found: dict[str, Contestant] = {}
@@ -167,13 +167,13 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
         torch.backends.cudnn.deterministic = deterministic
         count, rows = steps(trainer.recipe, len(subset))
         flops = count * rows * image_flops(given.width, fast=more.get("recipe") == "fast")
-        several = [subset] * trainer.batch
+        several = [subset] * trainer.models_at_once
 
         def train() -> object:
             return trainer.outputs_many(trainer.train_many(several, range(len(several))))
 
         train()
-        found[name] = Contestant(train, trainer.batch, flops)
+        found[name] = Contestant(train, trainer.models_at_once, flops)
 
     add("ours, paper")
     add("ours, fast", recipe="fast")
@@ -184,10 +184,10 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
         add("ours, paper, any order of sums", deterministic=False)  # what repeatable sums cost
         add("ours, paper, not captured", capture=False)
         add("ours, fast, not captured", recipe="fast", capture=False)
-        for together in (2, 4, 8):
-            add(f"ours, paper, {together} at once", together=together)
-            add(f"ours, fast, {together} at once", recipe="fast", together=together)
-    changes = {name: options[name] for name in ("rows", "epochs") if name in options}
+        for at_once in (2, 4, 8):
+            add(f"ours, paper, {at_once} at once", models_at_once=at_once)
+            add(f"ours, fast, {at_once} at once", recipe="fast", models_at_once=at_once)
+    changes = {name: options[name] for name in ("batch_size", "epochs") if name in options}
     plain = Plain(data, dataclasses.replace(PAPER, **changes), given.width, device)
     found["plain loop, paper"] = Contestant(lambda: plain.train(subset, 0), 1, found["ours, paper"].flops)
     return found

@@ -95,8 +95,8 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
     given = specs.parse(
         {
             "name": "planted",
-            "dataset": {"load": "datamodels.train.digits:load"},
-            "trainer": {"class": "datamodels.train.mlp:MLP"},
+            "dataset": {"load": "datamodels.train.workloads.digits:load"},
+            "trainer": {"class": "datamodels.train.workloads.mlp:MLP"},
             "targets": "both",
             "m": models,
             "seed": seed,

@@ -41,13 +41,17 @@ class Plain:
         recipe = self.recipe
         network = self.build()
         optimiser = torch.optim.SGD(
-            network.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay, nesterov=True
+            network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=True,
         )
-        steps = recipe.epochs * -(-len(subset) // recipe.rows)
+        steps = recipe.epochs * -(-len(subset) // recipe.batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
         members = torch.tensor(subset, dtype=torch.int64)
         for _ in range(recipe.epochs):
-            for chosen in members[torch.randperm(len(members))].split(recipe.rows):
+            for chosen in members[torch.randperm(len(members))].split(recipe.batch_size):
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(network(self.x[chosen]), self.y[chosen]).backward()
                 optimiser.step()
@@ -85,23 +89,23 @@ def plain_round(plain: Plain, count: int) -> tuple[float, float]:
 
 def batched_round(trainer: Classifier, count: int) -> tuple[float, float]:
     """Likewise, outputs included."""
-    subsets = halves(trainer.batch)
+    subsets = halves(trainer.models_at_once)
     correct, started = [], time.perf_counter()
-    for first in range(0, count, trainer.batch):
-        seeds = [model_seed(0, first + model) for model in range(trainer.batch)]
+    for first in range(0, count, trainer.models_at_once):
+        seeds = [model_seed(0, first + model) for model in range(trainer.models_at_once)]
         margins = trainer.outputs_many(trainer.train_many(subsets, seeds))
         correct.append((margins > 0).mean())
-    return len(correct) * trainer.batch / (time.perf_counter() - started), float(np.mean(correct))
+    return len(correct) * trainer.models_at_once / (time.perf_counter() - started), float(np.mean(correct))
 
 
 def _work(count: int, ready, go, answers) -> None:
     limit_threads()
     trainer = MLP(DATA, TARGETS)
-    batched_round(trainer, trainer.batch)
+    batched_round(trainer, trainer.models_at_once)
     ready.release()
     go.wait()
     batched_round(trainer, count)
-    answers.put(-(-count // trainer.batch) * trainer.batch)
+    answers.put(-(-count // trainer.models_at_once) * trainer.models_at_once)
 
 
 def several(processes: int, count: int) -> float:

@@ -105,7 +105,7 @@ class Watch(Observer):
 
     def halved(self, tried: int, most: int) -> None:
         HALVED.inc()
-        log.warning("out of memory: fewer models at once from now on", tried=tried, batch=most)
+        log.warning("out of memory: fewer models at once from now on", tried=tried, models_at_once=most)
 
     def retried(self, reasons: dict[int, str]) -> None:
         RETRIED.inc(len(reasons))

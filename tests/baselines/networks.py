@@ -20,7 +20,7 @@ def dataset(seed=0):
 
 def trainer(kind="mlp", **options):
     data = dataset()
-    options = {"epochs": 4, "rows": 10, "decay": 0.05} | options
+    options = {"epochs": 4, "batch_size": 10, "weight_decay": 0.05} | options
     if kind == "mlp":
         return MLP(data, data.targets("test"), hidden=HIDDEN, **options)
     return Softmax(data, data.targets("test"), **options)

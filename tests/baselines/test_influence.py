@@ -8,7 +8,9 @@ from tests.baselines import networks as made
 @pytest.fixture(scope="module")
 def logistic():
     """(trained logistic regression at its minimum, by how much outputs fall without each example)."""
-    given = made.trainer("softmax", epochs=1500, rows=made.EXAMPLES, rate=0.5, momentum=0.5, decay=0.1)
+    given = made.trainer(
+        "softmax", epochs=1500, batch_size=made.EXAMPLES, learning_rate=0.5, momentum=0.5, weight_decay=0.1
+    )
     return made.trained(given, models=1), made.left_out(given).T
 
 
@@ -27,7 +29,7 @@ def test_the_last_layer_of_one_is_the_whole(logistic):
 
 
 def test_of_a_network_it_is_about_that():
-    given = made.trainer("mlp", epochs=400, rows=made.EXAMPLES, decay=0.1)
+    given = made.trainer("mlp", epochs=400, batch_size=made.EXAMPLES, weight_decay=0.1)
     trained, true = made.trained(given, models=1), made.left_out(given).T
     said = {
         name: np.corrcoef(method(trained).ravel(), true.ravel())[0, 1]

@@ -37,4 +37,4 @@ def test_the_last_checkpoint_is_the_trained_model():
     expected = trainer.train_many([np.arange(made.EXAMPLES)] * 2, range(2))
     np.testing.assert_array_equal(checkpoints[-1][1], expected)
     rates = [rate for rate, _ in checkpoints]
-    np.testing.assert_allclose(rates, trainer.recipe.rate * np.array([3.5, 2.5, 1.5, 0.5]) / 4)
+    np.testing.assert_allclose(rates, trainer.recipe.learning_rate * np.array([3.5, 2.5, 1.5, 0.5]) / 4)

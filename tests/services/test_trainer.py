@@ -317,7 +317,7 @@ def test_other_data_than_the_run_was_created_with_is_refused(road):
     grown = dataclasses.replace(run, own=np.full(3, -1, dtype=np.int32))
     with pytest.raises(ConfigError, match="its data set gives another own here than when it was created"):
         trainer.prepare(grown)
-    assert trainer.prepare(run).batch == 1
+    assert trainer.prepare(run).models_at_once == 1
 
 
 def test_a_stop_before_the_first_chunk_trains_nothing(road):

@@ -71,8 +71,8 @@ class MemoryAggregator:
 class SumTrainer:
     """Deterministic: output j is the sum of the subset's examples plus target j. Seeds are recorded."""
 
-    def __init__(self, dataset: Dataset, targets, batch: int = 4):
-        self.x, self.targets, self.batch = dataset.x[:, 0], targets.x[:, 0], batch
+    def __init__(self, dataset: Dataset, targets, models_at_once: int = 4):
+        self.x, self.targets, self.models_at_once = dataset.x[:, 0], targets.x[:, 0], models_at_once
         self.trained: list[tuple[tuple[int, ...], int]] = []
 
     def train_many(self, subsets, seeds):

@@ -10,7 +10,9 @@ from datamodels.train.images.recipe import rates
 
 def short(recipe, **changes):
     """For a few small images."""
-    return dataclasses.replace(recipe, **{"epochs": 2, "rows": 6, "rate": 0.1, "translate": 2, "cutout": 4} | changes)
+    return dataclasses.replace(
+        recipe, **{"epochs": 2, "batch_size": 6, "learning_rate": 0.1, "translate": 2, "cutout": 4} | changes
+    )
 
 
 def on_host(draws):
@@ -26,7 +28,7 @@ def train(network, recipe, pool, subset, draws, size):
     velocity = [torch.zeros_like(p) for p in network.parameters()]
     count, rows = draws.position.shape
     labels = torch.eye(network.head.out_features, dtype=torch.float64)
-    labels = labels * (1 - recipe.smoothing) + recipe.smoothing / len(labels)
+    labels = labels * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(labels)
     for step, rate in enumerate(rates(recipe, count).tolist()):
         chosen = subset[draws.position[step]]
         x = augment.gather(pool.x, chosen, draws.flip[step], draws.down[step], draws.right[step])
@@ -35,6 +37,6 @@ def train(network, recipe, pool, subset, draws, size):
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         with torch.no_grad():
             for parameter, v, gradient in zip(network.parameters(), velocity, gradients, strict=True):
-                full = gradient + recipe.decay * parameter
+                full = gradient + recipe.weight_decay * parameter
                 v.mul_(recipe.momentum).add_(full)
                 parameter -= rate * (full + recipe.momentum * v)

@@ -27,7 +27,7 @@ class Counts(Observer):
 class Crowded:
     """Runs out of memory, as PyTorch says it of a GPU, with more than `room` models at once."""
 
-    batch = 8
+    models_at_once = 8
 
     def __init__(self, room, error=torch.cuda.OutOfMemoryError):
         self.room, self.error = room, error

@@ -53,7 +53,7 @@ class Flat(Nearest):
 class Both(Nearest):
     """Many at once too."""
 
-    batch = 8
+    models_at_once = 8
 
     def train_many(self, subsets, seeds):
         return [self.train(*pair) for pair in zip(subsets, seeds, strict=True)]
@@ -139,7 +139,7 @@ def test_a_difference_that_is_allowed_passes():
 def test_speed_and_noise_are_measured():
     made, _ = check(Both())
     pace = made.pace(seconds=0.01)
-    assert pace.batch == 8 and 0 < pace.each < 10
+    assert pace.models_at_once == 8 and 0 < pace.each < 10
     noise = made.noise(seconds=0.01, each=pace.each)
     assert noise.subsets >= 8 and noise.seeds == 4 and noise.interval[0] <= noise.ratio <= noise.interval[1]
     assert noise.ratio > 1  # the start is small beside the sums

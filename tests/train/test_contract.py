@@ -6,11 +6,12 @@ import pytest
 
 from datamodels.errors import ExitCode, SpecError, StageError
 from datamodels.run import specs
-from datamodels.train.contract import load_trainer, model_seed
+from datamodels.train.contract import load_trainer, model_seed, models_at_once
 from datamodels.train.workloads import digits
 
 USERS_MODULE = '''
 import numpy as np
+from datamodels.train.workloads import mlp
 
 class Mean:
     """Predicts the mean label."""
@@ -40,13 +41,30 @@ class NoOutputs:
     def train(self, subset, seed): pass
 
 class Batched:
-    batch = 3
+    models_at_once = 3
     def __init__(self, dataset, targets): pass
     def train_many(self, subsets, seeds): return [len(s) for s in subsets]
     def outputs_many(self, models): return np.array(models)[:, None]
 
 class NoBatch(Batched):
-    batch = None
+    models_at_once = None
+
+class FirstSpelling:
+    batch = 5
+    def __init__(self, dataset, targets): pass
+    def train_many(self, subsets, seeds): return [len(s) for s in subsets]
+    def outputs_many(self, models): return np.array(models)[:, None]
+
+class Inherits(mlp.MLP): pass
+
+class Forwards(mlp.MLP):
+    def __init__(self, dataset, targets, **options):
+        super().__init__(dataset, targets, epochs=1, **options)
+
+class NamesRows(mlp.MLP):
+    def __init__(self, dataset, targets, rows=1, **options):
+        super().__init__(dataset, targets, **options)
+        self.rows = rows
 
 def function(dataset, targets): pass
 '''
@@ -76,18 +94,36 @@ def test_a_trainer_of_single_models_trains_many(load):
     trainer = load("users_module:Mean", scale=2.0)
     models = trainer.train_many([np.arange(10), np.arange(20)], [0, 100])
     outputs = trainer.outputs_many(models)
-    assert trainer.batch == 1 and outputs.shape == (2, 397)
+    assert trainer.models_at_once == 1 and outputs.shape == (2, 397)
     np.testing.assert_allclose(outputs[:, 0], [2 * DATA.y[:10].mean(), 2 * DATA.y[:20].mean() + 100])
 
 
 def test_a_batched_trainer_is_used_as_it_is(load):
     trainer = load("users_module:Batched")
-    assert type(trainer).__name__ == "Batched" and trainer.batch == 3
+    assert type(trainer).__name__ == "Batched" and trainer.models_at_once == 3
+
+
+def test_models_at_once_has_an_old_spelling(load):
+    assert models_at_once(load("users_module:FirstSpelling")) == 5
+
+
+@pytest.mark.parametrize("name", ["Inherits", "Forwards"])
+def test_a_subclass_of_a_built_in_trainer_takes_both_spellings_of_its_options(load, name):
+    for options in ({"batch": 7, "rows": 9}, {"models_at_once": 7, "batch_size": 9}):
+        trainer = load(f"users_module:{name}", **options)
+        assert trainer.models_at_once == 7 and trainer.recipe.batch_size == 9
+    with pytest.raises(SpecError, match="rows and batch_size are two spellings of one option; give batch_size only"):
+        load(f"users_module:{name}", rows=9, batch_size=9)
+
+
+def test_a_subclass_gets_the_options_that_it_names(load):
+    trainer = load("users_module:NamesRows", rows=4, batch_size=9, decay=0.5)
+    assert trainer.rows == 4 and trainer.recipe.batch_size == 9 and trainer.recipe.weight_decay == 0.5
 
 
 def test_built_in_trainers_fit_the_contract(load):
-    assert load("datamodels.train.mlp:MLP", hidden=8).batch > 1
-    assert load("datamodels.train.tabular:Tabular").batch == 1
+    assert load("datamodels.train.mlp:MLP", hidden=8).models_at_once > 1
+    assert load("datamodels.train.tabular:Tabular").models_at_once == 1
 
 
 @pytest.mark.parametrize(
@@ -97,7 +133,7 @@ def test_built_in_trainers_fit_the_contract(load):
         ("users_module:Thing", {}, "module users_module has no Thing"),
         ("users_module:function", {}, "is a function, must be a class"),
         ("users_module:NoOutputs", {}, "must have the methods train and outputs, or train_many and outputs_many"),
-        ("users_module:NoBatch", {}, "its attribute batch is None"),
+        ("users_module:NoBatch", {}, "its attribute models_at_once is None"),
         ("broken_module:Thing", {}, "'broken_module:Thing': cannot be imported: ZeroDivisionError: division by zero"),
         ("users_module:Mean", {"colour": 1}, "trainer.options = {'colour': 1}: .*unexpected keyword argument 'colour'"),
         ("users_module:Broken", {}, r"trainer.options = {}: users_module:Broken: KeyError: 'colour is missing'"),

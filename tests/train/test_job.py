@@ -111,7 +111,7 @@ def test_the_next_sub_chunk_trains_while_one_is_committed_but_no_more_than_a_bat
 class Overflowing:
     """Gives what is wanted of some models, whichever their seed, or with the first one alone; 3 of the others."""
 
-    batch = 3
+    models_at_once = 3
 
     def __init__(self, run, always=None, once=None):
         self.bad = {}
@@ -220,7 +220,7 @@ def test_running_out_of_memory_may_pass(run, sampler, aggregator):
 )
 def test_outputs_of_the_wrong_shape_or_type_are_the_trainers_fault(run, sampler, aggregator, outputs):
     class Wrong:
-        batch = 4
+        models_at_once = 4
 
         def train_many(self, subsets, seeds):
             return None

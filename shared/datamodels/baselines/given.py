@@ -86,7 +86,9 @@ class Given:
         started = time.perf_counter()
         examples = self.run.design.members(np.flatnonzero(pool.whole(self.run)))
         seeds = [model_seed(spec.seed, spec.models + SEED_OFFSET + i) for i in range(self.models)]
-        parts = [seeds[start : start + trainer.batch] for start in range(0, len(seeds), trainer.batch)]
+        parts = [
+            seeds[start : start + trainer.models_at_once] for start in range(0, len(seeds), trainer.models_at_once)
+        ]
         epochs = zip(*(trainer.checkpoints(examples, part) for part in parts), strict=True)
         found = [(epoch[0][0], np.concatenate([models for _, models in epoch])) for epoch in epochs]
         return Trained(trainer, found, time.perf_counter() - started)

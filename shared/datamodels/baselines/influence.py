@@ -37,7 +37,7 @@ def ekfac(trained: Trained) -> np.ndarray:
 
 def _mean(trained: Trained, inverse, *, last: bool = False) -> np.ndarray:
     """Over models."""
-    damping, total = curvature.damping(trained.trainer.recipe.decay), np.zeros((1, 1), dtype=np.float32)
+    damping, total = curvature.damping(trained.trainer.recipe.weight_decay), np.zeros((1, 1), dtype=np.float32)
     part = slice(-1, None) if last else slice(None)
     for found in trained.gradients():
         total = total - products(inverse(found, dense(found.outputs[part]), damping), found.losses[part])

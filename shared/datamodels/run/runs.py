@@ -22,6 +22,7 @@ from datamodels.errors import (
     one_line,
 )
 from datamodels.run import specs as spec
+from datamodels.run import spellings
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.specs import RunSpec
@@ -98,24 +99,11 @@ def _decode_optional(text: str | None) -> np.ndarray | None:
     return None if text is None else _decode(text)
 
 
-MOVED = {
-    "datamodels.fit.prior": "datamodels.fit.data.prior",
-    "datamodels.train.cnn": "datamodels.train.workloads.cnn",
-    "datamodels.train.digits": "datamodels.train.workloads.digits",
-    "datamodels.train.images": "datamodels.train.images.load",
-    "datamodels.train.mlp": "datamodels.train.workloads.mlp",
-    "datamodels.train.resnet": "datamodels.train.images.trainer",
-    "datamodels.train.tabular": "datamodels.train.workloads.tabular",
-    "datamodels.train.text": "datamodels.train.workloads.text",
-}
-"""Modules that specs refer to by the place where they used to be. Such a reference is part of its run's name."""
-
-
 def reference(field: str, text: str) -> Callable[..., Any]:
-    """Return the object that `module:name` refers to. Raises SpecError naming the field."""
-    module, _, name = text.partition(":")
+    """Return the object that `module:name` refers to, in old or new spelling. Raises SpecError naming the field."""
+    module, _, name = spellings.today(text).partition(":")
     try:
-        found = importlib.import_module(MOVED.get(module, module))
+        found = importlib.import_module(module)
     except ImportError as error:
         raise SpecError(f"{field} = {text!r}: cannot be imported: {error}") from error
     except Exception as error:  # whatever the user's module does

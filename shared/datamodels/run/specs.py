@@ -12,14 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import yaml
 from pydantic import Field
 
 from datamodels.errors import SpecError
-from datamodels.run import examples
+from datamodels.run import examples, spellings
 from datamodels.run.designs import KINDS
 from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
 from datamodels.storage import records
@@ -29,7 +29,13 @@ MAX_CHUNKS = 100_000
 
 NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 
-REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+Reference = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"),
+    pydantic.AfterValidator(spellings.today),
+    pydantic.PlainSerializer(spellings.first),
+]
+"""`module:name`, written in its first spelling; see `spellings`."""
 
 
 # The values of these fields are the names in a table, of which a type checker knows nothing.
@@ -51,13 +57,19 @@ def _texts(table: Mapping[str, Any]) -> str:
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,  # fields are hashed and stored under their first names
+    )
 
 
 class DatasetSpec(_Part):
     """The data set: training examples and targets."""
 
-    load: str = Field(pattern=REFERENCE)
+    load: Reference
     """The function that returns a `datamodels.train.Dataset`, as `module:function`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of that function."""
@@ -66,10 +78,19 @@ class DatasetSpec(_Part):
 class TrainerSpec(_Part):
     """The learning algorithm."""
 
-    cls: str = Field(alias="class", pattern=REFERENCE)
+    cls: Reference = Field(alias="class")
     """The class that trains models, as `module:Class`. `datamodels.train.contract` says which methods it must have."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of that class."""
+
+    @pydantic.field_validator("options")
+    @classmethod
+    def _today(cls, options: dict[str, Any], info: pydantic.ValidationInfo) -> dict[str, Any]:
+        return spellings.renamed(spellings.OPTIONS.get(info.data.get("cls", ""), {}), options)
+
+    @pydantic.field_serializer("options")
+    def _first(self, options: dict[str, Any]) -> dict[str, Any]:
+        return spellings.first_options(self.cls, options)
 
 
 class DesignSpec(_Part):
@@ -98,7 +119,7 @@ class FitSpec(_Part):
 
     estimator: _Estimator = Field(default=LASSO, description=_texts(ESTIMATORS))
     """How weights are made."""
-    features: str = Field(default="datamodels.fit.prior:flat", pattern=REFERENCE)
+    features: Reference = "datamodels.fit.data.prior:flat"
     """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
     float[examples, f], as `module:function`. Examples are compared by the cosine of their features."""
     solver: _Solver = Field(default=GRAM, description=_texts(SOLVERS))
@@ -115,8 +136,13 @@ class FitSpec(_Part):
     """The largest duality gap of a solution, relative to the objective at zero weights."""
     max_epochs: int = Field(default=200, ge=1)
     """The most passes over the rows for one lambda; for `gram`, steps."""
-    batch: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=1, serialization_alias="batch")
     """Rows in one step of `saga` and `stream`."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _today(cls, given: Any) -> Any:
+        return spellings.renamed(spellings.FIT, given) if isinstance(given, dict) else given
 
 
 class UntilSpec(_Part):
@@ -168,7 +194,7 @@ class RunSpec(_Part):
     @property
     def hash(self) -> str:
         """64 hexadecimal digits; equal for specs that train the same models. `fit` and `until` are not in it."""
-        return records.digest(self.model_dump(mode="json", by_alias=True, exclude={"fit", "until"}))
+        return records.digest(self.model_dump(mode="json", exclude={"fit", "until"}))
 
     @property
     def run(self) -> str:
@@ -209,12 +235,12 @@ class RunSpec(_Part):
         return range(first, stop)
 
     def document(self) -> dict[str, Any]:
-        """The normalised spec, defaults filled in, as JSON values; `parse` reads it back.
+        """The normalised spec, defaults filled in, as JSON values in their first spelling; `parse` reads it back.
 
         Without `until`: it says how far training goes, and not what any model or fit is. So a run that was stopped goes
         on under another rule, or none, and no model is trained twice.
         """
-        return self.model_dump(mode="json", by_alias=True, exclude={"until"})
+        return self.model_dump(mode="json", exclude={"until"})
 
     def request(self) -> dict[str, Any]:
         """The document with `until`, for a driver elsewhere; `parse` reads it back."""
@@ -231,7 +257,7 @@ def is_run(name: str) -> bool:
 
 
 def parse(document: Any) -> RunSpec:
-    """A RunSpec from YAML or JSON values. Raises SpecError with one line per fault."""
+    """A RunSpec from YAML or JSON values, in old or new spelling. Raises SpecError with one line per fault."""
     if not isinstance(document, dict):
         raise SpecError(f"the spec is a {type(document).__name__}: must be a mapping of fields")
     try:
@@ -290,6 +316,8 @@ def _fault(error: Any) -> str:
         return f"{field}: is missing"
     if error["type"] == "extra_forbidden":
         return f"{field}: is no field of a spec"
+    if error["type"] == "value_error":
+        return f"{field}: {error['ctx']['error']}"
     return f"{field} = {error['input']!r}: {message.replace('input should', 'must')}"
 
 

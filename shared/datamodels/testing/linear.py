@@ -50,7 +50,7 @@ class Linear:
     Training one model takes `pause` seconds, so that there is time for something to happen meanwhile.
     """
 
-    batch = 8
+    models_at_once = 8
 
     def __init__(self, dataset: Dataset, targets: Targets, noise: float = 0.1, pause: float = 0.0):
         self.n, self.noise, self.pause = len(targets), noise, pause

@@ -11,7 +11,7 @@ import numpy as np
 from datamodels.errors import ConfigError, ExitCode, StageError, one_line
 from datamodels.run.runs import Run
 from datamodels.train import device
-from datamodels.train.contract import BatchTrainer, model_seed
+from datamodels.train.contract import BatchTrainer, model_seed, models_at_once
 from datamodels.train.observer import Observer
 
 LARGEST_OUTPUT = float(np.finfo(np.float16).max)
@@ -37,7 +37,7 @@ class Batches:
         observer: Observer,
         between: Callable[[], None] = lambda: None,
     ):
-        self.most = trainer.batch
+        self.most = models_at_once(trainer)
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
     def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:

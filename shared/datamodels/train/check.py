@@ -13,7 +13,7 @@ from datamodels.errors import SpecError
 from datamodels.run import designs
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, next_batch, unusable
-from datamodels.train.contract import BatchTrainer, OneByOne
+from datamodels.train.contract import BatchTrainer, OneByOne, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.snr import SignalToNoise, signal_to_noise
 
@@ -32,12 +32,12 @@ class Pace:
 
     first  seconds of the first batch, which may compile
     each   seconds for one model afterwards
-    batch  models at once
+    models_at_once  as the trainer asks for
     """
 
     first: float
     each: float
-    batch: int
+    models_at_once: int
 
 
 class Check:
@@ -63,7 +63,7 @@ class Check:
             self._repeats(alone[0], subsets[0]),
             self._moves(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
         ]
-        if self._trainer.batch > 1:
+        if models_at_once(self._trainer) > 1:
             faults.append(self._agrees("together", "trained alone and together", self._batches, alone, subsets))
         if _has_both(self._trainer):
             single = self._of(OneByOne(self._trainer))

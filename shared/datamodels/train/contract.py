@@ -10,7 +10,7 @@ One model at a time::
 Many at once, where that is faster::
 
     class Trainer:
-        batch = 64                               # how many models at once
+        models_at_once = 64
         def __init__(self, dataset: Dataset, targets: Targets, **options): ...
         def train_many(self, subsets, seeds): ...   # lists of the above, equally long -> models
         def outputs_many(self, models): ...         # models -> float[r, n], in order
@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError, one_line
+from datamodels.run import spellings
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.runs import reference
 from datamodels.run.specs import RunSpec
@@ -45,7 +46,7 @@ class Trainer(Protocol):
 class BatchTrainer(Protocol):
     """The contract for many models at once; `load_trainer` makes the other one into this."""
 
-    batch: int
+    models_at_once: int
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> Any: ...
 
@@ -55,7 +56,7 @@ class BatchTrainer(Protocol):
 class OneByOne:
     """A trainer of single models, as a BatchTrainer with batches of one."""
 
-    batch = 1
+    models_at_once = 1
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
@@ -89,8 +90,8 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
     if not _trains_many(cls) and not _has(cls, "train", "outputs"):
         raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
     try:
-        inspect.signature(cls).bind(dataset, dataset.targets(spec.targets), **spec.trainer.options)
-    except TypeError as error:
+        inspect.signature(cls).bind(dataset, dataset.targets(spec.targets), **_options(cls, spec))
+    except (TypeError, ValueError) as error:
         raise SpecError(f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}: {error}") from None
     return cls
 
@@ -102,7 +103,7 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
     """
     cls = check_class(spec, dataset)
     try:
-        trainer = cls(dataset, targets, **spec.trainer.options)
+        trainer = cls(dataset, targets, **_options(cls, spec))
     except DatamodelsError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's class raises
@@ -112,13 +113,23 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
         raise SpecError(f"{fault}: {one_line(error)}") from error
     if not _trains_many(cls):
         return OneByOne(trainer)
-    batch = getattr(trainer, "batch", None)
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+    at_once = models_at_once(trainer)
+    if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
         raise SpecError(
-            f"trainer.class = {spec.trainer.cls!r}: its attribute batch is {batch!r}, must be how many models are "
-            "trained at once"
+            f"trainer.class = {spec.trainer.cls!r}: its attribute models_at_once is {at_once!r}, must be how many "
+            "models are trained at once"
         )
     return trainer
+
+
+def models_at_once(trainer: Any) -> int:
+    """Return how many models a trainer trains at once: its attribute `models_at_once`, first spelt `batch`."""
+    found: Any = getattr(trainer, "models_at_once", getattr(trainer, "batch", None))
+    return found
+
+
+def _options(cls: type, spec: RunSpec) -> dict[str, Any]:
+    return spellings.constructor_options(cls, inspect.signature(cls).parameters, spec.trainer.options)
 
 
 def _trains_many(cls: type) -> bool:

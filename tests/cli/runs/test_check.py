@@ -41,7 +41,7 @@ def test_a_spec_is_checked_on_its_data_with_its_options(capsys, path):
     code, out, err = check(capsys, "--spec", str(path), "--price", "3")
     assert (code, err) == (ExitCode.DONE, "")
     found = {line[:11].strip(): line[11:] for line in out.splitlines()}
-    assert found["trainer"] == "datamodels.train.tabular:Tabular"
+    assert found["trainer"] == "datamodels.train.workloads.tabular:Tabular"
     assert found["outputs"].startswith("169 of each model") and found["seed"] == "another one changes nothing"
     assert found["SNR"].startswith("infinite, for the seed changes nothing, from ")
     assert found["a run"].startswith("of m = 50 and 2,000 models to evaluate: ") and "at 3 an hour" in found["a run"]

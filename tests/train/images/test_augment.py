@@ -29,7 +29,7 @@ def varied(image, flip, down, right, pad):
 
 
 def test_images_are_those_of_plain_numpy():
-    recipe = dataclasses.replace(PAPER, rows=16, epochs=2, translate=4, cutout=5)
+    recipe = dataclasses.replace(PAPER, batch_size=16, epochs=2, translate=4, cutout=5)
     x = np.random.default_rng(1).integers(0, 256, (40, *SIZE, 3), dtype=np.uint8)
     draws = drawn(recipe, 40)
     for step in range(len(draws.position)):
@@ -49,14 +49,14 @@ def test_images_are_those_of_plain_numpy():
 
 
 def test_every_epoch_has_every_member_once_in_a_new_order():
-    recipe = dataclasses.replace(PAPER, rows=7, epochs=5)
+    recipe = dataclasses.replace(PAPER, batch_size=7, epochs=5)
     order = drawn(recipe, 21).position.reshape(5, 21)
     assert all(sorted(epoch) == list(range(21)) for epoch in order.tolist())
     assert len({tuple(epoch) for epoch in order.tolist()}) == 5
 
 
 def test_minibatches_may_span_epochs_and_leave_out_less_than_one():
-    recipe = dataclasses.replace(PAPER, rows=8, epochs=5)
+    recipe = dataclasses.replace(PAPER, batch_size=8, epochs=5)
     position = drawn(recipe, 21).position
     assert position.shape == (13, 8)
     assert sorted(position.reshape(-1)[:21].tolist()) == list(range(21))
@@ -65,7 +65,7 @@ def test_minibatches_may_span_epochs_and_leave_out_less_than_one():
 
 
 def test_flips_alternate_or_are_a_coin_or_none():
-    recipe = dataclasses.replace(FAST, rows=10, epochs=4)
+    recipe = dataclasses.replace(FAST, batch_size=10, epochs=4)
     draws = drawn(recipe, 50)
     by_member = np.empty((4, 50), dtype=int)
     position, flip = draws.position.reshape(4, 50).numpy(), draws.flip.reshape(4, 50).numpy()
@@ -78,7 +78,7 @@ def test_flips_alternate_or_are_a_coin_or_none():
 
 
 def test_draws_cover_their_range_and_come_from_the_seed():
-    recipe = dataclasses.replace(PAPER, rows=50, epochs=40, translate=2, cutout=4)
+    recipe = dataclasses.replace(PAPER, batch_size=50, epochs=40, translate=2, cutout=4)
     draws, again, other = drawn(recipe, 100, 1), drawn(recipe, 100, 1), drawn(recipe, 100, 2)
     assert set(draws.down.unique().tolist()) == set(draws.right.unique().tolist()) == {-2, -1, 0, 1, 2}
     assert (draws.top.min(), draws.top.max()) == (-2, SIZE[0] - 3)

@@ -64,7 +64,7 @@ def test_two_orders_may_be_read_in_turn(source):
 
 @needs_ffcv
 def test_models_are_those_of_the_pool_in_memory(tmp_path):
-    options = {"width": 2, "epochs": 2, "rows": 8, "device": "cpu"}
+    options = {"width": 2, "epochs": 2, "batch_size": 8, "device": "cpu"}
     path, targets = tmp_path / "new" / "pool.beton", DATA.targets("test")
     by_ffcv = ResNet9(DATA, targets, **options, beton=str(path))
     assert path.exists() and not list(path.parent.glob("*.partial"))

@@ -23,7 +23,7 @@ X = GENERATOR.integers(0, 256, (30, *SIZE, 3), dtype=np.uint8)
 Y = GENERATOR.integers(0, 3, 30)
 POOL = Pool(torch.from_numpy(X), torch.from_numpy(Y))
 SHORT = plain.short(PAPER)
-QUICK = dataclasses.replace(FAST, epochs=2, rows=6)
+QUICK = dataclasses.replace(FAST, epochs=2, batch_size=6)
 SUBSET = torch.arange(3, 24, 2)
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SpecError
+from datamodels.train import images
 from datamodels.train.images import load
 
 PARTS = {
@@ -10,6 +11,11 @@ PARTS = {
     "x_test": np.zeros((2, 5, 7, 3), dtype=np.uint8),
     "y_test": np.array([1, 0]),
 }
+
+
+def test_loaders_are_imported_from_the_package():
+    for name in ("load_digits", "load_folder", "load_npy", "load_npz"):
+        assert getattr(images, name) is getattr(load, name)
 
 
 def test_digits_are_enlarged_between_their_corners():

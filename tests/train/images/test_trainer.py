@@ -17,7 +17,7 @@ from datamodels.train.images.trainer import TARGETS_AT_ONCE, ResNet9, ResNet18
 from datamodels.train.observer import Observer
 
 DIGITS = load.load_digits(size=16)
-SMALL = {"width": 2, "epochs": 1, "rows": 20, "device": "cpu"}
+SMALL = {"width": 2, "epochs": 1, "batch_size": 20, "device": "cpu"}
 
 
 def subsets(count, members=60):
@@ -35,9 +35,17 @@ def few():
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_digits_are_learnt_from_half_of_them(recipe):
     """At 16 pixels and width 8; benchmarks/train.py shows 32 pixels."""
-    options = {"paper": {"epochs": 6, "rate": 0.3}, "fast": {"epochs": 5}}[recipe]
+    options = {"paper": {"epochs": 6, "learning_rate": 0.3}, "fast": {"epochs": 5}}[recipe]
     trainer = ResNet9(
-        DIGITS, DIGITS.targets("test"), recipe=recipe, width=8, rows=50, flip="none", translate=1, cutout=0, **options
+        DIGITS,
+        DIGITS.targets("test"),
+        recipe=recipe,
+        width=8,
+        batch_size=50,
+        flip="none",
+        translate=1,
+        cutout=0,
+        **options,
     )
     margins = trainer.outputs_many(trainer.train_many(subsets(1, 700), [1]))
     assert margins.shape == (1, 397) and margins.dtype == np.float32
@@ -49,8 +57,8 @@ def test_digits_are_learnt_from_half_of_them(recipe):
 def test_models_beside_each_other_are_those_alone(cls, resident, few):
     data, targets = few
     chosen, seeds = [np.arange(0, 50), np.arange(30, 45)], [4, 5]
-    beside = cls(data, targets, **SMALL, together=2, resident=resident)
-    assert beside.batch == 2
+    beside = cls(data, targets, **SMALL, models_at_once=2, resident=resident)
+    assert beside.models_at_once == 2
     together = beside.outputs_many(beside.train_many(chosen, seeds))
     alone = cls(data, targets, **SMALL)
     for row in (1, 0):
@@ -80,13 +88,13 @@ def test_a_subset_of_one_class_is_trained_on(few):
 
 def test_a_diverged_model_is_not_finite(few):
     data, targets = few
-    wild = ResNet9(data, targets, **SMALL | {"epochs": 3}, rate=1e30)
+    wild = ResNet9(data, targets, **SMALL | {"epochs": 3}, learning_rate=1e30)
     assert not np.isfinite(wild.outputs_many(wild.train_many([np.arange(100)], [0]))).any()
 
 
 def test_a_training_that_raised_leaves_nothing_behind(few):
     data, targets = few
-    trainer = ResNet9(data, targets, **SMALL, together=2)
+    trainer = ResNet9(data, targets, **SMALL, models_at_once=2)
     with pytest.raises(IndexError):
         trainer.train_many([np.arange(50), np.array([10**6])], [1, 2])
     fresh = ResNet9(data, targets, **SMALL)
@@ -128,7 +136,7 @@ def test_out_of_memory_frees_what_was_taken_before_fewer_are_tried(limits, few):
     data, targets = few
     document = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}
     run, halvings = runs.resolve(specs.parse(document), data), Halvings()
-    trainer = Cramped(data, targets, **SMALL, together=8, **limits)
+    trainer = Cramped(data, targets, **SMALL, models_at_once=8, **limits)
     chosen = [np.arange(model, model + 30) for model in range(8)]
     gc.disable()
     try:
@@ -143,7 +151,7 @@ def test_out_of_memory_frees_what_was_taken_before_fewer_are_tried(limits, few):
 
 
 def test_an_empty_subset_is_refused(few):
-    trainer = ResNet9(*few, **SMALL, together=2)
+    trainer = ResNet9(*few, **SMALL, models_at_once=2)
     with pytest.raises(InputError, match="subset 1 of 2 is empty"):
         trainer.train_many([np.arange(5), np.arange(0)], [1, 2])
 
@@ -153,7 +161,7 @@ def test_an_empty_subset_is_refused(few):
     [
         ({"recipe": "slow"}, "recipe = 'slow': must be paper or fast"),
         ({"width": 0}, "width = 0: must be at least 1"),
-        ({"together": 0}, "together = 0: must be at least 1"),
+        ({"models_at_once": 0}, "models_at_once = 0: must be at least 1"),
         ({"flip": "twice"}, "flip = 'twice': must be none, random or alternate"),
         ({"precision": "int4"}, "precision = 'int4': must be auto, float64, float32, bf16, fp16"),
         ({"device": "tpu"}, "device = 'tpu': must be auto, cpu or cuda"),

@@ -60,7 +60,7 @@ def halves(count, of=400):
 
 
 def made(data, cls=ResNet9, **options):
-    settings = {"device": "cuda", "width": 16, "epochs": 3, "rows": 50, "flip": "none"} | options
+    settings = {"device": "cuda", "width": 16, "epochs": 3, "batch_size": 50, "flip": "none"} | options
     return cls(data, data.targets("test"), **settings)
 
 
@@ -111,7 +111,7 @@ def test_any_number_of_classes_can_be_trained(name, classes):
 def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):
     """The same subset and seed, the same outputs: to what `datamodels trainer check` allows by default."""
     said = {}
-    trainer = made(data, recipe=recipe, together=together)
+    trainer = made(data, recipe=recipe, models_at_once=together)
     Check(run_on(data), trainer, tolerance=TOLERANCE, say=said.__setitem__).contract()
     assert said["repeatable"]
 
@@ -145,7 +145,7 @@ def test_a_training_is_that_of_a_plain_loop_in_float64(capture):
 def test_models_beside_each_other_are_those_alone(data, recipe, together):
     subsets, seeds = halves(together), list(range(together))
     subsets[1] = subsets[1][:70]  # a shorter training than those beside it
-    beside, alone = made(data, recipe=recipe, together=together), made(data, recipe=recipe)
+    beside, alone = made(data, recipe=recipe, models_at_once=together), made(data, recipe=recipe)
     for _ in range(2):
         found = outputs(beside, subsets, seeds)
         for row in range(together):
@@ -168,7 +168,7 @@ def test_no_step_waits_for_the_device(recipe, capture):
 
 def test_minibatches_from_memory_train_the_same_model(data):
     subsets = halves(2)
-    fed, there = made(data, resident=False, together=2), made(data, together=2)
+    fed, there = made(data, resident=False, models_at_once=2), made(data, models_at_once=2)
     for _ in range(2):
         assert off(outputs(fed, subsets, [1, 2]), outputs(there, subsets, [1, 2])) < WITHIN["bf16"]
 
@@ -176,7 +176,7 @@ def test_minibatches_from_memory_train_the_same_model(data):
 def test_minibatches_of_ffcv_train_the_same_model(data, tmp_path):
     pytest.importorskip("ffcv", reason="FFCV is not installed; see docs/guides/ffcv.md")
     subsets = halves(2)
-    by_ffcv, there = made(data, beton=str(tmp_path / "pool.beton"), together=2), made(data, together=2)
+    by_ffcv, there = made(data, beton=str(tmp_path / "pool.beton"), models_at_once=2), made(data, models_at_once=2)
     assert off(outputs(by_ffcv, subsets, [1, 2]), outputs(there, subsets, [1, 2])) < WITHIN["bf16"]
 
 
@@ -190,7 +190,7 @@ def test_the_host_does_not_overtake_what_a_gpu_still_reads():
             yield buffer.copy_(images_there), labels
             buffer.fill_(255)
 
-    recipe = plain.short(PAPER, epochs=10, rows=50)
+    recipe = plain.short(PAPER, epochs=10, batch_size=50)
     models = []
     for pool in (reused, Pool(torch.from_numpy(x).to(GPU), torch.from_numpy(y).to(GPU))):
         ours = slot(recipe, pool=pool)
@@ -228,7 +228,7 @@ def test_digits_are_learnt_in_half_precision(recipe):
 def test_resnet18_trains_as_plain_steps_do():
     data = Dataset(noise(60, 64), np.arange(60) % 5, noise(20, 64), np.arange(20) % 5)
     captured, uncaptured = (
-        made(data, ResNet18, precision="float32", rows=20, epochs=2, capture=capture) for capture in (True, False)
+        made(data, ResNet18, precision="float32", batch_size=20, epochs=2, capture=capture) for capture in (True, False)
     )
     for seed in (1, 2):
         found, expected = (outputs(trainer, [np.arange(45)], [seed]) for trainer in (captured, uncaptured))
@@ -276,7 +276,7 @@ def memory(trainer, models):
 def test_out_of_memory_halves_the_models_at_once_and_goes_on(data, capture):
     """A captured step keeps all of its memory. Others lend each other what lies between two steps of a model, when
     memory runs short: each keeps its numbers, and `width` makes these many beside what a step takes."""
-    options = {"width": 128, "rows": 50, "together": 8, "capture": capture}
+    options = {"width": 128, "batch_size": 50, "models_at_once": 8, "capture": capture}
     run, halvings = run_on(data), Halvings()
     memory(made(data, **options), 1)  # in which cuDNN tries its algorithms, and takes memory for that
     probe = made(data, **options)
@@ -289,7 +289,7 @@ def test_out_of_memory_halves_the_models_at_once_and_goes_on(data, capture):
         batches = Batches(run, trainer, threading.Event(), halvings)
         found = batches.train(range(8), subsets)
     assert halvings.found[0] == (8, 4) and batches.most < 8
-    alone = made(data, **options | {"together": 1})
+    alone = made(data, **options | {"models_at_once": 1})
     for model in (0, 7):
         expected = outputs(alone, [subsets[model]], [model_seed(0, model)])[0]
         assert off(found[model], expected) < WITHIN["bf16"]

@@ -43,7 +43,7 @@ def test_logits_and_gradients_are_those_of_autograd(shape):
 
 
 def test_it_learns_the_digits_and_outputs_are_margins_of_its_logits():
-    trainer = CNN(DATA, DATA.targets("test"), filters=8, hidden=32, batch=4)
+    trainer = CNN(DATA, DATA.targets("test"), filters=8, hidden=32, models_at_once=4)
     models = trainer.train_many([np.arange(300), np.arange(0, 300, 2)], [0, 1])
     margins = trainer.outputs_many(models)
     assert margins.shape == (2, 100) and (margins > 0).mean() > 0.75
@@ -60,7 +60,11 @@ def test_a_model_does_not_depend_on_which_are_trained_beside_it():
 
 @pytest.mark.parametrize(
     ("options", "fault"),
-    [({"filters": 0}, "filters = 0: must be"), ({"hidden": 0}, "hidden = 0"), ({"rate": -1.0}, "rate")],
+    [
+        ({"filters": 0}, "filters = 0: must be"),
+        ({"hidden": 0}, "hidden = 0"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+    ],
 )
 def test_faulty_options_are_refused(options, fault):
     with pytest.raises(SpecError, match=fault):

@@ -68,8 +68,8 @@ def test_an_example_raises_the_margin_of_its_own_image(trained):
 
 
 def test_options_reach_the_network():
-    trainer = MLP(DATA, DATA.targets("test"), hidden=16, batch=5, epochs=1)
-    assert trainer.batch == 5
+    trainer = MLP(DATA, DATA.targets("test"), hidden=16, models_at_once=5, epochs=1)
+    assert trainer.models_at_once == 5
     assert trainer.train_many(halves(1), [0]).shape == (1, 65 * 16 + 10 * 17)
 
 
@@ -117,6 +117,6 @@ def test_a_subset_of_one_class_is_learnt_and_an_empty_one_refused(trainer):
 
 def test_a_class_that_only_targets_have_is_a_class():
     data = Dataset(x=np.eye(4), y=np.array([0, 1, 0, 1]), x_test=np.eye(4), y_test=np.array([0, 1, 2, 1]))
-    trainer = Softmax(data, data.targets("test"), rows=2)
+    trainer = Softmax(data, data.targets("test"), batch_size=2)
     margins = trainer.outputs_many(trainer.train_many([np.arange(4)], [0]))
     assert np.isfinite(margins).all() and margins[0, 2] < 0

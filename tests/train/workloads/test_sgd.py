@@ -42,15 +42,15 @@ def nesterov_by_torch(network, recipe, start, x, y):
         pieces = torch.split(ahead, [a * b for a, b in network.shapes])
         matrices = [piece.reshape(shape) for piece, shape in zip(pieces, network.shapes, strict=True)]
         loss = torch.nn.functional.cross_entropy(logits_by_torch(matrices, x), y)
-        (loss + recipe.decay / 2 * ahead.square().sum()).backward()
-        v = recipe.momentum * v - recipe.rate * (1 - step / recipe.epochs) * ahead.grad
+        (loss + recipe.weight_decay / 2 * ahead.square().sum()).backward()
+        v = recipe.momentum * v - recipe.learning_rate * (1 - step / recipe.epochs) * ahead.grad
         w = w + v
     return (w + recipe.momentum * v).numpy()
 
 
 def start(network, x, y, subsets, seeds):
     """Initial weights: what a vanishing rate leaves as it is."""
-    return sgd.descend(network, sgd.Recipe(epochs=1, rate=1e-30), x, y, subsets, seeds)
+    return sgd.descend(network, sgd.Recipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
 
 
 def test_gradients_are_those_of_autograd(network, data):
@@ -76,7 +76,7 @@ def test_gradients_are_those_of_autograd(network, data):
 def test_training_is_nesterov_on_the_decayed_cross_entropy(network, data, rows):
     x, y = data
     subsets, seeds = [np.arange(20), np.arange(30, 50)], [1, 2]
-    recipe = sgd.Recipe(epochs=12, rows=rows, rate=0.3, momentum=0.8, decay=0.05)
+    recipe = sgd.Recipe(epochs=12, batch_size=rows, learning_rate=0.3, momentum=0.8, weight_decay=0.05)
     begin = start(network, x, y, subsets, seeds)
     found = sgd.descend(network, recipe, x, y, subsets, seeds)
     for model, subset in enumerate(subsets):
@@ -88,7 +88,7 @@ def test_a_model_does_not_depend_on_its_neighbours(network, data):
     x, y = data
     subsets = [np.arange(length) for length in (21, 40, 33, 7, 24)]  # of 3, 5, 5, 1 and 3 steps
     seeds = [11, 12, 13, 14, 15]
-    recipe = sgd.Recipe(epochs=4, rows=8)
+    recipe = sgd.Recipe(epochs=4, batch_size=8)
     together = sgd.descend(network, recipe, x, y, subsets, seeds)
     for model in range(len(seeds)):
         alone = sgd.descend(network, recipe, x, y, [subsets[model]], [seeds[model]])[0]
@@ -97,7 +97,7 @@ def test_a_model_does_not_depend_on_its_neighbours(network, data):
 
 def test_the_seed_decides(network, data):
     x, y = data
-    subsets, recipe = [np.arange(30)] * 3, sgd.Recipe(epochs=3, rows=8)
+    subsets, recipe = [np.arange(30)] * 3, sgd.Recipe(epochs=3, batch_size=8)
     x = x.astype(np.float32)
     first = sgd.descend(network, recipe, x, y, subsets, [1, 1, 2])
     again = sgd.descend(network, recipe, x, y, subsets, [1, 1, 2])
@@ -121,7 +121,7 @@ def test_initial_weights_are_uniform_by_fan_in():
 
 def test_each_epoch_visits_every_example_once_in_a_new_order():
     subsets = [np.arange(100, 119), np.arange(300, 324)]
-    minibatches = sgd.Minibatches(subsets, [np.random.PCG64(seed) for seed in (1, 2)], rows=8)
+    minibatches = sgd.Minibatches(subsets, [np.random.PCG64(seed) for seed in (1, 2)], batch_size=8)
     epochs = [minibatches.epoch() for _ in range(3)]
     assert [epoch.shape for epoch in epochs] == [(3, 2, 8)] * 3
     for model, subset in enumerate(subsets):
@@ -135,7 +135,7 @@ def test_each_epoch_visits_every_example_once_in_a_new_order():
 def test_orders_are_uniform():
     """Each of 4 examples is first about as often: chi-squared of 4,000 orders, 3 degrees of freedom, p = 1e-4."""
     streams = [np.random.PCG64(seed) for seed in range(4000)]
-    first = sgd.Minibatches([np.arange(4)] * 4000, streams, rows=4).epoch()[0, :, 0]
+    first = sgd.Minibatches([np.arange(4)] * 4000, streams, batch_size=4).epoch()[0, :, 0]
     counts = np.bincount(first, minlength=4)
     assert ((counts - 1000) ** 2 / 1000).sum() < 21.1
 
@@ -147,7 +147,7 @@ def test_a_diverged_model_comes_back_not_finite_and_alone(network, data):
     subsets = [np.arange(20), np.arange(41, 61)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = sgd.descend(network, sgd.Recipe(epochs=5, rows=8), x, y, subsets, [1, 2])
+        found = sgd.descend(network, sgd.Recipe(epochs=5, batch_size=8), x, y, subsets, [1, 2])
     assert np.isfinite(found[0]).all() and not np.isfinite(found[1]).all()
 
 
@@ -158,7 +158,7 @@ def test_an_empty_subset_is_refused(network, data):
 
 def test_every_fault_of_a_recipe_is_told():
     with pytest.raises(SpecError) as caught:
-        sgd.Recipe(epochs=0, rows=0, rate=-1.0, momentum=1.0, decay=-1.0)
+        sgd.Recipe(epochs=0, batch_size=0, learning_rate=-1.0, momentum=1.0, weight_decay=-1.0)
     assert [fault.split(" ")[0] for fault in caught.value.faults] == [
-        f"trainer.options.{name}" for name in ("epochs", "rows", "rate", "momentum", "decay")
+        f"trainer.options.{name}" for name in ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
     ]

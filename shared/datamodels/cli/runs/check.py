@@ -7,7 +7,7 @@ import math
 
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
-from datamodels.run import runs, specs
+from datamodels.run import runs, specs, spellings
 from datamodels.run.specs import RunSpec
 from datamodels.settings import TrainerSettings
 from datamodels.train.check import Check
@@ -32,7 +32,8 @@ def check(options: argparse.Namespace) -> None:
     pace = checked.pace(options.seconds)
     _say(
         "speed",
-        f"{duration(pace.each)} a model, {pace.batch} at once, in one process; first batch {duration(pace.first)}",
+        f"{duration(pace.each)} a model, {pace.models_at_once} at once, in one process; "
+        f"first batch {duration(pace.first)}",
     )
     noise = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
@@ -52,14 +53,14 @@ def _say(what: str, text: str) -> None:
 def _spec(options: argparse.Namespace) -> RunSpec:
     if options.spec:
         given = specs.load(options.spec)
-        if options.trainer in (None, given.trainer.cls):
+        if options.trainer is None or spellings.today(options.trainer) == given.trainer.cls:
             return given
         return specs.parse(given.document() | {"trainer": {"class": options.trainer}})
     return specs.parse(
         {
             "name": "check",
-            "dataset": {"load": "datamodels.train.digits:load"},
-            "trainer": {"class": options.trainer or "datamodels.train.mlp:MLP"},
+            "dataset": {"load": "datamodels.train.workloads.digits:load"},
+            "trainer": {"class": options.trainer or "datamodels.train.workloads.mlp:MLP"},
             "m": M,
         }
     )

@@ -62,7 +62,7 @@ class Slot:
         self._optimiser: Optimiser = (
             Muon(self.flat, recipe.momentum)
             if recipe.optimiser == "muon"
-            else Nesterov(self.flat.weights, self.flat.gradient, recipe.momentum, recipe.decay)
+            else Nesterov(self.flat.weights, self.flat.gradient, recipe.momentum, recipe.weight_decay)
         )
         self._play: Callable[[], None] | None = None
         """The recorded step; None where none is recorded, or what it reads has moved since."""
@@ -165,7 +165,7 @@ class Slot:
         with precision.autocast(self._device):
             logits = self.network(x, keep)
         loss = functional.cross_entropy(
-            logits.to(precision.numbers), self._images.y[index], label_smoothing=recipe.smoothing
+            logits.to(precision.numbers), self._images.y[index], label_smoothing=recipe.label_smoothing
         )
         (loss * precision.loss_scale).backward()
         if precision.loss_scale != 1:

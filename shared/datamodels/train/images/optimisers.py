@@ -76,17 +76,17 @@ class Optimiser(Protocol):
 
 
 class Nesterov:
-    """g' = g + decay w;  v = momentum v + g';  w -= rate (g' + momentum v), as torch.optim.SGD has it."""
+    """g' = g + weight_decay w;  v = momentum v + g';  w -= rate (g' + momentum v), as torch.optim.SGD has it."""
 
-    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, momentum: float, decay: float):
-        self._weights, self._gradient, self._momentum, self._decay = weights, gradient, momentum, decay
+    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, momentum: float, weight_decay: float):
+        self._weights, self._gradient, self._momentum, self._weight_decay = weights, gradient, momentum, weight_decay
         self._velocity = torch.zeros_like(weights)
 
     def start(self) -> None:
         self._velocity.zero_()
 
     def step(self, rate: torch.Tensor) -> None:
-        self._gradient.add_(self._weights, alpha=self._decay)
+        self._gradient.add_(self._weights, alpha=self._weight_decay)
         self._velocity.mul_(self._momentum).add_(self._gradient)
         self._gradient.add_(self._velocity, alpha=self._momentum)
         self._weights.addcmul_(self._gradient, rate, value=-1)
@@ -101,7 +101,7 @@ class Muon:
 
     def __init__(self, flat: Flat, momentum: float):
         first = flat.filters[-1][1]
-        self._others = Nesterov(flat.weights[first:], flat.gradient[first:], momentum=0.85, decay=0.0)
+        self._others = Nesterov(flat.weights[first:], flat.gradient[first:], momentum=0.85, weight_decay=0.0)
         self._momentum = momentum
         self._velocity = torch.zeros_like(flat.weights[:first])
         self._banks = [

@@ -13,19 +13,22 @@ from datamodels.errors import SpecError
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Raises SpecError with one line per fault.
+    """The numbers of a training.
 
-    rate is the highest one: it rises from 0 to it over the first `peak` of the training, then falls to 0, by straight
-    lines. `decay` is of all parameters for nesterov; muon keeps the length of filters fixed, and decays nothing.
+    The learning rate rises linearly from 0 to `learning_rate` over the fraction `peak` of the training, then falls
+    linearly to 0. With nesterov, `weight_decay` applies to all parameters. Muon keeps the norm of filters fixed and
+    decays nothing.
+
+    Raises SpecError with one line per fault.
     """
 
     epochs: int
-    rows: int  # images in a minibatch
-    rate: float
+    batch_size: int
+    learning_rate: float
     peak: float
     momentum: float
-    decay: float
-    smoothing: float  # share of the label that is spread over all classes
+    weight_decay: float
+    label_smoothing: float  # share of the label that is spread over all classes
     flip: Literal["none", "random", "alternate"]  # mirrored by a coin each time, or every other epoch
     translate: int  # most pixels, up or down and left or right, the border reflected
     cutout: int  # side of the square that is blanked, in pixels; 0 blanks none
@@ -34,12 +37,12 @@ class Recipe:
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (self.epochs >= 1, "at least 1"),
-            "rows": (self.rows >= 1, "at least 1"),
-            "rate": (0 < self.rate < math.inf, "greater than 0"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "greater than 0"),
             "peak": (0 <= self.peak <= 1, "0 to 1"),
             "momentum": (0 <= self.momentum < 1, "at least 0 and less than 1"),
-            "decay": (0 <= self.decay < math.inf, "at least 0"),
-            "smoothing": (0 <= self.smoothing < 1, "at least 0 and less than 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
             "flip": (self.flip in ("none", "random", "alternate"), "none, random or alternate"),
             "translate": (self.translate >= 0, "at least 0"),
             "cutout": (self.cutout >= 0, "at least 0"),
@@ -55,12 +58,12 @@ class Recipe:
 
 PAPER = Recipe(
     epochs=24,
-    rows=512,
-    rate=0.5,
+    batch_size=512,
+    learning_rate=0.5,
     peak=5 / 24,
     momentum=0.9,
-    decay=5e-4,
-    smoothing=0.1,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
     flip="random",
     translate=2,
     cutout=4,
@@ -69,12 +72,22 @@ PAPER = Recipe(
 """ResNet-9 on CIFAR-10, after Ilyas et al. 2022, appendix, and FFCV's example, which they trained with."""
 
 FAST = dataclasses.replace(
-    PAPER, epochs=10, rate=0.2, peak=0.1, momentum=0.6, decay=0.0, smoothing=0.2, flip="alternate", optimiser="muon"
+    PAPER,
+    epochs=10,
+    learning_rate=0.2,
+    peak=0.1,
+    momentum=0.6,
+    weight_decay=0.0,
+    label_smoothing=0.2,
+    flip="alternate",
+    optimiser="muon",
 )
 """Fewer epochs by what made public CIFAR-10 records fast: a whitening first layer, filters that start as the identity,
 mirroring every other epoch (Jordan 2024, arXiv 2404.00498), orthogonalised updates (Jordan et al. 2024, Muon)."""
 
-SATELLITE = dataclasses.replace(PAPER, epochs=15, rate=0.4, peak=6 / 15, decay=1e-3, smoothing=0.0)
+SATELLITE = dataclasses.replace(
+    PAPER, epochs=15, learning_rate=0.4, peak=6 / 15, weight_decay=1e-3, label_smoothing=0.0
+)
 """ResNet-18 on FMoW, after Ilyas et al. 2022, appendix."""
 
 
@@ -83,7 +96,7 @@ def rates(recipe: Recipe, steps: int) -> np.ndarray:
     done = (np.arange(steps) + 0.5) / steps
     rising = np.minimum(1, done / recipe.peak) if recipe.peak else np.ones(steps)
     falling = np.minimum(1, (1 - done) / (1 - recipe.peak)) if recipe.peak < 1 else np.ones(steps)
-    return (recipe.rate * np.minimum(rising, falling)).astype(np.float32)
+    return (recipe.learning_rate * np.minimum(rising, falling)).astype(np.float32)
 
 
 def steps(recipe: Recipe, members: int) -> tuple[int, int]:
@@ -92,5 +105,5 @@ def steps(recipe: Recipe, members: int) -> tuple[int, int]:
     Epochs follow each other without a gap: a minibatch may end one and begin the next, so that no image is left out of
     an epoch, however few there are. Only what would not fill the last minibatch of the training is left out.
     """
-    rows = min(recipe.rows, members)
+    rows = min(recipe.batch_size, members)
     return recipe.epochs * members // rows, rows

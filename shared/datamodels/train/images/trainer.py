@@ -26,18 +26,21 @@ TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
 
 
 class ImageTrainer(abc.ABC):
-    """The contract for many models at once, for uint8 images [examples, h, w, 3].
+    """Trains many models at once on images uint8[examples, h, w, 3]; a BatchTrainer.
 
-    Options: `recipe`, one of `recipes`, and in place of its numbers `epochs`, `rows`, `rate`, `decay`, `smoothing`,
-    `flip`, `translate`, `cutout`; `width` of the network; `tta`: logits are the mean with the mirrored image's;
-    `output` (margin or loss). Where it runs: `device` (auto, cpu, cuda), `precision` (auto, bf16, fp16, float32),
-    `together` models at once, `capture`: false does without CUDA graphs. Where images come from: `resident`: false
-    streams them from memory, for what does not fit on the device; `beton`: a file that FFCV streams them from,
-    written if it is not there, with `workers` threads.
+    Options of the training: `recipe`, the name of one of `recipes`; in place of its numbers `epochs`, `batch_size`,
+    `learning_rate`, `weight_decay`, `label_smoothing`, `flip`, `translate` and `cutout`; `width` of the network; `tta`:
+    average the logits of an image and its mirror image; `output`: margin or loss.
 
-    On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or beside. On a
-    GPU they give the same start and the same draws, and one process adds up in one order; another may have found other
-    algorithms of cuDNN to be faster.
+    Options of the device: `device` (auto, cpu, cuda); `precision` (auto, bf16, fp16, float32); `models_at_once`;
+    `capture`: false trains without CUDA graphs.
+
+    Options of the source of images: `resident`: false streams images from memory, for pools that do not fit on the
+    device; `beton`: the path of a file that FFCV streams images from, written if there is none, with `workers` threads.
+
+    On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or at the same
+    time. On a GPU they give the same initial weights and the same draws, and within one process the same order of
+    summation. Another process may choose other algorithms of cuDNN, and then the last bits differ.
     """
 
     smallest: ClassVar[int]
@@ -50,10 +53,10 @@ class ImageTrainer(abc.ABC):
         *,
         recipe: str = "paper",
         epochs: int | None = None,
-        rows: int | None = None,
-        rate: float | None = None,
-        decay: float | None = None,
-        smoothing: float | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        label_smoothing: float | None = None,
         flip: str | None = None,
         translate: int | None = None,
         cutout: int | None = None,
@@ -62,24 +65,24 @@ class ImageTrainer(abc.ABC):
         output: str = "margin",
         device: str = "auto",
         precision: str = "auto",
-        together: int = 1,
+        models_at_once: int = 1,
         capture: bool = True,
         resident: bool = True,
         beton: str = "",
         workers: int = 1,
     ):
-        for name, value in (("width", width), ("together", together), ("workers", workers)):
+        for name, value in (("width", width), ("models_at_once", models_at_once), ("workers", workers)):
             if value < 1:
                 raise SpecError(f"trainer.options.{name} = {value}: must be at least 1")
-        self.batch = together
+        self.models_at_once = models_at_once
         self.recipe = _changed(
             self.recipes,
             recipe,
             epochs=epochs,
-            rows=rows,
-            rate=rate,
-            decay=decay,
-            smoothing=smoothing,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
             flip=flip,
             translate=translate,
             cutout=cutout,

@@ -87,12 +87,12 @@ class CNN(Classifier):
         output: str = "margin",
         filters: int = 16,
         hidden: int = 64,
-        batch: int = 25,
+        models_at_once: int = 25,
         epochs: int = Recipe.epochs,
-        rows: int = Recipe.rows,
-        rate: float = Recipe.rate,
+        batch_size: int = Recipe.batch_size,
+        learning_rate: float = Recipe.learning_rate,
         momentum: float = Recipe.momentum,
-        decay: float = Recipe.decay,
+        weight_decay: float = Recipe.weight_decay,
     ):
         for name, value in (("filters", filters), ("hidden", hidden)):
             if value < 1:
@@ -123,6 +123,6 @@ class CNN(Classifier):
             dataclasses.replace(targets, x=cut(targets.x)),
             network=network,
             output=output,
-            batch=batch,
-            recipe=Recipe(epochs, rows, rate, momentum, decay),
+            models_at_once=models_at_once,
+            recipe=Recipe(epochs, batch_size, learning_rate, momentum, weight_decay),
         )

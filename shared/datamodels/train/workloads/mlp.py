@@ -93,10 +93,10 @@ class Classifier:
         *,
         network: Callable[[int, int], sgd.Network],
         output: str,
-        batch: int,
+        models_at_once: int,
         recipe: Recipe,
     ):
-        self.batch = batch
+        self.models_at_once = models_at_once
         self.recipe = recipe
         self.output = outputs.choose(output, outputs.OF_LOGITS)
         self.classes = classes(dataset, targets)
@@ -134,8 +134,8 @@ class Classifier:
 class MLP(Classifier):
     """Networks with one hidden layer.
 
-    Options: `output` (margin or loss), `hidden` units, `batch` models at once, and the recipe: `epochs`, minibatches
-    of `rows` examples, `rate` (falls linearly to 0), `momentum`, weight `decay`.
+    Options: `output` (margin or loss), `hidden` units, `models_at_once`, and the recipe: `epochs`, `batch_size`,
+    `learning_rate` (falls linearly to 0), `momentum`, `weight_decay`.
     """
 
     def __init__(
@@ -145,12 +145,12 @@ class MLP(Classifier):
         *,
         output: str = "margin",
         hidden: int = 64,
-        batch: int = 50,
+        models_at_once: int = 50,
         epochs: int = Recipe.epochs,
-        rows: int = Recipe.rows,
-        rate: float = Recipe.rate,
+        batch_size: int = Recipe.batch_size,
+        learning_rate: float = Recipe.learning_rate,
         momentum: float = Recipe.momentum,
-        decay: float = Recipe.decay,
+        weight_decay: float = Recipe.weight_decay,
     ):
         if hidden < 1:
             raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
@@ -158,8 +158,8 @@ class MLP(Classifier):
         def network(features: int, classes: int) -> OneHidden:
             return OneHidden(features, hidden, classes)
 
-        recipe = Recipe(epochs, rows, rate, momentum, decay)
-        super().__init__(dataset, targets, network=network, output=output, batch=batch, recipe=recipe)
+        recipe = Recipe(epochs, batch_size, learning_rate, momentum, weight_decay)
+        super().__init__(dataset, targets, network=network, output=output, models_at_once=models_at_once, recipe=recipe)
 
 
 class Softmax(Classifier):
@@ -171,12 +171,14 @@ class Softmax(Classifier):
         targets: Targets,
         *,
         output: str = "margin",
-        batch: int = 50,
+        models_at_once: int = 50,
         epochs: int = Recipe.epochs,
-        rows: int = Recipe.rows,
-        rate: float = Recipe.rate,
+        batch_size: int = Recipe.batch_size,
+        learning_rate: float = Recipe.learning_rate,
         momentum: float = Recipe.momentum,
-        decay: float = Recipe.decay,
+        weight_decay: float = Recipe.weight_decay,
     ):
-        recipe = Recipe(epochs, rows, rate, momentum, decay)
-        super().__init__(dataset, targets, network=NoHidden, output=output, batch=batch, recipe=recipe)
+        recipe = Recipe(epochs, batch_size, learning_rate, momentum, weight_decay)
+        super().__init__(
+            dataset, targets, network=NoHidden, output=output, models_at_once=models_at_once, recipe=recipe
+        )

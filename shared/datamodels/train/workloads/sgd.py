@@ -27,18 +27,21 @@ class Recipe:
     """How models are trained. Defaults suit the digits. Raises SpecError with one line per fault."""
 
     epochs: int = 10
-    rows: int = 35  # examples in a minibatch
-    rate: float = 0.2  # falls linearly to 0
+    batch_size: int = 35  # examples in a minibatch
+    learning_rate: float = 0.2  # falls linearly to 0
     momentum: float = 0.9
-    decay: float = 1e-2  # raises the signal-to-noise of margins from 1.2 to 3 over none, at no cost in accuracy
+    weight_decay: float = 1e-2  # raises the signal-to-noise of margins from 1.2 to 3 over none, at no cost in accuracy
 
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (self.epochs >= 1, "at least 1"),
-            "rows": (self.rows >= 1, "at least 1"),
-            "rate": (0 < self.rate < math.inf, "greater than 0"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "greater than 0"),
             "momentum": (0 <= self.momentum < 1, "at least 0 and less than 1"),
-            "decay": (self.decay >= 0 and self.decay * self.rate < 1, "at least 0 and less than 1 / rate"),
+            "weight_decay": (
+                self.weight_decay >= 0 and self.weight_decay * self.learning_rate < 1,
+                "at least 0 and less than 1 / learning_rate",
+            ),
         }
         faults = [
             f"trainer.options.{name} = {getattr(self, name)}: must be {rule}"
@@ -103,7 +106,7 @@ def descend(
     A model that diverges comes back with weights that are not finite. Raises InputError for an empty subset.
     """
     weights = np.empty((len(seeds), parameters(network)), dtype=x.dtype)
-    steps = np.array([-(-len(subset) // recipe.rows) for subset in subsets])
+    steps = np.array([-(-len(subset) // recipe.batch_size) for subset in subsets])
     if not steps.all():
         raise InputError(f"subset {int(np.argmin(steps))} of {len(steps)} is empty: cannot train on no examples")
     for count in np.unique(steps):
@@ -130,12 +133,12 @@ class _Descent:
         self.network, self.recipe, self.x = network, recipe, x
         streams = [np.random.PCG64(seed) for seed in seeds]
         self.start = _initial(network, streams, x.dtype)
-        self.minibatches = Minibatches(subsets, streams, recipe.rows)
+        self.minibatches = Minibatches(subsets, streams, recipe.batch_size)
         self.last_share = torch.from_numpy(self.minibatches.last_share.astype(x.dtype))
         # Where in the flat logits [r, classes, rows] the right class of each row is: offset + y * rows.
-        self.y_offset = np.asarray(y, dtype=np.int64) * recipe.rows
-        model, row = np.ogrid[: len(seeds), : recipe.rows]
-        self.offset = model * (network.shapes[-1][0] * recipe.rows) + row
+        self.y_offset = np.asarray(y, dtype=np.int64) * recipe.batch_size
+        model, row = np.ogrid[: len(seeds), : recipe.batch_size]
+        self.offset = model * (network.shapes[-1][0] * recipe.batch_size) + row
 
     def run(self) -> np.ndarray:
         *_, (_, weights) = self.epochs()
@@ -146,24 +149,24 @@ class _Descent:
         recipe, network = self.recipe, self.network
         here, ahead = _Weights(network, self.start), _Weights(network, self.start)
         gradient = _Weights(network, np.zeros_like(self.start))
-        xb = np.empty((len(self.start), recipe.rows, self.x.shape[1]), dtype=self.x.dtype)
+        xb = np.empty((len(self.start), recipe.batch_size, self.x.shape[1]), dtype=self.x.dtype)
         steps = self.minibatches.steps
         for epoch in range(recipe.epochs):
             chosen = self.minibatches.epoch()
             right = self.y_offset[chosen] + self.offset
             with np.errstate(over="ignore", invalid="ignore"):
                 for step in range(steps):
-                    rate = recipe.rate * (1 - (epoch * steps + step) / (recipe.epochs * steps))
-                    share = self.last_share if step == steps - 1 else 1 / recipe.rows
+                    rate = recipe.learning_rate * (1 - (epoch * steps + step) / (recipe.epochs * steps))
+                    share = self.last_share if step == steps - 1 else 1 / recipe.batch_size
                     np.take(self.x, chosen[step], axis=0, out=xb, mode="clip")  # clip: saves a copy; all are in range
                     dz = _downhill(network.forward(ahead.matrices, xb), right[step], share * -rate)
                     network.backward(ahead.matrices, xb, dz, gradient.matrices)
                     # `gradient` is -rate * that of the cross-entropy. Two passes over memory make a whole step:
                     # here' = ahead - rate * full gradient; ahead' = here' + momentum * (here' - here).
-                    torch.add(gradient.flat, ahead.flat, alpha=1 - rate * recipe.decay, out=ahead.flat)
+                    torch.add(gradient.flat, ahead.flat, alpha=1 - rate * recipe.weight_decay, out=ahead.flat)
                     here.flat.lerp_(ahead.flat, 1 + recipe.momentum)
                     here, ahead = ahead, here
-            yield recipe.rate * (1 - (epoch + 0.5) / recipe.epochs), ahead.flat.numpy()
+            yield recipe.learning_rate * (1 - (epoch + 0.5) / recipe.epochs), ahead.flat.numpy()
 
 
 class _Weights:
@@ -178,14 +181,14 @@ class _Weights:
 class Minibatches:
     """Each model's examples in an order of its own, epoch by epoch."""
 
-    def __init__(self, subsets: Sequence[np.ndarray], streams: Sequence[np.random.PCG64], rows: int):
-        self.rows, self.streams = rows, streams
+    def __init__(self, subsets: Sequence[np.ndarray], streams: Sequence[np.random.PCG64], batch_size: int):
+        self.batch_size, self.streams = batch_size, streams
         self.sizes = [len(subset) for subset in subsets]
-        self.steps = -(-self.sizes[0] // rows)
-        width = self.steps * rows
+        self.steps = -(-self.sizes[0] // batch_size)
+        width = self.steps * batch_size
         self.members = np.stack([np.pad(subset, (0, width - len(subset)), mode="edge") for subset in subsets])
-        filled = np.array([(size - 1) % rows + 1 for size in self.sizes])[:, None]
-        self.last_share = ((np.arange(rows) < filled) / filled)[:, None, :]
+        filled = np.array([(size - 1) % batch_size + 1 for size in self.sizes])[:, None]
+        self.last_share = ((np.arange(batch_size) < filled) / filled)[:, None, :]
         """[r, 1, rows]: what each row of the last minibatch counts; those that fill it up count nothing."""
 
     def epoch(self) -> np.ndarray:
@@ -200,7 +203,7 @@ class Minibatches:
         keys = (keys & ~low) | np.arange(width, dtype=np.uint64)
         keys.sort(axis=1)
         order = np.take_along_axis(self.members, (keys & low).astype(np.int64), axis=1)
-        return np.ascontiguousarray(order.reshape(count, self.steps, self.rows).swapaxes(0, 1), dtype=np.int64)
+        return np.ascontiguousarray(order.reshape(count, self.steps, self.batch_size).swapaxes(0, 1), dtype=np.int64)
 
 
 def _initial(network: Network, streams: Sequence[np.random.PCG64], dtype) -> np.ndarray:

@@ -58,16 +58,22 @@ def _descriptions(part: int) -> Iterator[tuple[str, int]]:
 class NaiveBayes:
     """Multinomial naive Bayes on counts of words, many models at once.
 
-    Options: `smoothing`, added to each count; `output`, margin or loss; `batch` models at once. The seed changes
+    Options: `smoothing`, added to each count; `output`, margin or loss; `models_at_once`. The seed changes
     nothing.
     """
 
     def __init__(
-        self, dataset: Dataset, targets: Targets, *, smoothing: float = 1.0, output: str = "margin", batch: int = 50
+        self,
+        dataset: Dataset,
+        targets: Targets,
+        *,
+        smoothing: float = 1.0,
+        output: str = "margin",
+        models_at_once: int = 50,
     ):
         if not smoothing > 0:
             raise SpecError(f"trainer.options.smoothing = {smoothing}: must be greater than 0")
-        self.batch = batch
+        self.models_at_once = models_at_once
         self._smoothing = smoothing
         self._output = outputs.choose(output, outputs.OF_LOGITS)
         self._x, self._targets, self._y_targets = dataset.x, targets.x, targets.y
