@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from datamodels.train.images.stream import Lane
+from datamodels.train.images.stream import Stream
 
 REFUSED = {
     torch.Tag.data_dependent_output: "reads a value of the device",
@@ -80,15 +80,15 @@ def tensors(tree):
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-class TapeLane(Lane):
+class TapeStream(Stream):
     """Plays a tape for every step, and counts how many were recorded."""
 
     def __init__(self):
         self.recorded = 0
 
-    def record(self, step, rehearse):
+    def capture(self, step, warm_up):
         self.recorded += 1
-        rehearse()
+        warm_up()
         with Tape() as tape:
             step()
         tape.forget()

@@ -51,7 +51,7 @@ def train(run, trainer, models=range(20), attempt=0):
 def test_out_of_memory_halves_the_batch_and_goes_on(run, error):
     found, counts, crew = train(run, Crowded(3, error))
     np.testing.assert_array_equal(found[:, 0], [model_seed(0, model) % 1000 for model in range(20)])
-    assert counts.halvings == [(6, 3)] and crew.most == 3
+    assert counts.halvings == [(6, 3)] and crew.models_at_once == 3
     assert sum(counts.sizes) == 20 and max(counts.sizes) == 3
     found, counts, crew = train(run, Crowded(1, error))
     assert counts.halvings == [(6, 3), (2, 1)] and counts.sizes == [1] * 20

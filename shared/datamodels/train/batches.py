@@ -25,8 +25,8 @@ class Stopped(Exception):
 class Batches:
     """Trains the models of a run.
 
-    most     models at once: what the trainer asks for, and half as many each time that memory runs out
-    between  is called after each batch
+    models_at_once  what the trainer asks for, and half as many each time that memory runs out
+    between         is called after each batch
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Batches:
         observer: Observer,
         between: Callable[[], None] = lambda: None,
     ):
-        self.most = models_at_once(trainer)
+        self.models_at_once = models_at_once(trainer)
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
     def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:
@@ -52,7 +52,7 @@ class Batches:
             if self._stop.is_set():
                 raise Stopped
             started = time.perf_counter()
-            rows = slice(done, done + next_batch(len(models) - done, self.most))
+            rows = slice(done, done + next_batch(len(models) - done, self.models_at_once))
             found = self._attempt(models[rows], subsets[rows], attempt)
             if found is None:
                 self._halve(models[rows])
@@ -90,8 +90,8 @@ class Batches:
                 ExitCode.TRANSIENT,
             )
         device.free()
-        self.most = len(models) // 2
-        self._observer.halved(len(models), self.most)
+        self.models_at_once = len(models) // 2
+        self._observer.halved(len(models), self.models_at_once)
 
 
 def next_batch(left: int, most: int) -> int:

@@ -17,12 +17,13 @@ from datamodels.train.contract import BatchTrainer, OneByOne, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.snr import SignalToNoise, signal_to_noise
 
-TINY = 0.1
-"""Examples in the subsets of the contract's checks, as a share of the run's subsets, or LEAST where that is more."""
-LEAST = 64
+SMALL_SHARE = 0.1
+"""Fraction of a run's subset that the checks of the contract train on."""
+SMALL_EXAMPLES = 64
+"""The least examples that they train on."""
 SEEDS = 4
 """Models on each subset, for the SNR."""
-FEWEST, MOST = 8, 100
+MIN_SUBSETS, MAX_SUBSETS = 8, 100
 """Subsets for the SNR: as many as there is time for."""
 
 
@@ -51,46 +52,48 @@ class Check:
 
     def __init__(self, run: Run, trainer: BatchTrainer, *, tolerance: float, say: Callable[[str, str], None]):
         self._run, self._trainer, self._tolerance, self._say = run, trainer, tolerance, say
-        self._batches = self._of(trainer)
+        self._batches = self._batches_of(trainer)
 
     def contract(self) -> None:
         """Trains small models on three subsets, alone, again, with another seed and together."""
-        subsets = [self._tiny(index) for index in range(3)]
+        subsets = [self._small_subset(index) for index in range(3)]
         alone = np.concatenate([self._models(self._batches, [i], [subsets[i]]) for i in range(3)])
         self._say("outputs", f"{self._run.n:,} of each model, one per target, all finite")
         self._scale = float(alone.std()) or 1.0
         faults = [
-            self._repeats(alone[0], subsets[0]),
-            self._moves(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
+            self._check_repeatable(alone[0], subsets[0]),
+            self._check_subset_matters(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
         ]
         if models_at_once(self._trainer) > 1:
-            faults.append(self._agrees("together", "trained alone and together", self._batches, alone, subsets))
+            faults.append(
+                self._check_agreement("together", "trained alone and together", self._batches, alone, subsets)
+            )
         if _has_both(self._trainer):
-            single = self._of(OneByOne(self._trainer))
-            faults.append(self._agrees("one by one", "of train and of train_many", single, alone, subsets))
+            single = self._batches_of(OneByOne(self._trainer))
+            faults.append(self._check_agreement("one by one", "of train and of train_many", single, alone, subsets))
         found = [f"trainer.class = {self._run.spec.trainer.cls!r}: {fault}" for fault in faults if fault]
         if found:
             raise SpecError(found)
 
     def pace(self, seconds: float) -> Pace:
         """Trains batches as a run would, for about so long; at least two."""
-        size = next_batch(min(self._run.spec.sub_chunk, self._run.spec.models), self._batches.most)
+        size = next_batch(min(self._run.spec.sub_chunk, self._run.spec.models), self._batches.models_at_once)
         timed: list[float] = []
         while len(timed) < 2 or sum(timed[1:]) < seconds:
             started = time.perf_counter()
             models = range(len(timed) * size, (len(timed) + 1) * size)
             self._models(self._batches, models, [self._subset(model) for model in models])
             timed.append(time.perf_counter() - started)
-        return Pace(timed[0], sum(timed[1:]) / (len(timed) - 1) / size, self._batches.most)
+        return Pace(timed[0], sum(timed[1:]) / (len(timed) - 1) / size, self._batches.models_at_once)
 
     def noise(self, seconds: float, each: float) -> SignalToNoise:
         """The SNR of the outputs, by as many models as about so many seconds allow, each taking `each`."""
-        subsets = int(np.clip(seconds / (each * SEEDS), FEWEST, MOST))
+        subsets = int(np.clip(seconds / (each * SEEDS), MIN_SUBSETS, MAX_SUBSETS))
         chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
         outputs = self._models(self._batches, range(len(chosen)), chosen)
         return signal_to_noise(outputs.reshape(subsets, SEEDS, -1))
 
-    def _repeats(self, first: np.ndarray, subset: np.ndarray) -> str | None:
+    def _check_repeatable(self, first: np.ndarray, subset: np.ndarray) -> str | None:
         again = self._distance(first, self._models(self._batches, [0], [subset])[0])
         other = self._distance(first, self._models(self._batches, [3], [subset])[0])
         if again > self._tolerance:
@@ -103,14 +106,14 @@ class Check:
         self._say("seed", f"another one {known}")
         return None
 
-    def _moves(self, first: np.ndarray, other: np.ndarray) -> str | None:
+    def _check_subset_matters(self, first: np.ndarray, other: np.ndarray) -> str | None:
         moved = self._distance(first, other)
         if moved <= self._tolerance:
             return "outputs do not depend on the subset; train on the examples given, and on no others"
         self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
         return None
 
-    def _agrees(self, name: str, what: str, batches: Batches, alone: np.ndarray, subsets: list) -> str | None:
+    def _check_agreement(self, name: str, what: str, batches: Batches, alone: np.ndarray, subsets: list) -> str | None:
         off = self._distance(alone, self._models(batches, range(3), subsets))
         if off > self._tolerance:
             return (
@@ -135,16 +138,16 @@ class Check:
             )
         return outputs
 
-    def _of(self, trainer: BatchTrainer) -> Batches:
+    def _batches_of(self, trainer: BatchTrainer) -> Batches:
         return Batches(self._run, trainer, threading.Event(), Observer())
 
     def _subset(self, index: int) -> np.ndarray:
         return self._run.design.members(designs.subset(self._run.design, index))
 
-    def _tiny(self, index: int) -> np.ndarray:
+    def _small_subset(self, index: int) -> np.ndarray:
         """Members of a subset, evenly spread, so that data in the order of its classes keeps them."""
         members = self._subset(index)
-        size = min(len(members), max(LEAST, round(TINY * len(members))))
+        size = min(len(members), max(SMALL_EXAMPLES, round(SMALL_SHARE * len(members))))
         return members[np.linspace(0, len(members) - 1, size).astype(int)]
 
 

@@ -90,13 +90,13 @@ def run_chunk(
     observer = observer or Observer()
     missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
     with _Committer(run, aggregator, stop, observer) as committer:
-        batches = Batches(run, trainer, stop, observer, between=committer.settle)
+        batches = Batches(run, trainer, stop, observer, between=committer.wait)
         for models in missing:
             try:
                 done = train_sub_chunk(run, models, batches, sampler, observer)
             except Stopped:
                 return False
-            committer.put(done)
+            committer.commit(done)
     return not committer.abandoned
 
 
@@ -150,7 +150,7 @@ class _Committer:
     def __init__(self, run: Run, aggregator: Aggregator, stop: threading.Event, observer: Observer):
         self._run, self._aggregator, self._stop, self._observer = run, aggregator, stop, observer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
-        self._under_way: Future[bool] | None = None
+        self._pending: Future[bool] | None = None
         self.abandoned = False
 
     def __enter__(self) -> _Committer:
@@ -158,7 +158,7 @@ class _Committer:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            self.settle()
+            self.wait()
         except Exception as late:
             if error is None:
                 raise
@@ -166,21 +166,21 @@ class _Committer:
         finally:
             self._thread.shutdown()
 
-    def put(self, done: SubChunk) -> None:
+    def commit(self, done: SubChunk) -> None:
         """Starts to commit, once the sub-chunk before is committed. Raises what that one raised."""
-        self.settle()
-        self._under_way = self._thread.submit(self._put, done)
+        self.wait()
+        self._pending = self._thread.submit(self._commit, done)
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Waits for what is under way. Raises what it raised."""
-        if self._under_way is None:
+        if self._pending is None:
             return
         started = time.perf_counter()
-        under_way, self._under_way = self._under_way, None
-        self.abandoned |= not under_way.result()
+        pending, self._pending = self._pending, None
+        self.abandoned |= not pending.result()
         self._observer.waited(time.perf_counter() - started)
 
-    def _put(self, done: SubChunk) -> bool:
+    def _commit(self, done: SubChunk) -> bool:
         """True once committed, False where the service did not answer and `stop` is set."""
         for attempt in range(1, PUT_ATTEMPTS + 1):
             try:

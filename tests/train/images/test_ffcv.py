@@ -7,7 +7,7 @@ import pytest
 
 from datamodels.errors import ConfigError, ExitCode, InputError, SpecError, StageError
 from datamodels.train import Dataset
-from datamodels.train.images import ffcv as beton
+from datamodels.train.images import ffcv as images_ffcv
 from datamodels.train.images.trainer import ArraySource, ResNet9
 
 try:
@@ -31,7 +31,7 @@ DATA = Dataset(
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """With its loaders: they take seconds to compile."""
-    return beton.BetonSource(str(tmp_path_factory.mktemp("beton") / "pool.beton"), DATA)
+    return images_ffcv.FfcvSource(str(tmp_path_factory.mktemp("beton") / "pool.beton"), DATA)
 
 
 def copied(batches):
@@ -85,7 +85,7 @@ def test_a_reading_thread_that_died_is_noticed(source, monkeypatch):
     loader, given = source._loader(8)
     given.order = np.array(["no number"] * 8)
     with pytest.raises(StageError, match="FFCV's reading thread died"):
-        beton._next(iter(loader), "pool.beton")
+        images_ffcv._next(iter(loader), "pool.beton")
     assert died
 
 
@@ -122,7 +122,7 @@ def colourless():
 def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
     """FFCV by itself waits for ever."""
     with pytest.raises(ConfigError, match=told):
-        beton.write(str(tmp_path / "pool.beton"), Faulty(fault))
+        images_ffcv.write(str(tmp_path / "pool.beton"), Faulty(fault))
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +132,7 @@ def test_images_of_more_than_a_page_are_written(tmp_path):
     sizes = [(900, 850), (600, 500), (600, 500), (900, 850)]
     large = [(GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8), 1) for size in sizes]
     path = str(tmp_path / "pool.beton")
-    beton.write(path, large)
+    images_ffcv.write(path, large)
     found = ffcv.reader.Reader(path)
     bytes_of = np.memmap(path, dtype=np.uint8, mode="r")
     for (image, _), (_, start, size) in zip(large, np.sort(found.alloc_table, order="sample_id"), strict=True):
@@ -142,7 +142,7 @@ def test_images_of_more_than_a_page_are_written(tmp_path):
 @needs_ffcv
 def test_a_broken_file_is_refused_in_one_line(tmp_path):
     path = tmp_path / "pool.beton"
-    beton.BetonSource(str(path), DATA)
+    images_ffcv.FfcvSource(str(path), DATA)
     whole = path.read_bytes()
     assert len(whole) < 6 * 2**20
     cases = {
@@ -157,30 +157,30 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path):
     for name, damaged in cases.items():
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"pool\.beton: is .*; delete it, so that it is written again") as caught:
-            beton.BetonSource(str(path), DATA)
+            images_ffcv.FfcvSource(str(path), DATA)
         assert "\n" not in str(caught.value) and caught.value.exit_code == ExitCode.CONFIG, name
     path.write_bytes(whole)
-    beton.BetonSource(str(path), DATA)
+    images_ffcv.FfcvSource(str(path), DATA)
 
 
 @needs_ffcv
 def test_a_file_of_another_data_set_is_refused(tmp_path):
     path = str(tmp_path / "pool.beton")
-    beton.BetonSource(path, DATA)
+    images_ffcv.FfcvSource(path, DATA)
     for other in (
         Dataset(DATA.x, DATA.y[::-1], DATA.x_test, DATA.y_test),
         Dataset(DATA.x[:, :, :16], DATA.y, DATA.x_test[:, :, :16], DATA.y_test),
         Dataset(DATA.x[:30], DATA.y[:30], DATA.x_test, DATA.y_test),
     ):
         with pytest.raises(ConfigError, match="is of another data set than the run's"):
-            beton.BetonSource(path, other)
+            images_ffcv.FfcvSource(path, other)
 
 
 @needs_ffcv
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecError, match=r"beton = .*cannot be written"):
-        beton.BetonSource(str(tmp_path / "file" / "pool.beton"), DATA)
+        images_ffcv.FfcvSource(str(tmp_path / "file" / "pool.beton"), DATA)
 
 
 @pytest.mark.skipif(ffcv is not None, reason="FFCV is installed")

@@ -1,4 +1,4 @@
-"""Whole trainings against a plain loop, and one model after another in the same slot."""
+"""Whole trainings against a plain loop, and one model after another in the same trainer."""
 
 import dataclasses
 import gc
@@ -10,11 +10,11 @@ import torch
 
 from datamodels.train.images import augment, precision
 from datamodels.train.images import networks as resnets
-from datamodels.train.images.graph_step import Pool, Slot
+from datamodels.train.images.graph_step import NetworkTrainer, Pool
 from datamodels.train.images.recipe import FAST, PAPER, rates, steps
 from datamodels.train.images.trainer import ArraySource
 from tests.train import plain
-from tests.train.tape import RefusedError, TapeLane, Unsynchronised
+from tests.train.tape import RefusedError, TapeStream, Unsynchronised
 
 CPU = torch.device("cpu")
 SIZE = (16, 16)
@@ -27,20 +27,20 @@ QUICK = dataclasses.replace(FAST, epochs=2, batch_size=6)
 SUBSET = torch.arange(3, 24, 2)
 
 
-def slot(recipe=SHORT, pool=POOL, name="float32", lane=None, network=None):
+def network_trainer(recipe=SHORT, pool=POOL, name="float32", stream=None, network=None):
     network = network or resnets.resnet9(3, 2, fast=recipe.optimiser == "muon")
-    return Slot(network, recipe, pool, SIZE, precision.BY_NAME[name], CPU, lane)
+    return NetworkTrainer(network, recipe, pool, SIZE, precision.BY_NAME[name], CPU, stream)
 
 
-def trained(slot, subset=SUBSET, seed=1):
-    for _ in range(slot.begin(subset, seed)):
-        slot.step()
-    return slot.end()
+def trained(trainer, subset=SUBSET, seed=1):
+    for _ in range(trainer.begin(subset, seed)):
+        trainer.step()
+    return trainer.end()
 
 
 def test_a_training_is_nesterov_on_the_smoothed_cross_entropy_of_augmented_images():
     """Against a loop with plain tensors in float64, network apart: that has a test of its own."""
-    ours = slot(name="float64")
+    ours = network_trainer(name="float64")
     count = ours.begin(SUBSET, 5)
     assert (count, 6) == steps(SHORT, len(SUBSET)) == (3, 6)
     network = resnets.resnet9(3, 2).double()
@@ -59,22 +59,22 @@ def test_a_training_is_nesterov_on_the_smoothed_cross_entropy_of_augmented_image
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_nothing_is_left_of_the_model_before(recipe):
-    used = slot(recipe)
+    used = network_trainer(recipe)
     trained(used, torch.arange(0, 30), 9)  # longer, and of other images
     trained(used, torch.arange(0, 4), 8)  # shorter than a minibatch
     again = trained(used)
-    assert torch.equal(again, trained(slot(recipe))) and torch.isfinite(again).all()
+    assert torch.equal(again, trained(network_trainer(recipe))) and torch.isfinite(again).all()
     assert not torch.equal(again, trained(used, seed=2))
 
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_nothing_is_left_of_a_model_that_diverged(recipe):
-    used = slot(recipe)
+    used = network_trainer(recipe)
     used.begin(SUBSET, 3)
     used.flat.state.fill_(float("nan"))
     used.step()
     assert not torch.isfinite(used.end()).any()
-    assert torch.equal(trained(used), trained(slot(recipe)))
+    assert torch.equal(trained(used), trained(network_trainer(recipe)))
 
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
@@ -84,25 +84,25 @@ def test_a_model_knows_nothing_but_its_subset(recipe):
     x = X.copy()
     x[outside] = 255 - x[outside]
     changed = Pool(torch.from_numpy(x), POOL.y)
-    assert torch.equal(trained(slot(recipe)), trained(slot(recipe, changed)))
+    assert torch.equal(trained(network_trainer(recipe)), trained(network_trainer(recipe, changed)))
 
 
 def test_minibatches_from_memory_train_the_same_model():
-    fed = slot(pool=ArraySource(X, Y))
-    assert torch.equal(trained(fed), trained(slot()))
+    fed = network_trainer(pool=ArraySource(X, Y))
+    assert torch.equal(trained(fed), trained(network_trainer()))
     trained(fed, torch.arange(0, 4), 8)
-    assert torch.equal(trained(fed, torch.arange(0, 20), 3), trained(slot(), torch.arange(0, 20), 3))
+    assert torch.equal(trained(fed, torch.arange(0, 20), 3), trained(network_trainer(), torch.arange(0, 20), 3))
 
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_subset_of_one_example_can_be_trained_on(members):
-    assert torch.isfinite(trained(slot(), SUBSET[:members])).all()
+    assert torch.isfinite(trained(network_trainer(), SUBSET[:members])).all()
 
 
 @pytest.mark.parametrize(("name", "least"), [("bf16", 0.7), ("fp16", 0.9)])
 def test_half_precision_goes_the_same_way(name, least):
     """The first step, within what rounding to 8 bits, or 11, leaves of a very small network."""
-    whole, half = slot(), slot(name=name)
+    whole, half = network_trainer(), network_trainer(name=name)
     moves = []
     for each in (whole, half):
         each.begin(SUBSET, 1)
@@ -114,7 +114,7 @@ def test_half_precision_goes_the_same_way(name, least):
 
 
 def test_mirrored_logits_are_the_mean_of_both():
-    ours = slot()
+    ours = network_trainer()
     model, x = trained(ours), POOL.x[:5]
     alone, mirror = ours.logits(model, x, mirrored=False), ours.logits(model, x.flip(2), mirrored=False)
     torch.testing.assert_close(ours.logits(model, x, mirrored=True), (alone + mirror) / 2)
@@ -125,29 +125,29 @@ def test_mirrored_logits_are_the_mean_of_both():
 @pytest.mark.parametrize("name", ["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_a_step_recorded_once_trains_every_model_as_plain_steps_do(recipe, name, source):
-    lane = TapeLane()
+    stream = TapeStream()
     pools = {"resident": POOL, "fed": ArraySource(X, Y)}
-    recorded, usual = slot(recipe, pools[source], name, lane), slot(recipe, POOL, name)
+    recorded, usual = network_trainer(recipe, pools[source], name, stream), network_trainer(recipe, POOL, name)
     for subset, seed in ((torch.arange(0, 30), 9), (SUBSET, 1), (torch.arange(4, 29), 2)):
         assert torch.equal(trained(recorded, subset, seed), trained(usual, subset, seed))
         recorded.logits(recorded.end(), POOL.x[:3], mirrored=False)  # which leaves the network in another mode
-    assert lane.recorded == 1
+    assert stream.recorded == 1
 
 
 def test_a_step_is_recorded_again_where_what_it_reads_has_moved():
-    lane = TapeLane()
-    recorded, usual = slot(lane=lane), slot()
+    stream = TapeStream()
+    recorded, usual = network_trainer(stream=stream), network_trainer()
     recordings = []
     for members in (20, 30, 25, 4, 30):  # more steps than before; as many or fewer; other minibatches; and back
         subset = torch.arange(members)
         assert torch.equal(trained(recorded, subset), trained(usual, subset))
-        recordings.append(lane.recorded)
+        recordings.append(stream.recorded)
     assert recordings == [1, 2, 2, 3, 4]
 
 
 def test_a_large_network_is_recorded_too():
     networks = [resnets.resnet18(3, 2) for _ in range(2)]
-    recorded, usual = slot(lane=TapeLane(), network=networks[0]), slot(network=networks[1])
+    recorded, usual = network_trainer(stream=TapeStream(), network=networks[0]), network_trainer(network=networks[1])
     for seed in (1, 2):
         assert torch.equal(trained(recorded, seed=seed), trained(usual, seed=seed))
 
@@ -155,12 +155,12 @@ def test_a_large_network_is_recorded_too():
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_no_step_waits_for_the_device(recipe):
     """The host runs ahead of a GPU through all epochs: no operation asks for a value."""
-    ours = slot(recipe)
+    ours = network_trainer(recipe)
     count = ours.begin(SUBSET, 1)
     with Unsynchronised():
         for _ in range(count):
             ours.step()
-    assert torch.equal(ours.end(), trained(slot(recipe)))
+    assert torch.equal(ours.end(), trained(network_trainer(recipe)))
 
 
 class Asks(torch.nn.Module):
@@ -179,10 +179,10 @@ def test_what_a_gpu_could_not_record_is_noticed(layer):
     network = resnets.resnet9(3, 2)
     network.body.append(layer)
     with pytest.raises(RefusedError):
-        slot(lane=TapeLane(), network=network).begin(SUBSET, 1)
+        network_trainer(stream=TapeStream(), network=network).begin(SUBSET, 1)
 
 
-class Frozen(Slot):
+class Frozen(NetworkTrainer):
     """Takes the rate from the host."""
 
     def _step(self):
@@ -194,23 +194,23 @@ class Frozen(Slot):
 def test_what_a_step_takes_from_the_host_is_frozen():
     """Likewise: the tape is no plain loop."""
     found = []
-    for lane in (TapeLane(), None):
-        each = Frozen(resnets.resnet9(3, 2), SHORT, POOL, SIZE, precision.BY_NAME["float32"], CPU, lane)
+    for stream in (TapeStream(), None):
+        each = Frozen(resnets.resnet9(3, 2), SHORT, POOL, SIZE, precision.BY_NAME["float32"], CPU, stream)
         each.done = 0
         count = each.begin(SUBSET, 1)
         each.done = 0
         for _ in range(count):
             each.step()
         found.append(each.end())
-    assert not torch.equal(*found) and torch.equal(found[1], trained(slot()))
+    assert not torch.equal(*found) and torch.equal(found[1], trained(network_trainer()))
 
 
-def test_nothing_holds_on_to_a_slot():
+def test_nothing_holds_on_to_a_network_trainer():
     """Its memory is free as soon as it is dropped, not when Python looks for cycles: memory may have run out."""
     gc.disable()
     try:
-        for lane in (None, TapeLane()):
-            used = slot(lane=lane)
+        for stream in (None, TapeStream()):
+            used = network_trainer(stream=stream)
             trained(used)
             dead = weakref.ref(used), weakref.ref(used.network)
             del used

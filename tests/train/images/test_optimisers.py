@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from datamodels.train.images import networks
-from datamodels.train.images.optimisers import ALIGNMENT, Flat, Muon, Nesterov, orthogonal
+from datamodels.train.images.optimisers import ALIGNMENT, FlatState, Muon, Nesterov, orthogonal
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def in_order(tensor):
 def test_a_network_lives_in_one_vector():
     network = networks.resnet9(3, 2, fast=True)
     x = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    flat = Flat(network, CPU, torch.float64)
+    flat = FlatState(network, CPU, torch.float64)
     network.start(x, torch.Generator().manual_seed(1))
     network.eval()
     before, kept = network(x), flat.state.clone()
@@ -46,7 +46,7 @@ def test_a_network_lives_in_one_vector():
 
 def test_gradients_of_all_parameters_are_in_the_other_vector():
     network = networks.resnet9(3, 2)
-    flat = Flat(network, CPU, torch.float64)
+    flat = FlatState(network, CPU, torch.float64)
     x = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     network.start(x, torch.Generator().manual_seed(1))
     flat.gradient.zero_()
@@ -66,7 +66,7 @@ def test_gradients_of_all_parameters_are_in_the_other_vector():
 def test_tensors_begin_where_kernels_of_cuda_may_read_many_numbers_at_once(fast, dtype):
     """Three classes and odd widths: no tensor's end is a good start for the next by chance."""
     network = networks.resnet9(3, 3, fast=fast)
-    flat = Flat(network, CPU, dtype)
+    flat = FlatState(network, CPU, dtype)
     for vector, tensors in (
         (flat.state, [*network.parameters(), *network.buffers()]),
         (flat.gradient, [p.grad for p in network.parameters()]),
@@ -100,7 +100,7 @@ def test_orthogonal_keeps_directions_and_evens_out_lengths():
 
 def test_muon_turns_filters_and_leaves_the_rest_to_nesterov():
     network = networks.resnet9(3, 2)
-    flat = Flat(network, CPU, torch.float64)
+    flat = FlatState(network, CPU, torch.float64)
     flat.weights.copy_(matrix(1, len(flat.weights))[0])
     start, stop, rows = flat.filters[1]
     first = flat.filters[-1][1]
@@ -124,7 +124,7 @@ def test_muon_turns_filters_and_leaves_the_rest_to_nesterov():
 
 def test_a_start_forgets_what_was_before():
     network = networks.resnet9(3, 2)
-    flat = Flat(network, CPU, torch.float64)
+    flat = FlatState(network, CPU, torch.float64)
     for optimiser in (Muon(flat, 0.5), Nesterov(flat.weights, flat.gradient, 0.9, 0.0)):
         results = []
         for noise in (0, 5):

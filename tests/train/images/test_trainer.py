@@ -109,12 +109,12 @@ class Cramped(ResNet9):
         super().__init__(*data, **options)
         self.room, self.beside, self.alive = room, beside, weakref.WeakSet()
 
-    def _slot(self):
+    def _new_trainer(self):
         if len(self.alive) == self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        slot = super()._slot()
-        self.alive.add(slot)
-        return slot
+        trainer = super()._new_trainer()
+        self.alive.add(trainer)
+        return trainer
 
     def logits(self, model):
         if len(self.alive) > self.beside:

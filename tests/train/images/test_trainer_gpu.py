@@ -15,10 +15,10 @@ from datamodels.train.batches import Batches
 from datamodels.train.check import Check
 from datamodels.train.contract import model_seed
 from datamodels.train.images import augment, load, networks, precision
-from datamodels.train.images.graph_step import Pool, Slot
+from datamodels.train.images.graph_step import NetworkTrainer, Pool
 from datamodels.train.images.optimisers import orthogonal
 from datamodels.train.images.recipe import FAST, PAPER, steps
-from datamodels.train.images.stream import CudaLane
+from datamodels.train.images.stream import CudaStream
 from datamodels.train.images.trainer import ArraySource, ResNet9, ResNet18
 from datamodels.train.observer import Observer
 from tests.train import plain
@@ -77,9 +77,9 @@ def off(found, expected):
     return np.abs(found - expected).max() / expected.std()
 
 
-def slot(recipe=PAPER, name="float32", *, pool, size=(32, 32), capture=True, width=8):
+def network_trainer(recipe=PAPER, name="float32", *, pool, size=(32, 32), capture=True, width=8):
     network = networks.resnet9(3, width, fast=recipe.optimiser == "muon")
-    return Slot(network, recipe, pool, size, precision.BY_NAME[name], GPU, CudaLane(GPU, capture=capture))
+    return NetworkTrainer(network, recipe, pool, size, precision.BY_NAME[name], GPU, CudaStream(GPU, capture=capture))
 
 
 def resident(examples=60, size=32):
@@ -92,7 +92,7 @@ def resident(examples=60, size=32):
 def test_a_captured_step_trains_as_a_plain_one(data, recipe, name):
     subsets = halves(3)
     captured, uncaptured = (made(data, recipe=recipe, precision=name, capture=capture) for capture in (True, False))
-    for seed, subset in enumerate(subsets):  # one after the other in the same slot
+    for seed, subset in enumerate(subsets):  # one after the other by the same NetworkTrainer
         found, expected = (outputs(trainer, [subset], [seed]) for trainer in (captured, uncaptured))
         assert np.isfinite(found).all() and off(found, expected) < WITHIN[name]
 
@@ -121,7 +121,7 @@ def test_a_training_is_that_of_a_plain_loop_in_float64(capture):
     """The loop on the CPU, with the GPU's draws; convolutions in float64 on both."""
     pool = resident(size=16)
     recipe = plain.short(PAPER)
-    ours = slot(recipe, "float64", pool=pool, size=(16, 16), capture=capture, width=2)
+    ours = network_trainer(recipe, "float64", pool=pool, size=(16, 16), capture=capture, width=2)
     subset = torch.arange(3, 40, 2)
     count = ours.begin(subset, 5)
     torch.cuda.synchronize()
@@ -155,7 +155,7 @@ def test_models_beside_each_other_are_those_alone(data, recipe, together):
 @RECIPES
 @pytest.mark.parametrize("capture", [True, False])
 def test_no_step_waits_for_the_device(recipe, capture):
-    ours = slot({"paper": PAPER, "fast": FAST}[recipe], pool=resident(), capture=capture)
+    ours = network_trainer({"paper": PAPER, "fast": FAST}[recipe], pool=resident(), capture=capture)
     count = ours.begin(torch.arange(50), 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -193,7 +193,7 @@ def test_the_host_does_not_overtake_what_a_gpu_still_reads():
     recipe = plain.short(PAPER, epochs=10, batch_size=50)
     models = []
     for pool in (reused, Pool(torch.from_numpy(x).to(GPU), torch.from_numpy(y).to(GPU))):
-        ours = slot(recipe, pool=pool)
+        ours = network_trainer(recipe, pool=pool)
         for _ in range(ours.begin(torch.arange(60), 1)):
             ours.step()
         models.append(ours.end())
@@ -288,7 +288,7 @@ def test_out_of_memory_halves_the_models_at_once_and_goes_on(data, capture):
         trainer = made(data, **options)
         batches = Batches(run, trainer, threading.Event(), halvings)
         found = batches.train(range(8), subsets)
-    assert halvings.found[0] == (8, 4) and batches.most < 8
+    assert halvings.found[0] == (8, 4) and batches.models_at_once < 8
     alone = made(data, **options | {"models_at_once": 1})
     for model in (0, 7):
         expected = outputs(alone, [subsets[model]], [model_seed(0, model)])[0]

@@ -50,7 +50,7 @@ def nesterov_by_torch(network, recipe, start, x, y):
 
 def start(network, x, y, subsets, seeds):
     """Initial weights: what a vanishing rate leaves as it is."""
-    return sgd.descend(network, sgd.Recipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
+    return sgd.train(network, sgd.Recipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
 
 
 def test_gradients_are_those_of_autograd(network, data):
@@ -78,7 +78,7 @@ def test_training_is_nesterov_on_the_decayed_cross_entropy(network, data, rows):
     subsets, seeds = [np.arange(20), np.arange(30, 50)], [1, 2]
     recipe = sgd.Recipe(epochs=12, batch_size=rows, learning_rate=0.3, momentum=0.8, weight_decay=0.05)
     begin = start(network, x, y, subsets, seeds)
-    found = sgd.descend(network, recipe, x, y, subsets, seeds)
+    found = sgd.train(network, recipe, x, y, subsets, seeds)
     for model, subset in enumerate(subsets):
         expected = nesterov_by_torch(network, recipe, begin[model], x[subset], y[subset])
         np.testing.assert_allclose(found[model], expected, rtol=1e-9, atol=1e-11)
@@ -89,9 +89,9 @@ def test_a_model_does_not_depend_on_its_neighbours(network, data):
     subsets = [np.arange(length) for length in (21, 40, 33, 7, 24)]  # of 3, 5, 5, 1 and 3 steps
     seeds = [11, 12, 13, 14, 15]
     recipe = sgd.Recipe(epochs=4, batch_size=8)
-    together = sgd.descend(network, recipe, x, y, subsets, seeds)
+    together = sgd.train(network, recipe, x, y, subsets, seeds)
     for model in range(len(seeds)):
-        alone = sgd.descend(network, recipe, x, y, [subsets[model]], [seeds[model]])[0]
+        alone = sgd.train(network, recipe, x, y, [subsets[model]], [seeds[model]])[0]
         np.testing.assert_allclose(together[model], alone, rtol=1e-10, atol=1e-12)
 
 
@@ -99,8 +99,8 @@ def test_the_seed_decides(network, data):
     x, y = data
     subsets, recipe = [np.arange(30)] * 3, sgd.Recipe(epochs=3, batch_size=8)
     x = x.astype(np.float32)
-    first = sgd.descend(network, recipe, x, y, subsets, [1, 1, 2])
-    again = sgd.descend(network, recipe, x, y, subsets, [1, 1, 2])
+    first = sgd.train(network, recipe, x, y, subsets, [1, 1, 2])
+    again = sgd.train(network, recipe, x, y, subsets, [1, 1, 2])
     assert first.dtype == np.float32
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first[0], first[1])
@@ -147,13 +147,13 @@ def test_a_diverged_model_comes_back_not_finite_and_alone(network, data):
     subsets = [np.arange(20), np.arange(41, 61)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = sgd.descend(network, sgd.Recipe(epochs=5, batch_size=8), x, y, subsets, [1, 2])
+        found = sgd.train(network, sgd.Recipe(epochs=5, batch_size=8), x, y, subsets, [1, 2])
     assert np.isfinite(found[0]).all() and not np.isfinite(found[1]).all()
 
 
 def test_an_empty_subset_is_refused(network, data):
     with pytest.raises(InputError, match="subset 1 of 2 is empty"):
-        sgd.descend(network, sgd.Recipe(), *data, [np.arange(3), np.arange(0)], [1, 2])
+        sgd.train(network, sgd.Recipe(), *data, [np.arange(3), np.arange(0)], [1, 2])
 
 
 def test_every_fault_of_a_recipe_is_told():

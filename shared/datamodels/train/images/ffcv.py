@@ -33,7 +33,7 @@ class Examples(Protocol):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]: ...
 
 
-class BetonSource:
+class FfcvSource:
     """Minibatches of a data set, in any order, from its file; writes the file where it is not there.
 
     Raises SpecError where FFCV is not installed, ConfigError where the file is broken or of another data set.
@@ -43,7 +43,7 @@ class BetonSource:
         _ffcv()
         with _locked(path):
             if not Path(path).exists():
-                write(path, _Pairs(dataset.x, dataset.y))
+                write(path, _ArrayExamples(dataset.x, dataset.y))
         check(path, dataset.y, dataset.x.shape[1:3])
         self._path, self._workers = path, min(workers, os.cpu_count() or 1)
         self._y = dataset.y.astype(np.int64)
@@ -145,7 +145,7 @@ def check(path: str, y: np.ndarray, size: tuple[int, ...]) -> None:
         raise ConfigError(f"{path}: is of another data set than the run's, by its sizes or labels; {advice}")
 
 
-class _Pairs:
+class _ArrayExamples:
     def __init__(self, x: np.ndarray, y: np.ndarray):
         self._x, self._y = x, y
 

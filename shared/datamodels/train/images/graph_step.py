@@ -3,7 +3,7 @@
 On a GPU the whole step (look-up, augmentation, forward, backward, update) is captured as a CUDA graph when the first
 model begins, and played again for every step of every later model. All that differs from step to step is read through
 a counter on the device, so that playing needs no copy and no word from the host. On the CPU the same step runs plainly:
-which of the two it is, the slot's lane knows.
+which of the two it is, the slot's stream knows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from datamodels.train.images import augment
 from datamodels.train.images.networks import Network
-from datamodels.train.images.optimisers import Flat, Muon, Nesterov, Optimiser
+from datamodels.train.images.optimisers import FlatState, Muon, Nesterov, Optimiser
 from datamodels.train.images.precision import Precision
 from datamodels.train.images.recipe import Recipe, rates, steps
-from datamodels.train.images.stream import Lane
+from datamodels.train.images.stream import Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,12 @@ Source = Callable[[np.ndarray], Minibatches]
 """Gives the minibatches of int64[steps, rows] examples of the pool, one after the other."""
 
 
-class Slot:
+class NetworkTrainer:
     """Trains one model after another.
 
     pool  the data on the device, or a Source of minibatches for what does not fit there
     size  height and width of images
-    lane  where steps are done; by default as on a CPU
+    stream  where steps are done; by default as on a CPU
     """
 
     def __init__(
@@ -54,24 +54,24 @@ class Slot:
         size: tuple[int, int],
         precision: Precision,
         device: torch.device,
-        lane: Lane | None = None,
+        stream: Stream | None = None,
     ):
         self.network, self._recipe, self._pool, self._size, self._precision = network, recipe, pool, size, precision
-        self._device, self._lane = device, lane or Lane()
-        self.flat = Flat(network, device, precision.numbers)
+        self._device, self._stream = device, stream or Stream()
+        self.flat = FlatState(network, device, precision.dtype)
         self._optimiser: Optimiser = (
             Muon(self.flat, recipe.momentum)
             if recipe.optimiser == "muon"
             else Nesterov(self.flat.weights, self.flat.gradient, recipe.momentum, recipe.weight_decay)
         )
-        self._play: Callable[[], None] | None = None
+        self._replay: Callable[[], None] | None = None
         """The recorded step; None where none is recorded, or what it reads has moved since."""
-        self._count = torch.zeros(1, dtype=torch.int64, device=device)
-        self._table = torch.empty(0, dtype=torch.int64, device=device)
+        self._step_index = torch.zeros(1, dtype=torch.int64, device=device)
+        self._draws = torch.empty(0, dtype=torch.int64, device=device)
         self._rates = torch.empty(0, dtype=torch.float32, device=device)
         self._images = pool if isinstance(pool, Pool) else Pool(*torch.empty((2, 0), dtype=torch.uint8, device=device))
         """Where steps take images from: the pool, or where each minibatch is put, empty before the first."""
-        self._fed: Minibatches = iter(())
+        self._minibatches: Minibatches = iter(())
         """What is still to be put there, where the pool is a Source."""
 
     def begin(self, subset: torch.Tensor, seed: int) -> int:
@@ -80,37 +80,37 @@ class Slot:
         All that is random comes from the seed, by a generator of the device: the same draws on every CPU, and on every
         GPU, but not the same on both.
         """
-        self._lane.follow()  # for the pool to be there, and for outputs of the model before to be made
-        with self._lane.within():
+        self._stream.wait_for_current()  # for the pool to be there, and for outputs of the model before to be made
+        with self._stream.context():
             count, rows = steps(self._recipe, len(subset))
             generator = torch.Generator(self._device).manual_seed(seed)
             draws = augment.draw(self._recipe, len(subset), count, rows, self._size, generator)
             examples = subset.to(self._device)[draws.position]
-            first = self._feed(examples)
-            self._reserve(count, rows)
+            first = self._first_minibatch(examples)
+            self._allocate(count, rows)
             self.network.train()
-            if self._play is None:
-                self._play = self._lane.record(self._step, self._rehearse)
+            if self._replay is None:
+                self._replay = self._stream.capture(self._step, self._warm_up)
             self.flat.state.zero_()
             self.network.start(first, generator)
-            self._fill(examples, draws, count)
+            self._write_draws(examples, draws, count)
             self._optimiser.start()
         return count
 
     def step(self) -> None:
         """The next step of the model. Returns before the device has done it."""
-        with self._lane.within():
-            (self._play or self._step)()
-            following = next(self._fed, None)
+        with self._stream.context():
+            (self._replay or self._step)()
+            following = next(self._minibatches, None)
             if following is not None:
-                self._stage(*following)
+                self._upload(*following)
 
     def end(self) -> torch.Tensor:
         """The model: a copy of the network's numbers."""
-        self._fed = iter(())
-        with self._lane.within():
+        self._minibatches = iter(())
+        with self._stream.context():
             model = self.flat.state.clone()
-        self._lane.lead()
+        self._stream.make_current_wait()
         return model
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class Slot:
                 found = (found + self.network(x.flip(2))) / 2
         return found.float()
 
-    def _feed(self, examples: torch.Tensor) -> torch.Tensor:
+    def _first_minibatch(self, examples: torch.Tensor) -> torch.Tensor:
         """The images of the first minibatch, as they are, of int64[steps, rows] examples.
 
         Where minibatches are fed, `examples` become places in the one that is at hand.
@@ -134,47 +134,47 @@ class Slot:
         fed = self._pool(examples.cpu().numpy().copy())
         first = next(fed)
         if len(self._images.x) != len(first[0]):
-            self._images, self._play = Pool(*(torch.empty_like(part, device=self._device) for part in first)), None
-        self._stage(*first)
-        self._fed = fed
+            self._images, self._replay = Pool(*(torch.empty_like(part, device=self._device) for part in first)), None
+        self._upload(*first)
+        self._minibatches = fed
         examples.copy_(torch.arange(examples.shape[1], device=self._device).expand(examples.shape))
         return self._images.x
 
-    def _stage(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self._lane.load((self._images.x, self._images.y), (x, y))
+    def _upload(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self._stream.upload((self._images.x, self._images.y), (x, y))
 
-    def _reserve(self, count: int, rows: int) -> None:
+    def _allocate(self, count: int, rows: int) -> None:
         """Room for the draws of so many steps; a recorded step knows where it is, and is recorded again if it moves."""
-        if self._table.shape[2:] != (rows,) or len(self._table) < count:
-            self._table = torch.zeros((count, 6, rows), dtype=torch.int64, device=self._device)
+        if self._draws.shape[2:] != (rows,) or len(self._draws) < count:
+            self._draws = torch.zeros((count, 6, rows), dtype=torch.int64, device=self._device)
             self._rates = torch.zeros(count, dtype=torch.float32, device=self._device)
-            self._play = None
+            self._replay = None
 
-    def _fill(self, examples: torch.Tensor, draws: augment.Draws, count: int) -> None:
+    def _write_draws(self, examples: torch.Tensor, draws: augment.Draws, count: int) -> None:
         columns = [examples, draws.flip, draws.down, draws.right, draws.top, draws.left]
-        torch.stack(columns, dim=1, out=self._table[:count])
+        torch.stack(columns, dim=1, out=self._draws[:count])
         self._rates[:count].copy_(torch.from_numpy(rates(self._recipe, count)))
-        self._count.zero_()
+        self._step_index.zero_()
 
     def _step(self) -> None:
         recipe, precision = self._recipe, self._precision
-        index, flip, down, right, top, left = self._table.index_select(0, self._count)[0].unbind(0)
+        index, flip, down, right, top, left = self._draws.index_select(0, self._step_index)[0].unbind(0)
         x = augment.gather(self._images.x, index, flip, down, right)
         keep = augment.kept(top, left, recipe.cutout, self._size) if recipe.cutout else None
         self.flat.gradient.zero_()
         with precision.autocast(self._device):
             logits = self.network(x, keep)
         loss = functional.cross_entropy(
-            logits.to(precision.numbers), self._images.y[index], label_smoothing=recipe.label_smoothing
+            logits.to(precision.dtype), self._images.y[index], label_smoothing=recipe.label_smoothing
         )
         (loss * precision.loss_scale).backward()
         if precision.loss_scale != 1:
             self.flat.gradient.div_(precision.loss_scale)
         with torch.no_grad():
-            self._optimiser.step(self._rates.index_select(0, self._count))
-            self._count.add_(1)
+            self._optimiser.step(self._rates.index_select(0, self._step_index))
+            self._step_index.add_(1)
 
-    def _rehearse(self) -> None:
-        self._count.zero_()
+    def _warm_up(self) -> None:
+        self._step_index.zero_()
         self._step()
-        self._count.zero_()
+        self._step_index.zero_()

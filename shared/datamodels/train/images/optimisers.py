@@ -20,7 +20,7 @@ ALIGNMENT = 256
 that: in float32 and fp16, cuDNN's batch normalisation fails with "misaligned address" if running statistics do not."""
 
 
-class Flat:
+class FlatState:
     """The numbers of a network, which from now on lives in them.
 
     state     [size]: filters, other parameters, then what is not trained (normalisation, running statistics)
@@ -99,7 +99,7 @@ class Muon:
     normalisation that follows makes its length meaningless, and so a rate means the same turn for every layer.
     """
 
-    def __init__(self, flat: Flat, momentum: float):
+    def __init__(self, flat: FlatState, momentum: float):
         first = flat.filters[-1][1]
         self._others = Nesterov(flat.weights[first:], flat.gradient[first:], momentum=0.85, weight_decay=0.0)
         self._momentum = momentum

@@ -19,20 +19,24 @@ gradients overflow, and models are reported as failed. bf16 and float32 hold the
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """numbers: type of weights and sums; products: type of convolutions and matrix products."""
+    """Types of numbers.
 
-    numbers: torch.dtype
-    products: torch.dtype
+    dtype          of weights and sums
+    compute_dtype  of convolutions and matrix products
+    """
+
+    dtype: torch.dtype
+    compute_dtype: torch.dtype
 
     @property
     def loss_scale(self) -> float:
-        return FP16_LOSS_SCALE if self.products == torch.float16 else 1.0
+        return FP16_LOSS_SCALE if self.compute_dtype == torch.float16 else 1.0
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
-        if self.products == self.numbers:
+        if self.compute_dtype == self.dtype:
             return contextlib.nullcontext()
         # Without the cache of cast weights: a recorded step must cast them anew each time it is played.
-        return torch.autocast(device.type, dtype=self.products, cache_enabled=False)
+        return torch.autocast(device.type, dtype=self.compute_dtype, cache_enabled=False)
 
 
 BY_NAME = {

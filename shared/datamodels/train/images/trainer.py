@@ -16,10 +16,10 @@ from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.images import ffcv, networks
 from datamodels.train.images import precision as precisions
-from datamodels.train.images.graph_step import Pool, Slot, Source
+from datamodels.train.images.graph_step import NetworkTrainer, Pool, Source
 from datamodels.train.images.load import check_images
 from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, Recipe
-from datamodels.train.images.stream import CudaLane, Lane
+from datamodels.train.images.stream import CudaStream, Stream
 
 TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
 """Targets of one forward pass: bounds its memory."""
@@ -75,7 +75,7 @@ class ImageTrainer(abc.ABC):
             if value < 1:
                 raise SpecError(f"trainer.options.{name} = {value}: must be at least 1")
         self.models_at_once = models_at_once
-        self.recipe = _changed(
+        self.recipe = _with_changes(
             self.recipes,
             recipe,
             epochs=epochs,
@@ -99,68 +99,70 @@ class ImageTrainer(abc.ABC):
         self._width, self._tta, self._capture = width, tta, capture
         self._pool = self._source(dataset, resident, beton, workers)
         self._y_targets = targets.y
-        self._x_targets = self._there(targets.x) if isinstance(self._pool, Pool) else targets.x
-        self._slots: list[Slot] = []
+        self._x_targets = self._on_device(targets.x) if isinstance(self._pool, Pool) else targets.x
+        self._trainers: list[NetworkTrainer] = []
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[torch.Tensor]:
         """Models beside each other, step by step in turn; on a GPU each in a stream of its own."""
         for at, subset in enumerate(subsets):
             if not len(subset):
                 raise InputError(f"subset {at} of {len(subsets)} is empty: cannot train on no examples")
-        with self._or_no_slots():
-            while len(self._slots) < len(subsets):
-                self._slots.append(self._slot())
-            slots = self._slots[: len(subsets)]
+        with self._discard_trainers_on_error():
+            while len(self._trainers) < len(subsets):
+                self._trainers.append(self._new_trainer())
+            trainers = self._trainers[: len(subsets)]
             left = [
-                slot.begin(torch.from_numpy(np.asarray(subset, dtype=np.int64)), seed)
-                for slot, subset, seed in zip(slots, subsets, seeds, strict=True)
+                trainer.begin(torch.from_numpy(np.asarray(subset, dtype=np.int64)), seed)
+                for trainer, subset, seed in zip(trainers, subsets, seeds, strict=True)
             ]
             for step in range(max(left)):
-                for slot, count in zip(slots, left, strict=True):
+                for trainer, count in zip(trainers, left, strict=True):
                     if step < count:
-                        slot.step()
-            return [slot.end() for slot in slots]
+                        trainer.step()
+            return [trainer.end() for trainer in trainers]
 
     def outputs_many(self, models: Sequence[torch.Tensor]) -> np.ndarray:
         """float32[r, n]; not finite where the model diverged."""
-        with self._or_no_slots(), np.errstate(invalid="ignore", over="ignore"):
+        with self._discard_trainers_on_error(), np.errstate(invalid="ignore", over="ignore"):
             return np.stack([self._output(self.logits(model), self._y_targets) for model in models])
 
     @contextlib.contextmanager
-    def _or_no_slots(self) -> Iterator[None]:
-        """Drops all slots on an error: half trained, or half recorded, or what took the memory that ran out."""
+    def _discard_trainers_on_error(self) -> Iterator[None]:
+        """Drops all trainers on an error: half trained, or half recorded, or what took the memory that ran out."""
         try:
             yield
         except BaseException:
-            self._slots.clear()
+            self._trainers.clear()
             raise
 
     def logits(self, model: torch.Tensor) -> np.ndarray:
         """float32[n, classes] of the targets."""
-        if not self._slots:
-            self._slots.append(self._slot())
+        if not self._trainers:
+            self._trainers.append(self._new_trainer())
         at_once = TARGETS_AT_ONCE[self.device.type]
         found = []
         for start in range(0, len(self._y_targets), at_once):
             x = self._x_targets[start : start + at_once]
-            found.append(self._slots[0].logits(model, self._there(x), mirrored=self._tta))
+            found.append(self._trainers[0].logits(model, self._on_device(x), mirrored=self._tta))
         return torch.cat(found).cpu().numpy()
 
     @abc.abstractmethod
     def _network(self) -> networks.Network: ...
 
-    def _slot(self) -> Slot:
-        lane = CudaLane(self.device, capture=self._capture) if self.device.type == "cuda" else Lane()
-        return Slot(self._network(), self.recipe, self._pool, self._size, self._precision, self.device, lane)
+    def _new_trainer(self) -> NetworkTrainer:
+        stream = CudaStream(self.device, capture=self._capture) if self.device.type == "cuda" else Stream()
+        return NetworkTrainer(
+            self._network(), self.recipe, self._pool, self._size, self._precision, self.device, stream
+        )
 
     def _source(self, dataset: Dataset, resident: bool, beton: str, workers: int) -> Pool | Source:
         if beton:
-            return ffcv.BetonSource(beton, dataset, workers)
+            return ffcv.FfcvSource(beton, dataset, workers)
         if not resident:
             return ArraySource(dataset.x, dataset.y)
-        return Pool(self._there(dataset.x), self._there(dataset.y.astype(np.int64)))
+        return Pool(self._on_device(dataset.x), self._on_device(dataset.y.astype(np.int64)))
 
-    def _there(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def _on_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
         """On the device; a copy only where it must be."""
         if isinstance(array, np.ndarray):
             array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -198,7 +200,7 @@ class ResNet18(ImageTrainer):
         return networks.resnet18(self.classes, self._width)
 
 
-def _changed(recipes: Mapping[str, Recipe], name: str, **changes: Any) -> Recipe:
+def _with_changes(recipes: Mapping[str, Recipe], name: str, **changes: Any) -> Recipe:
     if name not in recipes:
         raise SpecError(f"trainer.options.recipe = {name!r}: must be {' or '.join(recipes)} for this trainer")
     return dataclasses.replace(recipes[name], **{k: v for k, v in changes.items() if v is not None})

@@ -105,7 +105,7 @@ class Classifier:
         self.network = network(self.x.shape[1] - 1, self.classes)
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
-        return sgd.descend(self.network, self.recipe, self.x, self.y, subsets, seeds)
+        return sgd.train(self.network, self.recipe, self.x, self.y, subsets, seeds)
 
     def checkpoints(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
         """(mean rate of an epoch, models after it) as models of one subset are trained; the last are `train_many`'s."""

@@ -93,7 +93,7 @@ def with_bias(x: np.ndarray) -> np.ndarray:
     return np.hstack([x, np.ones((len(x), 1), dtype=x.dtype)])
 
 
-def descend(
+def train(
     network: Network, recipe: Recipe, x: np.ndarray, y: np.ndarray, subsets: Sequence[np.ndarray], seeds: Sequence[int]
 ) -> np.ndarray:
     """Trained weights [r, parameters], of x's dtype.
@@ -119,7 +119,7 @@ def descend(
 def checkpoints(
     network: Network, recipe: Recipe, x: np.ndarray, y: np.ndarray, subset: np.ndarray, seeds: Sequence[int]
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """(mean rate of an epoch, weights [r, parameters] after it) as models of one subset are trained by `descend`."""
+    """(mean rate of an epoch, weights [r, parameters] after it) as models of one subset are trained by `train`."""
     if not len(subset):
         raise InputError("the subset is empty: cannot train on no examples")
     for rate, weights in _Descent(network, recipe, x, y, [subset] * len(seeds), seeds).epochs():
@@ -159,7 +159,7 @@ class _Descent:
                     rate = recipe.learning_rate * (1 - (epoch * steps + step) / (recipe.epochs * steps))
                     share = self.last_share if step == steps - 1 else 1 / recipe.batch_size
                     np.take(self.x, chosen[step], axis=0, out=xb, mode="clip")  # clip: saves a copy; all are in range
-                    dz = _downhill(network.forward(ahead.matrices, xb), right[step], share * -rate)
+                    dz = _logit_gradient(network.forward(ahead.matrices, xb), right[step], share * -rate)
                     network.backward(ahead.matrices, xb, dz, gradient.matrices)
                     # `gradient` is -rate * that of the cross-entropy. Two passes over memory make a whole step:
                     # here' = ahead - rate * full gradient; ahead' = here' + momentum * (here' - here).
@@ -213,7 +213,7 @@ def _initial(network: Network, streams: Sequence[np.random.PCG64], dtype) -> np.
     return (2 * uniform - 1) * spread
 
 
-def _downhill(logits: np.ndarray, right: np.ndarray, scale) -> np.ndarray:
+def _logit_gradient(logits: np.ndarray, right: np.ndarray, scale) -> np.ndarray:
     """[r, classes, rows]: scale * gradient of the cross-entropy by the logits. `right`: flat positions of y."""
     dz = torch.softmax(torch.from_numpy(logits), dim=1)
     dz.numpy().reshape(-1)[right] -= 1
