@@ -80,5 +80,5 @@ def test_texts_and_names_go_with_their_examples():
     ]
     table = tabular.load_breast_cancer()
     assert len(table.feature_names) == table.x.shape[1] and table.feature_names[0] == "mean radius"
-    with pytest.raises(SpecError, match="has 1 texts for 2 y: must be as many"):
+    with pytest.raises(SpecError, match="has 1 texts for 2 y: must be equal"):
         Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2), texts=["a"])

@@ -1,4 +1,4 @@
-"""The data a run is about: a training pool, test examples, and the targets made of them."""
+"""The data of a run: a training pool, test examples, and the targets made of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from datamodels.errors import SpecError
 
 NOT_IN_POOL = -1
-"""`Targets.own` of a target that is no training example."""
+"""`Targets.own` of a target that is not a training example."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """What model outputs are recorded on.
+    """The examples that outputs of models are recorded for.
 
-    x    [n, ...]
-    y    [n]
-    own  int32[n]; the training example that the target is, or NOT_IN_POOL
+    x    [n, ...]; inputs
+    y    [n]; labels
+    own  int32[n]; index of the training example that the target is, or NOT_IN_POOL
     """
 
     x: np.ndarray
@@ -33,18 +33,22 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A training pool and test examples. A data set's `load` function returns one.
+    """A training pool and test examples; what the function `dataset.load` of a spec returns.
 
-    x, y            [examples, ...], [examples]: the pool that subsets are drawn from
-    x_test, y_test  likewise: examples that are never trained on
-    groups          int[examples] or None: the group of each pool example, for grouped and stratified designs;
-                    stratified ones fall back to integer y
-    label_names     name of each class, for people; empty where y is no class
-    image_shape     how one row of x looks as a picture, for people: (h, w) or (h, w, 3); values 0 (white) to
-                    `image_max`; None where it is no picture
-    feature_names   name of each number in a row of x, for people; empty where they have none
-    texts           what each pool example says in words, for people, and `texts_test` each test example; None where x
-                    is not made of text
+    x, y               [examples, ...] and [examples]: the pool that subsets are drawn from
+    x_test, y_test     the same for examples that are never trained on
+    groups             int[examples] or None: the group of each pool example, for grouped and stratified designs.
+                       Stratified designs use integer y if there are no groups
+
+    The other fields are for display only:
+
+    label_names        name of each class; empty if y is not a class
+    image_shape        (h, w) or (h, w, 3): shape of a row of x as an image; None if it is not an image
+    image_max          value of ink in an image; 0 is paper
+    feature_names      name of each number in a row of x; may be empty
+    texts, texts_test  text of each pool example and of each test example; None if x is not made of text
+
+    Raises SpecError for arrays that do not fit each other.
     """
 
     x: np.ndarray
@@ -66,7 +70,7 @@ class Dataset:
             if not getattr(self, x).ndim or not getattr(self, y).ndim:
                 raise SpecError(
                     f"dataset: {x} has shape {list(getattr(self, x).shape)} and {y} {list(getattr(self, y).shape)}: "
-                    "must be a row and a label for each example"
+                    "must have a row and a label for each example"
                 )
             if len(getattr(self, x)) != len(getattr(self, y)):
                 raise SpecError(
@@ -75,7 +79,7 @@ class Dataset:
         for texts, y in (("texts", "y"), ("texts_test", "y_test")):
             found = getattr(self, texts)
             if found is not None and len(found) != len(getattr(self, y)):
-                raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be as many")
+                raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be equal")
         if not len(self.y):
             raise SpecError("dataset: has no training examples")
         if len(self.y_test) and self.x.shape[1:] != self.x_test.shape[1:]:
@@ -86,12 +90,17 @@ class Dataset:
 
     @property
     def feature_labels(self) -> list[str]:
-        """The name of each number in a row of x, flattened; x0, x1, ... if it has none."""
+        """Names of the numbers in a row of x, flattened; x0, x1, ... for numbers without a name."""
         count = int(np.prod(self.x.shape[1:]))
         return [*self.feature_names, *(f"x{i}" for i in range(len(self.feature_names), count))][:count]
 
     def targets(self, kind: str) -> Targets:
-        """The targets of a run. `kind` is test, train, or both (the test examples first)."""
+        """Return the targets of a run.
+
+        kind  test, train, or both, with the test examples first
+
+        Raises SpecError if there are none.
+        """
         test = Targets(self.x_test, self.y_test, np.full(len(self.y_test), NOT_IN_POOL, dtype=np.int32))
         train = Targets(self.x, self.y, np.arange(len(self.y), dtype=np.int32))
         if kind == "both":
@@ -113,10 +122,16 @@ def split(
     texts: Sequence[str] | None = None,
     **display: Any,
 ) -> Dataset:
-    """Shuffles examples by `seed`; the first `train` become the pool, the next `test` (or all) the test examples.
+    """Shuffle examples and split them into a pool and test examples.
 
-    `texts` has one for each example; `display` are further fields of Dataset. Raises SpecError where there are not as
-    many examples.
+    x, y     [examples, ...] and [examples]
+    train    examples of the pool
+    test     test examples; None for all others
+    seed     of the shuffle
+    texts    text of each example, for display
+    display  further fields of Dataset
+
+    Raises SpecError if there are fewer examples.
     """
     if not 1 <= train < len(y):
         raise SpecError(f"dataset.options.train = {train}: must be 1 to {len(y) - 1}")
@@ -130,7 +145,7 @@ def split(
 
 
 def classes(dataset: Dataset, targets: Targets) -> int:
-    """Classes of a data set, at least 2. Raises SpecError where y is no class."""
+    """Return the number of classes of a data set, at least 2. Raises SpecError if y is not a class 0, 1, ..."""
     for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
         if y.dtype.kind not in "iu" or y.ndim != 1:
             raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
@@ -140,7 +155,7 @@ def classes(dataset: Dataset, targets: Targets) -> int:
     most = len(dataset.label_names) or len(dataset.y) + len(targets.y)
     if classes > most:
         raise SpecError(
-            f"dataset: has a label {classes - 1}: must be 0 to {most - 1}, for there are {most} "
-            f"{'label_names' if dataset.label_names else 'examples'}; number the classes without holes"
+            f"dataset: has a label {classes - 1}: must be 0 to {most - 1}, because there are {most} "
+            f"{'label_names' if dataset.label_names else 'examples'}; number the classes without gaps"
         )
     return max(2, classes)

@@ -1,4 +1,4 @@
-"""Run: a spec together with what its data set decides. Created once, in the store, before the first stage."""
+"""Runs: a spec together with what its data set decides. A run is created in the store before its first stage."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from datamodels.storage import ObjectStore, keys, records
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What every stage needs to know of a run.
+    """A spec, and what its data set decides; all that a stage needs to know of a run.
 
     spec           the RunSpec
     design         how subsets are drawn
-    own            int32[n]; the training example that target j is, or -1
+    own            int32[n]; index of the training example that each target is, or -1
     labels         int32[examples] or None; class labels for display
     target_labels  int32[n] or None
     """
@@ -52,10 +52,11 @@ class Run:
 
     @property
     def n(self) -> int:
-        """Targets."""
+        """Number of targets."""
         return len(self.own)
 
     def document(self) -> dict[str, Any]:
+        """Return the run as JSON values; `from_document` reads them back."""
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
         return {
             "spec": self.spec.document(),
@@ -66,12 +67,17 @@ class Run:
         }
 
     def with_fit(self, settings: Any) -> Run:
-        """The same run with another fit section in its spec, given as JSON values. Raises SpecError."""
+        """Return the run with another fit section in its spec.
+
+        settings  the fit section, as JSON values
+
+        Raises SpecError.
+        """
         return dataclasses.replace(self, spec=self.spec.with_fit(settings))
 
 
 def from_document(document: dict[str, Any]) -> Run:
-    """Reads back `Run.document`."""
+    """Return the run that `Run.document` described."""
     design = document["design"]
     pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
     return Run(
@@ -114,7 +120,7 @@ def reference(field: str, text: str) -> Callable[..., Any]:
 
 
 def load_dataset(spec: RunSpec) -> Dataset:
-    """The data set of a run. Raises SpecError where it cannot be loaded."""
+    """Load the data set of a run. Raises SpecError if that fails."""
     load = reference("dataset.load", spec.dataset.load)
     try:
         dataset = load(**spec.dataset.options)
@@ -130,7 +136,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
 
 
 def resolve(spec: RunSpec, dataset: Dataset) -> Run:
-    """The run of a spec on its data set. Raises SpecError where they do not fit each other."""
+    """Return the run of a spec on its data set. Raises SpecError if they do not fit each other."""
     targets = dataset.targets(spec.targets)
     labels, target_labels = _labels(dataset.y), _labels(targets.y)
     groups, kind = None, KINDS[spec.design.kind]
@@ -159,9 +165,9 @@ def _labels(y: np.ndarray) -> np.ndarray | None:
 
 
 def create(store: ObjectStore, run: Run) -> bool:
-    """Writes a run to the store; False where it is there already, maybe with another fit section.
+    """Write a run to the store, unless it is there already; its fit section may differ then.
 
-    Raises ConflictError where the data set has changed since: the spec is the same, but not what it resolves to.
+    Returns whether it was written. Raises ConflictError if the run in the store has the same spec but another data set.
     """
     document = run.document()
     if records.create(store, keys.run(run.name), document):
@@ -170,14 +176,14 @@ def create(store: ObjectStore, run: Run) -> bool:
     changed = [field for field in document if found.get(field) != document[field]]
     if changed:
         raise ConflictError(
-            f"run {run.name}: {', '.join(changed)} is not what the run was created with; the data set has changed "
-            "under the same spec: give the spec another name, or restore the data"
+            f"run {run.name}: {', '.join(changed)} is not what the run was created with, so the data set has "
+            "changed under the same spec; give the spec another name, or restore the data"
         )
     return False
 
 
 def _of_models(document: dict[str, Any]) -> dict[str, Any]:
-    """Without what may differ between fits of the same models."""
+    """Return a run's document without what may differ between fits of the same models."""
     return document | {"spec": {field: value for field, value in document["spec"].items() if field != "fit"}}
 
 
@@ -187,7 +193,7 @@ def names(store: ObjectStore) -> list[str]:
 
 
 def read(store: ObjectStore, name: str) -> Run:
-    """A run from the store. Raises RunNotFoundError, CorruptObjectError."""
+    """Read a run from the store. Raises RunNotFoundError or CorruptObjectError."""
     absent = f"run {name[:100]!r}: there is none in {store.url}; `datamodels status` lists them"
     if not spec.is_run(name):
         raise RunNotFoundError(absent)

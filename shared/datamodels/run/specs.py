@@ -203,7 +203,7 @@ class RunSpec(_Part):
 
     @property
     def models(self) -> int:
-        """Models to train in all."""
+        """Number of models to train, those for evaluation included."""
         return self.m + self.evaluate.subsets * self.evaluate.models
 
     @property
@@ -211,53 +211,53 @@ class RunSpec(_Part):
         return -(-self.models // self.chunk)
 
     def subset_index(self, model: int) -> int:
-        """The subset that a model is trained on. Never falls as `model` grows."""
+        """Return the index of the subset that a model is trained on. It does not fall as `model` grows."""
         return model if model < self.m else self.m + (model - self.m) // self.evaluate.models
 
     def chunk_range(self, chunk: int) -> range:
-        """The models of a chunk. Raises SpecError where there is no such chunk."""
+        """Return the models of a chunk. Raises SpecError if there is no such chunk."""
         if not 0 <= chunk < self.chunks:
             raise SpecError(f"chunk = {chunk}: must be 0 to {self.chunks - 1} in run {self.run}")
         return range(chunk * self.chunk, min((chunk + 1) * self.chunk, self.models))
 
     def sub_chunks(self, models: range) -> list[range]:
-        """The sub-chunks of a chunk, in order: the units of commit."""
+        """Return the sub-chunks of a chunk, in order. A sub-chunk is committed as a whole."""
         return [
             range(first, min(first + self.sub_chunk, models.stop))
             for first in range(models.start, models.stop, self.sub_chunk)
         ]
 
     def sub_chunk_of(self, first: int) -> range | None:
-        """The sub-chunk that starts at model `first`, or None where none does."""
+        """Return the sub-chunk that starts at model `first`, or None if none does."""
         if not 0 <= first < self.models or (first % self.chunk) % self.sub_chunk:
             return None
         stop = min(first + self.sub_chunk, self.chunk_range(first // self.chunk).stop)
         return range(first, stop)
 
     def document(self) -> dict[str, Any]:
-        """The normalised spec, defaults filled in, as JSON values in their first spelling; `parse` reads it back.
+        """Return the spec with its defaults filled in, as JSON values in their first spelling; `parse` reads it back.
 
-        Without `until`: it says how far training goes, and not what any model or fit is. So a run that was stopped goes
-        on under another rule, or none, and no model is trained twice.
+        `until` is left out: it decides when training ends, but not what any model or fit is. So a run that was stopped
+        continues under another rule, or none, and no model is trained twice.
         """
         return self.model_dump(mode="json", exclude={"until"})
 
     def request(self) -> dict[str, Any]:
-        """The document with `until`, for a driver elsewhere; `parse` reads it back."""
+        """Return the document with `until`, for a driver elsewhere; `parse` reads it back."""
         return self.document() | ({} if self.until is None else {"until": self.until.model_dump(exclude_none=True)})
 
     def with_fit(self, settings: Any) -> RunSpec:
-        """The same run with another `fit` section, given as JSON values. Raises SpecError."""
+        """Return the spec with another `fit` section, given as JSON values. Raises SpecError."""
         return parse(self.request() | {"fit": settings})
 
 
 def is_run(name: str) -> bool:
-    """Whether this could be the name of a run."""
+    """Return whether a text has the form of a run's name."""
     return re.fullmatch(f"{NAME}-[0-9a-f]{{12}}", name) is not None
 
 
 def parse(document: Any) -> RunSpec:
-    """A RunSpec from YAML or JSON values, in old or new spelling. Raises SpecError with one line per fault."""
+    """Return a RunSpec from YAML or JSON values, in old or new spelling. Raises SpecError with one line per fault."""
     if not isinstance(document, dict):
         raise SpecError(f"the spec is a {type(document).__name__}: must be a mapping of fields")
     try:
@@ -322,7 +322,7 @@ def _fault(error: Any) -> str:
 
 
 def load(path: str | Path) -> RunSpec:
-    """Reads a RunSpec from a YAML file. A plain name without such a file is that of an example; see `run.examples`.
+    """Read a RunSpec from a YAML file. A plain name without such a file is that of an example; see `run.examples`.
 
     Raises SpecError with one line per fault.
     """
@@ -336,13 +336,13 @@ def load(path: str | Path) -> RunSpec:
         raise SpecError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets what Python makes of values through
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML passes on what Python raises
         raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     return parse(document)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+    """Refuses duplicate keys, which YAML forbids and PyYAML accepts."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
