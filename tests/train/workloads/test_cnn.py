@@ -74,12 +74,12 @@ def test_faulty_options_are_refused(options, fault):
 @pytest.mark.parametrize("shape", [None, (3, 8)])
 def test_data_that_is_no_picture_is_refused(shape):
     data = Dataset(x=np.ones((4, 24)), y=np.arange(4), x_test=np.ones((1, 24)), y_test=np.arange(1), image_shape=shape)
-    with pytest.raises(SpecError, match="this trainer needs pictures of 4 x 4 or more"):
+    with pytest.raises(SpecError, match="this trainer needs images of 4 x 4 pixels or more"):
         CNN(data, data.targets("test"))
 
 
 def test_pictures_too_large_for_memory_are_refused():
     x = np.broadcast_to(np.float32(0), (300, 400 * 400))
     data = Dataset(x=x, y=np.arange(300), x_test=x[:1], y_test=np.arange(1), image_shape=(400, 400))
-    with pytest.raises(SpecError, match=r"its patches take 1\.8 GiB, 1 allowed"):
+    with pytest.raises(SpecError, match=r"its patches take 1\.8 GiB, at most 1 allowed"):
         CNN(data, data.targets("test"))

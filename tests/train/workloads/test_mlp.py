@@ -97,7 +97,7 @@ def test_labels_that_are_no_classes_are_refused(y, fault):
         Softmax(data, data.targets("test"))
 
 
-@pytest.mark.parametrize(("names", "fault"), [((), "0 to 7, for there are 8 examples"), (("a", "b"), "0 to 1")])
+@pytest.mark.parametrize(("names", "fault"), [((), "0 to 7, because there are 8 examples"), (("a", "b"), "0 to 1")])
 def test_labels_out_of_range_are_refused(names, fault):
     y = np.array([0, 1, 2**40, 1])
     data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=y % 2, label_names=names)

@@ -1,1 +1,1 @@
-"""Built-in trainers and data sets for small problems: digits, tables, text."""
+"""Built-in trainers and data sets of small problems: digits, tables, text."""

@@ -1,6 +1,6 @@
-"""A small convolutional network for small pictures: 3 x 3 convolution, 2 x 2 maximum, one hidden layer.
+"""A small convolutional network for small images: 3 x 3 convolution, 2 x 2 max pooling, one hidden layer.
 
-Trained many at once by `sgd`, as products of matrices: the patches of each picture are cut out once, for all models.
+`sgd` trains many such networks at once by matrix products. The patches of each image are cut out once, for all models.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from datamodels.train.workloads.sgd import Recipe
 
 KERNEL, POOL = 3, 2
 MAX_PATCH_BYTES = 2**30
-"""Of all pictures: a patch for each position takes 9 times the memory of the picture."""
+"""The most memory of the patches of all images; they take 9 times the memory of the images."""
 
 
 def patches(x: np.ndarray) -> np.ndarray:
-    """float32[examples, 4 * cells * (9 * channels + 1)] of pictures [examples, height, width, channels].
+    """Return the patches of images [examples, h, w, channels], float32[examples, 4 * cells * (9 * channels + 1)].
 
-    For each of the 4 positions in a cell of the maximum, and each cell, row by row, the patch there and a 1. Rows and
-    columns that fill no cell are left out.
+    A cell is one of the 2 x 2 squares that max pooling reduces. For each of its 4 positions, and for each cell, row by
+    row, there is the patch and a 1. Rows and columns that do not fill a cell are left out.
     """
     rows, columns = ((side - KERNEL + 1) // POOL for side in x.shape[1:3])
     cut = x[:, : rows * POOL + KERNEL - 1, : columns * POOL + KERNEL - 1]
@@ -36,8 +36,9 @@ def patches(x: np.ndarray) -> np.ndarray:
 
 
 class Convolution:
-    """The network, on patches. The matrices are [patch + 1, filters], [cells * filters + 1, hidden] and
-    [classes, hidden + 1].
+    """The network, on patches; an `sgd.Network`.
+
+    Its matrices are [patch + 1, filters], [cells * filters + 1, hidden] and [classes, hidden + 1].
     """
 
     def __init__(self, cells: int, patch: int, filters: int, hidden: int, classes: int):
@@ -73,10 +74,10 @@ class Convolution:
 
 
 class CNN(Classifier):
-    """Small convolutional networks, for data sets with an `image_shape`.
+    """Trains small convolutional networks on data sets with an `image_shape`.
 
-    Options: as for MLP, and `filters` of the convolution. 16 times the work of an MLP, and noisier: rarely worth it
-    (services/trainer/README.md has the figures).
+    Options: those of MLP, and `filters` of the convolution. A CNN takes 16 times the work of an MLP and has noisier
+    outputs, so it is rarely worth it; services/trainer/README.md has the figures.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class CNN(Classifier):
         shape = dataset.image_shape or ()
         if len(shape) not in (2, 3) or min(shape[:2]) < KERNEL + POOL - 1:
             raise SpecError(
-                f"dataset: image_shape is {dataset.image_shape}: this trainer needs pictures of 4 x 4 or more"
+                f"dataset: image_shape is {dataset.image_shape}: this trainer needs images of 4 x 4 pixels or more"
             )
         height, width, channels = (*shape, 1)[:3]
         cells = ((height - KERNEL + 1) // POOL) * ((width - KERNEL + 1) // POOL)
@@ -108,12 +109,12 @@ class CNN(Classifier):
         size = (len(dataset.x) + len(targets.x)) * POOL * POOL * cells * (patch + 1) * 4
         if size > MAX_PATCH_BYTES:
             raise SpecError(
-                f"dataset: its patches take {size / 2**30:.1f} GiB, 1 allowed: this trainer is for small data"
+                f"dataset: its patches take {size / 2**30:.1f} GiB, at most 1 allowed; this trainer is for small data"
             )
 
         def cut(x: np.ndarray) -> np.ndarray:
             pictures = np.asarray(x, dtype=np.float32).reshape(-1, height, width, channels)
-            return patches(pictures)[:, :-1]  # whose last column, of ones, `sgd.with_bias` adds again
+            return patches(pictures)[:, :-1]  # without the last column, of ones: `sgd.with_bias` adds it
 
         def network(features: int, classes: int) -> Convolution:
             return Convolution(cells, patch, filters, hidden, classes)

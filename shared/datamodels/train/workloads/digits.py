@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
+"""Handwritten digits that scikit-learn ships: 1,797 images of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from datamodels.run.dataset import Dataset, split
 
 GREY_LEVELS = 16.0
-"""Largest pixel value as shipped."""
+"""Largest pixel value in scikit-learn's files."""
 
 
 def load(train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
-    """The digits, shuffled by `seed`: the first `train` are the pool, the next `test` (or all) the test examples.
+    """Return the digits, shuffled by `seed`: `train` of them as the pool, `test` (or all) others as test examples.
 
-    x float32[..., 64], 0 (paper) to 1 (ink); y int64. Raises SpecError where there are not as many.
+    x is float32[examples, 64], 0 (paper) to 1 (ink); y is int64. Raises SpecError if there are fewer digits.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Networks small enough that thousands are trained in a minute: one hidden layer, or none."""
+"""Networks with one hidden layer, or none: so small that thousands are trained in a minute."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from datamodels.train.workloads import sgd
 from datamodels.train.workloads.sgd import Recipe
 
 TARGETS_AT_ONCE = 1024
-"""Targets of one forward pass: bounds its memory."""
+"""Targets of one forward pass, which bounds its memory."""
 
 
 class OneHidden:
-    """features -> hidden, ReLU -> classes.
+    """The network features -> hidden, ReLU -> classes; an `sgd.Network`.
 
-    The matrices are [features + 1, hidden] and [classes, hidden + 1]: the layouts whose products ran fastest.
+    Its matrices are [features + 1, hidden] and [classes, hidden + 1]: the layouts whose products ran fastest.
 
-    `factors(weights, x, dz)` gives, for each layer, (inputs [r, rows, a], signals [r, rows, b]): the gradient of one
-    row's dz . logits by the weights of the layer is the outer product of its two.
+    `factors(weights, x, dz)` returns (inputs [r, rows, a], signals [r, rows, b]) for each layer. The gradient of one
+    row's dz . logits by the layer's weights is the outer product of its inputs and its signals.
     """
 
     def __init__(self, features: int, hidden: int, classes: int):
@@ -55,7 +55,7 @@ class OneHidden:
         return [(x, np.matmul(signals, second[:, :, :-1]) * (found > 0)), (h, signals)]
 
     def _reserve(self, x, first, second) -> tuple[np.ndarray, ...]:
-        """The buffers h and dh [r, rows, hidden + 1], with 1 as the last of h, and z [r, classes, rows]."""
+        """Return buffers h and dh, [r, rows, hidden + 1], the last column of h being 1, and z, [r, classes, rows]."""
         shape = (len(first), x.shape[-2], first.shape[2] + 1)
         if not self._buffers or self._buffers[0].shape != shape or self._buffers[0].dtype != x.dtype:
             h, dh = np.ones(shape, dtype=x.dtype), np.empty(shape, dtype=x.dtype)
@@ -64,9 +64,9 @@ class OneHidden:
 
 
 class NoHidden:
-    """features -> classes: multinomial logistic regression. The matrix is [classes, features + 1].
+    """Multinomial logistic regression, features -> classes; an `sgd.Network`. Its matrix is [classes, features + 1].
 
-    `factors` as for OneHidden.
+    `factors` is that of OneHidden.
     """
 
     def __init__(self, features: int, classes: int):
@@ -84,7 +84,7 @@ class NoHidden:
 
 
 class Classifier:
-    """The contract for many models at once; models are their flat weights, float32[r, parameters]."""
+    """Trains networks of one kind by `sgd`; a BatchTrainer. Models are their flat weights, float32[r, parameters]."""
 
     def __init__(
         self,
@@ -108,15 +108,15 @@ class Classifier:
         return sgd.train(self.network, self.recipe, self.x, self.y, subsets, seeds)
 
     def checkpoints(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
-        """(mean rate of an epoch, models after it) as models of one subset are trained; the last are `train_many`'s."""
+        """Yield (mean learning rate, models) after each epoch on one subset, up to the models of `train_many`."""
         return sgd.checkpoints(self.network, self.recipe, self.x, self.y, subset, seeds)
 
     def matrices(self, models: np.ndarray) -> list[np.ndarray]:
-        """The weights of models, layer by layer, as the network has them."""
+        """Return the weights of models, layer by layer, in the shapes of the network."""
         return sgd.matrices(self.network, models)
 
     def logits(self, models: np.ndarray) -> np.ndarray:
-        """float32[r, n, classes] of the targets."""
+        """Return the logits of the targets, float32[r, n, classes]."""
         weights = self.matrices(models)
         logits = np.empty((len(models), len(self.y_targets), self.classes), dtype=models.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -126,13 +126,13 @@ class Classifier:
         return logits
 
     def outputs_many(self, models: np.ndarray) -> np.ndarray:
-        """float32[r, n]; not finite where the model diverged."""
+        """Return outputs, float32[r, n]; those of a model that diverged are not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self.output(self.logits(models), self.y_targets)
 
 
 class MLP(Classifier):
-    """Networks with one hidden layer.
+    """Trains networks with one hidden layer.
 
     Options: `output` (margin or loss), `hidden` units, `models_at_once`, and the recipe: `epochs`, `batch_size`,
     `learning_rate` (falls linearly to 0), `momentum`, `weight_decay`.
@@ -163,7 +163,7 @@ class MLP(Classifier):
 
 
 class Softmax(Classifier):
-    """Multinomial logistic regression. Options as for MLP, but for `hidden`."""
+    """Trains multinomial logistic regressions. Options: those of MLP, without `hidden`."""
 
     def __init__(
         self,

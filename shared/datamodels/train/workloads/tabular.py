@@ -1,4 +1,4 @@
-"""Any scikit-learn estimator as a trainer, and small real tables that come with scikit-learn."""
+"""Any scikit-learn estimator as a trainer, and small tables that scikit-learn ships."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from datamodels.run.runs import reference
 from datamodels.train import outputs
 
 FLOOR = 1e-6
-"""Smallest probability of a class: bounds log-odds, and is that of a class that a subset has no example of."""
+"""Smallest probability of a class, which bounds log-odds; also that of a class without examples in a subset."""
 
 
 def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
-    """569 tumours, 30 measurements each; benign or malignant (Wolberg et al. 1995).
+    """Return 569 tumours with 30 measurements each, benign or malignant (Wolberg et al. 1995).
 
-    x float64[.., 30], standardised to mean 0 and variance 1; y int64.
+    x is float64[examples, 30], standardised to mean 0 and variance 1; y is int64.
     """
     from sklearn.datasets import load_breast_cancer
 
@@ -29,9 +29,10 @@ def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
 
 
 def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
-    """442 patients, 10 measurements each; the disease's progress a year later (Efron et al. 2004).
+    """Return 442 patients with 10 measurements each; y is the progress of a disease after a year (Efron et al. 2004).
 
-    x float64[.., 10] and y float64, both standardised to mean 0 and variance 1: so squared errors fit float16.
+    x is float64[examples, 10] and y is float64. Both are standardised to mean 0 and variance 1, so that squared errors
+    fit float16.
     """
     from sklearn.datasets import load_diabetes
 
@@ -45,11 +46,11 @@ def _standardised(x: np.ndarray) -> np.ndarray:
 
 
 class Tabular:
-    """The contract for one model at a time, by a scikit-learn estimator.
+    """Trains a scikit-learn estimator, one model at a time.
 
-    Options: `estimator`, its class as module:Class; `params`, its keyword arguments; `output`: margin or loss for
-    classifiers (from the log of `predict_proba`, or from `decision_function` where there is none), squared_error for
-    regressors. Where the estimator has a `random_state`, it is the model's seed.
+    Options: `estimator`, its class as module:Class; `params`, its keyword arguments; `output`: squared_error for
+    regressors, margin or loss for classifiers. Logits are the log of `predict_proba`, or `decision_function` if the
+    estimator has no `predict_proba`. If the estimator has a `random_state`, it is set to the model's seed.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Tabular:
         except TypeError as error:
             raise SpecError(f"{fault}: {error}") from error
         if not hasattr(self._estimator, "get_params"):
-            raise SpecError(f"{fault}: makes a {type(self._estimator).__name__}, which is no scikit-learn estimator")
+            raise SpecError(
+                f"{fault}: makes a {type(self._estimator).__name__}, which is no scikit-learn estimator; name one"
+            )
         self._clone = clone
         self._seeded = "random_state" in self._estimator.get_params()
         self._classifies = is_classifier(self._estimator)
@@ -82,10 +85,12 @@ class Tabular:
             self._classes = np.unique(np.concatenate([dataset.y, targets.y]))
             self._y_targets = np.searchsorted(self._classes, targets.y)
             if len(self._classes) < 2:
-                raise SpecError(f"dataset: all examples are of class {self._classes[0]}: a classifier needs two")
+                raise SpecError(
+                    f"dataset: all examples are of class {self._classes[0]}; a classifier needs two classes"
+                )
 
     def train(self, subset: np.ndarray, seed: int) -> Any:
-        """A fitted estimator; the class itself where a classifier's subset has only one."""
+        """Return a fitted estimator, or a model that always predicts one class if the subset has only that class."""
         x, y = self._x[subset], self._y[subset]
         if self._classifies and len(y) and (y == y[0]).all():
             return _OneClass(y[0])
@@ -95,19 +100,19 @@ class Tabular:
         return estimator.fit(x, y)
 
     def outputs(self, model: Any) -> np.ndarray:
-        """float64[n]"""
+        """Return outputs, float64[n]."""
         made_from = self._logits(model) if self._classifies else np.asarray(model.predict(self._x_targets))
         return self._output(made_from, self._y_targets)
 
     def _logits(self, model: Any) -> np.ndarray:
-        """float64[n, classes] of the targets. Classes that the model has not seen are the least likely ones."""
+        """Return the logits of the targets, float64[n, classes]; classes that the model has not seen come last."""
         seen = np.searchsorted(self._classes, model.classes_)
         if hasattr(model, "predict_proba"):
             probability = np.zeros((len(self._x_targets), len(self._classes)))
             probability[:, seen] = model.predict_proba(self._x_targets)
             return np.log(np.clip(probability, FLOOR, 1))
         scores = np.asarray(model.decision_function(self._x_targets), dtype=np.float64)
-        if scores.ndim == 1:  # of the second of two classes against the first
+        if scores.ndim == 1:  # of the second class against the first
             scores = np.stack([-scores / 2, scores / 2], axis=1)
         logits = np.repeat(scores.min(axis=1, keepdims=True) + np.log(FLOOR), len(self._classes), axis=1)
         logits[:, seen] = scores
@@ -115,7 +120,7 @@ class Tabular:
 
 
 class _OneClass:
-    """A classifier that has seen one class, and is sure of it."""
+    """A classifier that has seen one class, and always predicts it with probability 1."""
 
     def __init__(self, label: Any):
         self.classes_ = np.array([label])

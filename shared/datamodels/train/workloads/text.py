@@ -1,7 +1,7 @@
-"""Text: real sentences that are on every machine that has this package, and a classifier of them.
+"""Text: real sentences that every installation has, and a classifier of them.
 
-The texts are what SciPy's functions say of themselves; the classes are the parts of SciPy that they are in. Written as
-a user would write a trainer for many models at once: nothing but NumPy, and a closed form.
+The texts are the docstrings of SciPy's functions, and the classes are the subpackages of SciPy. The trainer is an
+example of one for many models at once: only NumPy, and a closed form.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.train import outputs
 
 PARTS = ("interpolate", "linalg", "ndimage", "optimize", "signal", "spatial", "special", "stats")
-"""Of SciPy."""
+"""Subpackages of SciPy, which are the classes."""
 TARGETS_AT_ONCE = 256
-"""Targets of one product: bounds its memory."""
+"""Targets of one matrix product, which bounds its memory."""
 
 
 def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3) -> Dataset:
-    """Descriptions of functions, each once, and the part of SciPy that each is in.
+    """Return descriptions of SciPy's functions, each once, and the subpackage that each is in.
 
-    x float32[.., words]: how often each word is in a text; words are those in at least `least` texts. y int64, the
-    part. Another version of SciPy has other texts.
+    x is float32[examples, words]: how often each word occurs in a text. Words are those in at least `least` texts. y is
+    int64, the subpackage. Other versions of SciPy have other texts.
     """
-    found = dict(pair for part in range(len(PARTS)) for pair in _descriptions(part))  # one part for each text
+    found = dict(pair for part in range(len(PARTS)) for pair in _descriptions(part))  # each text counts once
     texts = [Counter(re.findall(r"[a-z]{2,}", text.lower())) for text in found]
     spread = Counter(word for text in texts for word in text)
     words = {word: column for column, word in enumerate(sorted(w for w, count in spread.items() if count >= least))}
@@ -45,7 +45,7 @@ def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3
 
 
 def _descriptions(part: int) -> Iterator[tuple[str, int]]:
-    """(text, part): what comes before the parameters in a function's documentation."""
+    """Yield (text, part) of each function; the text is what its docstring says before the parameters."""
     module = importlib.import_module(f"scipy.{PARTS[part]}")
     for name in sorted(module.__all__):
         lines = (inspect.getdoc(getattr(module, name)) or "").splitlines()
@@ -56,9 +56,9 @@ def _descriptions(part: int) -> Iterator[tuple[str, int]]:
 
 
 class NaiveBayes:
-    """Multinomial naive Bayes on counts of words, many models at once.
+    """Trains multinomial naive Bayes on counts of words, many models at once.
 
-    Options: `smoothing`, added to each count; `output`, margin or loss; `models_at_once`. The seed changes
+    Options: `smoothing`, which is added to each count; `output`, margin or loss; `models_at_once`. The seed changes
     nothing.
     """
 
@@ -81,7 +81,7 @@ class NaiveBayes:
         self._of_class = [np.flatnonzero(dataset.y == c) for c in range(classes)]
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(priors [r, classes], words [r, classes, words]): logarithms of smoothed shares."""
+        """Return log probabilities of classes, [r, classes], and of words in each class, [r, classes, words]."""
         inside = np.zeros((len(subsets), len(self._x)), dtype=np.float32)
         for row, subset in enumerate(subsets):
             inside[row, subset] = 1
@@ -90,7 +90,7 @@ class NaiveBayes:
         return np.log(texts / texts.sum(axis=1, keepdims=True)), np.log(words / words.sum(axis=2, keepdims=True))
 
     def outputs_many(self, models: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """float32[r, n]"""
+        """Return outputs, float32[r, n]."""
         priors, words = models
         found = np.empty((len(priors), len(self._targets)), dtype=np.float32)
         for first in range(0, len(self._targets), TARGETS_AT_ONCE):
