@@ -77,7 +77,7 @@ def test_folders_of_pictures_become_classes(tmp_path):
     assert data.label_names == ("cat", "dog") and data.y.tolist() == [0, 0, 1] and data.y_test.tolist() == [1]
     assert data.x[:, 3, 3].tolist() == [[0, 0, 0], [255, 0, 0], [0, 255, 0]]
     (tmp_path / "train" / "cat" / "e.png").write_bytes(b"no picture")
-    with pytest.raises(SpecError, match=r"e\.png cannot be read as a picture"):
+    with pytest.raises(SpecError, match=r"e\.png cannot be read as an image"):
         load.load_folder(str(tmp_path), size=16)
     with pytest.raises(SpecError, match="has no folders train/CLASS"):
         load.load_folder(str(tmp_path / "train"), size=16)

@@ -1,7 +1,7 @@
-"""Images varied at random, on the device where they are: mirrored, moved, a square blanked.
+"""Augment images on their device: mirror them, move them, blank a square.
 
-Whatever is random is drawn for a whole training before its first step. A step then only looks up: no draw, and no
-word to the host, is inside of it.
+Everything random is drawn for a whole training before its first step. So a step only looks values up: it neither draws
+nor synchronises with the host, and a GPU can capture it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datamodels.train.images.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What is done to the images of each step; all of [steps, rows], on one device.
+    """The augmentation of each image of each step. All are int64[steps, rows], on one device.
 
-    position  int64; which member of the subset, 0 to k-1
-    flip      int64; 1 where the image is mirrored
-    down, right      int64; pixels it is moved by, may be negative
-    top, left        int64; where the blank square begins, may be outside by half of its side
+    position     index of the image in the subset, 0 to k-1
+    flip         1 if the image is mirrored, else 0
+    down, right  pixels that the image is moved by; may be negative
+    top, left    corner of the blank square; may be outside of the image by half of the square's side
     """
 
     position: torch.Tensor
@@ -34,7 +34,13 @@ class Draws:
 def draw(
     recipe: Recipe, members: int, steps: int, rows: int, size: tuple[int, int], generator: torch.Generator
 ) -> Draws:
-    """Draws for a training on so many members, images of `size` pixels (height, width), on the generator's device."""
+    """Return the draws of a training, on the generator's device.
+
+    members  images in the subset
+    steps    of the training
+    rows     images in each step
+    size     height and width of images, in pixels
+    """
     device = generator.device
     epochs = recipe.epochs
 
@@ -63,9 +69,10 @@ def draw(
 def gather(
     x: torch.Tensor, index: torch.Tensor, flip: torch.Tensor, down: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
-    """[rows, h, w, channels] of x [examples, h, w, channels]: chosen, mirrored and moved, by a single look-up.
+    """Return chosen images, mirrored and moved, [rows, h, w, channels], by a single look-up.
 
-    index, flip, down, right  int64[rows]. What is moved in at a border is the image reflected there.
+    x                         [examples, h, w, channels]
+    index, flip, down, right  int64[rows]; see Draws. Pixels from beyond a border are those reflected at it
     """
     _, height, width, _ = x.shape
     lines = _reflected(torch.arange(height, device=x.device) - down[:, None], height)
@@ -75,7 +82,7 @@ def gather(
 
 
 def kept(top: torch.Tensor, left: torch.Tensor, side: int, size: tuple[int, int]) -> torch.Tensor:
-    """bool[rows, h, w, 1]: false inside the square of `side` pixels at (top, left) int64[rows]."""
+    """Return a mask bool[rows, h, w, 1] that is false in the square of `side` pixels at (top, left), int64[rows]."""
     line = torch.arange(size[0], device=top.device) - top[:, None]
     column = torch.arange(size[1], device=left.device) - left[:, None]
     inside = ((line >= 0) & (line < side))[:, :, None] & ((column >= 0) & (column < side))[:, None, :]
@@ -83,6 +90,6 @@ def kept(top: torch.Tensor, left: torch.Tensor, side: int, size: tuple[int, int]
 
 
 def _reflected(place: torch.Tensor, size: int) -> torch.Tensor:
-    """Places beyond a border, mirrored at the outermost pixel, which is not repeated."""
+    """Reflect positions beyond a border at the outermost pixel, which is not repeated."""
     place = place.abs()
     return torch.where(place >= size, 2 * (size - 1) - place, place)

@@ -1,7 +1,7 @@
-"""Images from a `.beton` file by FFCV (Leclerc et al. 2023), for pools that fit no device. An optional extra.
+"""Read images from a `.beton` file with FFCV (Leclerc et al. 2023), for pools that do not fit on a device.
 
-The file is mapped: all trainer processes of a machine share what its page cache holds. docs/guides/ffcv.md says how
-to install FFCV, which needs OpenCV and libturbojpeg.
+FFCV is optional; docs/guides/ffcv.md says how to install it with OpenCV and libturbojpeg. The file is memory-mapped, so
+all trainer processes of a machine share the page cache.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from datamodels.errors import ConfigError, InputError, SpecError, StageError, on
 from datamodels.run.dataset import Dataset
 
 PAGE_BYTES = 2**21
-"""The smallest that FFCV allows. A file is a few pages larger than its images."""
+"""The smallest page size that FFCV allows. A file is a few pages larger than its images."""
 POLL_SECONDS = 0.002
+"""Seconds between looks at the thread that reads."""
 IMAGE, LABEL = "image", "label"
 
 
 class Examples(Protocol):
-    """A map-style data set: an image uint8[h, w, 3] and a class for each of `len` indices."""
+    """A map-style data set: an image uint8[h, w, 3] and a class for each index below `len`."""
 
     def __len__(self) -> int: ...
 
@@ -34,9 +35,12 @@ class Examples(Protocol):
 
 
 class FfcvSource:
-    """Minibatches of a data set, in any order, from its file; writes the file where it is not there.
+    """Reads minibatches of a data set, in any order, from its file; a `Source`.
 
-    Raises SpecError where FFCV is not installed, ConfigError where the file is broken or of another data set.
+    path     the file, which is written if there is none
+    workers  threads that read it
+
+    Raises SpecError if FFCV is not installed, and ConfigError if the file is damaged or of another data set.
     """
 
     def __init__(self, path: str, dataset: Dataset, workers: int = 1):
@@ -50,14 +54,14 @@ class FfcvSource:
         self._loaders: dict[int, tuple[Any, Any]] = {}
 
     def __call__(self, order: np.ndarray) -> Iterator[tuple[Any, Any]]:
-        """uint8[rows, h, w, 3] and int64[rows] for each row of int64[steps, rows] indices.
+        """Yield images uint8[rows, h, w, 3] and labels int64[rows] for each row of indices int64[steps, rows].
 
-        The images are in a buffer that FFCV uses again: they are to be copied before the next are asked for. Raises
-        StageError where FFCV's thread died, for which FFCV itself would wait for ever.
+        FFCV reuses the buffer of the images, so copy them before you ask for the next ones. Raises InputError for an
+        index beyond the data, and StageError if FFCV's reading thread dies; FFCV itself would wait for it for ever.
         """
         import torch
 
-        if order.min() < 0 or order.max() >= len(self._y):  # compiled code would read beyond its memory
+        if order.min() < 0 or order.max() >= len(self._y):  # compiled code does not check bounds
             raise InputError(f"{self._path}: an index of {order.max()}: must be 0 to {len(self._y) - 1}")
         loader, given = self._loader(order.shape[1])
         given.order = loader.first_traversal_order = order.reshape(-1).astype(np.uint64)
@@ -69,7 +73,7 @@ class FfcvSource:
             batches.close()
 
     def _loader(self, rows: int) -> tuple[Any, Any]:
-        """One for each size of minibatch, for it compiles its code when it is made: up to 23 s."""
+        """Return the loader for minibatches of `rows`, and its order. A new one compiles code for up to 23 s."""
         if rows not in self._loaders:
             ffcv = _ffcv()
             given = _given_order(ffcv)
@@ -85,17 +89,17 @@ class FfcvSource:
                 order=given,
                 indices=np.arange(len(self._y), dtype=np.uint64),
                 pipelines=pipelines,
-                drop_last=False,  # true gives no batch at all where a subset is smaller than one
+                drop_last=False,  # true gives no batch at all if a subset is smaller than one
             )
             self._loaders[rows] = loader, given
         return self._loaders[rows]
 
 
 def write(path: str, examples: Examples) -> None:
-    """Writes a `.beton` of a map-style data set; it appears under its name when it is whole.
+    """Write a `.beton` file of a map-style data set. It appears under its name when it is complete.
 
-    In this process, by the parts of FFCV's writer: the writer itself forks, and waits for ever for a process that is
-    killed, or whose example raised. Raises ConfigError naming the example and the fault.
+    The file is written in this process, by the parts of FFCV's writer. The writer itself forks, and waits for ever for
+    a process that was killed or whose example raised. Raises ConfigError naming the example and the fault.
     """
     ffcv = _ffcv()
     if not len(examples):
@@ -127,7 +131,11 @@ def write(path: str, examples: Examples) -> None:
 
 
 def check(path: str, y: np.ndarray, size: tuple[int, ...]) -> None:
-    """Raises ConfigError, in one line, where a file is broken, or not of images of that size with these labels."""
+    """Check that a file is complete, and has images of that size with these labels. Raises ConfigError.
+
+    y     [examples]
+    size  height and width of images
+    """
     ffcv = _ffcv()
     advice = "delete it, so that it is written again"
     try:
@@ -137,12 +145,14 @@ def check(path: str, y: np.ndarray, size: tuple[int, ...]) -> None:
         whole = len(reader.alloc_table) == len(image) == reader.num_samples and (ends <= end).all()
         whole = whole and np.isin(image["data_ptr"], reader.alloc_table["ptr"]).all()
         fits = len(image) == len(y) and (image["height"] == size[0]).all() and (image["width"] == size[1]).all()
-    except Exception as error:  # FFCV reads whatever bytes there are, and stumbles in many ways
-        raise ConfigError(f"{path}: is no whole .beton file ({one_line(error)}); {advice}") from error
+    except Exception as error:  # FFCV does not validate what it reads, so anything may be raised
+        raise ConfigError(f"{path}: is not a complete .beton file ({one_line(error)}); {advice}") from error
     if not whole:
-        raise ConfigError(f"{path}: is cut off or damaged: its table of images does not fit its {end} bytes; {advice}")
+        raise ConfigError(
+            f"{path}: is truncated or damaged: its table of images does not fit its {end} bytes; {advice}"
+        )
     if not fits or not np.array_equal(label, y):
-        raise ConfigError(f"{path}: is of another data set than the run's, by its sizes or labels; {advice}")
+        raise ConfigError(f"{path}: is of another data set than the run's: image sizes or labels differ; {advice}")
 
 
 class _ArrayExamples:
@@ -162,22 +172,22 @@ def _example(examples: Examples, index: int) -> tuple[np.ndarray, int]:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise TypeError("must be an image uint8[h, w, 3] and a class")
         return np.ascontiguousarray(image), int(label)
-    except Exception as error:  # whatever the user's data set raises
+    except Exception as error:  # the user's data set may raise anything
         raise ConfigError(f"example {index} of the data set: {one_line(error)}") from error
 
 
 def _next(batches: Any, path: str) -> tuple[Any, ...]:
-    """The next of FFCV's batches, once it is there. `batches` is a thread that ends without a word where it raises."""
+    """Return the next of FFCV's batches. `batches` is a thread, which ends silently if it raises."""
     while batches.output_queue.empty():
         if not batches.is_alive() and batches.output_queue.empty():
-            raise StageError(f"{path}: FFCV's reading thread died; what it raised is in the log above")
+            raise StageError(f"{path}: FFCV's reading thread died; the log above has its traceback")
         time.sleep(POLL_SECONDS)
     return next(batches)
 
 
 def _given_order(ffcv: Any) -> Any:
     class Given(ffcv.traversal_order.base.TraversalOrder):
-        """The order that it was last given. FFCV calls it as if it were a class."""
+        """Returns the order in its attribute `order`. FFCV calls the instance as if it were a class."""
 
         def __init__(self) -> None:
             self.order = np.empty(0, dtype=np.uint64)
@@ -192,13 +202,13 @@ def _given_order(ffcv: Any) -> Any:
 
 
 def _page_bytes(image: np.ndarray) -> int:
-    """A power of two that holds an image."""
+    """Return a page size, a power of two, that holds an image."""
     return max(PAGE_BYTES, 2 ** int(image.nbytes - 1).bit_length())
 
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """One process of a machine at a time: the first writes the file, the others wait for it."""
+    """Let one process of a machine in at a time: the first writes the file, the others wait for it."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(f"{path}.lock", os.O_CREAT | os.O_WRONLY)
@@ -212,7 +222,7 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _ffcv() -> Any:
-    """FFCV with the parts of it that are used here."""
+    """Return FFCV, with the modules that are used here imported. Raises SpecError if it is not installed."""
     try:
         import ffcv
         import ffcv.fields.rgb_image

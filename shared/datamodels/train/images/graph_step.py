@@ -1,9 +1,9 @@
-"""Where one network trains at a time: its numbers, the draws of the training, and one step, recorded once.
+"""Train networks one after another by a step that a GPU captures once as a CUDA graph.
 
-On a GPU the whole step (look-up, augmentation, forward, backward, update) is captured as a CUDA graph when the first
-model begins, and played again for every step of every later model. All that differs from step to step is read through
-a counter on the device, so that playing needs no copy and no word from the host. On the CPU the same step runs plainly:
-which of the two it is, the slot's stream knows.
+On a GPU, the whole step (look-up, augmentation, forward, backward, update) is captured when the first model begins, and
+replayed for every step of all models. What differs between steps is read through a counter on the device, so a replay
+copies nothing and does not synchronise with the host. On a CPU the same step runs as ordinary code. The stream decides
+which of the two it is.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class Pool:
 
 
 Minibatches = Iterator[tuple[torch.Tensor, torch.Tensor]]
-"""Images uint8[rows, h, w, 3] and labels int64[rows]; each is used up before the next is asked for."""
+"""Pairs of images uint8[rows, h, w, 3] and labels int64[rows]. Asking for the next pair may overwrite the last one."""
 
 Source = Callable[[np.ndarray], Minibatches]
-"""Gives the minibatches of int64[steps, rows] examples of the pool, one after the other."""
+"""Returns the minibatches of examples of the pool, int64[steps, rows], one per step."""
 
 
 class NetworkTrainer:
-    """Trains one model after another.
+    """Trains one model after another: `begin`, then `step` as often as `begin` says, then `end`.
 
-    pool  the data on the device, or a Source of minibatches for what does not fit there
-    size  height and width of images
-    stream  where steps are done; by default as on a CPU
+    pool    the pool on the device, or a Source of minibatches if it does not fit there
+    size    height and width of images
+    stream  runs the steps; by default as on a CPU
     """
 
     def __init__(
@@ -65,22 +65,23 @@ class NetworkTrainer:
             else Nesterov(self.flat.weights, self.flat.gradient, recipe.momentum, recipe.weight_decay)
         )
         self._replay: Callable[[], None] | None = None
-        """The recorded step; None where none is recorded, or what it reads has moved since."""
+        """The captured step; None if there is none, or if the tensors that it reads have been replaced since."""
         self._step_index = torch.zeros(1, dtype=torch.int64, device=device)
         self._draws = torch.empty(0, dtype=torch.int64, device=device)
         self._rates = torch.empty(0, dtype=torch.float32, device=device)
         self._images = pool if isinstance(pool, Pool) else Pool(*torch.empty((2, 0), dtype=torch.uint8, device=device))
-        """Where steps take images from: the pool, or where each minibatch is put, empty before the first."""
+        """The images that steps read: the pool, or a buffer for one minibatch, which is empty before the first."""
         self._minibatches: Minibatches = iter(())
-        """What is still to be put there, where the pool is a Source."""
+        """Minibatches that are still to be copied to the buffer, if the pool is a Source."""
 
     def begin(self, subset: torch.Tensor, seed: int) -> int:
-        """Starts a model on int64[k] examples of the pool, k >= 1; gives its number of steps.
+        """Begin to train a model, and return its number of steps.
 
-        All that is random comes from the seed, by a generator of the device: the same draws on every CPU, and on every
-        GPU, but not the same on both.
+        subset  int64[k], k >= 1; indices into the pool
+        seed    of a generator on the device, from which all randomness comes. All CPUs draw the same, and all GPUs draw
+                the same, but CPUs and GPUs differ
         """
-        self._stream.wait_for_current()  # for the pool to be there, and for outputs of the model before to be made
+        self._stream.wait_for_current()  # the pool must be there, and the previous model's outputs computed
         with self._stream.context():
             count, rows = steps(self._recipe, len(subset))
             generator = torch.Generator(self._device).manual_seed(seed)
@@ -98,7 +99,7 @@ class NetworkTrainer:
         return count
 
     def step(self) -> None:
-        """The next step of the model. Returns before the device has done it."""
+        """Queue the next step of the model. Returns before the device has done it."""
         with self._stream.context():
             (self._replay or self._step)()
             following = next(self._minibatches, None)
@@ -106,7 +107,7 @@ class NetworkTrainer:
                 self._upload(*following)
 
     def end(self) -> torch.Tensor:
-        """The model: a copy of the network's numbers."""
+        """Return the trained model: a copy of the network's numbers, as `FlatState.state`."""
         self._minibatches = iter(())
         with self._stream.context():
             model = self.flat.state.clone()
@@ -115,7 +116,10 @@ class NetworkTrainer:
 
     @torch.no_grad()
     def logits(self, model: torch.Tensor, x: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
-        """float32[rows, classes] of a model on uint8[rows, h, w, 3]; `mirrored`: the mean with those of its mirror."""
+        """Return logits float32[rows, classes] of a model on images uint8[rows, h, w, 3].
+
+        mirrored  average them with the logits of the mirrored images
+        """
         self.flat.state.copy_(model)
         self.network.eval()
         with self._precision.autocast(self._device):
@@ -125,18 +129,19 @@ class NetworkTrainer:
         return found.float()
 
     def _first_minibatch(self, examples: torch.Tensor) -> torch.Tensor:
-        """The images of the first minibatch, as they are, of int64[steps, rows] examples.
+        """Return the images of the first minibatch of examples int64[steps, rows], before augmentation.
 
-        Where minibatches are fed, `examples` become places in the one that is at hand.
+        If the pool is a Source, the minibatch is copied to the buffer, and `examples` is overwritten by positions in
+        it.
         """
         if isinstance(self._pool, Pool):
             return self._pool.x[examples[0]]
-        fed = self._pool(examples.cpu().numpy().copy())
-        first = next(fed)
+        minibatches = self._pool(examples.cpu().numpy().copy())
+        first = next(minibatches)
         if len(self._images.x) != len(first[0]):
             self._images, self._replay = Pool(*(torch.empty_like(part, device=self._device) for part in first)), None
         self._upload(*first)
-        self._minibatches = fed
+        self._minibatches = minibatches
         examples.copy_(torch.arange(examples.shape[1], device=self._device).expand(examples.shape))
         return self._images.x
 
@@ -144,19 +149,21 @@ class NetworkTrainer:
         self._stream.upload((self._images.x, self._images.y), (x, y))
 
     def _allocate(self, count: int, rows: int) -> None:
-        """Room for the draws of so many steps; a recorded step knows where it is, and is recorded again if it moves."""
+        """Allocate memory for the draws of `count` steps. A captured step reads it, so the step is captured again."""
         if self._draws.shape[2:] != (rows,) or len(self._draws) < count:
             self._draws = torch.zeros((count, 6, rows), dtype=torch.int64, device=self._device)
             self._rates = torch.zeros(count, dtype=torch.float32, device=self._device)
             self._replay = None
 
     def _write_draws(self, examples: torch.Tensor, draws: augment.Draws, count: int) -> None:
+        """Write all that steps look up: examples int64[steps, rows], their augmentation, and learning rates."""
         columns = [examples, draws.flip, draws.down, draws.right, draws.top, draws.left]
         torch.stack(columns, dim=1, out=self._draws[:count])
         self._rates[:count].copy_(torch.from_numpy(rates(self._recipe, count)))
         self._step_index.zero_()
 
     def _step(self) -> None:
+        """Do the step that the counter says, and advance the counter. Nothing is read back to the host."""
         recipe, precision = self._recipe, self._precision
         index, flip, down, right, top, left = self._draws.index_select(0, self._step_index)[0].unbind(0)
         x = augment.gather(self._images.x, index, flip, down, right)
@@ -175,6 +182,7 @@ class NetworkTrainer:
             self._step_index.add_(1)
 
     def _warm_up(self) -> None:
+        """Do a step whose result does not matter."""
         self._step_index.zero_()
         self._step()
         self._step_index.zero_()

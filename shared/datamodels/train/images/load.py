@@ -1,4 +1,4 @@
-"""Data sets of images: uint8[examples, h, w, 3], 0 (black) to 255, all of one size. Nothing is downloaded."""
+"""Load data sets of images: uint8[examples, h, w, 3], 0 (black) to 255, all of one size. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def load_digits(size: int = 32, train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
-    """The digits of `digits.load` as images of size x size pixels, ink light on black, interpolated bilinearly."""
+    """Return the digits of `digits.load` as images of size x size pixels, white on black, interpolated bilinearly.
+
+    Raises SpecError for a size below 8, and if there are fewer digits.
+    """
     if size < 8:
-        raise SpecError(f"dataset.options.size = {size}: must be at least 8, the size they have")
+        raise SpecError(f"dataset.options.size = {size}: must be at least 8, the size of the digits")
     small = digits.load(train=train, test=test, seed=seed)
     shape = (size, size, 3)
     return dataclasses.replace(
@@ -28,9 +31,10 @@ def load_digits(size: int = 32, train: int = 1400, test: int | None = None, seed
 
 
 def load_npz(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
-    """From an .npz with x, y, x_test and y_test: uint8[examples, h, w, 3] and integers 0, 1, ...
+    """Load an .npz file with x, y, x_test and y_test: images uint8[examples, h, w, 3] and labels 0, 1, ...
 
-    Such a file is made of one's own copy of CIFAR-10 by `numpy.savez`.
+    `numpy.savez` makes such a file, for example from your copy of CIFAR-10. Raises SpecError if the file cannot be read
+    or does not have these arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -41,9 +45,10 @@ def load_npz(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
 
 
 def load_npy(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
-    """From a folder with x.npy, y.npy, x_test.npy and y_test.npy, as in `load_npz`.
+    """Load a folder with x.npy, y.npy, x_test.npy and y_test.npy; the arrays are those of `load_npz`.
 
-    The pool is mapped, not read: it may be larger than memory, and processes of one machine share what is cached.
+    The pool is memory-mapped. So it may be larger than memory, and processes of one machine share the page cache.
+    Raises SpecError if a file cannot be read.
     """
     parts = {}
     for name in PARTS:
@@ -56,14 +61,15 @@ def load_npy(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
 
 
 def load_folder(path: str, size: int) -> Dataset:
-    """From picture files train/CLASS/... and test/CLASS/..., brought to size x size pixels. Needs Pillow.
+    """Load image files train/CLASS/... and test/CLASS/..., scaled to size x size pixels. Needs Pillow.
 
-    Classes are numbered in the order of their names, examples in that of their paths.
+    Classes are numbered in the order of their names, and examples in the order of their paths. Raises SpecError if
+    there are no classes, or if a file cannot be read.
     """
     root = Path(path)
     names = tuple(sorted(p.name for p in (root / "train").glob("*") if p.is_dir()))
     if not names:
-        raise SpecError(f"dataset.options.path = {path!r}: has no folders train/CLASS with pictures")
+        raise SpecError(f"dataset.options.path = {path!r}: has no folders train/CLASS with images")
     parts: dict[str, np.ndarray] = {}
     for part, suffix in (("train", ""), ("test", "_test")):
         files = [
@@ -80,7 +86,7 @@ def load_folder(path: str, size: int) -> Dataset:
 
 
 def check_images(dataset: Dataset, smallest: int) -> tuple[int, int]:
-    """Height and width of a data set's images. Raises SpecError where its rows are none, or too small."""
+    """Return height and width of a data set's images. Raises SpecError if its rows are not images, or too small."""
     x = dataset.x
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3:
         raise SpecError(f"dataset: x is {x.dtype}{list(x.shape)}: this trainer needs uint8[examples, height, width, 3]")
@@ -102,7 +108,7 @@ def _dataset(path: str, parts: dict[str, np.ndarray], label_names: tuple[str, ..
 
 
 def _enlarged(x: np.ndarray, size: int) -> np.ndarray:
-    """uint8[n, size, size, 3] of grey float[n, 64], 8 x 8 pixels of 0 to 1; corners stay corners."""
+    """Return images uint8[n, size, size, 3] of digits float[n, 64], 8 x 8 pixels of 0 to 1; corners stay corners."""
     place = np.linspace(0, 7, size)
     low = np.minimum(place.astype(int), 6)
     weight = np.zeros((size, 8))
@@ -116,9 +122,9 @@ def _picture(file: Path, size: int) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise SpecError("dataset.load: pictures need Pillow; install the extra images") from error
+        raise SpecError("dataset.load: image files need Pillow; install the extra `images`") from error
     try:
         with Image.open(file) as picture:
             return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     except OSError as error:
-        raise SpecError(f"dataset: {file} cannot be read as a picture: {error}") from error
+        raise SpecError(f"dataset: {file} cannot be read as an image: {error}") from error

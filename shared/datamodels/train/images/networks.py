@@ -1,7 +1,7 @@
 """Residual networks for images: ResNet-9 and ResNet-18.
 
-A network takes uint8 images [rows, h, w, 3] and knows by itself the mean and spread that they are normalised with, so
-that weights and numbers of one training are all there is to a model.
+A network takes uint8 images [rows, h, w, 3] and holds the mean and deviation that they are normalised with. So the
+parameters and buffers of a network are the whole model.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from torch import nn
 from torch.nn import functional
 
 PATCH = 2
-"""Pixels, each way, that the whitening layer looks at."""
+"""Side of the patches that the whitening layer decorrelates, in pixels."""
 WHITENED = 2 * 3 * PATCH * PATCH
-"""Filters of the whitening layer: each principal direction of a patch, and its opposite."""
+"""Filters of the whitening layer: each principal direction of a patch, and its negative."""
 SMALLEST_VARIANCE = 5e-4
-"""Added to the variances that are divided by: directions without any (grey images have some) are left alone."""
+"""Added to variances before dividing by them, so that directions without variance, as in grey images, stay small."""
 
 
 class Network(nn.Module):
-    """What is the same for both: normalisation before the first layer, and a start from a seed.
+    """A body and a linear head, with normalisation before the first layer.
 
-    body       images [rows, 3, h, w] to features [rows, features]
-    identity   filters start as the identity on their first channels (Jordan 2024), the rest as PyTorch's do
-    head_scale the logits are multiplied by it
+    body        maps images [rows, 3, h, w] to features [rows, features]
+    identity    whether filters start as the identity on their first channels (Jordan 2024); all others start as in
+                PyTorch
+    head_scale  factor of the logits
     """
 
     mean: torch.Tensor
@@ -39,12 +40,17 @@ class Network(nn.Module):
         self.register_buffer("spread", torch.ones(3))
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [rows, classes] of uint8[rows, h, w, 3]; blank where not keep, bool[rows, h, w, 1]."""
+        """Return logits [rows, classes] of images uint8[rows, h, w, 3]; pixels are blank if `keep` is false there.
+
+        keep  bool[rows, h, w, 1]
+        """
         x = self.normalised(x)
         if keep is not None:
             x = x * keep
         features = self.body(x.permute(0, 3, 1, 2))
-        with torch.autocast(x.device.type, enabled=False):  # margins are differences: not of halves
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # margins are differences, which halves of 8 or 11 bits would round away
             return self.head(features.to(self.head.weight.dtype)) * self.head_scale
 
     def normalised(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,9 +58,9 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def start(self, images: torch.Tensor, generator: torch.Generator) -> None:
-        """Fresh weights from the generator; normalisation, and whitening where there is any, from uint8 images.
+        """Draw new weights, and fit normalisation and whitening to images uint8[rows, h, w, 3].
 
-        images  some of the subset's, never others: a model must not know what it was not trained on.
+        images  from the model's subset only, because a model must not depend on other examples
         """
         pixels = images.reshape(-1, 3).to(self.mean.dtype)
         self.mean.copy_(pixels.mean(dim=0))
@@ -75,7 +81,7 @@ class Network(nn.Module):
 
 
 class Whitening(nn.Module):
-    """Patches of pixels to uncorrelated ones of variance 1, by filters that are not trained."""
+    """Maps patches of pixels to uncorrelated numbers of variance 1, by filters that are not trained."""
 
     filters: torch.Tensor
 
@@ -87,7 +93,7 @@ class Whitening(nn.Module):
         return functional.conv2d(x, self.filters)
 
     def fit(self, x: torch.Tensor) -> None:
-        """From images [rows, 3, h, w]. The eigenvectors of a 12 x 12 matrix: on the host, once for each model."""
+        """Fit the filters to images [rows, 3, h, w]: eigenvectors of a 12 x 12 matrix, on the host, once per model."""
         patches = functional.unfold(x, PATCH).transpose(1, 2).reshape(-1, 3 * PATCH * PATCH)
         patches = patches - patches.mean(dim=0)
         covariance = (patches.T @ patches / len(patches)).double().cpu()
@@ -97,14 +103,14 @@ class Whitening(nn.Module):
 
 
 def resnet9(classes: int, width: int = 64, *, fast: bool = False) -> Network:
-    """ResNet-9, after Page 2018 (How to train your ResNet) in the shape that FFCV's CIFAR-10 example gives it.
+    """Return a ResNet-9, after Page 2018 (How to train your ResNet) with the layers of FFCV's CIFAR-10 example.
 
-    width  channels of the first layer, of which all others are multiples; 64 as published
-    fast   as the recipe of that name wants it: a whitening layer in place of the first one, GELU in place of ReLU,
+    width  channels of the first layer; all others are multiples of it; 64 as published
+    fast   for the recipe of that name: a whitening layer in place of the first layer, GELU in place of ReLU, and
            filters that start as the identity
     """
     activation = nn.GELU if fast else nn.ReLU
-    forget = 0.4 if fast else 0.1  # a short training must forget the first batches' statistics faster
+    forget = 0.4 if fast else 0.1  # a short training must forget the statistics of its first batches faster
 
     def block(inputs: int, outputs: int, **options) -> nn.Sequential:
         return _block(inputs, outputs, activation, forget, **options)
@@ -127,7 +133,7 @@ def resnet9(classes: int, width: int = 64, *, fast: bool = False) -> Network:
 
 
 def resnet18(classes: int, width: int = 64) -> Network:
-    """ResNet-18 (He et al. 2016, arXiv 1512.03385, table 1).
+    """Return a ResNet-18 (He et al. 2016, arXiv 1512.03385, table 1).
 
     width  channels of the first stage; 64 as published
     """
@@ -169,7 +175,7 @@ class _Residual(nn.Module):
 
 
 class _Basic(nn.Module):
-    """Two 3 x 3 blocks beside a shortcut, which is projected where the shape changes."""
+    """Two 3 x 3 blocks and a shortcut, which is projected if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -182,7 +188,7 @@ class _Basic(nn.Module):
 
 
 def _uniform(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
-    """Uniform in +-1/sqrt(fan in), as PyTorch's own layers are."""
+    """Draw a layer's parameters uniformly in +-1/sqrt(fan in), as PyTorch's layers do."""
     bound = module.weight[0].numel() ** -0.5
     module.weight.uniform_(-bound, bound, generator=generator)
     if module.bias is not None:

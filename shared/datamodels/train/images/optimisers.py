@@ -1,7 +1,7 @@
-"""All numbers of a network in one vector, and the steps that move it.
+"""All numbers of a network in one vector, and optimisers that update it.
 
-A training starts by overwriting the vector, a model is a copy of it, and a step is a few passes over it whatever the
-number of layers. Nothing here reads a value back to the host, so that a GPU can record a step and play it again.
+A training starts by overwriting the vector, a model is a copy of it, and a step is a few passes over it for any number
+of layers. Nothing here reads a value back to the host, so that a GPU can capture a step and replay it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ import torch
 from torch import nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration that pulls singular values to about 1 (Jordan et al. 2024, Muon)."""
+"""Coefficients of the quintic iteration that brings singular values to about 1 (Jordan et al. 2024, Muon)."""
 ALIGNMENT = 256
-"""Bytes. Every tensor in the vector begins at a multiple of it, as memory from CUDA's allocators does. Kernels rely on
-that: in float32 and fp16, cuDNN's batch normalisation fails with "misaligned address" if running statistics do not."""
+"""Bytes. Each tensor in the vector begins at a multiple of it, as memory from CUDA's allocators does. Kernels rely on
+that: in float32 and fp16, cuDNN's batch normalisation fails with "misaligned address" if running statistics are not
+aligned."""
 
 
 class FlatState:
-    """The numbers of a network, which from now on lives in them.
+    """The numbers of a network in one vector. The network's parameters and buffers become views of it.
 
     state     [size]: filters, other parameters, then what is not trained (normalisation, running statistics)
-    weights   [trained]: its first part, which is trained
-    gradient  [trained]: where backward passes add theirs
+    weights   [trained]: the first part of `state`, which is trained
+    gradient  [trained]: backward passes add their gradients to it
     filters   (start, stop, rows) of each filter bank in `weights`; a bank is a matrix of `rows` filters
 
-    Filters are laid out channels last: [outputs, height, width, inputs]. The gaps that alignment leaves are zero.
+    Filters are laid out channels last: [outputs, height, width, inputs]. Gaps between tensors are zero.
     """
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype):
@@ -54,7 +55,7 @@ class FlatState:
 
 
 def _places(tensors: Sequence[torch.Tensor], step: int) -> tuple[list[int], int]:
-    """(where each begins, the size of all) of tensors in one vector, each at a multiple of `step` numbers."""
+    """Return the start of each tensor in one vector, each at a multiple of `step` numbers, and the vector's size."""
     sizes = [-(-tensor.numel() // step) * step for tensor in tensors]
     starts = [0, *itertools.accumulate(sizes)]
     return starts[:-1], starts[-1]
@@ -68,15 +69,20 @@ def _view(numbers: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 class Optimiser(Protocol):
+    """Updates the weights of one training after another."""
+
     def start(self) -> None:
-        """Forgets the training before."""
+        """Forget the training before."""
 
     def step(self, rate: torch.Tensor) -> None:
-        """Moves the weights by the gradient, which is used up. `rate` has one element, on the device."""
+        """Update the weights by the gradient, and overwrite the gradient. `rate` has one element, on the device."""
 
 
 class Nesterov:
-    """g' = g + weight_decay w;  v = momentum v + g';  w -= rate (g' + momentum v), as torch.optim.SGD has it."""
+    """Stochastic gradient descent with Nesterov momentum, as in torch.optim.SGD.
+
+    g' = g + weight_decay w;  v = momentum v + g';  w -= rate (g' + momentum v)
+    """
 
     def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, momentum: float, weight_decay: float):
         self._weights, self._gradient, self._momentum, self._weight_decay = weights, gradient, momentum, weight_decay
@@ -93,10 +99,11 @@ class Nesterov:
 
 
 class Muon:
-    """Filter banks move by the nearest orthogonal matrix to their momentum (Jordan et al. 2024), others by Nesterov.
+    """Updates filter banks by the nearest orthogonal matrix to their momentum (Jordan et al. 2024), others by Nesterov.
 
-    A bank of r filters is brought to the length sqrt(r), that of the update, before each step: the batch
-    normalisation that follows makes its length meaningless, and so a rate means the same turn for every layer.
+    Before each step, a bank of r filters is scaled to the norm sqrt(r), which is that of the update. Batch
+    normalisation follows each bank, so its norm does not matter, and a learning rate means the same rotation for every
+    layer.
     """
 
     def __init__(self, flat: FlatState, momentum: float):
@@ -123,7 +130,10 @@ class Muon:
 
 
 def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """[a, b] with the singular vectors of `matrix` [a, b] and singular values of about 1, by Newton and Schulz."""
+    """Return the matrix [a, b] with the singular vectors of `matrix` [a, b] and singular values of about 1.
+
+    By the iteration of Newton and Schulz, in bf16 on a GPU.
+    """
     a, b, c = NEWTON_SCHULZ
     x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix
     x = x / (x.norm() + 1e-7)

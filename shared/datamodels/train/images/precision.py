@@ -1,4 +1,4 @@
-"""The numbers that a network computes with."""
+"""Types of numbers that a network computes with."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from datamodels.errors import SpecError
 
 FP16_LOSS_SCALE = 1024.0
-"""Lifts small gradients into the range of fp16. Fixed: a scale that adapts would have to ask the device each step.
+"""Factor of the loss, so that small gradients stay in the range of fp16. It is fixed, because an adaptive factor would
+have to read from the device in each step.
 
-No scale helps the fast recipe on grey images, of which some whitened channels have no variance to normalise by: there
-gradients overflow, and models are reported as failed. bf16 and float32 hold them.
+No factor helps the fast recipe on grey images. Some of their whitened channels have no variance to normalise by, so
+gradients overflow, and models are reported as failed. With bf16 and float32 they do not.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Types of numbers.
+    """The types of one precision.
 
     dtype          of weights and sums
     compute_dtype  of convolutions and matrix products
@@ -35,7 +36,7 @@ class Precision:
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
         if self.compute_dtype == self.dtype:
             return contextlib.nullcontext()
-        # Without the cache of cast weights: a recorded step must cast them anew each time it is played.
+        # Without the cache of cast weights, because each replay of a captured step must cast them again.
         return torch.autocast(device.type, dtype=self.compute_dtype, cache_enabled=False)
 
 
@@ -48,7 +49,10 @@ BY_NAME = {
 
 
 def choose(name: str, device: torch.device) -> Precision:
-    """By its name in `trainer.options.precision`; auto is bf16 on GPUs that have it, fp16 on older ones."""
+    """Return the precision of that name in `trainer.options.precision`. Raises SpecError for other names.
+
+    `auto` is float32 on a CPU, bf16 on GPUs that have it, and fp16 on older GPUs.
+    """
     if name == "auto":
         if device.type != "cuda":
             name = "float32"

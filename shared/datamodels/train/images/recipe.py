@@ -1,4 +1,4 @@
-"""How networks on images are trained: numbers, and the rate of every step."""
+"""Recipes of trainings on images: their numbers, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Recipe:
     peak: float
     momentum: float
     weight_decay: float
-    label_smoothing: float  # share of the label that is spread over all classes
-    flip: Literal["none", "random", "alternate"]  # mirrored by a coin each time, or every other epoch
-    translate: int  # most pixels, up or down and left or right, the border reflected
-    cutout: int  # side of the square that is blanked, in pixels; 0 blanks none
+    label_smoothing: float  # fraction of the label that is spread over all classes
+    flip: Literal["none", "random", "alternate"]  # never, at random in each epoch, or in every other epoch
+    translate: int  # most pixels that an image is moved by, each way; reflected at the border
+    cutout: int  # side of the blank square, in pixels; 0 for none
     optimiser: Literal["nesterov", "muon"]
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ PAPER = Recipe(
     cutout=4,
     optimiser="nesterov",
 )
-"""ResNet-9 on CIFAR-10, after Ilyas et al. 2022, appendix, and FFCV's example, which they trained with."""
+"""ResNet-9 on CIFAR-10, after Ilyas et al. 2022, appendix, and the example of FFCV that they used."""
 
 FAST = dataclasses.replace(
     PAPER,
@@ -82,8 +82,9 @@ FAST = dataclasses.replace(
     flip="alternate",
     optimiser="muon",
 )
-"""Fewer epochs by what made public CIFAR-10 records fast: a whitening first layer, filters that start as the identity,
-mirroring every other epoch (Jordan 2024, arXiv 2404.00498), orthogonalised updates (Jordan et al. 2024, Muon)."""
+"""Fewer epochs, by the means of public CIFAR-10 speed records: a whitening first layer, filters that start as the
+identity, mirroring in every other epoch (Jordan 2024, arXiv 2404.00498), orthogonalised updates (Jordan et al. 2024,
+Muon)."""
 
 SATELLITE = dataclasses.replace(
     PAPER, epochs=15, learning_rate=0.4, peak=6 / 15, weight_decay=1e-3, label_smoothing=0.0
@@ -92,7 +93,7 @@ SATELLITE = dataclasses.replace(
 
 
 def rates(recipe: Recipe, steps: int) -> np.ndarray:
-    """float32[steps]: the rate of each step, taken at its middle."""
+    """Return the learning rate at the middle of each step, float32[steps]."""
     done = (np.arange(steps) + 0.5) / steps
     rising = np.minimum(1, done / recipe.peak) if recipe.peak else np.ones(steps)
     falling = np.minimum(1, (1 - done) / (1 - recipe.peak)) if recipe.peak < 1 else np.ones(steps)
@@ -100,10 +101,11 @@ def rates(recipe: Recipe, steps: int) -> np.ndarray:
 
 
 def steps(recipe: Recipe, members: int) -> tuple[int, int]:
-    """Steps of a training on so many images, and images in each.
+    """Return the number of steps of a training on `members` images, and the number of images in each.
 
-    Epochs follow each other without a gap: a minibatch may end one and begin the next, so that no image is left out of
-    an epoch, however few there are. Only what would not fill the last minibatch of the training is left out.
+    Epochs follow each other without a gap: a minibatch may end one epoch and begin the next. So no image is left out of
+    an epoch, however few images there are. Only images that do not fill the last minibatch of the training are left
+    out.
     """
     rows = min(recipe.batch_size, members)
     return recipe.epochs * members // rows, rows

@@ -1,4 +1,4 @@
-"""Where the steps of a training are done: in turn on the host, or in a stream of a GPU that plays what it recorded."""
+"""Streams run the steps of a training: at once on a CPU, or in a stream of a GPU that replays a captured step."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ from collections.abc import Callable, Sequence
 import torch
 
 WARM_UP_STEPS = 3
-"""Steps before the one that is captured: cuDNN chooses its algorithms, and the allocator finds its sizes."""
+"""Steps before the captured one, in which cuDNN chooses its algorithms and the allocator caches its blocks."""
 MINIBATCHES_AHEAD = 2
-"""Minibatches that the host may have ready for a GPU: it fills one while the other is copied. Each is pinned memory."""
+"""Minibatches in pinned memory that wait for a GPU: the host fills one while the other is copied."""
 
 
 class Stream:
-    """Whatever is asked for is done at once, as on a CPU. What a GPU does otherwise, `CudaStream` says."""
+    """Runs operations at once, as a CPU does. `CudaStream` is the one for GPUs."""
 
     def context(self) -> contextlib.AbstractContextManager:
-        """What is asked for inside of it is done on this lane, in order."""
+        """Return a context whose operations run on this stream, in order."""
         return contextlib.nullcontext()
 
     def wait_for_current(self) -> None:
-        """What comes next on this lane waits for all that was asked for outside of lanes."""
+        """Let later operations of this stream wait for all earlier operations of PyTorch's current stream."""
 
     def make_current_wait(self) -> None:
-        """What is asked for outside of lanes from now on waits for all on this one."""
+        """Let later operations of PyTorch's current stream wait for all earlier operations of this one."""
 
     def upload(self, to: Sequence[torch.Tensor], data: Sequence[torch.Tensor]) -> None:
-        """Copies each of `data`, in the host's memory, which may be overwritten as soon as this returns."""
+        """Copy each tensor of `data`, in host memory, to one of `to`. `data` may be overwritten when this returns."""
         for there, here in zip(to, data, strict=True):
             there.copy_(here)
 
     def capture(self, step: Callable[[], None], warm_up: Callable[[], None]) -> Callable[[], None] | None:
-        """A function that does what `step` does, each time it is called; None where nothing is recorded.
+        """Capture a step and return a function that replays it, or None if this stream does not capture steps.
 
-        It is the kernels of one `step` and nothing of its Python: whatever differs between two steps must be read from
-        tensors that stay where they are. `warm_up` is a step whose result does not matter.
+        A replay runs the kernels of one `step`, but not its Python code. So all that differs between steps must be read
+        from tensors that are not reallocated.
+
+        warm_up  a step whose result does not matter
         """
         return None
 
 
 class CudaStream(Stream):
-    """A stream of its own; with `capture`, a step is recorded as a CUDA graph, else done kernel by kernel."""
+    """Runs operations in a CUDA stream of its own.
+
+    capture  capture steps as CUDA graphs; otherwise they are launched kernel by kernel
+    """
 
     def __init__(self, device: torch.device, *, capture: bool = True):
         self._device, self._capture = device, capture
@@ -59,7 +64,7 @@ class CudaStream(Stream):
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def upload(self, to: Sequence[torch.Tensor], data: Sequence[torch.Tensor]) -> None:
-        # From pinned memory a copy waits for the stream alone; from other memory the host would wait for it, too.
+        # A copy from pinned memory waits for the stream only; from other memory, the host would wait, too.
         if len(self._uploads) == MINIBATCHES_AHEAD:
             self._uploads.popleft().synchronize()
         for there, here in zip(to, data, strict=True):
@@ -72,7 +77,7 @@ class CudaStream(Stream):
         for _ in range(WARM_UP_STEPS):
             warm_up()
         graph = torch.cuda.CUDAGraph()
-        # The thread that commits is left to do as it likes.
+        # thread_local: the thread that commits may go on calling CUDA.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             step()
         return graph.replay

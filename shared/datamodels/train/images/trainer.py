@@ -1,4 +1,4 @@
-"""ResNet-9 and ResNet-18 as trainers: each model trained from scratch on its subset of images."""
+"""ResNet-9 and ResNet-18 as trainers: each model is trained from scratch on its subset of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, Recipe
 from datamodels.train.images.stream import CudaStream, Stream
 
 TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
-"""Targets of one forward pass: bounds its memory."""
+"""Targets of one forward pass, which bounds its memory."""
 
 
 class ImageTrainer(abc.ABC):
@@ -89,8 +89,8 @@ class ImageTrainer(abc.ABC):
         )
         self.device = _device(device)
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # shapes never change: worth trying its algorithms once
-            # Else sums come in any order: last bits differ, and trainings part ways.
+            torch.backends.cudnn.benchmark = True  # shapes never change, so trying its algorithms once pays
+            # Otherwise sums have no fixed order: last bits differ, and trainings diverge from each other.
             torch.backends.cudnn.deterministic = True
         self.classes = classes(dataset, targets)
         self._output = outputs.choose(output, outputs.OF_LOGITS)
@@ -103,7 +103,10 @@ class ImageTrainer(abc.ABC):
         self._trainers: list[NetworkTrainer] = []
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[torch.Tensor]:
-        """Models beside each other, step by step in turn; on a GPU each in a stream of its own."""
+        """Train models side by side, step by step in turn; on a GPU, each in a stream of its own.
+
+        Raises InputError for an empty subset.
+        """
         for at, subset in enumerate(subsets):
             if not len(subset):
                 raise InputError(f"subset {at} of {len(subsets)} is empty: cannot train on no examples")
@@ -122,13 +125,13 @@ class ImageTrainer(abc.ABC):
             return [trainer.end() for trainer in trainers]
 
     def outputs_many(self, models: Sequence[torch.Tensor]) -> np.ndarray:
-        """float32[r, n]; not finite where the model diverged."""
+        """Return outputs, float32[r, n]; those of a model that diverged are not finite."""
         with self._discard_trainers_on_error(), np.errstate(invalid="ignore", over="ignore"):
             return np.stack([self._output(self.logits(model), self._y_targets) for model in models])
 
     @contextlib.contextmanager
     def _discard_trainers_on_error(self) -> Iterator[None]:
-        """Drops all trainers on an error: half trained, or half recorded, or what took the memory that ran out."""
+        """Drop all NetworkTrainers on an error: they may be half trained, half captured, or hold the memory."""
         try:
             yield
         except BaseException:
@@ -136,7 +139,7 @@ class ImageTrainer(abc.ABC):
             raise
 
     def logits(self, model: torch.Tensor) -> np.ndarray:
-        """float32[n, classes] of the targets."""
+        """Return the logits of the targets, float32[n, classes]."""
         if not self._trainers:
             self._trainers.append(self._new_trainer())
         at_once = TARGETS_AT_ONCE[self.device.type]
@@ -163,14 +166,14 @@ class ImageTrainer(abc.ABC):
         return Pool(self._on_device(dataset.x), self._on_device(dataset.y.astype(np.int64)))
 
     def _on_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """On the device; a copy only where it must be."""
+        """Return an array as a tensor on the device, copied only if it must be."""
         if isinstance(array, np.ndarray):
             array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return array.to(self.device)
 
 
 class ArraySource:
-    """Minibatches from an array in memory, or in a file that is mapped to it."""
+    """Reads minibatches from an array in memory, or from a memory-mapped file; a `Source`."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
         self._x, self._y = x, y.astype(np.int64)
@@ -181,7 +184,10 @@ class ArraySource:
 
 
 class ResNet9(ImageTrainer):
-    """For small images, of 16 x 16 pixels or more. Recipes: paper (24 epochs) and fast (10). Width 64 as published."""
+    """Trains ResNet-9s on small images, of 16 x 16 pixels or more; width 64 as published.
+
+    Recipes: paper (24 epochs) and fast (10 epochs). Other options: see ImageTrainer.
+    """
 
     smallest = 16
     recipes: ClassVar = {"paper": PAPER, "fast": FAST}
@@ -191,7 +197,10 @@ class ResNet9(ImageTrainer):
 
 
 class ResNet18(ImageTrainer):
-    """For images of 32 x 32 pixels or more. Recipe: paper (15 epochs, for FMoW). Width 64 as published."""
+    """Trains ResNet-18s on images of 32 x 32 pixels or more; width 64 as published.
+
+    Recipe: paper (15 epochs, for FMoW). Other options: see ImageTrainer.
+    """
 
     smallest = 32
     recipes: ClassVar = {"paper": SATELLITE}
