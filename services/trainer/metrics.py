@@ -1,4 +1,4 @@
-"""What a trainer can be watched by. It is scraped while it lives; the truth about a run is the aggregator's."""
+"""Metrics of one trainer process, scraped while it lives. The aggregator counts what a run has committed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ MEMORY = Gauge(
 HEARTBEAT = Gauge("datamodels_train_heartbeat_timestamp_seconds", "Unix time of the last progress.")
 CHUNK = Gauge("datamodels_train_chunk", "Chunk in training; -1 before the first.")
 CHUNK.set(-1)
-# What it costs: its last value, summed over pods, is the time paid for, of those that have ended since, too.
 UP = Gauge(
     "datamodels_train_up_seconds",
     "Seconds since this process began. The last values, summed over pods, are the time to pay for.",
@@ -49,9 +48,13 @@ UP.set_function(lambda: time.monotonic() - BEGAN)
 
 
 class Heartbeat:
-    """A sign of life with every step of progress: in the metrics, and as the time of a file where one is named.
+    """Records each step of progress as a metric, and as the modification time of a file.
 
-    From a thread of its own it would go on when training hangs. Raises SettingsError where there can be no file.
+    It has no thread of its own, which would go on if training hangs.
+
+    path  of the file; empty for none
+
+    Raises SettingsError if the file cannot be written.
     """
 
     def __init__(self, path: str = ""):
@@ -67,12 +70,12 @@ class Heartbeat:
     def beat(self) -> None:
         HEARTBEAT.set_to_current_time()
         if self._path is not None:
-            with contextlib.suppress(OSError):  # whoever took the file away no longer listens
+            with contextlib.suppress(OSError):  # if the file was removed, nothing watches it any more
                 os.utime(self._path)
 
 
 class Watch(Observer):
-    """Counts what the job does, and logs what people should know of."""
+    """Counts what the job does, and logs what people should know."""
 
     def __init__(self, heartbeat: Heartbeat):
         self._heartbeat = heartbeat
@@ -81,7 +84,7 @@ class Watch(Observer):
         self.models = 0
 
     def summary(self) -> dict[str, float]:
-        """Models trained, seconds for each, and the share of the time that training stood still."""
+        """Return the number of models trained, seconds per model, and the fraction of time that training waited."""
         known = self.training + self.waiting
         return {
             "models": self.models,

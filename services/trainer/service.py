@@ -1,4 +1,4 @@
-"""The trainer: arguments and settings in, chunks trained, an exit code out."""
+"""The trainer: reads arguments and settings, trains chunks of a run, returns an exit code."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains chunks of a run until they are done or the process is told to stop, and returns its exit code."""
+    """Train chunks of a run until they are done or the process is told to stop. Returns the exit code."""
     given = _parser().parse_args(arguments)
-    configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged like any other
+    configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged as others are
     try:
         configure_logging(TelemetrySettings.load(), "trainer")
         chunks = chosen_chunks(given.chunks, given.indexes, IndexedJobSettings.load())
@@ -46,12 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m datamodels.services.trainer", description=__doc__)
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--chunks", help="chunks to train, such as 0-3,7; default: the index of the Kubernetes Job")
-    parser.add_argument("--indexes", type=int, default=0, help="of the Kubernetes Job that share those chunks")
+    parser.add_argument("--indexes", type=int, default=0, help="indexes of the Kubernetes Job that share those chunks")
     return parser
 
 
 def chosen_chunks(text: str | None, indexes: int, job: IndexedJobSettings) -> list[int]:
-    """The chunks to train: those named, or this index's share of them. Raises SettingsError where none are named."""
+    """Return the chunks to train: those given, or this index's share of them. Raises SettingsError for none."""
     index = job.completion_index
     if text is None or indexes:
         if index < 0:
@@ -72,7 +72,7 @@ def chosen_chunks(text: str | None, indexes: int, job: IndexedJobSettings) -> li
 def train_chunks(
     name: str, chunks: Sequence[int], clients: ClientSettings, settings: TrainerSettings, stop: threading.Event
 ) -> bool:
-    """Trains chunks in order; False where `stop` was set before all was committed. Raises DatamodelsError."""
+    """Train chunks in order. Returns False if `stop` was set before all were committed. Raises DatamodelsError."""
     heartbeat = Heartbeat(settings.heartbeat_file)
     with (
         AggregatorClient(clients.aggregator, clients) as aggregator,
@@ -96,13 +96,13 @@ def train_chunks(
 
 
 def prepare(run: runs.Run) -> BatchTrainer:
-    """The run's trainer, on its data set. Raises SpecError, or ConfigError where the data set is another one here."""
+    """Return the trainer of a run, on its data set. Raises SpecError, and ConfigError if the data set differs here."""
     dataset = runs.load_dataset(run.spec)
     here, created = (records.plain(r.document()) for r in (runs.resolve(run.spec, dataset), run))
     changed = [field for field in created if here[field] != created[field]]
     if changed:
         raise ConfigError(
-            f"run {run.name}: its data set gives another {', '.join(changed)} here than when it was created; "
+            f"run {run.name}: its data set gives another {', '.join(changed)} here than when the run was created; "
             "give the trainer the same data and package versions"
         )
     return load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))

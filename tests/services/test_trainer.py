@@ -315,7 +315,7 @@ def test_services_that_are_away_may_come_back(road):
 def test_other_data_than_the_run_was_created_with_is_refused(road):
     run = road.create()
     grown = dataclasses.replace(run, own=np.full(3, -1, dtype=np.int32))
-    with pytest.raises(ConfigError, match="its data set gives another own here than when it was created"):
+    with pytest.raises(ConfigError, match="its data set gives another own here than when the run was created"):
         trainer.prepare(grown)
     assert trainer.prepare(run).models_at_once == 1
 
