@@ -1,4 +1,4 @@
-"""Training: the contract of trainers, the built-in ones, and the job that runs them."""
+"""Training: the contract of trainers, built-in trainers, and the job that runs them."""
 
 from datamodels.run.dataset import NOT_IN_POOL, Dataset, Targets
 

@@ -1,4 +1,4 @@
-"""Models trained batch by batch by the user's class: its outputs checked, its batches halved when memory runs out."""
+"""Train models batch by batch with the user's class; check its outputs; halve the batch if memory runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datamodels.train.contract import BatchTrainer, model_seed, models_at_once
 from datamodels.train.observer import Observer
 
 LARGEST_OUTPUT = float(np.finfo(np.float16).max)
-"""Outputs are stored as float16."""
+"""The largest output that can be recorded: outputs are stored as float16."""
 
 
 class Stopped(Exception):
@@ -25,8 +25,8 @@ class Stopped(Exception):
 class Batches:
     """Trains the models of a run.
 
-    models_at_once  what the trainer asks for, and half as many each time that memory runs out
-    between         is called after each batch
+    models_at_once  the most models of a batch; halved each time that memory runs out
+    between         called after each batch
     """
 
     def __init__(
@@ -41,10 +41,14 @@ class Batches:
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
     def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:
-        """float32[r, n]: outputs of models trained on subsets.
+        """Train models and return their outputs, float32[r, n].
 
-        Raises ConfigError naming the models where the trainer raised or broke its contract, StageError where there is
-        no memory for a single model, Stopped once `stop` is set.
+        models   r indices of models
+        subsets  the examples that each is trained on, int32[k]
+        attempt  0, or 1 for the second seed of the models
+
+        Raises ConfigError naming the models if the trainer raised or broke its contract, StageError (transient) if
+        there is not enough memory for a single model, Stopped once `stop` is set.
         """
         outputs = np.empty((len(models), self._run.n), dtype=np.float32)
         done = 0
@@ -64,12 +68,12 @@ class Batches:
         return outputs
 
     def _attempt(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int) -> np.ndarray | None:
-        """float[r, n] of one batch, or None where memory ran out."""
+        """Return outputs float[r, n] of one batch, or None if memory ran out."""
         seeds = [model_seed(self._run.spec.seed, model, attempt) for model in models]
         cls, who = self._run.spec.trainer.cls, _named(models, seeds)
         try:
             outputs = np.asarray(self._trainer.outputs_many(self._trainer.train_many(subsets, seeds)))
-        except (Exception, SystemExit) as error:  # whatever the user's class raises; who calls exit() ends with no word
+        except (Exception, SystemExit) as error:  # the user's class may raise anything, or call exit()
             if device.out_of_memory(error):
                 return None
             raise ConfigError(f"{cls} raised on {who}: {one_line(error)}") from error
@@ -82,10 +86,10 @@ class Batches:
         return outputs
 
     def _halve(self, models: Sequence[int]) -> None:
-        """After the exception is gone, and with it what it kept alive."""
+        """Halve the batch. Called after the exception is gone, because its traceback keeps the failed models alive."""
         if len(models) == 1:
             raise StageError(
-                f"model {models[0]}: out of memory with one model at a time; give the trainer more memory, or a "
+                f"model {models[0]}: out of memory with one model at a time; give the trainer more memory, or train a "
                 "smaller model",
                 ExitCode.TRANSIENT,
             )
@@ -95,12 +99,12 @@ class Batches:
 
 
 def next_batch(left: int, most: int) -> int:
-    """Models in the next of as few batches of at most `most` as `left` models take, as equal as can be."""
+    """Return the size of the next batch if `left` models are trained in as few, equal batches of at most `most`."""
     return left // -(-left // most)
 
 
 def unusable(models: Sequence[int], outputs: np.ndarray) -> dict[int, str]:
-    """The models whose outputs float[r, n] cannot be recorded, and why."""
+    """Return the models whose outputs, float[r, n], cannot be recorded, each with the reason."""
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~(np.abs(outputs) <= LARGEST_OUTPUT).all(axis=1))
     return {models[i]: _why(outputs[i]) for i in bad.tolist()}
@@ -110,7 +114,7 @@ def _why(outputs: np.ndarray) -> str:
     infinite = int(np.count_nonzero(~np.isfinite(outputs)))
     if infinite:
         return f"{infinite} of {len(outputs)} outputs are not finite"
-    return f"an output of {np.abs(outputs).max():.4g} is beyond what float16 holds, {LARGEST_OUTPUT:g}"
+    return f"an output of {np.abs(outputs).max():.4g} is too large for float16, which holds up to {LARGEST_OUTPUT:g}"
 
 
 def _named(models: Sequence[int], seeds: Sequence[int]) -> str:

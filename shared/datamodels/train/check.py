@@ -1,4 +1,4 @@
-"""Tries a learning algorithm out: does it keep the contract, how fast is it, and how noisy are its outputs?"""
+"""Check a trainer: does it keep the contract, how fast is it, and how noisy are its outputs?"""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SMALL_SHARE = 0.1
 SMALL_EXAMPLES = 64
 """The least examples that they train on."""
 SEEDS = 4
-"""Models on each subset, for the SNR."""
+"""Models that are trained on each subset to measure the SNR."""
 MIN_SUBSETS, MAX_SUBSETS = 8, 100
-"""Subsets for the SNR: as many as there is time for."""
+"""Bounds on the number of subsets for the SNR; time decides between them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How fast models train here, in this process.
+    """How fast models train in this process.
 
-    first  seconds of the first batch, which may compile
-    each   seconds for one model afterwards
-    models_at_once  as the trainer asks for
+    first           seconds of the first batch, which may compile code
+    each            seconds per model afterwards
+    models_at_once  models of one batch
     """
 
     first: float
@@ -42,12 +42,14 @@ class Pace:
 
 
 class Check:
-    """The checks of one trainer, on the data of a run.
+    """Checks one trainer on the data of a run.
 
-    tolerance  difference of outputs that counts as none, as a share of their spread over models and targets
-    say        told each finding, a line
+    tolerance  largest difference of outputs that counts as equal, as a fraction of their deviation over models and
+               targets
+    say        called with the name and the text of each finding
 
-    Raises SpecError for a trainer that breaks the contract, one line per fault, and what the trainer's batches raise.
+    Methods raise SpecError for a trainer that breaks the contract, with one line per fault, and what `Batches.train`
+    raises.
     """
 
     def __init__(self, run: Run, trainer: BatchTrainer, *, tolerance: float, say: Callable[[str, str], None]):
@@ -55,7 +57,7 @@ class Check:
         self._batches = self._batches_of(trainer)
 
     def contract(self) -> None:
-        """Trains small models on three subsets, alone, again, with another seed and together."""
+        """Train small models on three subsets: alone, a second time, with another seed, and together."""
         subsets = [self._small_subset(index) for index in range(3)]
         alone = np.concatenate([self._models(self._batches, [i], [subsets[i]]) for i in range(3)])
         self._say("outputs", f"{self._run.n:,} of each model, one per target, all finite")
@@ -76,7 +78,7 @@ class Check:
             raise SpecError(found)
 
     def pace(self, seconds: float) -> Pace:
-        """Trains batches as a run would, for about so long; at least two."""
+        """Train batches as a run would for about `seconds`; at least two batches."""
         size = next_batch(min(self._run.spec.sub_chunk, self._run.spec.models), self._batches.models_at_once)
         timed: list[float] = []
         while len(timed) < 2 or sum(timed[1:]) < seconds:
@@ -87,7 +89,7 @@ class Check:
         return Pace(timed[0], sum(timed[1:]) / (len(timed) - 1) / size, self._batches.models_at_once)
 
     def noise(self, seconds: float, each: float) -> SignalToNoise:
-        """The SNR of the outputs, by as many models as about so many seconds allow, each taking `each`."""
+        """Return the SNR of outputs, of as many models as train in about `seconds` at `each` seconds per model."""
         subsets = int(np.clip(seconds / (each * SEEDS), MIN_SUBSETS, MAX_SUBSETS))
         chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
         outputs = self._models(self._batches, range(len(chosen)), chosen)
@@ -109,7 +111,7 @@ class Check:
     def _check_subset_matters(self, first: np.ndarray, other: np.ndarray) -> str | None:
         moved = self._distance(first, other)
         if moved <= self._tolerance:
-            return "outputs do not depend on the subset; train on the examples given, and on no others"
+            return "outputs do not depend on the subset; train on the given examples only"
         self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
         return None
 
@@ -118,7 +120,7 @@ class Check:
         if off > self._tolerance:
             return (
                 f"outputs of models {what} differ by {off:.2g} of their spread, {self._tolerance:g} allowed; a model "
-                "may depend on its own subset and seed only"
+                "may depend only on its own subset and seed"
             )
         self._say(name, f"models {what} agree, to {off:.1g} of the spread")
         return None
@@ -127,7 +129,7 @@ class Check:
         return float(np.abs(a - b).max()) / self._scale
 
     def _models(self, batches: Batches, models, subsets) -> np.ndarray:
-        """float32[r, n]. Raises SpecError where outputs cannot be used."""
+        """Train models and return their outputs, float32[r, n]. Raises SpecError if some cannot be used."""
         outputs = batches.train(models, subsets)
         faults = unusable(models, outputs)
         if faults:
@@ -145,7 +147,7 @@ class Check:
         return self._run.design.members(designs.subset(self._run.design, index))
 
     def _small_subset(self, index: int) -> np.ndarray:
-        """Members of a subset, evenly spread, so that data in the order of its classes keeps them."""
+        """Return some members of a subset, evenly spread, so that data sorted by class keeps all classes."""
         members = self._subset(index)
         size = min(len(members), max(SMALL_EXAMPLES, round(SMALL_SHARE * len(members))))
         return members[np.linspace(0, len(members) - 1, size).astype(int)]

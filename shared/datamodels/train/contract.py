@@ -1,4 +1,4 @@
-"""What a user brings: a learning algorithm as a class with two methods, for one model or for many at once.
+"""The contract of trainers: a learning algorithm is a class with two methods, for one model or for many at once.
 
 One model at a time::
 
@@ -7,7 +7,7 @@ One model at a time::
         def train(self, subset, seed): ...       # int32[k] example indices, ascending; 0 <= seed < 2**63 -> a model
         def outputs(self, model): ...            # a model -> float[n], one per target
 
-Many at once, where that is faster::
+Many models at once, if that is faster::
 
     class Trainer:
         models_at_once = 64
@@ -15,8 +15,8 @@ Many at once, where that is faster::
         def train_many(self, subsets, seeds): ...   # lists of the above, equally long -> models
         def outputs_many(self, models): ...         # models -> float[r, n], in order
 
-All randomness must come from the seed: the same subset and seed should give the same model. A model whose outputs
-are not finite is trained once more with another seed. `datamodels trainer check module:Class` tries a class out.
+All randomness must come from the seed, so that the same subset and seed give the same model. A model whose outputs are
+not finite is trained once more with another seed. `datamodels trainer check module:Class` tries a class.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Trainer(Protocol):
 
 
 class BatchTrainer(Protocol):
-    """The contract for many models at once; `load_trainer` makes the other one into this."""
+    """A trainer of many models at once. `load_trainer` turns a trainer of single models into one.
+
+    models_at_once  the most models that `train_many` is given; smaller after memory has run out
+    """
 
     models_at_once: int
 
@@ -54,7 +57,7 @@ class BatchTrainer(Protocol):
 
 
 class OneByOne:
-    """A trainer of single models, as a BatchTrainer with batches of one."""
+    """Makes a trainer of single models a BatchTrainer, with one model at once."""
 
     models_at_once = 1
 
@@ -69,19 +72,20 @@ class OneByOne:
 
 
 def model_seed(seed: int, model: int, attempt: int = 0) -> int:
-    """The seed of a model, 0 <= seed < 2**63: a pure function of the run's seed, the model's index, and the attempt.
+    """Return the seed of a model, 0 <= seed < 2**63, by NumPy's SeedSequence, so that seeds of models are unrelated.
 
-    NumPy's SeedSequence hashes them, so that neighbouring models get unrelated seeds. Attempt 1 is for a model whose
-    outputs cannot be used with the seed of attempt 0. Its subset stays the same.
+    seed     of the run
+    model    index of the model
+    attempt  0, or 1 for a model whose outputs with the first seed could not be used; its subset stays the same
     """
     entropy = (seed, model, attempt) if attempt else (seed, model)
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
 
 
 def check_class(spec: RunSpec, dataset: Dataset) -> type:
-    """The class of a run's trainer, found fit as far as that can be told without the device it trains on.
+    """Return the class of a run's trainer, after checks that need no device.
 
-    Raises SpecError where the class, its methods or the names of its options do not fit the contract.
+    Raises SpecError if the class, its methods or the names of its options do not fit the contract.
     """
     cls = reference("trainer.class", spec.trainer.cls)
     fault = f"trainer.class = {spec.trainer.cls!r}"
@@ -97,9 +101,10 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
 
 
 def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
-    """The trainer of a run. Raises SpecError where the class, its methods or its options do not fit the contract.
+    """Return the trainer of a run.
 
-    Raises StageError where there is no memory for it, which may pass.
+    Raises SpecError if the class, its methods or its options do not fit the contract, and StageError (transient) if
+    there is not enough memory for it.
     """
     cls = check_class(spec, dataset)
     try:
@@ -116,8 +121,8 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
     at_once = models_at_once(trainer)
     if not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1:
         raise SpecError(
-            f"trainer.class = {spec.trainer.cls!r}: its attribute models_at_once is {at_once!r}, must be how many "
-            "models are trained at once"
+            f"trainer.class = {spec.trainer.cls!r}: its attribute models_at_once is {at_once!r}; set it to the "
+            "number of models that are trained at once, at least 1"
         )
     return trainer
 

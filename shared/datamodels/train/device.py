@@ -1,4 +1,4 @@
-"""What models train on: threads, and the memory of a device that PyTorch has in use. Imports no PyTorch by itself."""
+"""Threads, and the memory of the device that PyTorch uses. PyTorch is not imported by this module."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from datamodels.settings import TrainerSettings
 
 KINDS = ("MemoryError", "OutOfMemoryError")
 WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""Of errors that PyTorch gives no kind of their own, where a library of CUDA ran out and not its own allocator."""
+"""Messages of PyTorch errors if memory ran out in a library of CUDA; these errors have no class of their own."""
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error says that memory ran out: the machine's, or a device's by PyTorch or CuPy.
+    """Return whether an error says that memory ran out: the machine's, or a device's in PyTorch or CuPy.
 
-    So does one that came of such an error: a CUDA graph whose recording ran out of memory ends with another.
+    Its causes count, too: if a CUDA graph runs out of memory while it is captured, another error follows.
     """
     while error is not None:
         if any(kind.__name__ in KINDS for kind in type(error).__mro__) or any(word in str(error) for word in WORDS):
@@ -28,7 +28,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
-    """Limits the threads of the numerical libraries that are loaded by now. Raises SettingsError for less than one."""
+    """Limit the threads of the numerical libraries that are loaded. Raises SettingsError if `threads` is below 1."""
     if threads < 1:
         raise SettingsError(f"{TrainerSettings.prefix}_THREADS={threads}: must be at least 1")
     if "torch" in sys.modules:
@@ -37,19 +37,19 @@ def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
 
 
 def free() -> None:
-    """Gives back what the device's allocator keeps for later."""
+    """Free the memory that the device's allocator has cached."""
     cuda = _cuda()
     if cuda is not None:
         cuda.empty_cache()
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held on its device so far; 0 where it uses none."""
+    """Return the most memory that this process has held on its device so far; 0 if it uses none."""
     cuda = _cuda()
     return 0 if cuda is None else int(cuda.max_memory_reserved())
 
 
 def _cuda() -> Any:
-    """torch.cuda, where this process has begun to use it."""
+    """Return torch.cuda if this process uses it, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

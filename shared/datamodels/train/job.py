@@ -1,8 +1,9 @@
-"""The trainer's job: a chunk of models, trained and committed sub-chunk by sub-chunk.
+"""The trainer's job: train a chunk of models, and commit them sub-chunk by sub-chunk.
 
-What is committed already is asked, not remembered: a job that was killed is started again and does the rest. A
-sub-chunk is committed while the first batch of the next one trains; no further batch starts before the commit is
-acknowledged. So a kill loses the sub-chunk that is training, or, while one is being committed, that one and a batch.
+The job keeps no state. It asks the aggregator what is committed, so a job that was killed starts again and does the
+rest. A sub-chunk is committed while the first batch of the next one trains. No further batch starts before the commit
+is acknowledged. So a kill loses the sub-chunk in training; if it comes during a commit, it loses that sub-chunk and one
+batch.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from datamodels.train.contract import BatchTrainer, model_seed
 from datamodels.train.observer import Observer
 
 PUT_ATTEMPTS = 8
-"""Tries of one commit, with waits of 1, 2, 4, ... seconds: two minutes, in which a service can move to another node."""
+"""Attempts of one commit, with waits of 1, 2, 4, ... seconds: two minutes, enough for a pod to move to another node."""
 
 
 class Sampler(Protocol):
-    """What the job asks of the sampler service; `rpc.clients.sampler` is one."""
+    """The calls that the job makes to the sampler service; `rpc.clients.sampler` has them."""
 
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray: ...
 
 
 class Progress(Protocol):
     def covers(self, models: range) -> bool:
-        """Whether all of these models are committed."""
+        """Return whether all of these models are committed."""
 
 
 class Aggregator(Protocol):
-    """What the job asks of the aggregator service; `rpc.clients.aggregator` is one."""
+    """The calls that the job makes to the aggregator service; `rpc.clients.aggregator` has them."""
 
     def progress(self, run: str) -> Progress: ...
 
@@ -60,10 +61,10 @@ class SubChunk:
     """Outputs of the models of one sub-chunk.
 
     models       first <= index < last
-    model_index  int32[r]; those that have outputs, ascending
+    model_index  int32[r]; models with outputs, ascending
     outputs      float32[r, n]
-    failed       the others, and why
-    retried      those in model_index whose seed is that of attempt 1, ascending
+    failed       models without outputs, each with the reason
+    retried      models of `model_index` that were trained with their second seed, ascending
     """
 
     models: range
@@ -82,10 +83,10 @@ def run_chunk(
     stop: threading.Event,
     observer: Observer | None = None,
 ) -> bool:
-    """Trains and commits what is missing of a chunk. False where `stop` was set before all was committed.
+    """Train and commit the models of a chunk that are not committed yet.
 
-    Raises ConfigError where the trainer raised or broke its contract, SpecError for a chunk that does not exist, and
-    what the clients raise. Whatever was whole by then is committed first.
+    Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer raised or broke its
+    contract, SpecError if there is no such chunk, and what the clients raise; complete sub-chunks are committed first.
     """
     observer = observer or Observer()
     missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
@@ -101,12 +102,12 @@ def run_chunk(
 
 
 def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
-    """The sub-chunks of a chunk that are not committed, in order. Raises SpecError where there is no such chunk."""
+    """Return the sub-chunks of a chunk that are not committed, in order. Raises SpecError if there is no such chunk."""
     return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 
 
 def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer) -> SubChunk:
-    """Trains the models of a sub-chunk. Raises Stopped if the job is stopped meanwhile.
+    """Train the models of a sub-chunk. Raises Stopped if the job is stopped meanwhile.
 
     A model whose outputs cannot be used is trained once more, on the same subset, with the seed of attempt 1.
     """
@@ -136,7 +137,7 @@ def _reason(run: Run, model: int, first: str, second: str) -> str:
 
 
 def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]:
-    """int32 training examples of each model, ascending. Models of one subset share the array."""
+    """Return the training examples of each model, int32[k], ascending. Models of one subset share the array."""
     index = [run.spec.subset_index(model) for model in models]
     packed = sampler.subsets(run.design, index[0], index[-1] + 1)
     masks = designs.unpack(packed, run.design.columns)
@@ -145,7 +146,7 @@ def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]
 
 
 class _Committer:
-    """Commits one sub-chunk at a time in a thread of its own. On the way out it waits for what is under way."""
+    """Commits one sub-chunk at a time in a thread of its own. Leaving the context waits for the last commit."""
 
     def __init__(self, run: Run, aggregator: Aggregator, stop: threading.Event, observer: Observer):
         self._run, self._aggregator, self._stop, self._observer = run, aggregator, stop, observer
@@ -167,12 +168,12 @@ class _Committer:
             self._thread.shutdown()
 
     def commit(self, done: SubChunk) -> None:
-        """Starts to commit, once the sub-chunk before is committed. Raises what that one raised."""
+        """Start to commit a sub-chunk, after the one before it is committed. Raises what that commit raised."""
         self.wait()
         self._pending = self._thread.submit(self._commit, done)
 
     def wait(self) -> None:
-        """Waits for what is under way. Raises what it raised."""
+        """Wait for the commit in progress. Raises what it raised."""
         if self._pending is None:
             return
         started = time.perf_counter()
@@ -181,7 +182,7 @@ class _Committer:
         self._observer.waited(time.perf_counter() - started)
 
     def _commit(self, done: SubChunk) -> bool:
-        """True once committed, False where the service did not answer and `stop` is set."""
+        """Return True once the sub-chunk is committed, False if the service does not answer and `stop` is set."""
         for attempt in range(1, PUT_ATTEMPTS + 1):
             try:
                 self._aggregator.put(

@@ -1,28 +1,28 @@
-"""Who is told what the trainer's job does."""
+"""Callbacks of the trainer's job."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """This one does nothing with it."""
+    """Is told what the job does. This one ignores it; subclasses override what they need."""
 
     def fetched(self, seconds: float) -> None:
-        """Training stood still for subsets."""
+        """Training waited for subsets."""
 
     def trained(self, models: int, seconds: float) -> None:
-        """A batch of models was trained and their outputs made."""
+        """A batch of models was trained, and its outputs were computed."""
 
     def halved(self, tried: int, most: int) -> None:
-        """Memory ran out with `tried` models at once; from now on at most `most` are."""
+        """Memory ran out with `tried` models at once; from now on there are at most `most`."""
 
     def retried(self, reasons: dict[int, str]) -> None:
-        """Models that were trained again with another seed, and why."""
+        """Models are trained again with their second seed, each for the reason given."""
 
     def failed(self, reasons: dict[int, str]) -> None:
-        """Models that gave no usable outputs with either seed, and why."""
+        """Models have no usable outputs with either seed, each for the reason given."""
 
     def waited(self, seconds: float) -> None:
-        """Training stood still for a commit."""
+        """Training waited for a commit."""
 
     def committed(self, models: range) -> None:
         """The aggregator has acknowledged a sub-chunk."""

@@ -1,12 +1,13 @@
-"""The signal-to-noise ratio of outputs: what the subset decides of them, against what the seed decides.
+"""The signal-to-noise ratio of outputs: their variance between subsets over their variance between seeds.
 
-Outputs of r models on each of s subsets are a one-way layout: with MSB and MSW the mean squares between and within
-subsets, averaged over targets, the variance across seeds is MSW and that across subsets (MSB - MSW) / r, so
+Outputs of r models on each of s subsets are a one-way layout. MSB and MSW are the mean squares between and within
+subsets, averaged over targets. The variance between seeds is MSW, and the variance between subsets is (MSB - MSW) / r,
+so
 
     SNR = (F - 1) / r,   F = MSB / MSW
 
-It decides how many models a fit needs: with an SNR of 0.2 the noise of one model has five times the variance of all
-that a datamodel could explain.
+The SNR decides how many models a fit needs. At an SNR of 0.2, the noise of one model has five times the variance that a
+datamodel could explain at best.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class SignalToNoise:
-    """
-    ratio     infinite where the seed changes nothing
-    interval  at LEVEL, by a jackknife over subsets of the logarithm of F
+    """A signal-to-noise ratio and its uncertainty.
+
+    ratio     infinite if the seed changes nothing
+    interval  confidence interval at LEVEL, by a jackknife of log F over subsets
+    subsets   number of subsets
+    seeds     models on each subset
     """
 
     ratio: float
@@ -35,7 +39,7 @@ class SignalToNoise:
 
 
 def signal_to_noise(outputs: np.ndarray) -> SignalToNoise:
-    """The SNR of outputs float[s, r, n], s >= 3 subsets by r >= 2 seeds. Raises InputError for fewer."""
+    """Return the SNR of outputs float[s, r, n] of s >= 3 subsets and r >= 2 seeds. Raises InputError for fewer."""
     if outputs.ndim != 3 or outputs.shape[0] < 3 or outputs.shape[1] < 2 or not outputs.shape[2]:
         raise InputError(f"outputs {outputs.shape}: must be [s, r, n] with s >= 3 subsets, r >= 2 seeds and a target")
     from scipy import stats
@@ -55,6 +59,6 @@ def signal_to_noise(outputs: np.ndarray) -> SignalToNoise:
 
 
 def _log_f(means: np.ndarray, within: np.ndarray, seeds: int) -> float:
-    """means float64[s, n] over seeds, within float64[s]: variances across seeds, summed over targets."""
+    """Return log F of means over seeds, float64[s, n], and variances between seeds summed over targets, float64[s]."""
     between = seeds * np.square(means - means.mean(axis=0)).sum() / (len(means) - 1)
     return math.log(max(between, np.finfo(np.float64).tiny) / max(float(within.mean()), np.finfo(np.float64).tiny))
