@@ -129,7 +129,7 @@ def test_the_hash_names_what_is_computed():
 
 
 def test_how_models_are_fitted_is_no_part_of_the_name():
-    """So that no model is trained again for it."""
+    """So no model is trained again for another fit."""
     ridge = specs.parse(document(fit={"estimator": "ridge"}))
     assert ridge.run == specs.parse(document()).run and ridge.document()["fit"]["estimator"] == "ridge"
     assert specs.parse(document()).with_fit({"estimator": "ridge"}) == ridge
@@ -138,7 +138,7 @@ def test_how_models_are_fitted_is_no_part_of_the_name():
 
 
 def test_when_to_stop_is_no_part_of_what_is_computed():
-    """A run that was stopped goes on under another rule, or none, with the models that it has."""
+    """A run that was stopped continues under another rule, or none, with the models that it has."""
     until = specs.parse(document(until={"slope": 0.01}))
     assert until.until.slope == 0.01
     assert until.run == specs.parse(document()).run and "until" not in until.document()
@@ -146,7 +146,7 @@ def test_when_to_stop_is_no_part_of_what_is_computed():
 
 
 def test_the_hash_is_the_same_for_ever():
-    """A run's name must not change under its owner's feet: whoever changes a default makes new runs, knowingly."""
+    """A run's name must not change by accident. Whoever changes a default renames runs, and should know it."""
     assert specs.parse(document()).run == GOLDEN
 
 

@@ -24,14 +24,14 @@ NAMES = {
 }
 """Names of the runs of the shipped specs, at commit 2e23676: before anything was renamed."""
 FIT_DIGEST = "3d2ef6175945f5aa"
-"""Of the default fit settings as they were stored then."""
+"""Digest of the default fit settings as they were stored at that commit."""
 
 FIRST = {new: old for old, new in spellings.MODULES.items()}
 values = st.one_of(st.integers(-(2**40), 2**40), st.booleans(), st.text(max_size=5), st.floats(-1e9, 1e9))
 
 
 def old_spelling(document):
-    """The document as it was written before anything was renamed; parts that it does not have are left out."""
+    """Return the document as it was written before anything was renamed."""
 
     def reference(text):
         module, _, name = text.partition(":")
@@ -50,7 +50,7 @@ def old_spelling(document):
 
 @st.composite
 def documents(draw):
-    """Complete documents in today's spelling, of trainers with renamed options and of others."""
+    """Draw complete documents in today's spelling, of trainers with renamed options and of others."""
     cls = draw(st.sampled_from([*spellings.OPTIONS, "datamodels.train.workloads.tabular:Tabular", "mine:Trainer"]))
     names = [*spellings.OPTIONS.get(cls, {}).values(), "epochs", "hidden", "colour"]
     module = draw(st.sampled_from([*spellings.MODULES.values(), "mine"]))
@@ -88,7 +88,7 @@ def test_every_shipped_spec_is_tried():
 
 @given(documents())
 def test_both_spellings_of_a_spec_are_one_spec_and_name_one_run(document):
-    """Written, hashed and stored in the first spelling; in memory in today's."""
+    """A spec is written, hashed and stored in the first spelling, and has today's in memory."""
     old = old_spelling(document)
     today = specs.parse(document)
     assert today == specs.parse(old) == specs.parse(today.document())

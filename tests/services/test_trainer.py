@@ -1,4 +1,4 @@
-"""The trainer as a process, against the real sampler and aggregator on real sockets."""
+"""The trainer as a process, with the real sampler and aggregator on real sockets."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ def load(examples=8):
     return Dataset(x=x, y=np.zeros(examples), x_test=x[:2], y_test=np.zeros(2))
 
 class Sum:
-    """Sums its examples, slowly if asked.
+    """Sums the examples of a subset, slowly if asked.
 
     Notes each training in a file, raises at model `bad` of this process, and before model `hold` of it waits for a
     file beside the note, named go. Diverges, if asked, with seeds divisible by 3.
@@ -68,7 +68,7 @@ class Sum:
 
 @dataclasses.dataclass
 class Road:
-    """A sampler and an aggregator that are up, and trainers beside them."""
+    """A running sampler and aggregator, and trainers that use them."""
 
     folder: str
     address: str
@@ -100,7 +100,7 @@ class Road:
         )
 
     def train(self, *arguments: str, **environ: str) -> tuple[int, list[dict]]:
-        """Exit code and log of a trainer."""
+        """Run a trainer and return its exit code and log."""
         process = self.start(*arguments, **environ)
         _, log = process.communicate(timeout=LIMIT)
         return process.returncode, [json.loads(line) for line in log.splitlines()]
@@ -171,7 +171,7 @@ def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(road):
     assert sum(line["count"] for line in log if "second seed" in line["event"]) == len(bad[0])
     for part in parts:
         for model, row in zip(part.model_index.tolist(), part.outputs, strict=True):
-            assert row[0] == designs.subset(run.design, model).sum()  # the mask is that of the index, as ever
+            assert row[0] == designs.subset(run.design, model).sum()  # the mask is that of the index
 
 
 def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, tmp_path):
@@ -196,7 +196,7 @@ def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks /proc which signals a process handles")
 def test_sigterm_while_it_still_imports_is_heeded(road):
-    """As the first process of a container, where what is not handled is ignored."""
+    """The first process of a container ignores signals that it does not handle."""
     run = road.create(hold=0)
     process = road.start("--run", run.name, "--chunks", "0")
 

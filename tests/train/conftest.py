@@ -1,4 +1,4 @@
-"""Small real stand-ins for the two services that the job talks to, and a small run."""
+"""In-memory fakes of the two services that the job calls, and a small run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.waiting import LIMIT
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Small products are slower on several threads, most of all beside other processes."""
+    """Small matrix products are slower on several threads, most of all if other processes run."""
     torch.set_num_threads(1)
 
 
 class MemorySampler:
-    """Draws subsets in this process."""
+    """A sampler that draws subsets in this process."""
 
     def __init__(self):
         self.asked: list[range] = []
@@ -32,7 +32,7 @@ class MemorySampler:
 
 
 class MemoryAggregator:
-    """Keeps sub-chunks in memory; the first commit of each wins. `faults` are raised by the next puts, in order."""
+    """An aggregator in memory. The first commit of a sub-chunk wins. The next puts raise `faults`, in order."""
 
     def __init__(self, models: int):
         self.models = models
@@ -40,7 +40,7 @@ class MemoryAggregator:
         self.retried: list[int] = []
         self.faults: list[Exception] = []
         self.gate = threading.Event()
-        """Puts wait for it. Set from the start."""
+        """Puts wait until it is set. It is set from the start."""
         self.gate.set()
 
     def put(self, run, models, model_index, outputs, failed, retried) -> bool:
@@ -64,12 +64,12 @@ class MemoryAggregator:
         return Progress(run, self.models, sum(map(len, ranges)), failed, ranges, -1)
 
     def committed(self) -> list[int]:
-        """Model indices in all parts, with those that failed, in order of index; repeated where committed twice."""
+        """Return the models in all parts, failed ones included, sorted; models committed twice are there twice."""
         return sorted(i for index, _, failed in self.parts.values() for i in [*index.tolist(), *failed])
 
 
 class SumTrainer:
-    """Deterministic: output j is the sum of the subset's examples plus target j. Seeds are recorded."""
+    """Its output j is the sum of the subset's examples plus target j. It records subsets and seeds."""
 
     def __init__(self, dataset: Dataset, targets, models_at_once: int = 4):
         self.x, self.targets, self.models_at_once = dataset.x[:, 0], targets.x[:, 0], models_at_once
@@ -91,7 +91,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def make_run(dataset):
-    """A run of 24 models: 10 for the fit, 7 x 2 to evaluate, in chunks of 10 and sub-chunks of 5."""
+    """Make a run of 24 models: 10 for the fit and 7 x 2 to evaluate it, in chunks of 10 and sub-chunks of 5."""
 
     def make(**fields) -> runs.Run:
         document = {

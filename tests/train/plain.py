@@ -1,4 +1,4 @@
-"""A training as one writes it down first: plain tensors, automatic differentiation, no buffer that is used again."""
+"""The training in its simplest form, to compare with: plain tensors, automatic differentiation, no reused buffers."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from datamodels.train.images.recipe import rates
 
 
 def short(recipe, **changes):
-    """For a few small images."""
+    """Return a recipe for a few small images."""
     return dataclasses.replace(
         recipe, **{"epochs": 2, "batch_size": 6, "learning_rate": 0.1, "translate": 2, "cutout": 4} | changes
     )
@@ -20,7 +20,7 @@ def on_host(draws):
 
 
 def train(network, recipe, pool, subset, draws, size):
-    """Moves a network in float64 by Nesterov steps on the smoothed cross-entropy of augmented images.
+    """Train a network in float64 by Nesterov steps on the smoothed cross-entropy of augmented images.
 
     pool    images and labels on the host
     subset  int64[k], its members

@@ -1,8 +1,8 @@
-"""A CUDA graph's stand-in on the CPU: a step is recorded operation by operation, and played again without its Python.
+"""A stand-in for CUDA graphs on the CPU: it captures the operations of a step and replays them without its Python.
 
-As there, whatever the step's Python decided is frozen: an operation is repeated on the same memory, and its result is
-written to where the first one was. And as there, what the host would have to wait for, or to hand over, is refused. A
-reading past PyTorch's operations, such as `.numpy()` of a tensor on the CPU, goes unseen.
+As with a CUDA graph, all that the step's Python code decided is frozen: a replay repeats each operation on the same
+memory, and writes its result to the memory of the first result. Operations that synchronise with the host, or copy from
+it, are refused. What bypasses PyTorch's operations, such as `.numpy()` of a tensor on the CPU, is not noticed.
 """
 
 import torch
@@ -13,8 +13,8 @@ from datamodels.train.images.stream import Stream
 
 REFUSED = {
     torch.Tag.data_dependent_output: "reads a value of the device",
-    torch.Tag.dynamic_output_shape: "has to know values to make its result",
-    torch.Tag.nondeterministic_seeded: "draws, and would draw the same each time it is played",
+    torch.Tag.dynamic_output_shape: "needs values to make its result",
+    torch.Tag.nondeterministic_seeded: "draws, and would draw the same in each replay",
 }
 FROM_HOST = {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
 INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default}
@@ -44,7 +44,7 @@ class Unsynchronised(TorchDispatchMode):
 
 
 class Tape(Unsynchronised):
-    """The operations inside of it."""
+    """Records the operations inside of its context."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ class Tape(Unsynchronised):
 
     @torch.no_grad()
     def forget(self):
-        """A GPU records without doing: what was found along the way is there for no one."""
+        """Overwrite all results. A GPU does not run what it captures, so nothing may rely on them."""
         for tensor in self.results:
             tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
 
@@ -81,7 +81,7 @@ def tensors(tree):
 
 
 class TapeStream(Stream):
-    """Plays a tape for every step, and counts how many were recorded."""
+    """Replays a tape for every step, and counts the tapes that were recorded."""
 
     def __init__(self):
         self.recorded = 0

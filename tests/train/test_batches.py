@@ -25,7 +25,7 @@ class Counts(Observer):
 
 
 class Crowded:
-    """Runs out of memory, as PyTorch says it of a GPU, with more than `room` models at once."""
+    """Runs out of memory, with an error of PyTorch on a GPU, if more than `room` models train at once."""
 
     models_at_once = 8
 
@@ -62,7 +62,7 @@ def of_a_library(message):
 
 
 def of_a_recording(message):
-    """A graph whose recording ran out of memory may end with another error, from that one."""
+    """If a graph runs out of memory while it is captured, another error may follow from it."""
     try:
         try:
             raise torch.OutOfMemoryError(message)
@@ -100,7 +100,7 @@ def test_what_a_class_raises_is_told_in_one_line_with_the_seed_of_the_attempt(ru
 
 
 def test_a_class_that_exits_is_told_too(run):
-    """As it does that calls exit(), or parses arguments; with code 0 it would end as if all were done."""
+    """A trainer may call exit() or parse arguments. With code 0 the job would end as if all were done."""
     with pytest.raises(ConfigError, match=r"raised on model 4 \(seed \d+\): SystemExit: no room"):
         train(run, Crowded(0, SystemExit), models=[4])
 

@@ -17,7 +17,7 @@ RUN = runs.resolve(
 
 
 class Nearest:
-    """Scores by the sums of each class, from a random start; an honest trainer of single models."""
+    """Scores by the sums of each class, from a random start; a correct trainer of single models."""
 
     def train(self, subset, seed):
         start = np.random.default_rng(seed).standard_normal((10, 64)) * 0.2
@@ -51,7 +51,7 @@ class Flat(Nearest):
 
 
 class Both(Nearest):
-    """Many at once too."""
+    """Trains many at once, too."""
 
     models_at_once = 8
 
@@ -63,7 +63,7 @@ class Both(Nearest):
 
 
 class Mixing(Both):
-    """Models that know of their neighbours, as a batch normalised over models would make them."""
+    """Models depend on each other, as with batch normalisation over models."""
 
     def train_many(self, subsets, seeds):
         models = super().train_many(subsets, seeds)
@@ -71,7 +71,7 @@ class Mixing(Both):
 
 
 class Split(Both):
-    """Another algorithm where it trains many."""
+    """Uses another algorithm if it trains many models at once."""
 
     def train_many(self, subsets, seeds):
         return [2 * model for model in super().train_many(subsets, seeds)]

@@ -155,7 +155,7 @@ def test_no_memory_for_a_trainer_may_pass(load):
 
 
 def test_seeds_never_change():
-    """A model trained again must get the seed that it had, by whatever version of this package."""
+    """A model that is trained again gets the same seed from every version of this package."""
     assert [model_seed(0, i) for i in range(3)] == [7896617691693857887, 2918264622725855778, 8597659618385908031]
     assert model_seed(2**63 - 1, 99_999_999) == 4354992326100303824
     assert [model_seed(0, i, 1) for i in range(2)] == [4324601099084218337, 1554199118406742183]

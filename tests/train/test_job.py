@@ -13,7 +13,7 @@ NEVER = threading.Event()
 
 
 def expected_outputs(run, dataset, model):
-    """By the definition of SumTrainer, straight from the sampler's pure function."""
+    """Return outputs by the definition of SumTrainer, from the pure function that draws subsets."""
     members = run.design.members(designs.subset(run.design, run.spec.subset_index(model)))
     return dataset.x[members, 0].sum() + dataset.x_test[:, 0]
 
@@ -23,7 +23,7 @@ def run_all(run, trainer, sampler, aggregator):
 
 
 class Stop(job.Observer):
-    """Sets `stop` when a number of models is trained."""
+    """Sets `stop` once a number of models has been trained."""
 
     def __init__(self, stop, after):
         self.stop, self.left = stop, after
@@ -109,7 +109,7 @@ def test_the_next_sub_chunk_trains_while_one_is_committed_but_no_more_than_a_bat
 
 
 class Overflowing:
-    """Gives what is wanted of some models, whichever their seed, or with the first one alone; 3 of the others."""
+    """Gives chosen outputs for some models, with any seed or with the first seed only, and 3 for all others."""
 
     models_at_once = 3
 

@@ -8,7 +8,7 @@ from datamodels.train.snr import signal_to_noise
 
 
 def outputs(ratio, subsets, seeds, targets=20, seed=0):
-    """Normal outputs whose variance across subsets is `ratio` times that across seeds; some targets noisier."""
+    """Draw normal outputs whose variance between subsets is `ratio` times that between seeds; noise varies."""
     generator = np.random.default_rng(seed)
     scale = np.linspace(0.5, 2, targets)
     signal = generator.standard_normal((subsets, 1, targets)) * math.sqrt(ratio)

@@ -21,7 +21,7 @@ def drawn(recipe, members, seed=0):
 
 
 def varied(image, flip, down, right, pad):
-    """One image: mirrored, then moved within its reflected surroundings."""
+    """Mirror one image, then move it within its reflection."""
     height, width = image.shape[:2]
     image = image[:, ::-1] if flip else image
     wide = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")

@@ -1,4 +1,4 @@
-"""The path by FFCV: run where FFCV is installed (docs/guides/ffcv.md says how), and skipped where it is not."""
+"""Images by FFCV. These tests are skipped if FFCV is not installed; docs/guides/ffcv.md says how to install it."""
 
 import threading
 
@@ -30,7 +30,7 @@ DATA = Dataset(
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """With its loaders: they take seconds to compile."""
+    """A shared source, because its loaders take seconds to compile."""
     return images_ffcv.FfcvSource(str(tmp_path_factory.mktemp("beton") / "pool.beton"), DATA)
 
 
@@ -79,7 +79,7 @@ def test_models_are_those_of_the_pool_in_memory(tmp_path):
 
 @needs_ffcv
 def test_a_reading_thread_that_died_is_noticed(source, monkeypatch):
-    """FFCV by itself waits for ever."""
+    """FFCV itself would wait for ever."""
     died = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: died.append(arguments.exc_type))
     loader, given = source._loader(8)
@@ -120,7 +120,7 @@ def colourless():
     ],
 )
 def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
-    """FFCV by itself waits for ever."""
+    """FFCV itself would wait for ever."""
     with pytest.raises(ConfigError, match=told):
         images_ffcv.write(str(tmp_path / "pool.beton"), Faulty(fault))
     assert not list(tmp_path.iterdir())
@@ -128,7 +128,7 @@ def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
 
 @needs_ffcv
 def test_images_of_more_than_a_page_are_written(tmp_path):
-    """One of 2.3 MB has a page of 4; two others share one."""
+    """An image of 2.3 MB has a page of 4 MB; two other images share one page."""
     sizes = [(900, 850), (600, 500), (600, 500), (900, 850)]
     large = [(GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8), 1) for size in sizes]
     path = str(tmp_path / "pool.beton")

@@ -1,4 +1,4 @@
-"""Whole trainings against a plain loop, and one model after another in the same trainer."""
+"""Whole trainings compared with a plain loop, and models trained one after another."""
 
 import dataclasses
 import gc
@@ -39,7 +39,7 @@ def trained(trainer, subset=SUBSET, seed=1):
 
 
 def test_a_training_is_nesterov_on_the_smoothed_cross_entropy_of_augmented_images():
-    """Against a loop with plain tensors in float64, network apart: that has a test of its own."""
+    """Compared with a loop on plain tensors in float64. The network is the same; it has tests of its own."""
     ours = network_trainer(name="float64")
     count = ours.begin(SUBSET, 5)
     assert (count, 6) == steps(SHORT, len(SUBSET)) == (3, 6)
@@ -79,7 +79,7 @@ def test_nothing_is_left_of_a_model_that_diverged(recipe):
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_a_model_knows_nothing_but_its_subset(recipe):
-    """No statistic of the pool: other images outside of the subset change no bit."""
+    """Other images outside of the subset change no bit, so no statistic of the pool is used."""
     outside = np.setdiff1d(np.arange(30), SUBSET.numpy())
     x = X.copy()
     x[outside] = 255 - x[outside]
@@ -101,7 +101,7 @@ def test_a_subset_of_one_example_can_be_trained_on(members):
 
 @pytest.mark.parametrize(("name", "least"), [("bf16", 0.7), ("fp16", 0.9)])
 def test_half_precision_goes_the_same_way(name, least):
-    """The first step, within what rounding to 8 bits, or 11, leaves of a very small network."""
+    """The first step of a very small network agrees as far as rounding to 8 or 11 bits allows."""
     whole, half = network_trainer(), network_trainer(name=name)
     moves = []
     for each in (whole, half):
@@ -138,7 +138,13 @@ def test_a_step_is_recorded_again_where_what_it_reads_has_moved():
     stream = TapeStream()
     recorded, usual = network_trainer(stream=stream), network_trainer()
     recordings = []
-    for members in (20, 30, 25, 4, 30):  # more steps than before; as many or fewer; other minibatches; and back
+    for members in (
+        20,
+        30,
+        25,
+        4,
+        30,
+    ):  # more steps than before; no more than before; smaller minibatches; back to the first size
         subset = torch.arange(members)
         assert torch.equal(trained(recorded, subset), trained(usual, subset))
         recordings.append(stream.recorded)
@@ -154,7 +160,7 @@ def test_a_large_network_is_recorded_too():
 
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
 def test_no_step_waits_for_the_device(recipe):
-    """The host runs ahead of a GPU through all epochs: no operation asks for a value."""
+    """No operation asks the device for a value, so the host can queue all epochs."""
     ours = network_trainer(recipe)
     count = ours.begin(SUBSET, 1)
     with Unsynchronised():
@@ -175,7 +181,7 @@ class Counts(torch.nn.Module):
 
 @pytest.mark.parametrize("layer", [Asks(), Counts(), torch.nn.Dropout()], ids=lambda layer: type(layer).__name__)
 def test_what_a_gpu_could_not_record_is_noticed(layer):
-    """The control of the tests above."""
+    """Shows that the tests above can fail."""
     network = resnets.resnet9(3, 2)
     network.body.append(layer)
     with pytest.raises(RefusedError):
@@ -183,7 +189,7 @@ def test_what_a_gpu_could_not_record_is_noticed(layer):
 
 
 class Frozen(NetworkTrainer):
-    """Takes the rate from the host."""
+    """Takes the learning rate from the host."""
 
     def _step(self):
         self._rates.fill_(float(rates(SHORT, 3)[self.done]))
@@ -192,7 +198,7 @@ class Frozen(NetworkTrainer):
 
 
 def test_what_a_step_takes_from_the_host_is_frozen():
-    """Likewise: the tape is no plain loop."""
+    """Shows that the tape replays, and does not run the step's Python code."""
     found = []
     for stream in (TapeStream(), None):
         each = Frozen(resnets.resnet9(3, 2), SHORT, POOL, SIZE, precision.BY_NAME["float32"], CPU, stream)
@@ -206,7 +212,7 @@ def test_what_a_step_takes_from_the_host_is_frozen():
 
 
 def test_nothing_holds_on_to_a_network_trainer():
-    """Its memory is free as soon as it is dropped, not when Python looks for cycles: memory may have run out."""
+    """Its memory is freed as soon as it is dropped, without a search for cycles, because memory may have run out."""
     gc.disable()
     try:
         for stream in (None, TapeStream()):

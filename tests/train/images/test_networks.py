@@ -17,7 +17,7 @@ def started(network, x, seed=0):
 
 
 def by_hand(state, x):
-    """Logits of ResNet-9 in training, layer by layer, from its parameters in order."""
+    """Return logits of ResNet-9 in training mode, layer by layer, from its parameters in order."""
     parameters = iter(state)
 
     def block(x, **options):
@@ -51,7 +51,7 @@ def test_resnet9_is_the_published_one():
     ids=["resnet9", "resnet18"],
 )
 def test_sizes_are_the_published_ones(network, parameters):
-    """ResNet-18: as torchvision counts it. ResNet-9: filters, head, and scale and shift of each normalisation."""
+    """The number for ResNet-18 is torchvision's. For ResNet-9: filters, head, scale and shift of each normalisation."""
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 

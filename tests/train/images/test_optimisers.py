@@ -13,7 +13,7 @@ def matrix(rows, columns, seed=0):
 
 
 def places(vector, tensors):
-    """Where in `vector` the numbers of each tensor are; filters channels last."""
+    """Return the position in `vector` of the numbers of each tensor, filters being channels last."""
     starts = [(tensor.data_ptr() - vector.data_ptr()) // vector.itemsize for tensor in tensors]
     return [slice(start, start + tensor.numel()) for start, tensor in zip(starts, tensors, strict=True)]
 
@@ -64,7 +64,7 @@ def test_gradients_of_all_parameters_are_in_the_other_vector():
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tensors_begin_where_kernels_of_cuda_may_read_many_numbers_at_once(fast, dtype):
-    """Three classes and odd widths: no tensor's end is a good start for the next by chance."""
+    """With three classes and odd widths, no tensor ends at an aligned position by chance."""
     network = networks.resnet9(3, 3, fast=fast)
     flat = FlatState(network, CPU, dtype)
     for vector, tensors in (
@@ -75,7 +75,7 @@ def test_tensors_begin_where_kernels_of_cuda_may_read_many_numbers_at_once(fast,
 
 
 def test_nesterov_is_that_of_pytorchs_documentation():
-    """Step by step as torch.optim.SGD documents it; the class itself takes ten seconds to import."""
+    """Compared with the documentation of torch.optim.SGD, because the class takes ten seconds to import."""
     weights, gradient = matrix(1, 6)[0], torch.zeros(6, dtype=torch.float64)
     expected, velocity = weights.clone(), 0
     ours = Nesterov(weights, gradient, 0.8, 0.1)

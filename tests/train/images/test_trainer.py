@@ -27,14 +27,14 @@ def subsets(count, members=60):
 
 @pytest.fixture(scope="module")
 def few():
-    """300 of the digits as 32 x 32, and targets of more than one forward pass."""
+    """300 digits of 32 x 32 pixels, with more targets than one forward pass takes."""
     data = load.load_digits(train=300, test=TARGETS_AT_ONCE["cpu"] + 5)
     return data, data.targets("test")
 
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_digits_are_learnt_from_half_of_them(recipe):
-    """At 16 pixels and width 8; benchmarks/train.py shows 32 pixels."""
+    """At 16 pixels and width 8; benchmarks/train.py measures 32 pixels."""
     options = {"paper": {"epochs": 6, "learning_rate": 0.3}, "fast": {"epochs": 5}}[recipe]
     trainer = ResNet9(
         DIGITS,
@@ -103,7 +103,7 @@ def test_a_training_that_raised_leaves_nothing_behind(few):
 
 
 class Cramped(ResNet9):
-    """On a device with room for so many networks, and for the outputs of one beside so many."""
+    """Runs on a device with room for `room` networks, or for outputs while `beside` networks are there."""
 
     def __init__(self, *data, room, beside=8, **options):
         super().__init__(*data, **options)
@@ -132,7 +132,7 @@ class Halvings(Observer):
 
 @pytest.mark.parametrize("limits", [{"room": 2}, {"room": 8, "beside": 2}], ids=["to train", "to make outputs"])
 def test_out_of_memory_frees_what_was_taken_before_fewer_are_tried(limits, few):
-    """At once, without a search for cycles: what a dropped network held must be there for the next."""
+    """Memory of dropped networks is free at once, without a search for cycles, so the next ones can use it."""
     data, targets = few
     document = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "mine:Thing"}, "m": 100}
     run, halvings = runs.resolve(specs.parse(document), data), Halvings()

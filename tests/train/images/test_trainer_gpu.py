@@ -1,4 +1,4 @@
-"""What only a GPU can show of the image trainers. `make test-gpu` runs these where PyTorch finds one."""
+"""Tests of image trainers that need a GPU. `make test-gpu` runs them if PyTorch finds one."""
 
 import contextlib
 import dataclasses
@@ -31,12 +31,12 @@ GPU = torch.device("cuda")
 GENERATOR = np.random.default_rng(0)
 RECIPES = pytest.mark.parametrize("recipe", ["paper", "fast"])
 WITHIN = {"float32": 1e-3, "bf16": 0.05, "fp16": 0.05}
-"""Differences of outputs that rounding may come to in a short training, as a share of their spread."""
+"""Largest differences of outputs that rounding may cause in a short training, as a fraction of their deviation."""
 
 
 @pytest.fixture(autouse=True)
 def whole_float32():
-    """cuDNN takes all of its bits: what differs is ours."""
+    """Make cuDNN use all bits of float32, so that differences come from our code."""
     torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = True
@@ -49,7 +49,7 @@ def noise(examples, size):
 
 @pytest.fixture(scope="module")
 def data():
-    """Digits in colour: in fp16, grey ones overflow (`precision.FP16_LOSS_SCALE` says why)."""
+    """Digits in colour. In fp16, grey ones overflow; `precision.FP16_LOSS_SCALE` says why."""
     grey = load.load_digits(train=400, test=60)
     x, x_test = ((x * GENERATOR.uniform(0.3, 1, (len(x), 1, 1, 3))).astype(np.uint8) for x in (grey.x, grey.x_test))
     return dataclasses.replace(grey, x=x, x_test=x_test)
@@ -100,7 +100,7 @@ def test_a_captured_step_trains_as_a_plain_one(data, recipe, name):
 @pytest.mark.parametrize("name", list(WITHIN))
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_any_number_of_classes_can_be_trained(name, classes):
-    """The size of the head moves all that follows it in the network's vector."""
+    """The number of classes changes the position of all tensors that follow the head in the network's vector."""
     data = Dataset(noise(60, 32), np.arange(60) % classes, noise(20, 32), np.arange(20) % classes)
     trainer = made(data, precision=name, width=8)
     assert np.isfinite(outputs(trainer, [np.arange(50)], [1])).all()
@@ -109,7 +109,7 @@ def test_any_number_of_classes_can_be_trained(name, classes):
 @RECIPES
 @pytest.mark.parametrize("together", [1, 2])
 def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):
-    """The same subset and seed, the same outputs: to what `datamodels trainer check` allows by default."""
+    """The same subset and seed give the same outputs, within the default tolerance of `datamodels trainer check`."""
     said = {}
     trainer = made(data, recipe=recipe, models_at_once=together)
     Check(run_on(data), trainer, tolerance=TOLERANCE, say=said.__setitem__).contract()
@@ -118,7 +118,7 @@ def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):
 
 @pytest.mark.parametrize("capture", [True, False])
 def test_a_training_is_that_of_a_plain_loop_in_float64(capture):
-    """The loop on the CPU, with the GPU's draws; convolutions in float64 on both."""
+    """Compared with a loop on the CPU that uses the GPU's draws; both compute convolutions in float64."""
     pool = resident(size=16)
     recipe = plain.short(PAPER)
     ours = network_trainer(recipe, "float64", pool=pool, size=(16, 16), capture=capture, width=2)
@@ -144,7 +144,7 @@ def test_a_training_is_that_of_a_plain_loop_in_float64(capture):
 @pytest.mark.parametrize("together", [2, 4])
 def test_models_beside_each_other_are_those_alone(data, recipe, together):
     subsets, seeds = halves(together), list(range(together))
-    subsets[1] = subsets[1][:70]  # a shorter training than those beside it
+    subsets[1] = subsets[1][:70]  # shorter than the other trainings
     beside, alone = made(data, recipe=recipe, models_at_once=together), made(data, recipe=recipe)
     for _ in range(2):
         found = outputs(beside, subsets, seeds)
@@ -181,7 +181,7 @@ def test_minibatches_of_ffcv_train_the_same_model(data, tmp_path):
 
 
 def test_the_host_does_not_overtake_what_a_gpu_still_reads():
-    """Buffers that are filled again while copies of them may be under way, as FFCV's are."""
+    """FFCV fills its buffers again while they may still be copied."""
     x, y = noise(60, 32), GENERATOR.integers(0, 3, 60)
 
     def reused(order):
@@ -252,7 +252,7 @@ class Halvings(Observer):
 
 @contextlib.contextmanager
 def room_for(total):
-    """So many bytes of the device, for all that PyTorch takes."""
+    """Limit the memory that PyTorch may use on the device to `total` bytes."""
     torch.cuda.set_per_process_memory_fraction(total / torch.cuda.get_device_properties(GPU).total_memory)
     try:
         yield
@@ -261,7 +261,7 @@ def room_for(total):
 
 
 def memory(trainer, models):
-    """(the most bytes taken while so many models train, bytes kept afterwards for the next ones)."""
+    """Return the most bytes used while `models` models train, and the bytes kept afterwards."""
     device.free()
     torch.cuda.reset_peak_memory_stats()
     trainer.train_many([np.arange(200)] * models, list(range(models)))
@@ -274,11 +274,11 @@ def memory(trainer, models):
 
 @pytest.mark.parametrize("capture", [True, False])
 def test_out_of_memory_halves_the_models_at_once_and_goes_on(data, capture):
-    """A captured step keeps all of its memory. Others lend each other what lies between two steps of a model, when
-    memory runs short: each keeps its numbers, and `width` makes these many beside what a step takes."""
+    """A captured step keeps all of its memory. Steps that are not captured share memory if it is scarce, so `width` is
+    chosen such that the numbers of a network are large compared with the memory of a step."""
     options = {"width": 128, "batch_size": 50, "models_at_once": 8, "capture": capture}
     run, halvings = run_on(data), Halvings()
-    memory(made(data, **options), 1)  # in which cuDNN tries its algorithms, and takes memory for that
+    memory(made(data, **options), 1)  # cuDNN tries its algorithms here, which takes memory
     probe = made(data, **options)
     (most, one), (_, two) = (memory(probe, models) for models in (1, 2))
     del probe

@@ -11,7 +11,7 @@ DATA = digits.load(train=300, test=100)
 
 
 def reference(weights, pictures, filters):
-    """Logits [rows, classes] of one model by PyTorch's own convolution. pictures [rows, h, w, channels]."""
+    """Return logits [rows, classes] of one model by PyTorch's convolution. pictures: [rows, h, w, channels]."""
     first, second, third = weights
     rows, _, _, channels = pictures.shape
     kernel = first[:-1].T.reshape(filters, channels, 3, 3)

@@ -58,7 +58,7 @@ def test_training_again_after_making_outputs_gives_the_same(trained):
 
 
 def test_an_example_raises_the_margin_of_its_own_image(trained):
-    """The effect that datamodels are about: margins of training examples are larger where they were trained on."""
+    """The effect that datamodels measure: the margin of an example is larger if a model was trained on it."""
     trainer, models = trained
     margins = trainer.outputs_many(models)[:, 397:]
     inside = np.zeros(margins.shape, dtype=bool)

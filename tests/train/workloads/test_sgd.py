@@ -1,4 +1,4 @@
-"""Gradient descent against PyTorch's automatic differentiation, in float64."""
+"""Gradient descent compared with PyTorch's automatic differentiation, in float64."""
 
 import warnings
 
@@ -25,7 +25,7 @@ def data():
 
 
 def logits_by_torch(matrices, x):
-    """[rows, classes] of one model, x with its bias column."""
+    """Return logits [rows, classes] of one model; x has its bias column."""
     *hidden, last = matrices
     for first in hidden:
         h = torch.relu(x @ first)
@@ -34,7 +34,7 @@ def logits_by_torch(matrices, x):
 
 
 def nesterov_by_torch(network, recipe, start, x, y):
-    """Flat weights after full-batch steps: v' = mu v - rate grad(w + mu v), w' = w + v' (Sutskever et al. 2013)."""
+    """Return weights after full-batch steps: v' = mu v - rate grad(w + mu v), w' = w + v' (Sutskever et al. 2013)."""
     w, v = torch.tensor(start), torch.zeros(len(start), dtype=torch.float64)
     x, y = torch.tensor(x), torch.tensor(y)
     for step in range(recipe.epochs):
@@ -49,7 +49,7 @@ def nesterov_by_torch(network, recipe, start, x, y):
 
 
 def start(network, x, y, subsets, seeds):
-    """Initial weights: what a vanishing rate leaves as it is."""
+    """Return initial weights: a vanishing learning rate leaves them as they are."""
     return sgd.train(network, sgd.Recipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
 
 
@@ -133,7 +133,7 @@ def test_each_epoch_visits_every_example_once_in_a_new_order():
 
 
 def test_orders_are_uniform():
-    """Each of 4 examples is first about as often: chi-squared of 4,000 orders, 3 degrees of freedom, p = 1e-4."""
+    """Each of 4 examples is first equally often: chi-squared test of 4,000 orders, 3 degrees of freedom, p = 1e-4."""
     streams = [np.random.PCG64(seed) for seed in range(4000)]
     first = sgd.Minibatches([np.arange(4)] * 4000, streams, batch_size=4).epoch()[0, :, 0]
     counts = np.bincount(first, minlength=4)

@@ -149,7 +149,7 @@ class NetworkTrainer:
         self._stream.upload((self._images.x, self._images.y), (x, y))
 
     def _allocate(self, count: int, rows: int) -> None:
-        """Allocate memory for the draws of `count` steps. A captured step reads it, so the step is captured again."""
+        """Make room for the draws of `count` steps. If that moves them, the step is captured again."""
         if self._draws.shape[2:] != (rows,) or len(self._draws) < count:
             self._draws = torch.zeros((count, 6, rows), dtype=torch.int64, device=self._device)
             self._rates = torch.zeros(count, dtype=torch.float32, device=self._device)
