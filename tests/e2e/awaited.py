@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from tests import linear
+from datamodels.testing import linear
 from tests.waiting import LIMIT
 
 
