@@ -1,4 +1,4 @@
-"""The examples that ship with the package: each is one command away from running."""
+"""The shipped example specs: each runs with one command."""
 
 import re
 
@@ -27,7 +27,7 @@ def test_its_trainer_keeps_the_contract_on_its_data(name):
 
 
 def test_the_cifar10_spec_trains_on_a_file_of_that_shape(tmp_path):
-    """On a few images of noise, and a network of a small width: the real file is its user's."""
+    """With a few images of noise and a narrow network, because users bring the real file."""
     given = specs.load("cifar10")
     noise, path = np.random.default_rng(0), tmp_path / "cifar10.npz"
     images = {name: noise.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for name, n in (("x", 40), ("x_test", 5))}
