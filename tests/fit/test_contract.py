@@ -38,7 +38,7 @@ def problem_for(settings, made_problem):
 
 
 def test_targets_that_cannot_be_fitted_do_not_hold_up_the_others(settings, problem_for):
-    settings = settings.model_copy(update={"tolerance": 3e-6, "batch": 50, "lambdas": 8})
+    settings = settings.model_copy(update={"tolerance": 3e-6, "batch_size": 50, "lambdas": 8})
     made = problem_for(d=30, m=300, n=8, own=[-1, -1, -1, 6, -1, -1, 6, 2], pinned_in=(6,))
     outputs = made.outputs.copy()
     outputs[:, 1] = 1.0

@@ -15,7 +15,7 @@ from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
 from tests.fit.solutions import relative_excess, same
 
-TIGHT = {"tolerance": 3e-6, "batch": 50, "max_epochs": 2000}
+TIGHT = {"tolerance": 3e-6, "batch_size": 50, "max_epochs": 2000}
 
 
 @pytest.fixture(params=["saga", "stream", "gram"])

@@ -171,8 +171,8 @@ def solve(
     targets = Targets.read(rows, first, last)
 
     def over(span: slice, number: int) -> RowIteration:
-        made = method(rows, span, batch=settings.batch, seed=[seed, first, number])
-        return RowIteration(made, targets, batch=settings.batch)
+        made = method(rows, span, batch=settings.batch_size, seed=[seed, first, number])
+        return RowIteration(made, targets, batch=settings.batch_size)
 
     whole = functools.partial(over, rows.whole, 1)
     return block.solve(settings, targets, functools.partial(over, rows.fit, 0), whole, tick=tick, resume=resume)
