@@ -1,20 +1,28 @@
 """The road with certificates on both sides and a token of the run, which are all renewed on the way."""
 
 import os
+import re
 import subprocess
 import sys
 
+import boto3
+
 from datamodels.errors import ExitCode
+from datamodels.settings import StoreSettings
+from datamodels.storage import open_store
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 from tests.e2e.test_road import Road, linear
 
 
 class SecureRoad(Road):
-    """`run` is the run that its token is for; its own by default."""
+    """run  the run that its token is for; its own by default
+    s3   settings of a store in S3; a folder by default
+    """
 
-    def __init__(self, folder, run=None, **fields):
-        fields = linear(pause=0.02) | {"m": 120, "evaluate": {"subsets": 10, "models": 2}} | fields
-        super().__init__(folder, **fields)
+    def __init__(self, folder, run=None, s3=None, **fields):
+        fields = linear(pause=0.02) | {"m": 140, "evaluate": {"subsets": 0}} | fields
+        super().__init__(folder, s3.environ() if s3 else None, **fields)
+        self.s3 = open_store(s3) if s3 else None
         self.authority, self.issuer = Authority(folder), Issuer()
         self.run_of_token = run or self.spec.run
         self.issuer.write(folder / "jwks.json")
@@ -32,6 +40,9 @@ class SecureRoad(Road):
             "DATAMODELS_AUTH_SUBJECTS": SUBJECT,
         }
 
+    def store(self):
+        return self.s3 or super().store()
+
     def renew(self):
         """As the kubelet and an issuer of certificates do."""
         write(self.folder / "token", self.issuer.token(self.run_of_token).encode())
@@ -44,15 +55,19 @@ class SecureRoad(Road):
         return done.returncode, done.stdout, done.stderr
 
 
-def test_the_road_is_taken_by_tls_while_certificates_and_token_are_renewed(tmp_path):
-    road = SecureRoad(tmp_path)
+def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_path, ministack):
+    boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="road")
+    s3 = StoreSettings(url="s3://road/team", s3_endpoint=ministack)
+    road = SecureRoad(tmp_path, s3=s3, targets="both")
     driver = road.start("run", "--quiet")
     for _ in range(2):
         road.wait_for_more_parts(2, driver)
         road.renew()
     code, out, err = road.finish(driver)
     assert code == 0, err
-    assert sorted(road.committed()) == list(range(140)) and "LDS" in out
+    assert sorted(road.committed()) == list(range(140))
+    assert "LDS" not in out and len(re.findall(r"^target ", out, re.M)) == 3
+    assert not (tmp_path / ".datamodels" / "store").exists()
     logs = "".join(path.read_text() for path in (tmp_path / ".datamodels" / "logs").iterdir())
     assert "certificates reloaded" in logs
     token = (tmp_path / "token").read_text()
