@@ -1,7 +1,6 @@
 """A small run, stores whose calls can be made to fail, and the invariants of the protocol."""
 
 import dataclasses
-import threading
 import types
 
 import numpy as np
@@ -9,11 +8,11 @@ import pytest
 
 from datamodels.aggregate import manifest, part
 from datamodels.aggregate.ledger import Ledger
-from datamodels.errors import ObjectNotFoundError
 from datamodels.run import designs, runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
+from tests.memory import MemoryStore
 
 TARGETS = 5
 
@@ -97,35 +96,6 @@ class FaultyStore(ObjectStore):
 
     def delete(self, key):
         self._call("delete", key, lambda: self.store.delete(key))
-
-
-class MemoryStore(ObjectStore):
-    """A correct store in memory, fast enough for thousands of crashes."""
-
-    url = "memory://"
-
-    def __init__(self):
-        self.objects: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-
-    def create(self, key, data):
-        with self._lock:
-            return self.objects.setdefault(key, data) is data
-
-    def read(self, key):
-        try:
-            return self.objects[key]
-        except KeyError:
-            raise ObjectNotFoundError(f"{self.url}/{key}: the object does not exist") from None
-
-    def exists(self, key):
-        return key in self.objects
-
-    def list(self, prefix):
-        return iter(sorted(key for key in list(self.objects) if key.startswith(prefix)))
-
-    def delete(self, key):
-        self.objects.pop(key, None)
 
 
 class OverwritingStore(MemoryStore):

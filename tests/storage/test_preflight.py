@@ -1,45 +1,14 @@
 """The preflight refuses stores that ignore conditional writes, by name, and accepts others."""
 
-import threading
-
 import pytest
 
 from datamodels.errors import SettingsError, StoreUnsafeError
 from datamodels.settings import StoreSettings
 from datamodels.storage import keys
-from datamodels.storage.base import ObjectStore
 from datamodels.storage.local import LocalStore
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
-
-
-class MemoryStore(ObjectStore):
-    """A correct store in memory. Each subclass breaks one guarantee."""
-
-    url = "memory://"
-
-    def __init__(self):
-        self.objects: dict[str, bytes] = {}
-        self.lock = threading.Lock()
-
-    def create(self, key, data):
-        with self.lock:
-            if key in self.objects:
-                return False
-            self.objects[key] = data
-            return True
-
-    def read(self, key):
-        return self.objects[key]
-
-    def exists(self, key):
-        return key in self.objects
-
-    def list(self, prefix):
-        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
-
-    def delete(self, key):
-        self.objects.pop(key, None)
+from tests.memory import MemoryStore
 
 
 class LastWriterKept(MemoryStore):

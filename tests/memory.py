@@ -1,0 +1,38 @@
+"""A correct object store in memory, fast enough for thousands of crashes."""
+
+import threading
+
+from datamodels.errors import ObjectNotFoundError
+from datamodels.storage.base import ObjectStore
+
+
+class MemoryStore(ObjectStore):
+    """Stores objects in a dict. Tests of faults derive stores from it that break one guarantee each."""
+
+    url = "memory://"
+
+    def __init__(self):
+        self.objects: dict[str, bytes] = {}
+        self.lock = threading.Lock()
+
+    def create(self, key, data):
+        with self.lock:
+            if key in self.objects:
+                return False
+            self.objects[key] = data
+            return True
+
+    def read(self, key):
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise ObjectNotFoundError(f"{self.url}/{key}: the object does not exist") from None
+
+    def exists(self, key):
+        return key in self.objects
+
+    def list(self, prefix):
+        return iter(sorted(key for key in list(self.objects) if key.startswith(prefix)))
+
+    def delete(self, key):
+        self.objects.pop(key, None)
