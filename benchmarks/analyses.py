@@ -1,9 +1,9 @@
-"""What the analyses foretell of the digits, and what comes true when models are trained to check it.
+"""Predictions of the analyses on the digits, compared with models that are trained to check them.
 
     python benchmarks/analyses.py [--spec digits] [--home FOLDER] [--targets 120] [--models 20]
 
-Takes the road where the folder does not have the run, then trains `models` models on each set that a figure speaks of.
-Targets are spread evenly over the test examples.
+Runs the pipeline if the folder does not have the run, then trains `models` models on each set of examples that a figure
+is about. Targets are spread evenly over the test examples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from datamodels.run import specs
 from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
-from datamodels.runners.pipeline import Journey
+from datamodels.runners.pipeline import Result
 from datamodels.runners.view import TerminalView
 from datamodels.settings import StoreSettings
 from datamodels.storage import ObjectStore, open_store
@@ -39,16 +39,16 @@ SIZES = (10, 20, 40, 80)
 """Training examples removed."""
 
 
-def take(given: RunSpec, home: Path, trainers: int) -> tuple[Journey, ObjectStore]:
+def take(given: RunSpec, home: Path, trainers: int) -> tuple[Result, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    return pipeline.travel(given, runner=runner, store=store, view=TerminalView(), until="fit"), store
+    return pipeline.run(given, runner=runner, store=store, view=TerminalView(), until="fit"), store
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    journey: Journey
+    result: Result
     solution: Solution
     noise: Noise
     rows: int
@@ -56,11 +56,12 @@ class Bench:
     targets: np.ndarray
 
     def counterfactuals(self) -> Iterator[tuple[str, float, float, float]]:
-        """The examples that help each target most, taken out: the change foretold against the change that came.
+        """Compare predicted and true changes of outputs if the most helpful examples of each target are removed.
 
-        (how many, correlation, slope, share of 95% intervals that hold it), of each number and of all.
+        Yields (number removed, correlation, slope, share of 95% intervals that cover the change), then the same over
+        all numbers.
         """
-        run, base = self.journey.run, pool.whole(self.journey.run)
+        run, base = self.result.run, pool.whole(self.result.run)
         (whole,) = self.retrainer.outputs([base])
         told, true, inside = [], [], []
         for k in SIZES:
@@ -88,8 +89,8 @@ class Bench:
         yield "all", *_agreement(told, true), float(np.mean(inside))
 
     def whole(self) -> tuple[float, float]:
-        """Mean output of models of the whole pool: foretold, true."""
-        (whole,) = self.retrainer.outputs([pool.whole(self.journey.run)])
+        """Return the mean output of models of the whole pool: predicted, true."""
+        (whole,) = self.retrainer.outputs([pool.whole(self.result.run)])
         at_whole = self.solution.intercept + self.solution.dense(range(self.solution.n)).sum(axis=1)
         return float(at_whole.mean()), float(np.nanmean(whole))
 
@@ -98,8 +99,8 @@ class Bench:
         return columns[np.argsort(-weights, kind="stable")[: min(k, np.count_nonzero(weights > 0))]]
 
     def supports(self, safeties: Sequence[float]) -> Iterator[Supports]:
-        """Supports, by how far below 0 the prediction must fall, and which of them flip the mean of models."""
-        run, base = self.journey.run, pool.whole(self.journey.run)
+        """Find supports for each margin of safety, and measure how many of them flip the mean output of models."""
+        run, base = self.result.run, pool.whole(self.result.run)
         for safety in safeties:
             supports = [support(run, self.solution, target, safety=safety) for target in self.targets.tolist()]
             found = [s for s in supports if s.status == FOUND]
@@ -115,8 +116,8 @@ class Bench:
             )
 
     def relabellings(self) -> Supports:
-        """The same where labels are changed, and examples not taken out."""
-        run = self.journey.run
+        """Do the same with mislabel supports: labels are changed, and no examples removed."""
+        run = self.result.run
         asked = [relabelling(run, self.solution, target) for target in self.targets.tolist()]
         found = [r for r in asked if r.support.status == FOUND]
         measured = [
@@ -134,7 +135,15 @@ class Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Supports:
-    """Of `targets`, `found` have a support; of these `flips` flip the mean output, and the share `models` of models."""
+    """How many supports were found, and how many of them flip.
+
+    safety   margin below 0 that predictions must reach
+    targets  number of targets
+    found    number of targets with a support
+    median   median size of the supports
+    flips    number of supports that flip the mean output
+    models   mean fraction of models that a support flips
+    """
 
     safety: float
     targets: int
@@ -145,18 +154,18 @@ class Supports:
 
 
 def _agreement(told: list[float], true: list[float]) -> tuple[float, float]:
-    """(correlation, slope)."""
+    """Return (correlation, slope)."""
     return float(np.corrcoef(told, true)[0, 1]), float(np.polyfit(told, true, 1)[0])
 
 
-def bench(journey: Journey, store: ObjectStore, targets: int, models: int) -> Bench:
-    """Of the newest fit of a run whose road was taken."""
+def bench(result: Result, store: ObjectStore, targets: int, models: int) -> Bench:
+    """Prepare the checks of the newest fit of a run."""
     limit_threads(1)
-    run, record = journey.run, fits.read_newest_fit(store, journey.run.name)
+    run, record = result.run, fits.read_newest_fit(store, result.run.name)
     solution = fits.load(store, record)
     known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
     chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
-    return Bench(journey, solution, known, record.rows, Retrainer(run, journey.dataset, models), chosen)
+    return Bench(result, solution, known, record.rows, Retrainer(run, result.dataset, models), chosen)
 
 
 def main() -> None:
@@ -169,14 +178,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="12 targets, 4 models")
     options = parser.parse_args()
     targets, models = (12, 4) if options.quick else (options.targets, options.models)
-    journey, store = take(specs.load(options.spec), options.home, options.trainers)
-    given = bench(journey, store, targets, models)
+    result, store = take(specs.load(options.spec), options.home, options.trainers)
+    given = bench(result, store, targets, models)
     print(f"{len(given.targets)} targets, {models} models on each set\n")
     print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")
     for name, r, slope, inside in given.counterfactuals():
         print(f"{name:>8}{r:>8.3f}{slope:>8.2f}{inside:>22.2f}", flush=True)
     told, true = given.whole()
-    print(f"mean output of models of the whole pool: foretold {told:.2f}, true {true:.2f}\n")
+    print(f"mean output of models of the whole pool: predicted {told:.2f}, true {true:.2f}\n")
     print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
     for row in given.supports((0.0, 0.5, 1.0)):
         print(_line(f"{row.safety:.1f}", row), flush=True)

@@ -37,8 +37,8 @@ def claims(found: dict[str, Any]) -> Iterator[Claim]:
 def _of_removals(found: dict[str, Any]) -> Iterator[Claim]:
     last = found["rows"][-1]
     yield Claim(
-        "Weights foretell what removing examples does",
-        "changes foretold and true lie along the diagonal",
+        "Weights predict what removing examples does",
+        "predicted and true changes lie along the diagonal",
         f"r {last['r']:.2f}, slope {last['slope']:.2f}, for the 10 to 80 most helpful examples removed; the 95% "
         f"intervals hold {last['inside']:.0%}",
         _yes(last["r"] >= 0.85),
@@ -49,7 +49,7 @@ def _of_removals(found: dict[str, Any]) -> Iterator[Claim]:
 def _of_supports(found: dict[str, Any]) -> Iterator[Claim]:
     plain, safe = found["rows"]
     yield Claim(
-        "Predictions are brittle: small sets of examples carry them",
+        "Predictions are fragile: small sets of examples carry them",
         "many of CIFAR-10's test images flip without a small share of its 50,000 examples",
         f"{_support(plain)}; at the median {plain['median']:.0f} of 1,400 examples, {plain['median'] / 1400:.0%}. "
         f"With a margin of safety of {safe['safety']}: {_support(safe)}",
@@ -70,11 +70,11 @@ def _support(row: dict[str, Any]) -> str:
 def _of_calibration(found: dict[str, Any]) -> Iterator[Claim]:
     half, more = found["rows"]
     yield Claim(
-        "What weights foretell of the whole pool depends on alpha",
+        "What weights predict for the whole pool depends on alpha",
         "alpha is to be chosen by what is asked",
-        f"fitted at {half['alpha']}: {half['foretold']:.2f} foretold, {half['true']:.2f} true; at {more['alpha']}: "
-        f"{more['foretold']:.2f}, too much by {_span(more['too_much'], 2)}",
-        _yes(abs(more["foretold"] - more["true"]) < abs(half["foretold"] - half["true"])),
+        f"fitted at {half['alpha']}: {half['predicted']:.2f} predicted, {half['true']:.2f} true; at {more['alpha']}: "
+        f"{more['predicted']:.2f}, too much by {_span(more['too_much'], 2)}",
+        _yes(abs(more["predicted"] - more["true"]) < abs(half["predicted"] - half["true"])),
         "margins grow more slowly as examples are added: the line through half of them is too steep",
     )
 
@@ -150,18 +150,18 @@ def _of_quality(found: dict[str, Any]) -> Iterator[Claim]:
             "along the diagonal, with the spread of single trainings" if it is single else "nearer to the diagonal",
             f"R² {it['value']:.2f} ({_span(it['interval'], 2)}), where chance leaves {it['ceiling']:.2f}",
             _yes(it["value"] >= NEAR * it["ceiling"]),
-            "a training's own chance cannot be foretold" if it is single else "it averages out",
+            "the chance in a single training cannot be predicted" if it is single else "it averages out",
         )
 
 
-def _of_rivals(found: dict[str, Any]) -> Iterator[Claim]:
+def _of_baselines(found: dict[str, Any]) -> Iterator[Claim]:
     first, *others = found["rows"]
     best = max(others, key=lambda row: row["figures"][LDS]["value"])
     mine, theirs = first["figures"][LDS], best["figures"][LDS]
     yield Claim(
         "Datamodels predict better than other attributions",
         "above influence functions, TracIn and likenesses",
-        f"LDS {mine['value']:.3f}; the best rival, {best['method']}, {theirs['value']:.3f} "
+        f"LDS {mine['value']:.3f}; the best baseline, {best['method']}, {theirs['value']:.3f} "
         f"({_span(theirs['interval'], 3)}), {_signed(theirs['less_datamodels'])}",
         _yes(theirs["less_datamodels"]["interval"][1] < 0, theirs["less_datamodels"]["interval"][0] > 0),
         f"{best['method']} takes {best['models']:,} networks where datamodels take {first['models']:,}, but needs "
@@ -185,7 +185,7 @@ def _of_rivals(found: dict[str, Any]) -> Iterator[Claim]:
 
 CLAIMS: dict[str, Callable[[dict[str, Any]], Iterator[Claim]]] = {
     "quality": _of_quality,
-    "rivals": _of_rivals,
+    "baselines": _of_baselines,
     "removals": _of_removals,
     "supports": _of_supports,
     "relabellings": _of_relabellings,
@@ -223,13 +223,13 @@ def page(run: str, found: dict[str, dict[str, Any]]) -> str:
             "|---|---|---|---|---|",
             *(f"| {row} |" for row in rows),
             "",
-            *(_rivals_table(run, found["rivals"]["rows"]) if "rivals" in found else ()),
+            *(_baselines_table(run, found["baselines"]["rows"]) if "baselines" in found else ()),
         ]
     )
 
 
-def _rivals_table(run: str, rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield from ("## The rivals", "", f"    datamodels compare {run} --targets 120 --retrain 5", "", "```")
+def _baselines_table(run: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield from ("## The baselines", "", f"    datamodels compare {run} --targets 120 --retrain 5", "", "```")
     yield from table.lines(rows)
     yield from ("```", "")
     yield (

@@ -36,8 +36,8 @@ def taken(given: RunSpec, trainers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = StoreSettings(url=f"file://{folder}/store")
         runner = LocalRunner(Path(folder), store=store, trainers=trainers)
-        journey = pipeline.travel(given, runner=runner, store=open_store(store), view=View(), until="train")
-    return journey.seconds["train"]
+        result = pipeline.run(given, runner=runner, store=open_store(store), view=View(), until="train")
+    return result.seconds["train"]
 
 
 def main() -> None:

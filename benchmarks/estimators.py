@@ -44,8 +44,8 @@ def train(spec: str, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    journey = pipeline.travel(specs.load(spec), runner=runner, store=store, view=TerminalView(), until="aggregate")
-    return journey.run, store
+    result = pipeline.run(specs.load(spec), runner=runner, store=store, view=TerminalView(), until="aggregate")
+    return result.run, store
 
 
 def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iterator[Problem]:

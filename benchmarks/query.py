@@ -25,8 +25,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from query_baselines import DECODE, NAME
 from query_load import Ask, Clients, Measured, memory
-from query_rivals import DECODE, NAME
 
 from datamodels.fit.data import problem
 from datamodels.fit.job import fits
@@ -221,17 +221,17 @@ def measure(size: str, clients: Clients, seconds: float, beside: Path | None) ->
                 line(name, count, found["ours"], found.get("beside"))
         print(f"holds {memory(ours.pid)['now']:.0f} MB, held {memory(ours.pid)['peak']:.0f} at most")
         if not beside:
-            rivals(clients, seconds, ours, start, every)
+            baselines(clients, seconds, ours, start, every)
 
 
-def rivals(clients: Clients, seconds: float, ours: Process, start: Callable[..., Process], every: dict[str, Ask]):
+def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[..., Process], every: dict[str, Ask]):
     """Ours beside gRPC alone, Tensors beside `repeated float`, and one process beside two."""
     small = next(iter(every.values()))
     with grpc.insecure_channel(ours.address) as channel:
         answer = channel.unary_unary(small.method)(small.requests[0])
-    alone, second = start(str(ROOT / "benchmarks" / "query_rivals.py")), start("-m", "datamodels.services.query")
+    alone, second = start(str(ROOT / "benchmarks" / "query_baselines.py")), start("-m", "datamodels.services.query")
 
-    def rival(method: str, request: bytes) -> Ask:
+    def baseline(method: str, request: bytes) -> Ask:
         decode = method if method in DECODE else ""
         return Ask(f"/{NAME}/{method}", False, (request,), decode)
 
@@ -246,13 +246,13 @@ def rivals(clients: Clients, seconds: float, ours: Process, start: Callable[...,
 
     print(f"{'in turn; ratios are to the first':<76}{'calls/s':>9}{'CPU':>9}")
     for count in (1, 4):
-        compare("answer", count, grpc=way([alone], rival("Same", answer), count), ours=way([ours], small, count))
+        compare("answer", count, grpc=way([alone], baseline("Same", answer), count), ours=way([ours], small, count))
     request = str(VECTOR_LENGTH).encode()
     compare(
         "3.5 MB",
         1,
-        repeated=way([alone], rival("Floats", request), 1),
-        tensor=way([alone], rival("Tensor", request), 1),
+        repeated=way([alone], baseline("Floats", request), 1),
+        tensor=way([alone], baseline("Tensor", request), 1),
     )
     for label, ask in every.items():
         if "10" in label or "1 mask" in label:

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from query_rivals import DECODE
+from query_baselines import DECODE
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -23,7 +23,7 @@ class Ask:
     method    full name of a call, /service/Method
     stream    whether its answer is a stream
     requests  as bytes, asked in turn
-    decode    what a client does with each answer, by its name in `query_rivals.DECODE`
+    decode    what a client does with each answer, by its name in `query_baselines.DECODE`
     """
 
     method: str

@@ -2,9 +2,9 @@
 
     python benchmarks/reproduce.py [--spec SPEC] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
 
-Takes the road where the folder does not have the run, then measures part by part. What a part measured is kept in the
-folder, and a part that is there is not measured again: delete HOME/reproduction/RUN to start anew. `--quick` is for
-trying it out: few targets and models.
+Runs the pipeline if the folder does not have the run, then measures part by part. The folder keeps what each part
+measured, and a part that it has is not measured again; delete HOME/reproduction/RUN to start anew. `--quick` takes few
+targets and models, to try it out.
 """
 
 from __future__ import annotations
@@ -39,16 +39,21 @@ from datamodels.run.specs import RunSpec
 from datamodels.storage import ObjectStore
 
 LARGER_ALPHA, LARGER_M = 0.75, 6000
-"""Of the run that calibration is compared with."""
+"""alpha and m of the run that calibration is compared with."""
 WRONG_LABELS = 10
 MISLABELLERS = ("tracin", "inputs")
-"""Whose most helpful examples get a wrong label, beside those of the datamodels."""
+"""Baselines whose most helpful examples get a wrong label, beside those of the datamodels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """targets that are retrained for, models on each set, networks that rivals may train; plantings of leaks and wrong
-    labels, and models of each.
+    """How much to measure.
+
+    targets         to retrain for
+    models          trained on each set
+    networks        trained for baselines that need some
+    plantings       of leaks and wrong labels
+    planted_models  trained for each planting
     """
 
     targets: int
@@ -67,7 +72,7 @@ class Place:
 
 
 def quality(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    run = bench.journey.run
+    run = bench.result.run
     found = Unseen.read(run, manifest.read_newest(store, run.name), store).predicted_by(bench.solution).quality()
     lds = found.evaluation
     return {
@@ -79,8 +84,8 @@ def quality(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str
     }
 
 
-def rivals(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    given = Given(bench.journey.run, bench.journey.dataset, store, place.sizes.networks)
+def baselines(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+    given = Given(bench.result.run, bench.result.dataset, store, place.sizes.networks)
     retrainer = Retrainer(given.run, given.dataset, place.sizes.models // 2)
     comparison = Comparison(given, retrainer, place.sizes.targets, analyses.SIZES)
     rows = [comparison.row(comparison.reference)]
@@ -100,24 +105,24 @@ def supports(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[st
 
 
 def calibration(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    """Mean outputs of models of the whole pool, foretold and true, by the alpha of the subsets that were fitted."""
+    """Compare predicted and true mean outputs of models of the whole pool, by the alpha of the fitted subsets."""
     m = min(LARGER_M, place.given.m)
     larger = place.given.document() | {"alpha": LARGER_ALPHA, "m": m, "evaluate": {"subsets": 0}}
-    journey, _ = analyses.take(specs.parse(larger), place.home, place.trainers)
-    solution = fits.load(store, fits.read_newest_fit(store, journey.run.name))
-    (true,) = bench.retrainer.outputs([pool.whole(bench.journey.run)])
+    result, _ = analyses.take(specs.parse(larger), place.home, place.trainers)
+    solution = fits.load(store, fits.read_newest_fit(store, result.run.name))
+    (true,) = bench.retrainer.outputs([pool.whole(bench.result.run)])
     true = true.mean(axis=0)
     return {
         "rows": [
             {
                 "alpha": alpha,
-                "foretold": float(foretold.mean()),
+                "predicted": float(predicted.mean()),
                 "true": float(true.mean()),
-                "too_much": interval.mean(foretold - true),
-                "slope": float(np.polyfit(foretold, true, 1)[0]),
+                "too_much": interval.mean(predicted - true),
+                "slope": float(np.polyfit(predicted, true, 1)[0]),
             }
             for alpha, fitted in ((place.given.alpha, bench.solution), (LARGER_ALPHA, solution))
-            for foretold in [fitted.intercept + fitted.dense(range(fitted.n)).sum(axis=1)]
+            for predicted in [fitted.intercept + fitted.dense(range(fitted.n)).sum(axis=1)]
         ]
     }
 
@@ -127,8 +132,8 @@ def relabellings(place: Place, bench: analyses.Bench, store: ObjectStore) -> dic
 
 
 def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    """Targets that flip once the most helpful examples of their class have the label they are most easily taken for."""
-    given = Given(bench.journey.run, bench.journey.dataset, store, place.sizes.networks)
+    """Measure how many targets flip if their most helpful examples get the label that targets are most mistaken for."""
+    given = Given(bench.result.run, bench.result.dataset, store, place.sizes.networks)
     entries = [compare.of_datamodels(given)[0], *(contest.enter(given, name) for name in MISLABELLERS)]
     run, modelled = given.run, bench.solution.modelled
     targets = compare.right_targets(bench.retrainer, run, modelled, place.sizes.targets)
@@ -140,7 +145,7 @@ def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
                 (run.labels == run.target_labels[target]) & pool.without_own(run, pool.whole(run), target)
             )
             columns = mine[np.argsort(-entry.scores[target, mine], kind="stable")[:WRONG_LABELS]]
-            label = relabel.rival(run, bench.solution, target)
+            label = relabel.most_harmful_label(run, bench.solution, target)
             means.append(measure_relabelled(bench.retrainer, run, target, columns, label).mean)
         flipped = sum(mean < 0 for mean in means)
         rows[entry.name] = [flipped / len(targets), *interval.share(flipped, len(targets))]
@@ -148,8 +153,8 @@ def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
 
 
 def groups(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    """Clusters of the targets' weights, as many as their eigenvalues say, beside the classes."""
-    run = bench.journey.run
+    """Compare clusters of the targets' weights with the classes. The eigengap chooses the number of clusters."""
+    run = bench.result.run
     found = clusters.clusters(bench.solution.theta, seed=run.spec.seed)
     made = composition(found.cluster, run.target_labels, seed=run.spec.seed)
     return {
@@ -161,7 +166,7 @@ def groups(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str,
 
 
 def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    """Average precision with its interval, of leaks and wrong labels planted in the same digits."""
+    """Measure average precision, with its interval, on leaks and wrong labels planted in the same digits."""
     count = place.sizes.plantings
     with ProcessPoolExecutor(place.trainers, multiprocessing.get_context("spawn")) as workers:
         found = list(workers.map(plantings.measure, range(1, count + 1), [place.sizes.planted_models] * count))
@@ -173,8 +178,12 @@ def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str
 
 PARTS: dict[str, Callable[[Place, analyses.Bench, ObjectStore], dict[str, Any]]] = {
     part.__name__: part
-    for part in (quality, rivals, removals, supports, relabellings, mislabelled, calibration, groups, planted)
+    for part in (quality, baselines, removals, supports, relabellings, mislabelled, calibration, groups, planted)
 }
+
+
+EARLIER = {"baselines": "rivals"}
+"""Names of parts in files of earlier versions. They also called predictions "foretold"."""
 
 
 def main() -> None:
@@ -188,20 +197,21 @@ def main() -> None:
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
     given = specs.load(options.spec)
-    journey, store = analyses.take(given, options.home, options.trainers)
-    bench = analyses.bench(journey, store, sizes.targets, sizes.models)
+    result, store = analyses.take(given, options.home, options.trainers)
+    bench = analyses.bench(result, store, sizes.targets, sizes.models)
     place = Place(given, options.home, options.trainers, sizes)
-    kept = options.home / "reproduction" / (journey.run.name + ("-quick" if options.quick else ""))
+    kept = options.home / "reproduction" / (result.run.name + ("-quick" if options.quick else ""))
     kept.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, part in PARTS.items():
-        file = kept / f"{name}.json"
-        if not file.exists() and name in options.parts.split(","):
+        file = next(filter(Path.exists, (kept / f"{n}.json" for n in (name, EARLIER.get(name, name)))), None)
+        if file is None and name in options.parts.split(","):
             print(name, flush=True)
+            file = kept / f"{name}.json"
             file.write_text(json.dumps(part(place, bench, store)), encoding="utf-8")
-        if file.exists():
-            found[name] = json.loads(file.read_text(encoding="utf-8"))
-    options.page.write_text(claims.page(journey.run.name, found), encoding="utf-8")
+        if file is not None:
+            found[name] = json.loads(file.read_text(encoding="utf-8").replace('"foretold"', '"predicted"'))
+    options.page.write_text(claims.page(result.run.name, found), encoding="utf-8")
     print(f"wrote {options.page}")
 
 

@@ -11,7 +11,7 @@ from tests.baselines import networks as made
 from tests.baselines.test_neighbours import given
 
 
-def test_every_rival_says_something_of_every_column(tmp_path):
+def test_every_baseline_scores_every_column(tmp_path):
     """But for that which needs committed models, which is asked below."""
     asked = given(tmp_path, made.dataset())
     for name in set(contest.METHODS) - {"feldman_zhang"}:
@@ -55,7 +55,7 @@ def test_a_trainer_without_gradients_is_told_so(tmp_path):
 def test_names_are_checked():
     assert contest.chosen(None) == list(contest.METHODS) == list(contest.SCORES)
     assert contest.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
-    with pytest.raises(InputError, match="rival 'lasso': must be one of feldman_zhang, tracin"):
+    with pytest.raises(InputError, match="baseline 'lasso': must be one of feldman_zhang, tracin"):
         contest.chosen(["trak", "lasso"])
     with pytest.raises(InputError, match="at least 1"):
         Given(None, None, None, 0)

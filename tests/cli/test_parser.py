@@ -61,8 +61,16 @@ def test_the_version_is_that_of_the_package(capsys):
     assert ended.value.code == 0 and capsys.readouterr().out == f"datamodels {project['version']}\n"
 
 
-def test_an_old_name_of_an_option_is_taken_and_not_shown(capsys):
-    assert parser().parse_args(["compare", "r", "--rivals", "trak,inputs"]).baselines == ["trak", "inputs"]
+@pytest.mark.parametrize(
+    "command, old, text, name, value",
+    [
+        ("compare", "--rivals", "trak,inputs", "baselines", ["trak", "inputs"]),
+        ("review", "--brittle", "0.1", "fragile", 0.1),
+    ],
+)
+def test_an_old_name_of_an_option_is_taken_and_not_shown(capsys, command, old, text, name, value):
+    assert getattr(parser().parse_args([command, "r", old, text]), name) == value
+    assert getattr(parser().parse_args([command, "r", f"--{name}", text]), name) == value
     with pytest.raises(SystemExit):
-        main(["compare", "--help"])
-    assert "--rivals" not in capsys.readouterr().out
+        main([command, "--help"])
+    assert old not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The road with certificates on both sides and a token of the run, which are all renewed on the way."""
+"""The pipeline with certificates on both sides and a token of the run, which are all renewed on the way."""
 
 import os
 import re
@@ -11,10 +11,10 @@ from datamodels.errors import ExitCode
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
-from tests.e2e.test_road import Road, linear
+from tests.e2e.test_pipeline import Pipeline, linear
 
 
-class SecureRoad(Road):
+class SecurePipeline(Pipeline):
     """run  the run that its token is for; its own by default
     s3   settings of a store in S3; a folder by default
     """
@@ -56,38 +56,38 @@ class SecureRoad(Road):
 
 
 def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_path, ministack):
-    boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="road")
-    s3 = StoreSettings(url="s3://road/team", s3_endpoint=ministack)
-    road = SecureRoad(tmp_path, s3=s3, targets="both")
-    driver = road.start("run", "--quiet")
+    boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="pipeline")
+    s3 = StoreSettings(url="s3://pipeline/team", s3_endpoint=ministack)
+    pipeline = SecurePipeline(tmp_path, s3=s3, targets="both")
+    driver = pipeline.start("run", "--quiet")
     for _ in range(2):
-        road.wait_for_more_parts(2, driver)
-        road.renew()
-    code, out, err = road.finish(driver)
+        pipeline.wait_for_more_parts(2, driver)
+        pipeline.renew()
+    code, out, err = pipeline.finish(driver)
     assert code == 0, err
-    assert sorted(road.committed()) == list(range(140))
+    assert sorted(pipeline.committed()) == list(range(140))
     assert "LDS" not in out and len(re.findall(r"^target ", out, re.M)) == 3
     assert not (tmp_path / ".datamodels" / "store").exists()
     logs = "".join(path.read_text() for path in (tmp_path / ".datamodels" / "logs").iterdir())
     assert "certificates reloaded" in logs
     token = (tmp_path / "token").read_text()
     assert not any(part in logs + out + err for part in token.split("."))
-    code, out, err = road.ask("top", road.spec.run, "3")
+    code, out, err = pipeline.ask("top", pipeline.spec.run, "3")
     assert code == 0 and "effect helpful" in out, err
 
 
 def test_the_token_of_another_run_commits_nothing(tmp_path):
-    road = SecureRoad(tmp_path, run="another-run")
-    code, out, err = road.run("train", "--quiet")
+    pipeline = SecurePipeline(tmp_path, run="another-run")
+    code, out, err = pipeline.run("train", "--quiet")
     assert (code, out) == (ExitCode.CONFIG, "")
-    assert err == f"datamodels: the token is for run another-run, not for '{road.spec.run}'\n"
-    assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not road.parts()
+    assert err == f"datamodels: the token is for run another-run, not for '{pipeline.spec.run}'\n"
+    assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not pipeline.parts()
 
 
 def test_who_asks_without_a_certificate_is_not_let_in(tmp_path):
-    road = SecureRoad(tmp_path)
+    pipeline = SecurePipeline(tmp_path)
     for name in ("CERT_FILE", "KEY_FILE"):
-        del road.environ[f"DATAMODELS_CLIENT_{name}"]
-    code, out, err = road.ask("runs", DATAMODELS_CLIENT_ATTEMPTS="1")
+        del pipeline.environ[f"DATAMODELS_CLIENT_{name}"]
+    code, out, err = pipeline.ask("runs", DATAMODELS_CLIENT_ATTEMPTS="1")
     assert (code, out) == (ExitCode.TRANSIENT, "")
     assert len(err.splitlines()) == 1 and "UNAVAILABLE" in err

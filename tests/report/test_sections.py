@@ -10,9 +10,9 @@ from datamodels.report import sections
 from tests.report import made
 
 
-def test_brittleness_counts_the_targets_with_a_support(tmp_path):
+def test_fragility_counts_the_targets_with_a_support(tmp_path):
     found = made.findings(tmp_path, targets="both")
-    text = sections.brittleness(found.run, found.fitted.brittleness)
+    text = sections.fragility(found.run, found.fitted.fragility)
     statuses = [support.support(found.run, found.fitted.solution, j) for j in range(found.run.n)]
     right = [one for one in statuses if one.status != support.WRONG]
     sizes = [len(one.columns) for one in right if one.status == support.FOUND]
@@ -24,9 +24,9 @@ def test_brittleness_counts_the_targets_with_a_support(tmp_path):
 def test_no_supports_at_all(tmp_path):
     found = made.findings(tmp_path)
     found.fitted.solution.weights[:] = -1
-    none = review.brittleness(found.run, found.fitted.solution, range(found.run.n))
-    assert none.brittle.count == 0 and none.share.tolist() == [0]
-    assert "For none of the others" in sections.brittleness(found.run, none)
+    none = review.fragility(found.run, found.fitted.solution, range(found.run.n))
+    assert none.fragile.count == 0 and none.share.tolist() == [0]
+    assert "For none of the others" in sections.fragility(found.run, none)
 
 
 def test_quality_says_why_it_is_not_there(tmp_path):

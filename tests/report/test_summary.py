@@ -3,7 +3,7 @@ import numpy as np
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.report import summary
 from datamodels.run import runs, specs
-from datamodels.runners.pipeline import Journey
+from datamodels.runners.pipeline import Result
 from datamodels.v1 import query_pb2
 from tests.report import made
 
@@ -18,7 +18,7 @@ def test_the_summary_in_lines():
             harmful=[query_pb2.Influence(column=0, weight=-0.25, label=0)],
         )
     ]
-    journey = Journey(
+    result = Result(
         runs.resolve(specs.parse(fields), data),
         data,
         {"start": 1.0, "train": 10.0, "fit": 0.0},
@@ -29,7 +29,7 @@ def test_the_summary_in_lines():
         evaluation=Evaluation(0.9, (0.88, 0.92), 0.95, np.linspace(0.5, 1, 5), 100, 20),
         influences=influences,
     )
-    lines = summary.text(journey).splitlines()
+    lines = summary.text(result).splitlines()
     assert lines[1] == "models     500 trained at 50.0 models/s, 1,600 committed before, 2 failed"
     assert lines[2].startswith(
         "LDS        0.900  (95% interval 0.880 to 0.920; 100 unseen subsets x 20 models, 5 targets)"

@@ -15,7 +15,7 @@ from datamodels.analyze.patterns.clusters import clusters
 from datamodels.analyze.patterns.components import components
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.results import Clusters, Components, Conflicts
-from datamodels.analyze.patterns.review import Brittleness
+from datamodels.analyze.patterns.review import Fragility
 from datamodels.analyze.quality import evaluate, noise, stopping, trend
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import Estimate
@@ -81,7 +81,7 @@ class FitFindings:
     evaluation   of `predictions`; None if too few models of unseen subsets are trained
     curve        points of the learning curve up to this fit; empty if it was not measured
     ahead        LDS of (models, LDS) to come; empty if the points are too few
-    brittleness  None if outputs are not margins
+    fragility  None if outputs are not margins
     groups       None if there are more than GROUPED targets, or too few have weights
     conflicts    between classes; None if there are none, outputs are not margins or there are more than GROUPED targets
     leaks        None if no target could have leaked, or nothing tells
@@ -97,7 +97,7 @@ class FitFindings:
     evaluation: Evaluation | None
     curve: list[Point]
     ahead: list[tuple[float, Estimate]]
-    brittleness: Brittleness | None
+    fragility: Fragility | None
     groups: Groups | None
     conflicts: Conflicts | None
     leaks: Pairs | None
@@ -224,7 +224,7 @@ def _of_fit(
         evaluation=evaluation,
         curve=points,
         ahead=trend.ahead(points) if points else [],
-        brittleness=review.brittleness(run, solution, _sample(run.n, SUPPORTS)) if margins else None,
+        fragility=review.fragility(run, solution, _sample(run.n, SUPPORTS)) if margins else None,
         groups=groups(run, solution) if few else None,
         conflicts=_if_any(lambda: conflicts.of_fit(run, solution, groups="classes")) if margins and few else None,
         leaks=leaks(run, dataset, solution),

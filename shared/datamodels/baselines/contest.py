@@ -49,15 +49,15 @@ class Entry:
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
-    """Rivals by name, all by default. Raises InputError for one that there is not."""
+    """Return names of METHODS, each once; all by default. Raises InputError for an unknown name."""
     unknown = [name for name in names or () if name not in METHODS]
     if unknown:
-        raise InputError(f"rival {unknown[0]!r}: must be one of {', '.join(METHODS)}")
+        raise InputError(f"baseline {unknown[0]!r}: must be one of {', '.join(METHODS)}")
     return list(dict.fromkeys(names or METHODS))
 
 
 def enter(given: Given, name: str) -> Entry:
-    """Lets a rival say what it has to. Raises InputError where it needs gradients and the trainer has none."""
+    """Compute the scores of a baseline. Raises InputError if it needs gradients and the trainer has none."""
     needs = METHODS[name].needs
     if needs == COMMITTED:
         return Entry(name, SCORES[name](given), given.shares.models, given.shares.seconds)

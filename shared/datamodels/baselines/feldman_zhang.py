@@ -39,7 +39,7 @@ class Shares:
 def of_run(run: Run, store: ObjectStore) -> Shares:
     """From all committed models that a fit may use. Raises NotReadyError where there are none, CorruptObjectError."""
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="datamodels-rivals-") as folder:
+    with tempfile.TemporaryDirectory(prefix="datamodels-baselines-") as folder:
         snapshot = manifest.read_newest(store, run.name)
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
         given = problem.of_run(run, rows.masks, rows.outputs, rows.model_index)

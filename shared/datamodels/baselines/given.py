@@ -1,4 +1,4 @@
-"""What rivals are given: a run, its data, and networks trained on its whole pool."""
+"""The input of every baseline: a run, its data, and networks trained on its whole pool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datamodels.storage import ObjectStore
 from datamodels.train.contract import load_trainer, model_seed
 
 SEED_OFFSET = 1_000_000
-"""Of the models that rivals train, behind those of the run and those of checks."""
+"""Added to the numbers of models that baselines train, so that no seed is that of a model of the run or of a check."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Given:
     """
     dataset  as `run.load_dataset` gives it
     store    with the outputs of the run's models
-    models   that a rival which needs trained networks may train, at least 1
+    models   number of networks to train for baselines that need some, at least 1
     """
 
     run: Run
@@ -62,7 +62,7 @@ class Given:
 
     def __post_init__(self) -> None:
         if self.models < 1:
-            raise InputError(f"{self.models} models for the rivals to train: must be at least 1")
+            raise InputError(f"{self.models} models to train for the baselines: must be at least 1")
 
     @property
     def targets(self) -> Targets:

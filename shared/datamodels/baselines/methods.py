@@ -14,9 +14,9 @@ DATA = "data"
 """No model at all."""
 
 LIME_MODELS = 10
-"""Models that LIME explains, unless told otherwise; see `rivals.lime`."""
+"""Models whose mean output LIME explains by default; see `baselines.lime`."""
 LIME_SAMPLES = 1000
-"""Inputs with blanked parts that it asks them about."""
+"""Inputs with blanked parts that LIME asks the models about by default."""
 
 
 @dataclasses.dataclass(frozen=True)

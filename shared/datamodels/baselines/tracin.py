@@ -2,7 +2,7 @@
 
 A step of rate r on the loss of example i lowers the loss of target j by r grad loss_j . grad loss_i, to first order.
 The gradients are of all weights; the sum is over checkpoints, one an epoch, and the mean over models. With the target's
-output in place of its loss, as the other rivals have it, LDS on the digits is a little lower (.42 against .45).
+output in place of its loss, as in the other baselines, LDS on the digits is a little lower (.42 against .45).
 """
 
 from __future__ import annotations

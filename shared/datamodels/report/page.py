@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from datamodels.analyze.findings import Findings
-from datamodels.report import explorer, groups, rivals, sections, suspicions
+from datamodels.report import baselines, explorer, groups, sections, suspicions
 from datamodels.report.explorer import Explained
 
 SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
@@ -35,7 +35,7 @@ class Section:
     body: str
 
 
-def html(found: Findings, *, compared: rivals.Rows | None = None, explained: Explained | None = None) -> str:
+def html(found: Findings, *, compared: baselines.Rows | None = None, explained: Explained | None = None) -> str:
     """Render the page as HTML.
 
     compared   other methods on the same run
@@ -77,7 +77,7 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _sections(found: Findings, data: dict[str, Any], compared: rivals.Rows | None) -> Iterator[Section]:
+def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | None) -> Iterator[Section]:
     if found.fitted is None:
         yield Section("state", "What there is", sections.unfitted(found))
     else:
@@ -85,11 +85,11 @@ def _sections(found: Findings, data: dict[str, Any], compared: rivals.Rows | Non
         if found.fitted.curve:
             yield Section("models", "With fewer models, or with more", sections.curve(found.fitted))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
-        if found.fitted.brittleness is not None:
-            body = sections.brittleness(found.run, found.fitted.brittleness)
-            yield Section("brittleness", "How many examples does a prediction hang on?", body)
+        if found.fitted.fragility is not None:
+            body = sections.fragility(found.run, found.fitted.fragility)
+            yield Section("fragility", "How many examples does a prediction hang on?", body)
     if compared:
-        yield Section("rivals", "Beside other methods", rivals.body(compared))
+        yield Section("baselines", "Compared with other methods", baselines.body(compared))
     if "groups" in data:
         yield Section("groups", "Targets that go together", _file("groups.html"))
     if found.fitted is not None and found.fitted.conflicts is not None:

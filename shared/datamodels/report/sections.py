@@ -10,7 +10,7 @@ import numpy as np
 from datamodels.analyze.findings import Findings, FitFindings
 from datamodels.analyze.patterns.leakage import BY_INPUTS
 from datamodels.analyze.patterns.results import Conflicts
-from datamodels.analyze.patterns.review import Brittleness
+from datamodels.analyze.patterns.review import Fragility
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.mislabel import OWN
 from datamodels.report import charts, learning
@@ -102,9 +102,9 @@ def curve(found: FitFindings) -> str:
     )
 
 
-def brittleness(run: Run, found: Brittleness) -> str:
+def fragility(run: Run, found: Fragility) -> str:
     """Render how many targets are predicted to be wrong without their k most helpful examples."""
-    counted = found.brittle
+    counted = found.fragile
     if not counted.count:
         return (
             f"<p>Of {counted.of + counted.wrong:,} targets, {counted.wrong:,} are predicted to be wrong already. For "

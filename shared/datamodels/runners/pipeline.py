@@ -46,7 +46,7 @@ STAGES = {"sample": "run", "train": "models", "aggregate": "models", "fit": "tar
 
 
 @dataclasses.dataclass
-class Journey:
+class Result:
     """Result of a pipeline run.
 
     seconds     of each stage, this time; "start" is the start of the services
@@ -79,9 +79,9 @@ class Journey:
         self.seconds[stage] = time.perf_counter() - started
 
 
-def travel(
+def run(
     spec: RunSpec, *, runner: Runner, store: ObjectStore, view: View, until: str = "query", shown: int = 3, top: int = 5
-) -> Journey:
+) -> Result:
     """Run the pipeline up to and including the stage `until`.
 
     The last stage, "query", asks the query service for the `top` influences of `shown` targets. Raises the errors of
@@ -90,22 +90,20 @@ def travel(
     dataset = runs.load_dataset(spec)
     if not store.exists(keys.run(spec.run)):  # else it passed before; importing it may take seconds
         check_class(spec, dataset)
-    journey = Journey(runs.resolve(spec, dataset), dataset)
+    result = Result(runs.resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
-        with journey.timed("start"):
+        with result.timed("start"):
             addresses = stack.enter_context(runner.services())
             services = stack.enter_context(connect_services(addresses))
-        stages = _Stages(journey, runner, addresses, services, store, view)
+        stages = _Stages(result, runner, addresses, services, store, view)
         for stage, unit in STAGES.items():
-            with view.stage(stage, unit) as bar, journey.timed(stage):
+            with view.stage(stage, unit) as bar, result.timed(stage):
                 getattr(stages, stage)(bar)
             if stage == until:
                 break
         if until == "query":
-            journey.influences = [
-                services.query.top(journey.run.name, target, top) for target in stages.showcase(shown)
-            ]
-    return journey
+            result.influences = [services.query.top(result.run.name, target, top) for target in stages.showcase(shown)]
+    return result
 
 
 class _Stages:
@@ -113,15 +111,15 @@ class _Stages:
 
     def __init__(
         self,
-        journey: Journey,
+        result: Result,
         runner: Runner,
         addresses: ClientSettings,
         services: Services,
         store: ObjectStore,
         view: View,
     ):
-        self._journey = journey
-        self._run = journey.run
+        self._result = result
+        self._run = result.run
         self._runner = runner
         self._addresses = addresses
         self._services = services
@@ -141,26 +139,26 @@ class _Stages:
         looks = None
         if spec.until is not None:
             looks = Looks(self._run, self._store, self._fit_committed, self._tell)
-            self._journey.stopped = looks.decided()
+            self._result.stopped = looks.decided()
             # Chunks with unseen subsets come first, since decisions need them.
             chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)
 
         def tick() -> bool:
             progress = aggregator.progress(self._run.name)
             bar.reach(progress.committed, f"{progress.failed} failed" if progress.failed else "")
-            if looks is not None and self._journey.stopped is None:
-                self._journey.stopped = looks.look(progress)
-            return self._journey.stopped is not None
+            if looks is not None and self._result.stopped is None:
+                self._result.stopped = looks.look(progress)
+            return self._result.stopped is not None
 
-        if chunks and not self._journey.stopped:
+        if chunks and not self._result.stopped:
             with contextlib.closing(looks) if looks else contextlib.nullcontext():
                 self._runner.train(self._run, chunks, self._addresses, tick)
         after = aggregator.progress(self._run.name)
         bar.reach(after.committed)
-        self._journey.trained = after.committed - before.committed
-        self._journey.committed = after.committed
-        self._journey.failed = after.failed
-        if after.committed < spec.models and not self._journey.stopped:
+        self._result.trained = after.committed - before.committed
+        self._result.committed = after.committed
+        self._result.failed = after.failed
+        if after.committed < spec.models and not self._result.stopped:
             raise StageError(
                 f"run {self._run.name}: {spec.models - after.committed} of {spec.models} models are not committed "
                 "though every trainer ended; run the same command again to train them"
@@ -175,12 +173,12 @@ class _Stages:
                 f"run {self._run.name}: all {snapshot.committed} models failed, model {model} because: {reason}; fix "
                 "the trainer and give the spec another name, for a model that failed with both its seeds stays failed"
             )
-        bar.expect(self._journey.committed, 0)
+        bar.expect(self._result.committed, 0)
         bar.reach(snapshot.committed, f"manifest {version}")
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        self._journey.fit = self._fit(lambda p: bar.reach(round(p.fraction * self._run.n), p.stage, p.remaining))
+        self._result.fit = self._fit(lambda p: bar.reach(round(p.fraction * self._run.n), p.stage, p.remaining))
         bar.reach(self._run.n)
 
     def _fit(self, tell: Callable[[FitProgress], None]) -> int:
@@ -211,15 +209,15 @@ class _Stages:
 
     def query(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
-        spec, number = self._run.spec, self._journey.fit
+        spec, number = self._run.spec, self._result.fit
         assert number is not None, "the stage before it has fitted"
         self._await_fit(number)
         statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
-        self._journey.statuses = collections.Counter(statuses)
+        self._result.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
             snapshot = manifest.read_newest(self._store, self._run.name)
             self._unseen = Unseen.read(self._run, snapshot, self._store)
-            self._journey.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
+            self._result.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
             models = fits.read_fit(self._store, self._run.name, number).rows
             self._view.evaluated(models, found.lds, found.interval)
         bar.reach(self._run.n)

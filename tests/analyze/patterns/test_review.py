@@ -50,9 +50,9 @@ def test_targets_in_the_pool_and_those_without_a_model_do_not_count():
         review.overall(run, dataclasses.replace(solution, status=[problem.NO_ROWS] * run.n), 1)
 
 
-def test_brittle_targets_are_those_of_small_supports(run):
+def test_fragile_targets_are_those_of_small_supports(run):
     solution = solve(linear.theta(), np.arange(linear.N) / 2)
-    found = review.brittle(run, solution, 10, 0.5)
+    found = review.fragile(run, solution, 10, 0.5)
     supports = [support(run, solution, target, limit=20) for target in range(linear.N)]
     expected = sorted((len(s.columns), s.target) for s in supports if s.status == FOUND)
     assert len(expected) > 1
@@ -60,7 +60,7 @@ def test_brittle_targets_are_those_of_small_supports(run):
     assert (found.limit, found.count, found.wrong) == (20, len(expected), 1)
     assert found.of == len(expected) + sum(s.status == NONE for s in supports)
     assert found.interval[0] < found.count / found.of < found.interval[1]
-    assert len(review.brittle(run, solution, 1, 0.5).target) == 1
+    assert len(review.fragile(run, solution, 1, 0.5).target) == 1
 
 
 def test_all_tables_at_once_and_why_one_is_missing(run):

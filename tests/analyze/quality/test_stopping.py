@@ -86,7 +86,7 @@ def test_a_damaged_decision_is_named(store):
         stopping.find(store, "r", LDS)
 
 
-class Road:
+class Pipeline:
     """A run whose models arrive as the test says, fitted by the real job."""
 
     def __init__(self, folder, **until):
@@ -128,56 +128,59 @@ class Road:
 
 
 def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
-    road = Road(tmp_path, lds=0.8)
-    looks = road.looks()
+    pipeline = Pipeline(tmp_path, lds=0.8)
+    looks = pipeline.looks()
     assert looks.decided() is None
-    road.arrive(range(0, 200))
-    assert road.look(looks, eventually) is None and road.fits == 0, "no unseen subset's model is there yet"
-    road.arrive(range(0, 60), range(640, 676))
-    assert road.look(looks, eventually) is None and road.fits == 0, "six held-out models are too few"
-    road.arrive(range(0, 100), range(640, 676))
-    early = road.look(looks, eventually)
-    assert road.fits == 1
-    road.arrive(range(0, 120), range(640, 676))
+    pipeline.arrive(range(0, 200))
+    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0, "no unseen subset's model is there yet"
+    pipeline.arrive(range(0, 60), range(640, 676))
+    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0, "six held-out models are too few"
+    pipeline.arrive(range(0, 100), range(640, 676))
+    early = pipeline.look(looks, eventually)
+    assert pipeline.fits == 1
+    pipeline.arrive(range(0, 120), range(640, 676))
     if early is None:
-        assert road.look(looks, eventually) is None and road.fits == 1, "a fifth more is not a quarter more"
-    road.arrive(range(0, 400), range(640, 676))
-    stop = early or road.look(looks, eventually)
+        assert pipeline.look(looks, eventually) is None and pipeline.fits == 1, "a fifth more is not a quarter more"
+    pipeline.arrive(range(0, 400), range(640, 676))
+    stop = early or pipeline.look(looks, eventually)
     assert stop.lds > 0.8 and stop.interval[0] >= 0.8 and stop.models in (100, 400)
-    assert len(road.told) == road.fits and (road.told[-1].models, road.told[-1].lds) == (stop.models, stop.lds)
+    assert len(pipeline.told) == pipeline.fits and (pipeline.told[-1].models, pipeline.told[-1].lds) == (
+        stop.models,
+        stop.lds,
+    )
     looks.close()
-    # Whoever takes the road again finds it, and looks no more.
-    assert road.looks().decided() == stop
+    # Whoever takes the pipeline again finds it, and looks no more.
+    assert pipeline.looks().decided() == stop
 
 
 def test_what_an_earlier_driver_fitted_tells_the_slope(tmp_path, eventually):
-    road = Road(tmp_path, slope=0.2)
+    pipeline = Pipeline(tmp_path, slope=0.2)
     for models in (80, 160, 320):
-        road.arrive(range(0, models), range(640, 676))
-        road.fit()
-    road.arrive(range(0, 600), range(640, 676))
-    looks = road.looks()
-    stop = road.look(looks, eventually)
+        pipeline.arrive(range(0, models), range(640, 676))
+        pipeline.fit()
+    pipeline.arrive(range(0, 600), range(640, 676))
+    looks = pipeline.looks()
+    stop = pipeline.look(looks, eventually)
     assert stop.models == 600 and stop.gain.high <= 0.2
     looks.close()
 
 
 def test_nothing_is_looked_at_when_all_is_trained(tmp_path, eventually):
-    road = Road(tmp_path, lds=0.99)
-    road.arrive(range(0, 676))
-    looks = road.looks()
-    assert road.look(looks, eventually) is None and road.fits == 0
+    pipeline = Pipeline(tmp_path, lds=0.99)
+    pipeline.arrive(range(0, 676))
+    looks = pipeline.looks()
+    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0
     looks.close()
 
 
 def test_a_fit_that_fails_is_told(tmp_path, eventually):
-    road = Road(tmp_path, lds=0.5)
-    road.arrive(range(0, 200), range(640, 676))
+    pipeline = Pipeline(tmp_path, lds=0.5)
+    pipeline.arrive(range(0, 200), range(640, 676))
 
     def fail():
         raise CorruptObjectError("a part is damaged")
 
-    looks = Looks(road.run, road.store, fail, road.told.append)
+    looks = Looks(pipeline.run, pipeline.store, fail, pipeline.told.append)
     with pytest.raises(CorruptObjectError, match="a part is damaged"):
-        road.look(looks, eventually)
+        pipeline.look(looks, eventually)
     looks.close()

@@ -22,7 +22,7 @@ def test_the_label_is_that_whose_examples_harm_most(run):
     theta = linear.theta()
     for target in range(linear.N):
         harm = {label: np.minimum(theta[target, run.labels == label], 0).sum() for label in (0, 2, 3)}
-        assert relabel.rival(run, solve(theta), target) == min(harm, key=harm.get)
+        assert relabel.most_harmful_label(run, solve(theta), target) == min(harm, key=harm.get)
 
 
 def test_the_fewest_most_helpful_labels_are_changed(run):

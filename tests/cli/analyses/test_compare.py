@@ -29,7 +29,7 @@ def test_methods_are_lines_of_two_tables(capsys, place):
 
 
 def test_as_json(capsys, place):
-    code, out, _ = run_main(capsys, *place, "--json", "--rivals", "random")
+    code, out, _ = run_main(capsys, *place, "--json", "--baselines", "random")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["method"] for row in rows] == ["datamodels", "random"]
     low, high = rows[1]["figures"]["lds"]["interval"]
@@ -40,8 +40,8 @@ def test_as_json(capsys, place):
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (["--rivals", "tracin"], "has no gradients of single examples to offer"),
-        (["--rivals", "lasso"], "rival 'lasso': must be one of"),
+        (["--baselines", "tracin"], "has no gradients of single examples to offer"),
+        (["--baselines", "lasso"], "baseline 'lasso': must be one of"),
         (["--targets", "9"], "targets = 9: must be 2 to 6"),
         (["--retrain", "1"], "1 models on each set"),
     ],

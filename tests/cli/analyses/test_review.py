@@ -19,20 +19,20 @@ def stored(tmp_path_factory):
 
 def test_a_review_has_all_tables(capsys, stored):
     place, run = stored
-    code, out, err = run_main(capsys, "review", run.name, *place, "-k", "3", "--brittle", "0.9", "--json")
+    code, out, err = run_main(capsys, "review", run.name, *place, "-k", "3", "--fragile", "0.9", "--json")
     assert code == 0, err
     found = json.loads(out)
     mean = linear.theta().mean(axis=0)
     assert [row["column"] for row in found["helpful"]] == np.argsort(-mean)[:3].tolist()
     assert found["harmful"][0]["mean"] == pytest.approx(mean.min(), rel=1e-5)
     assert found["by"] == {"suspects": "harm", "leaked": "inputs"} and not found["partial"]
-    assert found["brittle_targets"]["limit"] == 36 and found["brittle_targets"]["wrong"] == 1
-    code, out, _ = run_main(capsys, "review", run.name, *place, "-k", "3", "--brittle", "0.9")
+    assert found["fragile_targets"]["limit"] == 36 and found["fragile_targets"]["wrong"] == 1
+    code, out, _ = run_main(capsys, "review", run.name, *place, "-k", "3", "--fragile", "0.9")
     assert code == 0 and "not all are trained" not in out
     for title in (
         "examples that help most",
         "examples that harm most",
-        "brittle: ",
+        "fragile: ",
         "suspected wrong",
         "suspected leaks",
     ):
@@ -61,7 +61,7 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
     "question, fault",
     [
         (["review", "RUN", "-k", "0"], "k = 0: must be at least 1"),
-        (["review", "RUN", "--brittle", "2"], "share = 2.0"),
+        (["review", "RUN", "--fragile", "2"], "share = 2.0"),
         (["leakage", "RUN", "-k", "-1"], "k = -1"),
         (["leakage", "none-123456789abc"], "there is none"),
     ],

@@ -37,7 +37,7 @@ class Overall:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Brittle:
+class Fragile:
     """Targets that models get wrong without few examples.
 
     target     int32[k]; smallest support first
@@ -86,56 +86,56 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
     return of(helpful[mean[helpful] > 0]), of(harmful[mean[harmful] < 0])
 
 
-def brittle(run: Run, solution: Solution, k: int, share: float) -> Brittle:
-    """Find the k most brittle targets: those with the smallest supports, of at most this share of the columns.
+def fragile(run: Run, solution: Solution, k: int, share: float) -> Fragile:
+    """Find the k most fragile targets: those with the smallest supports, of at most this share of the columns.
 
     Raises InputError for k < 1 and for a share that is not above 0 and at most 1.
     """
     _check_k(k)
     if not 0 < share <= 1:
         raise InputError(f"share = {share}: must be above 0 and at most 1")
-    return _brittle(run, solution, range(run.n), k, limit_of(run, share))
+    return _fragile(run, solution, range(run.n), k, limit_of(run, share))
 
 
-def _brittle(run: Run, solution: Solution, targets: Sequence[int], k: int, limit: int) -> Brittle:
+def _fragile(run: Run, solution: Solution, targets: Sequence[int], k: int, limit: int) -> Fragile:
     found = [support(run, solution, target, limit=limit) for target in targets]
-    hanging = sorted((len(s.columns), s.target) for s in found if s.status == FOUND)
+    with_support = sorted((len(s.columns), s.target) for s in found if s.status == FOUND)
     wrong = sum(s.status == WRONG for s in found)
-    return Brittle(
-        target=np.array([target for _, target in hanging[:k]], dtype=np.int32),
-        size=np.array([size for size, _ in hanging[:k]], dtype=np.int32),
+    return Fragile(
+        target=np.array([target for _, target in with_support[:k]], dtype=np.int32),
+        size=np.array([size for size, _ in with_support[:k]], dtype=np.int32),
         limit=limit,
-        count=len(hanging),
+        count=len(with_support),
         of=len(found) - wrong - sum(s.status == NO_WEIGHTS for s in found),
         wrong=wrong,
     )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Brittleness:
+class Fragility:
     """How many of the targets that are predicted right go wrong as columns are taken out.
 
-    brittle         all of those with a support, smallest first
+    fragile         all of those with a support, smallest first
     columns         int[c]; numbers of columns that are taken out: 0, then every size of a support
     share           float64[c]; share of the targets that are predicted wrong then
     interval        float64[c, 2]; of the shares, at `interval.LEVEL`
     median          of the sizes
     """
 
-    brittle: Brittle
+    fragile: Fragile
     columns: np.ndarray
     share: np.ndarray
     interval: np.ndarray
     median: float
 
 
-def brittleness(run: Run, solution: Solution, targets: Sequence[int]) -> Brittleness:
+def fragility(run: Run, solution: Solution, targets: Sequence[int]) -> Fragility:
     """Search for the supports of some targets, up to the default limit."""
-    found = _brittle(run, solution, targets, len(targets), default_limit(run))
+    found = _fragile(run, solution, targets, len(targets), default_limit(run))
     columns = np.concatenate([[0], np.unique(found.size)])
     wrong = np.searchsorted(found.size, columns, side="right")
-    return Brittleness(
-        brittle=found,
+    return Fragility(
+        fragile=found,
         columns=columns,
         share=wrong / max(1, found.of),
         interval=np.array([interval.share(count, max(1, found.of)) for count in wrong.tolist()]),
@@ -149,7 +149,7 @@ class Review:
 
     helpful: Overall
     harmful: Overall
-    brittle: Brittle
+    fragile: Fragile
     suspects: Suspects | None
     leaked: Pairs | None
     left_out: dict[str, str]
@@ -161,7 +161,7 @@ def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
     Raises InputError for a k or a share out of range, NotReadyError if no target has a model.
     """
     helpful, harmful = overall(run, solution, k)
-    hanging = brittle(run, solution, k, share)
+    few_needed = fragile(run, solution, k, share)
     left_out = {}
 
     def if_possible(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
@@ -172,7 +172,7 @@ def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
             return None
 
     suspects = if_possible("suspects", mislabel.suspects)
-    return Review(helpful, harmful, hanging, suspects, if_possible("leaked", leakage.find), left_out)
+    return Review(helpful, harmful, few_needed, suspects, if_possible("leaked", leakage.find), left_out)
 
 
 def _check_k(k: int) -> None:

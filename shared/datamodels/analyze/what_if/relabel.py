@@ -50,17 +50,17 @@ def relabelling(
     solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Relabelling(Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0)), NO_LABEL)
-    label = rival(run, solution, target)
+    label = most_harmful_label(run, solution, target)
     columns, curve = supports.removal(run, solution, target, limit or supports.default_limit(run))
     worth, other = -np.diff(curve), labels[columns] != label
     curve = curve[0] - EFFECT * np.concatenate([[0.0], np.cumsum(worth[other])])
     return Relabelling(supports.shortest(target, columns[other], curve, safety, threshold), label)
 
 
-def rival(run: Run, solution: Solution, target: int) -> int:
-    """The label, not the target's own, whose examples harm the target most; the smallest of them where none does.
+def most_harmful_label(run: Run, solution: Solution, target: int) -> int:
+    """Return the label, other than the target's own, whose examples harm the target most; the smallest if none does.
 
-    Raises InputError where the pool has no other label.
+    Raises InputError if the pool has no other label.
     """
     labels, target_labels = mislabel.require_labels(run)
     others = np.unique(labels)

@@ -142,15 +142,16 @@ def _add_lime(subparsers: Subparsers) -> None:
 
 
 def _add_review(subparsers: Subparsers) -> None:
-    what = "review the training data: what helps and harms, brittle targets, suspected wrong labels and leaks"
+    what = "review the training data: what helps and harms, fragile targets, suspected wrong labels and leaks"
     review = add_command(subparsers, "review", what, "datamodels.cli.analyses.review:review_run")
     review.add_argument(
-        "--brittle",
+        "--fragile",
         metavar="X",
         type=float,
         default=0.05,
-        help="a target is brittle if it goes wrong without this fraction of the pool, or less (default: %(default)g)",
+        help="a target is fragile if it goes wrong without this fraction of the pool, or less (default: %(default)g)",
     )
+    review.add_argument("--brittle", dest="fragile", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     what = "list test examples that are in the training pool, or nearly"
     leakage = add_command(subparsers, "leakage", what, "datamodels.cli.analyses.review:leaks")
     leakage.add_argument(

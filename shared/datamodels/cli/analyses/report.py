@@ -11,7 +11,7 @@ from datamodels.analyze.quality.unseen import showcase
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
-from datamodels.report import page, rivals
+from datamodels.report import baselines, page
 from datamodels.report.explorer import Explained
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
@@ -50,7 +50,7 @@ def write(
     found: Findings,
     output: str | None,
     home: Path,
-    compared: rivals.Rows | None = None,
+    compared: baselines.Rows | None = None,
     explained: Explained | None = None,
 ) -> Path:
     """Write the page of a run. Raises SettingsError if it cannot be written."""

@@ -52,10 +52,10 @@ def leaks(options: argparse.Namespace) -> None:
 def review_run(options: argparse.Namespace) -> None:
     """Prints all tables of a review."""
     run, record, solution = _fitted(options)
-    found = review(run, solution, k=options.k, share=options.brittle)
+    found = review(run, solution, k=options.k, share=options.fragile)
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}
-    brittle = zip(found.brittle.target.tolist(), found.brittle.size.tolist(), strict=True)
-    rows["brittle"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in brittle]
+    fragile = zip(found.fragile.target.tolist(), found.fragile.size.tolist(), strict=True)
+    rows["fragile"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in fragile]
     if found.suspects is not None:
         suspects = zip(found.suspects.example.tolist(), found.suspects.score.tolist(), strict=True)
         rows["suspects"] = [{"example": e, "label": _label(run.labels, e), "score": score} for e, score in suspects]
@@ -63,10 +63,10 @@ def review_run(options: argparse.Namespace) -> None:
         rows["leaked"] = _pairs(run, found.leaked)
     if options.json:
         facts = {"run": run.name, "fit": record.number, "models": record.rows, "partial": record.rows < run.spec.m}
-        counts = {name: getattr(found.brittle, name) for name in ("limit", "count", "of", "wrong")}
-        counts["interval"] = [None if np.isnan(end) else end for end in found.brittle.interval]
+        counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
+        counts["interval"] = [None if np.isnan(end) else end for end in found.fragile.interval]
         by = {name: table.by for name in ("suspects", "leaked") if (table := getattr(found, name)) is not None}
-        print(json.dumps(facts | rows | {"brittle_targets": counts, "by": by, "left_out": found.left_out}))
+        print(json.dumps(facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out}))
         return
     print("\n".join(_lines(run, record, found, rows)))
 
@@ -79,15 +79,15 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         for row in rows[name]:
             low, high = row["interval"]
             yield f"  #{row['column']}{_named(row)}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
-    brittle = found.brittle
-    if brittle.of:
-        low, high = brittle.interval
+    fragile = found.fragile
+    if fragile.of:
+        low, high = fragile.interval
         yield (
-            f"\nbrittle: {brittle.count} of {brittle.of} targets ({brittle.count / brittle.of:.1%}; {low:.1%} to "
-            f"{high:.1%}) are predicted to go wrong without at most {brittle.limit} examples; {brittle.wrong} more are "
+            f"\nfragile: {fragile.count} of {fragile.of} targets ({fragile.count / fragile.of:.1%}; {low:.1%} to "
+            f"{high:.1%}) are predicted to go wrong without at most {fragile.limit} examples; {fragile.wrong} more are "
             "wrong as it is"
         )
-    for row in rows["brittle"]:
+    for row in rows["fragile"]:
         yield f"  target {row['target']}{_named(row)}  without {row['size']}"
     yield ""
     if found.suspects is None:

@@ -39,8 +39,8 @@ def drive(options: argparse.Namespace) -> None:
     with served as server, bound(run=chosen.run), _counted(server, settings.settle):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))
         store = open_store(StoreSettings.load())
-        journey = pipeline.travel(chosen, runner=runner, store=store, view=WatchedView())
-        print(summary.text(journey), flush=True)
+        result = pipeline.run(chosen, runner=runner, store=store, view=WatchedView())
+        print(summary.text(result), flush=True)
         log.info("done")
 
 

@@ -17,23 +17,23 @@ from datamodels.runners.view import TerminalView, View
 
 def run(options: argparse.Namespace) -> None:
     """Runs the whole pipeline, writes the report and prints a summary."""
-    journey = _run_until(options, "query")
+    result = _run_until(options, "query")
     if options.curve:
-        of_newest_fit(store_of(options), journey.run)
-    found = gather(store_of(options), journey.run, journey.dataset, journey.seconds)
+        of_newest_fit(store_of(options), result.run)
+    found = gather(store_of(options), result.run, result.dataset, result.seconds)
     path = report.write(found, options.report, options.home)
-    print(summary.text(journey))
+    print(summary.text(result))
     print(f"\nreport     {path}")
 
 
 def stage(options: argparse.Namespace) -> None:
     """Runs the pipeline up to and including a stage, and prints what it found."""
-    journey = _run_until(options, options.until)
-    print(journey.run.design.summary() if options.until == "sample" else summary.text(journey))
+    result = _run_until(options, options.until)
+    print(result.run.design.summary() if options.until == "sample" else summary.text(result))
 
 
-def _run_until(options: argparse.Namespace, until: str) -> pipeline.Journey:
-    return pipeline.travel(
+def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
+    return pipeline.run(
         specs.load(options.spec),
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
         store=store_of(options),

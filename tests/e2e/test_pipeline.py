@@ -1,4 +1,4 @@
-"""The whole road as a user takes it: the command, real processes, real sockets, a real folder."""
+"""The whole pipeline as a user takes it: the command, real processes, real sockets, a real folder."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def small(**fields):
 
 
 def linear(targets=100, pause=0.0):
-    """Fields of a road whose processes start fast, since they import little; training takes `pause` s a model."""
+    """Fields of a pipeline whose processes start fast, since they import little; training takes `pause` s a model."""
     dataset = {"load": "datamodels.testing.linear:load", "options": {"targets": targets}}
     return {"dataset": dataset, "trainer": {"class": "datamodels.testing.linear:Linear", "options": {"pause": pause}}}
 
@@ -41,7 +41,7 @@ def _heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-class Road:
+class Pipeline:
     """The command, run in a folder of its own."""
 
     def __init__(self, folder, environ=None, **fields):
@@ -75,7 +75,7 @@ class Road:
         return [model for outputs in snapshot.outputs(store) for model in outputs.model_index.tolist()]
 
     def children(self, module):
-        """Process ids of a module's processes that belong to this road."""
+        """Process ids of a module's processes that belong to this pipeline."""
         found = []
         for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -100,21 +100,21 @@ class Road:
             time.sleep(0.05)
 
 
-def test_the_road_is_taken_once_and_again_for_another_estimator(tmp_path):
-    road = Road(tmp_path)
-    code, out, err = road.run("run", "--trainers", "1")
+def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
+    pipeline = Pipeline(tmp_path)
+    code, out, err = pipeline.run("run", "--trainers", "1")
     assert code == 0, err
-    assert sorted(road.committed()) == list(range(600))
+    assert sorted(pipeline.committed()) == list(range(600))
     lds = float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1))
     assert lds > 0.5
     assert re.search(r"^models +600 trained at [\d.]+ models/s, 0 failed", out, re.M)
     assert len(re.findall(r"^target \d+ \(\d\)\n  helpful  #\d+ \(\d\) \+", out, re.M)) == 3
-    report = tmp_path / ".datamodels" / "reports" / f"{road.spec.run}.html"
+    report = tmp_path / ".datamodels" / "reports" / f"{pipeline.spec.run}.html"
     page = report.read_text()
     assert page.count('"picture":"') > 100 and "http" not in page.replace("http-equiv", "")
 
     shown = subprocess.run(
-        [sys.executable, "-m", "datamodels", "status", road.spec.run, "--verify"],
+        [sys.executable, "-m", "datamodels", "status", pipeline.spec.run, "--verify"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -122,83 +122,83 @@ def test_the_road_is_taken_once_and_again_for_another_estimator(tmp_path):
     ).stdout
     assert "600 of 600 models listed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
 
-    ridge = road.spec.with_fit({"estimator": "ridge"})
-    road.path.write_text(yaml.safe_dump(ridge.document()))
-    code, out, err = road.run("run", "--quiet")
+    ridge = pipeline.spec.with_fit({"estimator": "ridge"})
+    pipeline.path.write_text(yaml.safe_dump(ridge.document()))
+    code, out, err = pipeline.run("run", "--quiet")
     assert code == 0 and err == ""
     assert re.search(r"^models +600 committed before, 0 failed", out, re.M)
-    assert sorted(road.committed()) == list(range(600))
+    assert sorted(pipeline.committed()) == list(range(600))
     assert float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1)) > 0.5
-    assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), road.spec.run).estimator == "ridge"
+    assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), pipeline.spec.run).estimator == "ridge"
 
     question = [sys.executable, "-m", "datamodels", "query"]
-    top = subprocess.run([*question, "top", road.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)
+    top = subprocess.run([*question, "top", pipeline.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)
     assert top.returncode == 0 and "effect helpful" in top.stdout
-    wrong = subprocess.run([*question, "top", road.spec.run, "9999"], cwd=tmp_path, capture_output=True, text=True)
+    wrong = subprocess.run([*question, "top", pipeline.spec.run, "9999"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == ExitCode.CONFIG
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
 
 
 def test_training_ends_early_and_stays_ended(tmp_path):
-    """A few hundred models are enough for the rule, of many; and it holds when the road is taken again."""
-    road = Road(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
-    code, out, err = road.run("run", "--quiet")
+    """A few hundred models are enough for the rule, of many; and it holds when the pipeline is taken again."""
+    pipeline = Pipeline(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
+    code, out, err = pipeline.run("run", "--quiet")
     assert code == 0, err
     stopped = re.search(r"^stopped    ([\d,]+) of 30,100 models saved: LDS (0\.\d+) .* is at least 0\.3$", out, re.M)
-    committed = sorted(road.committed())
+    committed = sorted(pipeline.committed())
     assert len(committed) == 30_100 - int(stopped[1].replace(",", "")) and len(set(committed)) == len(committed)
     assert set(range(30_000, 30_100)) <= set(committed), "the unseen subsets come first"
     assert float(stopped[2]) > 0.3 and float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.3
 
-    code, again, err = road.run("run", "--quiet")
+    code, again, err = pipeline.run("run", "--quiet")
     assert code == 0, err
     assert f"{len(committed):,} committed before" in again and stopped[0] in again
-    assert sorted(road.committed()) == committed
-    command = [sys.executable, "-m", "datamodels", "status", road.spec.run]
+    assert sorted(pipeline.committed()) == committed
+    command = [sys.executable, "-m", "datamodels", "status", pipeline.spec.run]
     assert "stopped by until: LDS 0." in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
 
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     """The same models are committed in the end, none missing and none twice."""
-    road = Road(tmp_path, m=900, **linear(targets=600, pause=0.005))
+    pipeline = Pipeline(tmp_path, m=900, **linear(targets=600, pause=0.005))
 
     # A trainer is started again by itself. Ctrl-C commits what is whole.
-    driver = road.start("train", "--quiet")
-    road.wait_for_more_parts(2, driver)
-    road.kill("datamodels.services.trainer", driver)
-    road.wait_for_more_parts(3, driver)
+    driver = pipeline.start("train", "--quiet")
+    pipeline.wait_for_more_parts(2, driver)
+    pipeline.kill("datamodels.services.trainer", driver)
+    pipeline.wait_for_more_parts(3, driver)
     driver.send_signal(signal.SIGINT)
-    code, _, err = road.finish(driver)
+    code, _, err = pipeline.finish(driver)
     assert code == ExitCode.INTERRUPTED and "stopped; what is committed is kept" in err
 
     # The aggregator is not started again: the command ends, says so, and goes on when it is run again.
-    driver = road.start("train", "--quiet")
-    road.wait_for_more_parts(3, driver)
-    road.kill("datamodels.services.aggregator", driver)
-    code, _, err = road.finish(driver)
+    driver = pipeline.start("train", "--quiet")
+    pipeline.wait_for_more_parts(3, driver)
+    pipeline.kill("datamodels.services.aggregator", driver)
+    code, _, err = pipeline.finish(driver)
     assert code == ExitCode.TRANSIENT and "run the same command again" in err
 
     # The driver takes its children with it.
-    driver = road.start("train", "--quiet")
-    road.wait_for_more_parts(3, driver)
+    driver = pipeline.start("train", "--quiet")
+    pipeline.wait_for_more_parts(3, driver)
     driver.kill()
-    road.finish(driver)
+    pipeline.finish(driver)
     eventually(
-        lambda: not any(road.children(f"datamodels.services.{name}") for name in ("trainer", "aggregator", "sampler"))
+        lambda: not any(pipeline.children(f"datamodels.services.{name}") for name in ("trainer", "aggregator", "sampler"))
     )
 
     # Nor is any other service that dies, at its start or at work; see also `tests/runners/test_local.py`.
     for module, at_work in (("datamodels.services.sampler", False), ("datamodels.services.fitter", True)):
-        driver = road.start("run", "--quiet")
+        driver = pipeline.start("run", "--quiet")
         while at_work and driver.poll() is None and not any((tmp_path / ".datamodels" / "scratch").rglob("*")):
             time.sleep(0.01)
-        road.kill(module, driver)
-        code, _, err = road.finish(driver)
+        pipeline.kill(module, driver)
+        code, _, err = pipeline.finish(driver)
         assert code == ExitCode.TRANSIENT, f"{module} was killed: {err}"
 
-    code, out, err = road.run("run", "--quiet")
+    code, out, err = pipeline.run("run", "--quiet")
     assert code == 0, err
-    assert sorted(road.committed()) == list(range(road.spec.models))
+    assert sorted(pipeline.committed()) == list(range(pipeline.spec.models))
     assert "LDS" in out
 
 
@@ -218,26 +218,26 @@ class Hopeless:
 def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
     (tmp_path / "mine.py").write_text(TRAINER)
     mine = linear() | {"trainer": {"class": "mine:Hopeless", "options": {}}}
-    road = Road(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
-    code, out, err = road.run("run", "--quiet")
+    pipeline = Pipeline(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
+    code, out, err = pipeline.run("run", "--quiet")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert "all 60 models failed, model 0 because: model 0 (seed" in err and "100 of 100 outputs are not finite" in err
 
 
 def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
-    road = Road(
+    pipeline = Pipeline(
         tmp_path, **linear() | {"trainer": {"class": "datamodels.testing.linear:Linear", "options": {"colour": "red"}}}
     )
-    code, out, err = road.run()
+    code, out, err = pipeline.run()
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: trainer.options = {'colour': 'red'}")
     assert not (tmp_path / ".datamodels" / "logs").exists()
 
 
 def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path):
-    road = Road(tmp_path)
-    road.path.write_text(yaml.safe_dump(small(alpha=2, m="many")))
-    code, out, err = road.run()
+    pipeline = Pipeline(tmp_path)
+    pipeline.path.write_text(yaml.safe_dump(small(alpha=2, m="many")))
+    code, out, err = pipeline.run()
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.splitlines() == [
         "datamodels: alpha = 2: must be less than 1",

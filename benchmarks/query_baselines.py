@@ -19,7 +19,7 @@ from datamodels.rpc import codec
 from datamodels.settings import ServeSettings
 from datamodels.v1 import types_pb2
 
-NAME = "rivals.v1.Rivals"
+NAME = "baselines.v1.Baselines"
 VECTOR = np.random.default_rng(0).normal(size=2_000_000).astype(np.float32)
 
 
