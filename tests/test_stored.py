@@ -144,13 +144,13 @@ def test_its_models_can_be_trained_again(store):
 
 
 def test_it_is_topped_up(store, tmp_path):
-    journey = pipeline.travel(
+    result = pipeline.run(
         spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View()
     )
-    assert journey.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json"]
-    assert (journey.trained, journey.committed, journey.failed, journey.fit) == (80, 260, 0, 1)
+    assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json"]
+    assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)
     assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240
     (before,) = recorded("topped_up.json")
-    assert journey.evaluation.lds == pytest.approx(before["lds"], abs=0.02)
-    assert journey.evaluation.ceiling == pytest.approx(before["ceiling"], abs=0.02)
-    assert len(journey.influences) == 3
+    assert result.evaluation.lds == pytest.approx(before["lds"], abs=0.02)
+    assert result.evaluation.ceiling == pytest.approx(before["ceiling"], abs=0.02)
+    assert len(result.influences) == 3

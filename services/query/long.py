@@ -17,7 +17,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError, UnavailableError
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.query.operations import Operations, Progress, Tell
-from datamodels.query.weights import Fitted
+from datamodels.query.weights import Fitted, WeightStore
 from datamodels.rpc import messages
 from datamodels.rpc.context import CallContext
 from datamodels.run.runs import Run
@@ -30,26 +30,28 @@ Compute = Callable[[Callable[[float], None]], Any]
 
 
 class LongCalls:
-    """Serves at most `streams` long calls at a time, because each holds a thread that short calls need."""
+    """Serves the long calls of the query service: one method for each, which the servicer inherits.
 
-    def __init__(self, operations: Operations, streams: int = 8):
-        self._operations = operations
+    streams  most calls at a time, because each holds a thread that short calls need
+    """
+
+    def __init__(self, weights: WeightStore, streams: int = 8):
+        self._weights = weights
+        self.operations = Operations(weights.store)
         self._streams = threading.BoundedSemaphore(streams)
 
-    def evaluate(
-        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
-    ) -> Iterator[query_pb2.EvaluateResponse]:
+    def Evaluate(self, request, context: CallContext) -> Iterator[query_pb2.EvaluateResponse]:
+        fitted = self._weights.fitted(request.run)
+
         def compute(tell):
             snapshot = manifest.read_newest(fitted.store, fitted.run.name)
             unseen = Unseen.read(fitted.run, snapshot, fitted.store)
             return unseen.predicted_by(fitted.solution).quality(progress=tell)
 
-        response = functools.partial(query_pb2.EvaluateResponse, provenance=provenance)
-        return self._stream(fitted, context, response, "quality", {}, compute)
+        return self._stream(fitted, context, query_pb2.EvaluateResponse, "quality", {}, compute)
 
-    def clusters(
-        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
-    ) -> Iterator[query_pb2.ClustersResponse]:
+    def Clusters(self, request, context: CallContext) -> Iterator[query_pb2.ClustersResponse]:
+        fitted = self._weights.fitted(request.run)
         asked = {"columns": request.columns, "k": request.k}
 
         def compute(tell):
@@ -57,35 +59,31 @@ class LongCalls:
             found = clusters.clusters(vectors, k=request.k, seed=fitted.run.spec.seed, progress=tell)
             return dataclasses.replace(found, labels=_labels(fitted.run, request.columns))
 
-        response = functools.partial(query_pb2.ClustersResponse, provenance=provenance)
-        return self._stream(fitted, context, response, "clusters", asked, compute)
+        return self._stream(fitted, context, query_pb2.ClustersResponse, "clusters", asked, compute)
 
-    def components(
-        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
-    ) -> Iterator[query_pb2.ComponentsResponse]:
+    def Components(self, request, context: CallContext) -> Iterator[query_pb2.ComponentsResponse]:
+        fitted = self._weights.fitted(request.run)
         if not 0 <= request.extremes <= MAX_TOP:
             raise InputError(f"extremes = {request.extremes}: must be 0 to {MAX_TOP}")
-        asked = {"k": request.k or DEFAULT_COMPONENTS, "extremes": request.extremes or DEFAULT_EXTREMES}
+        chosen = {"k": request.k or DEFAULT_COMPONENTS, "extremes": request.extremes or DEFAULT_EXTREMES}
+        asked = chosen | {"columns": request.columns}
 
         def compute(tell):
             vectors = fitted.theta.T if request.columns else fitted.theta
-            found = components.components(vectors, **asked, seed=fitted.run.spec.seed, progress=tell)
+            found = components.components(vectors, **chosen, seed=fitted.run.spec.seed, progress=tell)
             labels, others = (_labels(fitted.run, of) for of in (request.columns, not request.columns))
             return dataclasses.replace(found, labels=labels, feature_labels=others)
 
-        response = functools.partial(query_pb2.ComponentsResponse, provenance=provenance)
-        return self._stream(fitted, context, response, "components", asked | {"columns": request.columns}, compute)
+        return self._stream(fitted, context, query_pb2.ComponentsResponse, "components", asked, compute)
 
-    def conflicts(
-        self, fitted: Fitted, request, provenance: types_pb2.Provenance, context: CallContext
-    ) -> Iterator[query_pb2.ConflictsResponse]:
+    def Conflicts(self, request, context: CallContext) -> Iterator[query_pb2.ConflictsResponse]:
+        fitted = self._weights.fitted(request.run)
         asked = {"groups": request.groups or conflicts.GROUPS[0], "k": request.k}
 
         def compute(tell):
             return conflicts.of_fit(fitted.run, fitted.solution, **asked, progress=tell)
 
-        response = functools.partial(query_pb2.ConflictsResponse, provenance=provenance)
-        return self._stream(fitted, context, response, "conflicts", asked, compute)
+        return self._stream(fitted, context, query_pb2.ConflictsResponse, "conflicts", asked, compute)
 
     def _stream(
         self,
@@ -96,12 +94,14 @@ class LongCalls:
         asked: dict[str, Any],
         compute: Compute,
     ) -> Iterator[Any]:
-        """Yield messages with progress, then one with the answer in `field`.
+        """Yield messages with progress, then one with the answer.
 
-        response  makes a response with the given fields
+        response  class of the messages
+        field     field of `response` for the answer; also names the answer in the store
         asked     parameters that the answer depends on, besides the fit
         compute   computes the dataclass that becomes the answer's message; see `rpc.messages`
         """
+        response = functools.partial(response, provenance=provenance_of(fitted))
         key = keys.analysis(fitted.run.name, fitted.record.number, field, records.digest(asked)[:16])
 
         def encoded(tell: Tell) -> bytes:
@@ -118,8 +118,8 @@ class LongCalls:
             raise UnavailableError("too many long analyses are being watched; ask again later")
         try:
             final = fitted.final()
-            context.watch(self._operations.wake)
-            for found in self._operations.ask(key, encoded, final=final, active=context.is_active):
+            context.watch(self.operations.wake)
+            for found in self.operations.ask(key, encoded, final=final, active=context.is_active):
                 if isinstance(found, Progress):
                     progress = query_pb2.AnalysisProgress(stage=found.stage, fraction=found.fraction)
                     yield response(progress=progress)
@@ -136,3 +136,18 @@ def _labels(run: Run, columns: bool) -> np.ndarray:
     """Return the classes of columns or targets as int32[n]; empty if there are none."""
     found = pool.column_labels(run) if columns else run.target_labels
     return np.zeros(0, dtype=np.int32) if found is None else found.astype(np.int32)
+
+
+def provenance_of(fitted: Fitted) -> types_pb2.Provenance:
+    """Return the fit that an answer comes from, which every answer about weights has."""
+    return types_pb2.Provenance(
+        run=fitted.record.run,
+        spec_hash=fitted.record.spec_hash,  # run.spec.hash would take as long as all the rest of a small response
+        alpha=fitted.run.spec.alpha,
+        fit=fitted.record.number,
+        manifest_version=fitted.record.manifest_version,
+        solver=fitted.record.solver,
+        models=fitted.record.rows,
+        partial=fitted.record.rows < fitted.run.spec.m,
+        estimator=fitted.run.spec.fit.estimator,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -15,26 +14,20 @@ from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.query import pages
 from datamodels.query.limits import MAX_TOP
-from datamodels.query.operations import Operations
 from datamodels.query.weights import Fitted, Rows, WeightStore
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
 from datamodels.run.runs import Run
-from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
+from datamodels.v1 import query_pb2, query_pb2_grpc
 
-from .long import LongCalls
+from .long import LongCalls, provenance_of
 
 DEFAULT_TOP = 10
 
 
-class QueryService(query_pb2_grpc.QueryServiceServicer):
-    """Answers calls from a weight store. Each call is described in query.proto."""
-
-    def __init__(self, weights: WeightStore):
-        self._weights = weights
-        self.operations = Operations(weights.store)
-        self._long = LongCalls(self.operations)
+class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
+    """Answers calls from a weight store. Each call is described in query.proto; `LongCalls` has the long analyses."""
 
     def GetRun(self, request, context):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
@@ -54,7 +47,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         start = min(start, fitted.n)
         stop = min(start + size, fitted.n)
         return query_pb2.ListTargetsResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             targets=[_target(fitted, target) for target in range(start, stop)],
             next_page_token=pages.token(asked, fitted.record.number, stop) if stop < fitted.n else "",
         )
@@ -64,7 +57,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             raise InputError(f"top_k = {request.top_k}: must be at least 0")
         fitted = self._weights.fitted(request.run)
         targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
-        provenance = _provenance(fitted)
+        provenance = provenance_of(fitted)
         for rows in fitted.chunks(targets, request.top_k):
             yield query_pb2.GetWeightsResponse(provenance=provenance, weights=_sparse(fitted, rows))
 
@@ -82,7 +75,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         chosen = codec.optional_int32(request.targets, "targets")
         targets = fitted.targets(chosen)
         return query_pb2.PredictResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             predictions=codec.to_tensor(fitted.predict(masks, None if chosen is None else targets)),
             targets=codec.to_tensor(targets),
             **{"lambda": codec.to_tensor(fitted.solution.lambda_[targets])},
@@ -93,7 +86,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         fitted = self._weights.fitted(request.run)
         helpful, harmful = fitted.top(request.target, request.k or DEFAULT_TOP)
         return query_pb2.TopInfluencesResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             target=_target(fitted, request.target),
             helpful=[_influence(fitted.run, *pair) for pair in helpful],
             harmful=[_influence(fitted.run, *pair) for pair in harmful],
@@ -102,7 +95,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
         fitted = self._weights.fitted(request.run)
         targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
-        provenance = _provenance(fitted)
+        provenance = provenance_of(fitted)
         asked = {name: getattr(request, name) for name in ("limit", "safety", "threshold")}
         for target in targets.tolist():
             label = None
@@ -136,7 +129,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         )
         fields = ("before", "change", "change_interval", "after", "after_interval")
         return query_pb2.CounterfactualResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             targets=codec.to_tensor(targets),
             **{name: codec.to_tensor(getattr(found, name).astype(np.float32)) for name in fields},
         )
@@ -155,7 +148,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
                 raise InputError("what: is missing; give a target or a column")
         rows = zip(found.index.tolist(), found.score.tolist(), labels, strict=True)
         return query_pb2.SimilarResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             neighbours=[query_pb2.Neighbour(index=i, score=score, label=label) for i, score, label in rows],
         )
 
@@ -164,7 +157,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         found = leakage.by_weights(fitted.run, fitted.solution, _count(request.k))
         fields = (getattr(found, name).tolist() for name in ("target", "example", "score", "weight"))
         return query_pb2.LeakageResponse(
-            provenance=_provenance(fitted),
+            provenance=provenance_of(fitted),
             leaks=[
                 query_pb2.Leak(
                     target=target,
@@ -178,22 +171,6 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             ],
         )
 
-    def Evaluate(self, request, context) -> Iterator[query_pb2.EvaluateResponse]:
-        return self._ask(self._long.evaluate, request, context)
-
-    def Clusters(self, request, context) -> Iterator[query_pb2.ClustersResponse]:
-        return self._ask(self._long.clusters, request, context)
-
-    def Components(self, request, context) -> Iterator[query_pb2.ComponentsResponse]:
-        return self._ask(self._long.components, request, context)
-
-    def Conflicts(self, request, context) -> Iterator[query_pb2.ConflictsResponse]:
-        return self._ask(self._long.conflicts, request, context)
-
-    def _ask(self, analysis, request, context) -> Iterator[Any]:
-        fitted = self._weights.fitted(request.run)
-        return analysis(fitted, request, _provenance(fitted), context)
-
     def _run(self, run: Run) -> query_pb2.Run:
         return query_pb2.Run(
             run=run.name,
@@ -206,20 +183,6 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             models=run.spec.m,
             fits=self._weights.fits(run.name),
         )
-
-
-def _provenance(fitted: Fitted) -> types_pb2.Provenance:
-    return types_pb2.Provenance(
-        run=fitted.record.run,
-        spec_hash=fitted.record.spec_hash,  # run.spec.hash would take as long as all the rest of a small response
-        alpha=fitted.run.spec.alpha,
-        fit=fitted.record.number,
-        manifest_version=fitted.record.manifest_version,
-        solver=fitted.record.solver,
-        models=fitted.record.rows,
-        partial=fitted.record.rows < fitted.run.spec.m,
-        estimator=fitted.run.spec.fit.estimator,
-    )
 
 
 def _target(fitted: Fitted, target: int) -> query_pb2.Target:

@@ -13,7 +13,7 @@ from datamodels.run.specs import parse
 from datamodels.runners.cluster import runs, templates
 from datamodels.storage.local import LocalStore
 from tests.e2e.driven import drive, place  # noqa: F401 - fixture
-from tests.e2e.test_road import linear
+from tests.e2e.test_pipeline import linear
 from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures
 from tests.waiting import LIMIT
 

@@ -67,7 +67,7 @@ class Sum:
 
 
 @dataclasses.dataclass
-class Road:
+class Pipeline:
     """A running sampler and aggregator, and trainers that use them."""
 
     folder: str
@@ -110,7 +110,7 @@ class Road:
 
 
 @pytest.fixture
-def road(tmp_path, monkeypatch):
+def pipeline(tmp_path, monkeypatch):
     (tmp_path / "users_module.py").write_text(USERS_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     committer = Committer(LocalStore(tmp_path / "store"))
@@ -118,29 +118,29 @@ def road(tmp_path, monkeypatch):
         Server(ServeSettings(grace=1), [sampler_service(), aggregator_service(committer)]) as server,
         AggregatorClient(server.address, ClientSettings()) as client,
     ):
-        yield Road(tmp_path, server.address, client)
+        yield Pipeline(tmp_path, server.address, client)
     sys.modules.pop("users_module", None)
 
 
-def test_chunks_are_trained_and_committed(road):
-    run = road.create()
-    code, log = road.train("--run", run.name, "--chunks", "1,0")
+def test_chunks_are_trained_and_committed(pipeline):
+    run = pipeline.create()
+    code, log = pipeline.train("--run", run.name, "--chunks", "1,0")
     assert code == ExitCode.DONE
-    assert road.committed(run) == [range(40)]
+    assert pipeline.committed(run) == [range(40)]
     done = [line for line in log if line["event"] == "chunk done"]
     assert [line["chunk"] for line in done] == [1, 0] and [line["models"] for line in done] == [20, 20]
     assert all(line["seconds_per_model"] > 0 and 0 < line["wait_share"] < 1 for line in done)
     assert {line["service"] for line in log} == {"trainer"}
 
 
-def test_kubernetes_says_which_chunk(road):
-    run = road.create()
-    code, _ = road.train("--run", run.name, JOB_COMPLETION_INDEX="1")
+def test_kubernetes_says_which_chunk(pipeline):
+    run = pipeline.create()
+    code, _ = pipeline.train("--run", run.name, JOB_COMPLETION_INDEX="1")
     assert code == ExitCode.DONE
-    assert road.committed(run) == [range(20, 40)]
+    assert pipeline.committed(run) == [range(20, 40)]
 
 
-def test_built_in_trainers_run_as_they_are(road):
+def test_built_in_trainers_run_as_they_are(pipeline):
     document = {
         "name": "digits",
         "dataset": {"load": "datamodels.train.digits:load"},
@@ -152,18 +152,18 @@ def test_built_in_trainers_run_as_they_are(road):
     }
     parsed = specs.parse(document)
     run = runs.resolve(parsed, runs.load_dataset(parsed))
-    road.client.create_run(run)
-    code, _ = road.train("--run", run.name, "--chunks", "0,1")
+    pipeline.client.create_run(run)
+    code, _ = pipeline.train("--run", run.name, "--chunks", "0,1")
     assert code == ExitCode.DONE
-    assert road.client.progress(run.name).complete
+    assert pipeline.client.progress(run.name).complete
 
 
-def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(road):
-    run = road.create(diverges=True)
-    code, log = road.train("--run", run.name, "--chunks", "0,1")
-    assert code == ExitCode.DONE and road.client.progress(run.name).complete
-    store = LocalStore(road.folder / "store")
-    snapshot = manifest.read(store, run.name, road.client.publish(run.name))
+def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(pipeline):
+    run = pipeline.create(diverges=True)
+    code, log = pipeline.train("--run", run.name, "--chunks", "0,1")
+    assert code == ExitCode.DONE and pipeline.client.progress(run.name).complete
+    store = LocalStore(pipeline.folder / "store")
+    snapshot = manifest.read(store, run.name, pipeline.client.publish(run.name))
     bad = [{model for model in range(40) if model_seed(0, model, attempt) % 3 == 0} for attempt in (0, 1)]
     assert set(snapshot.failed) == bad[0] & bad[1]
     parts = list(snapshot.outputs(store))
@@ -174,31 +174,31 @@ def test_a_model_that_diverges_is_trained_again_and_its_part_says_so(road):
             assert row[0] == designs.subset(run.design, model).sum()  # the mask is that of the index
 
 
-def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(road, tmp_path):
+def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(pipeline, tmp_path):
     note = tmp_path / "trained"
-    run = road.create(seconds=0.02, note=str(note), hold=12)
-    process = road.start("--run", run.name, "--chunks", "0,1")
-    eventually(lambda: road.committed(run) == [range(10)] and len(note.read_text().split()) == 12)
+    run = pipeline.create(seconds=0.02, note=str(note), hold=12)
+    process = pipeline.start("--run", run.name, "--chunks", "0,1")
+    eventually(lambda: pipeline.committed(run) == [range(10)] and len(note.read_text().split()) == 12)
     process.send_signal(signal.SIGTERM)
     (tmp_path / "go").touch()
     _, log = process.communicate(timeout=LIMIT)
     assert process.returncode == ExitCode.TERMINATED, log
-    (done,) = road.committed(run)
+    (done,) = pipeline.committed(run)
     first = note.read_text().split()
     assert len(done) % 5 == 0 and len(done) < 40
     assert len(first) - len(done) < 5, "whole sub-chunks were thrown away"
 
-    assert road.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
-    assert road.committed(run) == [range(40)]
+    assert pipeline.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
+    assert pipeline.committed(run) == [range(40)]
     again = note.read_text().split()[len(first) :]
     assert len(again) == 40 - len(done) and not set(again) & set(first[: len(done)])
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks /proc which signals a process handles")
-def test_sigterm_while_it_still_imports_is_heeded(road):
+def test_sigterm_while_it_still_imports_is_heeded(pipeline):
     """The first process of a container ignores signals that it does not handle."""
-    run = road.create(hold=0)
-    process = road.start("--run", run.name, "--chunks", "0")
+    run = pipeline.create(hold=0)
+    process = pipeline.start("--run", run.name, "--chunks", "0")
 
     def heeds():
         with open(f"/proc/{process.pid}/status") as status:
@@ -209,44 +209,44 @@ def test_sigterm_while_it_still_imports_is_heeded(road):
     process.send_signal(signal.SIGTERM)
     out, log = process.communicate(timeout=LIMIT)
     assert process.returncode == ExitCode.TERMINATED and "Traceback" not in log, (out, log)
-    assert road.committed(run) == []
+    assert pipeline.committed(run) == []
 
 
-def test_a_killed_trainer_loses_no_more_than_a_sub_chunk_and_a_batch(road, tmp_path):
+def test_a_killed_trainer_loses_no_more_than_a_sub_chunk_and_a_batch(pipeline, tmp_path):
     note = tmp_path / "trained"
-    run = road.create(seconds=0.01, note=str(note), hold=12)
+    run = pipeline.create(seconds=0.01, note=str(note), hold=12)
     kept = trained = 0
     for _ in range(3):
-        process = road.start("--run", run.name, "--chunks", "0,1")
-        eventually(lambda kept=kept: sum(map(len, road.committed(run))) > kept)
+        process = pipeline.start("--run", run.name, "--chunks", "0,1")
+        eventually(lambda kept=kept: sum(map(len, pipeline.committed(run))) > kept)
         process.kill()
         process.communicate()
-        lost = len(note.read_text().split()) - trained - (sum(map(len, road.committed(run))) - kept)
+        lost = len(note.read_text().split()) - trained - (sum(map(len, pipeline.committed(run))) - kept)
         assert lost <= 5 + 1
-        kept, trained = sum(map(len, road.committed(run))), len(note.read_text().split())
+        kept, trained = sum(map(len, pipeline.committed(run))), len(note.read_text().split())
     (tmp_path / "go").touch()
-    assert road.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
-    progress = road.client.progress(run.name)
+    assert pipeline.train("--run", run.name, "--chunks", "0,1")[0] == ExitCode.DONE
+    progress = pipeline.client.progress(run.name)
     assert progress.ranges == [range(40)] and progress.failed == 0
 
 
-def test_a_trainer_ends_with_its_parent(road, tmp_path):
-    run = road.create(seconds=0.02, note=str(tmp_path / "trained"), hold=7)
-    process = road.start("--run", run.name, "--chunks", "0,1", DATAMODELS_SERVE_FOLLOW_STDIN="true")
-    eventually(lambda: road.committed(run))
+def test_a_trainer_ends_with_its_parent(pipeline, tmp_path):
+    run = pipeline.create(seconds=0.02, note=str(tmp_path / "trained"), hold=7)
+    process = pipeline.start("--run", run.name, "--chunks", "0,1", DATAMODELS_SERVE_FOLLOW_STDIN="true")
+    eventually(lambda: pipeline.committed(run))
     process.stdin.close()
     (tmp_path / "go").touch()
     assert process.wait(LIMIT) == ExitCode.TERMINATED
     process.stderr.close()
 
 
-def test_metrics_are_there_while_it_trains(road, tmp_path):
-    run = road.create(seconds=0.02, note=str(tmp_path / "trained"), hold=12)
+def test_metrics_are_there_while_it_trains(pipeline, tmp_path):
+    run = pipeline.create(seconds=0.02, note=str(tmp_path / "trained"), hold=12)
     address = tmp_path / "address.json"
     beat, started = tmp_path / "beat", time.time()
     environ = {"DATAMODELS_SERVE_ADDRESS_FILE": str(address), "DATAMODELS_TRAINER_HEARTBEAT_FILE": str(beat)}
-    process = road.start("--run", run.name, "--chunks", "1", **environ)
-    eventually(lambda: road.committed(run) == [range(20, 30)] and len((tmp_path / "trained").read_text().split()) == 12)
+    process = pipeline.start("--run", run.name, "--chunks", "1", **environ)
+    eventually(lambda: pipeline.committed(run) == [range(20, 30)] and len((tmp_path / "trained").read_text().split()) == 12)
     where = json.loads(address.read_text())["metrics_address"]
     with urllib.request.urlopen(f"http://{where}/metrics", timeout=LIMIT) as response:
         lines = response.read().decode().splitlines()
@@ -271,18 +271,18 @@ def test_metrics_are_there_while_it_trains(road, tmp_path):
     assert labels == {"le"}
 
 
-def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(road):
-    run = road.create(bad=7)
-    code, log = road.train("--run", run.name, "--chunks", "0")
+def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(pipeline):
+    run = pipeline.create(bad=7)
+    code, log = pipeline.train("--run", run.name, "--chunks", "0")
     assert code == ExitCode.CONFIG
     assert "users_module:Sum raised on model 7 (seed " in log[-1]["event"]
     assert "ZeroDivisionError: no examples left" in log[-1]["event"]
-    assert road.committed(run) == [range(5)]
+    assert pipeline.committed(run) == [range(5)]
 
 
-def test_a_heartbeat_that_cannot_be_written_is_named(road):
-    run = road.create()
-    code, log = road.train("--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat")
+def test_a_heartbeat_that_cannot_be_written_is_named(pipeline):
+    run = pipeline.create()
+    code, log = pipeline.train("--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat")
     assert code == ExitCode.CONFIG
     assert log[-1]["event"].startswith("DATAMODELS_TRAINER_HEARTBEAT_FILE=/no/such/folder/beat: cannot be written")
 
@@ -297,36 +297,36 @@ def test_a_heartbeat_that_cannot_be_written_is_named(road):
     ],
     ids=["unknown run", "chunk out of range", "chunks that are no numbers", "no chunks"],
 )
-def test_what_cannot_be_run_ends_with_one_line(road, arguments, code, line):
-    run = road.create()
-    found, log = road.train(*(run.name if argument == "RUN" else argument for argument in arguments))
+def test_what_cannot_be_run_ends_with_one_line(pipeline, arguments, code, line):
+    run = pipeline.create()
+    found, log = pipeline.train(*(run.name if argument == "RUN" else argument for argument in arguments))
     assert found == code
     assert line in log[-1]["event"] and log[-1]["level"] == "error"
 
 
-def test_services_that_are_away_may_come_back(road):
-    run = road.create()
+def test_services_that_are_away_may_come_back(pipeline):
+    run = pipeline.create()
     away = ClientSettings(aggregator="127.0.0.1:9").environ()["DATAMODELS_CLIENT_AGGREGATOR"]
-    code, log = road.train("--run", run.name, "--chunks", "0", DATAMODELS_CLIENT_AGGREGATOR=away)
+    code, log = pipeline.train("--run", run.name, "--chunks", "0", DATAMODELS_CLIENT_AGGREGATOR=away)
     assert code == ExitCode.TRANSIENT
     assert "127.0.0.1:9" in log[-1]["event"]
 
 
-def test_other_data_than_the_run_was_created_with_is_refused(road):
-    run = road.create()
+def test_other_data_than_the_run_was_created_with_is_refused(pipeline):
+    run = pipeline.create()
     grown = dataclasses.replace(run, own=np.full(3, -1, dtype=np.int32))
     with pytest.raises(ConfigError, match="its data set gives another own here than when the run was created"):
         trainer.prepare(grown)
     assert trainer.prepare(run).models_at_once == 1
 
 
-def test_a_stop_before_the_first_chunk_trains_nothing(road):
-    run = road.create()
+def test_a_stop_before_the_first_chunk_trains_nothing(pipeline):
+    run = pipeline.create()
     stop = threading.Event()
     stop.set()
-    clients = ClientSettings(sampler=road.address, aggregator=road.address)
+    clients = ClientSettings(sampler=pipeline.address, aggregator=pipeline.address)
     assert not trainer.train_chunks(run.name, [0, 1], clients, TrainerSettings(), stop)
-    assert road.committed(run) == []
+    assert pipeline.committed(run) == []
 
 
 def test_threads_are_limited_as_set():

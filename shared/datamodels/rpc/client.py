@@ -11,18 +11,14 @@ import grpc
 from datamodels.errors import DatamodelsError
 from datamodels.rpc import auth, status, tls
 from datamodels.settings import ClientSettings
+from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2
 
-NOT_RETRIED = (
-    ("datamodels.v1.AggregatorService", "PutOutputs"),
-    ("datamodels.v1.AggregatorService", "WatchRun"),
-    ("datamodels.v1.FitterService", "WatchFit"),
-    ("datamodels.v1.QueryService", "GetWeights"),
-    ("datamodels.v1.QueryService", "Support"),
-    ("datamodels.v1.QueryService", "Evaluate"),
-    ("datamodels.v1.QueryService", "Clusters"),
-    ("datamodels.v1.QueryService", "Components"),
-    ("datamodels.v1.QueryService", "Conflicts"),
-    ("datamodels.v1.SamplerService", "GetSubsets"),
+NOT_RETRIED = tuple(
+    (service.full_name, method.name)
+    for module in (aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.client_streaming or method.server_streaming
 )
 """Calls that gRPC must not retry, all of which have streams. All other calls are idempotent, and gRPC retries them if a
 server is unavailable.

@@ -33,7 +33,7 @@ def test_planted_blocks_are_found_and_counted(noise, k):
 
 
 @pytest.mark.parametrize("noise", [0, 0.1])
-def test_many_rows_take_the_road_of_lanczos_to_the_same_end(noise):
+def test_many_rows_give_the_same_clusters_by_lanczos(noise):
     theta, label = planted(each=250, noise=noise)
     found = clusters(theta)
     assert adjusted_rand_score(label, found.cluster) == 1
