@@ -19,7 +19,7 @@ WRONG = {
     ),
     "no_bucket": (
         {"store": {"url": "s3://nowhere/x"}},
-        r"aggregator: keeps ending with exit code 2: .*nowhere.*bucket",
+        r"aggregator: keeps failing with exit code 2: .*nowhere.*bucket",
     ),
     "no_certificates": (
         {"tls": {"enabled": True, "existingSecret": "nowhere"}},
@@ -83,7 +83,7 @@ def test_status_says_what_is_wrong(free, what, tmp_path):
 
 
 def test_status_says_that_the_store_cannot_be_trusted(free, loose_store, tmp_path):
-    words = r"aggregator: keeps ending with exit code 2: .*ignores If-None-Match.*use a store with conditional writes"
+    words = r"aggregator: keeps failing with exit code 2: .*ignores If-None-Match.*use a store with conditional writes"
     told_by_status(free, "loose-store", {"store": {"endpoint": loose_store}}, words, tmp_path)
 
 

@@ -40,7 +40,7 @@ def test_a_run_ends_as_on_one_machine(running, tmp_path):
     assert here_low <= value <= here_high and low <= here <= high
 
     pods = [pod["metadata"]["uid"] for pod in namespace.get("pods")]
-    assert "is done already; nothing to do" in namespace.datamodels("submit", path).stdout
+    assert "is already done; nothing to do" in namespace.datamodels("submit", path).stdout
     assert [pod["metadata"]["uid"] for pod in namespace.get("pods")] == pods
 
 
@@ -68,7 +68,7 @@ def test_a_run_survives_the_loss_of_every_part_of_it(running, tmp_path):
     kept(before, grown_to(0.55))
 
     said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "goes on already; nothing to do" in said and f"{spec.run}  done" in said
+    assert "is already submitted; nothing to do" in said and f"{spec.run}  done" in said
     each_once(running, spec.run, spec.models)
     assert set(before) <= set(running.committed(spec.run))
     assert lds(namespace.datamodels("logs", spec.run).stdout)[0] > 0.85
@@ -123,7 +123,7 @@ def test_a_run_that_failed_in_part_is_topped_up(running, one_at_a_time, tmp_path
 
     namespace.kubectl("scale", "deployment/dm-aggregator", "--replicas=1")
     said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "is submitted again; it goes on from what was committed" in said and f"{spec.run}  done" in said
+    assert "is submitted again; it resumes from what is committed" in said and f"{spec.run}  done" in said
     (job,) = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
     assert job["spec"]["completions"] < 4, "chunks that were whole are trained again"
     assert set(before) <= set(running.committed(spec.run))
@@ -145,6 +145,6 @@ def test_runs_listed_in_values_are_submitted_once(running, tmp_path):
         ],
         "the second submit",
     )
-    assert any("is done already" in namespace.kubectl("logs", p["metadata"]["name"]) for p in submits)
+    assert any("is already done" in namespace.kubectl("logs", p["metadata"]["name"]) for p in submits)
     assert namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=driver") == driver
     running.upgrade()

@@ -58,5 +58,5 @@ def test_a_run_goes_on_through_an_upgrade(release, previous, tmp_path):
     assert versions(namespace) == {f"datamodels-{new}"}
     release.test()
     said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "goes on already; nothing to do" in said and f"{spec.run}  done" in said
+    assert "is already submitted; nothing to do" in said and f"{spec.run}  done" in said
     each_once(release, spec.run, spec.models)

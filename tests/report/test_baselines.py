@@ -7,4 +7,4 @@ def test_a_baseline_that_wins_is_shown_winning(tmp_path):
     text = page.html(made.findings(tmp_path / "store"), compared=ROWS)
     shown = "".join(made.parsed(text).texts)
     assert "<trac in>" in shown and "0.70* 0.60 to 0.80" in shown and "0.60 0.50 to 0.70" in shown
-    assert "80 taken out" in shown and baselines.body(ROWS).count("<circle") == 4
+    assert "80 removed" in shown and baselines.body(ROWS).count("<circle") == 4

@@ -49,7 +49,7 @@ def test_a_target_by_its_address(opened, tmp_path):
     dom = opened(found, "#target=2&k=2")
     assert re.search(r"<h3>Target 2: &lt;/script&gt;&lt;img", dom) and '<img src="x"' not in dom
     assert len(re.findall(r'role="option"', dom)) == found.run.n
-    taken = re.search(r'<output id="expected"[^>]*>(\d+) of 30 taken out: expected margin <strong>', dom)
+    taken = re.search(r'<output id="expected"[^>]*>(\d+) of 30 removed: expected margin <strong>', dom)
     assert int(taken[1]) == 2 and dom.count('figure class="helpful gone"') == 2
     assert "Predicted against true margin of all targets" in dom
 
@@ -58,8 +58,8 @@ def test_a_target_by_its_address(opened, tmp_path):
 def test_what_lime_says_beside_the_examples(opened, tmp_path, shape):
     found = made.findings(tmp_path, data=made.dataset(image_shape=shape))
     dom = opened(found, explained=made.explained(found, 2))
-    assert "<h3>Target 2: " in dom and "By data: which examples" in dom and 'figure class="helpful"' in dom
-    assert f"By {'pixels' if shape else 'features'}: which parts" in dom and "+2.000" in dom
+    assert "<h3>Target 2: " in dom and "By data: the examples that matter" in dom and 'figure class="helpful"' in dom
+    assert f"By {'pixels' if shape else 'features'}: the parts that matter" in dom and "+2.000" in dom
     label = re.search(r'aria-label="LIME over the picture of [^"]*Strongest: row 2, column 2: \+2\.000', dom)
     assert bool(label) == (shape is not None) and dom.count('<rect class="adds"') == (3 if shape else 0)
 

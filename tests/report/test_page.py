@@ -79,7 +79,8 @@ def test_the_page_says_what_there_is(tmp_path):
 
 def test_a_run_that_still_trains_is_marked(tmp_path):
     half = "".join(made.parsed(page.html(made.findings(tmp_path / "a", stop=100))).texts)
-    assert "Partial: 100 of 218 models are committed. The newest fit has seen 100." in half and "Not measured" in half
+    assert "Partial: 100 of 218 models are committed. The newest fit uses 100 of them." in half
+    assert "Not measured" in half
     none = "".join(made.parsed(page.html(made.findings(tmp_path / "b", stop=100, fit=False))).texts)
     assert "No fit is finished yet" in none and "(46%)" in none
 

@@ -17,8 +17,8 @@ def test_fragility_counts_the_targets_with_a_support(tmp_path):
     right = [one for one in statuses if one.status != support.WRONG]
     sizes = [len(one.columns) for one in right if one.status == support.FOUND]
     low, high = interval.share(len(sizes), len(right))
-    assert f"Of {len(right)} targets" in text and f"{len(sizes) / len(right):.0%} have one" in text
-    assert f"interval {low:.0%} to {high:.0%}" in text and f"median is {np.median(sizes):,.0f} columns" in text
+    assert f"Of {len(right)} targets" in text and f"{len(sizes) / len(right):.0%} have a support" in text
+    assert f"interval {low:.0%} to {high:.0%}" in text and f"median support has {np.median(sizes):,.0f} columns" in text
 
 
 def test_no_supports_at_all(tmp_path):
@@ -26,7 +26,7 @@ def test_no_supports_at_all(tmp_path):
     found.fitted.solution.weights[:] = -1
     none = review.fragility(found.run, found.fitted.solution, range(found.run.n))
     assert none.fragile.count == 0 and none.share.tolist() == [0]
-    assert "For none of the others" in sections.fragility(found.run, none)
+    assert "None of the others has a support" in sections.fragility(found.run, none)
 
 
 def test_quality_says_why_it_is_not_there(tmp_path):
@@ -36,5 +36,5 @@ def test_quality_says_why_it_is_not_there(tmp_path):
 def test_failed_models_and_unusual_fits_are_told(tmp_path):
     found = made.findings(tmp_path)
     found = dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, unusual=1))
-    assert re.search(r"<b>1</b><span>targets whose fit ended otherwise", sections.cards(found))
+    assert re.search(r"<b>1</b><span>targets whose fit did not end as ok", sections.cards(found))
     assert "0 models failed" in sections.lead(found)

@@ -1,4 +1,4 @@
-"""The datamodels beside other methods, as HTML."""
+"""The comparison of the datamodels with other methods, as HTML."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ COLOURS = 12
 
 
 def body(rows: Rows) -> str:
-    """Render how each method ranks unseen subsets, and how many targets flip without the examples that it names."""
+    """Render how well each method predicts unseen subsets, and how many targets flip without its best examples."""
     flips = [name for name in rows[0]["figures"] if name not in (LDS, UNSURE)]
-    heads = ["method", "LDS", *(f"{_k(name)} taken out" for name in flips), "seconds"]
+    heads = ["method", "LDS", *(f"{_k(name)} removed" for name in flips), "seconds"]
     table = "".join(_row(row, i, flips) for i, row in enumerate(rows))
     return (
-        "<p>Each method ranks the training examples of each target. LDS: how well its ranking predicts new subsets. "
-        "Then: the share of targets that really flip when models are trained without the most helpful ones that it "
-        "names. Small: 95% intervals. A star: ahead of the datamodels, by a difference whose interval is above 0.</p>"
+        "<p>Each method scores the training examples of each target. The LDS says how well the scores predict unseen "
+        "subsets. The columns after it give the share of targets that flip, i.e. that models get wrong, if the "
+        "examples with the highest scores are removed from training. Small figures are 95% intervals. A star marks a "
+        "figure above that of the datamodels, if the interval of the difference is above 0.</p>"
         f'<div class="panel">{_chart(rows, flips) if flips else ""}</div>'
         '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
@@ -51,7 +52,7 @@ def _cell(figure: dict[str, Any] | None) -> str:
 
 
 def _chart(rows: Rows, flips: list[str]) -> str:
-    """Draw shares by the number taken out, with intervals; methods side by side, in the order of the table."""
+    """Draw the shares of targets that flip by number removed, with intervals; methods in the order of the table."""
     group = (WIDTH - LEFT - 20) / len(flips)
     parts = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 20}" y1="{HEIGHT * (1 - tick):.1f}" '
@@ -62,16 +63,18 @@ def _chart(rows: Rows, flips: list[str]) -> str:
     for column, name in enumerate(flips):
         parts.append(
             f'<text x="{LEFT + group * (column + 0.5):.1f}" y="{HEIGHT + 20}" text-anchor="middle">'
-            f"{_k(name)} taken out</text>"
+            f"{_k(name)} removed</text>"
         )
         for place, row in enumerate(rows):
             figure = row["figures"][name]
             x = LEFT + group * (column + (place + 1) / (len(rows) + 1))
             low, high = (HEIGHT * (1 - float(end)) for end in figure["interval"])
-            what = markup.escape(f"{row['method']}, {_k(name)} taken out: {figure['value']:.0%}")
+            what = markup.escape(f"{row['method']}, {_k(name)} removed: {figure['value']:.0%}")
             parts.append(
                 f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
                 f'<circle class="of{place % COLOURS}" cx="{x:.1f}" cy="{HEIGHT * (1 - figure["value"]):.1f}" r="5">'
                 f"<title>{what}</title></circle>"
             )
-    return charts.svg("Share of targets that flip, by method and number taken out", HEIGHT + 30, "".join(parts))
+    return charts.svg(
+        "Share of targets that flip, by method and number of examples removed", HEIGHT + 30, "".join(parts)
+    )

@@ -24,7 +24,7 @@ MOST = 1000
 PARTS = 10
 """Parts of a target that is no picture, listed by LIME."""
 STEPS = 50
-"""Points of the curve that shows helpful examples taken out."""
+"""Points of the curve that shows helpful examples removed."""
 
 Explained = Mapping[int, Explanation]
 """Explanations by LIME, by target."""

@@ -25,8 +25,8 @@ SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
 class Section:
     """A part of the page.
 
-    name   of its link, in one word
-    title  its heading
+    name   one word, for the link to the part
+    title  heading
     body   HTML
     """
 
@@ -38,12 +38,11 @@ class Section:
 def html(found: Findings, *, compared: baselines.Rows | None = None, explained: Explained | None = None) -> str:
     """Render the page as HTML.
 
-    compared   other methods on the same run
+    compared   results of other methods on the same run
     explained  explanations of some targets by LIME
 
-    All that comes from the run is escaped: in HTML as such, in the data for the script so that no text in it can end
-    the element, and the script makes text nodes of it. A content security policy lets no other script run, and nothing
-    be loaded.
+    Texts of the run cannot become code: they are escaped in HTML and in the data for the script, and the script makes
+    text nodes of them. A content security policy forbids all other scripts, and loading anything.
     """
     data = _data(found, explained or {})
     parts = list(_sections(found, data, compared))
@@ -79,19 +78,19 @@ def embedded(data: Any) -> str:
 
 def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | None) -> Iterator[Section]:
     if found.fitted is None:
-        yield Section("state", "What there is", sections.unfitted(found))
+        yield Section("state", "State of the run", sections.unfitted(found))
     else:
         yield Section("quality", "How good are the predictions?", sections.quality(found))
         if found.fitted.curve:
-            yield Section("models", "With fewer models, or with more", sections.curve(found.fitted))
+            yield Section("models", "LDS of fewer and of more models", sections.curve(found.fitted))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
         if found.fitted.fragility is not None:
             body = sections.fragility(found.run, found.fitted.fragility)
-            yield Section("fragility", "How many examples does a prediction hang on?", body)
+            yield Section("fragility", "How many examples does a prediction depend on?", body)
     if compared:
         yield Section("baselines", "Compared with other methods", baselines.body(compared))
     if "groups" in data:
-        yield Section("groups", "Targets that go together", _file("groups.html"))
+        yield Section("groups", "Groups of similar targets", _file("groups.html"))
     if found.fitted is not None and found.fitted.conflicts is not None:
         yield Section("conflicts", "Classes that harm each other", sections.conflicts(found, found.fitted.conflicts))
     if "leaks" in data:
@@ -99,9 +98,9 @@ def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | 
     if "suspects" in data:
         yield Section("suspects", "Labels that may be wrong", sections.suspects(data["suspects"]["by"]))
     if found.seconds:
-        yield Section("seconds", "Seconds per stage, this time", sections.seconds(found))
+        yield Section("seconds", "Seconds per stage of the last command", sections.seconds(found))
     spec = markup.escape(yaml.safe_dump(found.run.spec.document(), sort_keys=False))
-    yield Section("spec", "What was run", f'<pre class="panel" tabindex="0">{spec}</pre>')
+    yield Section("spec", "Spec of the run", f'<pre class="panel" tabindex="0">{spec}</pre>')
 
 
 def _policy(script: str) -> str:

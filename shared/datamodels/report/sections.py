@@ -31,10 +31,10 @@ def lead(found: Findings) -> str:
     )
     notes = [f"Training ended early: {stop}." for stop in found.stopped[-1:]]
     if found.partial:
-        fitted = f" The newest fit has seen {found.fitted.record.rows:,}." if found.fitted else ""
+        fitted = f" The newest fit uses {found.fitted.record.rows:,} of them." if found.fitted else ""
         notes.append(
-            f"Partial: {found.committed:,} of {run.spec.models:,} models are committed.{fitted} Everything below is of "
-            "what there is, and will change."
+            f"Partial: {found.committed:,} of {run.spec.models:,} models are committed.{fitted} All figures below "
+            "change as more models arrive."
         )
     if found.dataset is None:
         notes.append("The data set cannot be loaded here, so examples are shown by number.")
@@ -54,21 +54,22 @@ def _cards(found: Findings) -> Iterator[tuple[str, str]]:
     if evaluation:
         low, high = evaluation.interval
         yield f"{evaluation.lds:.3f}", f"LDS, {LEVEL:.0%} interval {low:.3f} to {high:.3f}"
-        yield f"{evaluation.ceiling:.3f}", f"noise ceiling, between halves of {evaluation.models} models"
+        yield f"{evaluation.ceiling:.3f}", f"noise ceiling: agreement of two halves of {evaluation.models} models"
     yield f"{found.committed:,}", f"models of {run.spec.models:,}"
     yield f"{run.n:,}", "targets"
     yield f"{run.design.columns:,}", "training columns"
     if found.fitted:
-        yield f"{found.fitted.weights:,.0f}", "weights of a target, the median"
+        yield f"{found.fitted.weights:,.0f}", "weights of a target (median)"
         if found.fitted.unusual:
-            yield f"{found.fitted.unusual:,}", "targets whose fit ended otherwise than ok"
+            yield f"{found.fitted.unusual:,}", "targets whose fit did not end as ok"
 
 
 def unfitted(found: Findings) -> str:
     share = found.committed / found.run.spec.models
     return (
-        f"<p>No fit is finished yet: there are no weights to show. {found.committed:,} of {found.run.spec.models:,} "
-        f"models are committed ({share:.0%}). <code>datamodels fit</code> goes on from there.</p>"
+        f"<p>No fit is finished yet, so there are no weights to show. {found.committed:,} of "
+        f"{found.run.spec.models:,} models are committed ({share:.0%}). <code>datamodels fit</code> continues from "
+        "there.</p>"
     )
 
 
@@ -83,11 +84,12 @@ def quality(found: Findings) -> str:
         return f"<p>Not measured: {why}.</p>"
     tenth, middle = evaluation.quantiles((0.1, 0.5))
     return (
-        "<p>For each target: Spearman's correlation between what its datamodel predicts for "
-        f"{evaluation.subsets} subsets that it has never seen, and the mean of {evaluation.models} models really "
-        f"trained on each. The average over {evaluation.targets:,} targets is the LDS. Half of the targets are above "
-        f"{middle:.2f}, nine in ten above {tenth:.2f}. Training is noisy: two halves of those models agree at "
-        f"{evaluation.ceiling:.3f}.</p>"
+        "<p>The LDS says how well datamodels predict subsets that no fit has seen. For each target, it is Spearman's "
+        f"correlation between the predictions for {evaluation.subsets} unseen subsets and the mean outputs of "
+        f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets. Half "
+        f"of the targets have a correlation above {middle:.2f}, and nine in ten above {tenth:.2f}. Training is random, "
+        f"which limits the LDS of any prediction to about the noise ceiling, {evaluation.ceiling:.3f}: the correlation "
+        "between two halves of the models.</p>"
         '<div class="halves"><div class="panel"><h3>Targets by their correlation</h3>'
         f"{charts.histogram(evaluation.scores, evaluation.lds, 'Targets by correlation')}</div>"
         '<div class="panel" id="scatter" hidden></div></div>'
@@ -96,8 +98,8 @@ def quality(found: Findings) -> str:
 
 def curve(found: FitFindings) -> str:
     return (
-        f"<p>LDS of fits of the first models alone, with its {LEVEL:.0%} interval. The dashed line is where the points "
-        "lead: 1/LDS² against 1/models, to second order.</p>"
+        f"<p>LDS of fits that use only the first models, with its {LEVEL:.0%} interval. The dashed line forecasts the "
+        "LDS of more models: 1/LDS² as a quadratic function of 1/models.</p>"
         f'<div class="panel">{learning.svg(found.curve, found.ahead)}</div>'
     )
 
@@ -107,8 +109,9 @@ def fragility(run: Run, found: Fragility) -> str:
     counted = found.fragile
     if not counted.count:
         return (
-            f"<p>Of {counted.of + counted.wrong:,} targets, {counted.wrong:,} are predicted to be wrong already. For "
-            f"none of the others is there a set of up to {counted.limit:,} columns without which they would be.</p>"
+            f"<p>Of {counted.of + counted.wrong:,} targets, {counted.wrong:,} are predicted to be wrong with the whole "
+            f"pool. None of the others has a support of up to {counted.limit:,} columns: a set without which it is "
+            "predicted to be wrong.</p>"
         )
     low, high = counted.interval
     chart = charts.steps(
@@ -116,21 +119,22 @@ def fragility(run: Run, found: Fragility) -> str:
         found.share.tolist(),
         found.interval[:, 0].tolist(),
         found.interval[:, 1].tolist(),
-        "Share of targets predicted to be wrong by number of columns taken out",
-        "most helpful columns taken out",
+        "Share of targets predicted to be wrong by number of columns removed",
+        "most helpful columns removed",
     )
+    part = f"{counted.count / counted.of:.0%}"
     return (
-        "<p>The support of a target is the smallest set of training examples without which its datamodel predicts that "
-        f"models get it wrong. Of {counted.of:,} targets predicted to be right, {counted.count / counted.of:.0%} have "
-        f"one of up to {counted.limit:,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}); its median "
-        f"is {found.median:,.0f} columns, {found.median / run.design.columns:.1%} of the pool. {counted.wrong:,} more "
-        "are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> checks "
-        f'one by training.</p><div class="panel">{chart}</div>'
+        "<p>The support of a target is the smallest set of training examples without which models are predicted to "
+        f"get it wrong. Of {counted.of:,} targets that are predicted to be right, {part} have a support of up to "
+        f"{counted.limit:,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}). The median support has "
+        f"{found.median:,.0f} columns, {found.median / run.design.columns:.1%} of the pool. {counted.wrong:,} more "
+        "targets are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> "
+        f'trains models to check a support.</p><div class="panel">{chart}</div>'
     )
 
 
 def conflicts(found: Findings, against: Conflicts) -> str:
-    """Render the surest pairs of classes in which the examples of one lower the margins of the other."""
+    """Render the pairs of classes whose examples most surely lower the margins of the other class."""
     sure = np.flatnonzero(against.sure)[:CONFLICTS]
     if not len(sure):
         return f"<p>Of {against.pairs} pairs of classes, none surely harms the other.</p>"
@@ -143,8 +147,9 @@ def conflicts(found: Findings, against: Conflicts) -> str:
     )
     heads = ("examples of", "harm targets of", "mean effect", f"{LEVEL:.0%}, all pairs at once", "targets harmed")
     return (
-        "<p>The mean over targets of one class of the sum of weights of all examples of another. "
-        f"{int(against.sure.sum())} of {against.pairs} pairs are surely below 0; the surest {len(sure)} are shown.</p>"
+        "<p>The effect of a class on a target is the sum of the weights of all its examples. The table shows the mean "
+        f"effect on the targets of another class. It is surely below 0 for {int(against.sure.sum())} of "
+        f"{against.pairs} pairs; the surest {len(sure)} are shown.</p>"
         '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
         + f"</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -153,27 +158,27 @@ def conflicts(found: Findings, against: Conflicts) -> str:
 
 def leaks(by: str) -> str:
     ranked = (
-        "Ranked by the distance of their inputs over that of the target to its fifth nearest example: 0 is a copy, 1 "
-        "is nothing special"
+        "Pairs are ranked by the distance of their inputs, divided by the distance of the target to its fifth nearest "
+        "example: 0 is a copy, 1 is ordinary"
         if by == BY_INPUTS
-        else "Ranked by the example's share of all that helps the target, which finds few copies: compare inputs with "
-        "<code>datamodels leakage RUN</code>"
+        else "Pairs are ranked by the example's share of all positive weights of the target, which finds few copies. "
+        "<code>datamodels leakage RUN</code> compares inputs"
     )
     return (
-        f"<p>Pairs of a target and a training example to look at. {ranked}. The weight is what the example is worth to "
-        'the target.</p><div class="panel couples" id="leaks-body"></div>'
+        f"<p>Pairs of a target and a training example that may be the same. {ranked}. The weight is how much the "
+        'example raises the output of the target.</p><div class="panel couples" id="leaks-body"></div>'
     )
 
 
 def suspects(by: str) -> str:
     ranked = (
-        "by how far models that have not seen them are from their label"
+        "by how strongly models that have not seen them disagree with their label"
         if by == OWN
-        else "by how they move targets of other labels, and how little they help their own"
+        else "by how much they move targets of other labels, and how little they help targets of their own"
     )
     return (
-        f"<p>Training examples to look at, ranked by their weights: {ranked}. There may be nothing wrong with any of "
-        'them: hard examples look alike.</p><div class="panel"><div id="suspects-body"></div></div>'
+        f"<p>Training examples whose label may be wrong, ranked {ranked}. Hard examples look the same by this measure, "
+        'so look at each one.</p><div class="panel"><div id="suspects-body"></div></div>'
     )
 
 

@@ -172,7 +172,7 @@ def test_the_table_has_forecasts_beside_what_was_found():
     assert float(found[1]) == 0.917 and float(found[6]) <= 0.917 <= float(found[8])
     assert rows[-2].split()[0] == "32,000" and len(rows[-2].split()) == 5
     assert rows[-1].startswith("LDS 0.93 takes ")
-    assert list(lines(points[:2]))[-1] == "too few points to say what more models would bring"
+    assert list(lines(points[:2]))[-1] == "too few points to forecast the LDS of more models"
     for document in documents(points, 0.9999):
         json.dumps(document, allow_nan=False)
     assert document == {"wanted_lds": 0.9999, "models": {"value": None, "low": document["models"]["low"], "high": None}}

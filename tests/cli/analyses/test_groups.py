@@ -37,7 +37,8 @@ def test_clusters_come_with_their_classes(capsys, served):
         assert len({int(label) % 2 for label in row["classes"]}) == 1
         assert sum(row["classes"].values()) == row["size"]
     assert found["rand_interval"][0] <= found["rand"] <= found["rand_interval"][1]
-    assert lines[1] == "2 clusters, 1 like no other" and lines[2].startswith("against the classes: purity ")
+    assert lines[1] == "2 clusters; not in any, because they are similar to no other: 1"
+    assert lines[2].startswith("compared with the classes: purity ")
     assert len(ask(capsys, served, "clusters", "--columns", "-k", "2")[0]["clusters"]) == 2
 
 

@@ -43,13 +43,13 @@ def test_a_spec_is_checked_on_its_data_with_its_options(capsys, path):
     found = {line[:11].strip(): line[11:] for line in out.splitlines()}
     assert found["trainer"] == "datamodels.train.workloads.tabular:Tabular"
     assert found["outputs"].startswith("169 of each model") and found["seed"] == "another one changes nothing"
-    assert found["SNR"].startswith("infinite, for the seed changes nothing, from ")
-    assert found["a run"].startswith("of m = 50 and 2,000 models to evaluate: ") and "at 3 an hour" in found["a run"]
+    assert found["SNR"].startswith("infinite: the seed changes nothing, from ")
+    assert found["a run"].startswith("m = 50 and 2,000 models to evaluate take ") and "at 3 per hour" in found["a run"]
 
 
 def test_a_class_is_checked_on_the_digits(capsys):
     code, out, _ = check(capsys, "datamodels.train.mlp:Softmax")
-    assert code == ExitCode.DONE and "1,400 training examples" in out and "a model, 50 at once" in out
+    assert code == ExitCode.DONE and "1,400 training examples" in out and "per model, 50 at once" in out
     assert "(95% " in out and "subsets x 4 seeds" in out
 
 

@@ -28,7 +28,7 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     assert specs.parse(spec().document()).run == RUN
     code, out, _ = datamodels("submit", "SPEC")
     assert code == 0 and out.splitlines()[0] == f"run {RUN} is submitted" and "status" in out.splitlines()[1]
-    assert datamodels("submit", "SPEC", "-n", "ns")[1].startswith(f"run {RUN} goes on already; nothing to do")
+    assert datamodels("submit", "SPEC", "-n", "ns")[1].startswith(f"run {RUN} is already submitted; nothing to do")
     assert datamodels("list") == (0, f"{RUN}  {State.WAITING.value}\n", "")
     assert datamodels("status", RUN) == (0, f"{RUN}  waiting\n", "")
     assert datamodels("status")[1] == f"{RUN}  waiting\n"
@@ -53,7 +53,7 @@ def test_watch_stays_until_the_end(api, datamodels):  # noqa: F811
     api.finish(RUN, "Complete")
     assert datamodels("submit", "SPEC", "--watch") == (
         0,
-        f"run {RUN} is done already; nothing to do\n{RUN}  done\n",
+        f"run {RUN} is already done; nothing to do\n{RUN}  done\n",
         "",
     )
 

@@ -27,19 +27,19 @@ def test_a_plan_from_a_known_speed(capsys, path):
     assert main(["plan", str(path), *arguments]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("m = 1,000 and 200 models to evaluate, d = 300")
-    assert lines[1] == "speed      0.02778 models/s, 36.0 s a model (as given)"
+    assert lines[1] == "speed      0.02778 models/s, 36.0 s per model (as given)"
     assert lines[2] == (
-        "train      2.0 h from start to end on 6 pods at once, 12 device-hours, 12.00 at 2 an hour less 50%"
+        "train      2.0 h from start to end on 6 pods in parallel, 12 device-hours, 12.00 at 2 per hour less 50%"
     )
-    assert lines[3].startswith("fewer      groups of 10 examples: d = 30, m = 100 saves 75%, 9.0 h")
-    assert lines[4].startswith("fewer      50% of the pool, chosen by a proxy: d = 150, m = 500 saves 71%")
+    assert lines[3].startswith("cheaper    groups of 10 examples: d = 30 and m = 100 save 75%, 9.0 h")
+    assert lines[4].startswith("cheaper    50% of the pool, chosen by a proxy model: d = 150 and m = 500 save 71%")
 
 
 def test_a_plan_from_a_trial(capsys, path):
     assert main(["plan", str(path), "--trainers", "1", "--seconds", "0.2"]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
-    assert "by 1 side by side, a start" in lines[1] and "on this machine" in lines[2]
-    assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB, on this machine by cpu")
+    assert "measured with 1 trainer; to start one takes" in lines[1] and "on this machine" in lines[2]
+    assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB, on the cpu of this machine")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_logs_come_as_lines(api, cluster):
     assert list(cluster.log("p")) == ["one", "two"]
 
 
-def test_no_cluster_is_a_setting_to_mend(tmp_path):
+def test_no_cluster_is_a_setting_to_correct(tmp_path):
     with pytest.raises(SettingsError, match=r"no cluster to talk to: .*; set KUBECONFIG or --context"):
         connect(kubeconfig=str(tmp_path / "none"))
 

@@ -20,9 +20,9 @@ def submitted(api, cluster):
 def test_a_run_is_submitted_once(api, cluster):
     assert runs.submit(cluster, spec()).words == "is submitted"
     made = api.objects["jobs"][RUN]
-    assert runs.submit(cluster, spec()).words == "goes on already; nothing to do"
+    assert runs.submit(cluster, spec()).words == "is already submitted; nothing to do"
     api.finish(RUN, "Complete")
-    assert runs.submit(cluster, spec()).words == "is done already; nothing to do"
+    assert runs.submit(cluster, spec()).words == "is already done; nothing to do"
     assert api.objects["jobs"][RUN]["metadata"]["uid"] == made["metadata"]["uid"]
 
 
@@ -31,14 +31,16 @@ def test_a_run_that_is_done_is_fitted_or_ended_another_way(api, cluster, other):
     first = {"evaluate": {"subsets": 10, "models": 2}}
     runs.submit(cluster, spec(**first))
     (name,) = api.objects["jobs"]
-    with pytest.raises(ConflictError, match="goes on with another fit or until; cancel it, or let it end"):
+    with pytest.raises(
+        ConflictError, match="is already running with another fit or until; cancel it, or wait until it ends"
+    ):
         runs.submit(cluster, spec(**first, **other))
     old = api.objects["jobs"][name]["metadata"]["uid"]
     api.finish(name, "Complete")
     words = runs.submit(cluster, spec(**first, **other)).words
     assert words.startswith("is submitted again, for it was done with another fit")
     assert api.objects["jobs"][name]["metadata"]["uid"] != old
-    assert runs.submit(cluster, spec(**first, **other)).words == "goes on already; nothing to do"
+    assert runs.submit(cluster, spec(**first, **other)).words == "is already submitted; nothing to do"
 
 
 def test_a_failed_run_is_topped_up_by_a_new_driver(api, cluster, submitted):
@@ -47,13 +49,13 @@ def test_a_failed_run_is_topped_up_by_a_new_driver(api, cluster, submitted):
     api.add("jobs", {"metadata": {"name": "train-x", "ownerReferences": [owner]}, "spec": {}})
     api.finish(RUN, "Failed")
     again = runs.submit(cluster, spec())
-    assert again.before is State.FAILED and "goes on from what was committed" in again.words
+    assert again.before is State.FAILED and "resumes from what is committed" in again.words
     assert list(api.objects["jobs"]) == [RUN] and api.objects["jobs"][RUN]["metadata"]["uid"] != old
 
 
 def test_a_submit_that_somebody_else_won_is_no_error(api, cluster):
     api.refusals["POST", "jobs"] = (409, "already exists")
-    assert runs.submit(cluster, spec()).words == "goes on already; nothing to do"
+    assert runs.submit(cluster, spec()).words == "is already submitted; nothing to do"
 
 
 def test_a_quota_is_said_at_once(api, cluster):
@@ -108,9 +110,9 @@ def test_status_tells_of_driver_trainers_and_services(api, cluster, submitted):
     api.add_pod("agg", status={"containerStatuses": [secret]}, **service_labels("aggregator"))
     assert list(runs.lines(cluster, RUN)) == [
         f"{RUN}  running",
-        "trainer  running: 10 of 40 indexes done, 3 at work, 1 failed: 11",
+        "trainer  running: 10 of 40 indexes done, 3 running, 1 failed: 11",
         "trainer: last ended with exit code 2: a:B raised on model 3",
-        'aggregator: CreateContainerConfigError: secret "s" not found; create it, or mend the chart\'s values',
+        'aggregator: CreateContainerConfigError: secret "s" not found; create it, or correct the chart\'s values',
         "train  1,000 of 4,000 models",
     ]
 
@@ -143,7 +145,9 @@ def test_status_says_why_pods_do_not_start_on_their_node(api, cluster, submitted
     assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == []
     stuck("driver", job=RUN)
     stuck("aggregator", **service_labels("aggregator"))
-    said = 'FailedMount: MountVolume.SetUp failed for volume "tls": secret "nowhere" not found; create it, or mend the '
+    said = (
+        'FailedMount: MountVolume.SetUp failed for volume "tls": secret "nowhere" not found; create it, or correct the '
+    )
     said += "chart's values"
     assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == [
         f"driver: {said}",
@@ -179,7 +183,8 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
     [
         (
             "dataset.load = 'a:b': cannot be imported",
-            f"run {RUN}: dataset.load = 'a:b': cannot be imported; mend it and submit again: what is committed is kept",
+            f"run {RUN}: dataset.load = 'a:b': cannot be imported; fix it and submit the run again, "
+            "what is committed is kept",
         ),
         (f"run {RUN}: trainers failed; submit the run again", f"run {RUN}: trainers failed; submit the run again"),
     ],

@@ -37,8 +37,8 @@ def test_states(thing, found):
 
 def test_indexes_in_words():
     thing = job(spec={"completions": 40}, completedIndexes="0-9,12", failedIndexes="11", ready=3)
-    assert state.indexes(thing) == "11 of 40 indexes done, 3 at work, 1 failed: 11"
-    assert state.indexes(job(spec={"completions": 2})) == "0 of 2 indexes done, 0 at work"
+    assert state.indexes(thing) == "11 of 40 indexes done, 3 running, 1 failed: 11"
+    assert state.indexes(job(spec={"completions": 2})) == "0 of 2 indexes done, 0 running"
 
 
 @pytest.mark.parametrize(("spans", "total"), [("", 0), ("3", 1), ("0-2", 3), ("0-2,5,7-8", 6)])
@@ -64,14 +64,14 @@ def waiting(reason, message=""):
         (unschedulable("0/3 nodes are available: 3 Insufficient memory."), "add nodes, or ask for less"),
         (waiting("ImagePullBackOff", 'Back-off pulling image "x:1"'), 'pulling image "x:1"; set image in the chart'),
         (waiting("ErrImageNeverPull", "Container image x:1 is not present"), "load the image onto the nodes"),
-        (waiting("InvalidImageName"), "mend image in the chart's values"),
+        (waiting("InvalidImageName"), "correct image in the chart's values"),
         (waiting("CreateContainerConfigError", 'secret "store" not found'), 'secret "store" not found; create it'),
         (
             pod(
                 state={"waiting": {"reason": "CrashLoopBackOff"}},
                 lastState={"terminated": {"exitCode": 2, "message": f"{{}}\n{LOG}\n"}},
             ),
-            "keeps ending with exit code 2: store s3://b: there is no such bucket",
+            "keeps failing with exit code 2: store s3://b: there is no such bucket",
         ),
         (pod(state={"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "c was killed for memory; raise its"),
     ],

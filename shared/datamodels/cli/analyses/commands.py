@@ -169,7 +169,7 @@ def _add_review(subparsers: Subparsers) -> None:
 
 
 def _add_groups(subparsers: Subparsers) -> None:
-    what = "group targets that rest on the same training examples"
+    what = "group targets that depend on the same training examples"
     clusters = add_command(subparsers, "clusters", what, "datamodels.cli.analyses.groups:clusters")
     what = "show the principal components of the weights"
     components = add_command(subparsers, "components", what, "datamodels.cli.analyses.groups:components")

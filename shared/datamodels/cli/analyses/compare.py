@@ -33,9 +33,9 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]:
-    """Yields the row of the datamodels, then that of each other method.
+    """Yield the row of the datamodels, then the row of each other method.
 
-    A method that cannot take part is left out. If the options name methods, it raises InputError or ConfigError.
+    Leaves out methods that cannot take part, or, if the options name methods, raises InputError or ConfigError.
     """
     names = contest.chosen(options.baselines)
     retrainer = Retrainer(given.run, given.dataset, options.retrain)
@@ -57,17 +57,18 @@ def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]
             except (InputError, ConfigError) as error:
                 if options.baselines:
                     raise
-                print(f"{name} takes no part: {error}", file=sys.stderr)
+                print(f"{name} is left out: {error}", file=sys.stderr)
                 continue
             yield comparison.row(entry, tick)
 
 
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Formats rows of `Row.document` as two tables. A star marks a figure that surely is above the datamodels'."""
+    """Format rows of `Row.document` as two tables. A star marks a figure that surely is above the datamodels'."""
     first = found[0]
     flips = [name for name in first["figures"] if name not in (LDS, UNSURE)]
     few = first["figures"][UNSURE] is None
-    yield f"LDS of {first['targets'][LDS]} targets" + ("" if few else f", of which unsure: {first['targets'][UNSURE]}")
+    some = "" if few else f"; {first['targets'][UNSURE]} are unsure: some models get them right and some wrong"
+    yield f"LDS of {first['targets'][LDS]} targets{some}"
     head = f"{f'{LEVEL:.0%} interval':<18}{'' if few else 'unsure':<8}"
     yield f"{'method':<17}{'LDS':>7}  {head}{'models':>8}{'seconds':>9}"
     for row in found:
@@ -78,7 +79,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
     yield ""
-    yield f"flipped, of {first['targets']['flips']} targets, without the most helpful"
+    yield f"fraction of {first['targets']['flips']} targets that flip without that many of the most helpful examples"
     yield f"{'method':<17}" + "".join(f"{name.rpartition('_')[2]:<22}" for name in flips).rstrip()
     for row in found:
         cells = (row["figures"][name] for name in flips)
@@ -86,7 +87,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['method']:<17}" + "".join(f"{cell:<22}" for cell in said).rstrip()
     if any(_star(cell) for row in found for cell in row["figures"].values() if cell):
         yield ""
-        yield f"* ahead of the datamodels, by a difference whose {LEVEL:.0%} interval is above 0"
+        yield f"* above the datamodels: the {LEVEL:.0%} interval of the difference is above 0"
 
 
 def _star(figure: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
         yield f"{row['models']:>10,}  {measured}  {told}".rstrip()
     trend = forms.trend(points)
     if trend is None:
-        yield "too few points to say what more models would bring"
+        yield "too few points to forecast the LDS of more models"
     elif lds is not None:
         needed = trend.models_for(lds)
         yield f"LDS {lds:g} takes {_count(needed.value)} models ({_count(needed.low)} to {_count(needed.high)})"

@@ -80,14 +80,15 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{name:<9}{rest}"
     yield (
         f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; {lds['subsets']} unseen subsets x "
-        f"{lds['models']} models, {lds['targets']} targets); noise between halves of the models leaves "
-        f"{lds['ceiling']:.3f}"
+        f"{lds['models']} models, {lds['targets']} targets); noise ceiling {lds['ceiling']:.3f}, between halves of the "
+        "models"
     )
     quantiles = "  ".join(f"{float(q):.0%} {value:.3f}" for q, value in found["quantiles"].items())
     yield f"targets  LDS quantiles {quantiles}"
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])
     for row, what in ((mean, f"means of {mean['models']} models"), (single, "single models")):
-        yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; chance leaves {row['ceiling']:.3f}"
+        best = f"at best {row['ceiling']:.3f}: training is random"
+        yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (
             f"alpha {row['alpha']:<4g} mean output {row['predicted']:.3f} predicted, {row['true']:.3f} true: bias "

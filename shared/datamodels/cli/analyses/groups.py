@@ -76,11 +76,11 @@ def _clusters_document(found: Any) -> dict[str, Any]:
 
 
 def _cluster_lines(found: dict[str, Any]) -> Iterator[str]:
-    lone = f", {found['without']} like no other" if found["without"] else ""
+    lone = f"; not in any, because they are similar to no other: {found['without']}" if found["without"] else ""
     yield f"{len(found['clusters'])} clusters{lone}"
     if "purity" in found:
         purity, rand = (f"{found[name]:.3f} ({span(found[f'{name}_interval'])})" for name in ("purity", "rand"))
-        yield f"against the classes: purity {purity}, adjusted Rand index {rand}"
+        yield f"compared with the classes: purity {purity}, adjusted Rand index {rand}"
     for i, row in enumerate(found["clusters"]):
         classes = "  ".join(f"{name} x {count}" for name, count in list(row.get("classes", {}).items())[:SHOWN])
         central = ",".join(map(str, row["central"]))
@@ -141,5 +141,5 @@ def _conflict_lines(found: dict[str, Any]) -> Iterator[str]:
     for row in sure[:PAIRS]:
         yield (
             f"examples of {row['source']:>3} harm targets of {row['target']:>3}: effect {row['effect']:.3f} "
-            f"({span(row['interval'])}), below 0 on {row['harmed']:.0%}"
+            f"({span(row['interval'])}), below 0 for {row['harmed']:.0%} of them"
         )

@@ -46,7 +46,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     parts = said["parts"]
     yield f"target     {said['target']}"
     yield f"output     {said['output']:.3f}  (mean of {said['models']} models of the whole pool)"
-    yield f"r2         {said['r2']:.3f}  (of {len(parts)} parts added up, over {said['samples']:,} samples)"
+    yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
     yield ""
     width = max(len("part"), *(len(part["part"]) for part in parts[:SHOWN]))
     yield f"{'part':<{width}}{'weight':>9}  {LEVEL:.0%} interval"

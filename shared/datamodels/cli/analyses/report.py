@@ -33,7 +33,7 @@ def report(options: argparse.Namespace) -> None:
         found, explained = gather(store, run, _dataset(run)), None
     path = write(found, options.output, options.home, compared, explained)
     size = path.stat().st_size / 1e6
-    print(f"{path}  {size:.1f} MB{'  partial: the run still trains' if found.partial else ''}")
+    print(f"{path}  {size:.1f} MB{'  partial: not all models are trained yet' if found.partial else ''}")
 
 
 def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
@@ -64,7 +64,7 @@ def write(
 
 
 def _dataset(run: Run) -> Dataset | None:
-    """Loads the data set; None, with a warning, if that fails: most of a report needs no data."""
+    """Load the data set; print a warning and return None if that fails, since most of a report needs no data."""
     try:
         return runs.load_dataset(run.spec)
     except SpecError as error:

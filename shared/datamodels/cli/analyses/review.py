@@ -84,17 +84,18 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         low, high = fragile.interval
         yield (
             f"\nfragile: {fragile.count} of {fragile.of} targets ({fragile.count / fragile.of:.1%}; {low:.1%} to "
-            f"{high:.1%}) are predicted to go wrong without at most {fragile.limit} examples; {fragile.wrong} more are "
-            "wrong as it is"
+            f"{high:.1%}) are predicted to go wrong if up to {fragile.limit} examples are removed; "
+            f"{fragile.wrong} more are predicted to be wrong with the whole pool"
         )
     for row in rows["fragile"]:
-        yield f"  target {row['target']}{_named(row)}  without {row['size']}"
+        yield f"  target {row['target']}{_named(row)}  wrong without {row['size']}"
     yield ""
     if found.suspects is None:
         yield f"wrong labels: {found.left_out['suspects']}"
     else:
-        how = "models that have not seen them disagree" if found.suspects.by == mislabel.OWN else "they harm like one"
-        yield f"suspected wrong labels, for {how}; most suspect first"
+        seen = "models that have not seen the example disagree with its label"
+        harm = "the example harms targets as wrong labels do"
+        yield f"suspected wrong labels, most suspect first: {seen if found.suspects.by == mislabel.OWN else harm}"
         for row in rows["suspects"]:
             yield f"  #{row['example']}{_named(row)}  {row['score']:.3f}"
     yield ""
@@ -107,9 +108,12 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
 
 def _how(found: Pairs) -> str:
     if found.by == leakage.BY_INPUTS:
-        return "suspected leaks, by inputs: distance 0 is a copy, 1 is ordinary; weight is its effect"
+        return "suspected leaks, by inputs: distance 0 is a copy, 1 is ordinary; weight is the effect on the target"
     why = f" ({found.reason})" if found.reason else ""
-    return f"suspected leaks, by weights alone{why}: share of all that helps the target; check them, most are none"
+    return (
+        f"suspected leaks, by weights alone{why}: share is the part of all positive weights of the target; check them, "
+        "since most are no leaks"
+    )
 
 
 def _pair(run: Run, row: dict[str, Any]) -> str:

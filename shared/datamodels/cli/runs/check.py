@@ -19,7 +19,7 @@ M = 10_000
 
 
 def check(options: argparse.Namespace) -> None:
-    """Prints one line for each finding. Raises SpecError with one line for each fault."""
+    """Print one line for each finding. Raises SpecError with one line for each fault."""
     given = _spec(options)
     dataset = runs.load_dataset(given)
     run = runs.resolve(given, dataset)
@@ -32,18 +32,16 @@ def check(options: argparse.Namespace) -> None:
     pace = checked.pace(options.seconds)
     _say(
         "speed",
-        f"{duration(pace.each)} a model, {pace.models_at_once} at once, in one process; "
+        f"{duration(pace.each)} per model, {pace.models_at_once} at once, in one process; "
         f"first batch {duration(pace.first)}",
     )
     noise = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
-    known = (
-        "infinite, for the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
-    )
+    known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
     _say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
-    of = f"of m = {given.m:,} and {given.models - given.m:,} models to evaluate"
-    _say("a run", f"{of}: {duration(estimate.wall)} in one process, {money(estimate, options)}")
+    of = f"m = {given.m:,} and {given.models - given.m:,} models to evaluate"
+    _say("a run", f"{of} take {duration(estimate.wall)} in one process, {money(estimate, options)}")
 
 
 def _say(what: str, text: str) -> None:

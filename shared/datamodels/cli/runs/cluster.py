@@ -35,7 +35,7 @@ def submit(options: argparse.Namespace) -> None:
     for each in wanted:
         print(f"run {each.run} {runs.submit(cluster, each, options.release).words}", flush=True)
     if not options.watch:
-        print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows how it goes")
+        print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows its progress")
         return
     for each in wanted:
         runs.watch(cluster, each.run, lambda line: print(line, flush=True))

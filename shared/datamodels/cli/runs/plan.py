@@ -42,16 +42,20 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     """Describes the run, its training, and what fewer columns would save."""
     given, columns = run.spec, run.design.columns
     yield f"run        {run.name}: m = {given.m:,} and {given.models - given.m:,} models to evaluate, d = {columns:,}"
-    how = "as given" if options.model_seconds else f"by {speed.trainers} side by side, a start {duration(speed.start)}"
-    yield f"speed      {1 / speed.each:.4g} models/s, {duration(speed.each)} a model ({how})"
-    where = f"{options.pods} pods at once" if options.pods else "this machine"
+    measured = f"measured with {speed.trainers} {'trainer' if speed.trainers == 1 else 'trainers in parallel'}"
+    how = "as given" if options.model_seconds else f"{measured}; to start one takes {duration(speed.start)}"
+    yield f"speed      {1 / speed.each:.4g} models/s, {duration(speed.each)} per model ({how})"
+    where = f"{options.pods} pods in parallel" if options.pods else "this machine"
     yield f"train      {duration(estimate.wall)} from start to end on {where}, {money(estimate, options)}"
     starting = estimate.starts * speed.start / estimate.busy
     if options.pods and starting > LONG_START:
-        yield f"chunks     {given.chunks:,}, whose starts take {starting:.0%} of the time: raise chunk = {given.chunk}"
+        yield (
+            f"chunks     {given.chunks:,}; to start a trainer for each takes {starting:.0%} of the time, so make chunk "
+            f"larger than {given.chunk}"
+        )
     if not run.design.grouped:
         yield _saving(f"groups of {GROUP} examples", cost.grouped(given, columns, GROUP), estimate)
-    yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy", cost.selected(given, columns, SHARE), estimate)
+    yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy model", cost.selected(given, columns, SHARE), estimate)
 
 
 def fit(run: Run) -> str:
@@ -59,12 +63,12 @@ def fit(run: Run) -> str:
     how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
-    return f"fit        {duration(found.seconds)}, {found.memory.peak / 2**30:.2g} GiB, on this machine by {device}"
+    return f"fit        {duration(found.seconds)}, {found.memory.peak / 2**30:.2g} GiB, on the {device} of this machine"
 
 
 def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
     saved = duration(fewer.saving * estimate.busy)
-    return f"fewer      {what}: d = {fewer.columns:,}, m = {fewer.m:,} saves {fewer.saving:.0%}, {saved}"
+    return f"cheaper    {what}: d = {fewer.columns:,} and m = {fewer.m:,} save {fewer.saving:.0%}, {saved}"
 
 
 def money(estimate: Estimate, options: argparse.Namespace) -> str:
@@ -73,7 +77,7 @@ def money(estimate: Estimate, options: argparse.Namespace) -> str:
     if options.price is None:
         return hours
     spot = f" less {options.spot_discount:.0%}" if options.spot_discount else ""
-    return f"{hours}, {estimate.cost(options.price, options.spot_discount):,.2f} at {options.price:g} an hour{spot}"
+    return f"{hours}, {estimate.cost(options.price, options.spot_discount):,.2f} at {options.price:g} per hour{spot}"
 
 
 def duration(seconds: float) -> str:

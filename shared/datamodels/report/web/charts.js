@@ -1,6 +1,6 @@
 "use strict";
 
-/* Elements and charts. Text becomes text nodes, never HTML. */
+/* Make elements and charts. Text becomes text nodes, never HTML. */
 
 function make(tag, fields = {}, ...children) {
   const element = document.createElement(tag);
@@ -46,7 +46,7 @@ function extent(values, with0 = false) {
   return [low - room, high + room];
 }
 
-/* Round numbers between low and high, about so many. */
+/* About `count` round numbers between low and high. */
 function ticks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= rough);
@@ -55,7 +55,7 @@ function ticks(low, high, count) {
   return found.map((value) => Number(value.toPrecision(10)));
 }
 
-/* A frame with axes at the width that there is; x and y turn values into places. */
+/* A chart with axes. x and y convert values to positions. */
 class Frame {
   constructor(label, width, height, xs, ys, names) {
     const places = ticks(...ys, height / 45), written = places.map((tick) => tick.toLocaleString("en", { maximumFractionDigits: 6 }).replace("-", "−"));
@@ -101,7 +101,7 @@ class Frame {
   }
 }
 
-/* A target's picture, and over it squares [x, y, width, height] in shares, coloured by the weights of parts [name, weight, low, high]. */
+/* The picture of a target, covered by squares [x, y, width, height] (fractions of its size), coloured by the weights of parts [name, weight, low, high]. */
 function squaresOver(example, { parts, squares, aspect }) {
   const most = Math.max(...parts.map(([, weight]) => Math.abs(weight))) || 1;
   const told = ([name, weight, low, high]) => `${name}: ${signed(weight)}, 95%: ${span(low, high)}`;

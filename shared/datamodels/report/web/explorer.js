@@ -1,4 +1,4 @@
-/* Examples as people know them, and the explorer of targets. */
+/* The explorer of targets, and how examples look. */
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const WORDS = DATA.margins
@@ -14,7 +14,7 @@ function pictureOf(example) {
   return make("img", { src: `data:image/png;base64,${example.picture}`, alt: caption(example), className: "looks" });
 }
 
-/* A few numbers of a row: those in which `like`, a row, is furthest from the pool's mean. */
+/* A few features of a row: those in which `like`, a row, is farthest from the pool's mean. */
 function rowOf(example, like) {
   const { names, mean, deviation } = DATA.features;
   const unusual = (i) => Math.abs((like[i] ?? mean[i]) - mean[i]) / (deviation[i] || 1);
@@ -23,7 +23,7 @@ function rowOf(example, like) {
     make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, show(example.row[i]))))));
 }
 
-/* What there is to look at: a picture, a text or a row; null where there is nothing. */
+/* How an example looks: a picture, a text or a row; null if there is nothing to show. */
 function looksOf(example, like) {
   if (example.picture) return pictureOf(example);
   if (example.text) return make("p", { className: "text" }, example.text);
@@ -33,7 +33,7 @@ function looksOf(example, like) {
 
 function inWords(example) { return !example.picture; }
 
-/* An example with a number below; onclick makes a button of it. */
+/* An example with a number below it. It is a button if `onclick` is given. */
 function card(example, number, kind, { onclick, like } = {}) {
   const body = [
     example.picture ? looksOf(example) : null,
@@ -56,21 +56,21 @@ const ORDERS = {
   "worst predicted first": (one) => (one.score ? one.score[0] : Infinity),
   "smallest support first": (one) => (one.support && one.support.size !== null ? one.support.size : Infinity),
   "by number": (one) => one.id,
-  "taken apart by LIME first": (one) => (one.lime ? one.id : Infinity),
+  "explained by LIME first": (one) => (one.lime ? one.id : Infinity),
 };
 
-/* What LIME says of the parts of a target: drawn over its picture, and the strongest in a table. */
-function apart(one) {
+/* LIME's weights of the parts of a target: drawn over its picture, and the strongest in a table. */
+function byParts(one) {
   const { parts, squares, r2, output, models, samples } = one.lime, kind = squares ? "pixels" : "features";
-  const place = make("div", {}, make("h3", {}, `By ${kind}: which parts of it, says LIME`));
+  const place = make("div", {}, make("h3", {}, `By ${kind}: the parts that matter, by LIME`));
   if (squares) place.append(squaresOver(one, one.lime));
   place.append(make("table", {}, make("thead", {}, make("tr", {}, ...["part", "adds", "95% interval"].map((name) =>
     make("th", { scope: "col" }, name)))), make("tbody", {}, ...parts.slice(0, squares ? 5 : parts.length).map(([name, weight, low, high]) =>
     make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(weight)), make("td", {}, span(low, high)))))));
-  place.append(make("p", { className: "small" }, `What each part adds to the ${DATA.output} of ${show(output)}, the mean of ` +
-    `${models} models of the whole pool, beside the pool's mean in its place. ` +
-    (squares ? "Blue adds, orange takes away. " : "") +
-    `Parts added up explain R² ${show(r2)} of ${samples.toLocaleString("en")} samples.`));
+  place.append(make("p", { className: "small" }, `How much each part adds to the ${DATA.output}, compared with the pool's mean in its ` +
+    `place. The ${DATA.output} is ${show(output)}, the mean of ${models} models of the whole pool. ` +
+    (squares ? "Blue parts raise it, orange parts lower it. " : "") +
+    `The sum of the parts explains R² = ${show(r2)} of the outputs of ${samples.toLocaleString("en")} samples.`));
   return place;
 }
 
@@ -97,22 +97,22 @@ class Explorer {
     });
   }
 
-  /* One that is predicted to be right and hangs on few examples tells most. */
+  /* The target to open first: one that is explained by LIME, or the one with the smallest support. */
   first() {
-    const apart = this.shown.find((one) => one.lime);
-    if (apart) return apart;
+    const explained = this.shown.find((one) => one.lime);
+    if (explained) return explained;
     const few = this.shown.filter((one) => one.support && one.support.status === "found");
     return few.sort((a, b) => a.support.size - b.support.size)[0] || this.shown[0];
   }
 
   lead() {
-    const apart = DATA.targets.filter((one) => one.lime).map((one) => one.id).join(", ");
+    const explained = DATA.targets.filter((one) => one.lime).map((one) => one.id).join(", ");
     const sample = DATA.targets.length < DATA.of
-      ? ` A random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets, to keep this page small.` : "";
+      ? ` To keep this page small, it shows a random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets.` : "";
     document.getElementById("explorer-lead").append(
       `A weight is how much the target's ${DATA.output} grows, on average, when the example is in the training set. ` +
       (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") +
-      (apart ? ` Of targets ${apart}, LIME says beside it which parts of their own count.` : "") + sample);
+      (explained ? ` For targets ${explained}, LIME also shows which parts of the target itself matter.` : "") + sample);
   }
 
   fill() {
@@ -122,7 +122,7 @@ class Explorer {
       .sort((a, b) => (key(a) === key(b) ? a.id - b.id : key(a) - key(b)));
     this.list.replaceChildren(...this.shown.map((one) => this.option(one)));
     document.getElementById("picked").textContent = `${this.shown.length.toLocaleString("en")} targets` +
-      (DATA.margins && this.shown.some((one) => one.wrong) ? "; dashed: models are mostly wrong" : "");
+      (DATA.margins && this.shown.some((one) => one.wrong) ? "; dashed: most models are wrong" : "");
     this.mark();
   }
 
@@ -131,7 +131,7 @@ class Explorer {
     const words = one.text || caption(one);
     return make("button", {
       type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
-      title: caption(one), "aria-label": caption(one) + (wrong ? ", models are mostly wrong" : ""), onclick: () => this.pick(one),
+      title: caption(one), "aria-label": caption(one) + (wrong ? ", most models are wrong" : ""), onclick: () => this.pick(one),
     }, one.picture ? pictureOf({ ...one, label: "", name: "" }) : words);
   }
 
@@ -223,8 +223,8 @@ class Explorer {
       ...strip(WORDS.ups, words ? helpful.slice(0, 6) : helpful, words),
       ...strip(WORDS.downs, words ? harmful.slice(0, 6) : harmful, words)];
     if (!one.lime) return [make("div", { className: "influences" }, ...examples)];
-    const title = make("h3", {}, "By data: which examples, says the datamodel");
-    return [make("div", { className: "influences beside" }, apart(one), make("div", {}, title, ...examples))];
+    const title = make("h3", {}, "By data: the examples that matter, by the datamodel");
+    return [make("div", { className: "influences beside" }, byParts(one), make("div", {}, title, ...examples))];
   }
 
   alike(one) {
@@ -233,11 +233,11 @@ class Explorer {
       const other = this.byId.get(id), example = other || DATA.others[id];
       return card(example, show(score), "", { like: one.row, onclick: other ? () => this.pick(other) : undefined });
     });
-    return strip("Targets that rest on the same examples (cosine of weights)", figures, inWords(DATA.others[one.similar[0][0]] || one));
+    return strip("Targets that depend on the same examples (cosine of weights)", figures, inWords(DATA.others[one.similar[0][0]] || one));
   }
 }
 
-/* The slider: what is expected when the k most helpful examples are taken out. */
+/* The slider: the expected output if the k most helpful examples are removed. */
 class Removal {
   constructor(one, place, view, k) {
     this.one = one;
@@ -249,7 +249,7 @@ class Removal {
     this.chart = make("div", {});
     this.helpful = [...view.querySelectorAll(`.influences figure.${WORDS.up}`)];
     const side = make("div", {}, make("h3", {}, WORDS.without),
-      make("div", { className: "slider" }, make("label", { htmlFor: "removed" }, "take out"), input),
+      make("div", { className: "slider" }, make("label", { htmlFor: "removed" }, "remove"), input),
       make("p", { className: "small" }, this.expected), this.chart);
     place.append(side);
     input.oninput = () => this.update(Number(input.value));
@@ -262,16 +262,16 @@ class Removal {
     const known = error.every((value) => value !== null);
     const half = (i, single) => (known ? Math.hypot(error[i], single ? one : 0) : 0);
     const bounds = mean.flatMap((value, i) => [value - half(i, one !== null), value + half(i, one !== null)]);
-    const frame = this.plot = new Frame(`Expected ${DATA.output} as examples are taken out`, widthOf(this.chart.parentElement), 230,
-      [0, last * 1.02], extent(bounds, DATA.margins), ["examples taken out", `expected ${DATA.output}`]);
+    const frame = this.plot = new Frame(`Expected ${DATA.output} as examples are removed`, widthOf(this.chart.parentElement), 230,
+      [0, last * 1.02], extent(bounds, DATA.margins), ["examples removed", `expected ${DATA.output}`]);
     if (known && one !== null) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
     if (known) frame.band(k, mean.map((v, i) => v - half(i)), mean.map((v, i) => v + half(i)));
     if (DATA.margins) frame.line([0, last * 1.02], [0, 0], "zero");
     frame.line(k, mean);
     this.dot = frame.add("circle", { class: "now", r: 5 });
     this.chart.replaceChildren(frame.element, make("p", { className: "small" },
-      known ? "Dark band: 95% of what changes in the mean of models; light band: of one model. Neither covers that the start, the whole pool, is far from the subsets that weights were fitted to. Training can tell: datamodels counterfactual --verify."
-            : "No committed model tells the interval."));
+      known ? "Dark band: 95% interval of the change in the mean output of models. Light band: the same for one model. Neither includes the error at the start: the whole pool is far from the subsets that the weights were fitted to. datamodels counterfactual --verify trains models to check."
+            : "There are too few committed models for an interval."));
   }
 
   update(i) {
@@ -280,7 +280,7 @@ class Removal {
     this.dot.setAttribute("cy", this.plot.y(mean[i]));
     const sure = error[i] === null || !k[i] ? "" : ` (95%: ${span(mean[i] - error[i], mean[i] + error[i])})`;
     const verdict = DATA.margins && mean[i] < 0 ? ": wrong" : "";
-    this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} taken out: expected ${DATA.output} `,
+    this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} removed: expected ${DATA.output} `,
       make("strong", {}, show(mean[i]) + verdict), sure);
     this.helpful.forEach((figure, place) => figure.classList.toggle("gone", place < k[i]));
   }
@@ -294,5 +294,5 @@ function predictedAgainstTrue(one, place) {
   frame.diagonal();
   one.predicted.forEach((x, i) => frame.add("circle", { class: "dot", r: 3, cx: frame.x(x), cy: frame.y(one.means[i]) },
     `predicted ${show(x)}, true ${show(one.means[i])}`));
-  chart.append(frame.element, make("p", { className: "small" }, `${one.predicted.length} subsets, ${one.models.toLocaleString("en")} models. On the dashed line they agree.`));
+  chart.append(frame.element, make("p", { className: "small" }, `${one.predicted.length} subsets, ${one.models.toLocaleString("en")} models. On the dashed line, predictions are exact.`));
 }

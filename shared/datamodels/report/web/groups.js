@@ -1,4 +1,4 @@
-/* Targets that go together: a map, clusters, and the ends of components. */
+/* Groups of similar targets: a map, clusters, and the ends of components. */
 
 const COLOURS = 12;
 

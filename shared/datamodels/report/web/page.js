@@ -1,8 +1,8 @@
-/* All targets at once: predicted against true. Then the page begins. */
+/* Predicted against true outputs of all targets. Then start the page. */
 
 const MOST_POINTS = 6000;
 
-/* Spread evenly over the targets and subsets that there are. */
+/* At most MOST_POINTS points, spread evenly over all targets and subsets. */
 function points(field) {
   const found = DATA.targets.flatMap((one) => (one.predicted || []).map((x, i) => [x, one[field][i]]));
   const step = Math.max(1, found.length / MOST_POINTS);
@@ -27,7 +27,7 @@ function scatter(place) {
     frame.diagonal();
     chart.replaceChildren(frame.element);
     note.textContent = `${all.length.toLocaleString("en")} points of ${DATA.targets.length.toLocaleString("en")} targets. ` +
-      "Targets differ more than subsets do, so the cloud looks better than the LDS: each target's own plot is below.";
+      "Targets differ from each other more than subsets do, so this plot looks better than the LDS. The plots of single targets are below.";
   }
   plot("means");
 }

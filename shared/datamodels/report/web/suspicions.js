@@ -1,4 +1,4 @@
-/* What a person should look at: pairs that may have leaked, labels that may be wrong. */
+/* Examples to check: pairs that may have leaked, and labels that may be wrong. */
 
 function drawLeaks(place, { by, pairs }) {
   const score = by === "inputs" ? "distance" : "share";

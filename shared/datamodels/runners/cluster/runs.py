@@ -46,11 +46,11 @@ class Submitted:
             case State.DONE if self.changed:
                 return "is submitted again, for it was done with another fit or until; its models are kept"
             case State.DONE:
-                return "is done already; nothing to do"
+                return "is already done; nothing to do"
             case State.RUNNING | State.WAITING:
-                return "goes on already; nothing to do"
+                return "is already submitted; nothing to do"
             case State.FAILED:
-                return "is submitted again; it goes on from what was committed"
+                return "is submitted again; it resumes from what is committed"
         return "is submitted"
 
 
@@ -66,7 +66,9 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
     changed = there is not None and not templates.drives(there, spec)
     if before in (State.RUNNING, State.WAITING):
         if changed:
-            raise ConflictError(f"run {spec.run}: goes on with another fit or until; cancel it, or let it end")
+            raise ConflictError(
+                f"run {spec.run}: is already running with another fit or until; cancel it, or wait until it ends"
+            )
         return Submitted(spec.run, before)
     if before is State.DONE and not changed:
         return Submitted(spec.run, before)
@@ -162,7 +164,8 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
             code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
             known = words.startswith(f"run {run}:")  # by the driver, with what to do
             raise StageError(
-                words if known else f"run {run}: {words}; mend it and submit again: what is committed is kept", code
+                words if known else f"run {run}: {words}; fix it and submit the run again, what is committed is kept",
+                code,
             )
         time.sleep(POLL)
 

@@ -11,9 +11,9 @@ from datamodels.runners.cluster.api import KUEUE, Object
 WAITING = {
     "ErrImagePull": "set image in the chart's values to one that is there, or imagePullSecrets",
     "ImagePullBackOff": "set image in the chart's values to one that is there, or imagePullSecrets",
-    "InvalidImageName": "mend image in the chart's values",
+    "InvalidImageName": "correct image in the chart's values",
     "ErrImageNeverPull": "load the image onto the nodes, or set image.pullPolicy",
-    "CreateContainerConfigError": "create it, or mend the chart's values",
+    "CreateContainerConfigError": "create it, or correct the chart's values",
     "CreateContainerError": "see kubectl describe pod",
     "RunContainerError": "see kubectl describe pod",
 }
@@ -22,11 +22,11 @@ WAITING = {
 
 EVENTS = {
     "exceeded quota": "raise the quota, or ask for less in the chart's values",
-    '" not found': "create it, or mend the chart's values",
+    '" not found': "create it, or correct the chart's values",
 }
 """What events complain of, and what to do."""
 QUEUED = {
-    "doesn't exist": "create it, or mend jobs.kueue.queue in the chart's values",
+    "doesn't exist": "create it, or correct jobs.kueue.queue in the chart's values",
     "inactive": "ask who keeps the queue",
     "maximum capacity": "lower jobs.trainer.parallelism in the chart's values, or set jobs.kueue.minParallelism",
 }
@@ -66,12 +66,12 @@ def reason(job: Object) -> str:
 
 
 def indexes(job: Object) -> str:
-    """How far an Indexed Job is: 12 of 40 indexes done, 4 at work."""
+    """How far an Indexed Job is: 12 of 40 indexes done, 4 running."""
     status = job.get("status", {})
     done, failed = (count(status.get(field, "")) for field in ("completedIndexes", "failedIndexes"))
     words = [f"{done:,} of {job['spec'].get('completions', 1):,} indexes done"]
     if not state(job).ended:
-        words.append(f"{status.get('ready') or 0:,} at work")
+        words.append(f"{status.get('ready') or 0:,} running")
     if failed:
         words.append(f"{failed:,} failed: {status['failedIndexes'][:100]}")
     return ", ".join(words)
@@ -150,7 +150,7 @@ def _of_pod(pod: Object) -> Iterator[str]:
         before = (container.get("lastState") or {}).get("terminated") or {}
         now = (container.get("state") or {}).get("terminated") or {}
         if waiting.get("reason") == "CrashLoopBackOff" and before:
-            yield f"keeps ending with exit code {before['exitCode']}: {last_words(before)}"
+            yield f"keeps failing with exit code {before['exitCode']}: {last_words(before)}"
         if "OOMKilled" in (before.get("reason"), now.get("reason")):
             yield f"{container['name']} was killed for memory; raise its resources.limits.memory"
 
