@@ -1,1 +1,1 @@
-"""What a run will take, in hours and money, before it is paid for."""
+"""Estimate the time and the cost of a run beforehand."""

@@ -1,4 +1,4 @@
-"""Hours and money, by arithmetic."""
+"""Compute the time and the cost of training from the speed of a device."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ HOUR = 3600.0
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """How fast one device trains.
+    """Speed of training on one device.
 
-    each      seconds for one model, of the device: two processes that take 2 s each side by side make it 1 s
-    start     seconds of a trainer before its first model is in training
-    trainers  processes side by side on the device
+    each      seconds of the device per model: if two processes take 2 s per model each, it is 1 s
+    start     seconds from the start of a trainer to its first model
+    trainers  number of processes in parallel on the device
     """
 
     each: float
@@ -25,12 +25,12 @@ class Speed:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What training takes.
+    """Time that training takes.
 
-    models   trained in all
-    busy     seconds of devices, starts included
+    models   number of models
+    busy     seconds of all devices together, including the starts of trainers
     wall     seconds from the first start to the last commit
-    starts   of trainers
+    starts   number of starts of trainers
     """
 
     models: int
@@ -40,21 +40,21 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Device-hours: what is paid for."""
+        """Device-hours, which are what is paid for."""
         return self.busy / HOUR
 
     def cost(self, price: float, spot_discount: float = 0.0) -> float:
-        """Money at a price per device-hour, less the discount of 0 to 1 for capacity that may be taken away."""
+        """Return the cost at a price per device-hour, less the discount, 0 to 1, of spot capacity."""
         return self.hours * price * (1 - spot_discount)
 
 
 def shortened(seconds: float, share: float) -> float:
-    """Seconds of a training on a share of the examples: proportional, for epochs are passes over them."""
+    """Return the seconds of a training on a share of the examples: proportional, since epochs are passes over them."""
     return seconds * share
 
 
 def on_this_machine(spec: RunSpec, speed: Speed) -> Estimate:
-    """By the local runner: its trainers share the chunks out once, and each starts once."""
+    """Estimate training by the local runner. Each of its trainers starts once, and gets a fixed share of the chunks."""
     workers = min(speed.trainers, spec.chunks)
     shares = [sum(len(spec.chunk_range(c)) for c in range(w, spec.chunks, workers)) for w in range(workers)]
     wall = speed.start + max(shares) * speed.each * speed.trainers
@@ -62,10 +62,10 @@ def on_this_machine(spec: RunSpec, speed: Speed) -> Estimate:
 
 
 def on_pods(spec: RunSpec, speed: Speed, pods: int) -> Estimate:
-    """By an Indexed Job with so many pods at once, each with a device of its own: every chunk starts anew."""
+    """Estimate training by an Indexed Job with `pods` in parallel, each with its own device. Each chunk is a start."""
     busy = spec.chunks * speed.start + spec.models * speed.each
     waves = -(-spec.chunks // pods)
-    alone = spec.chunks % pods == 1 or pods == 1  # the last chunk, which may be shorter, in the last wave
+    alone = spec.chunks % pods == 1 or pods == 1  # the last wave is only the last chunk, which may be shorter
     last = spec.chunk_range(spec.chunks - 1 if alone else 0)
     models = (waves - 1) * spec.chunk + len(last)
     return Estimate(spec.models, busy, waves * speed.start + models * speed.each, spec.chunks)
@@ -73,7 +73,7 @@ def on_pods(spec: RunSpec, speed: Speed, pods: int) -> Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Fewer:
-    """A run with fewer columns, as many models for each column as before.
+    """A run with fewer columns, but as many models per column.
 
     columns   d of that run
     m         models that its fit uses
@@ -86,14 +86,15 @@ class Fewer:
 
 
 def grouped(spec: RunSpec, columns: int, size: int) -> Fewer:
-    """Groups of `size` examples as columns: fewer models, each as long as before."""
+    """Estimate the run with groups of `size` examples as columns: fewer models, which take as long each."""
     return _fewer(spec, columns, max(2, columns // size), 1.0)
 
 
 def selected(spec: RunSpec, columns: int, share: float) -> Fewer:
-    """A share of the pool, chosen by a small proxy model (Coleman et al. 2020): fewer models, each shorter.
+    """Estimate the run on a share of the pool, chosen by a small proxy model (Coleman et al. 2020).
 
-    The proxy's own training is not counted: it is one, where a run has thousands.
+    It has fewer models, and each takes less time. The training of the proxy is not counted: it is one model, and a run
+    has thousands.
     """
     return _fewer(spec, columns, max(2, round(columns * share)), share)
 

@@ -1,8 +1,8 @@
-"""How fast models train here, by training some: as the local runner would, with services beside, but keeping none.
+"""Measure how fast models train on this machine, by training some as the local runner does. No model is kept.
 
-What a run's trainers do besides training is a part of their time: to fetch subsets, to send outputs and wait until they
-are committed, to share the machine with the services that do the other half of it. So a trial has real services, on a
-store that is thrown away, and processes that do a trainer's job. `python -m datamodels.plan.trial` is one of them.
+Trainers spend time on more than training: they fetch subsets, send outputs, wait until these are committed, and share
+the machine with the services. So a trial starts real services on a temporary store, and processes that do the work of a
+trainer. `python -m datamodels.plan.trial` is such a process.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from datamodels.train.job import run_chunk
 from datamodels.train.observer import Observer
 
 CHUNKS = 1000
-"""Of a trial, at least, so that there is always another batch to train."""
+"""Least number of chunks of a trial, so that there is always another batch to train."""
 
 
 def measure(given: Run, dataset: Dataset, *, trainers: int, seconds: float) -> Speed:
-    """Trains models of a run for about so many seconds after the start.
+    """Train models of a run for about `seconds`, and return the speed.
 
-    All processes start together, as trainers do, and measure together, so that they share the machine as a run's
-    trainers will. Raises what they raise, as a StageError with the exit code.
+    All processes start together and measure together, so that they share the machine as the trainers of a run do.
+    Raises their errors as a StageError with the same exit code.
     """
     chosen = given.spec
     longer = {"m": max(chosen.m, CHUNKS * chosen.chunk)}
@@ -68,7 +68,7 @@ def measure(given: Run, dataset: Dataset, *, trainers: int, seconds: float) -> S
 
 @contextlib.contextmanager
 def _services(folder: Path, run: Run) -> Iterator[ClientSettings]:
-    """Those that trainers call, which know the run, with a store in the folder."""
+    """Start the services that trainers call, with a store in the folder, and create the run. Yields their addresses."""
     runner = LocalRunner(folder, store=StoreSettings(url=f"file://{folder}/store"), trainers=1)
     with runner.services(("sampler", "aggregator")) as services:
         with AggregatorClient(services.aggregator, services) as aggregator:
@@ -83,8 +83,8 @@ def _workers(run: Run, services: ClientSettings, count: int, seconds: float) -> 
         for worker in range(count):
             ours, theirs = Pipe()
             born, file = time.time(), theirs.fileno()
-            # A session of its own, as the local runner's trainers have: Ctrl-C is the parent's to act on, and Linux
-            # shares a busy machine out among sessions.
+            # Each process gets its own session, like the trainers of the local runner: only the parent handles Ctrl-C,
+            # and Linux divides a busy machine among sessions.
             process = subprocess.Popen(
                 [sys.executable, "-m", __spec__.name, str(file)], pass_fds=[file], start_new_session=True
             )
@@ -108,7 +108,10 @@ def _answer(connection: Connection) -> dict[str, Any]:
 
 
 class _Clock(Observer):
-    """Says when the first batch is trained, waits for a word to go on, and stops the job after so many seconds."""
+    """Reports the first batch, waits for the signal to continue, and stops the job after `seconds`.
+
+    born  time.time() when the process was started
+    """
 
     def __init__(self, connection: Connection, seconds: float, born: float):
         self.stop = threading.Event()
@@ -129,13 +132,13 @@ class _Clock(Observer):
             self.stop.set()
 
     def pace(self) -> dict[str, float]:
-        """Seconds for a model and for a batch, with all that is between batches."""
+        """Return seconds per model and per batch, including the time between batches."""
         taken = self._ended - self._started
         return {"each": taken / self._models, "batch": taken / self._batches}
 
 
 def _work(connection: Connection) -> None:
-    """When the first batch is trained, and, after a word to go on, how fast the others were."""
+    """Report when the first batch is trained, and, after the signal to continue, the speed of the others."""
     name, chunks, addresses, seconds, born = connection.recv()
     services, clock = ClientSettings(**addresses), _Clock(connection, seconds, born)
     try:
@@ -156,7 +159,7 @@ def _work(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone, and so is the question
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone, so nobody needs the answer
         _work(Connection(int(sys.argv[1])))
     sys.stdout.flush()
-    os._exit(0)  # as a trainer ends
+    os._exit(0)  # ends as a trainer does

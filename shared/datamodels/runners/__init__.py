@@ -1,1 +1,1 @@
-"""Where the stages of a run take place. A runner brings up services and trains chunks; `pipeline` does the rest."""
+"""Run the stages of a run, on this machine or on a cluster. `pipeline` is the same for both."""

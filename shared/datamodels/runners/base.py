@@ -1,4 +1,4 @@
-"""What the pipeline asks of the place that a run takes place in."""
+"""The interface by which the pipeline runs stages: on this machine, or on a cluster."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings
 
 SERVICES = ("sampler", "aggregator", "fitter", "query")
-"""The services that stay up while a run goes on. Trainers come and go."""
+"""The services that are up for the whole pipeline. Trainers are not among them."""
 
 
 class Runner(abc.ABC):
     @abc.abstractmethod
     def services(self, names: Sequence[str] = SERVICES) -> AbstractContextManager[ClientSettings]:
-        """Brings services up and says where they are; takes down again what it brought up.
+        """Make services available, and yield settings with their addresses. On exit, stop those that it started.
 
-        Raises StageError where one does not come up, and when the body fails because one of them died.
+        Raises StageError if a service does not start, or if the body fails because a service died.
         """
 
     @abc.abstractmethod
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
-        """Trains chunks of a run until all ended, those first that come first where not all run at once.
+        """Train chunks of a run, in the given order, and return when all of them have ended.
 
-        Calls `tick` about twice a second. Once it returns True, ends all trainers, which commit what is whole.
+        Calls `tick` about twice a second. If it returns True, stops all trainers, which first commit all complete
+        parts.
 
-        Raises StageError where a trainer could not finish; what was committed stays.
+        Raises StageError if a trainer could not finish. What is committed is kept.
         """
 
     @contextlib.contextmanager
     def fitter(self, run: Run, services: ClientSettings) -> Iterator[ClientSettings]:
-        """Where a fitter for this run is, kept up until the end; one of its own, or the one that there is."""
+        """Yield settings with the address of a fitter for this run: here the one of `services`."""
         yield services

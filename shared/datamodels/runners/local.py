@@ -1,4 +1,4 @@
-"""Stages as processes of this machine, on loopback ports that the system picks."""
+"""Run stages as processes of this machine, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from datamodels.settings import (
 )
 
 START_TIMEOUT = 600.0
-"""Seconds. A service takes two to start; only one that hangs, or a machine that is far too busy, takes so long."""
+"""Seconds to wait for a service to start. It usually takes two; the limit is for one that hangs."""
 STOP_TIMEOUT = 15.0
+"""Seconds that a process has to stop before it is killed."""
 POLL = 0.5
+"""Seconds between two calls of `tick`."""
 RESTARTS = 3
-"""Times that trainers which were killed, or failed for a passing reason, are started again, all together."""
+"""How often trainers are started again, all of them together, if they were killed or failed temporarily."""
 
 
 class LocalRunner(Runner):
     """Runs services and trainers as child processes.
 
-    home      folder for logs, addresses and the fitter's scratch
-    store     where the services keep objects
-    trainers  trainer processes at once
-    clock     gives the seconds by which trainers count as silent; a test may move it on
+    home      folder for logs, addresses and the fitter's scratch files
+    store     settings of the store for the services
+    trainers  number of trainer processes in parallel
+    clock     monotonic clock in seconds, by which trainers count as silent; tests replace it
     """
 
     def __init__(self, home: Path, *, store: StoreSettings, trainers: int, clock: Callable[[], float] = time.monotonic):
@@ -63,7 +65,7 @@ class LocalRunner(Runner):
                     service.raise_if_ended(error)
                 raise
             finally:
-                for service in services:  # at once; each is waited for on the way out
+                for service in services:  # all at once; leaving the stack waits for each
                     service.ask_to_stop()
 
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
@@ -134,21 +136,21 @@ class LocalRunner(Runner):
                 file.unlink(missing_ok=True)
 
     def _fitter_settings(self) -> FitterSettings:
-        """What the user set, but for a scratch folder in our home unless they set that too."""
+        """Return the user's settings. Unless they set the scratch folder, it is in our home."""
         settings = FitterSettings.load()
         ours = settings.scratch == FitterSettings.scratch
         return dataclasses.replace(settings, scratch=str(self._home / "scratch")) if ours else settings
 
 
 def _await_end(processes: Iterable[_Process], seconds: float) -> None:
-    """Until one of them has ended, or so many seconds have passed."""
+    """Wait until a process has ended, or for at most `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and all(process.ended() is None for process in processes):
         time.sleep(0.02)
 
 
 def _passing(code: int) -> bool:
-    """Whether starting again may help: killed by a signal, or ended for a passing reason."""
+    """Return whether starting again may help: the process was killed by a signal, or failed temporarily."""
     return code < 0 or code in (ExitCode.TRANSIENT, ExitCode.TERMINATED)
 
 
@@ -171,15 +173,15 @@ class _Process:
         address_file: Path,
         pulse: Pulse | None,
     ) -> _Process:
-        # Its own session, so that Ctrl-C reaches only the driver, which then stops its children in order. Should the
-        # driver be killed, the pipe to standard input closes and the child stops by itself.
+        # The child gets a session of its own, so that Ctrl-C reaches only the driver, which then stops its children in
+        # order. If the driver is killed, the pipe to the child's standard input closes and the child stops by itself.
         popen = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
         return cls(name, popen, Path(log.name), log.tell(), address_file, pulse)
 
     def address(self) -> str:
-        """Where it serves, once it does. Raises StageError where it ends or hangs before."""
+        """Wait until the process serves, and return its address. Raises StageError if it ends or hangs before."""
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
@@ -189,11 +191,11 @@ class _Process:
         raise StageError(f"{self.name} did not serve within {START_TIMEOUT:.0f} s; its log is {self.log}")
 
     def ended(self) -> int | None:
-        """Exit code, negative for a signal, or None while it runs."""
+        """Return the exit code, negative for a signal; None while the process runs."""
         return self.popen.poll()
 
     def kill_if_silent(self) -> None:
-        """Kills it where its heartbeat stopped; a process that is stopped or hangs heeds no other signal."""
+        """Kill the process if its heartbeat stopped. A process that is suspended or hangs ignores other signals."""
         if self.pulse is not None and self.pulse.silent():
             self.popen.kill()
 
@@ -203,13 +205,13 @@ class _Process:
             raise self.error(code) from cause
 
     def error(self, code: int) -> StageError:
-        """How it ended, with the last thing it said."""
+        """Describe how the process ended, with the last line of its log."""
         if code < 0 and self.pulse is not None and self.pulse.silent():
             how = f"made no progress for {self.pulse.limit:g} s and was killed; its log is {self.log}; if a batch may"
             longer = f"take longer, set {TrainerSettings.prefix}_HEARTBEAT to more seconds"
             return StageError(f"{self.name} {how} {longer}", ExitCode.TRANSIENT)
         if code < 0:
-            how = f"was killed by {signal.Signals(-code).name}; run the same command again to go on"
+            how = f"was killed by {signal.Signals(-code).name}; run the same command again to resume"
             return StageError(f"{self.name} {how}", ExitCode.TRANSIENT)
         return StageError(f"{self.name} ended with exit code {code}: {self._last_words()}", code)
 

@@ -1,4 +1,4 @@
-"""Metrics of a driver. A driver is of one run, so its pod's label says which."""
+"""Metrics of a driver. They have no label for the run: a driver has one run, which its pod's label names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a process that runs still makes progress, by the file that it touches with every step."""
+"""Tell whether a running process still makes progress, by the file that it touches with every step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 class Pulse:
-    """The heartbeat of one process, from the moment this is made.
+    """The heartbeat of one process, watched from the creation of this object.
 
-    path   the file; it need not be there yet
-    limit  seconds without a beat after which the process counts as silent, its start included
+    path   file that the process touches; it need not exist yet
+    limit  seconds without a beat, counted from the start, after which the process counts as silent
 
-    Beats are told apart by the file's time of change, and their age is measured by this process's own clock, which
-    stands still while the machine sleeps: a laptop that wakes has not lost its trainers.
+    A beat is a change of the file's modification time. The time since a beat is measured by this process's monotonic
+    clock. That clock stops while the machine sleeps, so a laptop that wakes up does not lose its trainers.
     """
 
     def __init__(self, path: Path, limit: float, clock: Callable[[], float] = time.monotonic):
@@ -25,7 +25,7 @@ class Pulse:
         self._since = clock()
 
     def silent(self) -> bool:
-        """Whether the last beat is longer ago than the limit. To be asked often."""
+        """Return whether the last beat is longer ago than the limit. Call it often: it dates beats by its own calls."""
         last = self._beat()
         if last != self._last:
             self._last, self._since = last, self._clock()

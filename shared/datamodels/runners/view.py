@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one bar for each stage."""
+"""Show the progress of a pipeline to a person: one bar for each stage."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ LAYOUT = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{e
 
 
 class Bar:
-    """Progress of one stage. This one shows nothing."""
+    """Progress of one stage. This base class shows nothing."""
 
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
-        """Moves the bar to `done` of its total. `remaining` seconds are left, where one knows better than the bar."""
+        """Move the bar to `done` of its total. `remaining` overrides the bar's own estimate of the seconds left."""
 
     def expect(self, total: float, done: float) -> None:
-        """Says how much there is to do, and how much of it was done before."""
+        """Set the total, and how much of it was done before."""
 
 
 class View:
-    """Shows nothing. For logs and tests."""
+    """Shows nothing. The base class, also for --quiet and tests."""
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
         yield Bar()
 
     def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
-        """Told what the LDS of a fit of so many models is: at the end, and under a rule `until` on the way there."""
+        """Receive the LDS of a fit: after the last stage and, if the spec has a rule `until`, during training."""
 
 
 class _TerminalBar(Bar):
@@ -49,7 +49,7 @@ class _TerminalBar(Bar):
 
 
 class TerminalView(View):
-    """Bars on standard error."""
+    """Shows bars on standard error."""
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:

@@ -38,7 +38,7 @@ def test_a_run_that_is_done_is_fitted_or_ended_another_way(api, cluster, other):
     old = api.objects["jobs"][name]["metadata"]["uid"]
     api.finish(name, "Complete")
     words = runs.submit(cluster, spec(**first, **other)).words
-    assert words.startswith("is submitted again, for it was done with another fit")
+    assert words.startswith("is submitted again, because its fit or until changed")
     assert api.objects["jobs"][name]["metadata"]["uid"] != old
     assert runs.submit(cluster, spec(**first, **other)).words == "is already submitted; nothing to do"
 

@@ -105,7 +105,7 @@ def test_a_suspended_job_says_what_it_waits_for():
     ("message", "advice"),
     [
         ("LocalQueue gpus doesn't exist", "; create it"),
-        ("ClusterQueue all is inactive", "; ask who keeps the queue"),
+        ("ClusterQueue all is inactive", "; ask the administrator of the queue"),
         (
             "insufficient quota for cpu in flavor plain, request > maximum capacity (200m >\n 100m)",
             "; lower jobs.trainer",
@@ -138,7 +138,7 @@ def test_failures_come_in_order_with_their_last_words():
         ended(137, "t0", ""),
     ]
     assert state.failures(pods) == [
-        (137, "it said nothing"),
+        (137, "it logged nothing"),
         (1, "ValueError: x"),
         (2, "store s3://b: there is no such bucket"),
     ]

@@ -1,1 +1,1 @@
-"""What a Kubernetes cluster is asked, by verb. `cluster.runner` and the command line are made from these."""
+"""Calls to a Kubernetes cluster and what they say, for `cluster.runner` and the command line."""

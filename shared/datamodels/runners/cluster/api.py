@@ -1,6 +1,6 @@
-"""One namespace of a Kubernetes cluster: the few calls that are used, with our errors.
+"""Calls to one namespace of a Kubernetes cluster, which raise our errors.
 
-Objects are plain dicts, as in the API. This is the one place that knows the `kubernetes` package and its exceptions.
+Objects are plain dicts, as in the API. Only this module knows the `kubernetes` package and its exceptions.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from datamodels.errors import ClusterError, ConflictError, NotFoundError, Settin
 Object = dict[str, Any]
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between the tries of a call that the API server does not answer."""
+"""Seconds between the attempts of a call that the API server does not answer."""
 TIMEOUT = (10, 60)
 """Seconds to connect, and to answer."""
 PAGE = 500
+"""Objects of one page of a list."""
 KUEUE = "kueue.x-k8s.io"
-"""Kueue's API group, and what its labels and annotations begin with."""
+"""Kueue's API group, which is also the prefix of its labels and annotations."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Cluster:
     """Calls to one namespace.
 
-    All raise ClusterError where the cluster refuses (quota, rights, a faulty object), NotFoundError, ConflictError
-    where there is one of that name, and UnavailableError where the API server does not answer for about 15 seconds.
+    All raise ClusterError if the cluster refuses the call (quota, rights, a faulty object), NotFoundError,
+    ConflictError if an object of that name exists, and UnavailableError if the API server does not answer for about
+    15 seconds.
     """
 
     def __init__(self, namespace: str, api_client: Any):
@@ -46,7 +48,7 @@ class Cluster:
         return self._call("create", job, self._batch.create_namespaced_job, self.namespace, job)
 
     def job(self, name: str) -> Object | None:
-        """None where there is none."""
+        """Return the Job of this name; None if there is none."""
         try:
             return self._call("read", name, self._batch.read_namespaced_job, name, self.namespace)
         except NotFoundError:
@@ -56,7 +58,7 @@ class Cluster:
         return self._list(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
 
     def delete_job(self, name: str) -> None:
-        """Deletes a Job after its pods and the Jobs it owns. Does nothing where there is none."""
+        """Delete a Job after its pods and the Jobs that it owns. Does nothing if there is none."""
         with contextlib.suppress(NotFoundError):
             self._call(
                 "delete", name, self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Foreground"
@@ -66,15 +68,15 @@ class Cluster:
         return self._list(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
 
     def warnings(self, kind: str, name: str) -> list[Object]:
-        """Events of type Warning about an object, the newest last."""
+        """Return the events of type Warning about an object, the newest last."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
         events = self._list(self._core.list_namespaced_event, self.namespace, field_selector=selector)
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def workload(self, job: Object) -> Object | None:
-        """What Kueue keeps about a Job: whether it is admitted, and why not.
+        """Return Kueue's object for a Job, which says whether the Job is admitted, and why not.
 
-        None where there is no Kueue, or who asks may not read it: both are common, and a Job says enough without.
+        None if the cluster has no Kueue or forbids to read it. Both are common, and the Job itself says enough.
         """
         with contextlib.suppress(NotFoundError, ClusterError):
             groups = self._call("list", "", self._apis.get_api_versions)["groups"]
@@ -90,7 +92,7 @@ class Cluster:
         return self._list(self._core.list_namespaced_config_map, self.namespace, label_selector=selector)
 
     def log(self, pod: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
-        """Lines of a pod's log; with `follow`, until it ends."""
+        """Yield lines of a pod's log; with `follow`, until it ends. `tail` limits them to the last ones."""
         options = {"follow": follow, "_request_timeout": (TIMEOUT[0], None if follow else TIMEOUT[1])}
         if tail is not None:
             options["tail_lines"] = tail
@@ -164,11 +166,11 @@ def _line(text: str) -> str:
 
 
 def connect(namespace: str = "", *, context: str = "", kubeconfig: str = "") -> Cluster:
-    """The cluster that kubectl would talk to; inside a pod, its own. Raises SettingsError.
+    """Connect to the cluster that kubectl would use or, inside a pod, to the pod's own. Raises SettingsError.
 
-    namespace   empty for that of the context, or of the pod
-    context     of the kubeconfig; empty for the current one
-    kubeconfig  file; empty for KUBECONFIG or ~/.kube/config
+    namespace   default: that of the context, or of the pod
+    context     of the kubeconfig; default: the current one
+    kubeconfig  file; default: KUBECONFIG, or ~/.kube/config
     """
     try:
         from kubernetes import client, config

@@ -1,7 +1,7 @@
-"""Stages as Jobs of a Kubernetes cluster, beside services that the chart keeps up. Runs in the driver's pod.
+"""Run stages as Jobs of a Kubernetes cluster, with the services of the chart. Used in the driver's pod.
 
-A driver that dies is started again by its own Job, finds the Jobs that it created by their names, and goes on with
-them. They belong to it: whoever deletes the driver's Job deletes them.
+If a driver dies, its own Job starts it again. It then finds the Jobs that it created by their names, and continues with
+them. They are owned by the driver's Job: deleting it deletes them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 TICK = 0.5
+"""Seconds between two calls of `tick`."""
 LOOK = 4
-"""Ticks between two looks at a Job."""
+"""Ticks between two reads of a Job."""
 
 
 class KubernetesRunner(Runner):
-    """Runs trainers as an Indexed Job, and the fitter as a Job where the chart has a template of one.
+    """Runs trainers as an Indexed Job, and the fitter as a Job if the chart has a template for it.
 
     cluster    the driver's own namespace
-    owner      who the driver is
-    templates  {file: YAML}, as `templates.read` or `templates.find` give them
+    owner      settings that identify the driver's Job
+    templates  {file name: YAML}, as `templates.read` returns them
     """
 
     def __init__(self, cluster: Cluster, owner: ClusterSettings, templates: Mapping[str, str]):
@@ -44,7 +45,7 @@ class KubernetesRunner(Runner):
 
     @contextlib.contextmanager
     def services(self, names: Sequence[str] = SERVICES) -> Iterator[ClientSettings]:
-        """The services that the settings name; the chart keeps them up."""
+        """Yield the settings, which name the services of the chart."""
         yield ClientSettings.load()
 
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
@@ -72,23 +73,23 @@ class KubernetesRunner(Runner):
             return
         job = self._ensure(templates.fitter_job(self._templates, run.spec, self._owner))
         try:
-            # By its pod's address, which is in no certificate; the name of the service is.
+            # The pod is called by its IP address, which no certificate contains, so check the name of the service.
             name = services.server_name or services.fitter.rpartition("/")[2].rpartition(":")[0]
             yield dataclasses.replace(services, fitter=self._address(run, job), server_name=name)
         finally:
             self._cluster.delete_job(job["metadata"]["name"])
 
     def _ensure(self, wanted: Object) -> Object:
-        """The Job of this name that is at work for us: the one that is there, or else a new one."""
+        """Return the Job of this name: an existing one that still works for this driver, or else a new one."""
         name = wanted["metadata"]["name"]
         found = self._cluster.job(name)
         if found is not None:
             owners = [o["uid"] for o in found["metadata"].get("ownerReferences", [])]
             if states.state(found) in (State.WAITING, State.RUNNING) and self._owner.owner_uid in owners:
-                log.info("going on with a job", job=name)
+                log.info("continuing with a job", job=name)
                 return found
-            runs.remove(self._cluster, name)  # of an earlier try
-        with contextlib.suppress(ConflictError):  # a call that was made twice, because its answer was lost
+            runs.remove(self._cluster, name)  # it is left from an earlier attempt
+        with contextlib.suppress(ConflictError):  # the call was repeated because its answer was lost
             self._cluster.create_job(wanted)
         log.info("job created", job=name)
         return self._look(name)
@@ -96,11 +97,11 @@ class KubernetesRunner(Runner):
     def _look(self, name: str) -> Object:
         job = self._cluster.job(name)
         if job is None:
-            raise StageError(f"Job {name} was deleted; submit the run again to go on", ExitCode.TRANSIENT)
+            raise StageError(f"Job {name} was deleted; submit the run again to resume", ExitCode.TRANSIENT)
         return job
 
     def _obstacles(self, run: Run, job: Object, pods: Sequence[Object], told: Sequence[str]) -> list[str]:
-        """What holds a Job up; in the log, too, unless that was told."""
+        """Return what keeps a Job from running. Logs each obstacle that is not among `told`."""
         found = runs.obstacles(self._cluster, job, pods)
         for obstacle in found:
             if obstacle not in told:
@@ -117,7 +118,10 @@ class KubernetesRunner(Runner):
         )
 
     def _address(self, run: Run, job: Object) -> str:
-        """Where the fitter's pod serves, once it is ready. Time in a queue is not counted: that may be days."""
+        """Wait until the fitter's pod is ready, and return its address.
+
+        Raises StageError if the Job ends, or after the time limit. Time in a queue does not count: it may be days.
+        """
         name = job["metadata"]["name"]
         obstacles: list[str] = []
         end = time.monotonic() + self._owner.fitter_start

@@ -1,4 +1,4 @@
-"""Runs of a cluster: submit, describe, list, follow and cancel them. A run is its driver's Job."""
+"""Submit, describe, list, follow and cancel runs on a cluster. A run is represented by the Job of its driver."""
 
 from __future__ import annotations
 
@@ -28,23 +28,31 @@ from datamodels.runners.cluster.state import State
 from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
 
 GONE_TIMEOUT = 300.0
-"""Seconds to wait for a Job and its pods to go."""
+"""Seconds to wait until a Job and its pods are deleted."""
 POLL = 2.0
+"""Seconds between two looks at a run that is watched."""
 ASKED_ABOUT = 3
-"""Pods whose events are read, of those that do not start."""
+"""Number of pods that do not start whose events are read, to limit calls."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Submitted:
+    """Result of `submit`.
+
+    before   state of the driver's Job before
+    changed  whether that Job had another fit or until
+    """
+
     run: str
     before: State
     changed: bool = False
 
     @property
     def words(self) -> str:
+        """Describe the result; to be printed after "run NAME"."""
         match self.before:
             case State.DONE if self.changed:
-                return "is submitted again, for it was done with another fit or until; its models are kept"
+                return "is submitted again, because its fit or until changed; its models are kept"
             case State.DONE:
                 return "is already done; nothing to do"
             case State.RUNNING | State.WAITING:
@@ -55,10 +63,10 @@ class Submitted:
 
 
 def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
-    """Creates the driver of a run. Does nothing where it is there and has not failed.
+    """Create the driver's Job of a run. Does nothing if it exists and has not failed.
 
-    Raises ConfigError where the chart is not there, SpecError, ClusterError where the cluster refuses it, ConflictError
-    where the run goes on with another fit or until.
+    Raises ConfigError if the chart is not installed, SpecError, ClusterError if the cluster refuses the Job, and
+    ConflictError if the run is already running with another fit or until.
     """
     job = templates.driver_job(templates.find(cluster, release), spec)
     there = cluster.job(spec.run)
@@ -76,29 +84,31 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
         remove(cluster, spec.run)
     try:
         cluster.create_job(job)
-    except ConflictError:  # somebody else did, a moment ago
+    except ConflictError:  # another process just created it
         before = State.WAITING
     return Submitted(spec.run, before, changed)
 
 
 def remove(cluster: Cluster, name: str) -> None:
-    """Deletes a Job and waits until it and its pods are gone. Raises UnavailableError after some minutes."""
+    """Delete a Job, and wait until it and its pods are gone. Raises UnavailableError after GONE_TIMEOUT."""
     cluster.delete_job(name)
     end = time.monotonic() + GONE_TIMEOUT
     while cluster.job(name) is not None:
         if time.monotonic() > end:
-            raise UnavailableError(f"Job {name}: its pods do not go within {GONE_TIMEOUT:.0f} s; look at its nodes")
+            raise UnavailableError(
+                f"Job {name}: its pods are not gone after {GONE_TIMEOUT:.0f} s; check the nodes that they are on"
+            )
         time.sleep(0.5)
 
 
 def cancel(cluster: Cluster, run: str) -> None:
-    """Deletes a run's driver, and with it all that it owns. What is committed stays. Raises RunNotFoundError."""
+    """Delete a run's driver and all Jobs that it owns. What is committed is kept. Raises RunNotFoundError."""
     _driver(cluster, run)
     cluster.delete_job(run)
 
 
 def lines(cluster: Cluster, run: str) -> Iterator[str]:
-    """What there is to say about a run: its state, its Jobs, what stands in the way. Raises RunNotFoundError."""
+    """Describe a run: its state, its Jobs, and the obstacles that keep it from running. Raises RunNotFoundError."""
     job = _driver(cluster, run)
     state = states.state(job)
     yield f"{run}  {state.value}{_reason(job, state)}"
@@ -119,14 +129,14 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
 
 
 def obstacles(cluster: Cluster, job: Object, pods: Sequence[Object]) -> list[str]:
-    """What stands in the way of a Job, with its pods: one line each, with what to do."""
+    """Return the obstacles of a Job and its pods: one line each, with advice."""
     workload = cluster.workload(job) if states.queued(job) else None
     found = states.obstacles(job, pods, cluster.warnings("Job", job["metadata"]["name"]), workload)
     return found + _unstarted(cluster, pods)
 
 
 def _unstarted(cluster: Cluster, pods: Sequence[Object]) -> list[str]:
-    """Why a pod does not start on its node, in the kubelet's words. Of many, a few are asked about."""
+    """Return why a pod does not start on its node, in the kubelet's words. Reads events of at most ASKED_ABOUT pods."""
     for pod in itertools.islice(filter(states.creating, pods), ASKED_ABOUT):
         if events := cluster.warnings("Pod", pod["metadata"]["name"]):
             return [states.of_event(events[-1])]
@@ -138,7 +148,7 @@ def pods_of(cluster: Cluster, job: Object) -> list[Object]:
 
 
 def listed(cluster: Cluster) -> Iterator[str]:
-    """One line for each run of the namespace, the newest last."""
+    """Yield one line for each run of the namespace, the newest last."""
     jobs = cluster.jobs(f"{CHART},{COMPONENT}=driver")
     for job in sorted(jobs, key=lambda j: j["metadata"].get("creationTimestamp", "")):
         state = states.state(job)
@@ -146,13 +156,13 @@ def listed(cluster: Cluster) -> Iterator[str]:
 
 
 def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
-    """Shows lines about a run as they change, until it is done.
+    """Call `show` with new lines about a run until it is done.
 
-    Raises StageError where it fails, RunNotFoundError where it is deleted meanwhile.
+    Raises StageError if it fails, RunNotFoundError if it is deleted meanwhile.
     """
     told: list[str] = []
     while True:
-        job = _driver(cluster, run)  # before its lines, which then say how it ended
+        job = _driver(cluster, run)  # read before the lines, so that the last lines say how it ended
         said = list(lines(cluster, run))
         for line in said:
             if line not in told:
@@ -162,7 +172,7 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
             return
         if states.state(job) is State.FAILED:
             code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
-            known = words.startswith(f"run {run}:")  # by the driver, with what to do
+            known = words.startswith(f"run {run}:")  # the driver's own error, which has advice
             raise StageError(
                 words if known else f"run {run}: {words}; fix it and submit the run again, what is committed is kept",
                 code,
@@ -171,9 +181,9 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
 
 
 def log(cluster: Cluster, run: str, *, index: int | None = None, follow: bool = False) -> Iterator[str]:
-    """Lines of the log of a run's newest driver pod, or of the newest trainer pod of an index.
+    """Return lines of the log of a run's newest driver pod or, with an index, of the newest trainer pod for it.
 
-    Raises RunNotFoundError, NotReadyError where there is no such pod yet, or no more.
+    Raises RunNotFoundError, and NotReadyError if there is no such pod yet, or no longer.
     """
     name = run
     if index is not None:
@@ -204,7 +214,7 @@ def _driver(cluster: Cluster, run: str) -> Object:
 
 def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
     return RunNotFoundError(
-        f"run {run[:100]!r}: there is none in namespace {cluster.namespace}; `datamodels list` names those there are"
+        f"run {run[:100]!r}: there is none in namespace {cluster.namespace}; `datamodels list` names all runs"
     )
 
 
@@ -217,7 +227,7 @@ def _component(job: Object) -> str:
 
 
 def service_lines(cluster: Cluster) -> Iterator[str]:
-    """What stands in the way of the services that the chart keeps up."""
+    """Yield the obstacles of the chart's services."""
     for name in SERVICES:
         pods = cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}")
         for obstacle in states.obstacles(None, pods, []) + _unstarted(cluster, pods):
@@ -225,7 +235,7 @@ def service_lines(cluster: Cluster) -> Iterator[str]:
 
 
 def _progress(cluster: Cluster, job: Object) -> Iterator[str]:
-    """The last line of the driver's log, where it says how far it is, and can be read: its node may be away."""
+    """Yield the progress in the last line of the driver's log, if it has any and its node answers."""
     for pod in pods_of(cluster, job):
         if pod.get("status", {}).get("phase") != "Running":
             continue

@@ -1,4 +1,7 @@
-"""What state a Job is in, and what stands in its way. Pure: objects of the API in, words out."""
+"""Describe the state of a Job, and the obstacles that keep it from running.
+
+Pure functions: they turn objects of the API into words.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ WAITING = {
     "CreateContainerError": "see kubectl describe pod",
     "RunContainerError": "see kubectl describe pod",
 }
-"""Why a container may wait for ever, and what to do."""
+"""Advice by the reason why a container waits: reasons that do not go away by themselves."""
 
 
 EVENTS = {
     "exceeded quota": "raise the quota, or ask for less in the chart's values",
     '" not found': "create it, or correct the chart's values",
 }
-"""What events complain of, and what to do."""
+"""Advice by a part of an event's message."""
 QUEUED = {
     "doesn't exist": "create it, or correct jobs.kueue.queue in the chart's values",
-    "inactive": "ask who keeps the queue",
+    "inactive": "ask the administrator of the queue",
     "maximum capacity": "lower jobs.trainer.parallelism in the chart's values, or set jobs.kueue.minParallelism",
 }
-"""What Kueue says where a Job may wait for ever, and what to do."""
+"""Advice by a part of Kueue's message about a Job that may wait forever."""
 
 
 class State(enum.Enum):
@@ -58,7 +61,7 @@ def state(job: Object | None) -> State:
 
 
 def reason(job: Object) -> str:
-    """Why a Job failed, in the words of Kubernetes."""
+    """Return why a Job failed, in the words of Kubernetes; empty if it did not."""
     for condition in job.get("status", {}).get("conditions") or []:
         if condition["type"] == "Failed" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
@@ -66,7 +69,7 @@ def reason(job: Object) -> str:
 
 
 def indexes(job: Object) -> str:
-    """How far an Indexed Job is: 12 of 40 indexes done, 4 running."""
+    """Describe the progress of an Indexed Job, as in: 12 of 40 indexes done, 4 running."""
     status = job.get("status", {})
     done, failed = (count(status.get(field, "")) for field in ("completedIndexes", "failedIndexes"))
     words = [f"{done:,} of {job['spec'].get('completions', 1):,} indexes done"]
@@ -78,7 +81,7 @@ def indexes(job: Object) -> str:
 
 
 def count(spans: str) -> int:
-    """How many indexes a text such as 1,3-5 names."""
+    """Count the indexes in a list such as "1,3-5"."""
     total = 0
     for span in filter(None, spans.split(",")):
         first, _, last = span.partition("-")
@@ -87,12 +90,12 @@ def count(spans: str) -> int:
 
 
 def queued(job: Object) -> bool:
-    """Whether a Job waits to be admitted, by Kueue or by hand."""
+    """Return whether a Job waits to be admitted, by Kueue or by hand."""
     return bool(job["spec"].get("suspend")) and not state(job).ended
 
 
 def creating(pod: Object) -> bool:
-    """Whether a pod is on a node, and none of its containers was started yet: a volume or a network may be missing."""
+    """Return whether a pod has a node but no started container: a volume or a network may be missing."""
     status = pod.get("status", {})
     waiting = [(c.get("state", {}).get("waiting") or {}).get("reason") for c in status.get("containerStatuses") or []]
     return (
@@ -105,9 +108,10 @@ def creating(pod: Object) -> bool:
 def obstacles(
     job: Object | None, pods: Sequence[Object], events: Sequence[Object], workload: Object | None = None
 ) -> list[str]:
-    """What stands in the way of a Job, or of a service where `job` is None: one line each, with what to do.
+    """Return the obstacles of a Job, or of a service if `job` is None: one line each, with advice.
 
-    workload  what Kueue keeps about the Job, where it does
+    events    warnings about the Job, the newest last
+    workload  Kueue's object for the Job, if there is one
     """
     found = [line for pod in pods for line in _of_pod(pod)]
     if job is not None:
@@ -129,7 +133,7 @@ def _of_workload(workload: Object) -> str:
 
 
 def of_event(event: Object) -> str:
-    """What an event says, with what to do about it."""
+    """Return the reason and message of an event, with advice."""
     message = " ".join(event.get("message", "").split())
     advice = [advice for words, advice in EVENTS.items() if words in message]
     return "; ".join([f"{event.get('reason', 'Warning')}: {message}", *advice])
@@ -156,7 +160,7 @@ def _of_pod(pod: Object) -> Iterator[str]:
 
 
 def failures(pods: Iterable[Object]) -> list[tuple[int, str]]:
-    """(exit code, last words) of every container that ended badly, the newest last."""
+    """Return (exit code, last line of its log) for every container that failed, the newest last."""
     ended = []
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses") or []:
@@ -167,10 +171,10 @@ def failures(pods: Iterable[Object]) -> list[tuple[int, str]]:
 
 
 def last_words(terminated: Object) -> str:
-    """The last line that a container logged, in words."""
+    """Return the last line that a container logged, as text; else the reason why it ended."""
     lines = (terminated.get("message") or "").strip().splitlines()
     if not lines:
-        return terminated.get("reason") or "it said nothing"
+        return terminated.get("reason") or "it logged nothing"
     try:
         return str(json.loads(lines[-1])["event"])
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""The Job templates that the chart ships, found and filled in. Filling in is pure."""
+"""Find the Job templates of the chart, and fill them in. Filling in is pure."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ CHART = "app.kubernetes.io/name=datamodels"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 SPEC_VARIABLE = f"{ClusterSettings.prefix}_SPEC"
-"""Environment variable of a driver."""
+"""Environment variable that gives a driver its spec."""
 TOKEN_VOLUME = "run-token"
-"""With a token of the pod's account, for the audience of the run."""
+"""Volume with a token of the pod's account, for the audience of the run."""
 MIN_PARALLELISM = f"{KUEUE}/job-min-parallelism"
-"""Annotation of a Job that may start with fewer pods at once than it asks for."""
+"""Annotation of a Job that may start with fewer pods in parallel than it asks for."""
 MIN_MODELS = 100
-"""Models of one index of a trainer Job, at least, so that 300,000 make no more than 3,000 pods."""
+"""Least models of one index of a trainer Job, so that 300,000 models make at most 3,000 pods."""
 MAX_CHUNKS_TEXT = 64 * 1024
-"""Bytes of a list of chunks as an argument; Linux allows 128 KiB."""
+"""Most bytes of a list of chunks as an argument; Linux allows 128 KiB."""
 MAX_SPEC = 100 * 1024
-"""Bytes of a spec as an environment variable, likewise."""
+"""Most bytes of a spec as an environment variable; Linux allows 128 KiB."""
 
 
 def find(cluster: Cluster, release: str = "") -> Object:
-    """The chart's ConfigMap of templates in a namespace. Raises ConfigError where there is not one release."""
+    """Return the chart's ConfigMap of templates in a namespace. Raises ConfigError unless there is exactly one."""
     selector = f"{CHART},{COMPONENT}=jobs" + (f",{INSTANCE}={release}" if release else "")
     found = cluster.config_maps(selector)
     named = f" release {release} of the" if release else ""
     if not found:
         raise ConfigError(
             f"namespace {cluster.namespace}: there is no{named} chart; helm install dm helm/datamodels there, or "
-            "choose another with --namespace"
+            "choose another namespace with --namespace"
         )
     if len(found) > 1:
         names = ", ".join(sorted(m["metadata"]["labels"][INSTANCE] for m in found))
@@ -52,7 +52,7 @@ def find(cluster: Cluster, release: str = "") -> Object:
 
 
 def read(folder: Path) -> Mapping[str, str]:
-    """{file: YAML} of its data, from the folder where the chart mounts it. Raises ConfigError."""
+    """Read {file name: YAML} from the folder where the chart mounts its templates. Raises ConfigError."""
     try:
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
     except OSError as error:
@@ -60,9 +60,9 @@ def read(folder: Path) -> Mapping[str, str]:
 
 
 def driver_job(config_map: Object, spec: RunSpec) -> Object:
-    """The Job that drives a run, of the run's name. Raises SpecError where the spec is too large for it.
+    """Make the driver's Job of a run, which has the name of the run. Raises SpecError if the spec is too large.
 
-    It belongs to the ConfigMap with the templates, so that whoever uninstalls the chart ends its runs.
+    The ConfigMap with the templates owns it, so uninstalling the chart ends its runs.
     """
     job, container = _load(config_map.get("data") or {}, "driver", spec)
     text = json.dumps(spec.request())
@@ -75,29 +75,29 @@ def driver_job(config_map: Object, spec: RunSpec) -> Object:
 
 
 def drives(job: Object, spec: RunSpec) -> bool:
-    """Whether a driver's Job is of this very spec: fits and ends training as it says, too."""
+    """Return whether a driver's Job has exactly this spec, including fit and until."""
     for container in job["spec"]["template"]["spec"]["containers"]:
         for variable in container.get("env") or ():
             if variable["name"] == SPEC_VARIABLE:
-                with contextlib.suppress(ValueError, SpecError):  # one of another version
+                with contextlib.suppress(ValueError, SpecError):  # another version may not parse
                     return specs.parse(json.loads(variable["value"])) == spec
     return False
 
 
 def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[int], owner: ClusterSettings) -> Object:
-    """The Indexed Job that trains chunks of a run, ascending."""
+    """Make the Indexed Job that trains chunks of a run. The chunks are in ascending order."""
     job, container = _load(templates, "trainer", spec)
     text, count = chunk_list(chunks), len(chunks)
-    if len(text) > MAX_CHUNKS_TEXT:  # too ragged: chunks that are committed end at once
+    if len(text) > MAX_CHUNKS_TEXT:  # too many gaps: take all chunks, since committed ones end at once
         text, count = chunk_list(range(spec.chunks)), spec.chunks
     indexes = min(count, max(1, -(-spec.models // MIN_MODELS)))
     job["metadata"]["name"] = trainer_name(spec)
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     job["spec"]["completions"] = indexes
-    if "maxFailedIndexes" in job["spec"]:  # the API refuses more than there are indexes
+    if "maxFailedIndexes" in job["spec"]:  # the API refuses a number above that of the indexes
         job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], indexes)
     annotations = job["metadata"].get("annotations", {})
-    if MIN_PARALLELISM in annotations:  # Kueue refuses one that is not less than the pods at once
+    if MIN_PARALLELISM in annotations:  # Kueue refuses a number that is not below the parallelism
         fewest = min(int(annotations.pop(MIN_PARALLELISM)), job["spec"]["parallelism"] - 1, indexes - 1)
         if fewest:
             annotations[MIN_PARALLELISM] = str(fewest)
@@ -106,7 +106,7 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
 
 
 def fitter_job(templates: Mapping[str, str], spec: RunSpec, owner: ClusterSettings) -> Object:
-    """The Job whose pod serves one fit."""
+    """Make the Job whose pod serves one fit."""
     job, _ = _load(templates, "fitter", spec)
     job["metadata"]["name"] = fitter_name(spec)
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
@@ -114,7 +114,7 @@ def fitter_job(templates: Mapping[str, str], spec: RunSpec, owner: ClusterSettin
 
 
 def trainer_name(spec: RunSpec) -> str:
-    """Short, because the index is added to it and a pod's host name has at most 63 characters."""
+    """Return the name of the trainer Job. It is short: with the index it is a host name, of at most 63 characters."""
     return f"train-{spec.hash[:12]}"
 
 
@@ -123,7 +123,7 @@ def fitter_name(spec: RunSpec) -> str:
 
 
 def chunk_list(chunks: Sequence[int]) -> str:
-    """Ascending chunks as the trainer's --chunks reads them: 0-3,7."""
+    """Format ascending chunks for the trainer's --chunks: "0-3,7"."""
     spans: list[list[int]] = []
     for chunk in chunks:
         if spans and chunk == spans[-1][1] + 1:
@@ -134,7 +134,7 @@ def chunk_list(chunks: Sequence[int]) -> str:
 
 
 def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Object, Object]:
-    """A template with the run's label on it and the run's audience in its token, and its container.
+    """Load a template, and set the run's label and the audience of its token. Returns (Job, its container).
 
     Raises ConfigError.
     """
@@ -158,6 +158,6 @@ def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Objec
 
 
 def _own(job: Object, api_version: str, kind: str, name: str, uid: str) -> None:
-    """Deleting the owner deletes the Job too."""
+    """Make another object the owner of a Job: deleting the owner deletes the Job."""
     reference = {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": True}
     job["metadata"]["ownerReferences"] = [reference]
