@@ -26,12 +26,12 @@ _datamodels_spec() {
 
 
 def completion(options: argparse.Namespace) -> None:
-    """Prints the script for a shell. It is made from the parser, and starts no Python when it completes."""
+    """Print the script for a shell. It is made from the parser, and starts no Python when it completes."""
     print(script(options.shell))
 
 
 def script(shell: str) -> str:
-    """Returns the script for bash or zsh."""
+    """Return the script for bash or zsh."""
     found, ways = parser(), _ways()
     for action in _actions(found):
         if action.metavar in ways:
@@ -42,7 +42,7 @@ def script(shell: str) -> str:
 
 
 def _ways() -> dict[object, dict[str, Any]]:
-    """Returns how to complete arguments, by the name that help shows for them."""
+    """Return how to complete arguments, by the name that help shows for them."""
     names = " ".join(examples.names())
     function = "_datamodels_spec"
     preamble = {"bash": BASH_SPEC % shlex.quote(names), "zsh": ZSH_SPEC % names}
@@ -51,7 +51,7 @@ def _ways() -> dict[object, dict[str, Any]]:
 
 
 def _actions(found: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yields all arguments of a parser and of the commands below it."""
+    """Yield all arguments of a parser and of the commands below it."""
     for action in found._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

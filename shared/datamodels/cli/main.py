@@ -15,7 +15,7 @@ from datamodels.settings import TelemetrySettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code of its process."""
+    """Run a command and return the exit code of its process."""
     signal.signal(signal.SIGTERM, _terminate)
     options = parser().parse_args(arguments)
     try:

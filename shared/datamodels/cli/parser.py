@@ -37,7 +37,7 @@ zsh:   datamodels completion zsh > ~/.zfunc/_datamodels    # a folder of $fpath,
 
 
 def parser() -> argparse.ArgumentParser:
-    """Builds the parser. The parsed options have `command`, the `module:function` to call with them."""
+    """Build the parser. The parsed options have `command`, the `module:function` to call with them."""
     found = argparse.ArgumentParser(
         prog="datamodels",
         description="Find out which training examples made a model say this.",

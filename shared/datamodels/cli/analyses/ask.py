@@ -19,14 +19,14 @@ MAX_COLUMNS = 10_000_000
 
 
 def runs(options: argparse.Namespace) -> None:
-    """Prints one line for each run."""
+    """Print one line for each run."""
     with query_client(options) as client:
         for run in client.runs():
             _print(options, _fields(run, "run", "columns", "targets", "models", "fits"))
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints one line for each fact about a run."""
+    """Print one line for each fact about a run."""
     with query_client(options) as client:
         found = client.run(options.run)
     if options.json:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def targets(options: argparse.Namespace) -> None:
-    """Prints one line for each target of a run."""
+    """Print one line for each target of a run."""
     names = ("target", "own_example", "label", "lambda", "gap", "nonzeros", "heldout_r2", "status")
     with query_client(options) as client:
         for target in client.targets(options.run):
@@ -47,7 +47,7 @@ def targets(options: argparse.Namespace) -> None:
 
 
 def top(options: argparse.Namespace) -> None:
-    """Prints the examples with the largest and the smallest weights of a target."""
+    """Print the examples with the largest and the smallest weights of a target."""
     with query_client(options) as client:
         answer = client.top(options.run, options.target, options.k)
     for kind in ("helpful", "harmful"):
@@ -56,7 +56,7 @@ def top(options: argparse.Namespace) -> None:
 
 
 def similar(options: argparse.Namespace) -> None:
-    """Prints the targets, or columns, with the most similar weights."""
+    """Print the targets, or columns, with the most similar weights."""
     kind = "column" if options.column else "target"
     with query_client(options) as client:
         answer = client.similar(options.run, k=options.k, metric=options.metric, **{kind: options.target})
@@ -65,7 +65,7 @@ def similar(options: argparse.Namespace) -> None:
 
 
 def weights(options: argparse.Namespace) -> None:
-    """Prints target, column and weight, with tabs between them; as JSON, one object for each target."""
+    """Print target, column and weight, with tabs between them; as JSON, one object for each target."""
     with query_client(options) as client:
         for row in client.weights(options.run, options.targets or None, options.k):
             if options.json:
@@ -77,7 +77,7 @@ def weights(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Prints the predicted output of each target."""
+    """Print the predicted output of each target."""
     subset = columns(options.subset)
     with query_client(options) as client:
         answer = client.predict_columns(options.run, subset, options.targets or None)
@@ -98,7 +98,7 @@ def _fields(message: Any, *names: str) -> dict[str, Any]:
 
 
 def columns(text: str) -> np.ndarray:
-    """Parses a set of columns, 1,2,5-9 or @FILE: int32[k], ascending. Raises InputError that says what is wrong."""
+    """Parse a set of columns, 1,2,5-9 or @FILE: int32[k], ascending. Raises InputError that says what is wrong."""
     if text.startswith("@"):
         try:
             text = ",".join(Path(text[1:]).read_text(encoding="utf-8").split())

@@ -33,7 +33,7 @@ REMOVED = (10, 20, 40, 80)
 
 
 def register(subparsers: Subparsers) -> None:
-    """Adds the commands to those of `datamodels`."""
+    """Add the commands to those of `datamodels`."""
     _add_report(subparsers)
     _add_evaluate(subparsers)
     _add_curve(subparsers)

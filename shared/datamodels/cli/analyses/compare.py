@@ -23,7 +23,7 @@ from datamodels.train.device import limit_threads
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Prints one line for each method."""
+    """Print one line for each method."""
     store = store_of(options)
     run = runs.read(store, options.run)
     given = Given(run, runs.load_dataset(run.spec), store, options.models)

@@ -18,7 +18,7 @@ from datamodels.run import runs
 
 
 def curve(options: argparse.Namespace) -> None:
-    """Prints one line for each number of models."""
+    """Print one line for each number of models."""
     store = store_of(options)
     points = of_newest_fit(store, runs.read(store, options.run))
     shown = map(json.dumps, documents(points, options.lds)) if options.json else lines(points, options.lds)
@@ -26,7 +26,7 @@ def curve(options: argparse.Namespace) -> None:
 
 
 def documents(points: Sequence[Point], lds: float | None = None) -> Iterator[dict[str, Any]]:
-    """Yields each point with its forecast by the points before it, then forecasts for 2 and 4 times as many models.
+    """Yield each point with its forecast by the points before it, then forecasts for 2 and 4 times as many models.
 
     With `lds`, the last document forecasts the number of models for it. JSON has no infinity: such numbers are None.
     """
@@ -56,7 +56,7 @@ def _fields(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 
 def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
-    """Formats the `documents` as a table."""
+    """Format the `documents` as a table."""
     yield f"{'models':>10}  LDS    {f'{LEVEL:.0%} interval':16}  forecast by the points before"
     for row in documents(points):
         measured = f"{row['lds']:.3f}  {span(row['interval']):16}" if row["lds"] is not None else " " * 23

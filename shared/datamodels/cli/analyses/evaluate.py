@@ -29,7 +29,7 @@ WORST = 5
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Prints the LDS of the newest fit, its spread over targets, and R². With --alpha, trains models to calibrate."""
+    """Print the LDS of the newest fit, its spread over targets, and R². With --alpha, trains models to calibrate."""
     with query_client(options) as client, progress("evaluate") as tell:
         answer = client.evaluate(options.run, tell=tell)
         found = document(answer)
@@ -53,7 +53,7 @@ def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibr
 
 
 def document(answer: Answer[Any]) -> dict[str, Any]:
-    """Converts the answer to JSON values."""
+    """Convert the answer to JSON values."""
     quality = answer.found
     scored = np.flatnonzero(~np.isnan(quality.evaluation.per_target))
     lds = quality.evaluation.per_target[scored]
@@ -74,7 +74,7 @@ def _r2(found: Agreement) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Formats a `document` for people."""
+    """Format a `document` for people."""
     lds, single, mean = (found[name] for name in ("lds", "r2_of_single_models", "r2_of_means"))
     name, _, rest = basis_line(found).partition(" ")
     yield f"{name:<9}{rest}"

@@ -22,17 +22,17 @@ PAIRS = 20
 
 
 def clusters(options: argparse.Namespace) -> None:
-    """Prints groups of targets, or of training examples, with similar weights."""
+    """Print groups of targets, or of training examples, with similar weights."""
     _answer(options, "clusters", _ask_clusters, _clusters_document, _cluster_lines)
 
 
 def components(options: argparse.Namespace) -> None:
-    """Prints principal components of the weights, with the members at both ends of each."""
+    """Print principal components of the weights, with the members at both ends of each."""
     _answer(options, "components", _ask_components, _components_document, _component_lines)
 
 
 def conflicts(options: argparse.Namespace) -> None:
-    """Prints groups of training examples that harm groups of targets."""
+    """Print groups of training examples that harm groups of targets."""
     _answer(options, "conflicts", _ask_conflicts, _conflicts_document, _conflict_lines)
 
 

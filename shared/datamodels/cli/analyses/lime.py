@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 def explain(options: argparse.Namespace) -> None:
-    """Prints the parts that matter most."""
+    """Print the parts that matter most."""
     run = runs.read(store_of(options), options.run)
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
@@ -31,7 +31,7 @@ def explain(options: argparse.Namespace) -> None:
 
 
 def document(target: int, found: Explanation, dataset: Dataset) -> dict[str, Any]:
-    """Converts an explanation to JSON values, the parts with the largest weights first."""
+    """Convert an explanation to JSON values, the parts with the largest weights first."""
     names = lime.names_of(dataset)
     parts = (
         {"part": names[part], "weight": float(found.weights[part]), "interval": found.interval[part].tolist()}
@@ -42,7 +42,7 @@ def document(target: int, found: Explanation, dataset: Dataset) -> dict[str, Any
 
 
 def lines(said: dict[str, Any]) -> Iterator[str]:
-    """Formats a `document` as a table of its first parts."""
+    """Format a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}"
     yield f"output     {said['output']:.3f}  (mean of {said['models']} models of the whole pool)"

@@ -20,11 +20,11 @@ from datamodels.cli.common.options import (
 SUBSET = "1,2,5-9, or @FILE with such numbers, separated by commas or white space"
 """How a set of columns is written; `cli.analyses.ask.columns` parses it."""
 COLUMNS = "A column is a training example or, in a grouped design, a group of examples."
-"""What help calls a column."""
+"""Text for the help of commands that take columns."""
 
 
 def register(subparsers: Subparsers) -> None:
-    """Adds `query` to the commands of `datamodels`."""
+    """Add `query` to the commands of `datamodels`."""
     below = add_group(subparsers, "query", "ask for the weights and predictions of a run", "QUESTION")
     _add(below, "runs", "list the runs")
     add_run(_add(below, "run", "describe a run"))

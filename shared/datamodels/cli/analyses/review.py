@@ -1,4 +1,4 @@
-"""`datamodels review` and `datamodels leakage`: what the weights of a run say about its data. They need no service."""
+"""`datamodels review` and `datamodels leakage`: review the data of a run by its weights. They need no service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
 
 
 def leaks(options: argparse.Namespace) -> None:
-    """Prints pairs of a target and an example that may be the same."""
+    """Print pairs of a target and an example that may be the same."""
     run, _, solution = _fitted(options)
     if options.by == leakage.BY_WEIGHTS:
         found = leakage.by_weights(run, solution, options.k)
@@ -50,7 +50,7 @@ def leaks(options: argparse.Namespace) -> None:
 
 
 def review_run(options: argparse.Namespace) -> None:
-    """Prints all tables of a review."""
+    """Print all tables of a review."""
     run, record, solution = _fitted(options)
     found = review(run, solution, k=options.k, share=options.fragile)
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}

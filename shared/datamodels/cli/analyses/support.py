@@ -27,13 +27,13 @@ Rows = Iterator[dict[str, Any]]
 
 
 def supports(options: argparse.Namespace) -> None:
-    """Prints, for each target, the smallest set of examples or labels without which models get it wrong."""
+    """Print, for each target, the smallest set of examples or labels without which models get it wrong."""
     with query_client(options) as client:
         _print(_supports(client, options), options)
 
 
 def counterfactual(options: argparse.Namespace) -> None:
-    """Prints the predicted outputs of models trained on a changed set of examples."""
+    """Print the predicted outputs of models trained on a changed set of examples."""
     with query_client(options) as client:
         _print(_counterfactual(client, options), options)
 
@@ -107,7 +107,7 @@ class _Check:
 
 
 def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
-    """Marks an answer as partial if the run still trains."""
+    """Mark an answer as partial if the run still trains."""
     return {"partial": True, "models": provenance.models} if provenance.partial else {}
 
 

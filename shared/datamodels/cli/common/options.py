@@ -24,7 +24,7 @@ EXAMPLE = "name of an example, such as digits; `datamodels examples` lists them"
 def add_command(
     subparsers: Subparsers, name: str, what: str, function: str, *, notes: str | None = None
 ) -> argparse.ArgumentParser:
-    """Declares a command and returns its parser.
+    """Declare a command and return its parser.
 
     what      what the command does: one sentence, without capital and full stop
     function  `module:function`; called with the parsed options
@@ -42,7 +42,7 @@ def add_command(
 
 
 def add_group(subparsers: Subparsers, name: str, what: str, metavar: str = "COMMAND") -> Subparsers:
-    """Declares a command that only has commands of its own, and returns what they are added to."""
+    """Declare a command that only has commands of its own, and return the object to add them to."""
     parser = subparsers.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     return parser.add_subparsers(title=f"{metavar.lower()}s", metavar=metavar, required=True)
 
@@ -60,7 +60,7 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say where runs are stored; see `cli.store`."""
+    """Add the options that say where runs are stored; see `cli.common.store`."""
     parser.add_argument(
         "--home",
         metavar="DIR",
@@ -76,7 +76,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which query service to ask, and the store of one that is started; see `cli.service`."""
+    """Add the options for the query service to ask, and for the store of one that is started; see `common.service`."""
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
@@ -86,7 +86,7 @@ def add_service(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which namespace of which Kubernetes cluster to talk to."""
+    """Add the options that say which namespace of which Kubernetes cluster to use."""
     parser.add_argument(
         "-n", "--namespace", metavar="NAME", default="", help="namespace of the cluster (default: that of the context)"
     )
@@ -109,7 +109,7 @@ def add_trainers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `cli.runs.plan.money` reads."""
+    """Add the options that `cli.runs.plan.money` reads."""
     parser.add_argument(
         "--price", metavar="P", type=above_zero, help="price of one device for one hour; with it, costs are shown"
     )
@@ -133,7 +133,7 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
 
 
 def add_count(parser: argparse.ArgumentParser, name: str, default: int, what: str, metavar: str = "N") -> None:
-    """Adds an option for a number of at least 1, with its default in the help."""
+    """Add an option for a number of at least 1, with its default in the help."""
     parser.add_argument(name, metavar=metavar, type=positive, default=default, help=f"{what} (default: %(default)s)")
 
 
@@ -142,42 +142,42 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser, *, lines: bool = False) -> None:
-    """Adds --json. lines: the command prints one object per line."""
+    """Add --json. lines: the command prints one object per line."""
     what = "print JSON, one object per line" if lines else "print one JSON object"
     parser.add_argument("--json", action="store_true", help=what)
 
 
 def suggest(action: argparse.Action, names: Sequence[str]) -> None:
-    """Lets the shell complete the values of an option whose values are checked elsewhere."""
+    """Let the shell complete the values of an option whose values are checked elsewhere."""
     action.suggestions = names  # type: ignore[attr-defined]
 
 
 def whole(text: str) -> int:
-    """Parses a whole number of 32 bits."""
+    """Parse a whole number of 32 bits."""
     if not text.lstrip("-").isdecimal() or not -(2**31) <= int(text) < 2**31:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """Parses a whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
     return int(text)
 
 
 def above_zero(text: str) -> float:
-    """Parses a finite number above 0, such as a time in seconds or a price."""
+    """Parse a finite number above 0, such as a time in seconds or a price."""
     return _number(text, lambda value: 0 < value < math.inf, "above 0")
 
 
 def between(text: str) -> float:
-    """Parses a number between 0 and 1, both exclusive."""
+    """Parse a number between 0 and 1, both exclusive."""
     return _number(text, lambda value: 0 < value < 1, "between 0 and 1")
 
 
 def discount(text: str) -> float:
-    """Parses a number of at least 0 and less than 1."""
+    """Parse a number of at least 0 and less than 1."""
     return _number(text, lambda value: 0 <= value < 1, "of at least 0 and less than 1")
 
 
@@ -192,14 +192,14 @@ def _number(text: str, allowed: Callable[[float], bool], words: str) -> float:
 
 
 def positives(text: str) -> tuple[int, ...]:
-    """Parses whole numbers of at least 1 with commas between them: ascending, each once."""
+    """Parse whole numbers of at least 1 with commas between them: ascending, each once."""
     if not all(piece.isdecimal() and int(piece) for piece in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r}: must be whole numbers of at least 1, as 10,20,40,80")
     return tuple(sorted({int(piece) for piece in text.split(",")}))
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Parses numbers with commas between them."""
+    """Parse numbers with commas between them."""
     try:
         return tuple(float(piece) for piece in text.split(","))
     except ValueError:
@@ -207,5 +207,5 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def words(text: str) -> list[str]:
-    """Parses names with commas between them."""
+    """Parse names with commas between them."""
     return text.split(",")

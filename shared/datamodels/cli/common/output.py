@@ -7,7 +7,7 @@ from typing import Any
 
 
 def finite(value: Any) -> Any:
-    """Replaces NaN and infinity, which JSON does not have, by None."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -19,6 +19,6 @@ def finite(value: Any) -> Any:
 
 
 def span(interval: tuple[float, float], digits: int = 3) -> str:
-    """Formats an interval as "0.123 to 0.456"."""
+    """Format an interval as "0.123 to 0.456"."""
     low, high = interval
     return f"{low:.{digits}f} to {high:.{digits}f}"

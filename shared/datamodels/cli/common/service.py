@@ -19,7 +19,7 @@ from datamodels.settings import ClientSettings
 
 @contextlib.contextmanager
 def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
-    """Connects to the query service of --address or DATAMODELS_CLIENT_QUERY, else to one started for this command."""
+    """Connect to the query service of --address or DATAMODELS_CLIENT_QUERY, else to one started for this command."""
     settings = ClientSettings.load()
     with contextlib.ExitStack() as stack:
         if address := options.address or settings.query:
@@ -32,20 +32,20 @@ def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
 
 @contextlib.contextmanager
 def progress(name: str) -> Iterator[Tell]:
-    """Yields a function that shows the progress of a long analysis, if standard error is a terminal."""
+    """Yield a function that shows the progress of a long analysis, if standard error is a terminal."""
     view = TerminalView() if sys.stderr.isatty() else View()
     with view.stage(name, "of it") as bar:
         yield lambda stage, fraction: bar.reach(round(fraction, 2), stage)
 
 
 def basis(answer: Answer[Any]) -> dict[str, Any]:
-    """Names the fit that an answer comes from; `partial` is there if not all models of the run were fitted."""
+    """Name the fit that an answer comes from; `partial` is there if not all models of the run were fitted."""
     found = answer.provenance
     fields = {"run": found.run, "fit": found.fit, "models": found.models}
     return fields | ({"partial": True} if found.partial else {})
 
 
 def basis_line(found: dict[str, Any]) -> str:
-    """Formats a `basis` for people."""
+    """Format a `basis` for people."""
     partial = ", which are not all models of the run" if "partial" in found else ""
     return f"run {found['run']}, fit {found['fit']} of {found['models']:,} models{partial}"

@@ -10,7 +10,7 @@ from datamodels.storage import ObjectStore, open_store
 
 
 def store_settings(options: argparse.Namespace) -> StoreSettings:
-    """Returns the settings of the store: --store, else DATAMODELS_STORE_URL, else the folder `store` in --home."""
+    """Return the settings of the store: --store, else DATAMODELS_STORE_URL, else the folder `store` in --home."""
     settings = StoreSettings.load()
     if options.store:
         return dataclasses.replace(settings, url=options.store)
@@ -20,5 +20,5 @@ def store_settings(options: argparse.Namespace) -> StoreSettings:
 
 
 def store_of(options: argparse.Namespace) -> ObjectStore:
-    """Opens the store. Raises SettingsError if the URL or the folder cannot be one."""
+    """Open the store. Raises SettingsError if the URL or the folder cannot be one."""
     return open_store(store_settings(options))

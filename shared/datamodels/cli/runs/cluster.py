@@ -12,7 +12,7 @@ from datamodels.runners.cluster.api import Cluster, connect
 
 
 def status(options: argparse.Namespace) -> None:
-    """Prints what the cluster says about a run, or about all its runs and services."""
+    """Print what the cluster says about a run, or about all its runs and services."""
     if options.verify:
         raise SettingsError("--verify reads the store; give --store instead of --namespace, --context and --kubeconfig")
     if not options.run:
@@ -29,7 +29,7 @@ def _cluster(options: argparse.Namespace) -> Cluster:
 
 
 def submit(options: argparse.Namespace) -> None:
-    """Submits runs, and prints what becomes of them."""
+    """Submit runs, and print what happens to them."""
     wanted = [specs.load(path) for path in options.specs]
     cluster = _cluster(options)
     for each in wanted:
@@ -42,18 +42,18 @@ def submit(options: argparse.Namespace) -> None:
 
 
 def logs(options: argparse.Namespace) -> None:
-    """Prints the log of a pod."""
+    """Print the log of a pod."""
     for line in runs.log(_cluster(options), options.run, index=options.index, follow=options.follow):
         print(line, flush=True)
 
 
 def cancel(options: argparse.Namespace) -> None:
-    """Stops a run."""
+    """Stop a run."""
     runs.cancel(_cluster(options), options.run)
     print(f"run {options.run} is cancelled; what is committed is kept, submit it again to resume")
 
 
 def list_runs(options: argparse.Namespace) -> None:
-    """Prints one line for each run."""
+    """Print one line for each run."""
     for line in runs.listed(_cluster(options)):
         print(line)

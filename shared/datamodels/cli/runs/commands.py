@@ -30,7 +30,7 @@ STAGES = {
 
 
 def register(subparsers: Subparsers) -> None:
-    """Adds the commands to those of `datamodels`."""
+    """Add the commands to those of `datamodels`."""
     _add_trainer(subparsers)
     _add_examples(subparsers)
     _add_plan(subparsers)

@@ -1,4 +1,4 @@
-"""`datamodels drive`: the process of a driver's pod. Runs the pipeline of the spec in its settings, with Jobs."""
+"""`datamodels drive`: the process of a driver's pod. It runs the pipeline of the spec in its settings, with Jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EVERY = 30.0
 
 
 def drive(options: argparse.Namespace) -> None:
-    """Runs the pipeline. Raises what its stages raise; the exit code tells the Job whether to try again."""
+    """Run the pipeline. Raises what its stages raise; the exit code tells the Job whether to try again."""
     settings = ClusterSettings.load()
     if not settings.spec or not settings.owner:
         raise SettingsError("drive runs in the pod of a driver; use `datamodels submit` from outside the cluster")
@@ -46,7 +46,7 @@ def drive(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _counted(server: Server, settle: float) -> Iterator[None]:
-    """Counts how the driver ends. If its metrics are read, then waits `settle` seconds for the last to be read, too."""
+    """Count how the driver ends. If something reads its metrics, wait `settle` seconds so that it reads the last."""
     try:
         yield
     except Exception as error:
@@ -96,7 +96,7 @@ class _WatchedBar(Bar):
         self.reach(done)
 
     def end(self) -> None:
-        """Sets the expected total to what is done: training that a rule stopped goes no further."""
+        """Set the expected total to what is done, since a rule may have stopped training early."""
         metrics.EXPECTED.labels(self._stage).set(self._done)
 
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:

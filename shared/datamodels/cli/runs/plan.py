@@ -16,13 +16,13 @@ from datamodels.settings import FitterSettings
 from datamodels.train.contract import check_class
 
 GROUP, SHARE = 10, 0.5
-"""Suggested ways to fewer columns: groups of 10 examples, or half of the pool."""
+"""Suggested ways to have fewer columns: groups of 10 examples, or half of the pool."""
 LONG_START = 0.1
-"""Fraction of the time of chunks beyond which their starts are mentioned."""
+"""The plan mentions the starts of trainers if they take more than this fraction of the time."""
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Prints the estimate."""
+    """Print the estimate."""
     given = specs.load(options.spec)
     dataset = runs.load_dataset(given)
     check_class(given, dataset)
@@ -39,7 +39,7 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> Iterator[str]:
-    """Describes the run, its training, and what fewer columns would save."""
+    """Describe the run, its training, and what fewer columns would save."""
     given, columns = run.spec, run.design.columns
     yield f"run        {run.name}: m = {given.m:,} and {given.models - given.m:,} models to evaluate, d = {columns:,}"
     measured = f"measured with {speed.trainers} {'trainer' if speed.trainers == 1 else 'trainers in parallel'}"
@@ -59,7 +59,7 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
 
 
 def fit(run: Run) -> str:
-    """Estimates the fit on this machine with the settings of the fitter. Measures for a second or two."""
+    """Estimate the fit on this machine with the settings of the fitter. Measures for a second or two."""
     how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
@@ -72,7 +72,7 @@ def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
 
 
 def money(estimate: Estimate, options: argparse.Namespace) -> str:
-    """Formats device-hours, and their cost if a price is given."""
+    """Format device-hours, and their cost if a price is given."""
     hours = f"{estimate.hours:,.4g} device-hours" if estimate.hours < 1000 else f"{estimate.hours:,.0f} device-hours"
     if options.price is None:
         return hours
@@ -81,7 +81,7 @@ def money(estimate: Estimate, options: argparse.Namespace) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Formats a time with a unit that gives about three digits."""
+    """Format a time with a unit that gives about three digits."""
     for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"

@@ -1,4 +1,4 @@
-"""`datamodels run`, and the commands that stop after a stage: the pipeline on this machine."""
+"""`datamodels run`, and the commands that stop after a stage. They run the pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datamodels.runners.view import TerminalView, View
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs the whole pipeline, writes the report and prints a summary."""
+    """Run the whole pipeline, write the report and print a summary."""
     result = _run_until(options, "query")
     if options.curve:
         of_newest_fit(store_of(options), result.run)
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def stage(options: argparse.Namespace) -> None:
-    """Runs the pipeline up to and including a stage, and prints what it found."""
+    """Run the pipeline up to and including a stage, and print its result."""
     result = _run_until(options, options.until)
     print(result.run.design.summary() if options.until == "sample" else summary.text(result))
 

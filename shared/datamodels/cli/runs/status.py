@@ -1,4 +1,4 @@
-"""`datamodels status`: what the object store, or a Kubernetes cluster, has of each run. Changes nothing."""
+"""`datamodels status`: describes each run in the object store or on a Kubernetes cluster. It changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datamodels.storage import ObjectStore
 
 
 def status(options: argparse.Namespace) -> None:
-    """Prints one line for each run, or the lines of one; those of a cluster if the options name one."""
+    """Print one line for each run, or the lines of one; those of a cluster if the options name one."""
     if options.namespace or options.context or options.kubeconfig:
         from datamodels.cli.runs import cluster  # brings gRPC along, which takes longer than all of the rest
 
@@ -38,7 +38,7 @@ def status(options: argparse.Namespace) -> None:
 
 
 def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> Iterator[str]:
-    """Describes what is stored of a run.
+    """Describe what the store has of a run.
 
     verify  read all objects; raises CorruptObjectError for the first one that was altered
     every   describe all fits, not only the newest
