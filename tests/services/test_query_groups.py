@@ -112,7 +112,7 @@ def test_classes_are_named_by_their_labels(tmp_path):
         (lambda c, run: c.clusters(make_run(name="bare").name), InputError, "0 of 46 have weights"),
         (lambda c, run: c.components(run, k=40), InputError, "k = 40: must be 1 to 39"),
         (lambda c, run: c.components(run, extremes=1001), InputError, "extremes = 1001: must be 0 to 1000"),
-        (lambda c, run: c.components(make_run(name="bare").name), InputError, "no vector differs"),
+        (lambda c, run: c.components(make_run(name="bare").name), InputError, "all vectors are equal"),
         (lambda c, run: c.conflicts(run, groups="x"), InputError, "must be classes or clusters"),
         (lambda c, run: c.conflicts(run, k=3), InputError, "classes are as many as there are"),
     ],

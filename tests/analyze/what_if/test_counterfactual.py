@@ -80,7 +80,7 @@ def test_a_training_example_is_asked_about_without_itself():
         ({}, InputError, "both empty"),
         ({"remove": [linear.D]}, MaskError, "column 40: must be 0 to 39"),
         ({"remove": [3, 3]}, InputError, "remove: names a column twice"),
-        ({"add": [3]}, InputError, "column 3 is in the set already"),
+        ({"add": [3]}, InputError, "column 3 is already in the set"),
         ({"remove": [9], "base": np.arange(linear.D) < 9}, InputError, "column 9 is not in the set"),
         ({"remove": range(1, linear.D, 4)}, InputError, "no example of class 1"),
         ({"remove": range(linear.D)}, InputError, "no examples to train on"),

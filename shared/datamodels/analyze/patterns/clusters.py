@@ -1,14 +1,14 @@
-"""Spectral clustering of weight vectors: targets, or training examples, that go together.
+"""Cluster weight vectors: find groups of similar targets, or of similar training examples.
 
-Ilyas et al. 2022, section 5: spectral clustering on the RBF similarity of datamodel embeddings, here
+Ilyas et al. 2022, section 5: spectral clustering on the RBF similarity of datamodel embeddings,
 
     w_ij = exp(-|a_i - a_j|^2 / (2 s^2))        a_i = theta_i / |theta_i|,   s = the median of |a_i - a_j|
 
-over random pairs that share a column (the median rule). Vectors are taken at unit length, or the targets of small
-weights would be near to all others whatever their columns. Of the similarities only those of the `NEIGHBOURS` nearest
-of each vector are kept, made symmetric by the larger, so that memory grows with n and not n^2. Eigenvectors of
-D^-1/2 W D^-1/2 (Ng, Jordan and Weiss 2002) are found by Lanczos; their rows are assigned by pivoted QR (Damle, Minden
-and Ying 2019), which has no start to choose.
+where the median is over random pairs that share a column (the median rule). Vectors have unit length, because otherwise
+targets with small weights would be near all others, whatever their columns. For each vector, only the similarities to
+its `NEIGHBOURS` nearest are kept, and made symmetric by taking the larger one. So memory grows with n, not with n^2.
+Lanczos iteration finds eigenvectors of D^-1/2 W D^-1/2 (Ng, Jordan and Weiss 2002). Pivoted QR assigns their rows to
+clusters (Damle, Minden and Ying 2019); it needs no random start.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MOST_BY_GAP = 20
 """Clusters at most, where their number is chosen by the eigengap."""
 MOST = 100
 DENSE = 800
-"""Vectors up to which all eigenvalues are found, as by a dense solver."""
+"""A dense solver finds the eigenvalues for at most so many vectors."""
 BLOCK_BYTES = 64_000_000
-"""Of the products of some vectors with all."""
+"""Size of a block of products of some vectors with all."""
 PAIRS = 20_000
-"""Whose median distance is the bandwidth."""
+"""Random pairs for the bandwidth."""
 CENTRAL = 5
 NO_CLUSTER = -1
-"""Of a vector that is like no other, having no weights or columns of its own; and, where the others fall apart into
-more parts than k, of those in the smallest."""
+"""Cluster of a vector that is similar to no other, because it has no weights or shares no column. Also of vectors in
+the smallest components, if the others fall into more than k components."""
 
 Report = Callable[[float], None]
 
@@ -42,13 +42,13 @@ Report = Callable[[float], None]
 def clusters(
     vectors: sparse.csr_array | sparse.csc_array, *, k: int = 0, seed: int = 0, progress: Report = lambda fraction: None
 ) -> Clusters:
-    """Clusters of the rows of float[n, d].
+    """Cluster the rows of float[n, d].
 
-    k         how many; 0: as many as there are eigenvalues before the widest gap, 2 to MOST_BY_GAP
-    progress  called between the steps with the share that is done; what it raises stops the work
+    k         number of clusters; 0 chooses the number of eigenvalues before the widest gap, 2 to MOST_BY_GAP
+    progress  called between steps with the fraction that is done; an exception in it stops the work
 
-    There may be fewer than k, where vectors fall into fewer. Raises InputError where k is below 0, 1, above MOST or
-    above the rows that have weights and share columns with others; and where fewer than 3 do.
+    The result may have fewer than k clusters. Raises InputError if k is below 0, is 1, is above MOST or above the
+    number of rows that have weights and share columns with others, or if fewer than 3 rows do.
     """
     unit, rows = _unit(vectors)
     _check(k, len(rows), vectors.shape[0])
@@ -76,14 +76,14 @@ def clusters(
 
 
 def by_gap(values: np.ndarray) -> int:
-    """How many eigenvalues, descending, are before the widest gap: at least 2, and fewer than there are."""
+    """Count the eigenvalues, in descending order, before the widest gap: at least 2, and fewer than all."""
     gaps = values[1:-1] - values[2:]
     return 2 + int(np.argmax(gaps)) if gaps.max() > 1e-9 else len(values) - 1
 
 
 def _check(k: int, rows: int, n: int) -> None:
     if rows < 3:
-        raise InputError(f"{rows} of {n} have weights and share columns with others: clusters take at least 3")
+        raise InputError(f"{rows} of {n} have weights and share columns with others: clusters need at least 3")
     most = min(MOST, rows)
     if k and not 2 <= k <= most:
         raise InputError(
@@ -95,7 +95,10 @@ def _check(k: int, rows: int, n: int) -> None:
 def similarity(
     unit: sparse.csr_array, *, seed: int = 0, progress: Report = lambda fraction: None
 ) -> tuple[sparse.csr_array, float]:
-    """(float64 CSR [n, n], bandwidth): the RBF similarity of rows of unit length to their nearest, symmetric."""
+    """Compute the symmetric RBF similarity of rows of unit length to their nearest rows.
+
+    Returns (float64 CSR [n, n], bandwidth).
+    """
     n = unit.shape[0]
     bandwidth = _median_distance(unit, seed)
     near, transposed = min(NEIGHBOURS, n - 1), unit.T.tocsr()
@@ -115,7 +118,7 @@ def similarity(
 
 
 def _unit(vectors: sparse.csr_array | sparse.csc_array) -> tuple[sparse.csr_array, np.ndarray]:
-    """(the rows with weights at unit length, float32; which they are)"""
+    """Return (the rows that have weights, scaled to unit length, float32; their indices)."""
     vectors = vectors.tocsr().astype(np.float32)
     lengths = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64)).ravel()
     rows = np.flatnonzero(lengths)
@@ -123,7 +126,7 @@ def _unit(vectors: sparse.csr_array | sparse.csc_array) -> tuple[sparse.csr_arra
 
 
 def _median_distance(unit: sparse.csr_array, seed: int) -> float:
-    """Of random pairs that share a column, any pairs where none does; positive, whatever the rows."""
+    """Return the median distance of random pairs that share a column, or of all pairs if none does. It is positive."""
     rng, n = np.random.default_rng(seed), unit.shape[0]
     a, b = rng.integers(n, size=PAIRS), rng.integers(n - 1, size=PAIRS)
     b += b >= a
@@ -134,11 +137,11 @@ def _median_distance(unit: sparse.csr_array, seed: int) -> float:
 
 
 def leading(graph: sparse.csr_array, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(float64[count] descending, float64[n, count]): the largest eigenvalues of D^-1/2 W D^-1/2, eigenvectors.
+    """Find the largest eigenvalues of D^-1/2 W D^-1/2: (float64[count] descending, eigenvectors float64[n, count]).
 
-    That of a connected part is 1, with the square roots of its degrees as eigenvector. Those are set down, the largest
-    parts first, and Lanczos finds the others: by itself it does not see how often an eigenvalue comes. Every row must
-    have a neighbour.
+    Each connected component has the eigenvalue 1, whose eigenvector has the square roots of its degrees. These are
+    known in advance, the largest components first. Lanczos finds only the others, because it does not see the
+    multiplicity of an eigenvalue. Every row must have a neighbour.
     """
     from scipy.sparse import csgraph, linalg
 
@@ -166,17 +169,17 @@ def leading(graph: sparse.csr_array, count: int, *, seed: int = 0) -> tuple[np.n
 
 
 def _assigned(vectors: np.ndarray) -> np.ndarray:
-    """int[n]: clusters, from eigenvectors [n, k]."""
+    """Return int[n]: clusters, from eigenvectors [n, k]."""
     from scipy import linalg
 
-    # Not of rows at unit length: then all could be the first pivot, and rounding would choose.
+    # Rows are not scaled to unit length: if they were, all could be the first pivot, and rounding would choose.
     _, _, pivots = linalg.qr(vectors.T, mode="economic", pivoting=True)
     left, _, right = np.linalg.svd(vectors[pivots[: vectors.shape[1]]].T)
     return np.argmax(np.abs(vectors @ (left @ right)), axis=1)
 
 
 def _by_size(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(int32[k] sizes, descending and none 0; int[n] the clusters of `found` numbered so)"""
+    """Number clusters by size, the largest first. Returns (sizes int32[k] without zeros, clusters int[n])."""
     sizes = np.bincount(found)
     order = np.argsort(-sizes, kind="stable")
     renamed = np.argsort(order)

@@ -1,8 +1,7 @@
-"""Principal components of weight vectors: directions in which targets, or training examples, differ most.
+"""Find principal components of weight vectors: directions in which targets, or training examples, differ most.
 
 Ilyas et al. 2022, section 5: PCA of datamodel embeddings finds groups of examples that share something. The vectors
-stay sparse: singular vectors of the centred matrix are found by Lanczos, from products with the sparse one less its
-mean.
+stay sparse: Lanczos finds singular vectors of the centred matrix from products with the sparse matrix and its mean.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ def components(
     seed: int = 0,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Components:
-    """The k largest principal components of the rows of float[n, d].
+    """Find the k largest principal components of the rows of float[n, d].
 
-    The loading of largest magnitude of each is positive, so that signs do not change from one machine to another.
+    The largest loading of each component, by magnitude, is positive, so that signs are the same on all machines.
 
-    extremes  vectors, and features, shown at each end
-    progress  called between the steps with the share that is done; what it raises stops the work
+    extremes  number of vectors, and of features, to return for each end
+    progress  called between steps with the fraction that is done; an exception in it stops the work
 
-    Raises InputError for k not 1 to MOST or not below n and d, for extremes below 1, and where all vectors are alike.
+    Raises InputError for k not 1 to MOST or not below n and d, for extremes below 1, and if all vectors are equal.
     """
     n, d = vectors.shape
     most = min(MOST, n - 1, d - 1)
@@ -49,7 +48,7 @@ def components(
     squares = np.asarray(x.multiply(x).sum(axis=1)).ravel() - 2 * (x @ mean) + mean @ mean  # of the centred rows
     total = squares.sum()
     if total <= 1e-12 * max(x.multiply(x).sum(), 1e-30):
-        raise InputError("no vector differs from the others, for lack of weights: there are no components")
+        raise InputError("all vectors are equal or have no weights, so there are no components")
     loadings = _directions(x, mean, k, seed, progress)
     scores = np.asarray(x @ loadings) - mean @ loadings
     progress(0.9)
@@ -78,7 +77,7 @@ def components(
 def _directions(
     x: sparse.csr_array, mean: np.ndarray, k: int, seed: int, progress: Callable[[float], None]
 ) -> np.ndarray:
-    """float64[d, k]: right singular vectors of x less its mean, of largest singular values, with their signs set."""
+    """Return float64[d, k]: right singular vectors of x less its mean for the largest singular values, with signs."""
     from scipy.sparse import linalg
 
     n, d = x.shape
@@ -87,7 +86,7 @@ def _directions(
     def matvec(v: np.ndarray) -> np.ndarray:
         nonlocal steps
         steps += 1
-        progress(0.9 * (1 - 0.98**steps))  # how many it takes is not known beforehand
+        progress(0.9 * (1 - 0.98**steps))  # the number of steps is not known in advance
         v = v.ravel()
         return x @ v - mean @ v
 
@@ -102,6 +101,6 @@ def _directions(
 
 
 def _ends(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """int32[k, count] rows of largest, and of smallest values of each column of [rows, k]."""
+    """Return int32[k, count] twice: rows of the largest, and of the smallest values of each column of [rows, k]."""
     order = np.argsort(-values, axis=0, kind="stable").T.astype(np.int32)
     return order[:, :count].copy(), order[:, ::-1][:, :count].copy()

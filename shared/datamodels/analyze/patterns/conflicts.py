@@ -1,9 +1,9 @@
-"""Conflicts: groups of training examples that harm groups of targets.
+"""Find conflicts: groups of training examples that harm groups of targets.
 
-The effect of group A on a target is the sum of its weights on the columns of A: by so much the output would fall if A
-were gone, as far as the target's model is linear. A conflict is a pair of groups whose effect is below 0 on average
-over the targets of the second, by an interval that holds for all pairs at once: of a hundred pairs at 95% each, five
-would look like conflicts by chance.
+The effect of a group of columns on a target is the sum of the target's weights on them. It is the amount by which the
+output falls if the group is removed, as far as the datamodel is right. A conflict is a pair of groups whose mean effect
+over the targets is surely below 0. Its interval holds for all pairs at once; with 95% intervals for single pairs, five
+of a hundred pairs would look like conflicts by chance.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from datamodels.fit.data.problem import Solution
 from datamodels.run.runs import Run
 
 MOST = 1000
-"""Groups of each kind."""
+"""Most groups of each kind."""
 FEWEST = 5
-"""Targets of a group: a bootstrap of fewer promises too much."""
+"""Fewest targets of a group: with fewer, the intervals of a bootstrap are too narrow."""
 
 
 def of_fit(
@@ -37,12 +37,12 @@ def of_fit(
     k: int = 0,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Conflicts:
-    """Conflicts between the classes of a run, named by their labels, or between clusters of its columns and targets.
+    """Find conflicts between the classes of a run, named by their labels, or between clusters of columns and targets.
 
     groups  one of GROUPS
-    k       how many clusters of each kind, as for `clusters`
+    k       number of clusters of each kind, as for `clusters`; 0 for classes
 
-    Raises InputError for anything else, and where the run has no classes.
+    Raises InputError for anything else, and if the run has no classes.
     """
     if groups not in GROUPS:
         raise InputError(f"groups = {groups!r}: must be {' or '.join(GROUPS)}")
@@ -83,26 +83,26 @@ def conflicts(
     resamples: int = RESAMPLES,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Conflicts:
-    """Conflicts by weights float[n, d].
+    """Find conflicts in weights float[n, d].
 
     sources   int[d]; group of each column, below 0 for none
-    targets   int[n]; group of each target, below 0 for none, as for targets without weights
-    same      groups of both kinds are numbered alike, as classes are: a class against itself is no conflict between two
-    progress  called after some resamples with the share of them that is done; what it raises stops the work
+    targets   int[n]; group of each target, below 0 for none, e.g. for a target without weights
+    same      whether both kinds of groups have the same numbers, as classes have; then a group has no conflict with
+              itself
+    progress  called after resamples with the fraction that is done; an exception in it stops the work
 
-    A group of fewer than FEWEST targets is left out. Raises InputError where no pair is left, or
-    there are more than MOST groups.
+    Leaves out groups of fewer than FEWEST targets. Raises InputError if no pair is left, or for more than MOST groups.
     """
     a, b = int(sources.max(initial=-1)) + 1, int(targets.max(initial=-1)) + 1
     if max(a, b) > MOST:
-        raise InputError(f"{max(a, b)} groups: at most {MOST} are looked at")
+        raise InputError(f"{max(a, b)} groups: must be at most {MOST}")
     effects = _summed(theta, sources, a)
     count = np.bincount(targets[targets >= 0], minlength=b)
     usable = np.tile(count >= FEWEST, (a, 1)) & (np.bincount(sources[sources >= 0], minlength=a) > 0)[:, None]
     if same:
         usable &= np.arange(a)[:, None] != np.arange(b)
     if not usable.any():
-        raise InputError(f"no two groups to compare: it takes one of columns, and another of at least {FEWEST} targets")
+        raise InputError(f"no two groups to compare: conflicts need a group of columns and one of {FEWEST} targets")
 
     rows = [np.flatnonzero(targets == g) for g in range(b)]
     mean, error = np.zeros((2, a, b))
@@ -129,7 +129,7 @@ def conflicts(
 
 
 def _summed(theta: sparse.csr_array, sources: np.ndarray, groups: int) -> np.ndarray:
-    """float64[n, groups]: sums of weights over the columns of each group."""
+    """Return float64[n, groups]: sums of weights over the columns of each group."""
     columns = np.flatnonzero(sources >= 0)
     members = sparse.csr_array((np.ones(len(columns)), (columns, sources[columns])), shape=(theta.shape[1], groups))
     return (theta.astype(np.float64) @ members).toarray()
@@ -144,8 +144,11 @@ def _width(
     resamples: int,
     progress: Callable[[float], None],
 ) -> float:
-    """Standard errors to each side that hold for all pairs at once: the LEVEL quantile, over resamples of the targets,
-    of the largest deviation of any pair. `error` is 0 for pairs that do not count."""
+    """Return the half width of intervals that hold for all pairs at once, in standard errors.
+
+    It is the LEVEL quantile, over resamples of the targets, of the largest deviation of any pair. `error` is 0 for
+    pairs that do not count.
+    """
     rng, largest = np.random.default_rng(seed), np.zeros(resamples)
     safe = np.where(error > 0, error, np.inf)
     for r in range(resamples):

@@ -1,14 +1,16 @@
-"""Test examples that are in the training pool too, or nearly: pairs of a target and an example, ranked for review.
+"""Find test examples that are in the training pool, or nearly: pairs of a target and an example, ranked for review.
 
-By inputs, where the data set can be loaded: the distance of the two over that of the target to its FIFTH nearest
-example, so that 0 is a copy and 1 is nothing special, whatever the scale of the data. Pictures are compared by a window
-of the target against all windows of the example that are at most a pixel off, each less its mean and of unit length:
-a shift, another brightness or another contrast makes no other picture. What is no picture is compared by the run's
-`fit.features`, each standardised over the pool.
+By inputs, if the data set can be loaded. The score of a pair is its distance, divided by the distance of the target to
+its FIFTH nearest example: 0 is a copy, and 1 is ordinary, whatever the scale of the data. Pictures are compared by
+windows: one window of the target with all windows of the example that are shifted by at most OFF pixels, each with mean
+0 and unit length. So a shift, another brightness or another contrast does not hide a copy. Other inputs are compared by
+the run's `fit.features`, each standardised over the pool.
 
-By weights alone, where it cannot: an example's share of all that helps the target. A copy does help its target, but a
-target that is easy needs no copy, and another has many good helpers: of planted copies this has an average precision of
-0.06, and inputs of 0.96 (`make bench-planted`). Beside the distance, the weight says what a copy is worth to it.
+By weights alone, if the data set cannot be loaded. The score is the example's share of all positive weights of the
+target. A copy does help its target, but easy targets need no copy, and others have many good helpers. So this finds few
+copies: on planted copies its average precision is 0.06, and that of inputs 0.96 (`make bench-planted`).
+
+Each pair also has the weight of the example: its effect on the target.
 """
 
 from __future__ import annotations
@@ -29,14 +31,15 @@ from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.runs import Run
 
 FIFTH = 5
-"""Which nearest example is an ordinary one: a target with more copies than four hides them."""
+"""Rank of the nearest example that counts as ordinary. Copies of a target are missed if there are more than four."""
 EACH = 3
 """Examples of each target that are ranked by weights."""
 OFF = 1
-"""Pixels in each direction that a picture may be off."""
+"""Largest shift of a picture in each direction, in pixels."""
 SMALLEST_WINDOW = 4
-"""Pixels to a side; smaller pictures are compared as plain numbers."""
+"""Smallest side of a window, in pixels; smaller pictures are compared by features."""
 TARGETS_AT_ONCE, EXAMPLES_AT_ONCE = 1024, 4096
+"""Sizes of a block of distances, to bound memory."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,10 +48,11 @@ class Pairs:
 
     by       BY_INPUTS or BY_WEIGHTS
     target   int32[k]
-    example  int32[k]; of the pool. By weights: columns
-    score    float64[k]; by inputs the relative distance, 0 of a copy; by weights the share of what helps, largest first
-    weight   float32[k]; of the column that the example is in, on the target
-    reason   why not by inputs, where that was tried
+    example  int32[k]; examples of the pool or, by weights, columns
+    score    float64[k]; by inputs: relative distance, smallest first; by weights: share of positive weights, largest
+             first
+    weight   float32[k]; weight of the example's column for the target; NaN if the target has no weights
+    reason   why inputs could not be compared, if that was tried
     """
 
     by: str
@@ -60,17 +64,17 @@ class Pairs:
 
 
 def outsiders(run: Run) -> np.ndarray:
-    """int64[t]: the targets that should not be in the pool. Raises InputError where there are none."""
+    """Return int64[t]: the targets that should not be in the pool. Raises InputError if there are none."""
     found = np.flatnonzero(run.own == NOT_IN_POOL)
     if not len(found):
-        raise InputError(f"run {run.name}: all its targets are training examples, so that none can have leaked")
+        raise InputError(f"run {run.name}: all its targets are training examples, so none can have leaked")
     return found
 
 
 def find(run: Run, solution: Solution, k: int) -> Pairs:
-    """The k most suspect pairs: by inputs where the run's data set can be loaded here, else by weights.
+    """Return the k most suspect pairs: by inputs if the run's data set can be loaded here, else by weights.
 
-    Raises InputError, NotReadyError as the two do.
+    Raises InputError and NotReadyError as `by_inputs` and `by_weights` do.
     """
     try:
         return by_inputs(run, runs.load_dataset(run.spec), solution, k)
@@ -80,9 +84,9 @@ def find(run: Run, solution: Solution, k: int) -> Pairs:
 
 
 def by_weights(run: Run, solution: Solution, k: int) -> Pairs:
-    """The k pairs in which the example has the largest share of the positive weight of its target.
+    """Return the k pairs whose example has the largest share of the positive weights of its target.
 
-    Raises InputError for k < 1 and as `outsiders` does, NotReadyError where no target has a positive weight.
+    Raises InputError for k < 1 and as `outsiders` does, NotReadyError if no target has a positive weight.
     """
     _check(k)
     targets = outsiders(run)
@@ -103,9 +107,9 @@ def by_weights(run: Run, solution: Solution, k: int) -> Pairs:
 
 
 def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
-    """The k pairs that are nearest to each other by their inputs; at most FIFTH - 1 examples of each target.
+    """Return the k pairs with the nearest inputs; at most FIFTH - 1 examples of each target.
 
-    Raises InputError as `by_weights` does, SpecError where the data set is not the run's or its x are no numbers.
+    Raises InputError as `by_weights` does, SpecError if the data set is not the run's or its x are not numbers.
     """
     _check(k)
     targets = outsiders(run)
@@ -144,7 +148,10 @@ Views = list[Callable[[np.ndarray], np.ndarray]]
 
 
 def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, Views]:
-    """Targets float32[t, f], the pool, and what makes float32[examples, f] of a part of it, in each way to compare."""
+    """Return how to compare targets with the pool: (targets float32[t, f], pool, views).
+
+    Each view turns a part of the pool into float32[examples, f]. The distance of a pair is the smallest over views.
+    """
     pool = dataset.x
     shape = _picture_shape(dataset)
     if shape is not None:
@@ -168,7 +175,7 @@ def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _picture_shape(dataset: Dataset) -> tuple[int, ...] | None:
-    """(h, w) or (h, w, 3) of pictures that are large enough to compare by windows; None for anything else."""
+    """Return (h, w) or (h, w, 3) of pictures that are large enough for windows; None for anything else."""
     shape = dataset.image_shape
     usable = shape is not None and min(shape[:2]) >= SMALLEST_WINDOW + 2 * OFF and dataset.x.dtype.kind in "fiub"
     return shape if usable else None
@@ -181,7 +188,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _nearest(targets: np.ndarray, pool: np.ndarray, views: Views) -> tuple[np.ndarray, np.ndarray]:
-    """(int64[t, FIFTH], float64[t, FIFTH]): the nearest examples in any view and their distances, nearest first."""
+    """Return (int64[t, FIFTH], float64[t, FIFTH]): the nearest examples and their distances, nearest first."""
     parts = range(0, len(targets), TARGETS_AT_ONCE)
     found = [_nearest_of(targets[first : first + TARGETS_AT_ONCE], pool, views) for first in parts]
     return np.concatenate([index for index, _ in found]), np.concatenate([distance for _, distance in found])
@@ -200,6 +207,6 @@ def _nearest_of(targets: np.ndarray, pool: np.ndarray, views: Views) -> tuple[np
         squares = np.concatenate([squares, nearest], axis=1)
         order = np.argsort(squares, axis=1, kind="stable")[:, :FIFTH]
         index, squares = np.take_along_axis(index, order, axis=1), np.take_along_axis(squares, order, axis=1)
-    # What rounding leaves of the distance of a copy counts as none.
+    # The distance of a copy is 0 up to rounding.
     noise = 1e-5 * (own + 1)
     return index, np.sqrt(np.where(squares > noise, squares, 0.0))

@@ -1,4 +1,4 @@
-"""A report on the data of a whole run: what helps and harms overall, what is fragile, what seems wrong."""
+"""Review the data of a run: which examples help and harm overall, which targets are fragile, what may be wrong."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ class Overall:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fragile:
-    """Targets that models get wrong without few examples.
+    """Targets with small supports: models get them wrong if few examples are removed.
 
     target     int32[k]; smallest support first
-    size       int32[k]; columns of their supports
+    size       int32[k]; sizes of the supports, in columns
     limit      the largest support that counts
-    count      number of targets with a support, of `of` targets that have weights and are predicted right
-    wrong      number of targets that are predicted wrong with nothing taken out
+    count      number of targets with a support
+    of         number of targets that have weights and are predicted to be right
+    wrong      number of targets that are predicted to be wrong with nothing removed
     """
 
     target: np.ndarray
@@ -113,13 +114,13 @@ def _fragile(run: Run, solution: Solution, targets: Sequence[int], k: int, limit
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fragility:
-    """How many of the targets that are predicted right go wrong as columns are taken out.
+    """How many of the targets that are predicted to be right go wrong as columns are removed.
 
-    fragile         all of those with a support, smallest first
-    columns         int[c]; numbers of columns that are taken out: 0, then every size of a support
-    share           float64[c]; share of the targets that are predicted wrong then
+    fragile         all targets with a support, smallest first
+    columns         int[c]; numbers of columns removed: 0, then every size of a support
+    share           float64[c]; share of the targets that are then predicted to be wrong
     interval        float64[c, 2]; of the shares, at `interval.LEVEL`
-    median          of the sizes
+    median          median size of the supports; NaN if there are none
     """
 
     fragile: Fragile

@@ -1,7 +1,7 @@
-"""What is alike by weights: targets that rest on the same examples, examples that do the same.
+"""Find similar targets, or similar training examples, by weights.
 
-The weight vector of a target is its embedding (Ilyas et al. 2022, section 5): two targets are alike where the same
-training examples help and harm them. A column of the weights is the embedding of a training example in the same way.
+The weight vector of a target is its embedding (Ilyas et al. 2022, section 5): two targets are similar if the same
+training examples help and harm them. In the same way, a column of the weights is the embedding of a training example.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from datamodels.errors import InputError, MaskError, TargetRangeError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neighbours:
-    """
-    index  int32[k]; nearest first
-    score  float64[k]; 1 for the same vector
+    """The most similar targets or columns.
+
+    index  int32[k]; most similar first
+    score  float64[k]; 1 for equal vectors
     """
 
     index: np.ndarray
@@ -27,12 +28,14 @@ class Neighbours:
 
 
 def targets(theta: sparse.csr_array, target: int, *, k: int, metric: str = "cosine") -> Neighbours:
-    """The k targets most like a target by float[n, d] weights, itself left out; fewer where there are no more.
+    """Return the k other targets that are most similar to a target; fewer if there are not as many.
 
-    metric  cosine of the angle; or rbf, exp(-|a - b|^2 / (2 s)) where s is the mean of |a|^2 over those with weights
+    theta   float[n, d]; weights
+    metric  "cosine" of the angle between vectors; or "rbf", exp(-|a - b|^2 / (2 s)), where s is the mean of |a|^2 over
+            the targets with weights
 
-    Those without weights are like nothing. Raises TargetRangeError; InputError for k < 1, another metric, and for a
-    target without weights.
+    Targets without weights are similar to none. Raises TargetRangeError; InputError for k < 1, for another metric, and
+    for a target without weights.
     """
     n = theta.shape[0]
     if not 0 <= target < n:
@@ -41,7 +44,7 @@ def targets(theta: sparse.csr_array, target: int, *, k: int, metric: str = "cosi
 
 
 def columns(theta: sparse.csr_array, column: int, *, k: int, metric: str = "cosine") -> Neighbours:
-    """The k columns most like a column, in the same way; raises MaskError for a column that is not there."""
+    """Do the same for columns. Raises MaskError for a column that does not exist."""
     d = theta.shape[1]
     if not 0 <= column < d:
         raise MaskError(f"column {column}: must be 0 to {d - 1}")
@@ -55,7 +58,7 @@ def _nearest(vectors: sparse.csr_array | sparse.csc_array, row: int, name: str, 
         raise InputError(f"metric = {metric!r}: must be {' or '.join(METRICS)}")
     squares = squared_norms(vectors)
     if not squares[row]:
-        raise InputError(f"{name}: has no weights, so that nothing is like it")
+        raise InputError(f"{name}: has no weights, so nothing is similar to it")
     own = vectors.tocsr()[[row]].toarray()[0].astype(np.float64)
     product = np.asarray(vectors @ own).ravel()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,5 +75,5 @@ def _nearest(vectors: sparse.csr_array | sparse.csc_array, row: int, name: str, 
 
 
 def squared_norms(vectors: sparse.csr_array | sparse.csc_array) -> np.ndarray:
-    """float64[n]: of the rows."""
+    """Return float64[n]: squared norms of the rows."""
     return np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64).ravel()

@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def scores(self) -> np.ndarray:
-        """float64[t]: correlations of the targets that are scored."""
+        """Correlations of the targets that are scored, float64[t]."""
         return self.per_target[~np.isnan(self.per_target)]
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:

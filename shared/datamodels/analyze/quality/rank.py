@@ -26,7 +26,7 @@ class Ranks:
         self._end = np.minimum.accumulate(following[::-1], axis=0)[::-1][1:]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """float64[rows, columns]: midranks, counted from 1, of a resample: int[rows] or int[rows, columns]."""
+        """Return float64[rows, columns]: midranks, counted from 1, in a resample int[rows] or int[rows, columns]."""
         total = np.zeros((len(self._order) + 1, self._order.shape[1]))
         drawn = weights[self._order] if weights.ndim == 1 else np.take_along_axis(weights, self._order, axis=0)
         np.cumsum(drawn, axis=0, out=total[1:])
@@ -37,9 +37,9 @@ class Ranks:
 
 
 def spearman(a: Ranks, b: Ranks, weights: np.ndarray) -> np.ndarray:
-    """float64[columns]: Spearman's correlation between the columns of a and b on a resample, as for `Ranks`.
+    """Return float64[columns]: Spearman's correlation between the columns of a and b in a resample, as for `Ranks`.
 
-    It is 0 where one of the two is constant: a constant orders nothing.
+    It is 0 if one of the two is constant.
     """
     x, y = a(weights), b(weights)
     w = weights.reshape(len(weights), -1) / np.maximum(weights.sum(axis=0), 1)

@@ -1,7 +1,7 @@
-"""Calibration: how well weights fitted at one alpha predict models trained on other shares of the pool.
+"""Measure calibration: how well weights fitted at one alpha predict models trained on other shares of the pool.
 
-Weights are slopes of outputs at subsets of size alpha d. Farther away outputs are not linear, and usually change less
-than a straight line does: weights fitted at .5 predict larger margins for the whole pool than models have.
+Weights are slopes of outputs at subsets of size alpha d. For other sizes, outputs are not linear, and usually change
+less than the slope says: weights fitted at 0.5 predict larger margins for the whole pool than models have.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The classes that clusters are made of, and how far clusters and classes agree."""
+"""Compare clusters with classes: count the classes in each cluster, and measure the agreement."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What models would say if some training examples were not there, or were: prediction, interval.
+"""Predict what models would say if some training examples were removed or added, with an interval.
 
-A datamodel is linear, so that a change of the training set changes the prediction by the sum of the weights of what
-comes less that of what goes (Ilyas et al. 2022, section 4.1, "data counterfactuals"). `what_if.retrain` checks it.
+A datamodel is linear. So a change of the training set changes the prediction by the sum of the added weights less the
+sum of the removed ones (Ilyas et al. 2022, section 4.1, "data counterfactuals"). `what_if.retrain` checks predictions.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from datamodels.run.runs import Run
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """float64[t] each.
+    """Predicted outputs before and after a change of the training set. float64[t] each.
 
-    before        predicted output of models trained on the set as it was
-    change        by which the mean output changes
-    change_error  standard error of `change`: of the weights, see `weights_error`, and of the linear model, which is
-                  wrong by a share of what it foretells, see `quality.noise`
-    deviation     of single models from the prediction
+    before        predicted output of models trained on the unchanged set
+    change        predicted change of the mean output
+    change_error  standard error of `change`. It has two parts: the error of the weights, see `weights_error`, and that
+                  of the linear model, which is a share of the predicted change, see `quality.noise`
+    deviation     standard deviation of single models from the prediction
 
-    The last two are NaN where no committed model tells them. Neither covers that `before` itself is far from the
-    subsets: weights fitted at alpha = .5 foretell more of the whole pool than comes true.
+    The last two are NaN if there are too few committed models to estimate them. They do not include the error of
+    `before`, which is outside the range of the subsets: weights fitted at alpha = 0.5 predict too much for the whole
+    pool.
     """
 
     before: np.ndarray
@@ -44,12 +45,12 @@ class Counterfactual:
 
     @property
     def change_interval(self) -> np.ndarray:
-        """float64[t, 2]: of the change of the mean output."""
+        """Interval of the change of the mean output, float64[t, 2]."""
         return _around(self.change, self.change_error)
 
     @property
     def after_interval(self) -> np.ndarray:
-        """float64[t, 2]: of the output of one model trained on the changed set."""
+        """Interval of the output of one model trained on the changed set, float64[t, 2]."""
         return _around(self.after, np.hypot(self.change_error, self.deviation))
 
 
@@ -68,16 +69,16 @@ def counterfactual(
     remove: np.ndarray,
     add: np.ndarray,
 ) -> Counterfactual:
-    """What removing and adding columns does to targets.
+    """Predict the outputs of targets if columns are removed from and added to a set.
 
-    rows     models that were fitted
+    rows     number of models that were fitted
     targets  int[t]
-    base     bool[d]; the set as it is, e.g. `pool.whole`
-    remove   int[k]; columns of it to take out
-    add      int[k]; others to put in
+    base     bool[d]; the unchanged set, e.g. `pool.whole`
+    remove   int[k]; columns of `base` to remove
+    add      int[k]; columns to add
 
-    A target that is in the training set itself is asked about without itself. Raises MaskError, InputError as
-    `pool.changed` does, TargetRangeError, NotReadyError for a target without a model.
+    A target that is a training example is predicted without itself. Raises MaskError and InputError as `pool.changed`
+    does, TargetRangeError, and NotReadyError for a target without a model.
     """
     after = pool.changed(run, base, remove, add)
     require_models(run, solution, targets)
@@ -90,21 +91,21 @@ def counterfactual(
 
 
 def require_models(run: Run, solution: Solution, targets: np.ndarray) -> None:
-    """Raises TargetRangeError, NotReadyError for a target without a model."""
+    """Check that all targets have weights. Raises TargetRangeError, and NotReadyError for a target without."""
     for target in targets.tolist():
         solution.row(target)
         if solution.status[target] in problem.UNFITTED:
             raise NotReadyError(
-                f"target {target} of run {run.name}: has no weights, for its fit ended as {solution.status[target]!r}; "
+                f"target {target} of run {run.name}: has no weights; its fit ended as {solution.status[target]!r}; "
                 "`datamodels query targets` shows which have"
             )
 
 
 def weights_error(run: Run, columns: np.ndarray, rows: int) -> float:
-    """Standard error of the sum of weights of columns, bool[d], by least squares on random subsets; times deviation.
+    """Return the standard error of the sum of the weights of columns, bool[d], in units of the deviation of outputs.
 
-    Columns of random subsets are all but uncorrelated, with variance p (1 - p), so that each weight has the variance
-    deviation^2 / (rows p (1 - p)). A LASSO's weights vary less, and are a little too near to 0 instead.
+    It is that of least squares. Columns of random subsets are nearly uncorrelated and have variance p (1 - p), so each
+    weight has the variance deviation^2 / (rows p (1 - p)). The weights of a LASSO vary less, but are biased towards 0.
     """
     return float(np.sqrt(_variances(run, np.flatnonzero(columns & (run.design.stratum >= 0))).sum() / rows))
 
@@ -112,9 +113,10 @@ def weights_error(run: Run, columns: np.ndarray, rows: int) -> float:
 def removal_errors(
     run: Run, noise: Noise, rows: int, target: int, columns: np.ndarray, curve: np.ndarray
 ) -> np.ndarray:
-    """float64[k + 1]: the standard errors of what `support.removal` foretells, less what it was before.
+    """Return float64[k + 1]: standard errors of the changes along the curve of `support.removal`.
 
-    The same as `Counterfactual.change_error` of each of its sets. NaN where no committed model tells.
+    Each is the `Counterfactual.change_error` of removing the first 0, 1, ..., k columns. NaN if there are too few
+    committed models to estimate it.
     """
     spread = np.sqrt(np.concatenate([[0.0], np.cumsum(_variances(run, columns))]) / rows)
     return np.hypot(noise.deviation[target] * spread, noise.misfit[target] * (curve - curve[0]))

@@ -1,14 +1,14 @@
-"""Training examples whose label is probably wrong, by their weights.
+"""Find training examples whose label is probably wrong, by their weights.
 
-An example that is a target too, in a run with `targets: train` or `both`, is judged by models that have not seen it:
-its predicted output without itself, small where they disagree with its label (`OWN`).
+`OWN` judges examples that are also targets (`targets: train` or `both`), by models that have not seen them. The
+predicted output of an example without itself is low if such models disagree with its label.
 
-Others are judged by what they do to other targets (`HARM`): a wrong label moves the output of targets that have another
-label, whichever way, and helps those of its own label little,
+`HARM` judges examples by their effect on other targets. An example with a wrong label moves the outputs of targets of
+other labels, up or down, and helps targets of its own label little:
 
     score_c  =  sum over targets j of another label |theta_jc|  -  sum over targets j of the same label theta_jc
 
-The form was chosen among eight on one planting of wrong labels; `benchmarks/planted.py` reports others.
+This form was chosen among eight on one planting of wrong labels; `benchmarks/planted.py` reports results on others.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Suspects:
 
     by       OWN or HARM
     example  int32[k]
-    score    float64[k]; larger is more suspect. Of OWN: less the predicted output, so that above 0 models that have not
-             seen the example give it another label
+    score    float64[k]; larger is more suspect. For OWN, the negative predicted output: if it is above 0, models that
+             have not seen the example give it another label
     """
 
     by: str
@@ -42,10 +42,10 @@ class Suspects:
 
 
 def suspects(run: Run, solution: Solution, k: int, *, by: str = "") -> Suspects:
-    """The k most suspect examples; by OWN where they are targets, else by HARM.
+    """Return the k most suspect examples. The default of `by` is OWN if training examples are targets, else HARM.
 
-    Raises InputError for k < 1, where there are no labels, where columns are groups of examples, and for OWN in a run
-    without training examples as targets; NotReadyError where no target has weights.
+    Raises InputError for k < 1, if there are no labels, if columns are groups of examples, and for OWN if no training
+    example is a target with weights; NotReadyError if no target has weights.
     """
     if k < 1:
         raise InputError(f"k = {k}: must be at least 1")
@@ -60,9 +60,9 @@ def suspects(run: Run, solution: Solution, k: int, *, by: str = "") -> Suspects:
 
 
 def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """(int32[d], int32[n]): labels of the columns and of the targets.
+    """Return the labels of columns, int32[d], and of targets, int32[n].
 
-    Raises InputError where columns have no labels that could be wrong.
+    Raises InputError if columns have no labels of their own.
     """
     if run.labels is None or run.target_labels is None:
         raise InputError(f"run {run.name}: its examples have no class labels")
@@ -72,18 +72,18 @@ def require_labels(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def own(run: Run, solution: Solution) -> np.ndarray:
-    """float64[d]: less the predicted output of each example in models that have not seen it; -inf where none tells."""
+    """Return float64[d]: the negative output predicted for each example by models without it; -inf if it has none."""
     fitted = np.flatnonzero((run.own != NOT_IN_POOL) & solution.modelled)
     if not len(fitted):
         raise InputError(f"run {run.name}: no training example is a target with weights; say targets: train or both")
     score = np.full(run.design.columns, -np.inf)
-    # The weight of a target on itself is 0, so that this is the mean over subsets without it.
+    # The weight of a target on itself is 0, so this is the mean over subsets without it.
     score[run.own[fitted]] = -(solution.intercept[fitted] + solution.theta[fitted] @ run.design.inclusion)
     return score
 
 
 def harm(run: Run, solution: Solution) -> np.ndarray:
-    """float64[d]: the score of the module's docstring. Raises NotReadyError where no target has weights."""
+    """Return float64[d]: score_c of the module's docstring. Raises NotReadyError if no target has weights."""
     theta = solution.theta.tocoo()
     if not theta.nnz:
         raise NotReadyError(f"run {run.name}: no target has weights; more models are needed")

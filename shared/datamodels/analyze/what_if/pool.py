@@ -1,4 +1,4 @@
-"""Sets of columns to train on, beside the subsets that were drawn: what a question about them may ask."""
+"""Make and check sets of columns that a question asks about, such as the whole pool without some examples."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ NO_COLUMNS = np.zeros(0, dtype=np.int32)
 
 
 def whole(run: Run) -> np.ndarray:
-    """bool[d]: all columns that any subset may have."""
+    """Return bool[d]: all columns that a subset may contain."""
     return run.design.inclusion > 0
 
 
 def own_column(run: Run, target: int) -> int | None:
-    """The column that the target itself is in, whose effect on it is not modelled; None of most targets."""
+    """Return the column that contains the target itself; None if the target is no training example.
+
+    The effect of this column on the target is not modelled.
+    """
     example = int(run.own[target])
     return None if example == NOT_IN_POOL else run.design.column_of(example)
 
 
 def without_own(run: Run, members: np.ndarray, target: int) -> np.ndarray:
-    """bool[d]: the set without the column that the target is in."""
+    """Return bool[d]: the set without the column that contains the target."""
     column = own_column(run, target)
     if column is None or not members[column]:
         return members
@@ -34,43 +37,43 @@ def without_own(run: Run, members: np.ndarray, target: int) -> np.ndarray:
 
 
 def members_of(run: Run, columns: np.ndarray, name: str) -> np.ndarray:
-    """bool[d] of int[k] columns. Raises MaskError, InputError for one given twice; `name` is the field."""
+    """Return bool[d]: the set of columns int[k]. `name` is for errors: MaskError, and InputError for duplicates."""
     if len(np.unique(columns)) != len(columns):
         raise InputError(f"{name}: names a column twice")
     return designs.unpack(designs.mask_of(columns, run.design.columns), run.design.columns)
 
 
 def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray) -> np.ndarray:
-    """bool[d]: `base` less the columns `remove`, with the columns `add`.
+    """Return bool[d]: `base` without the columns `remove` and with the columns `add`.
 
-    Raises InputError where nothing changes, where a column is not there to be removed or is there already, where no
-    subset or every subset has it, and where a class is left without examples.
+    Raises InputError if nothing changes, if a column to remove is not in `base`, if a column to add is, if a column is
+    pinned (in all subsets or in none), and if a class is left without examples.
     """
     leaving, coming = members_of(run, remove, "remove"), members_of(run, add, "add")
     if not len(remove) and not len(add):
-        raise InputError("remove and add are both empty: name the columns to take out or to put in")
+        raise InputError("remove and add are both empty: name the columns to remove or to add")
     for name, wrong, why in (
-        ("remove", leaving & ~base, "is not in the set that it is taken out of"),
-        ("add", coming & base, "is in the set already"),
+        ("remove", leaving & ~base, "is not in the set"),
+        ("add", coming & base, "is already in the set"),
     ):
         if wrong.any():
             raise InputError(f"{name}: column {np.flatnonzero(wrong)[0]} {why}")
     fixed = (leaving | coming) & (run.design.stratum < 0)
     if fixed.any():
         raise InputError(
-            f"column {np.flatnonzero(fixed)[0]}: is pinned; every subset has it or none, so that its effect is unknown"
+            f"column {np.flatnonzero(fixed)[0]}: is pinned; all subsets have it or none, so its effect is unknown"
         )
     after = (base & ~leaving) | coming
     if not after.any():
         raise InputError("remove: leaves no examples to train on")
     gone = emptied(run, base, after)
     if gone is not None:
-        raise InputError(f"remove: leaves no example of class {gone}; leave some, for no model was trained without it")
+        raise InputError(f"remove: leaves no example of class {gone}; keep some, since no model was trained without it")
     return after
 
 
 def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
-    """The first class that `base` has examples of and `after` has not; None where there is none."""
+    """Return the smallest class that has examples in `base` and none in `after`; None if there is none."""
     if run.labels is None:
         return None
     had, has = (set(np.unique(run.labels[run.design.members(np.flatnonzero(part))]).tolist()) for part in (base, after))
@@ -78,5 +81,5 @@ def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
 
 
 def column_labels(run: Run) -> np.ndarray | None:
-    """int32[d]: classes of the columns; None where examples have none, or columns are groups of them."""
+    """Return int32[d]: classes of the columns; None if examples have no classes or columns are groups of examples."""
     return None if run.design.grouped else run.labels

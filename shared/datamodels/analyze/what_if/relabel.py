@@ -1,12 +1,11 @@
-"""Mislabel support: the smallest set of training labels to change so that models get a target wrong.
+"""Find the mislabel support of a target: the smallest set of training labels to change so that models get it wrong.
 
-Ilyas et al. 2022, section 4.1: the examples of largest positive weight get the label that the target is most easily
-taken for. A datamodel knows what it is worth that an example is there, and not what another label would be: a changed
-label is foretold to cost EFFECT times what taking the example out does, once for the help that is gone and as much
-again for the harm that comes. `what_if.retrain` checks it: on the digits 88% of the supports flip (81% to 93%).
+Ilyas et al. 2022, section 4.1: the examples with the largest positive weights get the label that the target is most
+easily mistaken for. A datamodel predicts the effect of removing an example, not that of another label. So a changed
+label is predicted to have EFFECT times the effect of removal: once for the lost help, and as much again for the new
+harm. `what_if.retrain` checks supports: on the digits, 88% of them flip (81% to 93%).
 
-Outputs are margins, which do not say of which other label. The label that a target is most easily taken for is that
-whose examples harm it most.
+Outputs are margins, which do not name the other label. We take the label whose examples harm the target most.
 """
 
 from __future__ import annotations
@@ -24,14 +23,16 @@ from datamodels.fit.data.problem import Solution
 from datamodels.run.runs import Run
 
 EFFECT = 2.0
+"""Predicted effect of another label, as a multiple of that of removal."""
 NO_LABEL = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Relabelling:
-    """
-    support  as of `what_if.support`, but that the columns get another label, and are not taken out
-    label    which; NO_LABEL where the target has no weights
+    """A mislabel support.
+
+    support  as of `what_if.support`, but the columns get another label instead of being removed
+    label    the new label; NO_LABEL if the target has no weights
     """
 
     support: Support
@@ -41,9 +42,9 @@ class Relabelling:
 def relabelling(
     run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float = 0.0
 ) -> Relabelling:
-    """The mislabel support of a target in the whole pool, without the target itself; asked for as in `support`.
+    """Find the mislabel support of a target in the whole pool without the target itself; arguments as for `support`.
 
-    Raises TargetRangeError, InputError; that too where the pool has no labels or a single one.
+    Raises TargetRangeError, and InputError, also if the pool has no labels or only one.
     """
     supports.check(run, limit, safety, threshold)
     labels, _ = mislabel.require_labels(run)

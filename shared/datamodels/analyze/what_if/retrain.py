@@ -1,4 +1,4 @@
-"""Checks what an analysis foretells by training models on the sets that it speaks of, by the run's own trainer."""
+"""Check predictions of an analysis: train models with the run's own trainer on the sets that the analysis is about."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from datamodels.train.contract import load_trainer
 from datamodels.train.observer import Observer
 
 MOST_MODELS = 10_000
+"""Most models to train on each set."""
 
 
 class Retrainer:
-    """Trains models of a run on sets of columns that its design does not draw.
+    """Trains models of a run on given sets of columns.
 
-    Model r of each set has the seed of model `spec.models + r`, which the run does not use, and the same for every set:
-    differences between sets are less noisy so. Each set is trained once, whoever asks.
+    Model r of each set has the seed of model `spec.models + r`, which the run does not use. All sets have the same
+    seeds, which makes differences between sets less noisy. The outputs of a set are remembered, so it is trained once.
 
-    dataset  as `run.load_dataset` gives it
-    models   on each set, at least 2
+    dataset  data set of the run
+    models   number of models to train on each set, at least 2
 
-    Raises InputError, and what loading and running the trainer raises.
+    Raises InputError, and the errors of loading and running the trainer.
     """
 
     def __init__(self, run: Run, dataset: Dataset, models: int):
@@ -40,9 +41,9 @@ class Retrainer:
         self._known: dict[bytes, np.ndarray] = {}
 
     def outputs(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """float32[s, r, n] of models trained on sets bool[d]; rows of NaN for models that failed with both seeds.
+        """Return float32[s, r, n]: outputs of models trained on s sets bool[d]; NaN for models that failed twice.
 
-        Raises InputError for a set without examples.
+        A model that fails is trained once more with another seed. Raises InputError for a set without examples.
         """
         keys = [members.tobytes() for members in sets]
         new = {key: members for key, members in zip(keys, sets, strict=True) if key not in self._known}
@@ -51,16 +52,16 @@ class Retrainer:
         return np.stack([self._known[key] for key in keys])
 
     def relabelled(self, members: np.ndarray, columns: np.ndarray, label: int) -> np.ndarray:
-        """float32[r, n] of models trained on a set bool[d] in which the examples of columns int[k] have another label.
+        """Return float32[r, n]: outputs of models trained on a set bool[d] in which columns int[k] have another label.
 
-        By the run's trainer, loaded anew on the changed pool; targets keep their labels, in the pool or not.
+        Targets keep their labels, also if they are in the pool.
         """
         y = self._dataset.y.copy()
         y[self._run.design.members(columns)] = label
         return self._train([members], self._trained_on(dataclasses.replace(self._dataset, y=y)))[0]
 
     def singles(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """float32[s, n] of one model on each set bool[d], each of a seed of its own; rows of NaN as for `outputs`."""
+        """Return float32[s, n]: outputs of one model on each set bool[d], each with its own seed; NaN as `outputs`."""
         return self._each([self._run.spec.models + i for i in range(len(sets))], list(sets), self._batches)
 
     def _trained_on(self, dataset: Dataset) -> Batches:
@@ -73,7 +74,7 @@ class Retrainer:
         return self._each(models, [members for members in sets for _ in range(r)], batches).reshape(len(sets), r, n)
 
     def _each(self, models: list[int], sets: list[np.ndarray], batches: Batches) -> np.ndarray:
-        """float32[s, n]: of one model on each set."""
+        """Train one model on each set, and return their outputs, float32[s, n]."""
         subsets = [self._run.design.members(np.flatnonzero(members)) for members in sets]
         if not all(len(subset) for subset in subsets):
             raise InputError("a set to train on has no examples")
@@ -88,11 +89,14 @@ class Retrainer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """Outputs of one target in retrained models.
+    """Outputs of retrained models for one target.
 
-    outputs   float64[r], of those that did not fail
-    interval  of their mean, at `interval.LEVEL`
-    flipped   how many are below the threshold, `share` and `share_interval` of all
+    outputs         float64[r]; of the models that did not fail
+    threshold       outputs below it are wrong
+    interval        interval of the mean output, at `interval.LEVEL`
+    flipped         number of outputs below the threshold
+    share           fraction of outputs below the threshold
+    share_interval  its interval, at `interval.LEVEL`
     """
 
     outputs: np.ndarray
@@ -126,9 +130,9 @@ class Measured:
 def measure(
     retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]], threshold: float = 0.0
 ) -> list[Measured]:
-    """What retrained models say: of each (target, set bool[d]), trained without the target itself.
+    """Retrain models for each (target, set bool[d]), without the target itself, and measure their outputs.
 
-    Raises StageError where all models of a set failed.
+    Raises StageError if all models of a set failed.
     """
     found = retrainer.outputs([pool.without_own(run, members, target) for target, members in sets])
     return [_measured(outputs, target, threshold) for outputs, (target, _) in zip(found, sets, strict=True)]
@@ -137,7 +141,7 @@ def measure(
 def measure_relabelled(
     retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int, threshold: float = 0.0
 ) -> Measured:
-    """The same of models trained on the whole pool, without the target, with another label for columns int[k]."""
+    """Do the same on the whole pool without the target, with another label for columns int[k]."""
     members = pool.without_own(run, pool.whole(run), target)
     return _measured(retrainer.relabelled(members, columns, label), target, threshold)
 

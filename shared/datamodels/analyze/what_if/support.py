@@ -1,8 +1,9 @@
-"""Data support: the smallest set of training examples without which models get a target wrong.
+"""Find the data support of a target: the smallest set of training examples without which models get it wrong.
 
-Ilyas et al. 2022, section 4.1 (the review's 3.3.1): of all sets of k columns, taking out the k of largest positive
-weight lowers a linear prediction most, so that the smallest set that brings it below the threshold is found by taking
-them out one by one. That is exact for the datamodel. Whether it is for the models is checked by `what_if.retrain`.
+Ilyas et al. 2022, section 4.1 (the review's 3.3.1). Of all sets of k columns, the k columns with the largest positive
+weights lower a linear prediction most if they are removed. So removing columns in this order, one by one, finds the
+smallest set that brings the prediction below the threshold. This is exact for the datamodel; `what_if.retrain` checks
+it for models.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from datamodels.run.runs import Run
 
 FOUND = "found"
 NONE = "none"
-"""Not within the limit, or not before a class is empty, or not by any set: the weights left help no more."""
+"""There is none within the limit, or none that leaves every class examples, or none at all."""
 WRONG = "wrong"
-"""It is predicted to be wrong already, with nothing taken out."""
+"""The target is predicted to be wrong with nothing removed."""
 NO_WEIGHTS = "no_weights"
 """The target has no model."""
 
 LIMIT_SHARE = 0.2
-"""Of the columns; the default limit. Farther from the subsets that weights were fitted to, they say little."""
+"""The default limit as a share of the columns. Far from the subsets that they were fitted to, weights say little."""
 MAX_LIMIT = 100_000
-"""So that an answer fits a message."""
+"""The largest limit, so that an answer fits a message."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Support:
-    """
+    """The support of a target.
+
     status   FOUND, NONE, WRONG or NO_WEIGHTS
-    columns  int32[k]; in the order in which they are taken out. Where no support is found: those that were tried
-    curve    float64[k + 1]; predicted mean output with the first 0, 1, ..., k columns taken out
+    columns  int32[k]; in the order of their removal. If no support is found: the columns that were tried
+    curve    float64[k + 1]; predicted mean output with the first 0, 1, ..., k columns removed
     """
 
     target: int
@@ -58,11 +60,11 @@ def limit_of(run: Run, share: float) -> int:
 def support(
     run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float = 0.0
 ) -> Support:
-    """The support of a target in the whole pool, without the target itself.
+    """Find the support of a target in the whole pool without the target itself.
 
-    limit      largest set to look for; 0: LIMIT_SHARE of the columns
-    safety     how far below the threshold the prediction must fall
-    threshold  below it the models get the target wrong: 0 where outputs are margins
+    limit      size of the largest set to look for; 0 stands for LIMIT_SHARE of the columns
+    safety     margin below the threshold that the prediction must reach
+    threshold  outputs below it are wrong; 0 for margins
 
     Raises TargetRangeError, InputError.
     """
@@ -75,22 +77,23 @@ def support(
 
 
 def shortest(target: int, columns: np.ndarray, curve: np.ndarray, safety: float, threshold: float) -> Support:
-    """The fewest of the first columns that bring a curve, as of `removal`, so far below the threshold."""
+    """Find the smallest number of first columns that brings a curve of `removal` below the threshold less `safety`."""
     if curve[0] < threshold:
         return Support(target, WRONG, pool.NO_COLUMNS, curve[:1])
     below = np.flatnonzero(curve < threshold - safety)
     if not len(below):
         return Support(target, NONE, columns, curve)
-    # With a margin of safety 0 a target that is right cannot be below before the first column is out.
+    # A target that is right is not below the threshold before the first column is removed, so k is at least 1.
     k = int(below[0])
     return Support(target, FOUND, columns[:k], curve[: k + 1])
 
 
 def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """(columns int32[k], curve float64[k + 1]): a target's most helpful columns, taken out of the whole pool in turn.
+    """Remove the most helpful columns of a target from the whole pool without the target itself, one by one.
 
-    The curve is the predicted mean output with the first 0, 1, ..., k of them out. The target itself is never in. Ends
-    at `limit` columns, where no weight left is positive, and before a class is empty. Raises TargetRangeError.
+    Returns (columns int32[k], curve float64[k + 1]). The curve is the predicted mean output with the first 0, 1, ..., k
+    columns removed. It ends after `limit` columns, if no remaining weight is positive, or before a class is empty.
+    Raises TargetRangeError.
     """
     columns, weights = solution.row(target)
     base = pool.without_own(run, pool.whole(run), target)
@@ -103,7 +106,7 @@ def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.n
 
 
 def check(run: Run, limit: int, safety: float, threshold: float) -> None:
-    """Raises InputError for a question out of range."""
+    """Check the arguments of `support`. Raises InputError if one is out of range."""
     most = min(run.design.columns, MAX_LIMIT)
     if not 0 <= limit <= most:
         raise InputError(f"limit = {limit}: must be 1 to {most}, or 0 for {default_limit(run)}")
@@ -114,7 +117,7 @@ def check(run: Run, limit: int, safety: float, threshold: float) -> None:
 
 
 def before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> int:
-    """How many columns of `order` can go, one after the other, before a class has no examples left."""
+    """Return how many columns of `order` can be removed, in this order, before a class has no examples left."""
     if run.labels is None:
         return len(order)
     low, high = 0, len(order)  # low can go
