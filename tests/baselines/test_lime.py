@@ -118,7 +118,7 @@ def test_bad_questions_are_refused(tmp_path):
     with pytest.raises(InputError, match="have 4 parts"):
         lime.explain(run, data, [0], samples=7)
     words = dataclasses.replace(data, x=np.array(["a"] * made.EXAMPLES), x_test=np.array(["b"] * made.TARGETS))
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         lime.explain(run, words, [0])
     with pytest.raises(InputError, match="models = 0"):
         lime.explain(linear.make_run(), linear.load(), [0], models=0)

@@ -1,5 +1,5 @@
-"""Other answers to the question which training examples made the model say this, to compare the datamodels with.
+"""Baselines: other methods that say which training examples made the model say this, to compare datamodels with.
 
-Each module has `attribution`, which gives float32[n, examples]: by how much, up to a factor, an example's presence
-raises the output of a target. That is the orientation of theta.
+Each returns float32[n, examples]: by how much an example raises the output of a target, up to a factor. So larger is
+more helpful, as for weights.
 """

@@ -1,10 +1,10 @@
-"""Compares the datamodels of a run with other methods: on the same unseen subsets, and by the same retrainings.
+"""Compare the datamodels of a run with other methods, on the same unseen subsets and by the same retrainings.
 
-There are two tests. The first is LDS, see `quality.evaluate`: the sum of a method's scores over a subset is its
-prediction, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's Figure 5):
-take out the k columns that a method says help a target most, train models without them, and see whether their mean
-output gets the target wrong. If a method names fewer than k helpful columns, these are taken out. Columns are taken
-out only as long as no class becomes empty.
+There are two tests. The first is LDS, see `quality.evaluate`: the prediction of a method for a subset is the sum of its
+scores over the subset, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's
+Figure 5): remove the k columns that help a target most according to the method, train models without them, and check
+whether their mean output is wrong. If a method has fewer than k helpful columns, all of them are removed. Removal stops
+before a class becomes empty.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def difference(found: Evaluation, reference: Evaluation) -> Difference:
 
 
 def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
-    """Return int[t]: targets with a model that some of the run's models get right and some wrong."""
+    """Return int[t]: targets with weights that some of the run's models get right and some wrong."""
     low, high = UNSURE_SHARES
     return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
-    """Targets that models get wrong without the columns that a method says help them.
+    """Which targets models get wrong without the columns that help them most according to a method.
 
     targets  int[t]; models of the whole pool get them right
     flipped  bool[t]; whether the mean output is below the threshold without the columns
@@ -101,9 +101,9 @@ class Flips:
 def right_targets(
     retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int, threshold: float = 0.0
 ) -> np.ndarray:
-    """Return int[t]: of `count` targets spread evenly over those with a model, those that models of the pool get right.
+    """Spread `count` targets evenly over all with weights. Return int[t]: those that models of the pool get right.
 
-    Raises InputError for a count below 2 or beyond the targets, NotReadyError if fewer than 2 are right.
+    Raises InputError for a count below 2 or above the number of targets, NotReadyError if fewer than 2 are right.
     """
     there = np.flatnonzero(modelled)
     if not 2 <= count <= len(there):
@@ -120,7 +120,10 @@ def right_targets(
 
 
 def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarray:
-    """Return bool[d]: the whole pool without the target itself and the k columns of largest positive score float[d]."""
+    """Return bool[d]: the whole pool without the target itself and the k columns with the largest positive scores.
+
+    scores  float[d]
+    """
     base = pool.without_own(run, pool.whole(run), target)
     free = np.flatnonzero(base & (run.design.stratum >= 0) & (scores > 0))
     order = free[np.argsort(-scores[free], kind="stable")][:k]
@@ -139,7 +142,7 @@ def flips(
     threshold: float = 0.0,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[int, Flips]:
-    """Measure flips for each number of columns taken out.
+    """Measure flips for each number of removed columns.
 
     targets    int[t], as `right_targets` returns them
     threshold  outputs below it are wrong
@@ -160,8 +163,8 @@ class Row:
 
     lds         on all targets with a model
     unsure      LDS on targets that some models get right and some wrong; None for fewer than FEWEST of them
-    flips       by the number of columns taken out
-    difference  from the datamodels' figures, by name
+    flips       by the number of removed columns
+    difference  differences from the datamodels' figures, by name
     """
 
     entry: Entry
@@ -208,7 +211,7 @@ Document = dict[str, Any]
 def read_documents(path: Path) -> list[Document]:
     """Read the rows that `datamodels compare RUN --json` printed; the datamodels come first.
 
-    Raises InputError if the file is nothing of the kind.
+    Raises InputError if the file is anything else.
     """
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -229,13 +232,13 @@ def _fields(found: Difference) -> dict[str, Any]:
 
 
 class Comparison:
-    """Runs the two tests for one entry after the other.
+    """Runs the two tests for one entry at a time.
 
     retrainer  of the run
     targets    number of targets for flip rates, see `right_targets`
-    sizes      numbers of columns to take out
+    sizes      numbers of columns to remove
 
-    Raises what `of_datamodels`, `Unseen.read` and `right_targets` raise.
+    Raises the errors of `of_datamodels`, `Unseen.read` and `right_targets`.
     """
 
     def __init__(
@@ -250,7 +253,7 @@ class Comparison:
         self.reference = reference
 
     def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
-        """Return the row of an entry. Ask for that of `reference` first. Raises what retraining raises."""
+        """Return the row of an entry. The first call must be for `reference`. Raises the errors of retraining."""
         lds = self._lds(entry, np.flatnonzero(self._modelled))
         unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
@@ -267,6 +270,6 @@ class Comparison:
         return row
 
     def _lds(self, entry: Entry, targets: np.ndarray) -> Evaluation:
-        """Score an entry on the unseen subsets, for targets int[t]; `Evaluation.per_target` is of these."""
+        """Evaluate an entry on the unseen subsets for targets int[t], each of which has a value in `per_target`."""
         predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
         return self._unseen.beside(predicted, self._modelled, targets).evaluate()

@@ -1,4 +1,4 @@
-"""Who takes part, and what each says of a run."""
+"""Compute the scores of each baseline by name."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SCORES: dict[str, Callable[[Given], np.ndarray]] = {
     "inputs": neighbours.inputs,
     "random": _chance,
 }
-"""float32[n, examples] of each of METHODS; of one that needs `COMMITTED`, [n, d]."""
+"""Functions that return the scores of each method, float32[n, examples]; [n, d] if it needs `COMMITTED`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
-    """What a method says.
+    """The scores of a method.
 
-    scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as theta
-    models   that were trained for it
-    seconds  it took once they were
+    scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as weights do
+    models   number of models that were trained for the method
+    seconds  time that the method took after training
     """
 
     name: str
@@ -71,7 +71,7 @@ def enter(given: Given, name: str) -> Entry:
 
 
 def _of_groups(scores: np.ndarray, groups: np.ndarray, columns: int) -> np.ndarray:
-    """float32[n, d]: a group does what its examples do together."""
+    """Return float32[n, d]: the score of a group is the sum over its examples."""
     found = np.zeros((columns, len(scores)), dtype=np.float32)
     np.add.at(found, groups, scores.T)
     return found.T

@@ -1,9 +1,9 @@
-"""The curvature of the training loss at trained weights, by Gauss and Newton, and its inverse times vectors.
+"""Compute with the Gauss-Newton matrix of the training loss at trained weights: products, and solutions.
 
 The matrix is the mean over the pool's e examples of J_i' S_i J_i, where J_i [classes, parameters] has the gradients of
-example i's logits and S_i = diag(p_i) - p_i p_i' is the curvature of the cross-entropy. It is also Fisher's information
-(Martens 2020, section 9). What is solved for has `damping` added to its diagonal: weight decay adds just that to the
-true curvature, and without some of it there is no inverse.
+example i's logits and S_i = diag(p_i) - p_i p_i' is the curvature of the cross-entropy. It is also the Fisher
+information (Martens 2020, section 9). Systems are solved with `damping` added to its diagonal. Weight decay adds
+exactly that to the curvature, and without damping the matrix has no inverse.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from datamodels.baselines.gradients import Gradients, Layer, combined, products,
 from datamodels.fit.kernels import conjugate
 
 LEAST_DAMPING = 1e-3
-"""Where the trainer has less weight decay."""
+"""Damping if the trainer has less weight decay than this."""
 TOLERANCE, STEPS = 0.1, 50
-"""Of conjugate gradients: residual over right-hand side, and most steps. A tenth of it changes LDS by .001."""
+"""Conjugate gradients stop at this relative residual, or after so many steps. A tenth of it changes LDS by 0.001."""
 
 Linear = Callable[[np.ndarray], np.ndarray]
 
 
 def damping(decay: float) -> float:
+    """Return the damping for a weight decay."""
     return max(decay, LEAST_DAMPING)
 
 
 def multiply(vectors: np.ndarray, layers: list[Layer], p: np.ndarray) -> np.ndarray:
-    """float32[t, parameters]: the matrix times vectors.
+    """Multiply the matrix with vectors, float32[t, parameters].
 
-    layers  of every class's logit
-    p       float32[e, classes], probabilities
+    layers  gradients of the logits of all classes
+    p       float32[e, classes]; probabilities
     """
     moved = products(vectors, layers)  # [t, classes, e]
     weighted = p.T * moved
@@ -39,7 +40,7 @@ def multiply(vectors: np.ndarray, layers: list[Layer], p: np.ndarray) -> np.ndar
 
 
 def dense(layers: list[Layer], p: np.ndarray) -> np.ndarray:
-    """float64[parameters, parameters]: the matrix of one layer, for those that are small."""
+    """Return float64[parameters, parameters]: the matrix of one layer, which must be small."""
     (layer,) = layers
     signals = np.moveaxis(layer.signals, 0, 1).astype(np.float64)  # [e, classes, b]
     mean = np.einsum("ec,ecb->eb", p, signals)
@@ -55,11 +56,11 @@ def dense(layers: list[Layer], p: np.ndarray) -> np.ndarray:
 
 
 def ekfac(layers: list[Layer], p: np.ndarray, damping: float) -> Linear:
-    """An approximate inverse (George et al. 2018, arXiv:1806.03884; for influence, Grosse et al. 2023).
+    """Return an approximate inverse: EK-FAC (George et al. 2018, arXiv:1806.03884; for influence, Grosse et al. 2023).
 
-    Each layer's block is taken to have the eigenvectors of the Kronecker product of the mean squares of its inputs and
-    of its signals, and has its true diagonal in them. Labels are those that the model itself expects, and the mean over
-    them is exact.
+    The block of each layer is approximated in the eigenvectors of the Kronecker product of the second moments of its
+    inputs and of its signals, where it has its exact diagonal. Labels are distributed as the model predicts, and the
+    expectation over them is exact.
     """
     bases = []
     for layer in layers:
@@ -83,7 +84,7 @@ def ekfac(layers: list[Layer], p: np.ndarray, damping: float) -> Linear:
 
 
 def solve(vectors: np.ndarray, layers: list[Layer], p: np.ndarray, damping: float) -> np.ndarray:
-    """float32[t, parameters]: the inverse times vectors, by conjugate gradients preconditioned by `ekfac`."""
+    """Solve for vectors, float32[t, parameters], by conjugate gradients preconditioned by `ekfac`."""
     near = ekfac(layers, p, damping)
     return conjugate.solve(
         lambda v, places: multiply(v, layers, p),
@@ -96,5 +97,5 @@ def solve(vectors: np.ndarray, layers: list[Layer], p: np.ndarray, damping: floa
 
 
 def of(found: Gradients, *, last: bool = False) -> tuple[list[Layer], np.ndarray]:
-    """(layers of every class's logit, probabilities) of a model; of its last layer alone with `last`."""
+    """Return (gradients of the logits of all classes, probabilities); with `last`, only those of the last layer."""
     return found.classes[-1:] if last else found.classes, found.probabilities

@@ -1,6 +1,6 @@
-"""Feldman and Zhang's influence (2020, arXiv:2008.03703, equation 2), from the run's own models.
+"""Compute the influence of Feldman and Zhang (2020, arXiv:2008.03703, equation 2), from the run's own models.
 
-By how much more often models are right that were trained with an example; see `difference`.
+It says how much more often models are right if they were trained with an example; see `fit.estimators.difference`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ ESTIMATOR = "influence"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shares:
-    """
-    attribution  float32[n, d]: share of models that are right with a column less that of those without
-    right        float64[n]: share of all the models that are right; where it is 0 or 1 the attribution is 0
-    models       of the run
-    seconds      that it took
+    """How often models are right, with and without each column.
+
+    attribution  float32[n, d]: share of right models with a column, less the share of right models without it
+    right        float64[n]: share of all models that are right; if it is 0 or 1, the attribution is 0
+    models       number of models
+    seconds      time of the computation
     """
 
     attribution: np.ndarray
@@ -37,7 +38,7 @@ class Shares:
 
 
 def of_run(run: Run, store: ObjectStore) -> Shares:
-    """From all committed models that a fit may use. Raises NotReadyError where there are none, CorruptObjectError."""
+    """Use all committed models that a fit may use. Raises NotReadyError if there are none, CorruptObjectError."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="datamodels-baselines-") as folder:
         snapshot = manifest.read_newest(store, run.name)

@@ -29,8 +29,8 @@ class Trained:
     """Networks trained on the whole pool.
 
     trainer      a `workloads.mlp.Classifier` whose network has `factors`
-    checkpoints  (mean rate, models float32[r, parameters]) after each epoch
-    seconds      that their training took
+    checkpoints  (mean learning rate, models float32[r, parameters]) after each epoch
+    seconds      time of the training
     """
 
     trainer: Any
@@ -39,19 +39,20 @@ class Trained:
 
     @property
     def models(self) -> np.ndarray:
-        """float32[r, parameters]: after the last epoch."""
+        """The models after the last epoch, float32[r, parameters]."""
         return self.checkpoints[-1][1]
 
     def gradients(self) -> Iterator[Gradients]:
-        """Of each model, one at a time."""
+        """Yield the gradients of each model."""
         return (Gradients(self.trainer, model) for model in self.models)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Given:
-    """
-    dataset  as `run.load_dataset` gives it
-    store    with the outputs of the run's models
+    """Input of a baseline.
+
+    dataset  data set of the run
+    store    store with the outputs of the run's models
     models   number of networks to train for baselines that need some, at least 1
     """
 
@@ -70,12 +71,12 @@ class Given:
 
     @functools.cached_property
     def shares(self) -> Shares:
-        """Fitted when first asked for."""
+        """Result of `feldman_zhang`, computed on first use."""
         return feldman_zhang.of_run(self.run, self.store)
 
     @functools.cached_property
     def trained(self) -> Trained:
-        """Trained when first asked for. Raises InputError where the run's trainer has no gradients to offer."""
+        """Networks, trained on first use. Raises InputError if the run's trainer has no gradients to offer."""
         spec = self.run.spec
         trainer: Any = load_trainer(spec, self.dataset, self.targets)
         if not hasattr(getattr(trainer, "network", None), "factors"):

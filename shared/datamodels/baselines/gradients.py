@@ -1,8 +1,8 @@
-"""Gradients of single examples by the weights of one trained network, kept as factors.
+"""Compute gradients of single examples with respect to the weights of a trained network, kept as factors.
 
-The gradient of one example by a dense layer is an outer product, inputs x signals. Dot products of gradients follow
-from those of their factors ("ghost" dot products: Goodfellow 2015, arXiv:1510.01799), so that gradients as long as the
-network has weights are hardly ever made.
+The gradient of an example with respect to a dense layer is an outer product, inputs x signals. Dot products of
+gradients follow from dot products of the factors ("ghost" dot products: Goodfellow 2015, arXiv:1510.01799). So full
+gradients, which are as long as the network has weights, are rarely needed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 from datamodels.train.outputs import SLOPES, loss_slope, softmax
 
 TARGETS_AT_ONCE = 64
-"""In products with vectors: bounds their memory."""
+"""Targets in a block of products with vectors, to bound memory."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """Gradients by the weights [a, b] of one layer.
+    """Gradients with respect to the weights [a, b] of one layer.
 
     inputs   float32[e, a]
-    signals  float32[e, b]; or [c, e, b], of c functions of each example
+    signals  float32[e, b]; or [c, e, b] for c functions of each example
     """
 
     inputs: np.ndarray
@@ -37,9 +37,9 @@ class Layer:
 
 
 class Gradients:
-    """Of one model of a `workloads.mlp.Classifier`.
+    """Gradients of one model of a `workloads.mlp.Classifier`, each computed on first use.
 
-    trainer  whose network has `factors`
+    trainer  a trainer whose network has `factors`
     model    float32[parameters]
     """
 
@@ -49,18 +49,18 @@ class Gradients:
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """float32[e, classes]: of the pool."""
+        """Probabilities of the classes for the pool, float32[e, classes]."""
         return softmax(self._logits(self._trainer.x))
 
     @functools.cached_property
     def losses(self) -> list[Layer]:
-        """Of the cross-entropy of each example of the pool."""
+        """Gradients of the cross-entropy of each example of the pool."""
         slope = loss_slope(self._logits(self._trainer.x), self._trainer.y)
         return self._layers(self._trainer.x, slope)
 
     @functools.cached_property
     def outputs(self) -> list[Layer]:
-        """Of what is recorded of each target."""
+        """Gradients of the output of each target."""
         trainer = self._trainer
         return self._layers(
             trainer.x_targets, SLOPES[trainer.output](self._logits(trainer.x_targets), trainer.y_targets)
@@ -68,13 +68,13 @@ class Gradients:
 
     @functools.cached_property
     def target_losses(self) -> list[Layer]:
-        """Of the cross-entropy of each target."""
+        """Gradients of the cross-entropy of each target."""
         trainer, x = self._trainer, self._trainer.x_targets
         return self._layers(x, loss_slope(self._logits(x), trainer.y_targets))
 
     @functools.cached_property
     def odds(self) -> list[Layer]:
-        """Of log(p / (1 - p)) of the right class, of each example of the pool."""
+        """Gradients of log(p / (1 - p)) of the right class, for each example of the pool."""
         y, p = self._trainer.y, self.probabilities
         right = y[:, None] == np.arange(p.shape[1])
         others = np.where(right, 0, p)
@@ -83,7 +83,7 @@ class Gradients:
 
     @functools.cached_property
     def classes(self) -> list[Layer]:
-        """Of each class's logit, of each example of the pool; signals are [classes, e, b]."""
+        """Gradients of the logit of each class, for each example of the pool; signals are [classes, e, b]."""
         count = self.probabilities.shape[1]
         slopes = np.eye(count, dtype=np.float32)[:, :, None].repeat(len(self._trainer.x), axis=2)
         found = self._trainer.network.factors(self._weights, self._trainer.x[None], slopes)
@@ -91,7 +91,7 @@ class Gradients:
 
     @functools.cached_property
     def representations(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32[e, f], float32[n, f]: what the last layer is given, of the pool and of the targets."""
+        """Inputs of the last layer for the pool, float32[e, f], and for the targets, float32[n, f]."""
         return self.losses[-1].inputs, self.outputs[-1].inputs
 
     def _logits(self, x: np.ndarray) -> np.ndarray:
@@ -104,17 +104,17 @@ class Gradients:
 
 
 def dots(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
-    """float32[e_a, e_b]: dot products of gradients."""
+    """Return float32[e_a, e_b]: dot products of gradients."""
     return sum((x.inputs @ y.inputs.T) * (x.signals @ y.signals.T) for x, y in zip(a, b, strict=True))
 
 
 def dense(layers: Sequence[Layer]) -> np.ndarray:
-    """float32[e, parameters]: the gradients themselves, layer after layer."""
+    """Return float32[e, parameters]: the full gradients, layer after layer."""
     return np.hstack([np.einsum("ea,eb->eab", x.inputs, x.signals).reshape(len(x.inputs), -1) for x in layers])
 
 
 def split(vectors: np.ndarray, layers: Sequence[Layer]) -> list[np.ndarray]:
-    """Views [t, a, b], layer by layer, of vectors [t, parameters]."""
+    """Return views [t, a, b] of vectors [t, parameters], one for each layer."""
     views, start = [], 0
     for a, b in (layer.shape for layer in layers):
         views.append(vectors[:, start : start + a * b].reshape(len(vectors), a, b))
@@ -123,7 +123,7 @@ def split(vectors: np.ndarray, layers: Sequence[Layer]) -> list[np.ndarray]:
 
 
 def products(vectors: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
-    """float32[t, e]: dot products of vectors [t, parameters] and gradients; [t, c, e] where there are c of each."""
+    """Return float32[t, e]: dot products of vectors [t, parameters] and gradients; [t, c, e] for c per example."""
     shape = (len(vectors), *layers[0].signals.shape[:-1])
     found = np.empty(shape, dtype=vectors.dtype)
     for start in range(0, len(vectors), TARGETS_AT_ONCE):
@@ -136,7 +136,7 @@ def products(vectors: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
 
 
 def combined(scales: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
-    """float32[t, parameters]: sums of gradients by scales [t, e]; by [t, c, e] where there are c of each example."""
+    """Return float32[t, parameters]: sums of gradients scaled by [t, e]; or by [t, c, e] for c per example."""
     found = np.empty((len(scales), sum(a * b for a, b in (layer.shape for layer in layers))), dtype=scales.dtype)
     for start in range(0, len(scales), TARGETS_AT_ONCE):
         some = slice(start, start + TARGETS_AT_ONCE)

@@ -1,7 +1,8 @@
-"""Influence functions (Koh and Liang 2017, arXiv:1703.04730, equation 2), for the output in place of the target's loss.
+"""Compute influence functions (Koh and Liang 2017, arXiv:1703.04730, equation 2), for outputs instead of losses.
 
-A little more weight on example i moves the weights of a network at its minimum by -H^-1 grad loss_i, and so output j by
--grad output_j' H^-1 grad loss_i. H is the curvature of the loss with weight decay; see `curvature`.
+If example i gets a little more weight, the parameters of a network at its minimum move in the direction
+-H^-1 grad loss_i, and output j by -grad output_j' H^-1 grad loss_i. H is the curvature of the loss with weight decay;
+see `curvature`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datamodels.baselines.gradients import Gradients, dense, products
 
 
 def last_layer(trained: Trained) -> np.ndarray:
-    """float32[n, examples]: as though the last layer alone were trained, with its exact curvature."""
+    """Return float32[n, examples]: influence through the last layer alone, with its exact curvature."""
 
     def inverse(found: Gradients, vectors: np.ndarray, damping: float) -> np.ndarray:
         matrix = curvature.dense(*curvature.of(found, last=True))
@@ -26,17 +27,17 @@ def last_layer(trained: Trained) -> np.ndarray:
 
 
 def whole(trained: Trained) -> np.ndarray:
-    """float32[n, examples]: of all weights, by conjugate gradients."""
+    """Return float32[n, examples]: influence through all weights, by conjugate gradients."""
     return _mean(trained, lambda found, vectors, damping: curvature.solve(vectors, *curvature.of(found), damping))
 
 
 def ekfac(trained: Trained) -> np.ndarray:
-    """float32[n, examples]: of all weights, by the approximate inverse alone."""
+    """Return float32[n, examples]: influence through all weights, by the approximate inverse of EK-FAC."""
     return _mean(trained, lambda found, vectors, damping: curvature.ekfac(*curvature.of(found), damping)(vectors))
 
 
 def _mean(trained: Trained, inverse, *, last: bool = False) -> np.ndarray:
-    """Over models."""
+    """Return float32[n, examples]: the mean influence over models. `inverse` solves for the gradients of outputs."""
     damping, total = curvature.damping(trained.trainer.recipe.weight_decay), np.zeros((1, 1), dtype=np.float32)
     part = slice(-1, None) if last else slice(None)
     for found in trained.gradients():

@@ -1,13 +1,13 @@
-"""LIME (Ribeiro et al. 2016, arXiv:1602.04938): which parts of an input made the models say this?
+"""Explain outputs by parts of the input: LIME (Ribeiro et al. 2016, arXiv:1602.04938).
 
-The other question: a datamodel explains a prediction by training examples, LIME by pixels. Parts of the target are
-blanked at random, the models are asked again, and a weighted ridge regression says what each part adds to the output:
+A datamodel explains a prediction by training examples; LIME explains it by pixels or features. It blanks parts of the
+target at random, computes the outputs of the models, and finds by a weighted ridge regression what each part adds:
 
     minimise over w, b:   sum_s pi_s (output_s - w . z_s - b)^2  +  ||w||^2
 
-where z_s in {0, 1}^parts says which parts sample s keeps and pi_s = exp(-distance^2 / WIDTH^2), the distance being one
-less the cosine of z_s and all ones, as in the authors' own code. The output is the mean of models trained on the whole
-pool by the run's own trainer, whatever it is; a blank part has the pool's mean.
+Here z_s in {0, 1}^parts says which parts sample s keeps, and pi_s = exp(-distance^2 / WIDTH^2). The distance is one
+minus the cosine of z_s and the vector of ones, as in the authors' code. The output is the mean of models that the run's
+own trainer trains on the whole pool. A blank part has the pool's mean.
 """
 
 from __future__ import annotations
@@ -29,22 +29,26 @@ from datamodels.train.contract import load_trainer
 from datamodels.train.observer import Observer
 
 WIDTH = 0.25
+"""Width of the kernel of distances."""
 RIDGE = 1.0
+"""Strength of the ridge penalty."""
 SIDE = 8
-"""Parts of a picture along each side, at most."""
+"""Most parts of a picture along each side."""
 MOST_PARTS = 1024
+"""Most parts of an input."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """
+    """Explanation of the output for one target.
+
     parts     int32[features of x, flattened]: the part that each number of the input belongs to
-    weights   float64[p]: what each part adds to the output of the models
-    interval  float64[p, 2]: of the weights, by the residuals of the regression
-    r2        of the regression, weighted: how far the output is a sum of its parts at all
-    output    the models' mean output of the input as it is
-    models    that were asked, of which some may have failed
-    samples   that they were asked of
+    weights   float64[p]: how much each part adds to the output of the models
+    interval  float64[p, 2]: of the weights, from the residuals of the regression
+    r2        weighted R^2 of the regression: how far the output is a sum over parts
+    output    mean output of the models for the complete input
+    models    number of models, of which some may have failed
+    samples   number of inputs with blanked parts
     """
 
     parts: np.ndarray
@@ -64,20 +68,21 @@ class Explanation:
 def explain(
     run: Run, dataset: Dataset, targets: Sequence[int], *, models: int = LIME_MODELS, samples: int = LIME_SAMPLES
 ) -> list[Explanation]:
-    """What the parts of each target add to its output. The models are trained once for all targets that are not in the
-    pool, and once more for each that is.
+    """Explain the output of each target by its parts.
 
-    models   trained on the whole pool (without the target), whose mean output is explained
-    samples  of each target: inputs with blanked parts
+    Trains models once for all targets that are not in the pool, and once more for each target that is, without it.
 
-    Raises TargetRangeError; InputError where x is no numbers, where there are more than MOST_PARTS parts, and for fewer
-    samples than twice the parts; StageError where every model failed; what training raises.
+    models   number of models to train on the whole pool; their mean output is explained
+    samples  number of inputs with blanked parts, for each target
+
+    Raises TargetRangeError; InputError if x are not numbers, for more than MOST_PARTS parts, and for fewer samples than
+    twice the parts; StageError if every model failed; and the errors of training.
     """
     for target in targets:
         if not 0 <= target < run.n:
             raise TargetRangeError(f"target {target}: must be 0 to {run.n - 1}")
     if dataset.x.dtype.kind not in "fiub":
-        raise InputError(f"dataset: x is {dataset.x.dtype}, no numbers; only parts of numbers can be blanked")
+        raise InputError(f"dataset: x is {dataset.x.dtype}, not numbers; only parts of numbers can be blanked")
     if models < 1:
         raise InputError(f"models = {models}: must be at least 1")
     parts = parts_of(dataset)
@@ -95,14 +100,17 @@ def explain(
 
 
 def _kept(run: Run, target: int, samples: int, parts: int) -> np.ndarray:
-    """bool[samples, parts]: which parts each sample keeps; the first keeps all."""
+    """Return bool[samples, parts]: which parts each sample keeps. The first sample keeps all."""
     kept = np.random.default_rng((run.spec.seed, target)).random((samples, parts)) < 0.5
     kept[0] = True
     return kept
 
 
 def parts_of(dataset: Dataset) -> np.ndarray:
-    """int32[features]: squares of a picture, SIDE along each side or as many as it has pixels; else each feature."""
+    """Return int32[features]: the part of each number: a square of a picture, or else the feature itself.
+
+    A picture has SIDE squares along each side, or one for each pixel if it is smaller.
+    """
     shape = dataset.image_shape
     if shape is None:
         return np.arange(int(np.prod(dataset.x.shape[1:])), dtype=np.int32)
@@ -114,7 +122,7 @@ def parts_of(dataset: Dataset) -> np.ndarray:
 
 
 def names_of(dataset: Dataset) -> list[str]:
-    """The name of each part: its place in a picture, from 1, or that of its feature."""
+    """Return the name of each part: its place in a picture, counted from 1, or the name of its feature."""
     if dataset.image_shape is None:
         return dataset.feature_labels
     rows, columns = (min(side, SIDE) for side in dataset.image_shape[:2])
@@ -122,7 +130,7 @@ def names_of(dataset: Dataset) -> list[str]:
 
 
 def square_of(shape: tuple[int, ...], part: int) -> list[float]:
-    """[left, top, width, height] of a part of a picture (h, w, ...), as shares of its width and height."""
+    """Return [left, top, width, height] of a part of a picture (h, w, ...), as fractions of its width and height."""
     height, width = shape[:2]
     row, column = divmod(part, min(width, SIDE))
     (left, right), (top, bottom) = (
@@ -133,7 +141,7 @@ def square_of(shape: tuple[int, ...], part: int) -> list[float]:
 
 
 def _blanked(dataset: Dataset, x: np.ndarray, parts: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """[samples, ...]: the input with the pool's mean where a part is not kept."""
+    """Return [samples, ...]: copies of the input, with the pool's mean in the parts that are not kept."""
     mean = dataset.x.reshape(len(dataset.x), -1).mean(axis=0)
     flat = np.where(kept[:, parts], x.reshape(-1), mean)
     return flat.astype(dataset.x.dtype).reshape(len(kept), *x.shape)
@@ -142,9 +150,9 @@ def _blanked(dataset: Dataset, x: np.ndarray, parts: np.ndarray, kept: np.ndarra
 def _outputs(
     run: Run, dataset: Dataset, targets: Sequence[int], blanked: Sequence[np.ndarray], y: np.ndarray, models: int
 ) -> np.ndarray:
-    """float64[targets, samples]: the models' mean output of each input; the contract is asked with all as its targets.
+    """Return float64[targets, samples]: the mean output of the models for each input.
 
-    Each set of members is trained on once.
+    The trainer gets all inputs as its targets. Models are trained once for each distinct set of members.
     """
     samples = len(blanked[0])
     own = np.full(len(targets) * samples, NOT_IN_POOL, dtype=np.int32)
@@ -165,7 +173,10 @@ def _outputs(
 
 
 def regress(kept: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """(weights float64[p], interval float64[p, 2], weighted R^2) of kept parts bool[s, p] and outputs float64[s]."""
+    """Regress outputs float64[s] on kept parts bool[s, p].
+
+    Returns (weights float64[p], interval float64[p, 2], weighted R^2).
+    """
     share = kept.mean(axis=1)
     weight = np.exp(-((1 - np.sqrt(share)) ** 2) / WIDTH**2)
     weight *= len(weight) / weight.sum()

@@ -1,5 +1,6 @@
-"""The methods that datamodels are compared with, described. This module imports nothing that takes time, so that the
-command line can list them at once; `contest` has what computes them.
+"""Names and descriptions of the baselines. `contest` computes them.
+
+This module imports nothing that takes time, so that the command line can list them quickly.
 """
 
 from __future__ import annotations
@@ -7,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 
 NETWORKS = "networks"
-"""Networks trained on the whole pool, and their gradients."""
+"""The method needs networks trained on the whole pool, and their gradients."""
 COMMITTED = "committed"
-"""The outputs of the run's own models."""
+"""The method needs the outputs of the run's own models."""
 DATA = "data"
-"""No model at all."""
+"""The method needs no model."""
 
 LIME_MODELS = 10
 """Models whose mean output LIME explains by default; see `baselines.lime`."""
@@ -21,7 +22,7 @@ LIME_SAMPLES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method by name.
+    """Description of a method.
 
     needs  NETWORKS, COMMITTED or DATA
     what   what its scores are, in a few words

@@ -1,8 +1,7 @@
-"""What looks alike: in the input, or in the last hidden layer of trained networks.
+"""Score examples by their similarity to the target: in the input, or in the last hidden layer of trained networks.
 
-Similarity is exp(-|a - b|^2 / (2 s^2)), where s is the median distance of a target to its NEAR-th nearest example. It
-counts for a target where the labels agree and against it where they do not: the nearest examples of another class are
-those that harm.
+Similarity is exp(-|a - b|^2 / (2 s^2)), where s is the median distance of a target to its NEAR-th nearest example. The
+score is positive if the labels agree, and negative if they do not: the nearest examples of another class harm most.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ NEAR = 10
 
 
 def inputs(given: Given) -> np.ndarray:
-    """float32[n, examples]: by the features of `fit.features`, the numbers of x by default. Raises SpecError."""
+    """Return float32[n, examples]: scores by the features of `fit.features`, by default x. Raises SpecError."""
     make = reference("fit.features", given.run.spec.fit.features)
     pool, targets = (np.asarray(make(x), dtype=np.float32) for x in (given.dataset.x, given.targets.x))
     return _agreement(given) * similarity(targets, pool)
 
 
 def representations(given: Given, trained: Trained) -> np.ndarray:
-    """float32[n, examples]: by what the last layer is given, the mean over models."""
+    """Return float32[n, examples]: scores by the inputs of the last layer, the mean over models."""
     total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
         pool, targets = found.representations
@@ -32,7 +31,7 @@ def representations(given: Given, trained: Trained) -> np.ndarray:
 
 
 def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """float32[n, e] of features [n, f] and [e, f]; 1 for the same."""
+    """Return float32[n, e]: the similarity of features [n, f] and [e, f]; 1 if they are equal."""
     squares = (targets**2).sum(axis=1)[:, None] + (pool**2).sum(axis=1) - 2 * (targets @ pool.T)
     squares = np.maximum(squares, 0)
     near = np.median(np.partition(squares, min(NEAR, len(pool)) - 1, axis=1)[:, min(NEAR, len(pool)) - 1])
@@ -40,7 +39,7 @@ def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
 
 
 def _agreement(given: Given) -> np.ndarray:
-    """[n, examples]: 1 where labels agree, else -1; 1 where there are none."""
+    """Return [n, examples]: 1 if the labels agree, else -1; 1 if there are no labels."""
     run = given.run
     if run.labels is None or run.target_labels is None:
         return np.ones((run.n, 1), dtype=np.float32)

@@ -1,8 +1,9 @@
-"""TracIn (Pruthi et al. 2020, arXiv:2002.08484, TracInCP in section 3.3): steps towards an example, at checkpoints.
+"""Compute TracIn (Pruthi et al. 2020, arXiv:2002.08484; TracInCP in section 3.3): products of gradients at checkpoints.
 
 A step of rate r on the loss of example i lowers the loss of target j by r grad loss_j . grad loss_i, to first order.
-The gradients are of all weights; the sum is over checkpoints, one an epoch, and the mean over models. With the target's
-output in place of its loss, as in the other baselines, LDS on the digits is a little lower (.42 against .45).
+Gradients are with respect to all weights. The score is the sum over checkpoints, one per epoch, and the mean over
+models. With the target's output instead of its loss, as in the other baselines, LDS on the digits is a little lower
+(0.42 instead of 0.45).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datamodels.baselines.gradients import Gradients, dots
 
 
 def attribution(trained: Trained) -> np.ndarray:
-    """float32[n, examples]."""
+    """Return float32[n, examples]: the scores."""
     total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for rate, models in trained.checkpoints:
         for model in models:

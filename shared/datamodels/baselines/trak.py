@@ -1,8 +1,8 @@
-"""TRAK (Park et al. 2023, arXiv:2303.14186, equation 17): a network as a linear model of randomly projected gradients.
+"""Compute TRAK (Park et al. 2023, arXiv:2303.14186, equation 17): a linear model of randomly projected gradients.
 
-With P' random, phi_i = P' grad log(p_i / (1 - p_i)) of the pool's examples (rows of Phi), phi_j = P' grad output_j and
-Q = diag(1 - p_i), the attribution is phi_j' (Phi' Phi)^-1 Phi' Q. The first three factors and Q are averaged over
-models, each on its own, as there.
+P' is a random projection, phi_i = P' grad log(p_i / (1 - p_i)) for the pool's examples (the rows of Phi), phi_j = P'
+grad output_j for targets, and Q = diag(1 - p_i). The score is phi_j' (Phi' Phi)^-1 Phi' Q. As in the paper,
+phi_j' (Phi' Phi)^-1 Phi' and Q are averaged over models separately.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from datamodels.baselines.given import Trained
 from datamodels.baselines.gradients import dense
 
 EXAMPLES_PER_DIMENSION = 14
-"""Of the projection. With more dimensions the inverse is of noise, with fewer too much is lost: LDS on the digits was
-highest at 100, which is that of 1,400 examples."""
+"""Sets the dimensions of the projection. With more, the inverse amplifies noise; with fewer, too much is lost. LDS on
+the digits was highest at 100 dimensions, for 1,400 examples."""
 
 
 def attribution(trained: Trained, examples_per_dimension: int = EXAMPLES_PER_DIMENSION) -> np.ndarray:
-    """float32[n, examples]."""
+    """Return float32[n, examples]: the scores."""
     kernel: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     doubt: np.ndarray = np.zeros(1, dtype=np.float32)
     for model, found in enumerate(trained.gradients()):
@@ -35,7 +35,7 @@ def attribution(trained: Trained, examples_per_dimension: int = EXAMPLES_PER_DIM
 
 
 def _pseudo_inverse(features: np.ndarray) -> np.ndarray:
-    """float64[f, e]: (Phi' Phi)^-1 Phi' of Phi [e, f]; the least shift that makes it safe to invert is added."""
+    """Return float64[f, e]: (Phi' Phi)^-1 Phi' for Phi [e, f], with a small shift that makes it safe to invert."""
     square = features.T @ features
     square[np.diag_indices_from(square)] += 1e-6 * np.trace(square) / len(square)
     return linalg.solve(square, features.T, assume_a="pos")

@@ -11,12 +11,13 @@ import numpy as np
 class Clusters:
     """Clusters of n vectors, the largest first.
 
-    cluster      int32[n]; 0 is the largest cluster; -1 for a vector that is like no other, see `clusters.NO_CLUSTER`
+    cluster      int32[n]; 0 is the largest cluster; -1 if a vector is in none, see `clusters.NO_CLUSTER`
     sizes        int32[k]
-    central      int32[k, c]; of each cluster the vectors most like the rest of it, most first; -1 where it has fewer
-    eigenvalues  float64[e]; of the normalised similarity, largest first: the number of clusters shows as a gap
+    central      int32[k, c]; for each cluster, the vectors most similar to its others, most similar first; -1 if it has
+                 fewer
+    eigenvalues  float64[e]; of the normalised similarity, largest first; a gap shows the number of clusters
     bandwidth    of the similarity: the median distance of vectors that share a column
-    labels       int32[n]; classes to compare with, for display; empty where there are none
+    labels       int32[n]; classes, for display; empty if there are none
     """
 
     cluster: np.ndarray
@@ -31,13 +32,14 @@ class Clusters:
 class Components:
     """Principal components of n vectors of d numbers.
 
-    share      float64[k]; of the variance over vectors that each component explains, descending
-    interval   float64[k, 2]; of the share, for other vectors like these: the component kept, a bootstrap over vectors
-    high, low  int32[k, e]; the vectors of largest and of smallest score, the most extreme first
-    high_score, low_score        float32[k, e]
-    high_feature, low_feature    int32[k, e]; the features of largest and of smallest loading: of targets, columns
-    scores     float32[n, min(k, 2)]; to draw a map, see `components.MAP`
-    labels, feature_labels       int32[n] and int32[d]; classes, for display; empty where there are none
+    share      float64[k]; share of the variance over vectors that each component explains, descending
+    interval   float64[k, 2]; of the share, at `interval.LEVEL`; a bootstrap over vectors with fixed components
+    high, low  int32[k, e]; the vectors with the largest and the smallest scores, the most extreme first
+    high_score, low_score        float32[k, e]; their scores
+    high_feature, low_feature    int32[k, e]; the features with the largest and the smallest loadings. The features of
+                                 targets are columns, and those of columns are targets
+    scores     float32[n, min(k, 2)]; of all vectors, to draw a map; see `components.MAP`
+    labels, feature_labels       int32[n] and int32[d]; classes, for display; empty if there are none
     """
 
     share: np.ndarray
@@ -57,12 +59,12 @@ class Components:
 class Conflicts:
     """Pairs [p] of groups with negative mean effect, the surest first.
 
-    source, target  int32; the group of columns, and that of targets
+    source, target  int32; group of columns and group of targets
     effect          float64; mean over targets of the sum of weights on the group's columns
     interval        float64[p, 2]; at `interval.LEVEL` for all pairs of groups at once, a bootstrap over targets
-    harmed          float64; share of the targets on which the effect is negative
-    sure            int32; 1 where the interval is below 0
-    pairs           pairs of groups that were looked at
+    harmed          float64; share of the targets for which the effect is negative
+    sure            int32; 1 if the interval is below 0
+    pairs           number of pairs of groups that were compared
     """
 
     source: np.ndarray
