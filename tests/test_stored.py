@@ -144,9 +144,7 @@ def test_its_models_can_be_trained_again(store):
 
 
 def test_it_is_topped_up(store, tmp_path):
-    result = pipeline.run(
-        spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View()
-    )
+    result = pipeline.run(spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View())
     assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json"]
     assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)
     assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240

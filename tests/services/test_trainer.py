@@ -246,7 +246,9 @@ def test_metrics_are_there_while_it_trains(pipeline, tmp_path):
     beat, started = tmp_path / "beat", time.time()
     environ = {"DATAMODELS_SERVE_ADDRESS_FILE": str(address), "DATAMODELS_TRAINER_HEARTBEAT_FILE": str(beat)}
     process = pipeline.start("--run", run.name, "--chunks", "1", **environ)
-    eventually(lambda: pipeline.committed(run) == [range(20, 30)] and len((tmp_path / "trained").read_text().split()) == 12)
+    eventually(
+        lambda: pipeline.committed(run) == [range(20, 30)] and len((tmp_path / "trained").read_text().split()) == 12
+    )
     where = json.loads(address.read_text())["metrics_address"]
     with urllib.request.urlopen(f"http://{where}/metrics", timeout=LIMIT) as response:
         lines = response.read().decode().splitlines()
@@ -282,7 +284,9 @@ def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(pipeline):
 
 def test_a_heartbeat_that_cannot_be_written_is_named(pipeline):
     run = pipeline.create()
-    code, log = pipeline.train("--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat")
+    code, log = pipeline.train(
+        "--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat"
+    )
     assert code == ExitCode.CONFIG
     assert log[-1]["event"].startswith("DATAMODELS_TRAINER_HEARTBEAT_FILE=/no/such/folder/beat: cannot be written")
 
