@@ -184,7 +184,9 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     driver.kill()
     pipeline.finish(driver)
     eventually(
-        lambda: not any(pipeline.children(f"datamodels.services.{name}") for name in ("trainer", "aggregator", "sampler"))
+        lambda: (
+            not any(pipeline.children(f"datamodels.services.{name}") for name in ("trainer", "aggregator", "sampler"))
+        )
     )
 
     # Nor is any other service that dies, at its start or at work; see also `tests/runners/test_local.py`.
