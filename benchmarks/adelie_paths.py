@@ -1,4 +1,4 @@
-"""`peers.Adelie`'s other half, run by a Python that has adelie: python adelie_paths.py GIVEN.npz MADE.npz"""
+"""Solve LASSO paths for `peers.Adelie`, in a Python that has adelie: python adelie_paths.py GIVEN.npz MADE.npz"""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The page that `reproduce` writes: each claim made of datamodels, theirs beside ours."""
+"""Write the page of `reproduce`: each claim about datamodels, with their result and ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datamodels.baselines.compare import LDS, flips_at
 from datamodels.cli.analyses import compare as table
 
 NEAR = 0.8
-"""Share of the R^2 that chance leaves to be had, to be called near the diagonal."""
+"""Points count as near the diagonal if R^2 is at least this share of the best that chance allows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Claim:
 
 
 def claims(found: dict[str, Any]) -> Iterator[Claim]:
-    """Of the parts that were measured."""
+    """Yield the claims of all parts that were measured."""
     for name, of_part in CLAIMS.items():
         if name in found:
             yield from of_part(found[name])

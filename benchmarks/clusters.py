@@ -1,9 +1,9 @@
-"""What clusters and components of many targets take: synthetic sparse weights with planted groups.
+"""Measure the time and memory of clusters and components of many targets, on made-up sparse weights with groups.
 
     python benchmarks/clusters.py [--targets 60000] [--columns 50000] [--weights 100] [--groups 20]
 
-Each target has weights on columns of its group, the most popular first, and a fifth of them anywhere. Prints seconds of
-one core and the peak memory of the process, the weights included.
+Each target has four fifths of its weights on columns of its group, some of which are more popular than others, and one
+fifth on any columns. Prints CPU seconds, seconds, and the peak memory of the process, including the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datamodels.analyze.patterns.components import components
 
 
 def planted(n: int, d: int, nonzeros: int, groups: int) -> tuple[sparse.csr_array, np.ndarray]:
-    """(float32 CSR [n, d], int[n] groups)"""
+    """Make (weights float32 CSR [n, d], groups int[n])."""
     rng = np.random.default_rng(0)
     group, own = rng.integers(groups, size=n), d // groups
     inside = group[:, None] * own + (own * rng.random((n, nonzeros - nonzeros // 5)) ** 2).astype(np.int64)

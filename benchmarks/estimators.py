@@ -1,10 +1,10 @@
-"""LDS of the estimators as models arrive: one table, from real models.
+"""Compare the LDS of the estimators by number of models, on real models.
 
     python benchmarks/estimators.py [--spec digits] [--home FOLDER] [--models 500,2000,10000]
 
-Trains the models of the spec where the folder does not have them, fits each estimator to the first so many of them and
-scores its predictions of the unseen subsets, with a 95% interval (see `quality.evaluate`). R^2 is the median over
-targets of the held-out R^2. Seconds are CPU seconds of the fit, one thread.
+Trains the models of the spec if the folder does not have them. Then fits each estimator to the first models, for each
+of the numbers given, and evaluates its predictions of the unseen subsets, with a 95% interval (see `quality.evaluate`).
+R^2 is the median over targets of the held-out R^2. Seconds are CPU seconds of the fit on one thread.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def train(spec: str, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
 
 
 def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iterator[Problem]:
-    """Of the first so many models."""
+    """Yield the problem of the first models, for each of the sizes."""
     found = shards.materialise(store, run, manifest.read_newest(store, run.name), home / "bench" / run.name)
     known, order = prior.of_run(run, runs.load_dataset(run.spec)), np.argsort(found.model_index)
     for m in sizes:

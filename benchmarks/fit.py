@@ -1,16 +1,16 @@
-"""LASSO paths for many targets over shared masks: seconds and exactness of our solvers and of others, in one run.
+"""Compare our LASSO solvers with others, in one run: seconds and exactness of paths for many targets over shared masks.
 
     python benchmarks/fit.py [--quick] [--size D,M,N ...] [--lambdas 20] [--targets 8]
 
-Masks have exactly half of the columns, the truth is sparse and heavy-tailed, R^2 is 0.3 to 0.6. First the whole fit by
-each of our solvers, as a run makes it: lambda chosen on held-out rows, last fit, certificate. Then the paths alone, on
-the rows to fit: the same grid of lambdas for all; "full" is all of it, "prefix" what a choice by held-out error looks
-at, which ends two lambdas past the best. What solvers with a Gram take is beside the time of the Gram and the products
-X'Y, which all of them share.
+Masks have exactly half of the columns, the truth is sparse and heavy-tailed, and R^2 is 0.3 to 0.6. The first part
+times the whole fit by each of our solvers, as in a run: choice of lambda on held-out rows, last fit, certificate. The
+second part times the paths alone, on the rows to fit, with the same grid of lambdas for all. "full" is the whole grid;
+"prefix" is the part that a choice by held-out error needs, which ends two lambdas past the best. The time of the Gram
+matrix and of the products X'Y is not included: all solvers that use a Gram share it.
 
-Everybody gets the loosest tolerance, of powers of ten, at which the objective of some targets is within 1e-5 of the
-optimum all along the path. What is slow is timed on those targets alone and multiplied; those lines say so. Seconds
-are CPU seconds of one thread. A package that is not installed is left out, and named.
+Each solver gets the loosest tolerance, of powers of ten, at which the objective of some targets is within 1e-5 of the
+optimum along the whole path. Slow solvers are timed on those targets alone, and their times are multiplied; their lines
+say so. Seconds are CPU seconds of one thread. A package that is not installed is left out, and named.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QUICK = ["300,1800,60"]
 WANTED = 1e-5
 """Largest excess of the objective over the optimum, relative to it."""
 WHOLE_TARGETS = 64
-"""Most targets that `saga` is timed on, since it takes long."""
+"""Most targets for timing `saga`, which is slow."""
 STEPS = 10
 
 
@@ -50,7 +50,7 @@ def seconds(call: Callable) -> float:
 
 
 def loosest(paths: peers.Paths, solve: Callable, first: float) -> tuple[float, float]:
-    """(tolerance, excess): the largest tolerance that keeps to WANTED; the smallest tried where none does."""
+    """Return (tolerance, excess) for the largest tolerance whose excess is at most WANTED, else for the smallest."""
     full = np.full(paths.given.n, paths.lambdas.shape[1])
     for tolerance in first * 10.0 ** -np.arange(6):
         excess = paths.excess(solve(paths.chosen, full, tolerance))
@@ -89,7 +89,7 @@ def table(size: str, lambdas: int, some: int, adelie: Path | None) -> None:
 
 
 def contestants(paths: peers.Paths, adelie: Path | None) -> Iterator[tuple[str, Callable, float, np.ndarray]]:
-    """(name, solve, the first tolerance to try, the targets to be timed on)."""
+    """Yield (name, solve, first tolerance to try, targets to time)."""
     every, some = np.arange(paths.given.n), paths.chosen
     yield "ours, gram float32", peers.ours(paths), 1e-2, every
     for dtype in (np.float32, np.float64):
@@ -109,7 +109,7 @@ def contestants(paths: peers.Paths, adelie: Path | None) -> Iterator[tuple[str, 
 
 def timed(solve: Callable, targets: np.ndarray, lengths: np.ndarray, tolerance: float) -> float:
     taken = seconds(lambda: solve(targets, lengths, tolerance))
-    return getattr(solve, "seconds", taken)  # of another process, it knows better
+    return getattr(solve, "seconds", taken)  # a solver in another process measures its own time
 
 
 def whole_fits(given: Problem, lambdas: int) -> None:
@@ -159,7 +159,7 @@ def shared_costs(paths: peers.Paths) -> None:
 
 
 def batched_steps(paths: peers.Paths) -> None:
-    """Proximal steps of one block of targets at once, all that belongs to them, beside their matrix product alone."""
+    """Compare complete proximal steps of a block of targets with their matrix product alone."""
     d, targets = paths.given.columns, np.arange(min(paths.given.n, BLOCK_TARGETS["cpu"]))
     solver = Descent(paths.masks[np.float32], small=0)
     state = solver.start(paths.products[targets], np.ones(len(targets)), targets, None)

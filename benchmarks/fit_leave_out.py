@@ -1,11 +1,12 @@
-"""LASSO paths of targets that are training examples: ours beside one subproblem per target, in one run.
+"""Time LASSO paths of targets that are training examples: ours compared with one subproblem per target, in one run.
 
     python benchmarks/fit_leave_out.py [--size D,M,N ...] [--targets 3]
 
-Each target counts only the rows without it, so that no Gram is shared. Ours is the whole fit: the path, as far as
-`patience` has it walk, the choice of lambda, the last fit and its certificate. The others do the path alone, on the
-same lambdas and no further, on some targets, given the rows that count as float32 and their Gram: by our own popcount,
-and by BLAS; then as people call it. They stop at scikit-learn's tolerance 1e-2. CPU seconds of one thread, per target.
+Only rows without a target count for it, so targets share no Gram matrix. Ours is the whole fit: the path as far as
+`patience` requires, the choice of lambda, the last fit and its certificate. The others compute only the path, for the
+same lambdas and for some of the targets. They get the rows that count as float32, and their Gram matrix from our
+popcount or from BLAS; the last one is called as people call it. They stop at scikit-learn's tolerance 1e-2. Figures are
+CPU seconds of one thread per target.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TOLERANCE = 1e-2
 
 
 def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
-    """CPU seconds of the parts and ways of one target."""
+    """Return CPU seconds of each part and way, for one target."""
     from scipy.linalg.blas import ssyrk
     from sklearn.linear_model import lasso_path
 

@@ -1,17 +1,17 @@
-"""ResNet-9: what it learns of real images, and how fast it trains, in one run.
+"""Measure ResNet-9 in one run: its accuracy on real images, and the speed of training.
 
     python benchmarks/images.py [--quick] [--device auto] [--width 64] [--models 5]
 
-Accuracy is on what is real here, the digits as 32 x 32 images: mean and deviation over models, each trained on another
-half of 1,400, on 397 test digits. Speed is on noise of CIFAR-10's shape and says nothing about accuracy; outputs on as
-many targets as CIFAR-10 has test images, a fifth of the pool, are part of a model's time.
+Accuracy is measured on the digits as 32 x 32 images: mean and deviation over models, each trained on another half of
+1,400, on 397 test digits. Speed is measured on noise of the shape of CIFAR-10, and says nothing about accuracy. The
+time of a model includes its outputs on as many targets as CIFAR-10 has test images, a fifth of the pool.
 
-Contestants take turns, and each figure is the best of its rounds. The plain loop is what one writes first: the same
-network and recipe with images augmented one by one by a DataLoader, autograd, an optimiser over a list of parameters
-and the loss printed at every step. The path by FFCV takes part where FFCV is installed (docs/guides/ffcv.md).
+All trainers take turns, and each figure is the best of its rounds. The plain loop is what one writes first: the same
+network and recipe, with images augmented one by one by a DataLoader, autograd, an optimiser over a list of parameters,
+and the loss printed at every step. The path by FFCV is included if FFCV is installed (docs/guides/ffcv.md).
 
-On a GPU besides: with and without a captured step, 1, 2, 4 and 8 models at once, the share of the device's own bf16
-peak, which is measured by a large matrix product in the same run, and what we aim at on an H200 (TARGETS).
+On a GPU, it also measures: with and without a captured step; 1, 2, 4 and 8 models at once; the share of the device's
+bf16 peak, which a large matrix product measures in the same run. TARGETS are the speeds that we aim at on an H200.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def halves(examples: int, count: int) -> list[np.ndarray]:
 
 
 def accuracy(models: int, recipe: str, width: int, device: str) -> tuple[float, float, float]:
-    """Mean and deviation of the test accuracy of models on halves of the digits, and seconds of CPU for each."""
+    """Return mean and deviation of the test accuracy of models on halves of the digits, and CPU seconds per model."""
     data = load.load_digits()
     trainer = ResNet9(data, data.targets("test"), recipe=recipe, width=width, batch_size=64, flip="none", device=device)
     right, started = [], time.process_time()
@@ -57,7 +57,7 @@ def accuracy(models: int, recipe: str, width: int, device: str) -> tuple[float, 
 
 
 def noise(examples: int) -> Dataset:
-    """Of CIFAR-10's shape."""
+    """Make a data set of noise with the shape of CIFAR-10."""
     generator = np.random.default_rng(0)
     sizes = examples, examples // 5
     x, x_test = (generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8) for count in sizes)
@@ -86,7 +86,7 @@ class Augmented(torch.utils.data.Dataset):
 
 
 class Plain:
-    """One model at a time, by the paper's recipe."""
+    """Trains one model at a time, by the paper's recipe."""
 
     def __init__(self, data: Dataset, recipe: Recipe, width: int, device: torch.device):
         self.data, self.recipe, self.width, self.device = data, recipe, width, device
@@ -119,7 +119,7 @@ class Plain:
 
 
 def seconds(train: Callable[[], object], device: torch.device) -> float:
-    """Of one call, until the device is done."""
+    """Return the seconds of one call, until the device is done."""
     started = time.perf_counter()
     train()
     if device.type == "cuda":
@@ -128,7 +128,7 @@ def seconds(train: Callable[[], object], device: torch.device) -> float:
 
 
 def image_flops(width: int, *, fast: bool) -> float:
-    """Floating-point operations of an image in a step: forward and backward passes, as PyTorch counts them."""
+    """Return the floating-point operations per image in a step: forward and backward, as PyTorch counts them."""
     network, rows = networks.resnet9(10, width, fast=fast), 2
     counter = FlopCounterMode(display=False)
     with counter:
@@ -137,7 +137,7 @@ def image_flops(width: int, *, fast: bool) -> float:
 
 
 def bf16_peak() -> float:
-    """Operations per second of a large product on the GPU: the best of ten."""
+    """Return the operations per second of a large product on the GPU: the best of ten."""
     size = 8192
     a = torch.randn((size, size), device="cuda", dtype=torch.bfloat16)
     best = min(seconds(lambda: [a @ a for _ in range(10)], a.device) for _ in range(10))
@@ -154,7 +154,7 @@ class Contestant:
 
 
 def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> dict[str, Contestant]:
-    """By name, each having trained once: steps are recorded, readers compiled, sizes found."""
+    """Return all trainers by name. Each has trained once, so steps are recorded, readers compiled and sizes found."""
     data = noise(given.examples)
     subset, targets = halves(given.examples, 1)[0], data.targets("test")
     options = {"width": given.width, "device": device.type, "batch_size": min(512, len(subset))}
@@ -194,7 +194,7 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
 
 
 def speed(given: argparse.Namespace, device: torch.device) -> None:
-    """Prints models per second and per day of every contestant, those that cannot take part, and the targets."""
+    """Print models per second and per day of every trainer, the ones left out, and the targets."""
     cuda = device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         ffcv = importlib.util.find_spec("ffcv") is not None

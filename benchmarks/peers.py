@@ -1,7 +1,7 @@
-"""The LASSO paths that `fit.py` times, and who solves them: ours and others, each at its best settings.
+"""LASSO paths for `fit.py`, and solvers for them: ours and those of other packages, each at its best settings.
 
-Each maker returns solve(targets int64[t], lengths int64[n], tolerance) -> weights [t, k, d], zeros beyond a target's
-length.
+Each maker returns a function solve(targets int64[t], lengths int64[n], tolerance) -> weights [t, k, d]. Weights beyond
+the length of a target are zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from datamodels.run.specs import FitSpec
 
 HOLDOUT = 0.1
 SAGA_EPOCHS = 1000
-"""Most for one lambda."""
+"""Most epochs for one lambda."""
 
 
 def problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
@@ -34,7 +34,7 @@ def problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
     design = Design("uniform", seed, 0.5, d)
     masks = designs.subsets(design, 0, m)
     truth = (rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < 0.05)).astype(np.float32)
-    truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that no target is without
+    truth[rng.integers(d, size=n), np.arange(n)] += 1  # so that every target has a weight
     signal = (designs.unpack(masks, d).astype(np.float32) - 0.5) @ truth
     share = rng.uniform(0.3, 0.6, size=n)
     outputs = signal / signal.std(axis=0) * np.sqrt(share) + rng.normal(size=(m, n)) * np.sqrt(1 - share)
@@ -49,14 +49,14 @@ def problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
 
 
 class Paths:
-    """The rows to fit, centred, with all that is given to every solver.
+    """The rows to fit, centred, and everything that all solvers are given.
 
     x         float64[m, d]
     z         float64[m, n], of unit variance
     products  float64[n, d]
     lambdas   float64[n, k]
-    prefix    int64[n]; lambdas that a choice by held-out error looks at: up to two past the best
-    chosen    int64[t]; targets whose paths are known for sure
+    prefix    int64[n]; number of lambdas that a choice by held-out error needs: up to two past the best
+    chosen    int64[t]; targets whose optimal paths are known
     best      float64[t, k, d]; those paths, to gaps of 1e-9
     """
 
@@ -79,18 +79,18 @@ class Paths:
         self.best = self.descend(np.float64, 1e-9, None, chosen)
 
     def objective(self, theta: np.ndarray) -> np.ndarray:
-        """float64[t, k] of weights [t, k, d] of the chosen targets."""
+        """Return float64[t, k]: the objective at weights [t, k, d] of the chosen targets."""
         gram = self.masks[np.float64].gram
         theta = theta.astype(np.float64)
         smooth = np.einsum("tkd,tkd->tk", theta @ gram - 2 * self.products[self.chosen, None], theta)
         return (1 + smooth) / 2 + self.lambdas[self.chosen] * np.abs(theta).sum(axis=2)
 
     def excess(self, theta: np.ndarray) -> float:
-        """Largest relative excess of the objective over its optimum, of the chosen targets all along their paths."""
+        """Return the largest relative excess of the objective over its optimum, over paths of the chosen targets."""
         return float((self.objective(theta) / self.objective(self.best) - 1).max())
 
     def descend(self, dtype, goal: float, lengths: np.ndarray | None, targets: np.ndarray) -> np.ndarray:
-        """[t, k, d]: ours, to relative duality gaps of `goal`, through so many lambdas of each target."""
+        """Solve by our solver, to relative duality gaps of `goal`: weights [t, k, d]. `lengths` limits the lambdas."""
         solver, lambdas = Descent(self.masks[dtype]), self.lambdas[targets]
         k = np.full(len(targets), lambdas.shape[1]) if lengths is None else lengths[targets]
         found = np.zeros((len(targets), lambdas.shape[1], self.given.columns), dtype=dtype)
@@ -180,7 +180,7 @@ def skglm(paths: Paths) -> Callable:
 
 
 def saga(paths: Paths) -> Callable:
-    """Ours, the algorithm of the paper: all targets together, each at its own lambda, finished ones left out."""
+    """Solve by our SAGA, the algorithm of the paper: all targets together, each at its own lambda."""
     rows = paths.rows
     y = rows.outputs(0, paths.given.n)[rows.fit]
 
@@ -211,9 +211,9 @@ def saga(paths: Paths) -> Callable:
 
 
 class Adelie:
-    """adelie's covariance method. Its NumPy is an older one than ours, so it runs in a Python of its own.
+    """Solves by adelie's covariance method. adelie needs an older NumPy than ours, so it runs in a separate Python.
 
-    seconds  CPU seconds of the last call, as that Python has measured them
+    seconds  CPU seconds of the last call, measured by that Python
     """
 
     def __init__(self, paths: Paths, python: Path):

@@ -1,4 +1,4 @@
-"""What `datamodels.plan.fit` says of a fit beforehand, beside what the fit then takes: memory and CPU seconds.
+"""Compare the memory and CPU seconds that `datamodels.plan.fit` estimates for a fit with what the fit then takes.
 
     python benchmarks/plan.py [--size D,M,N,SOLVER[,OWN] ...] [--threads 1]
 
@@ -44,7 +44,7 @@ LOOK_SECONDS = 0.003
 
 
 class Watched:
-    """The most memory without files that this process holds while the body runs, in bytes above that before it."""
+    """Measures the peak memory of this process, without files, while the body runs: bytes above those before it."""
 
     def __enter__(self):
         self.peak, self._before, self._over = 0, memory.held_memory(), threading.Event()
@@ -62,7 +62,7 @@ class Watched:
 
 
 def whole(given: Problem, settings: FitSpec, threads: int) -> None:
-    """The fit as a run makes it."""
+    """Fit as a run does."""
     known = None
     if uses_sums(given, settings):
         known = Sums.empty(given.columns, given.n)
@@ -79,7 +79,7 @@ def compare(text: str, threads: int) -> None:
         given = dataclasses.replace(given, own_column=np.where(np.arange(n) < own, np.arange(n) % d, -1).astype("i4"))
     size = memory.Size.of(given)
     fit(problem(40, 300, 4), settings, 0, threads=1)  # compiles
-    with Watched() as watched:  # first, for what a plan leaves in the heap is taken by the fit again
+    with Watched() as watched:  # before planning, because the fit would reuse what a plan leaves in the heap
         whole(given, settings, threads)
     started = time.process_time()
     rehearsed = plan.plan(size, settings, threads=threads)

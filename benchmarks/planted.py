@@ -1,13 +1,13 @@
-"""Leaks and wrong labels that were planted in the digits, and how well they are found: average precision (AP).
+"""Measure how well planted leaks and wrong labels are found in the digits: average precision (AP).
 
     python benchmarks/planted.py [--plantings 5] [--models 4000] [--processes 2]
 
-Each planting shuffles the digits anew. In the pool of 1,400, 70 examples are replaced by copies of test examples: as
-they are, a pixel off, with noise, or fainter. 70 others get one of the nine wrong labels. Models are trained
-on halves of it and a LASSO is fitted to every test and every training example. AP is of the 70 among all pairs of a
-test example and an example, or among all examples; its mean over plantings comes with a 95% interval by Student's t.
-How scores are made was chosen on planting 0, which is not among those reported. Seconds are CPU seconds, those that the
-models and the fit took left out.
+Each planting shuffles the digits anew. In the pool of 1,400, 70 examples are replaced by copies of test examples:
+exact, shifted by a pixel, with noise, or fainter. 70 others get one of the nine wrong labels. Models are trained on
+halves of the pool, and a LASSO is fitted to every test and every training example. AP ranks the 70 among all pairs of a
+test example and a training example, or among all training examples. Its mean over plantings has a 95% interval by
+Student's t. The form of the scores was chosen on planting 0, which is not reported. Seconds are CPU seconds without the
+models and the fit.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from datamodels.train.workloads.mlp import MLP
 
 SHARE = 0.05
 NOISE = 0.1
-"""Standard deviation of what is added to a copy, where ink is 1."""
+"""Standard deviation of the noise that is added to a copy; full ink is 1."""
 FOLDS, NETWORKS = 5, 10
-"""Of the out-of-fold probabilities that cleanlab is given: the mean of so many networks like those of the run."""
+"""cleanlab gets out-of-fold probabilities: the mean over NETWORKS networks like those of the run, for each of FOLDS."""
 KINDS = ("exact", "a pixel off", "noisy", "fainter")
 LEAKS = (
     "weights alone",
@@ -112,7 +112,7 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
 
 
 def leaks(planted: Planting, run: Run, solution: Solution) -> dict[str, Callable[[], np.ndarray]]:
-    """What ranks the pairs: float[test, pool], larger is more suspect."""
+    """Return functions that score pairs, float[test, pool]; larger is more suspect."""
     data = planted.dataset
     shape = len(data.y_test), len(data.y)
 
@@ -175,7 +175,7 @@ def average_precision(score: np.ndarray, true: np.ndarray) -> float:
 
 
 def measure(seed: int, models: int) -> dict[str, tuple[float, float]]:
-    """(AP, CPU seconds) of each contestant on one planting; and AP of each kind of copy by inputs."""
+    """Return (AP, CPU seconds) of each method on one planting, and AP of each kind of copy by inputs."""
     limit_threads(1)
     planted = plant(seed)
     run, solution = train_and_fit(planted, seed, models)
@@ -199,7 +199,7 @@ def measure(seed: int, models: int) -> dict[str, tuple[float, float]]:
 
 
 def _by_kind(planted: Planting, values: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[str, float]]:
-    """AP of the copies of one kind among what is no copy."""
+    """Yield the AP of each kind of copies, among pairs that are no copies."""
     for number, kind in enumerate(KINDS):
         mine = np.zeros_like(pairs)
         mine[planted.of[planted.kind == number], planted.copies[planted.kind == number]] = True

@@ -1,12 +1,12 @@
-"""The query service under load: requests a second, latencies, MB a second, and what the server pays for a call.
+"""Measure the query service under load: requests per second, latencies, MB per second, and CPU time per call.
 
     python benchmarks/query.py [--size D,N,WEIGHTS ...] [--seconds 3] [--beside FOLDER]
 
-Each size is a made-up fit in a local folder: N targets over D columns, WEIGHTS of them each. The service is a process,
-its clients are others, all on this machine, over loopback; a client sends bytes and reads bytes, one call at a time.
-Beside it, in the same run: gRPC alone, answering with the same bytes that were made beforehand; the same vector as
-bytes and as `repeated float`; and two processes of the service instead of one. With --beside, the service of another
-checkout is asked in turn with this one, and ratios are to it.
+Each size is a made-up fit in a local folder: N targets with WEIGHTS weights each, over D columns. The service and its
+clients are processes of this machine, connected over loopback. A client sends bytes and reads bytes, one call at a
+time. The same run compares: gRPC alone, which answers with bytes made beforehand; a vector as bytes and as `repeated
+float`; and two processes of the service instead of one. With --beside, the services of another checkout and of this one
+are asked in turn, and ratios are to the other.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SERVICE = "/datamodels.v1.QueryService"
 
 
 def make_fit(folder: Path, d: int, n: int, weights: int) -> tuple[Run, problem.Solution]:
-    """A run and its fit in a store. Each target has about `weights` weights, most of them small."""
+    """Make a run and its fit in a store. Each target has about `weights` weights, most of them small."""
     rng = np.random.default_rng(0)
     data = Dataset(np.zeros((d, 1)), np.arange(d) % 10, np.zeros((n, 1)), np.arange(n) % 10)
     document = {"name": "made-up", "dataset": {"load": "none:load"}, "trainer": {"class": "none:T"}, "m": 100_000}
@@ -94,7 +94,7 @@ def make_fit(folder: Path, d: int, n: int, weights: int) -> tuple[Run, problem.S
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A server's; `seconds` until it served."""
+    """A server process; `seconds` is the time until it served."""
 
     address: str
     pid: int
@@ -107,7 +107,7 @@ class Process:
 
 @contextlib.contextmanager
 def process(store: Path, *command: str, checkout: Path = ROOT) -> Iterator[Process]:
-    """A server over the store in a folder, of the code in a checkout."""
+    """Run a server over the store in a folder, with the code of a checkout."""
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "address.json"
         environ = child_environ(
@@ -130,7 +130,7 @@ def process(store: Path, *command: str, checkout: Path = ROOT) -> Iterator[Proce
 
 
 def asks(run: Run, solution: problem.Solution) -> dict[str, Ask]:
-    """Small calls, and large ones."""
+    """Return small and large calls, by name."""
     rng = np.random.default_rng(1)
     targets = rng.integers(solution.n, size=REQUESTS)
     masks = designs.subsets(run.design, 0, REQUESTS)
@@ -169,7 +169,7 @@ def line(name: str, clients: int, found: Measured, base: Measured | None = None)
 
 
 def in_turn(asked: dict[str, Callable[[float], Measured]], seconds: float) -> dict[str, Measured]:
-    """Ways to ask, one after the other and again, since how busy the machine is changes."""
+    """Measure several ways in turn, several times, because the load of the machine changes."""
     found: dict[str, list[Measured]] = {name: [] for name in asked}
     for _ in range(TURNS):
         for name, ask in asked.items():
@@ -178,7 +178,7 @@ def in_turn(asked: dict[str, Callable[[float], Measured]], seconds: float) -> di
 
 
 def load(service: Process, run: Run, solution: problem.Solution) -> None:
-    """Asks the first question, which has the fit read, and sees that the answer is right."""
+    """Make the first call, which makes the service read the fit, and check its answer."""
     bare = memory(service.pid)
     with QueryClient(service.address, ClientSettings()) as client:
         started = time.perf_counter()
@@ -225,7 +225,7 @@ def measure(size: str, clients: Clients, seconds: float, beside: Path | None) ->
 
 
 def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[..., Process], every: dict[str, Ask]):
-    """Ours beside gRPC alone, Tensors beside `repeated float`, and one process beside two."""
+    """Compare ours with gRPC alone, tensors with `repeated float`, and one process with two."""
     small = next(iter(every.values()))
     with grpc.insecure_channel(ours.address) as channel:
         answer = channel.unary_unary(small.method)(small.requests[0])

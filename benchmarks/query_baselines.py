@@ -1,7 +1,7 @@
-"""What benchmarks/query.py measures the query service beside: a gRPC server without anything of ours.
+"""A bare gRPC server, with which benchmarks/query.py compares the query service.
 
-`Same` answers with the bytes that it was sent. `Tensor` and `Floats` answer with the same float32 vector of as many
-numbers as the request says, as a Tensor and as `repeated float`.
+`Same` answers with the bytes of its request. `Tensor` and `Floats` answer with a float32 vector of the requested
+length, as a Tensor and as `repeated float`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DECODE = {
     ),
     "Floats": lambda answer: np.array(Floats.FromString(answer).values, dtype=np.float32),
 }
-"""What a client does with an answer, so that it has an array."""
+"""Functions by which a client turns an answer into an array."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The claims made of datamodels, one by one, on the digits: docs/benchmarks/reproduction.md.
+"""Check the claims about datamodels, one by one, on the digits: docs/benchmarks/reproduction.md.
 
     python benchmarks/reproduce.py [--spec SPEC] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
 
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path(".datamodels"))
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks/reproduction.md"))
     parser.add_argument("--trainers", type=int, default=2)
-    parser.add_argument("--parts", default=",".join(PARTS), help="to measure, where they are not there")
+    parser.add_argument("--parts", default=",".join(PARTS), help="parts to measure, if the folder does not have them")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)

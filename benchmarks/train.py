@@ -1,11 +1,12 @@
-"""Models per second of the built-in trainers on the digits, beside a plain PyTorch loop, in one run.
+"""Compare the built-in trainers with a plain PyTorch loop, in one run: models per second on the digits.
 
     python benchmarks/train.py [--quick] [--processes 2]
 
-Each figure is the best of several rounds, and rounds of all contestants take turns, so that a noisy machine is noisy
-to all. The plain loop is what one writes first: a Sequential, a DataLoader-free loop, torch.optim.SGD, one model at a
-time; "to plain" is to that of the same network. It learns the same function by the same recipe; accuracies are there to
-show it. "Processes" runs ours in several processes at once, as the local runner does, and counts all their models.
+Each figure is the best of several rounds. All trainers take turns in each round, so that a noisy machine disturbs all
+of them. The plain loop is what one writes first: a Sequential, a loop without DataLoader, torch.optim.SGD, one model at
+a time. "to plain" is the ratio to the plain loop of the same network, which learns the same function by the same
+recipe, as accuracies show. "processes" runs ours in several processes at once, as the local runner does, and counts all
+models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trainer that is watched from its first model on: short trainings would be over before Prometheus finds them."""
+"""A trainer that waits until Prometheus has scraped it: short trainings would end before Prometheus finds them."""
 
 import os
 import time
@@ -17,5 +17,5 @@ class Linear(linear.Linear):
 
 
 def seen(served):
-    """The file that is there once the process that serves there was scraped."""
+    """Return the file that exists once the process with this address file has been scraped."""
     return served.with_suffix(".seen")

@@ -1,7 +1,7 @@
-"""Runs driven as in a cluster: real services, drivers and trainers, with a small API in place of Kubernetes' own.
+"""Drive runs as in a cluster: real services, drivers and trainers, with a small fake of the Kubernetes API.
 
-`Controller` plays the Job controller: it starts a trainer for each index of a Job, with the arguments that the driver
-filled in.
+`Controller` replaces the Job controller: it starts a trainer for each index of a Job, with the arguments that the
+driver filled in.
 """
 
 import collections
@@ -23,7 +23,7 @@ class Controller(threading.Thread):
     """Starts the trainers of every Indexed Job, all indexes at once, and ends the Job as Kubernetes would.
 
     hold       set it to let trainers start
-    addresses  folder where each trainer writes where it serves, while it lives
+    addresses  folder where each trainer writes its address, while it lives
     """
 
     def __init__(self, fake, environ, addresses):
@@ -63,7 +63,7 @@ class Controller(threading.Thread):
 
 @contextlib.contextmanager
 def serving_at(file):
-    """The setting by which a process writes where it serves into a file, which goes afterwards."""
+    """Yield the setting by which a process writes its address into a file, and delete the file afterwards."""
     try:
         yield {"DATAMODELS_SERVE_ADDRESS_FILE": str(file)}
     finally:
@@ -72,9 +72,9 @@ def serving_at(file):
 
 @contextlib.contextmanager
 def place_of(folder, api):
-    """(environment of drivers and trainers, Controller), with services up and templates mounted.
+    """Start services and mount templates. Yields (environment of drivers and trainers, Controller).
 
-    Services, trainers and whoever else is told to write where they serve into `folder`/home/addresses.
+    Services and trainers write their addresses into `folder`/home/addresses.
     """
     for name, text in templates().items():
         (folder / name).write_text(text)
@@ -95,7 +95,7 @@ def place(tmp_path, api):
 
 
 def drive(environ, job):
-    """The process of a driver's Job."""
+    """Start the process of a driver's Job."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
     spec = {e["name"]: e["value"] for e in container["env"] if e["name"] == f"{ClusterSettings.prefix}_SPEC"}
     owner = {

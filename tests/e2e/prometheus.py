@@ -25,7 +25,7 @@ ANNOTATED, MONITORED = "annotated", "monitored"
 NAMESPACES = (ANNOTATED, MONITORED)
 ROOT = CHART.parents[1]
 ALERT_AFTER = "15s"
-"""In place of the minutes that a fault must last."""
+"""How long a fault must last, instead of minutes."""
 
 
 class Prometheus:
@@ -57,7 +57,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def running(folder):
-    """A Prometheus that scrapes each second what `Discovery` finds, and judges our alerts."""
+    """Run a Prometheus that scrapes the targets of `Discovery` every second, and evaluates our alerts."""
     (folder / "alerts.yaml").write_text(
         re.sub(r"for: \w+", f"for: {ALERT_AFTER}", (CHART / "files" / "alerts.yaml").read_text())
     )
@@ -130,10 +130,10 @@ def _name(label):
 
 
 class Discovery(threading.Thread):
-    """Keeps files of targets up to date with the files in which processes write where they serve.
+    """Keeps files of targets up to date with the address files of processes.
 
-    A file is named by the service, by the Job of a trainer and its index, or by a run and `-driver`. Processes that
-    were scraped are told by a file beside; see `awaited`.
+    An address file is named after the service, the Job of a trainer and its index, or a run and `-driver`. Once a
+    process has been scraped, a file next to its address file says so; see `awaited`.
     """
 
     def __init__(self, folder, addresses, api, prometheus):
@@ -163,7 +163,7 @@ class Discovery(threading.Thread):
     def targets(self, file):
         try:
             host, _, port = json.loads(file.read_text())["metrics_address"].rpartition(":")
-        except FileNotFoundError:  # it has just ended
+        except FileNotFoundError:  # the process has just ended
             return
         component = file.stem.rpartition("-")[0]
         job = self.api.objects["jobs"].get(component)

@@ -1,4 +1,4 @@
-"""Dashboards and alerts beside two runs that a real Prometheus watches: every panel shows something, and the truth."""
+"""Dashboards and alerts for two runs that a real Prometheus watches: every panel shows data, and the data are right."""
 
 import dataclasses
 import json
@@ -112,7 +112,7 @@ def _taken(api, environ, addresses, chosen):
 
 
 def _ask(environ, found):
-    """Asks a question often, and one of a run that there is not, until Prometheus knows."""
+    """Ask a question many times, and one about an unknown run, and wait until Prometheus has counted them."""
     with connect_services(ClientSettings.load(environ)) as services:
         with pytest.raises(RunNotFoundError):
             services.query.run("none-000000000000")
@@ -231,7 +231,7 @@ def test_every_alert_can_be_judged_and_none_fires_while_all_is_well(watched):
 
 @pytest.mark.parametrize("component", [*COMPONENTS, "driver", "trainer"])
 def test_there_are_as_many_series_of_few_models_as_of_many(watched, component):
-    """Of every process, after the one run and after the other: no label goes by models, targets or subsets."""
+    """Compare the series of every process after each run: no label depends on models, targets or subsets."""
     few, many = (series(watched, component, *span) for span in (watched.few, watched.many))
     assert few and few == many
     assert len(few) < 700

@@ -1,4 +1,4 @@
-"""The whole pipeline as a user takes it: the command, real processes, real sockets, a real folder."""
+"""The whole pipeline as a user runs it: the command, real processes, real sockets, a real folder."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def linear(targets=100, pause=0.0):
 
 
 def _heed_ctrl_c():
-    """Shells have what they start in the background ignore SIGINT, and so would whatever these tests start."""
+    """Restore SIGINT: shells make background processes ignore it, and the processes of these tests inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -69,13 +69,13 @@ class Pipeline:
         return LocalStore(self.folder / ".datamodels" / "store")
 
     def committed(self):
-        """Every model in the newest manifest, as often as it is there."""
+        """Return the models in the newest manifest, with duplicates if there are any."""
         store = self.store()
         snapshot = manifest.read_newest(store, self.spec.run)
         return [model for outputs in snapshot.outputs(store) for model in outputs.model_index.tolist()]
 
     def children(self, module):
-        """Process ids of a module's processes that belong to this pipeline."""
+        """Return the ids of the processes of this pipeline that run a module."""
         found = []
         for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -87,7 +87,7 @@ class Pipeline:
         return found
 
     def kill(self, module, while_running):
-        """Sends SIGKILL to one process of a module as soon as there is one."""
+        """Send SIGKILL to one process of a module as soon as there is one."""
         (victim, *_) = eventually(lambda: self.children(module), while_true=lambda: while_running.poll() is None)
         os.kill(victim, signal.SIGKILL)
 
@@ -140,7 +140,7 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
 
 
 def test_training_ends_early_and_stays_ended(tmp_path):
-    """A few hundred models are enough for the rule, of many; and it holds when the pipeline is taken again."""
+    """A few hundred of many models satisfy the rule, and the decision holds when the pipeline runs again."""
     pipeline = Pipeline(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
     code, out, err = pipeline.run("run", "--quiet")
     assert code == 0, err
@@ -178,7 +178,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     code, _, err = pipeline.finish(driver)
     assert code == ExitCode.TRANSIENT and "run the same command again" in err
 
-    # The driver takes its children with it.
+    # If the driver dies, so do its children.
     driver = pipeline.start("train", "--quiet")
     pipeline.wait_for_more_parts(3, driver)
     driver.kill()

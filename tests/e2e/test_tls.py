@@ -1,4 +1,4 @@
-"""The pipeline with certificates on both sides and a token of the run, which are all renewed on the way."""
+"""The pipeline with certificates on both sides and a token of the run, all of which are renewed during the run."""
 
 import os
 import re
