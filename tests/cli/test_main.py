@@ -112,7 +112,7 @@ def test_status_of_an_unknown_run(capsys, home):
 
 
 def test_the_curve_of_a_run(capsys, home, tmp_path):
-    """Measured in tests/analyze; here it is read, and where there is nothing to measure that is said."""
+    """tests/analyze measures a curve; here the command reads one, and says so if there is nothing to measure."""
     folder, name = home
     code, out, err = run_main(capsys, "curve", name, "--home", str(folder))
     assert (code, out) == (ExitCode.FAILED, "") and err.count("\n") == 1 and "manifest" in err

@@ -1,4 +1,4 @@
-"""The page in a browser, where there is one: what the script makes of the data."""
+"""The page in a browser, if one is installed: what the script draws."""
 
 import re
 import shutil

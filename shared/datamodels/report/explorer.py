@@ -1,4 +1,4 @@
-"""What the report's explorer shows of each target, as JSON values that the page's script draws."""
+"""Make the JSON values that the report's explorer draws for each target."""
 
 from __future__ import annotations
 

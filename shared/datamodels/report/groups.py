@@ -1,4 +1,4 @@
-"""Targets that go together, for the page's script: a map by principal components, clusters, ends of components."""
+"""Make the JSON values for groups of similar targets: a map by principal components, clusters, ends of components."""
 
 from __future__ import annotations
 

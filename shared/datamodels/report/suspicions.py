@@ -1,4 +1,4 @@
-"""Pairs that may have leaked and labels that may be wrong, with what the examples look like, for the page's script."""
+"""Make the JSON values for pairs that may have leaked and labels that may be wrong, with the looks of examples."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_what_helps_and_harms_overall_is_the_mean_weight(run):
 
 
 def test_the_interval_is_that_of_the_mean_over_targets():
-    """Against the normal interval, where there are many targets."""
+    """With many targets, it is close to the normal interval."""
     run = linear.make_run(targets="train")
     run = dataclasses.replace(run, own=np.full(2000, -1, dtype=np.int32), target_labels=np.zeros(2000, dtype=np.int32))
     theta = np.random.default_rng(0).normal(0.1, 1, size=(2000, linear.D)).astype(np.float32)

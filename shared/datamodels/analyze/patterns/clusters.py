@@ -23,8 +23,9 @@ from datamodels.errors import InputError
 
 NEIGHBOURS = 15
 MOST_BY_GAP = 20
-"""Clusters at most, where their number is chosen by the eigengap."""
+"""Most clusters if the eigengap chooses their number."""
 MOST = 100
+"""Most clusters that can be asked for."""
 DENSE = 800
 """A dense solver finds the eigenvalues for at most so many vectors."""
 BLOCK_BYTES = 64_000_000

@@ -1,1 +1,1 @@
-"""How good a fit is."""
+"""Measure how good a fit is."""

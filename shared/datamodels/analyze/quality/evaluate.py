@@ -1,4 +1,4 @@
-"""How well predictions rank unseen subsets: the linear datamodeling score, its interval and its noise ceiling.
+"""Compute how well predictions rank unseen subsets: the linear datamodeling score, its interval and noise ceiling.
 
 LDS (Park et al. 2023, TRAK, definition 2.3) is the mean over targets of a correlation: Spearman's, over unseen subsets,
 between what the datamodel predicts and the mean output of models trained on that subset. Correlations are never pooled

@@ -1,4 +1,4 @@
-"""How far outputs of models lie from what their datamodels predict: the basis of intervals."""
+"""Measure how far outputs of models are from the predictions of their datamodels. Intervals are based on this."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The trend of a learning curve: what fits of some numbers of models tell about other numbers of models.
-
+"""Extrapolate a learning curve: estimate the LDS of other numbers of models from fits of some numbers.
 
 The form. A fitted datamodel is the best linear one plus noise of estimation, whose variance falls as 1/m. So the
 squared correlation of its predictions with the truth is LDS(inf)^2 / (1 + b/m), and 1/LDS^2 is a straight line in 1/m.
@@ -61,7 +60,7 @@ def from_document(document: list[dict[str, Any]]) -> list[Point]:
 
 
 class Trend:
-    """What the points say of other numbers of models.
+    """Estimates for other numbers of models, from the points of a learning curve.
 
     Needs four points in the last three doublings and three in the last two. Its intervals include the doubt about the
     form.

@@ -1,4 +1,4 @@
-"""How well predictions hold on subsets of a run that no fit has seen.
+"""Compare predictions with models that are trained on unseen subsets: subsets of a run that no fit has seen.
 
 This is the only place that reads unseen subsets, predicts the outputs of models trained on them, and compares. The
 pipeline, the report, the stopping rule, the learning curve, the comparison with baselines and `datamodels evaluate`
