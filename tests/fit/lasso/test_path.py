@@ -30,8 +30,8 @@ def start(made_problem, settings):
     own = np.where(np.arange(N) < 4, -1, np.arange(N))
     made, _ = made_problem(d=30, m=300, n=N, own=own, noise=noise, holdout=0.2)
     rows = Rows(made)
-    saga = Saga(rows, rows.fit, batch=settings.batch, seed=[0])
-    return Path(RowIteration(saga, Targets.read(rows, 0, N), batch=settings.batch), settings), made
+    saga = Saga(rows, rows.fit, batch=settings.batch_size, seed=[0])
+    return Path(RowIteration(saga, Targets.read(rows, 0, N), batch=settings.batch_size), settings), made
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
