@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import datamodels
-from datamodels.run import runs
+from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
 from datamodels.testing.server import serve
@@ -17,9 +17,9 @@ from tests.waiting import LIMIT
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
 
 
-def examples(guide):
+def examples(guide, folder=GUIDES):
     """The Python blocks of a guide."""
-    found = re.findall(r"^```python\n(.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```python\n(.*?)^```$", (folder / guide).read_text(), re.MULTILINE | re.DOTALL)
     assert found
     return found
 
@@ -65,6 +65,20 @@ def test_notebooks(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["weights"].theta.toarray(), theta)
     assert names["quality"].lds > 0.9
     np.testing.assert_allclose(names["found"].theta.toarray()[0, :3], [1, -2, 0], atol=0.1)
+
+
+def test_the_store_is_read_as_its_format_says():
+    names = {}
+    for block in examples("store-format.md", GUIDES.parent):
+        exec(block, names)
+    (record,) = (Path(__file__).parent / "stored" / "0.1.0" / "store" / "runs").iterdir()
+    body = names["read_record"](record.read_bytes())
+    assert record.stem.startswith(body["spec"]["name"])
+    design = designs.Design(kind="uniform", seed=7, alpha=0.3, examples=50, pinned_in=(3,), pinned_out=(8, 9))
+    free = np.setdiff1d(np.arange(50), [3, 8, 9])
+    for i in (0, 1, 12345):
+        drawn = names["subset"](7, i, free, round(0.3 * len(free)))
+        np.testing.assert_array_equal(np.sort([3, *drawn]), designs.subset(design, i))
 
 
 def test_tests_of_others(tmp_path):
