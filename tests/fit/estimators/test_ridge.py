@@ -104,6 +104,18 @@ def test_out_of_steps_is_said_and_the_weights_are_kept(made_problem):
     assert (solution.gap > 1e-6).all() and len(solution.weights)
 
 
+def test_outputs_that_do_not_vary_among_the_rows_to_fit(made_problem):
+    """The path has nothing to find there but rounding; the last fit, on all rows, has."""
+    made, _ = made_problem(d=40, m=120, n=5, own=[-1, 3, 4, -1, 5], holdout=0.3)
+    outputs = made.outputs.copy()
+    outputs[~made.heldout] = 2.0
+    with np.errstate(all="raise", under="ignore"):
+        solution = fit(dataclasses.replace(made, outputs=outputs), FitSpec(estimator="ridge"), 0, threads=1)
+    assert solution.status == ["ok"] * 5
+    assert (solution.heldout_r2 <= 0).all() and np.isfinite(solution.heldout_r2).all()
+    assert np.isfinite(solution.weights).all() and len(solution.weights)
+
+
 def test_outputs_of_any_scale_are_fitted_alike(made_problem):
     made, _ = made_problem(d=30, m=400, n=4, own=[-1, -1, 3, 4])
     scaled = dataclasses.replace(made, outputs=(made.outputs * 1e-3 + 50).astype(np.float32))

@@ -49,6 +49,17 @@ def test_it_stops_after_so_many_steps():
     assert errors[-1] < 1e-18 < 1e-3 < errors[1]
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-17, 1e-38])
+def test_a_goal_of_0_is_reached_as_far_as_numbers_go(size):
+    """Products of numbers that float32 has no digits for are 0, and their ratios no numbers."""
+    gram = np.diag(np.linspace(1, 30, 20)).astype(np.float32)
+    right = np.full((3, 20), size, dtype=np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        theta = conjugate.solve(lambda v, _: v @ gram, lambda r, _: r / 7, right, np.ones(3), np.zeros(3), 200)
+    assert np.isfinite(theta).all()
+    assert np.abs(theta @ gram + theta - right).max() <= max(1e-5 * size, 1e-30)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_it_keeps_to_the_type_it_is_given(dtype):
     right = np.ones((2, 5), dtype=dtype)

@@ -27,6 +27,9 @@ def solve(
     goal          float64[a]
     """
     theta = np.zeros_like(right)
+    # Numbers below this lose their digits. A goal of 0, for outputs that do not vary, is then never reached.
+    least = np.finfo(right.dtype).tiny / np.finfo(right.dtype).eps
+    goal = np.maximum(goal, float(least) ** 2 * right.shape[1])
     places = np.flatnonzero(_dot(right, right) > goal)
     residual, shift = right[places], lambda_[places]
     direction = ahead = precondition(residual, shift)
