@@ -111,6 +111,12 @@ def test_every_package_has_its_place_in_the_order():
     assert sorted(ORDER) == sorted(packages - {""} | modules)
 
 
+def test_the_page_on_architecture_shows_every_package():
+    page = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    named = {name if not name.startswith(".") else f"services{name}" for name in re.findall(r"[\w.]+", page)}
+    assert not set(ORDER) - named - {"services"}
+
+
 def test_no_folder_is_crowded():
     folders = collections.Counter(p.parent for p in SOURCES if p.name != "__init__.py")
     assert {str(p): n for p, n in folders.items() if n > 12} == {}
