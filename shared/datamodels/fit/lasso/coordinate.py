@@ -9,9 +9,9 @@ has a threshold of its own.
 Each step improves every target on its own, and then computes neg_grad for all of them by one matrix product, theta G.
 With it comes the duality gap. A target is improved in one of two ways.
 
-- Coordinate descent on a working set, if that is small: the columns that have a weight, and those that the sequential
-  strong rule keeps (Tibshirani et al. 2012), |neg_grad| >= 2 lambda - (lambda before). A column that the rule missed
-  shows in the next neg_grad, and joins.
+- Coordinate descent on a working set, if that is small or if gradient steps have not converged. The set has the columns
+  with a weight, and those that the sequential strong rule keeps (Tibshirani et al. 2012),
+  |neg_grad| >= 2 lambda - (lambda before). A column that the rule missed shows in the next neg_grad, and joins.
 - Otherwise one proximal gradient step. At a new lambda it starts ahead of the old solution, on the line through the one
   before. If the Gram is conditioned well (m above about 6 d), the step size is 1 / (alpha (1 - alpha)), the inverse of
   the mean curvature. Otherwise it is 1 / L, L the largest eigenvalue, with Nesterov's momentum, which restarts per
@@ -32,6 +32,10 @@ from datamodels.fit.lasso.base import Measure
 SMALL_SET = 0.1
 """Working sets of up to this fraction of the columns are solved by coordinate descent. Measured at d = 2,000 and 5,000,
 m = 6 d, up to two lambdas past the best: 0.05 and 0.15 are equal or a tenth slower, 0.2 a fifth, 0.4 at least half."""
+STUBBORN = 200
+"""Steps at one lambda after which a target is solved by coordinate descent, whatever the size of its working set.
+Random masks need a tenth as many. If the Gram is conditioned badly (few rows, small lambda), gradient steps may take
+thousands."""
 SPARSE = 0.1
 """If at most this fraction of a target's weights has changed, rows of the Gram are added one by one. That costs a tenth
 of a whole matrix product for each hundredth of the columns at d = 5,000."""
@@ -125,6 +129,7 @@ class Descent:
         self._step = CAUTION / edge if self._momentum else min(1 / mean, SAFE / edge)
         self._sparse = -1 if loops else int(SPARSE * len(self._gram))
         self._small = -1 if loops else int(SMALL_SET * len(self._gram)) if small is None else small
+        self._stubborn = np.inf if loops else STUBBORN
 
     def start(
         self,
@@ -179,7 +184,7 @@ class Descent:
         screen = np.maximum(screen, np.finfo(dtype).tiny).astype(dtype)
         lambda_ = state.lambda_.astype(dtype)
         sizes = self._loops.working_set_sizes(state.theta, state.neg_grad, screen, state.factor)
-        small = sizes <= self._small
+        small = (sizes <= self._small) | (state.steps >= self._stubborn)
         few, many = np.flatnonzero(small), np.flatnonzero(~small)
 
         if len(few):
