@@ -72,6 +72,9 @@ class StoredRun:
     run: Run
     snapshot: Snapshot
 
+    def __repr__(self) -> str:
+        return f"<StoredRun {self.name}: {self.snapshot.rows} of {self.run.spec.models} models, {self.run.n} targets>"
+
     @property
     def name(self) -> str:
         """Name of the run."""

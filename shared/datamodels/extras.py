@@ -15,6 +15,8 @@ MODULES = {
     "trainer": ("sklearn", "torch"),
     "s3": ("boto3", "botocore"),
     "kubernetes": ("kubernetes",),
+    "auth": ("jwt", "cryptography"),
+    "images": ("PIL",),
 }
 """Modules that each extra brings, beyond those of the base installation."""
 

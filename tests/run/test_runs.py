@@ -117,6 +117,10 @@ def test_a_spec_that_does_not_fit_its_data_is_refused(fields, fault):
         runs.resolve(make_spec(**fields), dataset())
 
 
+def needs_more():
+    raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn.datasets")
+
+
 @pytest.mark.parametrize(
     "load, options, fault",
     [
@@ -125,6 +129,7 @@ def test_a_spec_that_does_not_fit_its_data_is_refused(fields, fault):
         ("datamodels.train.digits:load", {"colour": 1}, "dataset.options = {'colour': 1}"),
         (f"{__name__}:loads_something_else", {}, "returned int, must be a Dataset"),
         (f"{__name__}:raises", {}, "raised OSError: no disk"),
+        (f"{__name__}:needs_more", {}, r"sklearn.*which is not installed; pip install 'datamodels-ml\[trainer\]'"),
     ],
 )
 def test_a_data_set_that_does_not_load_is_refused(load, options, fault):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import extras
 from datamodels.errors import (
     ConflictError,
     CorruptObjectError,
@@ -110,13 +111,17 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     module, _, name = spellings.today(text).partition(":")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise SpecError(f"{field} = {text!r}: cannot be imported: {error}") from error
     except Exception as error:  # whatever the user's module does
-        raise SpecError(f"{field} = {text!r}: cannot be imported: {one_line(error)}") from error
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}") from error
     if not hasattr(found, name):
         raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
     return getattr(found, name)
+
+
+def why(error: BaseException) -> str:
+    """Say in one line what code that a spec names has raised, and what to install if a package is missing."""
+    advice = extras.advice(error) if isinstance(error, ModuleNotFoundError) else ""
+    return f"{one_line(error)}; needs {advice}" if advice else one_line(error)
 
 
 def load_dataset(spec: RunSpec) -> Dataset:
@@ -129,7 +134,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
     except TypeError as error:
         raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
     except Exception as error:
-        raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {one_line(error)}") from error
+        raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {why(error)}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")
     return dataset

@@ -146,8 +146,8 @@ class FitSpec(_Part):
 
 
 class UntilSpec(_Part):
-    """When training may end with fewer models than m: give one of the two fields. It is not part of the run's name. See
-    `quality.stopping`."""
+    """When training may end with fewer models than m: give one of the two fields. It is not part of the run's
+    name."""
 
     lds: float | None = Field(default=None, gt=0, lt=1)
     """Stop as soon as the lower end of the 95% interval of LDS is at least this."""

@@ -27,10 +27,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError, one_line
+from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
 from datamodels.run import spellings
 from datamodels.run.dataset import Dataset, Targets
-from datamodels.run.runs import reference
+from datamodels.run.runs import reference, why
 from datamodels.run.specs import RunSpec
 from datamodels.train import device
 
@@ -115,7 +115,7 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
         if device.out_of_memory(error):
             raise StageError(f"{spec.trainer.cls}: out of memory before the first model", ExitCode.TRANSIENT) from error
         fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"
-        raise SpecError(f"{fault}: {one_line(error)}") from error
+        raise SpecError(f"{fault}: {why(error)}") from error
     if not _trains_many(cls):
         return OneByOne(trainer)
     at_once = models_at_once(trainer)

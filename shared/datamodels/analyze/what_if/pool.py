@@ -73,7 +73,7 @@ def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray) -> 
 
 
 def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
-    """Return the smallest class that has examples in `base` and none in `after`; None if there is none."""
+    """Return the lowest label that has examples in `base` and none in `after`; None if there is no such label."""
     if run.labels is None:
         return None
     had, has = (set(np.unique(run.labels[run.design.members(np.flatnonzero(part))]).tolist()) for part in (base, after))
