@@ -1,9 +1,14 @@
 """What tests of every folder share."""
 
+import os
+
 import pytest
 
 from tests import properties, waiting
 
+# Small products are slower on several threads, most of all beside other processes. NumPy, torch and all child processes
+# read this when they start.
+os.environ["OMP_NUM_THREADS"] = "1"
 properties.register()
 pytest.register_assert_rewrite("datamodels.testing.stores")
 

@@ -6,18 +6,11 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 from datamodels.aggregate.progress import Progress
 from datamodels.run import designs, runs, specs
 from datamodels.train import Dataset
 from tests.waiting import LIMIT
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Small matrix products are slower on several threads, most of all if other processes run."""
-    torch.set_num_threads(1)
 
 
 class MemorySampler:
