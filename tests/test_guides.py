@@ -85,7 +85,8 @@ def test_tests_of_others(tmp_path):
     """The examples, as a test file in a folder that has nothing of ours."""
     (tmp_path / "test_theirs.py").write_text("\n\n".join(examples("testing.md")))
     chosen = "my_ or create_then_read or flipped_byte"  # the store's other tests take long, and run elsewhere
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "test_theirs.py"]
+    options = ["-q", "-p", "no:cacheprovider", "--basetemp=tmp", "-k", chosen]
+    command = [sys.executable, "-m", "pytest", *options, "test_theirs.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout

@@ -221,7 +221,7 @@ def test_a_stream_with_gaps_is_noticed(firsts, error, fault):
     )
     with (
         Server(ServeSettings(), [fake]) as server,
-        SamplerClient(server.address) as client,
+        SamplerClient(server.address, ClientSettings(attempts=1)) as client,
         pytest.raises(error, match=fault),
     ):
         client.subsets(UNIFORM, 0, 4)

@@ -24,7 +24,7 @@ SERVICES = ClientSettings(fitter="dns:///fitter:50051")
 
 @pytest.fixture
 def runner(cluster):
-    return KubernetesRunner(cluster, OWNER, chart())
+    return KubernetesRunner(cluster, OWNER, chart(), tick=0.01)
 
 
 def made(api):
@@ -158,7 +158,7 @@ READY = {"podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": "True"}
 
 @pytest.mark.parametrize(("ip", "address"), [("10.0.0.7", "10.0.0.7:50051"), ("fd00::7", "[fd00::7]:50051")])
 def test_a_fitter_is_started_for_a_fit_and_goes_after_it(api, cluster, eventually, ip, address):
-    runner = KubernetesRunner(cluster, OWNER, chart("gpu"))
+    runner = KubernetesRunner(cluster, OWNER, chart("gpu"), tick=0.01)
     api.add_pod("fit-pod", job=FIT, status=READY | {"podIP": ip})
     with runner.fitter(RUN, SERVICES) as found:
         assert found.fitter == address

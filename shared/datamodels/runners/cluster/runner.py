@@ -25,7 +25,7 @@ from datamodels.telemetry import logger
 log = logger(__name__)
 
 TICK = 0.5
-"""Seconds between two calls of `tick`."""
+"""Seconds between two calls of `tick` by default."""
 LOOK = 4
 """Ticks between two reads of a Job."""
 
@@ -36,10 +36,12 @@ class KubernetesRunner(Runner):
     cluster    the driver's own namespace
     owner      settings that identify the driver's Job
     templates  {file name: YAML}, as `templates.read` returns them
+    tick       seconds between two calls of `tick`
     """
 
-    def __init__(self, cluster: Cluster, owner: ClusterSettings, templates: Mapping[str, str]):
+    def __init__(self, cluster: Cluster, owner: ClusterSettings, templates: Mapping[str, str], tick: float = TICK):
         self._cluster = cluster
+        self._tick = tick
         self._owner = owner
         self._templates = templates
 
@@ -54,7 +56,7 @@ class KubernetesRunner(Runner):
         obstacles: list[str] = []
         while not states.state(job).ended:
             for _ in range(LOOK):
-                time.sleep(TICK)
+                time.sleep(self._tick)
                 with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
                     if tick():
                         runs.remove(self._cluster, name)
@@ -137,7 +139,7 @@ class KubernetesRunner(Runner):
                 raise StageError(f"the fitter cannot start: {words}", code)
             obstacles = self._obstacles(run, job, pods, obstacles)
             queued = states.queued(job)
-            time.sleep(LOOK * TICK if queued else TICK)
+            time.sleep(LOOK * self._tick if queued else self._tick)
             if queued:
                 end = time.monotonic() + self._owner.fitter_start
         reasons = "; ".join(obstacles) or "its pod is not ready"
