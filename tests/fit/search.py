@@ -224,7 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done += 1
 
     settings = {"solver": options.solver} if options.solver else {}
-    found = first_fault(seeds(), **settings)
+    try:
+        found = first_fault(seeds(), **settings)
+    except KeyboardInterrupt:
+        print(f"stopped; no fault in {done} problems")
+        return 130
     if found is None:
         print(f"no fault in {done} problems")
         return 0
