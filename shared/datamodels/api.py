@@ -18,6 +18,7 @@ from datamodels.fit.data import problem
 from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution
 from datamodels.fit.data.shards import parts_of_fit
 from datamodels.fit.job import fits
+from datamodels.fit.job.finished import require_newest_fit
 from datamodels.run import designs, runs, specs
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
@@ -116,12 +117,8 @@ class StoredRun:
 
         Raises NotReadyError if the run has no fit, ObjectNotFoundError if it has none of this number.
         """
-        if fit is None:
-            record = fits.read_newest_fit(self.store, self.name)
-            if record is None:
-                raise NotReadyError(f"run {self.name}: has no weights yet; `datamodels fit` makes them")
-        else:
-            record = fits.read_fit(self.store, self.name, fit)
+        store, name = self.store, self.name
+        record = require_newest_fit(store, name) if fit is None else fits.read_fit(store, name, fit)
         return fits.load(self.store, record)
 
     @functools.cached_property

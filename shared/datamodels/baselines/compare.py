@@ -28,6 +28,7 @@ from datamodels.baselines.contest import Entry
 from datamodels.baselines.given import Given
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.job import fits
+from datamodels.fit.job.finished import require_newest_fit
 from datamodels.run.runs import Run
 
 DATAMODELS = "datamodels"
@@ -53,9 +54,7 @@ def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
     Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
     run = given.run
-    record = fits.read_newest_fit(given.store, run.name)
-    if record is None:
-        raise NotReadyError(f"run {run.name}: has no weights yet; `datamodels fit` makes them")
+    record = require_newest_fit(given.store, run.name)
     solution = fits.load(given.store, record)
     entry = Entry(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
     return entry, solution.modelled

@@ -15,10 +15,9 @@ from datamodels.analyze.patterns.review import Overall, review
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import mislabel
 from datamodels.cli.common.store import store_of
-from datamodels.errors import NotReadyError
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.job.finished import FitRecord, require_newest_fit
 from datamodels.run import runs
 from datamodels.run.runs import Run
 
@@ -26,9 +25,7 @@ from datamodels.run.runs import Run
 def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     store = store_of(options)
     run = runs.read(store, options.run)
-    record = fits.read_newest_fit(store, run.name)
-    if record is None:
-        raise NotReadyError(f"run {run.name}: has no weights yet; `datamodels fit` makes them")
+    record = require_newest_fit(store, run.name)
     return run, record, fits.load(store, record)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from datamodels.errors import CorruptObjectError
+from datamodels.errors import CorruptObjectError, NotReadyError
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import keys, records
@@ -73,6 +73,14 @@ def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord 
     """
     number = store.newest(lambda number: keys.fit(run, number), known)
     return None if number < 0 else read_fit(store, run, number)
+
+
+def require_newest_fit(store: ObjectStore, run: str) -> FitRecord:
+    """Return the newest finished fit of a run. Raises NotReadyError if it has none, CorruptObjectError."""
+    record = read_newest_fit(store, run)
+    if record is None:
+        raise NotReadyError(f"run {run}: has no weights yet; `datamodels fit` makes them")
+    return record
 
 
 def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
