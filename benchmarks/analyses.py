@@ -39,15 +39,15 @@ SIZES = (10, 20, 40, 80)
 """Training examples removed."""
 
 
-def take(given: RunSpec, home: Path, trainers: int) -> tuple[Result, ObjectStore]:
+def take(spec: RunSpec, home: Path, trainers: int) -> tuple[Result, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
-    return pipeline.run(given, runner=runner, store=store, view=TerminalView(), until="fit"), store
+    return pipeline.run(spec, runner=runner, store=store, view=TerminalView(), until="fit"), store
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
+class Checks:
     result: Result
     solution: Solution
     noise: Noise
@@ -63,7 +63,7 @@ class Bench:
         """
         run, base = self.result.run, pool.whole(self.result.run)
         (whole,) = self.retrainer.outputs([base])
-        told, true, inside = [], [], []
+        predicted, true, inside = [], [], []
         for k in SIZES:
             for target in self.targets.tolist():
                 remove = self._helpful(target, k)
@@ -80,13 +80,13 @@ class Bench:
                 (outputs,) = self.retrainer.outputs([base & ~pool.members_of(run, remove, "remove")])
                 change = outputs[:, target] - whole[:, target]
                 error = float(np.std(change, ddof=1)) / len(change) ** 0.5
-                told.append(float(found.change[0]))
+                predicted.append(float(found.change[0]))
                 true.append(float(change.mean()))
                 half = interval.Z * float(np.hypot(found.change_error[0], error))
-                inside.append(abs(told[-1] - true[-1]) <= half)
+                inside.append(abs(predicted[-1] - true[-1]) <= half)
             last = slice(-len(self.targets), None)
-            yield str(k), *_agreement(told[last], true[last]), float(np.mean(inside[last]))
-        yield "all", *_agreement(told, true), float(np.mean(inside))
+            yield str(k), *_agreement(predicted[last], true[last]), float(np.mean(inside[last]))
+        yield "all", *_agreement(predicted, true), float(np.mean(inside))
 
     def whole(self) -> tuple[float, float]:
         """Return the mean output of models of the whole pool: predicted, true."""
@@ -153,19 +153,19 @@ class Supports:
     models: float
 
 
-def _agreement(told: list[float], true: list[float]) -> tuple[float, float]:
+def _agreement(predicted: list[float], true: list[float]) -> tuple[float, float]:
     """Return (correlation, slope)."""
-    return float(np.corrcoef(told, true)[0, 1]), float(np.polyfit(told, true, 1)[0])
+    return float(np.corrcoef(predicted, true)[0, 1]), float(np.polyfit(predicted, true, 1)[0])
 
 
-def bench(result: Result, store: ObjectStore, targets: int, models: int) -> Bench:
+def make_checks(result: Result, store: ObjectStore, targets: int, models: int) -> Checks:
     """Prepare the checks of the newest fit of a run."""
     limit_threads(1)
     run, record = result.run, fits.read_newest_fit(store, result.run.name)
     solution = fits.load(store, record)
     known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
     chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
-    return Bench(result, solution, known, record.rows, Retrainer(run, result.dataset, models), chosen)
+    return Checks(result, solution, known, record.rows, Retrainer(run, result.dataset, models), chosen)
 
 
 def main() -> None:
@@ -179,17 +179,17 @@ def main() -> None:
     options = parser.parse_args()
     targets, models = (12, 4) if options.quick else (options.targets, options.models)
     result, store = take(specs.load(options.spec), options.home, options.trainers)
-    given = bench(result, store, targets, models)
-    print(f"{len(given.targets)} targets, {models} models on each set\n")
+    checks = make_checks(result, store, targets, models)
+    print(f"{len(checks.targets)} targets, {models} models on each set\n")
     print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")
-    for name, r, slope, inside in given.counterfactuals():
+    for name, r, slope, inside in checks.counterfactuals():
         print(f"{name:>8}{r:>8.3f}{slope:>8.2f}{inside:>22.2f}", flush=True)
-    told, true = given.whole()
-    print(f"mean output of models of the whole pool: predicted {told:.2f}, true {true:.2f}\n")
+    predicted, true = checks.whole()
+    print(f"mean output of models of the whole pool: predicted {predicted:.2f}, true {true:.2f}\n")
     print(f"{'safety':>8}{'found':>8}{'median size':>13}{'mean output flips':>26}{'models that flip':>18}")
-    for row in given.supports((0.0, 0.5, 1.0)):
+    for row in checks.supports((0.0, 0.5, 1.0)):
         print(_line(f"{row.safety:.1f}", row), flush=True)
-    print(_line("labels", given.relabellings()))
+    print(_line("labels", checks.relabellings()))
 
 
 def _line(name: str, row: Supports) -> str:

@@ -91,12 +91,12 @@ def _of_relabellings(found: dict[str, Any]) -> Iterator[Claim]:
 
 def _of_mislabelled(found: dict[str, Any]) -> Iterator[Claim]:
     mine, *_ = found["rows"].values()
-    said = "; ".join(f"{name} {rate:.2f} ({_span(within, 2)})" for name, (rate, *within) in found["rows"].items())
+    rates = "; ".join(f"{name} {rate:.2f} ({_span(within, 2)})" for name, (rate, *within) in found["rows"].items())
     best = max(found["rows"], key=lambda name: found["rows"][name][0])
     yield Claim(
         f"Predictions flip once {found['labels']} helpful examples have a wrong label",
         "more by datamodels than by any other",
-        f"of {found['targets']} targets: {said}",
+        f"of {found['targets']} targets: {rates}",
         _yes(best == "datamodels", found["rows"][best][1] > mine[2]),
         "" if best == "datamodels" else f"{best} wins: what lies next to a target, with a wrong label, settles it",
     )

@@ -25,18 +25,18 @@ from datamodels.storage import open_store
 SPECS = ("breast-cancer", "digits")
 
 
-def planned(given: RunSpec, trainers: int) -> float:
-    dataset = runs.load_dataset(given)
-    run = runs.resolve(given, dataset)
-    speed = trial.measure(run, dataset, trainers=min(trainers, given.chunks), seconds=10.0)
-    return cost.on_this_machine(given, speed).wall
+def planned(spec: RunSpec, trainers: int) -> float:
+    dataset = runs.load_dataset(spec)
+    run = runs.resolve(spec, dataset)
+    speed = trial.measure(run, dataset, trainers=min(trainers, spec.chunks), seconds=10.0)
+    return cost.on_this_machine(spec, speed).wall
 
 
-def taken(given: RunSpec, trainers: int) -> float:
+def taken(spec: RunSpec, trainers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = StoreSettings(url=f"file://{folder}/store")
         runner = LocalRunner(Path(folder), store=store, trainers=trainers)
-        result = pipeline.run(given, runner=runner, store=open_store(store), view=View(), until="train")
+        result = pipeline.run(spec, runner=runner, store=open_store(store), view=View(), until="train")
     return result.seconds["train"]
 
 
@@ -49,17 +49,17 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'run':<28}{'before':>9}{'after':>9}{'taken':>9}{'planned/taken':>15}", flush=True)
     for path in options.specs:
-        given = specs.load(path)
+        spec = specs.load(path)
         if options.quick:
-            given = specs.parse(given.document() | {"m": max(10, given.m // 4)})
+            spec = specs.parse(spec.document() | {"m": max(10, spec.m // 4)})
         ratios = []
         for _ in range(1 if options.quick else options.rounds):
-            before = planned(given, options.trainers)
-            seconds = taken(given, options.trainers)
-            after = planned(given, options.trainers)
+            before = planned(spec, options.trainers)
+            seconds = taken(spec, options.trainers)
+            after = planned(spec, options.trainers)
             ratios.append((before + after) / 2 / seconds)
-            print(f"{given.run:<28}{before:>9.1f}{after:>9.1f}{seconds:>9.1f}{ratios[-1]:>15.2f}", flush=True)
-        print(f"{given.run:<28}{'median':>27}{statistics.median(ratios):>15.2f}", flush=True)
+            print(f"{spec.run:<28}{before:>9.1f}{after:>9.1f}{seconds:>9.1f}{ratios[-1]:>15.2f}", flush=True)
+        print(f"{spec.run:<28}{'median':>27}{statistics.median(ratios):>15.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,13 +54,13 @@ def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iter
     known, order = prior.of_run(run, runs.load_dataset(run.spec)), np.argsort(found.model_index)
     for m in sizes:
         rows = order[:m]
-        given = problem.of_run(run, found.masks[rows], found.outputs[rows], found.model_index[rows])
-        yield dataclasses.replace(given, prior=known)
+        data = problem.of_run(run, found.masks[rows], found.outputs[rows], found.model_index[rows])
+        yield dataclasses.replace(data, prior=known)
 
 
-def table(given: Iterable[Problem], run: Run, unseen: Unseen) -> None:
+def table(parts: Iterable[Problem], run: Run, unseen: Unseen) -> None:
     print(f"{'models':>8}  {'estimator':<12}{'LDS':>7}  {'95% interval':<16}{'R2':>8}{'weights':>9}{'CPU s':>8}")
-    for part in given:
+    for part in parts:
         for name, changes in CONTESTANTS.items():
             started = time.process_time()
             solution = fit(part, run.spec.fit.model_copy(update=changes), run.spec.seed, threads=1)
@@ -80,12 +80,12 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path(".datamodels"))
     parser.add_argument("--models", default="500,2000,10000")
     parser.add_argument("--trainers", type=int, default=2)
-    given = parser.parse_args()
-    run, store = train(given.spec, given.home, given.trainers)
+    options = parser.parse_args()
+    run, store = train(options.spec, options.home, options.trainers)
     with threadpoolctl.threadpool_limits(1):
         unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
-        sizes = [int(m) for m in given.models.split(",")]
-        table(problems(run, store, given.home, sizes), run, unseen)
+        sizes = [int(m) for m in options.models.split(",")]
+        table(problems(run, store, options.home, sizes), run, unseen)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def seconds(call: Callable) -> float:
 
 def loosest(paths: peers.Paths, solve: Callable, first: float) -> tuple[float, float]:
     """Return (tolerance, excess) for the largest tolerance whose excess is at most WANTED, else for the smallest."""
-    full = np.full(paths.given.n, paths.lambdas.shape[1])
+    full = np.full(paths.problem.n, paths.lambdas.shape[1])
     for tolerance in first * 10.0 ** -np.arange(6):
         excess = paths.excess(solve(paths.chosen, full, tolerance))
         if excess <= WANTED:
@@ -61,17 +61,17 @@ def loosest(paths: peers.Paths, solve: Callable, first: float) -> tuple[float, f
 
 def table(size: str, lambdas: int, some: int, adelie: Path | None) -> None:
     d, m, n = (int(part) for part in size.split(","))
-    given = peers.problem(d, m, n)
+    problem = peers.make_problem(d, m, n)
     print(f"\nd = {d}, m = {m}, n = {n}, {lambdas} lambdas", flush=True)
-    whole_fits(given, lambdas)
-    paths = peers.Paths(given, FitSpec(lambdas=lambdas), np.linspace(0, n - 1, min(some, n)).astype(int))
+    whole_fits(problem, lambdas)
+    paths = peers.Paths(problem, FitSpec(lambdas=lambdas), np.linspace(0, n - 1, min(some, n)).astype(int))
     shared_costs(paths)
     batched_steps(paths)
     print(
         f"  {'paths alone':36} {'full s':>9} {'prefix s':>9} {'ratio':>7} {'ratio':>7} {'excess':>9} {'tolerance':>9}"
     )
     base = None
-    for name, solve, first, targets in contestants(paths, adelie):
+    for name, solve, first, targets in solvers(paths, adelie):
         tolerance, excess = loosest(paths, solve, first)
         times = [
             timed(solve, targets, lengths, tolerance) * (n / len(targets))
@@ -88,9 +88,9 @@ def table(size: str, lambdas: int, some: int, adelie: Path | None) -> None:
         )
 
 
-def contestants(paths: peers.Paths, adelie: Path | None) -> Iterator[tuple[str, Callable, float, np.ndarray]]:
+def solvers(paths: peers.Paths, adelie: Path | None) -> Iterator[tuple[str, Callable, float, np.ndarray]]:
     """Yield (name, solve, first tolerance to try, targets to time)."""
-    every, some = np.arange(paths.given.n), paths.chosen
+    every, some = np.arange(paths.problem.n), paths.chosen
     yield "ours, gram float32", peers.ours(paths), 1e-2, every
     for dtype in (np.float32, np.float64):
         yield f"scikit-learn, shared Gram {np.dtype(dtype)}", peers.sklearn_shared(paths, dtype), 1e-2, every
@@ -112,9 +112,9 @@ def timed(solve: Callable, targets: np.ndarray, lengths: np.ndarray, tolerance: 
     return getattr(solve, "seconds", taken)  # a solver in another process measures its own time
 
 
-def whole_fits(given: Problem, lambdas: int) -> None:
+def whole_fits(problem: Problem, lambdas: int) -> None:
     some = dataclasses.replace(
-        given, outputs=given.outputs[:, :WHOLE_TARGETS], own_column=given.own_column[:WHOLE_TARGETS]
+        problem, outputs=problem.outputs[:, :WHOLE_TARGETS], own_column=problem.own_column[:WHOLE_TARGETS]
     )
     print(f"  {f'whole fit, {some.n} targets':36} {'CPU s':>9} {'ratio':>7} {'largest gap':>12} {'held-out R2':>12}")
     for tolerance in (1e-3, 1e-5):
@@ -132,8 +132,9 @@ def whole_fits(given: Problem, lambdas: int) -> None:
             )
     if (os.cpu_count() or 1) > 1:
         settings = FitSpec(solver="gram", lambdas=lambdas)
-        walls = [min(wall(lambda t=t: fit(given, settings, 0, threads=t)) for _ in range(2)) for t in (1, 2)]
-        print(f"  gram, {given.n} targets by the clock: {walls[0]:.2f} s, with two threads {walls[0] / walls[1]:.2f}x")
+        walls = [min(wall(lambda t=t: fit(problem, settings, 0, threads=t)) for _ in range(2)) for t in (1, 2)]
+        ratio = walls[0] / walls[1]
+        print(f"  gram, {problem.n} targets by the clock: {walls[0]:.2f} s, with two threads {ratio:.2f}x")
 
 
 def wall(call: Callable) -> float:
@@ -145,10 +146,10 @@ def wall(call: Callable) -> float:
 def shared_costs(paths: peers.Paths) -> None:
     from scipy.linalg.blas import ssyrk
 
-    used = np.ascontiguousarray(paths.given.masks[~paths.given.heldout])
+    used = np.ascontiguousarray(paths.problem.masks[~paths.problem.heldout])
     x = paths.x.astype(np.float32)
     times = {
-        "popcount": min(seconds(lambda: popcount.gram(used, paths.given.columns)) for _ in range(3)),
+        "popcount": min(seconds(lambda: popcount.gram(used, paths.problem.columns)) for _ in range(3)),
         "ssyrk": min(seconds(lambda: ssyrk(1.0, x.T)) for _ in range(3)),
         "products": seconds(lambda: x.T @ paths.z.astype(np.float32)),
     }
@@ -160,7 +161,7 @@ def shared_costs(paths: peers.Paths) -> None:
 
 def batched_steps(paths: peers.Paths) -> None:
     """Compare complete proximal steps of a block of targets with their matrix product alone."""
-    d, targets = paths.given.columns, np.arange(min(paths.given.n, BLOCK_TARGETS["cpu"]))
+    d, targets = paths.problem.columns, np.arange(min(paths.problem.n, BLOCK_TARGETS["cpu"]))
     solver = Descent(paths.masks[np.float32], small=0)
     state = solver.start(paths.products[targets], np.ones(len(targets)), targets, None)
     solver.aim(state, targets, paths.lambdas[targets, -1])
@@ -192,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # peers say when they have not converged; the excess says it here
     with threadpoolctl.threadpool_limits(1):
-        small = peers.problem(40, 300, 4)
+        small = peers.make_problem(40, 300, 4)
         fit(small, FitSpec(solver="gram"), 0, threads=1)  # compiles
         for size in arguments.size or (QUICK if arguments.quick else SIZES):
             table(size, arguments.lambdas, arguments.targets, arguments.adelie)

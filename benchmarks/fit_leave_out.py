@@ -19,7 +19,7 @@ import warnings
 import numpy as np
 import threadpoolctl
 from fit import seconds
-from peers import problem
+from peers import make_problem
 
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.data.rows import Rows
@@ -31,18 +31,18 @@ from datamodels.run.specs import FitSpec
 TOLERANCE = 1e-2
 
 
-def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
+def subproblem(problem: Problem, j: int, lambdas: int) -> dict[str, float]:
     """Return CPU seconds of each part and way, for one target."""
     from scipy.linalg.blas import ssyrk
     from sklearn.linear_model import lasso_path
 
-    x = designs.unpack(given.masks, given.columns)
-    keep = ~given.heldout & ~x[:, given.own_column[j]]
-    masks, used = given.masks[keep], x[keep].astype(np.float32)
-    y = given.outputs[keep, j].astype(np.float32)
+    x = designs.unpack(problem.masks, problem.columns)
+    keep = ~problem.heldout & ~x[:, problem.own_column[j]]
+    masks, used = problem.masks[keep], x[keep].astype(np.float32)
+    y = problem.outputs[keep, j].astype(np.float32)
     y = (y - y.mean()) / y.std()
     centred = np.asfortranarray(used - used.mean(axis=0))
-    counts = popcount.gram(masks, given.columns)
+    counts = popcount.gram(masks, problem.columns)
     mean = np.diag(counts) / len(used)
     gram = (counts - len(used) * np.outer(mean, mean)).astype(np.float32)
     products = centred.T @ y
@@ -50,7 +50,7 @@ def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
     shared = {"precompute": gram, "Xy": products, "check_input": False, "max_iter": 10_000}
     plain = (used.astype(np.float64), y.astype(np.float64))
     return {
-        "popcount": seconds(lambda: popcount.gram(masks, given.columns)),
+        "popcount": seconds(lambda: popcount.gram(masks, problem.columns)),
         "ssyrk": seconds(lambda: ssyrk(1.0, centred, trans=1)),
         "path": seconds(lambda: lasso_path(centred, y, alphas=grid, tol=TOLERANCE, **shared)),
         "as called": seconds(lambda: lasso_path(*plain, alphas=grid, tol=TOLERANCE)),
@@ -59,8 +59,8 @@ def subproblem(given: Problem, j: int, lambdas: int) -> dict[str, float]:
 
 def table(size: str, some: int) -> None:
     d, m, n = (int(part) for part in size.split(","))
-    given = dataclasses.replace(problem(d, m, n), own_column=np.linspace(0, d - 1, n).astype(np.int32))
-    rows, settings = Rows(given), FitSpec()
+    problem = dataclasses.replace(make_problem(d, m, n), own_column=np.linspace(0, d - 1, n).astype(np.int32))
+    rows, settings = Rows(problem), FitSpec()
     outputs, keep = rows.outputs(0, n), rows.keep(0, n)
     start = time.process_time()
     found = leave_out.fitted(rows, settings, outputs, keep)
@@ -71,7 +71,7 @@ def table(size: str, some: int) -> None:
     print(
         f"  passes per lambda {passes:.2f}; columns admitted {found.admitted.mean():.0f}, weights at last {final:.0f}"
     )
-    parts = [subproblem(given, int(j), walked) for j in np.linspace(0, n - 1, some)]
+    parts = [subproblem(problem, int(j), walked) for j in np.linspace(0, n - 1, some)]
     mean = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
     lines = {
         "ours, whole fit": ours,
@@ -90,7 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # peers say when they have not converged
     with threadpoolctl.threadpool_limits(1):
-        small = dataclasses.replace(problem(40, 300, 4), own_column=np.arange(4, dtype=np.int32))
+        small = dataclasses.replace(make_problem(40, 300, 4), own_column=np.arange(4, dtype=np.int32))
         rows = Rows(small)
         leave_out.fitted(rows, FitSpec(), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
         popcount.gram(small.masks, small.columns)

@@ -145,7 +145,7 @@ def bf16_peak() -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Contestant:
+class Trainer:
     """train  trains `models` models and makes their outputs; `flops` is the work of one model's steps"""
 
     train: Callable[[], object]
@@ -153,14 +153,14 @@ class Contestant:
     flops: float
 
 
-def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> dict[str, Contestant]:
+def trainers(given: argparse.Namespace, device: torch.device, beton: str) -> dict[str, Trainer]:
     """Return all trainers by name. Each has trained once, so steps are recorded, readers compiled and sizes found."""
     data = noise(given.examples)
     subset, targets = halves(given.examples, 1)[0], data.targets("test")
     options = {"width": given.width, "device": device.type, "batch_size": min(512, len(subset))}
     if given.epochs:
         options["epochs"] = given.epochs
-    found: dict[str, Contestant] = {}
+    found: dict[str, Trainer] = {}
 
     def add(name: str, *, deterministic: bool = True, **more) -> None:
         trainer = ResNet9(data, targets, **options, **more)
@@ -173,7 +173,7 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
             return trainer.outputs_many(trainer.train_many(several, range(len(several))))
 
         train()
-        found[name] = Contestant(train, trainer.models_at_once, flops)
+        found[name] = Trainer(train, trainer.models_at_once, flops)
 
     add("ours, paper")
     add("ours, fast", recipe="fast")
@@ -189,7 +189,7 @@ def contestants(given: argparse.Namespace, device: torch.device, beton: str) -> 
             add(f"ours, fast, {at_once} at once", recipe="fast", models_at_once=at_once)
     changes = {name: options[name] for name in ("batch_size", "epochs") if name in options}
     plain = Plain(data, dataclasses.replace(PAPER, **changes), given.width, device)
-    found["plain loop, paper"] = Contestant(lambda: plain.train(subset, 0), 1, found["ours, paper"].flops)
+    found["plain loop, paper"] = Trainer(lambda: plain.train(subset, 0), 1, found["ours, paper"].flops)
     return found
 
 
@@ -198,7 +198,7 @@ def speed(given: argparse.Namespace, device: torch.device) -> None:
     cuda = device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         ffcv = importlib.util.find_spec("ffcv") is not None
-        playing = contestants(given, device, f"{folder}/noise.beton" if ffcv else "")
+        playing = trainers(given, device, f"{folder}/noise.beton" if ffcv else "")
         best = {name: float("inf") for name in playing}
         for name, each in [*playing.items()] * given.rounds:
             best[name] = min(best[name], seconds(each.train, device) / each.models)

@@ -29,7 +29,7 @@ SAGA_EPOCHS = 1000
 """Most epochs for one lambda."""
 
 
-def problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
+def make_problem(d: int, m: int, n: int, seed: int = 0) -> Problem:
     rng = np.random.default_rng(seed)
     design = Design("uniform", seed, 0.5, d)
     masks = designs.subsets(design, 0, m)
@@ -60,19 +60,19 @@ class Paths:
     best      float64[t, k, d]; those paths, to gaps of 1e-9
     """
 
-    def __init__(self, given: Problem, settings: FitSpec, chosen: np.ndarray):
-        self.given, self.rows = given, Rows(given)
-        used = designs.unpack(given.masks[~given.heldout], given.columns)
+    def __init__(self, problem: Problem, settings: FitSpec, chosen: np.ndarray):
+        self.problem, self.rows = problem, Rows(problem)
+        used = designs.unpack(problem.masks[~problem.heldout], problem.columns)
         self.x = used - used.mean(axis=0)
-        y = given.outputs[~given.heldout].astype(np.float64)
+        y = problem.outputs[~problem.heldout].astype(np.float64)
         self.z = (y - y.mean(axis=0)) / y.std(axis=0)
-        self.counts = popcount.gram(given.masks[~given.heldout], given.columns)
+        self.counts = popcount.gram(problem.masks[~problem.heldout], problem.columns)
         self.masks = {t: moments.of_counts(self.counts, len(used), np.dtype(t)) for t in (np.float32, np.float64)}
         self.products = (self.x.T @ self.z).T / len(used)
         self.lambdas = np.abs(self.products).max(axis=1)[:, None] * path.grid(settings)
-        x_heldout = designs.unpack(given.masks[given.heldout], given.columns) - used.mean(axis=0)
-        z_heldout = (given.outputs[given.heldout] - y.mean(axis=0)) / y.std(axis=0)
-        paths = self.descend(np.float32, 1e-5, None, np.arange(given.n)).transpose(1, 0, 2)
+        x_heldout = designs.unpack(problem.masks[problem.heldout], problem.columns) - used.mean(axis=0)
+        z_heldout = (problem.outputs[problem.heldout] - y.mean(axis=0)) / y.std(axis=0)
+        paths = self.descend(np.float32, 1e-5, None, np.arange(problem.n)).transpose(1, 0, 2)
         errors = [((x_heldout @ theta.T.astype(np.float64) - z_heldout) ** 2).mean(axis=0) for theta in paths]
         self.prefix = np.minimum(np.argmin(errors, axis=0) + 3, settings.lambdas)
         self.chosen = chosen
@@ -93,7 +93,7 @@ class Paths:
         """Solve by our solver, to relative duality gaps of `goal`: weights [t, k, d]. `lengths` limits the lambdas."""
         solver, lambdas = Descent(self.masks[dtype]), self.lambdas[targets]
         k = np.full(len(targets), lambdas.shape[1]) if lengths is None else lengths[targets]
-        found = np.zeros((len(targets), lambdas.shape[1], self.given.columns), dtype=dtype)
+        found = np.zeros((len(targets), lambdas.shape[1], self.problem.columns), dtype=dtype)
         position = np.zeros(len(targets), dtype=np.int64)
         state = solver.start(self.products[targets], np.ones(len(targets)), np.arange(len(targets)), None)
         solver.aim(state, np.arange(len(targets)), lambdas[:, 0])
@@ -182,7 +182,7 @@ def skglm(paths: Paths) -> Callable:
 def saga(paths: Paths) -> Callable:
     """Solve by our SAGA, the algorithm of the paper: all targets together, each at its own lambda."""
     rows = paths.rows
-    y = rows.outputs(0, paths.given.n)[rows.fit]
+    y = rows.outputs(0, paths.problem.n)[rows.fit]
 
     def solve(targets, lengths, goal):
         solver = Saga(rows, rows.fit, batch=256, seed=[0])
@@ -222,9 +222,9 @@ class Adelie:
     def __call__(self, targets, lengths, tolerance):
         paths = self._paths
         with tempfile.TemporaryDirectory() as folder:
-            given, made = Path(folder, "given.npz"), Path(folder, "made.npz")
+            asked, made = Path(folder, "given.npz"), Path(folder, "made.npz")
             np.savez(
-                given,
+                asked,
                 gram=paths.masks[np.float64].gram,
                 products=paths.products[targets],
                 lambdas=paths.lambdas[targets],
@@ -232,7 +232,7 @@ class Adelie:
                 tolerance=tolerance,
             )
             script = Path(__file__).parent / "adelie_paths.py"
-            subprocess.run([self._python, script, given, made], check=True, env={"OMP_NUM_THREADS": "1"})
+            subprocess.run([self._python, script, asked, made], check=True, env={"OMP_NUM_THREADS": "1"})
             with np.load(made) as arrays:
                 self.seconds = float(arrays["seconds"])
                 return arrays["weights"]

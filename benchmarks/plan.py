@@ -4,8 +4,8 @@
 
 Each size has a process of its own. Memory is the largest of what the process holds without files (RssAnon), looked at
 every few milliseconds, above what it held when the fit began. Masks have half of the columns, and the truth is that of
-benchmarks/fit.py, not the one that the rehearsal makes up; OWN of the targets leave out the rows that they are in.
-"rehearsed" is the plan from made-up outputs, "sampled" the one from a few targets of the problem itself.
+benchmarks/fit.py, not that of the made-up outputs; OWN of the targets leave out the rows that they are in.
+"made_up" is the plan from made-up outputs, "sampled" the one from a few targets of the problem itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 import threadpoolctl
-from peers import problem
+from peers import make_problem
 
 from datamodels.fit import memory
 from datamodels.fit.data.problem import Problem
@@ -61,38 +61,39 @@ class Watched:
         self._thread.join()
 
 
-def whole(given: Problem, settings: FitSpec, threads: int) -> None:
+def whole(problem: Problem, settings: FitSpec, threads: int) -> None:
     """Fit as a run does."""
     known = None
-    if uses_sums(given, settings):
-        known = Sums.empty(given.columns, given.n)
+    if uses_sums(problem, settings):
+        known = Sums.empty(problem.columns, problem.n)
         with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-            known.add(given.masks, given.outputs, given.heldout, threads=threads)
-    fit(given, settings, 0, threads=threads, sums=known)
+            known.add(problem.masks, problem.outputs, problem.heldout, threads=threads)
+    fit(problem, settings, 0, threads=threads, sums=known)
 
 
 def compare(text: str, threads: int) -> None:
     d, m, n, solver, *own = text.split(",")
     d, m, n, own = int(d), int(m), int(n), int(own[0]) if own else 0
-    settings, given = FitSpec(solver=solver), problem(d, m, n)
+    settings, problem = FitSpec(solver=solver), make_problem(d, m, n)
     if own:
-        given = dataclasses.replace(given, own_column=np.where(np.arange(n) < own, np.arange(n) % d, -1).astype("i4"))
-    size = memory.Size.of(given)
-    fit(problem(40, 300, 4), settings, 0, threads=1)  # compiles
+        own_column = np.where(np.arange(n) < own, np.arange(n) % d, -1).astype("i4")
+        problem = dataclasses.replace(problem, own_column=own_column)
+    size = memory.Size.of(problem)
+    fit(make_problem(40, 300, 4), settings, 0, threads=1)  # compiles
     with Watched() as watched:  # before planning, because the fit would reuse what a plan leaves in the heap
-        whole(given, settings, threads)
+        whole(problem, settings, threads)
     started = time.process_time()
-    rehearsed = plan.plan(size, settings, threads=threads)
-    rehearsal = time.process_time() - started
-    sampled = plan.of_rates(size, settings, plan.rehearse_on(given, settings), threads=threads)
+    made_up = plan.plan(size, settings, threads=threads)
+    trial = time.process_time() - started
+    sampled = plan.of_rates(size, settings, plan.measure_rates_on(problem, settings), threads=threads)
     started = time.process_time()
-    whole(given, settings, threads)
+    whole(problem, settings, threads)
     taken = time.process_time() - started
-    planned = rehearsed.memory.peak
+    planned = made_up.memory.peak
     print(
         f"{text:26} {planned / 1e6:8.0f} {watched.peak / 1e6:8.0f} {planned / watched.peak:6.2f} "
-        f"{rehearsed.cpu_seconds:10.2f} {sampled.cpu_seconds:8.2f} {taken:8.2f} "
-        f"{rehearsed.cpu_seconds / taken:10.2f} {sampled.cpu_seconds / taken:8.2f} {rehearsal:10.2f}",
+        f"{made_up.cpu_seconds:10.2f} {sampled.cpu_seconds:8.2f} {taken:8.2f} "
+        f"{made_up.cpu_seconds / taken:10.2f} {sampled.cpu_seconds / taken:8.2f} {trial:10.2f}",
         flush=True,
     )
 
@@ -108,8 +109,8 @@ def main() -> None:
         return
     print(
         f"{'':26} {'MB':>8} {'MB':>8} {'':6} {'CPU s':>10} {'CPU s':>8} {'CPU s':>8} {'':10} {'':8} {'CPU s':>10}\n"
-        f"{'d, m, n, solver, own':26} {'planned':>8} {'taken':>8} {'ratio':>6} {'rehearsed':>10} {'sampled':>8} "
-        f"{'taken':>8} {'rehearsed/':>10} {'sampled/':>8} {'rehearsal':>10}",
+        f"{'d, m, n, solver, own':26} {'planned':>8} {'taken':>8} {'ratio':>6} {'made_up':>10} {'sampled':>8} "
+        f"{'taken':>8} {'made_up/':>10} {'sampled/':>8} {'trial':>10}",
         flush=True,
     )
     for size in arguments.size or SIZES:

@@ -69,16 +69,16 @@ class Planting:
 
 
 def plant(seed: int) -> Planting:
-    given, rng = digits.load(seed=seed), np.random.default_rng((seed, 99))
-    x, y = given.x.copy(), given.y.copy()
+    dataset, rng = digits.load(seed=seed), np.random.default_rng((seed, 99))
+    x, y = dataset.x.copy(), dataset.y.copy()
     k = round(SHARE * len(y))
     places = rng.permutation(len(y))
     copies, wrong = places[:k], places[k : 2 * k]
-    of, kind = rng.choice(len(given.y_test), k, replace=False), np.arange(k) % len(KINDS)
+    of, kind = rng.choice(len(dataset.y_test), k, replace=False), np.arange(k) % len(KINDS)
     for example, target, how in zip(copies, of, kind, strict=True):
-        x[example], y[example] = _copy(given.x_test[target], KINDS[how], rng), given.y_test[target]
+        x[example], y[example] = _copy(dataset.x_test[target], KINDS[how], rng), dataset.y_test[target]
     y[wrong] = (y[wrong] + rng.integers(1, 10, k)) % 10
-    return Planting(dataclasses.replace(given, x=x, y=y), copies, of, kind, wrong)
+    return Planting(dataclasses.replace(dataset, x=x, y=y), copies, of, kind, wrong)
 
 
 def _copy(x: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -92,7 +92,7 @@ def _copy(x: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solution]:
-    given = specs.parse(
+    spec = specs.parse(
         {
             "name": "planted",
             "dataset": {"load": "datamodels.train.workloads.digits:load"},
@@ -102,13 +102,13 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
             "seed": seed,
         }
     )
-    run = runs.resolve(given, planted.dataset)
-    trainer = load_trainer(given, planted.dataset, planted.dataset.targets(given.targets))
+    run = runs.resolve(spec, planted.dataset)
+    trainer = load_trainer(spec, planted.dataset, planted.dataset.targets(spec.targets))
     masks = designs.subsets(run.design, 0, models)
     subsets = [np.flatnonzero(row).astype(np.int32) for row in designs.unpack(masks, run.design.columns)]
     outputs = Batches(run, trainer, threading.Event(), Observer()).train(range(models), subsets)
     found = problem.of_run(run, masks, outputs.astype(np.float16), np.arange(models))
-    return run, fit(found, given.fit, seed, threads=1)
+    return run, fit(found, spec.fit, seed, threads=1)
 
 
 def leaks(planted: Planting, run: Run, solution: Solution) -> dict[str, Callable[[], np.ndarray]]:

@@ -30,9 +30,9 @@ from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.what_if import pool, relabel
 from datamodels.analyze.what_if.composition import composition
 from datamodels.analyze.what_if.retrain import Retrainer, measure_relabelled
-from datamodels.baselines import compare, contest
+from datamodels.baselines import compare, scoring
 from datamodels.baselines.compare import Comparison
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
 from datamodels.fit.job import fits
 from datamodels.run import specs
 from datamodels.run.specs import RunSpec
@@ -65,15 +65,15 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    given: RunSpec
+    spec: RunSpec
     home: Path
     trainers: int
     sizes: Sizes
 
 
-def quality(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    run = bench.result.run
-    found = Unseen.read(run, manifest.read_newest(store, run.name), store).predicted_by(bench.solution).quality()
+def quality(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+    run = checks.result.run
+    found = Unseen.read(run, manifest.read_newest(store, run.name), store).predicted_by(checks.solution).quality()
     lds = found.evaluation
     return {
         "lds": {"value": lds.lds, "interval": lds.interval, "ceiling": lds.ceiling, "targets": lds.targets},
@@ -84,33 +84,33 @@ def quality(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str
     }
 
 
-def baselines(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    given = Given(bench.result.run, bench.result.dataset, store, place.sizes.networks)
-    retrainer = Retrainer(given.run, given.dataset, place.sizes.models // 2)
-    comparison = Comparison(given, retrainer, place.sizes.targets, analyses.SIZES)
+def baselines(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+    context = Context(checks.result.run, checks.result.dataset, store, place.sizes.networks)
+    retrainer = Retrainer(context.run, context.dataset, place.sizes.models // 2)
+    comparison = Comparison(context, retrainer, place.sizes.targets, analyses.SIZES)
     rows = [comparison.row(comparison.reference)]
-    for name in contest.METHODS:
-        rows.append(comparison.row(contest.enter(given, name)))
+    for name in scoring.METHODS:
+        rows.append(comparison.row(scoring.compute(context, name)))
         print(f"  {name}", flush=True)
     return {"rows": [row.document() for row in rows]}
 
 
-def removals(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+def removals(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
     names = ("removed", "r", "slope", "inside")
-    return {"rows": [dict(zip(names, row, strict=True)) for row in bench.counterfactuals()]}
+    return {"rows": [dict(zip(names, row, strict=True)) for row in checks.counterfactuals()]}
 
 
-def supports(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    return {"rows": [dataclasses.asdict(row) for row in bench.supports((0.0, 0.5))]}
+def supports(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+    return {"rows": [dataclasses.asdict(row) for row in checks.supports((0.0, 0.5))]}
 
 
-def calibration(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+def calibration(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
     """Compare predicted and true mean outputs of models of the whole pool, by the alpha of the fitted subsets."""
-    m = min(LARGER_M, place.given.m)
-    larger = place.given.document() | {"alpha": LARGER_ALPHA, "m": m, "evaluate": {"subsets": 0}}
+    m = min(LARGER_M, place.spec.m)
+    larger = place.spec.document() | {"alpha": LARGER_ALPHA, "m": m, "evaluate": {"subsets": 0}}
     result, _ = analyses.take(specs.parse(larger), place.home, place.trainers)
     solution = fits.load(store, fits.read_newest_fit(store, result.run.name))
-    (true,) = bench.retrainer.outputs([pool.whole(bench.result.run)])
+    (true,) = checks.retrainer.outputs([pool.whole(checks.result.run)])
     true = true.mean(axis=0)
     return {
         "rows": [
@@ -121,22 +121,22 @@ def calibration(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
                 "too_much": interval.mean(predicted - true),
                 "slope": float(np.polyfit(predicted, true, 1)[0]),
             }
-            for alpha, fitted in ((place.given.alpha, bench.solution), (LARGER_ALPHA, solution))
+            for alpha, fitted in ((place.spec.alpha, checks.solution), (LARGER_ALPHA, solution))
             for predicted in [fitted.intercept + fitted.dense(range(fitted.n)).sum(axis=1)]
         ]
     }
 
 
-def relabellings(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
-    return dataclasses.asdict(bench.relabellings())
+def relabellings(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+    return dataclasses.asdict(checks.relabellings())
 
 
-def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+def mislabelled(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
     """Measure how many targets flip if their most helpful examples get the label that targets are most mistaken for."""
-    given = Given(bench.result.run, bench.result.dataset, store, place.sizes.networks)
-    entries = [compare.of_datamodels(given)[0], *(contest.enter(given, name) for name in MISLABELLERS)]
-    run, modelled = given.run, bench.solution.modelled
-    targets = compare.right_targets(bench.retrainer, run, modelled, place.sizes.targets)
+    context = Context(checks.result.run, checks.result.dataset, store, place.sizes.networks)
+    entries = [compare.of_datamodels(context)[0], *(scoring.compute(context, name) for name in MISLABELLERS)]
+    run, modelled = context.run, checks.solution.modelled
+    targets = compare.right_targets(checks.retrainer, run, modelled, place.sizes.targets)
     rows = {}
     for entry in entries:
         means = []
@@ -145,17 +145,17 @@ def mislabelled(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict
                 (run.labels == run.target_labels[target]) & pool.without_own(run, pool.whole(run), target)
             )
             columns = mine[np.argsort(-entry.scores[target, mine], kind="stable")[:WRONG_LABELS]]
-            label = relabel.most_harmful_label(run, bench.solution, target)
-            means.append(measure_relabelled(bench.retrainer, run, target, columns, label).mean)
+            label = relabel.most_harmful_label(run, checks.solution, target)
+            means.append(measure_relabelled(checks.retrainer, run, target, columns, label).mean)
         flipped = sum(mean < 0 for mean in means)
         rows[entry.name] = [flipped / len(targets), *interval.share(flipped, len(targets))]
     return {"targets": len(targets), "labels": WRONG_LABELS, "rows": rows}
 
 
-def groups(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+def groups(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
     """Compare clusters of the targets' weights with the classes. The eigengap chooses the number of clusters."""
-    run = bench.result.run
-    found = clusters.clusters(bench.solution.theta, seed=run.spec.seed)
+    run = checks.result.run
+    found = clusters.clusters(checks.solution.theta, seed=run.spec.seed)
     made = composition(found.cluster, run.target_labels, seed=run.spec.seed)
     return {
         "clusters": len(found.sizes),
@@ -165,7 +165,7 @@ def groups(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str,
     }
 
 
-def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str, Any]:
+def planted(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
     """Measure average precision, with its interval, on leaks and wrong labels planted in the same digits."""
     count = place.sizes.plantings
     with ProcessPoolExecutor(place.trainers, multiprocessing.get_context("spawn")) as workers:
@@ -176,7 +176,7 @@ def planted(place: Place, bench: analyses.Bench, store: ObjectStore) -> dict[str
     }
 
 
-PARTS: dict[str, Callable[[Place, analyses.Bench, ObjectStore], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Place, analyses.Checks, ObjectStore], dict[str, Any]]] = {
     part.__name__: part
     for part in (quality, baselines, removals, supports, relabellings, mislabelled, calibration, groups, planted)
 }
@@ -196,10 +196,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
-    given = specs.load(options.spec)
-    result, store = analyses.take(given, options.home, options.trainers)
-    bench = analyses.bench(result, store, sizes.targets, sizes.models)
-    place = Place(given, options.home, options.trainers, sizes)
+    spec = specs.load(options.spec)
+    result, store = analyses.take(spec, options.home, options.trainers)
+    checks = analyses.make_checks(result, store, sizes.targets, sizes.models)
+    place = Place(spec, options.home, options.trainers, sizes)
     kept = options.home / "reproduction" / (result.run.name + ("-quick" if options.quick else ""))
     kept.mkdir(parents=True, exist_ok=True)
     found = {}
@@ -208,7 +208,7 @@ def main() -> None:
         if file is None and name in options.parts.split(","):
             print(name, flush=True)
             file = kept / f"{name}.json"
-            file.write_text(json.dumps(part(place, bench, store)), encoding="utf-8")
+            file.write_text(json.dumps(part(place, checks, store)), encoding="utf-8")
         if file is not None:
             found[name] = json.loads(file.read_text(encoding="utf-8").replace('"foretold"', '"predicted"'))
     options.page.write_text(claims.page(result.run.name, found), encoding="utf-8")

@@ -36,9 +36,9 @@ def buf(tmp_path):
     def run(*arguments):
         command = [Path(sysconfig.get_path("scripts")) / "buf", *map(str, arguments)]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT, check=False)
-        said = done.stdout + done.stderr
-        assert (done.returncode == 0) == (not said), said
-        return said
+        printed = done.stdout + done.stderr
+        assert (done.returncode == 0) == (not printed), printed
+        return printed
 
     return run
 

@@ -68,9 +68,9 @@ def recorded(name):
 
 
 def spec_without_until():
-    given = specs.load(STORED / "spec.yaml")
-    assert given.until is not None
-    return given.model_copy(update={"until": None})
+    spec = specs.load(STORED / "spec.yaml")
+    assert spec.until is not None
+    return spec.model_copy(update={"until": None})
 
 
 def test_its_spec_still_names_it():
@@ -122,10 +122,10 @@ def test_its_fit_is_known_and_can_be_made_again(store, tmp_path):
     before = fits.load(store, job.finished())
     shutil.rmtree(tmp_path / "store" / "fit")
     settings = FitterSettings(scratch=str(tmp_path / "scratch"), device="cpu", threads=1)
-    record = job.solve(settings, progress=lambda *told: None, stop=threading.Event())
+    record = job.solve(settings, progress=lambda *progress: None, stop=threading.Event())
     assert (record.number, record.rows, record.targets) == (0, 160, 24)
-    again, given = fits.load(store, record), runs.read(store, RUN)
-    members = designs.unpack(designs.subsets(given.design, 0, 240), 120)
+    again, run = fits.load(store, record), runs.read(store, RUN)
+    members = designs.unpack(designs.subsets(run.design, 0, 240), 120)
     # A fit solves to a duality gap of 1e-3, so that another solver may differ by about as much, but no more.
     spread = before.predict(members).std()
     assert np.sqrt(np.mean((again.predict(members) - before.predict(members)) ** 2)) < 0.03 * spread

@@ -7,15 +7,15 @@ LIMIT = 1200.0
 machine may be twenty times slower. pytest's own `timeout` is longer, so that a test that gives up can say why."""
 
 
-def eventually(condition, *, while_true=lambda: True, told=str):
+def eventually(condition, *, while_true=lambda: True, detail=str):
     """Waits until a condition holds, and returns its value; for what another thread or process brings about.
 
     Fails as soon as `while_true` no longer holds, for instance because the process that is waited for has ended. Its
-    message ends with what `told` returns, for instance that process's log.
+    message ends with what `detail` returns, for instance that process's log.
     """
     end = time.monotonic() + LIMIT
     while not (found := condition()):
-        assert while_true(), f"it can no longer come about: {told()}"
-        assert time.monotonic() < end, f"it did not come about within {LIMIT:.0f} s: {told()}"
+        assert while_true(), f"it can no longer come about: {detail()}"
+        assert time.monotonic() < end, f"it did not come about within {LIMIT:.0f} s: {detail()}"
         time.sleep(0.01)
     return found

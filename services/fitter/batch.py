@@ -22,24 +22,24 @@ LOG_STEP = 0.1
 
 def main(arguments: Sequence[str]) -> int:
     """Solve and commit what is left of a share of a fit. Returns the exit code of the process."""
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings themselves is logged too
     try:
         configure_logging(TelemetrySettings.load(), "fitter")
-        settings, share = FitterSettings.load(), chosen_share(given.block, given.blocks, IndexedJobSettings.load())
+        settings, share = FitterSettings.load(), chosen_share(options.block, options.blocks, IndexedJobSettings.load())
         array_module(settings.device)  # refuses an unavailable device at once, as a wrong setting
         with Server(ServeSettings.load(), name="fitter") as server:
             server.handle_signals()
-            log.info("started", run=given.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
-            job = FitJob(open_store(StoreSettings.load()), given.run, given.settings)
-            record = job.solve(settings, progress=_Log(given.run), stop=server.stopping, share=share)
+            log.info("started", run=options.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
+            job = FitJob(open_store(StoreSettings.load()), options.run, options.settings)
+            record = job.solve(settings, progress=_Log(options.run), stop=server.stopping, share=share)
         if record is None:
-            log.info("share done; other processes are not done yet", run=given.run)
+            log.info("share done; other processes are not done yet", run=options.run)
         else:
-            log.info("share done; the fit is complete", run=given.run, fit=record.number)
+            log.info("share done; the fit is complete", run=options.run, fit=record.number)
         return int(ExitCode.DONE)
     except DatamodelsError as error:
-        log.error(str(error), error=type(error).__name__, run=given.run)
+        log.error(str(error), error=type(error).__name__, run=options.run)
         return int(error.exit_code)
 
 

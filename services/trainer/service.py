@@ -26,19 +26,19 @@ log = logger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train chunks of a run until they are done or the process is told to stop. Returns the exit code."""
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged as others are
     try:
         configure_logging(TelemetrySettings.load(), "trainer")
-        chunks = chosen_chunks(given.chunks, given.indexes, IndexedJobSettings.load())
+        chunks = chosen_chunks(options.chunks, options.indexes, IndexedJobSettings.load())
         with Server(ServeSettings.load(), name="trainer") as server:
             server.handle_signals()
-            log.info("started", run=given.run, chunks=len(chunks), metrics_address=server.metrics_address)
-            whole = train_chunks(given.run, chunks, ClientSettings.load(), TrainerSettings.load(), server.stopping)
-        log.info("done" if whole else "stopped", run=given.run)
+            log.info("started", run=options.run, chunks=len(chunks), metrics_address=server.metrics_address)
+            whole = train_chunks(options.run, chunks, ClientSettings.load(), TrainerSettings.load(), server.stopping)
+        log.info("done" if whole else "stopped", run=options.run)
         return int(ExitCode.DONE if whole else ExitCode.TERMINATED)
     except DatamodelsError as error:
-        log.error(str(error), error=type(error).__name__, run=given.run)
+        log.error(str(error), error=type(error).__name__, run=options.run)
         return int(error.exit_code)
 
 

@@ -14,8 +14,7 @@ from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit import solve
-from datamodels.fit.data import problem
-from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution
+from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
 from datamodels.fit.data.shards import parts_of_fit
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_newest_fit
@@ -168,12 +167,12 @@ def fit_arrays(
     if len(masks) != len(outputs):
         raise InputError(f"masks have {len(masks)} rows and outputs {len(outputs)}: must be equal")
     chosen = specs.parse_fit(settings)
-    heldout = problem.is_heldout(np.arange(len(masks)), chosen.holdout)
+    heldout = is_heldout(np.arange(len(masks)), chosen.holdout)
     if heldout.sum() < 2:
         raise InputError(
             f"holdout = {chosen.holdout}: holds out less than 2 of {len(masks)} rows; raise it, or add rows"
         )
-    given = Problem(
+    problem = Problem(
         masks=designs.pack(masks.astype(bool)),
         outputs=outputs.astype(np.float32),
         columns=masks.shape[1],
@@ -181,4 +180,4 @@ def fit_arrays(
         own_column=np.full(outputs.shape[1], NO_COLUMN, dtype=np.int32) if own is None else np.asarray(own, np.int32),
         heldout=heldout,
     )
-    return solve.fit(given, chosen, seed, device=device, threads=threads)
+    return solve.fit(problem, chosen, seed, device=device, threads=threads)

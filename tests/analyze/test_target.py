@@ -31,20 +31,23 @@ def test_a_target_has_what_the_analyses_say_of_it(found):
     one = targets[2]
     assert (one.number, one.status, one.nonzeros) == (2, "ok", len(solution.row(2)[0]))
     assert (one.helpful, one.harmful) == tuple(strongest(solution, 2, k)[i] for i, k in enumerate((HELPFUL, HARMFUL)))
-    assert one.alike.index.tolist() == similar.targets(solution.theta, 2, k=6).index.tolist()
+    assert one.similar.index.tolist() == similar.targets(solution.theta, 2, k=6).index.tolist()
     _, curve = support.removal(found.run, solution, 2, one.removal.limit)
     np.testing.assert_array_equal(one.removal.mean, curve)
     assert one.removal.support.status == support.support(found.run, solution, 2).status
-    assert targets[1].alike is None and targets[1].nonzeros == 0
+    assert targets[1].similar is None and targets[1].nonzeros == 0
 
 
 def test_what_models_say_is_counted_on_subsets_that_count(found):
     predictions = found.fitted.predictions
     own = next(j for j in range(found.run.n) if found.run.own[j] == 7)
-    said = found.fitted.targets[own].said
+    unseen = found.fitted.targets[own].unseen
     usable = predictions.counts[:, own]
     outputs = predictions.outputs[usable, :, own]
-    np.testing.assert_allclose(said.means, outputs.mean(axis=1), rtol=1e-6)
-    np.testing.assert_array_equal(said.singles, outputs[:, 0])
-    assert said.models == outputs.size and said.wrong.value == pytest.approx((outputs < 0).mean())
-    assert said.mean.value == pytest.approx(said.means.mean()) and said.mean.low <= said.mean.value <= said.mean.high
+    np.testing.assert_allclose(unseen.means, outputs.mean(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(unseen.singles, outputs[:, 0])
+    assert unseen.models == outputs.size and unseen.wrong.value == pytest.approx((outputs < 0).mean())
+    assert (
+        unseen.mean.value == pytest.approx(unseen.means.mean())
+        and unseen.mean.low <= unseen.mean.value <= unseen.mean.high
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from datamodels.baselines.given import Trained
+from datamodels.baselines.context import Trained
 from datamodels.train import Dataset
 from datamodels.train.workloads.mlp import MLP, Softmax
 

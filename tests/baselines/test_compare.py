@@ -6,8 +6,8 @@ import pytest
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import compare
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, flips_at, read_documents
-from datamodels.baselines.contest import Entry
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
+from datamodels.baselines.scoring import MethodScores
 from datamodels.errors import InputError, NotReadyError
 from datamodels.run import designs
 from datamodels.testing import committed, linear
@@ -15,7 +15,7 @@ from datamodels.testing import committed, linear
 EVALUATE = {"subsets": 20, "models": 2}
 
 
-def said(run, models):
+def linear_outputs(run, models):
     """float16: outputs of the linear world's models, without noise."""
     masks = [designs.subset(run.design, run.spec.subset_index(model)) for model in models]
     trainer = linear.Linear(None, np.zeros(run.n), noise=0.05)
@@ -25,8 +25,8 @@ def said(run, models):
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     store, run = linear.make_store(tmp_path_factory.mktemp("store"), evaluate=EVALUATE, chunk=20, sub_chunk=10)
-    committed.commit(store, run, outputs=said)
-    return Given(run, linear.load(), store, 2)
+    committed.commit(store, run, outputs=linear_outputs)
+    return Context(run, linear.load(), store, 2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_true_weights_are_ahead_of_their_opposite(comparison):
     assert row.lds.lds > 0.7 and row.lds.targets == linear.N
     assert len(row.flips[5].targets) == linear.N - 1 and linear.N - 1 not in row.flips[5].targets
     assert row.flips[20].rate > row.flips[5].rate - 1e-9 and row.flips[20].flipped[0]
-    opposite = comparison.row(Entry("opposite", -comparison.reference.scores, 0, 0.1))
+    opposite = comparison.row(MethodScores("opposite", -comparison.reference.scores, 0, 0.1))
     assert opposite.lds.lds < -0.5 and opposite.flips[20].rate == 0
     lds, flipped = opposite.difference["lds"], opposite.difference[flips_at(20)]
     assert lds.value == pytest.approx(opposite.lds.lds - row.lds.lds) and lds.interval[1] < 0
@@ -80,12 +80,12 @@ def test_a_comparison_needs_weights_and_subsets_to_be_scored_on(tmp_path, given)
     retrainer = Retrainer(given.run, given.dataset, 2)
     store, run = linear.make_store(tmp_path, evaluate={"subsets": 0})
     with pytest.raises(NotReadyError, match=r"evaluate.subsets is 0"):
-        Comparison(Given(run, linear.load(), store, 1), retrainer, 2, (5,))
+        Comparison(Context(run, linear.load(), store, 1), retrainer, 2, (5,))
     with pytest.raises(InputError, match="targets = 7: must be 2 to 6"):
         Comparison(given, retrainer, 7, (5,))
     unfitted = linear.make_run(name="bare", evaluate=EVALUATE)
     with pytest.raises(NotReadyError, match="has no weights yet"):
-        Comparison(Given(unfitted, linear.load(), store, 1), retrainer, 2, (5,))
+        Comparison(Context(unfitted, linear.load(), store, 1), retrainer, 2, (5,))
 
 
 def row(method, lds, flips, ahead=None):

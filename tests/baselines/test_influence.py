@@ -31,11 +31,11 @@ def test_the_last_layer_of_one_is_the_whole(logistic):
 def test_of_a_network_it_is_about_that():
     given = made.trainer("mlp", epochs=400, batch_size=made.EXAMPLES, weight_decay=0.1)
     trained, true = made.trained(given, models=1), made.left_out(given).T
-    said = {
+    scores = {
         name: np.corrcoef(method(trained).ravel(), true.ravel())[0, 1]
         for name, method in (("whole", influence.whole), ("ekfac", influence.ekfac), ("last", influence.last_layer))
     }
-    assert said["whole"] > 0.75 and said["ekfac"] > 0.75 and said["last"] > 0.6, said
+    assert scores["whole"] > 0.75 and scores["ekfac"] > 0.75 and scores["last"] > 0.6, scores
 
 
 def test_trak_agrees_where_it_projects_nothing(logistic):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodels.baselines import neighbours
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
 from datamodels.errors import SpecError
 from datamodels.run import runs, specs
 from datamodels.storage.local import LocalStore
@@ -20,7 +20,7 @@ DOCUMENT = {
 
 def given(folder, data, **fields):
     run = runs.resolve(specs.parse(DOCUMENT | fields), data)
-    return Given(run, data, LocalStore(folder), 2)
+    return Context(run, data, LocalStore(folder), 2)
 
 
 def test_the_same_example_is_nearest_and_counts_by_its_label(tmp_path):

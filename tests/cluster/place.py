@@ -275,7 +275,7 @@ class Release:
         """Lines of `datamodels status`."""
         return self.namespace.datamodels("status", run, check=check).stdout.splitlines()
 
-    def told(self, run, words):
+    def status_line(self, run, words):
         """Lines of `datamodels status` that a pattern matches from their start, once there are any."""
         lines = []
 

@@ -71,7 +71,7 @@ def test_a_run_says_what_it_waits_for(running, queue, tmp_path, name, words):
     running.upgrade(jobs={"kueue": {"queue": name}})
     path, spec = written(tmp_path, "digits", name=f"wait-{name}", m=3000, evaluate={"subsets": 0})
     running.namespace.datamodels("submit", path)
-    running.told(spec.run, f"trainer: waits in queue {name} of Kueue: {words}")
+    running.status_line(spec.run, f"trainer: waits in queue {name} of Kueue: {words}")
     assert not running.namespace.pods("trainer", spec.run)
     running.namespace.datamodels("cancel", spec.run)
 
@@ -87,7 +87,7 @@ def test_a_run_starts_with_the_trainers_there_is_room_for_and_survives_their_evi
 
     queue.set("HoldAndDrain")
     until(lambda: not namespace.pods("trainer", spec.run), "trainers are not evicted")
-    running.told(spec.run, f"trainer: waits in queue {QUEUE} of Kueue")
+    running.status_line(spec.run, f"trainer: waits in queue {QUEUE} of Kueue")
     evicted = running.committed(spec.run)
     assert set(before) <= set(evicted) and len(evicted) < spec.models // spec.sub_chunk
     queue.set("None")
@@ -107,7 +107,7 @@ def test_a_fitter_may_queue_for_longer_than_it_may_take_to_start(running, queue,
     queue.set("Hold")
     (job,) = until(lambda: jobs(running, spec, "fitter"), "no fitter's Job", 400)
     assert job["spec"]["suspend"]
-    running.told(spec.run, f"fitter: waits in queue {QUEUE} of Kueue: ")
+    running.status_line(spec.run, f"fitter: waits in queue {QUEUE} of Kueue: ")
     time.sleep(2 * START_SECONDS)
     queue.set("None")
     assert f"{spec.run}  done" in running.namespace.datamodels("submit", path, "--watch").stdout

@@ -74,7 +74,7 @@ def test_no_call_fails_while_a_replica_goes(running, fitted, how):
         else:
             namespace.kubectl("delete", "pod", two[0], "--wait=false")
         assert asking.poll() is None, "asked for too short a time"
-        told = json.loads(asking.communicate(timeout=LIMIT)[0])
-    print(how, told)
-    assert told["failed"] == 0, told
-    assert told["calls"] > 100, told
+        summary = json.loads(asking.communicate(timeout=LIMIT)[0])
+    print(how, summary)
+    assert summary["failed"] == 0, summary
+    assert summary["calls"] > 100, summary

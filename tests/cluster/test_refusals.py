@@ -79,19 +79,19 @@ def free(running):
 @pytest.mark.parametrize("what", WRONG)
 def test_status_says_what_is_wrong(free, what, tmp_path):
     values, words = WRONG[what]
-    told_by_status(free, what.replace("_", "-"), values, words, tmp_path)
+    shown_by_status(free, what.replace("_", "-"), values, words, tmp_path)
 
 
 def test_status_says_that_the_store_cannot_be_trusted(free, loose_store, tmp_path):
     words = r"aggregator: keeps failing with exit code 2: .*ignores If-None-Match.*use a store with conditional writes"
-    told_by_status(free, "loose-store", {"store": {"endpoint": loose_store}}, words, tmp_path)
+    shown_by_status(free, "loose-store", {"store": {"endpoint": loose_store}}, words, tmp_path)
 
 
-def told_by_status(free, name, values, words, tmp_path):
+def shown_by_status(free, name, values, words, tmp_path):
     free.upgrade(wait=False, **values)
     path, spec = written(tmp_path, "breast-cancer", name=name, m=300)
     free.namespace.datamodels("submit", path)
-    print(*free.told(spec.run, words), sep="\n")
+    print(*free.status_line(spec.run, words), sep="\n")
     assert "is cancelled" in free.namespace.datamodels("cancel", spec.run).stdout
 
 
@@ -109,7 +109,7 @@ def test_status_says_that_a_quota_has_no_room_for_pods(free, tmp_path):
     path, spec = written(tmp_path, "breast-cancer", name="no-pod", m=300)
     quota(free.namespace, pods="1")
     free.namespace.datamodels("submit", path)
-    free.told(spec.run, r"driver: FailedCreate: .*exceeded quota.*; raise the quota")
+    free.status_line(spec.run, r"driver: FailedCreate: .*exceeded quota.*; raise the quota")
     free.namespace.datamodels("cancel", spec.run)
 
 

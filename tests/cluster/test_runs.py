@@ -26,8 +26,8 @@ def tools(running):
 def test_a_run_ends_as_on_one_machine(running, tmp_path):
     namespace = running.namespace
     path, spec = written(tmp_path, "digits", name="calm", m=3000, evaluate=EVALUATE)
-    said = namespace.datamodels("submit", path, "--watch").stdout
-    assert f"run {spec.run} is submitted" in said and f"{spec.run}  done" in said
+    printed = namespace.datamodels("submit", path, "--watch").stdout
+    assert f"run {spec.run} is submitted" in printed and f"{spec.run}  done" in printed
     (job,) = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
     assert job["spec"]["completions"] == 4 and job["status"]["completedIndexes"] == "0-3"
     each_once(running, spec.run, spec.models)
@@ -67,8 +67,8 @@ def test_a_run_survives_the_loss_of_every_part_of_it(running, tmp_path):
     drain(namespace, f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
     kept(before, grown_to(0.55))
 
-    said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "is already submitted; nothing to do" in said and f"{spec.run}  done" in said
+    printed = namespace.datamodels("submit", path, "--watch").stdout
+    assert "is already submitted; nothing to do" in printed and f"{spec.run}  done" in printed
     each_once(running, spec.run, spec.models)
     assert set(before) <= set(running.committed(spec.run))
     assert lds(namespace.datamodels("logs", spec.run).stdout)[0] > 0.85
@@ -122,8 +122,8 @@ def test_a_run_that_failed_in_part_is_topped_up(running, one_at_a_time, tmp_path
     assert 0 < len(before) < spec.models // spec.sub_chunk
 
     namespace.kubectl("scale", "deployment/dm-aggregator", "--replicas=1")
-    said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "is submitted again; it resumes from what is committed" in said and f"{spec.run}  done" in said
+    printed = namespace.datamodels("submit", path, "--watch").stdout
+    assert "is submitted again; it resumes from what is committed" in printed and f"{spec.run}  done" in printed
     (job,) = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
     assert job["spec"]["completions"] < 4, "chunks that were whole are trained again"
     assert set(before) <= set(running.committed(spec.run))

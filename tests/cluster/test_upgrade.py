@@ -57,6 +57,6 @@ def test_a_run_goes_on_through_an_upgrade(release, previous, tmp_path):
     assert len(release.committed(spec.run)) < spec.models // spec.sub_chunk, "the run was over; make it larger"
     assert versions(namespace) == {f"datamodels-{new}"}
     release.test()
-    said = namespace.datamodels("submit", path, "--watch").stdout
-    assert "is already submitted; nothing to do" in said and f"{spec.run}  done" in said
+    printed = namespace.datamodels("submit", path, "--watch").stdout
+    assert "is already submitted; nothing to do" in printed and f"{spec.run}  done" in printed
     each_once(release, spec.run, spec.models)

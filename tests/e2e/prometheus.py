@@ -79,13 +79,13 @@ def running(folder):
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            said = []
+            printed = []
             for line in process.stderr:
-                said.append(line)
+                printed.append(line)
                 if listens := re.search(r'msg="Listening on" address=(\S+)', line):
                     break
             else:
-                raise AssertionError("".join(said))
+                raise AssertionError("".join(printed))
             threading.Thread(target=process.stderr.read, daemon=True).start()  # or it would wait for a reader
             yield Prometheus(listens[1])
         finally:

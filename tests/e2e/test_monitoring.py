@@ -118,8 +118,8 @@ def _ask(environ, found):
             services.query.run("none-000000000000")
         for _ in range(ASKED):
             services.query.top(MANY.run, 17, 5)
-    told = f'count(grpc_server_handled_total{{grpc_method="TopInfluences",grpc_code="OK"}} >= {ASKED})'
-    eventually(lambda: found.at(told, time.time()) == [({}, len(NAMESPACES))])
+    query = f'count(grpc_server_handled_total{{grpc_method="TopInfluences",grpc_code="OK"}} >= {ASKED})'
+    eventually(lambda: found.at(query, time.time()) == [({}, len(NAMESPACES))])
 
 
 def points(series):

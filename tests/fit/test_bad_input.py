@@ -36,22 +36,22 @@ BAD = {
 def solved(request):
     """Fits a problem by one of the solvers."""
 
-    def solve(given, **settings):
+    def solve(problem, **settings):
         chosen = FitSpec(solver=request.param.split()[0], lambdas=8, tolerance=1e-5, max_epochs=2000, **settings)
         sums = None
         if request.param == "gram from sums":
-            assert uses_sums(given, chosen)
-            sums = Sums.empty(given.columns, given.n)
-            sums.add(given.masks, given.outputs, given.heldout)
+            assert uses_sums(problem, chosen)
+            sums = Sums.empty(problem.columns, problem.n)
+            sums.add(problem.masks, problem.outputs, problem.heldout)
         with np.errstate(all="raise", under="ignore"):
-            return fit(given, chosen, 0, threads=1, sums=sums)
+            return fit(problem, chosen, 0, threads=1, sums=sums)
 
     return solve
 
 
-def excess(given, solution, target) -> float:
+def excess(problem, solution, target) -> float:
     """The objective above its optimum, relative to that at zero weights."""
-    x, y = reference.design_of(given, target)
+    x, y = reference.design_of(problem, target)
     lambda_ = solution.lambda_[target]
     theta, intercept, _ = reference.lasso(x, y, lambda_)
     found = solution.dense([target])[0].astype(np.float64)
@@ -59,10 +59,10 @@ def excess(given, solution, target) -> float:
     return (reference.objective(x, y, found, solution.intercept[target], lambda_) - best) / (y.var() / 2)
 
 
-def halved(given):
+def halved(problem):
     """With outputs as they are stored."""
     with np.errstate(over="ignore"):
-        return dataclasses.replace(given, outputs=given.outputs.astype(np.float16))
+        return dataclasses.replace(problem, outputs=problem.outputs.astype(np.float16))
 
 
 @pytest.fixture

@@ -44,15 +44,15 @@ def compiled():
 )
 def test_memory_is_what_the_arrays_then_take(tmp_path, solver, m, d, n, own, threads, tolerance):
     size = Size(m, d, n, own)
-    given = made_up(size, d, n)
+    problem = made_up(size, d, n)
     settings = FitSpec(solver=solver, lambdas=4, tolerance=tolerance)
     tracemalloc.start()
     try:
         known = None
-        if uses_sums(given, settings):
+        if uses_sums(problem, settings):
             known = Sums.empty(d, n)
-            known.add(given.masks, given.outputs, given.heldout)
-        fit(given, settings, 0, threads=threads, sums=known, checkpoint=tmp_path if solver == "saga" else None)
+            known.add(problem.masks, problem.outputs, problem.heldout)
+        fit(problem, settings, 0, threads=threads, sums=known, checkpoint=tmp_path if solver == "saga" else None)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -72,8 +72,8 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
 def test_the_size_of_a_problem_and_of_its_run(make_run):
     run = make_run(d=30, own=[4, -1, 7], m=200)
     assert Size.of_run(run) == Size(200, 30, 3, leave_out=2, alpha=0.5)
-    given = made_up(Size(200, 30, 4, leave_out=2), 30, 4)
-    assert Size.of(given) == Size(200, 30, 4, leave_out=2, alpha=0.5)
+    problem = made_up(Size(200, 30, 4, leave_out=2), 30, 4)
+    assert Size.of(problem) == Size(200, 30, 4, leave_out=2, alpha=0.5)
 
 
 MANY = Size(rows=300_000, columns=10_000, targets=10_000)

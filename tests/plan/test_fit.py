@@ -19,14 +19,14 @@ def test_what_is_made_up_is_like_the_run_but_smaller():
 
 
 @pytest.mark.parametrize("size", [Size(20, 2, 1), Size(50, 2, 1, leave_out=1), Size(100, 3, 5, leave_out=5, alpha=0.9)])
-def test_the_smallest_runs_can_be_rehearsed(size):
+def test_the_smallest_runs_can_be_planned(size):
     for solver in SOLVERS:
         found = plan.plan(size, FitSpec(solver=solver, lambdas=3, holdout=0.2))
         assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_estimator_can_be_rehearsed(estimator):
+def test_every_estimator_can_be_planned(estimator):
     found = plan.plan(Size(60, 30, 4), FitSpec(estimator=estimator, lambdas=3))
     assert 0 <= found.cpu_seconds < np.inf and found.memory.peak > 0
 
@@ -42,9 +42,9 @@ def test_seconds_add_up():
 
 
 @pytest.mark.parametrize("own", [0, 40])
-def test_a_problem_can_be_rehearsed_on_its_own_targets(own):
+def test_a_problem_can_be_timed_on_its_own_targets(own):
     """How long it takes is for benchmarks/plan.py to say."""
     given = plan.made_up(Size(400, 60, 80, leave_out=own), 60, 80)
     for solver in ("gram", "stream"):
-        found = plan.rehearse_on(given, FitSpec(solver=solver, lambdas=4))
+        found = plan.measure_rates_on(given, FitSpec(solver=solver, lambdas=4))
         assert 0 < found.target < np.inf and 0 <= found.shared < np.inf

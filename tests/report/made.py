@@ -40,8 +40,8 @@ def explained(found, *targets):
     count = found.dataset.x.shape[1]
     added = np.arange(count) - 1.0
     span = np.stack([added - 0.25, added + 0.25], axis=-1)
-    said = Explanation(np.arange(count), added, span, r2=0.75, output=1.5, models=2, samples=40)
-    return dict.fromkeys(targets, said)
+    explanation = Explanation(np.arange(count), added, span, r2=0.75, output=1.5, models=2, samples=40)
+    return dict.fromkeys(targets, explanation)
 
 
 def weights(run):

@@ -36,8 +36,8 @@ def opened(tmp_path_factory):
         except subprocess.TimeoutExpired:
             pytest.skip("Chromium did not answer within 90 s, which says nothing of the page")
         assert done.returncode == 0, done.stderr[-2000:]
-        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        assert not said, said
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert not console, console
         return done.stdout
 
     return open_page

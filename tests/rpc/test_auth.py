@@ -100,8 +100,8 @@ def test_a_refusal_gives_the_reason_and_never_shows_the_token(place, issuer, ech
     with pytest.raises(TokenError, match=f"^the bearer token is not accepted: {reason}") as caught:
         place.show(token).Unary("say a")
     assert echo.calls == 0
-    said = str(caught.value) + caplog.text + "".join(capfd.readouterr())
-    assert not any(part in said for part in token.split("."))
+    printed = str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    assert not any(part in printed for part in token.split("."))
 
 
 def test_a_token_of_another_account_is_denied(place, issuer):

@@ -274,9 +274,9 @@ VALID = {"kind": "uniform", "seed": 1, "alpha": 0.5, "examples": 10}
 def test_a_faulty_design_names_each_fault(change, faults):
     with pytest.raises(InputError) as caught:
         Design(**VALID | change)
-    told = str(caught.value).split("; ")
-    assert len(told) == len(faults)
-    for line, fault in zip(told, faults, strict=True):
+    message = str(caught.value).split("; ")
+    assert len(message) == len(faults)
+    for line, fault in zip(message, faults, strict=True):
         assert line.startswith(fault)
 
 

@@ -20,10 +20,10 @@ def test_its_trainer_keeps_the_contract_on_its_data(name):
     given = specs.load(name)
     dataset = runs.load_dataset(given)
     run = runs.resolve(given, dataset)
-    said = {}
+    reported = {}
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
-    Check(run, trainer, tolerance=1e-3, say=said.__setitem__).contract()
-    assert given.name == name and said["subset"].startswith("another one moves outputs")
+    Check(run, trainer, tolerance=1e-3, say=reported.__setitem__).contract()
+    assert given.name == name and reported["subset"].startswith("another one moves outputs")
 
 
 def test_the_cifar10_spec_trains_on_a_file_of_that_shape(tmp_path):

@@ -116,13 +116,13 @@ def test_settings_that_a_run_cannot_be_fitted_with(store, client):
     runs.create(store, run)
     committed.commit(store, run)
     stub = fitter_pb2_grpc.FitterServiceStub(client._channel)
-    for settings, said in (
+    for settings, expected in (
         ('{"lambdas": 0}', "fit.lambdas = 0"),
         ('{"colour": 1}', "fit.colour"),
         ("[", "is not JSON"),
         ('{"holdout": 0.001}', "holds out less than 2"),
     ):
-        with pytest.raises(SpecError, match=re.escape(said)):
+        with pytest.raises(SpecError, match=re.escape(expected)):
             stub.Fit(fitter_pb2.FitRequest(run=run.name, settings=settings))
 
 
@@ -197,11 +197,11 @@ def test_two_fitters_on_one_scratch_folder_take_turns(store, tmp_path):
     try:
         for fitter in fitters:
             fitter.fit(run.name)
-        told = [list(fitter.watch(run.name)) for fitter in fitters]
+        reports = [list(fitter.watch(run.name)) for fitter in fitters]
     finally:
         for fitter in fitters:
             fitter.close()
-    assert [(progress[-1].state, progress[-1].fit) for progress in told] == [(FitState.DONE, 0)] * 2
+    assert [(progress[-1].state, progress[-1].fit) for progress in reports] == [(FitState.DONE, 0)] * 2
     assert fits.read_newest_fit(store, run.name).number == 0
     assert [path.name for path in (tmp_path / "scratch").glob("*/*")] == ["shards"]
 

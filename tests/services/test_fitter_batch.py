@@ -112,18 +112,18 @@ def test_sigterm_ends_it_after_committing_whole_blocks(store, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, code, said",
+    "arguments, code, expected",
     [
         (("--blocks", "2"), ExitCode.CONFIG, "needs --block, 0 to 1"),
         (("--block", "2", "--blocks", "2"), ExitCode.CONFIG, "must be 0 to 1"),
         (("--block", "0"), ExitCode.CONFIG, "nothing-0123456789ab"),
     ],
 )
-def test_a_process_that_cannot_run_ends_with_one_line(tmp_path, arguments, code, said):
+def test_a_process_that_cannot_run_ends_with_one_line(tmp_path, arguments, code, expected):
     process = start(tmp_path, "nothing-0123456789ab", *arguments)
     _, log = process.communicate(timeout=LIMIT)
     assert process.returncode == code
-    assert said in log.strip().splitlines()[-1] and "Traceback" not in log
+    assert expected in log.strip().splitlines()[-1] and "Traceback" not in log
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 9])

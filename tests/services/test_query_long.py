@@ -70,8 +70,8 @@ def kept(store, run):
 def test_an_evaluation_equals_that_of_the_core_and_is_stored(tmp_path, serve):
     store, run = make_store(tmp_path)
     client, _ = serve(store)
-    told = []
-    answer = client.evaluate(run.name, tell=lambda *progress: told.append(progress))
+    reports = []
+    answer = client.evaluate(run.name, tell=lambda *progress: reports.append(progress))
     newest = WeightStore(store).fitted(run.name)
     unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
     expected = unseen.predicted_by(newest.solution).quality()
@@ -79,11 +79,11 @@ def test_an_evaluation_equals_that_of_the_core_and_is_stored(tmp_path, serve):
     assert answer.found.mean.interval == expected.mean.interval
     np.testing.assert_array_equal(answer.found.single.per_target, expected.single.per_target)
     np.testing.assert_array_equal(answer.found.points.predicted, expected.points.predicted)
-    assert told[0] == ("waiting", 0.0) and (answer.provenance.fit, answer.provenance.partial) == (0, False)
+    assert reports[0] == ("waiting", 0.0) and (answer.provenance.fit, answer.provenance.partial) == (0, False)
     assert len(kept(store, run)) == 1
-    told.clear()
-    assert client.evaluate(run.name, tell=lambda *progress: told.append(progress)).found.mean.r2 == expected.mean.r2
-    assert not told
+    reports.clear()
+    assert client.evaluate(run.name, tell=lambda *progress: reports.append(progress)).found.mean.r2 == expected.mean.r2
+    assert not reports
 
 
 def test_an_answer_about_a_run_that_still_trains_is_partial_and_not_stored(tmp_path, serve):
@@ -127,17 +127,17 @@ def test_two_callers_get_the_answer_of_one_computation(tmp_path, serve):
     store, run = make_store(tmp_path)
     client, _ = serve(store)
     store.go.clear()
-    found, told = [], [threading.Event(), threading.Event()]
+    found, reports = [], [threading.Event(), threading.Event()]
     threads = [
         threading.Thread(
             target=lambda event=event: found.append(client.evaluate(run.name, tell=lambda *_: event.set())),
             daemon=True,
         )
-        for event in told
+        for event in reports
     ]
     for thread in threads:
         thread.start()
-    assert all(event.wait(LIMIT) for event in told)
+    assert all(event.wait(LIMIT) for event in reports)
     store.go.set()
     for thread in threads:
         thread.join(LIMIT)

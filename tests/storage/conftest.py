@@ -33,7 +33,7 @@ def process(arguments, port, log, **environ):
             arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | environ
         )
     try:
-        eventually(lambda: _listens(port), while_true=lambda: server.poll() is None, told=log.read_text)
+        eventually(lambda: _listens(port), while_true=lambda: server.poll() is None, detail=log.read_text)
         yield server
     finally:
         server.kill()

@@ -73,15 +73,15 @@ def of_a_recording(message):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (of_a_library, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
         (RuntimeError, "CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"),
         (of_a_recording, "CUDA out of memory"),
     ],
 )
-def test_out_of_memory_is_known_by_other_names(run, error, said):
-    _, counts, _ = train(run, Crowded(3, lambda _: error(said)))
+def test_out_of_memory_is_known_by_other_names(run, error, expected):
+    _, counts, _ = train(run, Crowded(3, lambda _: error(expected)))
     assert counts.halvings == [(6, 3)]
 
 

@@ -82,19 +82,19 @@ class Hopeless(Mixing, Forgetful):
 
 
 def check(trainer, tolerance=1e-3):
-    said = {}
+    reported = {}
     made = trainer if hasattr(trainer, "train_many") else OneByOne(trainer)
-    return Check(RUN, made, tolerance=tolerance, say=said.__setitem__), said
+    return Check(RUN, made, tolerance=tolerance, say=reported.__setitem__), reported
 
 
 @pytest.mark.parametrize("trainer", [Nearest(), Both(), Softmax(DATA, DATA.targets("test"), epochs=2)])
 def test_a_trainer_that_keeps_the_contract_passes(trainer):
-    made, said = check(trainer)
+    made, reported = check(trainer)
     made.contract()
-    assert said["outputs"].startswith("50 of each model") and "moves outputs" in said["subset"]
-    assert "another one moves outputs" in said["seed"]
-    assert ("together" in said) == hasattr(trainer, "train_many")
-    assert ("one by one" in said) == isinstance(trainer, Both)
+    assert reported["outputs"].startswith("50 of each model") and "moves outputs" in reported["subset"]
+    assert "another one moves outputs" in reported["seed"]
+    assert ("together" in reported) == hasattr(trainer, "train_many")
+    assert ("one by one" in reported) == isinstance(trainer, Both)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_outputs_of_the_wrong_shape_are_named():
 
 
 def test_a_difference_that_is_allowed_passes():
-    made, said = check(Mixing(), tolerance=0.9)
+    made, reported = check(Mixing(), tolerance=0.9)
     with pytest.raises(SpecError, match="trained alone and together differ"):
         made.contract()
-    made, said = check(Forgetful(), tolerance=0.9)
+    made, reported = check(Forgetful(), tolerance=0.9)
     made.contract()
-    assert "repeatable" in said
+    assert "repeatable" in reported
 
 
 def test_speed_and_noise_are_measured():

@@ -23,7 +23,7 @@ from datamodels.run.runs import Run
 Weights = list[tuple[int, float]]
 """Columns with their weights."""
 
-HELPFUL, HARMFUL, ALIKE = 20, 10, 6
+HELPFUL, HARMFUL, SIMILAR = 20, 10, 6
 """Columns and targets that are listed for a target."""
 
 
@@ -46,7 +46,7 @@ class Removal:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Said:
+class UnseenOutputs:
     """What models on the s unseen subsets that count for a target say of it.
 
     predicted  float32[s]; mean outputs that its datamodel predicts
@@ -77,7 +77,7 @@ class Target:
     helpful   the HELPFUL columns of largest positive weight, strongest first
     harmful   the HARMFUL columns of largest negative weight, strongest first
     alike     the targets whose weights are most alike; None if it has no weights
-    said      None if no unseen subset counts for it
+    unseen    None if no unseen subset counts for it
     removal   None if it has no model
     """
 
@@ -88,8 +88,8 @@ class Target:
     nonzeros: int
     helpful: Weights
     harmful: Weights
-    alike: Neighbours | None
-    said: Said | None
+    similar: Neighbours | None
+    unseen: UnseenOutputs | None
     removal: Removal | None
 
 
@@ -149,8 +149,8 @@ class Targets:
             nonzeros=nonzeros,
             helpful=helpful,
             harmful=harmful[:HARMFUL],
-            alike=similar.targets(self._theta, target, k=ALIKE) if nonzeros else None,
-            said=self._said(target),
+            similar=similar.targets(self._theta, target, k=SIMILAR) if nonzeros else None,
+            unseen=self._unseen(target),
             removal=None if solution.status[target] in problem.UNFITTED else self._removal(target),
         )
 
@@ -165,7 +165,7 @@ class Targets:
             limit=limit,
         )
 
-    def _said(self, target: int) -> Said | None:
+    def _unseen(self, target: int) -> UnseenOutputs | None:
         if self._predictions is None:
             return None
         outputs, counts = self._predictions.outputs[:, :, target].astype(np.float64), self._predictions.counts
@@ -177,7 +177,7 @@ class Targets:
         means, subsets = np.nanmean(outputs, axis=1), len(outputs)
         wrong = float((outputs[trained] < 0).mean())
         score = np.nan if self._evaluation is None else float(self._evaluation.per_target[target])
-        return Said(
+        return UnseenOutputs(
             predicted=self._predictions.predicted[usable, target],
             means=means,
             singles=outputs[np.arange(subsets), trained.argmax(axis=1)],

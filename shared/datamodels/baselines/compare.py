@@ -24,8 +24,8 @@ from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Retrainer, measure
 from datamodels.analyze.what_if.support import before_a_class_is_empty
-from datamodels.baselines.contest import Entry
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
+from datamodels.baselines.scoring import MethodScores
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_newest_fit
@@ -48,15 +48,15 @@ class Difference:
     interval: tuple[float, float]
 
 
-def of_datamodels(given: Given) -> tuple[Entry, np.ndarray]:
+def of_datamodels(context: Context) -> tuple[MethodScores, np.ndarray]:
     """Return (the run's newest fit as an entry, bool[n] which targets have a model).
 
     Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
-    run = given.run
-    record = require_newest_fit(given.store, run.name)
-    solution = fits.load(given.store, record)
-    entry = Entry(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
+    run = context.run
+    record = require_newest_fit(context.store, run.name)
+    solution = fits.load(context.store, record)
+    entry = MethodScores(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
     return entry, solution.modelled
 
 
@@ -66,10 +66,10 @@ def difference(found: Evaluation, reference: Evaluation) -> Difference:
     return Difference(value, interval.around(value, found.deviations - reference.deviations))
 
 
-def unsure(given: Given, modelled: np.ndarray) -> np.ndarray:
+def unsure(context: Context, modelled: np.ndarray) -> np.ndarray:
     """Return int[t]: targets with weights that some of the run's models get right and some wrong."""
     low, high = UNSURE_SHARES
-    return np.flatnonzero(modelled & (given.shares.right >= low) & (given.shares.right <= high))
+    return np.flatnonzero(modelled & (context.shares.right >= low) & (context.shares.right <= high))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarra
 def flips(
     retrainer: Retrainer,
     run: Run,
-    entry: Entry,
+    entry: MethodScores,
     targets: np.ndarray,
     sizes: Sequence[int],
     *,
@@ -166,7 +166,7 @@ class Row:
     difference  differences from the datamodels' figures, by name
     """
 
-    entry: Entry
+    entry: MethodScores
     lds: Evaluation
     unsure: Evaluation | None
     flips: dict[int, Flips]
@@ -241,22 +241,22 @@ class Comparison:
     """
 
     def __init__(
-        self, given: Given, retrainer: Retrainer, targets: int, sizes: Sequence[int], *, threshold: float = 0.0
+        self, context: Context, retrainer: Retrainer, targets: int, sizes: Sequence[int], *, threshold: float = 0.0
     ):
-        self._given, self._retrainer, self._sizes, self._threshold = given, retrainer, sizes, threshold
-        reference, self._modelled = of_datamodels(given)
-        self._unseen = Unseen.read(given.run, manifest.read_newest(given.store, given.run.name), given.store)
-        self._right = right_targets(retrainer, given.run, self._modelled, targets, threshold)
-        self._unsure = unsure(given, self._modelled)
+        self._context, self._retrainer, self._sizes, self._threshold = context, retrainer, sizes, threshold
+        reference, self._modelled = of_datamodels(context)
+        self._unseen = Unseen.read(context.run, manifest.read_newest(context.store, context.run.name), context.store)
+        self._right = right_targets(retrainer, context.run, self._modelled, targets, threshold)
+        self._unsure = unsure(context, self._modelled)
         self._reference: Row | None = None
         self.reference = reference
 
-    def row(self, entry: Entry, tick: Callable[[], None] = lambda: None) -> Row:
+    def row(self, entry: MethodScores, tick: Callable[[], None] = lambda: None) -> Row:
         """Return the row of an entry. The first call must be for `reference`. Raises the errors of retraining."""
         lds = self._lds(entry, np.flatnonzero(self._modelled))
         unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
-            self._retrainer, self._given.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
+            self._retrainer, self._context.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
         )
         other, differences = self._reference, {}
         if other is not None:
@@ -268,7 +268,7 @@ class Comparison:
         self._reference = other or row
         return row
 
-    def _lds(self, entry: Entry, targets: np.ndarray) -> Evaluation:
+    def _lds(self, entry: MethodScores, targets: np.ndarray) -> Evaluation:
         """Evaluate an entry on the unseen subsets for targets int[t], each of which has a value in `per_target`."""
         predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
-        return self._unseen.beside(predicted, self._modelled, targets).evaluate()
+        return self._unseen.with_predictions(predicted, self._modelled, targets).evaluate()

@@ -43,8 +43,8 @@ def of_run(run: Run, store: ObjectStore) -> Shares:
     with tempfile.TemporaryDirectory(prefix="datamodels-baselines-") as folder:
         snapshot = manifest.read_newest(store, run.name)
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
-        given = problem.of_run(run, rows.masks, rows.outputs, rows.model_index)
+        data = problem.of_run(run, rows.masks, rows.outputs, rows.model_index)
         settings = run.spec.fit.model_copy(update={"estimator": ESTIMATOR})
-        found = fit(given, settings, run.spec.seed)
+        found = fit(data, settings, run.spec.seed)
         right = (rows.outputs > 0).mean(axis=0, dtype=np.float64)
         return Shares(found.dense(range(run.n)), right, len(rows.model_index), time.perf_counter() - started)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import linalg
 
 from datamodels.baselines import curvature
-from datamodels.baselines.given import Trained
+from datamodels.baselines.context import Trained
 from datamodels.baselines.gradients import Gradients, dense, products
 
 

@@ -162,14 +162,14 @@ def _outputs(
     trainer = load_trainer(run.spec, dataset, asked)
     batches = Batches(dataclasses.replace(run, own=own), trainer, threading.Event(), Observer())
     index = [run.spec.models + i for i in range(models)]
-    said = {}
+    outputs_of = {}
     for members in distinct:
         outputs = batches.train(index, [run.design.members(members)] * models)
         good = np.delete(outputs, sorted(i - run.spec.models for i in unusable(index, outputs)), axis=0)
         if not len(good):
             raise StageError("every model that was trained for this failed; `datamodels trainer check` says why")
-        said[members.tobytes()] = good.mean(axis=0, dtype=np.float64).reshape(len(targets), samples)
-    return np.stack([said[members.tobytes()][i] for i, members in enumerate(sets)])
+        outputs_of[members.tobytes()] = good.mean(axis=0, dtype=np.float64).reshape(len(targets), samples)
+    return np.stack([outputs_of[members.tobytes()][i] for i, members in enumerate(sets)])
 
 
 def regress(kept: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,4 +1,4 @@
-"""Names and descriptions of the baselines. `contest` computes them.
+"""Names and descriptions of the baselines. `scoring` computes them.
 
 This module imports nothing that takes time, so that the command line can list them quickly.
 """

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodels.baselines.given import Given, Trained
+from datamodels.baselines.context import Context, Trained
 from datamodels.run.runs import reference
 
 NEAR = 10
 
 
-def inputs(given: Given) -> np.ndarray:
+def inputs(context: Context) -> np.ndarray:
     """Return float32[n, examples]: scores by the features of `fit.features`, by default x. Raises SpecError."""
-    make = reference("fit.features", given.run.spec.fit.features)
-    pool, targets = (np.asarray(make(x), dtype=np.float32) for x in (given.dataset.x, given.targets.x))
-    return _agreement(given) * similarity(targets, pool)
+    make = reference("fit.features", context.run.spec.fit.features)
+    pool, targets = (np.asarray(make(x), dtype=np.float32) for x in (context.dataset.x, context.targets.x))
+    return _agreement(context) * similarity(targets, pool)
 
 
-def representations(given: Given, trained: Trained) -> np.ndarray:
+def representations(context: Context, trained: Trained) -> np.ndarray:
     """Return float32[n, examples]: scores by the inputs of the last layer, the mean over models."""
     total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
         pool, targets = found.representations
         total = total + similarity(targets, pool)
-    return _agreement(given) * total / len(trained.models)
+    return _agreement(context) * total / len(trained.models)
 
 
 def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
@@ -38,9 +38,9 @@ def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
     return np.exp(-squares / (2 * max(float(near), float(np.finfo(np.float32).tiny)))).astype(np.float32)
 
 
-def _agreement(given: Given) -> np.ndarray:
+def _agreement(context: Context) -> np.ndarray:
     """Return [n, examples]: 1 if the labels agree, else -1; 1 if there are no labels."""
-    run = given.run
+    run = context.run
     if run.labels is None or run.target_labels is None:
         return np.ones((run.n, 1), dtype=np.float32)
     return np.where(run.target_labels[:, None] == run.labels, 1, -1).astype(np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodels.baselines.given import Trained
+from datamodels.baselines.context import Trained
 from datamodels.baselines.gradients import Gradients, dots
 
 

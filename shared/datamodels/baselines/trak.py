@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
-from datamodels.baselines.given import Trained
+from datamodels.baselines.context import Trained
 from datamodels.baselines.gradients import dense
 
 EXAMPLES_PER_DIMENSION = 14

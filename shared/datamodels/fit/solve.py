@@ -17,9 +17,8 @@ import threadpoolctl
 
 from datamodels.errors import ExitCode, SettingsError, StageError
 from datamodels.fit.contract.block import BlockProgress
-from datamodels.fit.data import problem
 from datamodels.fit.data.checkpoint import Checkpoint
-from datamodels.fit.data.problem import Problem, Solution
+from datamodels.fit.data.problem import Problem, Solution, concatenate
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators import base
@@ -62,7 +61,7 @@ class Progress:
 
 
 def fit(
-    given: Problem,
+    problem: Problem,
     settings: FitSpec,
     seed: int,
     *,
@@ -81,14 +80,14 @@ def fit(
 
     The other arguments are those of `solve_blocks`, and so are the errors.
     """
-    grid = blocks(given, settings, device=device, block_targets=block_targets)
+    grid = blocks(problem, settings, device=device, block_targets=block_targets)
     found: dict[int, Solution] = {}
 
     def finished(first: int, last: int, solution: Solution) -> None:
         found[first] = solution
 
     solve_blocks(
-        given,
+        problem,
         settings,
         seed,
         grid,
@@ -102,18 +101,18 @@ def fit(
         threads=threads,
         sums=sums,
     )
-    return problem.concatenate(found[first] for first, _ in grid)
+    return concatenate(found[first] for first, _ in grid)
 
 
-def blocks(given: Problem, settings: FitSpec, *, device: str, block_targets: int = 0) -> list[tuple[int, int]]:
+def blocks(problem: Problem, settings: FitSpec, *, device: str, block_targets: int = 0) -> list[tuple[int, int]]:
     """Divide all targets into blocks (first, last) of nearly equal size, the units of work.
 
     The blocks depend on the problem, the settings and the kind of device alone.
 
     block_targets  most targets in a block; 0 for what suits the device
     """
-    most = block_size(given.rows, given.columns, settings, device=device, block_targets=block_targets)
-    bounds = np.linspace(0, given.n, -(-given.n // most) + 1).round().astype(int).tolist()
+    most = block_size(problem.rows, problem.columns, settings, device=device, block_targets=block_targets)
+    bounds = np.linspace(0, problem.n, -(-problem.n // most) + 1).round().astype(int).tolist()
     return list(itertools.pairwise(bounds))
 
 
@@ -124,7 +123,7 @@ def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block
 
 
 def solve_blocks(
-    given: Problem,
+    problem: Problem,
     settings: FitSpec,
     seed: int,
     spans: Sequence[tuple[int, int]],
@@ -151,7 +150,7 @@ def solve_blocks(
     stop        once it is set, the fit saves its state and raises
     device      cpu, cuda or auto
     threads     threads on the CPU; 0 for as many as there are cores
-    sums        sums over the rows of `given`, if they are known already: they spare the solver `gram` a pass over them
+    sums        sums over the rows of `problem`, if they are known already: they save the solver `gram` a pass
 
     Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError if there is no room for a checkpoint,
     SettingsError if there is no such device, SpecError if the estimator does not take the problem, and what `finished`
@@ -164,9 +163,9 @@ def solve_blocks(
         [
             settings.model_dump(mode="json"),
             seed,
-            given.masks.shape,
-            given.outputs.shape,
-            given.columns,
+            problem.masks.shape,
+            problem.outputs.shape,
+            problem.columns,
             place_of(settings, device),
             CHECKPOINT_VERSION,
         ]
@@ -183,7 +182,7 @@ def solve_blocks(
             work.finished(first, last, solution)
     if not unsolved:
         return
-    rows = Rows(given, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
+    rows = Rows(problem, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
     # Solving blocks in parallel also parallelises elementwise work, which the threads of BLAS do not. How many run in
     # parallel depends on the whole grid: matrix products round differently with another number of threads.
     side_by_side = min(len(grid), cores) if xp is np else 1

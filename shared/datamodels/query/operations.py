@@ -177,8 +177,8 @@ class Operations:
         except Exception as error:  # noqa: BLE001 - `ask` raises it to the callers
             operation.error, result = error, "failed"
         OPERATIONS.labels(result).inc()
-        said = str(operation.error) if isinstance(operation.error, DatamodelsError) else None
-        log.info("analysis ended", key=key, result=result, seconds=round(time.monotonic() - started, 3), error=said)
+        message = str(operation.error) if isinstance(operation.error, DatamodelsError) else None
+        log.info("analysis ended", key=key, result=result, seconds=round(time.monotonic() - started, 3), error=message)
         with self._changed:
             self._end(key, operation)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodels.analyze.findings import Features, Findings
 from datamodels.analyze.quality.interval import Estimate
-from datamodels.analyze.target import Removal, Said, Target
+from datamodels.analyze.target import Removal, Target, UnseenOutputs
 from datamodels.analyze.what_if.support import FOUND, WRONG
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
@@ -79,11 +79,11 @@ def _features(found: Features) -> dict[str, list]:
 
 def _target(found: Target) -> dict[str, Any]:
     one: dict[str, Any] = {"id": found.number, "own": found.own, "status": found.status}
-    if found.said is not None:
-        one |= _said(found.said)
+    if found.unseen is not None:
+        one |= _unseen(found.unseen)
     one |= {"helpful": _pairs(found.helpful), "harmful": _pairs(found.harmful), "similar": []}
-    if found.alike is not None:
-        one["similar"] = _pairs(zip(found.alike.index.tolist(), found.alike.score.tolist(), strict=True))
+    if found.similar is not None:
+        one["similar"] = _pairs(zip(found.similar.index.tolist(), found.similar.score.tolist(), strict=True))
     one |= {"r2": rounded([found.r2])[0], "nonzeros": found.nonzeros}
     return one if found.removal is None else one | _removal(found.removal)
 
@@ -108,15 +108,15 @@ def _removal(found: Removal) -> dict[str, Any]:
     return {"removal": removal, "support": {"status": status, "size": size, "limit": found.limit}}
 
 
-def _said(found: Said) -> dict[str, Any]:
-    said = {
+def _unseen(found: UnseenOutputs) -> dict[str, Any]:
+    values = {
         "predicted": rounded(found.predicted),
         "means": rounded(found.means),
         "ones": rounded(found.singles),
         "models": found.models,
     }
     spans = {"mean": found.mean, "wrong": found.wrong, "score": found.score}
-    return said | {name: _span(span) for name, span in spans.items() if span is not None}
+    return values | {name: _span(span) for name, span in spans.items() if span is not None}
 
 
 def _span(found: Estimate) -> list[float | None]:

@@ -241,8 +241,8 @@ def _write_atomically(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
-        said = f"{ServeSettings.prefix}_ADDRESS_FILE={path}: {error.strerror}"
-        raise (StoreFullError if error.errno in disk.FULL else SettingsError)(said) from error
+        message = f"{ServeSettings.prefix}_ADDRESS_FILE={path}: {error.strerror}"
+        raise (StoreFullError if error.errno in disk.FULL else SettingsError)(message) from error
 
 
 def main(name: str, build: Callable[[], Sequence[Service]]) -> int:

@@ -106,8 +106,8 @@ class PemFiles:
             if cert:
                 context.load_cert_chain(cert, key, password="")  # without it, OpenSSL prompts for a password
         except (ssl.SSLError, OSError) as error:
-            said = f"is not a certificate for the unencrypted key in {self._names[1]}={key}: {error}"
-            raise SettingsError(f"{self._names[0]}={cert}: {said}") from error
+            message = f"is not a certificate for the unencrypted key in {self._names[1]}={key}: {error}"
+            raise SettingsError(f"{self._names[0]}={cert}: {message}") from error
         try:
             if ca:
                 context.load_verify_locations(ca)

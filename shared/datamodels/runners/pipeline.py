@@ -18,7 +18,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping
 from datamodels.analyze.quality import unseen as quality
 from datamodels.analyze.quality.evaluate import Evaluation
-from datamodels.analyze.quality.looks import Looks
+from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
@@ -102,7 +102,9 @@ def run(
             if stage == until:
                 break
         if until == "query":
-            result.influences = [services.query.top(result.run.name, target, top) for target in stages.showcase(shown)]
+            result.influences = [
+                services.query.top(result.run.name, target, top) for target in stages.targets_to_show(shown)
+            ]
     return result
 
 
@@ -136,22 +138,22 @@ class _Stages:
         before = aggregator.progress(self._run.name)
         bar.expect(spec.models, before.committed)
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
-        looks = None
+        interim = None
         if spec.until is not None:
-            looks = Looks(self._run, self._store, self._fit_committed, self._tell)
-            self._result.stopped = looks.decided()
+            interim = InterimEvaluations(self._run, self._store, self._fit_committed, self._report)
+            self._result.stopped = interim.decided()
             # Chunks with unseen subsets come first, since decisions need them.
             chunks.sort(key=lambda c: spec.chunk_range(c).stop <= spec.m)
 
         def tick() -> bool:
             progress = aggregator.progress(self._run.name)
             bar.reach(progress.committed, f"{progress.failed} failed" if progress.failed else "")
-            if looks is not None and self._result.stopped is None:
-                self._result.stopped = looks.look(progress)
+            if interim is not None and self._result.stopped is None:
+                self._result.stopped = interim.poll(progress)
             return self._result.stopped is not None
 
         if chunks and not self._result.stopped:
-            with contextlib.closing(looks) if looks else contextlib.nullcontext():
+            with contextlib.closing(interim) if interim else contextlib.nullcontext():
                 self._runner.train(self._run, chunks, self._addresses, tick)
         after = aggregator.progress(self._run.name)
         bar.reach(after.committed)
@@ -204,7 +206,7 @@ class _Stages:
         self._services.aggregator.publish(self._run.name)
         return self._fit(lambda progress: None)
 
-    def _tell(self, point: Point) -> None:
+    def _report(self, point: Point) -> None:
         self._view.evaluated(point.models, point.lds, point.interval)
 
     def query(self, bar: Bar) -> None:
@@ -233,10 +235,10 @@ class _Stages:
     def _evaluate(self, unseen: Unseen, modelled: np.ndarray) -> Evaluation:
         """Evaluate what the query service predicts, and record the evaluation of the fit that it answers from."""
         answer = self._services.query.predict(self._run.name, unseen.masks)
-        found = unseen.beside(answer.predictions, modelled).evaluate()
+        found = unseen.with_predictions(answer.predictions, modelled).evaluate()
         evaluate.record(self._store, self._run.name, answer.provenance.fit, found)
         return found
 
-    def showcase(self, count: int) -> list[int]:
+    def targets_to_show(self, count: int) -> list[int]:
         """Choose targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        return quality.showcase(None if self._unseen is None else self._unseen.outputs, self._run.n, count)
+        return quality.targets_to_show(None if self._unseen is None else self._unseen.outputs, self._run.n, count)

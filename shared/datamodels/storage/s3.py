@@ -163,18 +163,18 @@ def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsEr
     """Translate an error response by the code in its body, or by its HTTP status if it has no body."""
     answer = error.response.get("Error", {})
     code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"
+    message = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"
     if code in _FULL or status == 507:
-        return StoreFullError(f"{said}; free some space, nothing of it was kept")
+        return StoreFullError(f"{message}; free some space, nothing of it was kept")
     if status == 412:
-        return ConflictError(said)
+        return ConflictError(message)
     if code in _MISSING:
         return ObjectNotFoundError(f"{where}: the object does not exist")
     # 409: another conditional write of the key is in progress; only a retry can tell its result.
     if code in _BUSY | _DAMAGED or status in (409, 429, 500, 502, 503, 504):
-        return StoreUnavailableError(said)
+        return StoreUnavailableError(message)
     if status == 501:
-        return StoreUnsafeError(f"{said}; it does not support conditional writes: use a store that does")
+        return StoreUnsafeError(f"{message}; it does not support conditional writes: use a store that does")
     if code == "NoSuchBucket" or status in (301, 307, 400, 401, 403):
-        return SettingsError(f"{said}; see DATAMODELS_STORE_* and the usual AWS variables")
-    return StoreError(said)
+        return SettingsError(f"{message}; see DATAMODELS_STORE_* and the usual AWS variables")
+    return StoreError(message)

@@ -54,11 +54,11 @@ def _sweep(columns, norms, lambda_, theta, residual):
     for c in range(d):
         if norms[c] <= 1e-14:
             continue
-        pull = 0.0
+        neg_grad = 0.0
         for i in range(m):
-            pull += columns[c, i] * residual[i]
-        pull = pull / m + norms[c] * theta[c]
-        change = np.sign(pull) * max(abs(pull) - lambda_, 0.0) / norms[c] - theta[c]
+            neg_grad += columns[c, i] * residual[i]
+        neg_grad = neg_grad / m + norms[c] * theta[c]
+        change = np.sign(neg_grad) * max(abs(neg_grad) - lambda_, 0.0) / norms[c] - theta[c]
         if change != 0:
             theta[c] += change
             for i in range(m):

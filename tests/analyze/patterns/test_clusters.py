@@ -89,9 +89,9 @@ def test_the_gap_is_where_eigenvalues_fall_most():
 
 
 def test_progress_rises_and_what_it_raises_stops_the_work():
-    told = []
-    clusters(planted()[0], progress=told.append)
-    assert told == sorted(told) and told[-1] > 0.9
+    reports = []
+    clusters(planted()[0], progress=reports.append)
+    assert reports == sorted(reports) and reports[-1] > 0.9
 
     def stop(fraction):
         raise KeyboardInterrupt

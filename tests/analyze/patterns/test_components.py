@@ -54,11 +54,11 @@ def test_extremes_of_a_component_tell_planted_groups_apart():
 
 
 def test_the_same_twice_and_progress_that_rises():
-    theta, told = weights(), []
-    first, second = components(theta, progress=told.append), components(theta)
+    theta, reports = weights(), []
+    first, second = components(theta, progress=reports.append), components(theta)
     np.testing.assert_array_equal(first.scores, second.scores)
     np.testing.assert_array_equal(first.interval, second.interval)
-    assert told == sorted(told) and told[-1] <= 1 and (first.interval[:, 0] <= first.share).all()
+    assert reports == sorted(reports) and reports[-1] <= 1 and (first.interval[:, 0] <= first.share).all()
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def fitted(tmp_path_factory):
     runs.create(store, run)
     committed.commit(store, run, failed=(7, 100))
     settings = FitterSettings(scratch=str(folder / "scratch"), device="cpu", threads=1)
-    FitJob(store, run.name).solve(settings, progress=lambda *told: None, stop=threading.Event())
+    FitJob(store, run.name).solve(settings, progress=lambda *progress: None, stop=threading.Event())
     return store, run
 
 

@@ -6,7 +6,7 @@ import pytest
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import Progress
 from datamodels.analyze.quality import stopping
-from datamodels.analyze.quality.looks import Looks
+from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.stopping import Stop, decide
 from datamodels.analyze.quality.trend import Point
 from datamodels.errors import CorruptObjectError
@@ -96,7 +96,7 @@ class Pipeline:
         runs.create(self.store, self.run)
         self.settings = FitterSettings(scratch=str(folder / "scratch"), device="cpu", threads=1)
         self.fits = 0
-        self.told = []
+        self.points = []
         self.ranges = []
 
     def arrive(self, *ranges):
@@ -111,46 +111,46 @@ class Pipeline:
     def fit(self):
         self.fits += 1
         stop = threading.Event()
-        return FitJob(self.store, self.run.name).solve(self.settings, progress=lambda *told: None, stop=stop).number
+        return FitJob(self.store, self.run.name).solve(self.settings, progress=lambda *progress: None, stop=stop).number
 
-    def looks(self):
-        return Looks(self.run, self.store, self.fit, self.told.append)
+    def interim(self):
+        return InterimEvaluations(self.run, self.store, self.fit, self.points.append)
 
-    def look(self, looks, eventually):
+    def poll(self, interim, eventually):
         """The decision once a look that is due has ended."""
         committed_models = sum(map(len, self.ranges))
         progress = Progress(self.run.name, self.run.spec.models, committed_models, 0, self.ranges, 0)
-        found = looks.look(progress)
-        if looks._looking is not None:
-            eventually(looks._looking.done)
-            found = looks.look(progress)
+        found = interim.poll(progress)
+        if interim._running is not None:
+            eventually(interim._running.done)
+            found = interim.poll(progress)
         return found
 
 
 def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
     pipeline = Pipeline(tmp_path, lds=0.8)
-    looks = pipeline.looks()
-    assert looks.decided() is None
+    interim = pipeline.interim()
+    assert interim.decided() is None
     pipeline.arrive(range(0, 200))
-    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0, "no unseen subset's model is there yet"
+    assert pipeline.poll(interim, eventually) is None and pipeline.fits == 0, "no unseen subset's model is there yet"
     pipeline.arrive(range(0, 60), range(640, 676))
-    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0, "six held-out models are too few"
+    assert pipeline.poll(interim, eventually) is None and pipeline.fits == 0, "six held-out models are too few"
     pipeline.arrive(range(0, 100), range(640, 676))
-    early = pipeline.look(looks, eventually)
+    early = pipeline.poll(interim, eventually)
     assert pipeline.fits == 1
     pipeline.arrive(range(0, 120), range(640, 676))
     if early is None:
-        assert pipeline.look(looks, eventually) is None and pipeline.fits == 1, "a fifth more is not a quarter more"
+        assert pipeline.poll(interim, eventually) is None and pipeline.fits == 1, "a fifth more is not a quarter more"
     pipeline.arrive(range(0, 400), range(640, 676))
-    stop = early or pipeline.look(looks, eventually)
+    stop = early or pipeline.poll(interim, eventually)
     assert stop.lds > 0.8 and stop.interval[0] >= 0.8 and stop.models in (100, 400)
-    assert len(pipeline.told) == pipeline.fits and (pipeline.told[-1].models, pipeline.told[-1].lds) == (
+    assert len(pipeline.points) == pipeline.fits and (pipeline.points[-1].models, pipeline.points[-1].lds) == (
         stop.models,
         stop.lds,
     )
-    looks.close()
-    # Whoever takes the pipeline again finds it, and looks no more.
-    assert pipeline.looks().decided() == stop
+    interim.close()
+    # Whoever takes the pipeline again finds it, and interim no more.
+    assert pipeline.interim().decided() == stop
 
 
 def test_what_an_earlier_driver_fitted_tells_the_slope(tmp_path, eventually):
@@ -159,18 +159,18 @@ def test_what_an_earlier_driver_fitted_tells_the_slope(tmp_path, eventually):
         pipeline.arrive(range(0, models), range(640, 676))
         pipeline.fit()
     pipeline.arrive(range(0, 600), range(640, 676))
-    looks = pipeline.looks()
-    stop = pipeline.look(looks, eventually)
+    interim = pipeline.interim()
+    stop = pipeline.poll(interim, eventually)
     assert stop.models == 600 and stop.gain.high <= 0.2
-    looks.close()
+    interim.close()
 
 
 def test_nothing_is_looked_at_when_all_is_trained(tmp_path, eventually):
     pipeline = Pipeline(tmp_path, lds=0.99)
     pipeline.arrive(range(0, 676))
-    looks = pipeline.looks()
-    assert pipeline.look(looks, eventually) is None and pipeline.fits == 0
-    looks.close()
+    interim = pipeline.interim()
+    assert pipeline.poll(interim, eventually) is None and pipeline.fits == 0
+    interim.close()
 
 
 def test_a_fit_that_fails_is_told(tmp_path, eventually):
@@ -180,7 +180,7 @@ def test_a_fit_that_fails_is_told(tmp_path, eventually):
     def fail():
         raise CorruptObjectError("a part is damaged")
 
-    looks = Looks(pipeline.run, pipeline.store, fail, pipeline.told.append)
+    interim = InterimEvaluations(pipeline.run, pipeline.store, fail, pipeline.points.append)
     with pytest.raises(CorruptObjectError, match="a part is damaged"):
-        pipeline.look(looks, eventually)
-    looks.close()
+        pipeline.poll(interim, eventually)
+    interim.close()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.analyze.quality.evaluate import evaluate, record, recorded
-from datamodels.analyze.quality.unseen import Unseen, countable, showcase
+from datamodels.analyze.quality.unseen import Unseen, counting_subsets, targets_to_show
 from datamodels.errors import NotReadyError
 from datamodels.fit.data import problem
 from datamodels.run import designs
@@ -20,12 +20,12 @@ def solution_of(run):
 def test_the_true_weights_of_a_run_explain_nearly_all(tmp_path, targets):
     store = LocalStore(tmp_path)
     run = committed.make_run(targets=targets, m=40, evaluate={"subsets": 20, "models": 3})
-    snapshot, told = committed.commit(store, run), []
+    snapshot, reports = committed.commit(store, run), []
     unseen = Unseen.read(run, snapshot, store)
-    found = unseen.predicted_by(solution_of(run)).quality(resamples=50, progress=told.append)
+    found = unseen.predicted_by(solution_of(run)).quality(resamples=50, progress=reports.append)
     assert found.mean.r2 > found.single.r2 > 0.9
     assert found.mean.r2 == pytest.approx(found.mean.ceiling, abs=0.05)
-    assert told == sorted(told) and told[-1] == pytest.approx(1)
+    assert reports == sorted(reports) and reports[-1] == pytest.approx(1)
     assert found.evaluation.subsets == 20 and np.isfinite(found.points.mean).all()
 
 
@@ -63,22 +63,22 @@ def test_a_target_counts_only_on_subsets_without_it_and_only_if_it_has_a_model(u
     run = unseen.run
     modelled = np.ones(run.n, dtype=bool)
     modelled[2] = False
-    counts = countable(run, unseen.masks, modelled)
+    counts = counting_subsets(run, unseen.masks, modelled)
     assert counts[:, :2].all() and not counts[:, 2].any()
     own = committed.N + 7  # the test examples come first
     assert (counts[:, own] == ~unseen.members[:, 7]).all()
     tests = committed.make_run(m=40, evaluate={"subsets": 6, "models": 3})
-    assert countable(tests, unseen.masks, np.ones(tests.n, dtype=bool)) is None
+    assert counting_subsets(tests, unseen.masks, np.ones(tests.n, dtype=bool)) is None
 
 
 def test_predictions_of_a_fit_and_of_anything_else_are_scored_alike(unseen):
     solution = solution_of(unseen.run)
     by_fit = unseen.predicted_by(solution)
-    counts = countable(unseen.run, unseen.masks, solution.modelled)
+    counts = counting_subsets(unseen.run, unseen.masks, solution.modelled)
     expected = evaluate(solution.predict(unseen.members), unseen.outputs, counts=counts, seed=unseen.run.spec.seed)
     assert by_fit.evaluate().document() == expected.document()
     chosen = np.array([4, 1])
-    some = unseen.beside(by_fit.predicted[:, chosen], solution.modelled, chosen).evaluate()
+    some = unseen.with_predictions(by_fit.predicted[:, chosen], solution.modelled, chosen).evaluate()
     np.testing.assert_allclose(some.per_target, expected.per_target[chosen])
 
 
@@ -93,8 +93,8 @@ def test_an_evaluation_is_recorded_once(tmp_path, unseen):
 
 def test_targets_to_show_are_spread_by_their_mean_output():
     outputs = np.tile(np.array([5.0, 1.0, 4.0, 2.0, 3.0]), (2, 3, 1))
-    assert showcase(outputs, 5, 3) == [1, 4, 0]
-    assert showcase(outputs, 5, 9) == [1, 3, 4, 2, 0]
+    assert targets_to_show(outputs, 5, 3) == [1, 4, 0]
+    assert targets_to_show(outputs, 5, 9) == [1, 3, 4, 2, 0]
     outputs[:, :, 1], outputs[0, 0, 4] = np.nan, np.nan
-    assert showcase(outputs, 5, 9) == [3, 4, 2, 0, 1]
-    assert showcase(None, 5, 2) == [0, 4]
+    assert targets_to_show(outputs, 5, 9) == [3, 4, 2, 0, 1]
+    assert targets_to_show(None, 5, 2) == [0, 4]

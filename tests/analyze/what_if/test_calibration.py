@@ -32,9 +32,9 @@ def test_predictions_of_another_scale_and_place_show_as_slope_and_bias():
     run = linear.make_run()
     found = ask(run, alpha=1, predict=lambda masks: np.tile(2 * linear.theta().sum(axis=1), (len(masks), 1)))
     true = linear.theta().sum(axis=1) + np.arange(linear.N)
-    told = 2 * linear.theta().sum(axis=1)
-    assert found.bias == pytest.approx((told - true).mean(), abs=0.1)
-    assert found.slope == pytest.approx(np.polyfit(told, true, 1)[0], abs=0.02)
+    predicted = 2 * linear.theta().sum(axis=1)
+    assert found.bias == pytest.approx((predicted - true).mean(), abs=0.1)
+    assert found.slope == pytest.approx(np.polyfit(predicted, true, 1)[0], abs=0.02)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():

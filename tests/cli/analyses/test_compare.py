@@ -4,7 +4,7 @@ import pytest
 
 from datamodels.errors import ExitCode
 from datamodels.testing import committed, linear
-from tests.baselines.test_compare import EVALUATE, said
+from tests.baselines.test_compare import EVALUATE, linear_outputs
 from tests.cli.test_main import run_main
 
 
@@ -13,7 +13,7 @@ def place(tmp_path_factory):
     """(the command's arguments that say which run of which store)."""
     folder = tmp_path_factory.mktemp("store")
     store, run = linear.make_store(folder, evaluate=EVALUATE, chunk=20, sub_chunk=10)
-    committed.commit(store, run, outputs=said)
+    committed.commit(store, run, outputs=linear_outputs)
     return ("compare", run.name, "--store", f"file://{folder}", "--targets", "6", "--retrain", "2", "--remove", "5,20")
 
 

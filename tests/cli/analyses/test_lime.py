@@ -37,10 +37,10 @@ def test_parts_are_lines_the_strongest_first(capsys, place):
 
 def test_as_json(capsys, place):
     code, out, _ = run_main(capsys, *place, "--json", "--samples", "50")
-    said = json.loads(out)
-    assert code == 0 and (said["target"], said["models"], said["samples"]) == (3, 2, 50)
-    assert said["r2"] > 0.9 and len(said["parts"]) == 4
-    assert all(part["interval"][0] <= part["weight"] <= part["interval"][1] for part in said["parts"])
+    document = json.loads(out)
+    assert code == 0 and (document["target"], document["models"], document["samples"]) == (3, 2, 50)
+    assert document["r2"] > 0.9 and len(document["parts"]) == 4
+    assert all(part["interval"][0] <= part["weight"] <= part["interval"][1] for part in document["parts"])
 
 
 @pytest.mark.parametrize(

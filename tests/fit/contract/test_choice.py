@@ -38,7 +38,7 @@ def test_each_target_walks_its_own_path_whatever_the_others_do(found, patience, 
         assert np.array_equal(choice.current(some), choice.top[some] * choice.grid[looked_at[some]])
         error = errors[some, looked_at[some]]
         best_before = choice.best_error[some].copy()
-        assert np.array_equal(choice.reached(some, error), error < best_before)
+        assert np.array_equal(choice.record_error(some, error), error < best_before)
         looked_at[some] += 1
         fractions.append(choice.fraction)
     for j in range(t):
@@ -53,7 +53,7 @@ def test_errors_that_are_no_numbers_are_never_the_best():
     choice = Choice(np.array([1.0, 0.5, 0.25]), np.ones(2), 3)
     both = np.arange(2)
     for error in ([np.nan, 2.0], [3.0, np.inf], [np.nan, 1.0]):
-        choice.reached(both, np.array(error))
+        choice.record_error(both, np.array(error))
     assert choice.done.all() and choice.best.tolist() == [1, 2]
 
 
@@ -67,7 +67,7 @@ def test_a_restored_choice_goes_on_where_it_was(done):
             restored.restore({name: array.copy() for name, array in original.arrays().items()})
         for choice in (original, restored)[: 1 + (step >= done)]:
             left = np.flatnonzero(~choice.done)
-            choice.reached(left, errors[left, choice.position[left]])
+            choice.record_error(left, errors[left, choice.position[left]])
     assert all(np.array_equal(array, restored.arrays()[name]) for name, array in original.arrays().items())
 
 

@@ -28,7 +28,7 @@ def made(store, **fields):
 
 def solve(store, run, folder, **settings):
     settings = FitterSettings(scratch=str(folder), device="cpu", threads=1, **settings)
-    record = FitJob(store, run.name).solve(settings, progress=lambda *told: None, stop=threading.Event())
+    record = FitJob(store, run.name).solve(settings, progress=lambda *progress: None, stop=threading.Event())
     return fits.load(store, record)
 
 

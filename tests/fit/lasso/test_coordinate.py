@@ -65,7 +65,7 @@ def test_every_way_reaches_the_optimum_at_every_lambda_of_a_path(way, shape, fra
     state = started(solver, x, y)
     top = np.abs(state.products).max(axis=1)
     for fraction in sorted(fractions, reverse=True):
-        solver.aim(state, np.arange(3), fraction * top)
+        solver.set_lambda(state, np.arange(3), fraction * top)
         for _ in range(3000):
             solver.step(state, np.full(3, 1e-8))
             if solver.measure(state).gap(state.lambda_).max() <= 1e-8:
@@ -78,7 +78,7 @@ def test_the_gap_bounds_the_excess_on_the_way():
     x, y, masks = made(30, 45, a=4, seed=1)
     solver = Descent(masks, 0)
     state = started(solver, x, y)
-    solver.aim(state, np.arange(4), 0.05 * np.abs(state.products).max(axis=1))
+    solver.set_lambda(state, np.arange(4), 0.05 * np.abs(state.products).max(axis=1))
     for _ in range(12):
         solver.step(state, np.full(4, 1e-8))
         assert (solver.measure(state).gap(state.lambda_) >= excess(x, y, state) - 1e-12).all()
@@ -89,7 +89,7 @@ def test_momentum_is_for_what_is_badly_conditioned_and_gradients_are_exact_in_bo
     x, y, masks = made(30, m, a=2, seed=3)
     solver = Descent(masks, 0)
     state = started(solver, x, y)
-    solver.aim(state, np.arange(2), 0.1 * np.abs(state.products).max(axis=1))
+    solver.set_lambda(state, np.arange(2), 0.1 * np.abs(state.products).max(axis=1))
     for _ in range(6):
         solver.step(state, np.full(2, 1e-8))
     assert (state.speed > 1).any() == momentum
@@ -102,7 +102,7 @@ def test_taking_targets_takes_all_that_belongs_to_them(factor):
     x, y, masks = made(30, 200, a=5, seed=2)
     solver = Descent(masks)
     state = started(solver, x, y, factor)
-    solver.aim(state, np.arange(5), 0.1 * np.abs(state.products).max(axis=1))
+    solver.set_lambda(state, np.arange(5), 0.1 * np.abs(state.products).max(axis=1))
     chosen = np.array([3, 0])
     taken = state.take(chosen)
     for field in dataclasses.fields(state):
@@ -121,7 +121,7 @@ def test_thresholds_of_each_column_are_those_of_rescaled_columns(small):
     factor = np.random.default_rng(1).uniform(0.3, 2, size=(3, 30))
     solver = Descent(masks, small=small)
     state = started(solver, x, y, factor)
-    solver.aim(state, np.arange(3), 0.1 * np.abs(state.products / factor).max(axis=1))
+    solver.set_lambda(state, np.arange(3), 0.1 * np.abs(state.products / factor).max(axis=1))
     for _ in range(3000):
         if solver.measure(state).gap(state.lambda_).max() < 1e-9:
             break

@@ -21,7 +21,7 @@ def started(made_problem):
 
 
 def aimed(solver, state, ratio=0.1):
-    solver.aim(state, ratio * solver.measure(state).dual_norm)
+    solver.set_lambda(state, ratio * solver.measure(state).dual_norm)
 
 
 def test_the_start_gives_lambda_max_exactly(started):
@@ -103,11 +103,11 @@ def test_a_new_lambda_starts_ahead_on_the_line_through_the_last_two(started):
     top = solver.measure(state).dual_norm
     ends = []
     for ratio in (0.4, 0.2):
-        solver.aim(state, ratio * top)
+        solver.set_lambda(state, ratio * top)
         for number in range(200):
             solver.epoch(state, number)
         ends.append(state.ahead.copy())
-    solver.aim(state, 0.1 * top)
+    solver.set_lambda(state, 0.1 * top)
     solver._set_out(state)
     np.testing.assert_allclose(state.ahead, ends[1] + (ends[1] - ends[0]) / 2, atol=1e-12)
     neg_grad = state.neg_grad.copy()
@@ -135,7 +135,7 @@ def test_steps_that_are_too_long_are_cut_and_it_arrives(made_problem, d, m):
 def test_a_warm_start_is_exact(started):
     solver, state, made = started
     weights = np.random.default_rng(0).normal(size=(30, 5))
-    solver.warm(state, weights)
+    solver.warm_start(state, weights)
     np.testing.assert_allclose(state.ahead * state.spread, weights, atol=1e-12)
     for j in range(5):
         x, y = reference.design_of(made, j)

@@ -33,7 +33,7 @@ def test_the_start_gives_lambda_max_exactly(started):
 
 def test_the_average_is_that_of_the_table_after_any_number_of_steps(started):
     solver, state, _ = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     for number in range(5):
         solver.epoch(state, number)
     x = solver.rows.block(solver.span)
@@ -43,7 +43,7 @@ def test_the_average_is_that_of_the_table_after_any_number_of_steps(started):
 
 def test_a_converged_state_is_the_optimum_and_its_measure_the_certificate(started):
     solver, state, made = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     for number in range(400):
         solver.epoch(state, number)
     assert solver.measure(state).gap(state.lambda_).max() < 1e-8
@@ -56,7 +56,7 @@ def test_a_converged_state_is_the_optimum_and_its_measure_the_certificate(starte
 
 def test_the_gap_from_the_table_bounds_the_true_excess(started):
     solver, state, made = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     for number in range(12):
         solver.epoch(state, number)
         gaps = solver.measure(state).gap(state.lambda_)
@@ -72,7 +72,7 @@ def test_the_gap_from_the_table_bounds_the_true_excess(started):
 
 def test_taking_targets_takes_all_that_belongs_to_them(started):
     solver, state, _ = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     solver.epoch(state, 0)
     chosen = np.array([3, 0, 4])
     expected = {f.name: getattr(state, f.name)[..., chosen].copy() for f in dataclasses.fields(state)}
@@ -88,7 +88,7 @@ def test_taking_targets_takes_all_that_belongs_to_them(started):
 def test_a_warm_start_is_exact(started):
     solver, state, made = started
     weights = np.random.default_rng(0).normal(size=(30, 5))
-    solver.warm(state, weights)
+    solver.warm_start(state, weights)
     np.testing.assert_allclose(state.table, exact_residuals(solver, state), atol=1e-12)
     np.testing.assert_allclose(solver.weights(state, np.arange(5)), weights, atol=1e-12)
     assert np.abs(state.table.sum(axis=0)).max() < 1e-9
@@ -98,30 +98,30 @@ def test_a_warm_start_is_exact(started):
 
 def test_what_diverges_starts_again_with_smaller_steps_and_arrives(started):
     solver, state, _ = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     bold = state.step.copy()
     state.step[[1, 4]] *= 1000
     with np.errstate(over="ignore", invalid="ignore"):
         for number in range(300):
             solver.epoch(state, number)
-            measure = solver.calm(state)
+            measure = solver.stabilise(state)
     assert measure.gap(state.lambda_).max() < 1e-5
     assert (state.step[[1, 4]] < 4 * bold[[1, 4]]).all()
 
 
 def test_what_stalls_takes_smaller_steps(started):
     solver, state, _ = started
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     step = state.step.copy()
     for _ in range(saga.STALLED + 1):
-        solver.calm(state)  # no epoch in between: no gap falls
+        solver.stabilise(state)  # no epoch in between: no gap falls
     assert np.allclose(state.step, step / 2)
 
 
 def test_state_from_arrays_goes_on_as_the_original(started):
     solver, state, _ = started
     start = copy.deepcopy(state)
-    solver.aim(state, 0.1 * solver.measure(state).dual_norm)
+    solver.set_lambda(state, 0.1 * solver.measure(state).dual_norm)
     solver.epoch(state, 0)
     state = state.take(np.array([0, 3]))
     restored = solver.restored(start, {name: array.copy() for name, array in solver.arrays(state).items()})

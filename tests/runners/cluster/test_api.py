@@ -29,7 +29,7 @@ def test_lists_are_read_to_their_last_page(api, cluster):
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "kind", "said"),
+    ("status", "message", "kind", "expected"),
     [
         (403, 'jobs.batch "a" is forbidden: exceeded quota: jobs', ClusterError, "raise the quota, or ask for less"),
         (403, 'User "u" cannot create resource "jobs"', ClusterError, "ask for the rights of the chart's role"),
@@ -37,11 +37,11 @@ def test_lists_are_read_to_their_last_page(api, cluster):
         (422, "spec.completions: Invalid value: -1", ClusterError, "spec.completions: Invalid value: -1"),
     ],
 )
-def test_refusals_are_one_line_that_says_what_to_do(api, cluster, status, message, kind, said):
+def test_refusals_are_one_line_that_says_what_to_do(api, cluster, status, message, kind, expected):
     api.refusals["POST", "jobs"] = (status, message)
     with pytest.raises(kind) as raised:
         cluster.create_job(JOB)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert expected in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_call_is_made_again_while_the_api_is_unavailable(api, cluster):

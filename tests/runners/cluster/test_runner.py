@@ -198,8 +198,8 @@ def test_time_in_a_queue_is_not_time_to_start(api, cluster, caplog):
         timer.start()
     with caplog.at_level("WARNING"), runner.fitter(RUN, SERVICES) as found:
         assert found.fitter == "10.0.0.7:50051"
-    told = [record.getMessage() for record in caplog.records]
-    assert sum("waits in queue gpus of Kueue: insufficient unused quota" in line for line in told) == 1, told
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("waits in queue gpus of Kueue: insufficient unused quota" in line for line in messages) == 1, messages
 
 
 def test_a_fitter_that_cannot_start_says_why(api, cluster):

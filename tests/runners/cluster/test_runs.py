@@ -145,17 +145,17 @@ def test_status_says_why_pods_do_not_start_on_their_node(api, cluster, submitted
     assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == []
     stuck("driver", job=RUN)
     stuck("aggregator", **service_labels("aggregator"))
-    said = (
+    message = (
         'FailedMount: MountVolume.SetUp failed for volume "tls": secret "nowhere" not found; create it, or correct the '
     )
-    said += "chart's values"
+    message += "chart's values"
     assert [line for line in runs.lines(cluster, RUN) if "FailedMount" in line] == [
-        f"driver: {said}",
-        f"aggregator: {said}",
+        f"driver: {message}",
+        f"aggregator: {message}",
     ]
     api.objects["pods"]["driver"]["status"]["phase"] = "Running"
     api.logs["driver"] = ["at work"]
-    assert f"driver: {said}" not in runs.lines(cluster, RUN), "what has passed is said"
+    assert f"driver: {message}" not in runs.lines(cluster, RUN), "what has passed is said"
 
 
 def test_runs_are_listed_in_the_order_they_were_submitted(api, cluster):
@@ -179,7 +179,7 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             "dataset.load = 'a:b': cannot be imported",
@@ -189,13 +189,13 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
         (f"run {RUN}: trainers failed; submit the run again", f"run {RUN}: trainers failed; submit the run again"),
     ],
 )
-def test_watch_fails_with_the_drivers_last_words_and_exit_code(api, cluster, submitted, words, said):
+def test_watch_fails_with_the_drivers_last_words_and_exit_code(api, cluster, submitted, words, message):
     ended = {"exitCode": 2, "message": f"datamodels: {words}", "finishedAt": "t"}
     api.add_pod("driver", job=RUN, status={"containerStatuses": [{"name": "driver", "state": {"terminated": ended}}]})
     api.finish(RUN, "Failed")
     with pytest.raises(StageError) as raised:
         runs.watch(cluster, RUN, lambda line: None)
-    assert str(raised.value) == said and raised.value.exit_code == 2
+    assert str(raised.value) == message and raised.value.exit_code == 2
 
 
 def test_logs_are_of_the_newest_pod(api, cluster, submitted):

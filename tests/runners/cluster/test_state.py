@@ -120,9 +120,9 @@ def test_kueue_says_why_a_job_waits(message, advice):
         {"type": "Evicted", "status": "True", "message": "preempted"},
         {"type": "QuotaReserved", "status": "False", "message": message},
     ]
-    (said,) = state.obstacles(thing, [], [], {"status": {"conditions": conditions}})
+    (obstacle,) = state.obstacles(thing, [], [], {"status": {"conditions": conditions}})
     expected = f"waits in queue gpus of Kueue: {message.replace(chr(10), '')}"
-    assert said == expected if advice is None else said.startswith(expected + advice)
+    assert obstacle == expected if advice is None else obstacle.startswith(expected + advice)
     conditions[1]["status"] = "True"
     assert state.obstacles(thing, [], [], {"status": {"conditions": conditions}}) == ["waits in queue gpus of Kueue"]
 

@@ -48,7 +48,7 @@ class Process:
         eventually(
             self.address_file.exists,
             while_true=lambda: self.process.poll() is None,
-            told=(self.folder / "log").read_text,
+            detail=(self.folder / "log").read_text,
         )
         return json.loads(self.address_file.read_text())["address"]
 
@@ -128,7 +128,7 @@ def test_a_process_ends_with_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("environ", "code", "said"),
+    ("environ", "code", "expected"),
     [
         ({"DATAMODELS_STORE_URL": "nowhere"}, 2, "must be file://FOLDER or s3://BUCKET/PREFIX"),
         ({"DATAMODELS_AGGREGATOR_PREFLIGHT_WRITERS": "0"}, 2, "PREFLIGHT_WRITERS=0: must be 2 to 1000"),
@@ -146,11 +146,11 @@ def test_a_process_ends_with_its_parent(tmp_path):
         ),
     ],
 )
-def test_a_process_that_cannot_start_logs_the_reason_in_one_line(tmp_path, environ, code, said):
+def test_a_process_that_cannot_start_logs_the_reason_in_one_line(tmp_path, environ, code, expected):
     server = Process(tmp_path, **environ)
     server.start()
     assert server.process.wait(timeout=LIMIT) == code
     server.kill()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     (error,) = [line["event"] for line in lines if line["level"] == "error"]
-    assert said in error
+    assert expected in error

@@ -113,15 +113,15 @@ def colourless():
 
 @needs_ffcv
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (lambda: 1 / 0, "example 5 of the data set: ZeroDivisionError: division by zero"),
         (colourless, r"example 5 of the data set: TypeError: must be an image uint8\[h, w, 3\] and a class"),
     ],
 )
-def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, told):
+def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, message):
     """FFCV itself would wait for ever."""
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         images_ffcv.write(str(tmp_path / "pool.beton"), Faulty(fault))
     assert not list(tmp_path.iterdir())
 

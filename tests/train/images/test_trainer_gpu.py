@@ -110,10 +110,10 @@ def test_any_number_of_classes_can_be_trained(name, classes):
 @pytest.mark.parametrize("together", [1, 2])
 def test_it_keeps_the_contract_that_trainer_check_tries(data, recipe, together):
     """The same subset and seed give the same outputs, within the default tolerance of `datamodels trainer check`."""
-    said = {}
+    reported = {}
     trainer = made(data, recipe=recipe, models_at_once=together)
-    Check(run_on(data), trainer, tolerance=TOLERANCE, say=said.__setitem__).contract()
-    assert said["repeatable"]
+    Check(run_on(data), trainer, tolerance=TOLERANCE, say=reported.__setitem__).contract()
+    assert reported["repeatable"]
 
 
 @pytest.mark.parametrize("capture", [True, False])

@@ -95,9 +95,9 @@ def agreement(
     for first in range(0, resamples, BLOCK):
         block = slice(first, first + BLOCK)
         found = _shares(draws[block] @ sums)[0][:, scored]
-        told = ~np.isnan(found)
-        resampled[block] = np.nansum(found, axis=1) / np.maximum(told.sum(axis=1), 1)
-        resampled[block][~told.any(axis=1)] = np.nan
+        defined = ~np.isnan(found)
+        resampled[block] = np.nansum(found, axis=1) / np.maximum(defined.sum(axis=1), 1)
+        resampled[block][~defined.any(axis=1)] = np.nan
         progress(min(1.0, block.stop / resamples))
     resampled = resampled[~np.isnan(resampled)]  # a resample of few subsets may be one subset alone
     value = float(r2[scored].mean())

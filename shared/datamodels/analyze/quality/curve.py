@@ -67,15 +67,15 @@ def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads:
     settings, sums, points, added = run.spec.fit, None, [], 0
     for models in sizes(len(order))[:-1]:
         places = order[:models]
-        given = problem.of_run(run, rows.masks[places], rows.outputs[places], rows.model_index[places])
-        given = dataclasses.replace(given, prior=known)
-        if np.count_nonzero(given.heldout) < 2:
+        data = problem.of_run(run, rows.masks[places], rows.outputs[places], rows.model_index[places])
+        data = dataclasses.replace(data, prior=known)
+        if np.count_nonzero(data.heldout) < 2:
             continue
-        if uses_sums(given, settings):
-            sums = sums or Sums.empty(given.columns, given.n)
+        if uses_sums(data, settings):
+            sums = sums or Sums.empty(data.columns, data.n)
             new = slice(added, models)
-            sums.add(given.masks[new], given.outputs[new], given.heldout[new], threads=threads or 1)
+            sums.add(data.masks[new], data.outputs[new], data.heldout[new], threads=threads or 1)
             added = models
-        found = fit(given, settings, run.spec.seed, threads=threads, sums=sums)
+        found = fit(data, settings, run.spec.seed, threads=threads, sums=sums)
         points.append(point(models, found))
     return [*points, point(len(order), whole)]

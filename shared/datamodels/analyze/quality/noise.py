@@ -44,7 +44,7 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
     misfit, first, second, subsets = (np.zeros(run.n) for _ in range(4))
     for index, outputs in _groups(run, snapshot, store):
         mask = designs.subsets(run.design, index, index + 1)
-        counts = quality.countable(run, mask, modelled)
+        counts = quality.counting_subsets(run, mask, modelled)
         counts = np.ones(run.n, dtype=bool) if counts is None else counts[0]
         prediction = solution.predict(designs.unpack(mask, run.design.columns))[0].astype(np.float64)
         errors = outputs.astype(np.float64) - prediction

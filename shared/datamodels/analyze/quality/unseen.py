@@ -40,7 +40,7 @@ class Predictions:
 
     predicted  float[s, n]
     outputs    float32[s, r, n]; NaN for models that failed or are not committed
-    counts     bool[s, n]: which subsets count for which target; None if all count for all. See `countable`
+    counts     bool[s, n]: which subsets count for which target; None if all count for all. See `counting_subsets`
     seed       of the bootstrap over subsets
     """
 
@@ -110,9 +110,9 @@ class Unseen:
 
     def predicted_by(self, solution: Solution) -> Predictions:
         """Predict the outputs by the weights of a fit."""
-        return self.beside(solution.predict(self.members), solution.modelled)
+        return self.with_predictions(solution.predict(self.members), solution.modelled)
 
-    def beside(
+    def with_predictions(
         self, predicted: np.ndarray, modelled: np.ndarray, targets: np.ndarray | slice = slice(None)
     ) -> Predictions:
         """Set predictions, float[s, t], beside the outputs.
@@ -120,12 +120,12 @@ class Unseen:
         modelled  bool[n]; which targets have a model
         targets   int[t]; the targets that are predicted, by default all
         """
-        counts = countable(self.run, self.masks, modelled)
+        counts = counting_subsets(self.run, self.masks, modelled)
         counts = None if counts is None else counts[:, targets]
         return Predictions(predicted, self.outputs[:, :, targets], counts, self.run.spec.seed)
 
 
-def countable(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:
+def counting_subsets(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:
     """Return bool[s, n]: which subsets count for which target; None if all subsets count for all targets.
 
     A target that is a training example is judged on subsets without it, since its regression saw no others. A target
@@ -143,7 +143,7 @@ def countable(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray |
     return counts
 
 
-def showcase(outputs: np.ndarray | None, n: int, count: int) -> list[int]:
+def targets_to_show(outputs: np.ndarray | None, n: int, count: int) -> list[int]:
     """Choose `count` of n targets to show, or all: spread evenly from the lowest mean output to the highest.
 
     outputs  float[s, r, n] of models on unseen subsets; None if there are none

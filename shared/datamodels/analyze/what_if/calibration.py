@@ -68,7 +68,7 @@ def calibrate(
     if models < FEWEST:
         raise InputError(f"{models} models: must be at least {FEWEST}")
     masks = subsets(run, alpha, models)
-    counts = unseen.countable(run, masks, modelled)
+    counts = unseen.counting_subsets(run, masks, modelled)
     outputs = retrainer.singles(list(designs.unpack(masks, run.design.columns)))
     trained = ~np.isnan(outputs).any(axis=1)
     predictions, outputs = predict(masks)[trained].astype(np.float64), outputs[trained].astype(np.float64)

@@ -147,5 +147,5 @@ def measure_relabelled(
 
 
 def _measured(outputs: np.ndarray, target: int, threshold: float) -> Measured:
-    said = outputs[:, target].astype(np.float64)
-    return Measured(said[~np.isnan(said)], threshold)
+    chosen = outputs[:, target].astype(np.float64)
+    return Measured(chosen[~np.isnan(chosen)], threshold)

@@ -10,9 +10,9 @@ from typing import Any
 
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.retrain import Retrainer
-from datamodels.baselines import contest
+from datamodels.baselines import scoring
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
 from datamodels.cli.common.output import span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import ConfigError, InputError
@@ -26,22 +26,22 @@ def compare(options: argparse.Namespace) -> None:
     """Print one line for each method."""
     store = store_of(options)
     run = runs.read(store, options.run)
-    given = Given(run, runs.load_dataset(run.spec), store, options.models)
+    context = Context(run, runs.load_dataset(run.spec), store, options.models)
     view = View() if options.quiet or options.json else TerminalView()
-    found = [row.document() for row in rows(given, options, view)]
+    found = [row.document() for row in rows(context, options, view)]
     print("\n".join(map(json.dumps, found) if options.json else lines(found)))
 
 
-def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]:
+def rows(context: Context, options: argparse.Namespace, view: View) -> Iterator[Row]:
     """Yield the row of the datamodels, then the row of each other method.
 
     Leaves out methods that cannot take part, or, if the options name methods, raises InputError or ConfigError.
     """
-    names = contest.chosen(options.baselines)
-    retrainer = Retrainer(given.run, given.dataset, options.retrain)
+    names = scoring.chosen(options.baselines)
+    retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with view.stage("compare", "sets") as bar:
-        comparison = Comparison(given, retrainer, options.targets, options.remove, threshold=options.threshold)
+        comparison = Comparison(context, retrainer, options.targets, options.remove, threshold=options.threshold)
         steps, done = (1 + len(names)) * len(options.remove), 0
         bar.expect(steps, 0)
 
@@ -53,7 +53,7 @@ def rows(given: Given, options: argparse.Namespace, view: View) -> Iterator[Row]
         yield comparison.row(comparison.reference, tick)
         for name in names:
             try:
-                entry = contest.enter(given, name)
+                entry = scoring.compute(context, name)
             except (InputError, ConfigError) as error:
                 if options.baselines:
                     raise

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from datamodels.analyze.findings import Findings, gather
-from datamodels.analyze.quality.unseen import showcase
+from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
@@ -42,7 +42,7 @@ def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
         raise InputError(f"--lime: run {found.run.name} has no fit yet, so its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     predictions = found.fitted.predictions
-    targets = showcase(None if predictions is None else predictions.outputs, found.run.n, count)
+    targets = targets_to_show(None if predictions is None else predictions.outputs, found.run.n, count)
     return dict(zip(targets, lime.explain(found.run, dataset, targets), strict=True))
 
 

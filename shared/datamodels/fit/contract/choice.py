@@ -1,8 +1,9 @@
-"""The choice of lambda: for each target the one with the smallest error on held-out rows, on a grid that goes down.
+"""Choose lambda for each target: the value with the smallest error on held-out rows, on a descending grid.
 
-A target starts at its largest lambda. Each time that it has been solved at one, `reached` is told the held-out error
-there, and the target moves on to the next. Its path ends with the grid, or once the error has risen `patience` times in
-a row. Ilyas et al. (2022) choose lambda on held-out rows too; patience spares the dense end of the path.
+A target starts at its largest lambda. When it is solved there, `Choice.record_error` takes its held-out error and moves
+the target on to the next lambda. The path of a target ends with the grid, or once the error has risen `patience` times
+in a row. Ilyas et al. (2022) choose lambda on held-out rows, too; stopping early saves the end of the path, at which
+solutions are dense and slow to compute.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ _ARRAYS = ("top", "position", "rises", "error", "best", "best_error", "done")
 
 
 class Choice:
-    """How far t targets are on their paths, and which lambda has been best for each so far.
+    """Keeps the positions of t targets on their paths, and the best lambda of each so far.
 
-    top         float64[t]; the largest lambda of each target, which may be set as late as it starts. 0 if nothing tells
-                anything about its outputs: then lambda = 0 is all of its path
-    position    int64[t]; place on the grid of the lambda that a target is at
+    top         float64[t]; largest lambda of each target; may be set when the target starts. 0 if no column is
+                correlated with its outputs: then its path is lambda = 0 alone
+    position    int64[t]; index on the grid of the current lambda
     rises       int64[t]; how often in a row the error has risen
-    error       float64[t]; held-out mean squared error at the lambda before; infinite before the first
-    best        int64[t]; place on the grid of the smallest error
-    best_error  float64[t]
+    error       float64[t]; held-out mean squared error at the previous lambda; infinite at the start
+    best        int64[t]; index on the grid of the lambda with the smallest error
+    best_error  float64[t]; smallest error
     done        bool[t]; whether the path has ended
     """
 
@@ -43,7 +44,7 @@ class Choice:
 
     @property
     def fraction(self) -> float:
-        """Mean fraction of their paths that targets have behind them."""
+        """Mean fraction of the path that is done; 1 for paths that have ended."""
         return float(np.where(self.done, 1, self.position / len(self.grid)).mean()) if len(self.done) else 1.0
 
     @property
@@ -51,7 +52,7 @@ class Choice:
         return float(self.position.mean()) if len(self.position) else 0.0
 
     def current(self, targets: np.ndarray | int) -> Any:
-        """Return the lambdas float64[p] that targets int64[p] are at, or the lambda of one."""
+        """Return the current lambdas float64[p] of targets int64[p], or that of one target."""
         return self.top[targets] * self.grid[self.position[targets]]
 
     @property
@@ -59,14 +60,14 @@ class Choice:
         """float64[t]: the lambdas with the smallest errors so far."""
         return self.top * self.grid[self.best]
 
-    def reached(self, targets: np.ndarray | int, error: np.ndarray | float) -> Any:
-        """Move targets, solved at their current lambdas, on to their next, or end their paths.
+    def record_error(self, targets: np.ndarray | int, error: np.ndarray | float) -> Any:
+        """Record the errors of targets at their current lambdas. Move them to their next lambdas, or end their paths.
 
-        targets  int64[p]; none of them done, none twice; or one target
-        error    float64[p]; held-out mean squared errors, or the error of one
+        targets  int64[p], distinct, with paths that have not ended; or one target
+        error    float64[p]; held-out mean squared errors; or one error
 
-        Returns bool[p], or whether it is so for the one: which targets have not had an error as small before. Their
-        weights are the ones to keep.
+        Returns bool[p], or bool for one target: whether the error is the smallest so far. The caller keeps the weights
+        of these targets.
         """
         position, best, least = self.position[targets], self.best[targets], self.best_error[targets]
         better = error < least

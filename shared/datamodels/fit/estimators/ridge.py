@@ -176,7 +176,7 @@ def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick: Tick)
         theta[here] += equations.correction(neg_grad, lambda_, here, near, settings.max_epochs)
         level = equations.level(theta[here], here)
         error = means.heldout_error(rows, columns(y, here), columns(equations.keep, here), theta[here], level)
-        choice.reached(here, error)
+        choice.record_error(here, error)
     return choice
 
 

@@ -80,23 +80,24 @@ class Fitter:
     def watch(self, run: str, digest: str = "", active: Callable[[], bool] = lambda: True) -> Iterator[FitProgress]:
         """Yield the progress at once and after every change, until the fit is done or has failed, or `active` is false.
 
-        Several changes may be told as one. `active` is asked after every change and on `wake`. Raises as `progress`.
+        One item may stand for several changes. `active` is called after every change and on `wake`. Raises the errors
+        of `progress`.
         """
-        told = None
+        seen = None
         while active():
             progress = self.progress(run, digest)
             digest = progress.digest
-            if progress != told:
+            if progress != seen:
                 yield progress
-                told = progress
+                seen = progress
             if progress.state is not FitState.RUNNING:
                 return
             time.sleep(TELL_SECONDS)
             with self._changed:
                 self._changed.wait_for(functools.partial(self._is_news, progress, active), timeout=60)
 
-    def _is_news(self, told: FitProgress, active: Callable[[], bool]) -> bool:
-        return self._progress.get((told.run, told.digest)) != told or not active()
+    def _is_news(self, seen: FitProgress, active: Callable[[], bool]) -> bool:
+        return self._progress.get((seen.run, seen.digest)) != seen or not active()
 
     def wake(self) -> None:
         """Make all watches ask whether they are still active."""
@@ -112,7 +113,7 @@ class Fitter:
         key = job.run.name, job.digest
         log.info("fit started", run=job.run.name, digest=job.digest)
 
-        def tell(fraction: float, done: int, stage: str, remaining: float | None) -> None:
+        def report(fraction: float, done: int, stage: str, remaining: float | None) -> None:
             with self._changed:
                 self._set(
                     dataclasses.replace(
@@ -125,7 +126,7 @@ class Fitter:
                     )
                 )
 
-        record = job.solve(self._settings, progress=tell, stop=self._stop)
+        record = job.solve(self._settings, progress=report, stop=self._stop)
         assert record is not None, "a whole fit leaves no block to others"
         return record
 
@@ -133,8 +134,8 @@ class Fitter:
         run = job.run.name
         seconds = time.monotonic() - started
         if future.cancelled():
-            said = "the fitter was stopped; ask for the fit again"
-            return self._failed(job, said, ExitCode.TRANSIENT, seconds, "stopped")
+            message = "the fitter was stopped; ask for the fit again"
+            return self._failed(job, message, ExitCode.TRANSIENT, seconds, "stopped")
         error = future.exception()
         if error is None:
             record = future.result()
@@ -148,8 +149,8 @@ class Fitter:
             code = ExitCode.TRANSIENT if stopped else error.exit_code
             return self._failed(job, str(error), code, seconds, "stopped" if stopped else "failed")
         log.error("fit ended by a fault of its own", run=run, exc_info=error)
-        said = f"{type(error).__name__}: {error}; see the fitter's log"
-        return self._failed(job, said, ExitCode.FAILED, seconds, "failed")
+        message = f"{type(error).__name__}: {error}; see the fitter's log"
+        return self._failed(job, message, ExitCode.FAILED, seconds, "failed")
 
     def _failed(self, job: FitJob, message: str, code: ExitCode, seconds: float, result: str) -> None:
         metrics.FITS.labels(result).inc()

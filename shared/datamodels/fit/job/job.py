@@ -142,10 +142,10 @@ class FitJob:
 
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
-        given = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
-        given = dataclasses.replace(given, prior=prior.needed(self.run))
+        data = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
+        data = dataclasses.replace(data, prior=prior.needed(self.run))
         spec = self.run.spec
-        grid = blocks(given, spec.fit, device=settings.device, block_targets=settings.block)
+        grid = blocks(data, spec.fit, device=settings.device, block_targets=settings.block)
 
         def finished(first: int, last: int, solution: Solution) -> None:
             fits.write(self._store, self.run.name, self.digest, first, solution)
@@ -153,7 +153,7 @@ class FitJob:
                 metrics.STATUSES.labels(status).inc(solution.status.count(status))
 
         solve_blocks(
-            given,
+            data,
             spec.fit,
             spec.seed,
             fits.missing(self._store, self.run.name, self.digest, share.spans(grid)),
@@ -164,7 +164,7 @@ class FitJob:
             stop=stop,
             device=settings.device,
             threads=settings.threads,
-            sums=self._sums(home, given, rows.model_index, settings, check),
+            sums=self._sums(home, data, rows.model_index, settings, check),
         )
         progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing", 0.0)
         record = None
@@ -201,15 +201,15 @@ class FitJob:
                     shutil.rmtree(other, ignore_errors=True)
 
     def _sums(
-        self, home: Path, given: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
+        self, home: Path, data: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
     ) -> Sums | None:
         """Return the sums over all rows: those that an earlier fit kept, plus those of new parts. None if unused."""
-        if not uses_sums(given, self.run.spec.fit) or array_module(settings.device) is not np:
+        if not uses_sums(data, self.run.spec.fit) or array_module(settings.device) is not np:
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
         kept = Kept(home, self.run.name, self.run.spec.fit.holdout)
-        sums = kept.load(map(shards.identity, parts)) or Sums.empty(given.columns, given.n)
-        new = np.zeros(given.rows, dtype=bool)
+        sums = kept.load(map(shards.identity, parts)) or Sums.empty(data.columns, data.n)
+        new = np.zeros(data.rows, dtype=bool)
         for part in parts:
             if shards.identity(part) not in sums.parts:
                 new |= (model_index >= part.first) & (model_index < part.last)
@@ -220,7 +220,7 @@ class FitJob:
                 for first in range(0, len(places), SUMS_ROWS):
                     check()
                     piece = places[first : first + SUMS_ROWS]
-                    sums.add(given.masks[piece], given.outputs[piece], given.heldout[piece], threads=threads)
+                    sums.add(data.masks[piece], data.outputs[piece], data.heldout[piece], threads=threads)
             sums.parts = frozenset(map(shards.identity, parts))
             kept.save(sums)
         return sums

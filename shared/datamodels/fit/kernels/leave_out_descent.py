@@ -142,7 +142,7 @@ def predict(work, size, words):
 
 @_jit
 def _residuals(work, first, second, start):
-    """Return (residuals at the best intercept [64 words], smallest, largest) of the rows that `look` describes."""
+    """Return (residuals at the best intercept [64 words], smallest, largest) of the rows that `measure` describes."""
     residual, real = np.zeros(start + second, dtype=work.outputs.dtype), work.outputs.dtype.type
     total = 0.0
     for i in range(first):
@@ -163,7 +163,7 @@ def _residuals(work, first, second, start):
 
 
 @_jit
-def look(work, size, words, first, second, zero, spread, lambda_, goal):
+def measure(work, size, words, first, second, zero, spread, lambda_, goal):
     """Compute neg_grad at all columns; return the relative duality gap of the weights as they are saved.
 
     They are saved in float32, times `spread`. The dual point is made of the residuals of the weights as they are now,
@@ -285,7 +285,7 @@ def advance(work, size, words, first, second, end, zero, spread, lambda_, above,
 
     Each round admits columns, counts what they have in common, descends, and computes neg_grad at all columns again.
 
-    words, first, second, zero, spread, goal  as for `look`
+    words, first, second, zero, spread, goal  as for `measure`
     end    number of words to predict
     above  the lambda before
 
@@ -305,6 +305,6 @@ def advance(work, size, words, first, second, end, zero, spread, lambda_, above,
         _count_in(work, before, size, start, words, first + second)
         _descend(work, size, lambda_, max(fine, floor))
         predict(work, size, end)
-        found = look(work, size, words, first, second, zero, spread, lambda_, goal * 0.5**done)
+        found = measure(work, size, words, first, second, zero, spread, lambda_, goal * 0.5**done)
         fine, bar, done = fine / 2, lambda_, done + 1
     return size, done, found

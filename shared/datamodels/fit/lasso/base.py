@@ -17,7 +17,7 @@ from datamodels.fit.contract.block import Solve
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gap
 
-CLOSE_RANKS = 1 / 16
+DROP_SHARE = 1 / 16
 """Targets that are done are dropped from a state when they are more than this fraction of it: dropping copies."""
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """A lambda_max of standardised outputs of at most this counts as 0: 8 units of rounding of float32, which is the most
@@ -118,7 +118,7 @@ class Iteration(Protocol[S]):
     def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> S:
         """Return t targets at weights [t, d] and lambdas float64[t]; a lambda of 0 becomes lambda_max."""
 
-    def aim(self, state: S, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: S, places: np.ndarray, lambda_: np.ndarray) -> None:
         """Set the lambdas float64[p] of the targets at some places int64[p]."""
 
     def epoch(self, state: S, number: int, goal: np.ndarray) -> Measure:
@@ -163,17 +163,17 @@ AnyIteration = Iteration[Any]
 class Solver:
     """One way to solve the LASSO, a value of a spec's `fit.solver`, and what others need to know of it.
 
-    solve              fits a block of targets
-    grams              it works from Grams of the masks if they fit in memory; otherwise it does as `stream`
-    table              it keeps a residual for each row and target, in files if the fit has a folder
-    rehearsed          columns (small, large) of the two problems that are solved to predict how long a fit takes, about
-                       a second in all
-    rehearsed_targets  targets of these problems
+    solve          fits a block of targets
+    trial_columns  columns (small, large) of the two problems that `plan.fit` solves, in about a second, to predict how
+                   long a fit takes
+    trial_targets  targets of each of these problems
+    grams          whether it works from Grams of the masks if they fit in memory; if they do not, it works as `fista`
+    table          whether it keeps a residual for each row and target, in files if the fit has a folder
     """
 
     solve: Solve
-    rehearsed: tuple[int, int]
-    rehearsed_targets: int
+    trial_columns: tuple[int, int]
+    trial_targets: int
     grams: bool = False
     table: bool = False
 
@@ -183,9 +183,9 @@ def lambda_max(dual_norm: np.ndarray) -> np.ndarray:
     return np.where(dual_norm > ROUNDING, dual_norm, 0)
 
 
-def close_ranks(state: S, done: np.ndarray) -> S:
+def drop_done(state: S, done: np.ndarray) -> S:
     """Drop targets that are done, bool[t], once they are many enough."""
     retired = done[state.target]
-    if retired.all() or retired.mean() > CLOSE_RANKS:
+    if retired.all() or retired.mean() > DROP_SHARE:
         return state.take(np.flatnonzero(~retired))
     return state

@@ -139,7 +139,7 @@ class Descent:
         theta: np.ndarray | None,
         factor: np.ndarray | None = None,
     ) -> State:
-        """Start targets, whose lambdas are still to be set (`aim`).
+        """Start targets, whose lambdas are still to be set (`set_lambda`).
 
         products  float64[a, d] of the array module
         zero      float64[a]; variances of the outputs
@@ -169,7 +169,7 @@ class Descent:
             factor=None if factor is None else factor.astype(dtype),
         )
 
-    def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
         """Set new lambdas float64[p] for targets by their places int64[p]; they start from where they are."""
         state.before[places] = np.where(state.lambda_[places] > 0, state.lambda_[places], np.inf)
         state.lambda_[places] = lambda_

@@ -160,7 +160,7 @@ class Fista:
             speed=np.full(a, SPEED),
         )
 
-    def warm(self, state: State, theta: np.ndarray) -> None:
+    def warm_start(self, state: State, theta: np.ndarray) -> None:
         """Set the weights, raw [d, a]."""
         state.theta = (theta / self.rows.xp.asarray(state.spread)).astype(self.rows.dtype)
         state.ahead = state.theta.copy()
@@ -232,11 +232,11 @@ class Fista:
             zero=np.ones(len(state)),
         )
 
-    def calm(self, state: State) -> Measure:
+    def stabilise(self, state: State) -> Measure:
         """Measure the targets. `epoch` has shortened their steps already."""
         return self.measure(state)
 
-    def aim(self, state: State, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: State, lambda_: np.ndarray) -> None:
         """Set the lambdas of all targets, float64[a], for standardised outputs."""
         state.lambda_ = lambda_
 
@@ -290,4 +290,4 @@ class Fista:
 
 solve = functools.partial(rowwise.solve, method=Fista)
 """See `contract.block.Solve`."""
-SOLVER = Solver(solve, rehearsed=(250, 500), rehearsed_targets=128)
+SOLVER = Solver(solve, trial_columns=(250, 500), trial_targets=128)

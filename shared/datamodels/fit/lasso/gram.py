@@ -105,11 +105,11 @@ def _part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: boo
     keep  whether it passes the arrays on
     """
 
-    def told(progress: BlockProgress) -> None:
+    def report(progress: BlockProgress) -> None:
         fraction = (start - first + progress.fraction * (stop - start)) / (last - first)
         tick(dataclasses.replace(progress, fraction=fraction, arrays=progress.arrays if keep else dict))
 
-    return told
+    return report
 
 
-SOLVER = Solver(solve, rehearsed=(350, 1000), rehearsed_targets=256, grams=True)
+SOLVER = Solver(solve, trial_columns=(350, 1000), trial_targets=256, grams=True)

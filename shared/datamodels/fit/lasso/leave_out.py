@@ -97,14 +97,14 @@ def solve(
     if not len(targets.able):
         return targets.unfitted(), left
 
-    def told(done: int) -> None:
+    def report(done: int) -> None:
         share = done / len(targets.able)
         tick(BlockProgress("path", share, share * settings.lambdas))
 
     outputs, keep = targets.columns(rows.whole)
     if keep is None:
         raise ValueError("these targets count all rows: none of them is a training example")
-    found = fitted(rows, settings, outputs, keep, tick=told, most=most)
+    found = fitted(rows, settings, outputs, keep, tick=report, most=most)
     left[targets.able] = ~found.solved
     solution = targets.solution(
         found.weights,
@@ -137,11 +137,11 @@ def fitted(
     t = outputs.shape[1]
     found = Fitted.none(t, rows.problem.columns)
     if t:
-        bench, sums = _Bench(rows, keep, min(rows.problem.columns, most)), _Sums.of(rows, outputs, keep)
+        shared, sums = _Shared(rows, keep, min(rows.problem.columns, most)), _Sums.of(rows, outputs, keep)
         choice = Choice(grid(settings), np.zeros(t), settings.patience)
         for j in range(t):
             tick(j)
-            _Target(bench, settings, sums, choice, outputs[:, j], keep[:, j], j).solve(found)
+            _Target(shared, settings, sums, choice, outputs[:, j], keep[:, j], j).solve(found)
         found.signal[:], found.lambdas[:] = choice.top > 0, choice.position + 1
         found.error[:] = choice.best_error * sums.spread**2
     return found
@@ -175,7 +175,7 @@ class _Sums:
         return cls(location, spread, fit, heldout)
 
 
-class _Bench:
+class _Shared:
     """What the targets of a block, which are solved one after the other, share.
 
     words  uint64[v, m, 8]; the masks, in the order of `rows`, packed once for all blocks
@@ -227,15 +227,15 @@ class _Target:
     """
 
     def __init__(
-        self, bench: _Bench, settings: FitSpec, sums: _Sums, choice: Choice, y: np.ndarray, keep: np.ndarray, j: int
+        self, shared: _Shared, settings: FitSpec, sums: _Sums, choice: Choice, y: np.ndarray, keep: np.ndarray, j: int
     ):
-        self._bits, self._loops, self._work = bench.bits, bench.loops, bench.work
+        self._bits, self._loops, self._work = shared.bits, shared.loops, shared.work
         self._settings, self._sums, self._choice, self._j = settings, sums, choice, j
-        self._center = bench.rows.problem.center.astype(np.float64)
-        fit, heldout = (np.flatnonzero(keep[span]) + span.start for span in (bench.rows.fit, bench.rows.heldout))
+        self._center = shared.rows.problem.center.astype(np.float64)
+        fit, heldout = (np.flatnonzero(keep[span]) + span.start for span in (shared.rows.fit, shared.rows.heldout))
         self._fit, self._heldout = len(fit), len(heldout)
-        self._middle = bench.bits.compact(bench.words, fit, self._work.bits, 0)
-        self._end = bench.bits.compact(bench.words, heldout, self._work.bits, self._middle)
+        self._middle = shared.bits.compact(shared.words, fit, self._work.bits, 0)
+        self._end = shared.bits.compact(shared.words, heldout, self._work.bits, self._middle)
         for chosen, low in ((fit, 0), (heldout, 64 * self._middle)):
             self._work.outputs[low : low + len(chosen)] = (y[chosen] - sums.location[j]) / sums.spread[j]
         self._size = 0
@@ -253,7 +253,7 @@ class _Target:
         found.lambda_[j], found.weights[j, chosen], found.solved[j] = lambda_ * spread, raw, True
         found.intercept[j] = self._sums.location[j] + spread * mean - raw.astype(np.float64) @ work.mean[chosen]
 
-    def _aim(self, sums: moments.Outputs, rows: int, words: int) -> tuple[float, float]:
+    def _standardise(self, sums: moments.Outputs, rows: int, words: int) -> tuple[float, float]:
         """Set the means and products of the columns over the first words; return the mean and variance of the outputs.
 
         sums   sums over their rows
@@ -274,7 +274,7 @@ class _Target:
         The weights are then those at this lambda.
         """
         work, settings, loops, choice, j = self._work, self._settings, self._loops, self._choice, self._j
-        mean, zero, spread = *self._aim(self._sums.fit, self._fit, self._middle), self._sums.spread[j]
+        mean, zero, spread = *self._standardise(self._sums.fit, self._fit, self._middle), self._sums.spread[j]
         work.neg_grad[:], work.place[:], work.fitted[:] = work.products, -1, 0
         choice.top[j] = lambda_max(np.abs(work.products).max())
         size, theta, above = 0, work.theta[:0], choice.top[j]
@@ -288,7 +288,7 @@ class _Target:
                 found.passes[j] += rounds
                 if gap < 0:
                     return None
-            if choice.reached(j, self._heldout_error(mean)):
+            if choice.record_error(j, self._heldout_error(mean)):
                 size, theta = self._size, work.theta[: self._size].copy()
             above = lambda_
         work.theta[:size], work.theta[size : self._size] = theta, 0
@@ -309,14 +309,14 @@ class _Target:
         weights in float32, as they are saved.
         """
         work, loops, settings, spread = self._work, self._loops, self._settings, self._sums.spread[self._j]
-        mean, zero = self._aim(self._sums.fit + self._sums.heldout, self._fit + self._heldout, self._end)
+        mean, zero = self._standardise(self._sums.fit + self._sums.heldout, self._fit + self._heldout, self._end)
         if lambda_ == 0:  # no signal
             return float(np.abs(work.products).max()) + ROUNDING, 0.0, mean
         rows = (self._end, self._fit, self._heldout)
         self._size = loops.keep(work, self._size, self._middle, self._end, self._fit + self._heldout)
         loops.predict(work, self._size, self._end)
         goal = settings.tolerance
-        gap = loops.look(work, self._size, *rows, zero, spread, lambda_, goal)
+        gap = loops.measure(work, self._size, *rows, zero, spread, lambda_, goal)
         if gap > goal:
             self._size, _, gap = loops.advance(
                 work, self._size, *rows, self._end, zero, spread, lambda_, lambda_, goal, settings.max_epochs

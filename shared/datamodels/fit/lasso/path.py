@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.fit.contract.choice import Choice
-from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, close_ranks
+from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, drop_done
 from datamodels.run.specs import FitSpec
 
 PATH_SLACK = 5
@@ -40,8 +40,8 @@ class Path:
         self.weights = rows.xp.zeros((len(every), rows.problem.columns), dtype=rows.dtype)
         self.epochs = 0
         self._spent = np.zeros(len(every), dtype=np.int64)  # epochs of each target at its current lambda
-        iteration.aim(self.state, every, self.choice.current(every))
-        self._go_on(iteration.measure(self.state))
+        iteration.set_lambda(self.state, every, self.choice.current(every))
+        self._advance(iteration.measure(self.state))
 
     def epoch(self) -> None:
         """Improve all targets once, and move on those that have converged."""
@@ -49,34 +49,34 @@ class Path:
         measure = self._iteration.epoch(self.state, self.epochs, goal)
         self.epochs += 1
         self._spent[self.state.target] += 1
-        self._go_on(measure)
+        self._advance(measure)
 
     def walk(self) -> None:
         """Do epochs until all paths have ended."""
         while self.choice.active:
             self.epoch()
 
-    def _go_on(self, measure: Measure) -> None:
+    def _advance(self, measure: Measure) -> None:
         """Move targets that have converged on to their next lambdas, and drop those whose paths have ended."""
         choice, state, here = self.choice, self.state, self.state.target
         while True:
-            arrived = measure.gap(state.lambda_) <= PATH_SLACK * self._settings.tolerance
-            arrived |= (self._spent[here] >= self._settings.max_epochs) | (choice.top[here] == 0)
-            places = np.flatnonzero(arrived & ~choice.done[here])
+            converged = measure.gap(state.lambda_) <= PATH_SLACK * self._settings.tolerance
+            converged |= (self._spent[here] >= self._settings.max_epochs) | (choice.top[here] == 0)
+            places = np.flatnonzero(converged & ~choice.done[here])
             if not len(places):
                 break
-            self._arrive(places)
+            self._next_lambda(places)
             if not self._iteration.skips:
                 break
-        self.state = close_ranks(state, choice.done)
+        self.state = drop_done(state, choice.done)
 
-    def _arrive(self, places: np.ndarray) -> None:
+    def _next_lambda(self, places: np.ndarray) -> None:
         """Compute held-out errors of targets by their places in the state; send them to their next lambdas."""
         iteration, state, here = self._iteration, self.state, self.state.target[places]
-        better = self.choice.reached(here, iteration.heldout_error(state, places))
+        better = self.choice.record_error(here, iteration.heldout_error(state, places))
         self.weights[iteration.rows.xp.asarray(here[better])] = iteration.weights(state, places[better])
         self._spent[here] = 0
-        iteration.aim(state, places, self.choice.current(here))
+        iteration.set_lambda(state, places, self.choice.current(here))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `restore` needs to go on from here; nothing if the iteration is not resumable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, close_ranks
+from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, drop_done
 from datamodels.run.specs import FitSpec
 
 _RESULTS = ("weights", "intercept", "lambda_", "gap", "done", "_trust")
@@ -36,7 +36,7 @@ class Refit:
         self.done = np.zeros(t, dtype=bool)
         self._trust = np.ones(t)  # fraction of the tolerance at which a measured gap is worth a certificate
         self.epochs = 0
-        self._settle(iteration.measure(self.state))
+        self._certify(iteration.measure(self.state))
 
     @property
     def active(self) -> int:
@@ -53,9 +53,9 @@ class Refit:
         goal = self._settings.tolerance * self._trust[self.state.target]
         measure = self._iteration.epoch(self.state, self.epochs, goal)
         self.epochs += 1
-        self._settle(measure)
+        self._certify(measure)
 
-    def _settle(self, measure: Measure) -> None:
+    def _certify(self, measure: Measure) -> None:
         """Certify the targets that look converged; drop those that are, or that are out of epochs."""
         state, here, tolerance = self.state, self.state.target, self._settings.tolerance
         out_of_epochs = self.epochs >= self._settings.max_epochs
@@ -76,7 +76,7 @@ class Refit:
         if found.neg_grad is not None:
             failed = np.flatnonzero(~certified)
             self._iteration.correct(state, places[failed], found.neg_grad.take(failed, axis=0))
-        self.state = close_ranks(state, self.done)
+        self.state = drop_done(state, self.done)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all that `restore` needs to go on from here; nothing if the iteration is not resumable."""

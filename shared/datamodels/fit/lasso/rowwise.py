@@ -45,9 +45,9 @@ class Method(Protocol[S]):
 
     def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> S: ...
 
-    def warm(self, state: S, theta: np.ndarray) -> None: ...
+    def warm_start(self, state: S, theta: np.ndarray) -> None: ...
 
-    def aim(self, state: S, lambda_: np.ndarray) -> None: ...
+    def set_lambda(self, state: S, lambda_: np.ndarray) -> None: ...
 
     def epoch(self, state: S, number: int) -> None: ...
 
@@ -55,7 +55,7 @@ class Method(Protocol[S]):
 
     def measure(self, state: S) -> Measure: ...
 
-    def calm(self, state: S) -> Measure: ...
+    def stabilise(self, state: S) -> Measure: ...
 
     def predictor(self, state: S, places: np.ndarray) -> np.ndarray: ...
 
@@ -92,21 +92,21 @@ class RowIteration:
     def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
         state = self._start()
         top = self._method.measure(state).dual_norm + ROUNDING
-        self._method.aim(state, np.where(lambda_ > 0, lambda_ / _spread(state), top))
-        self._method.warm(state, self.rows.xp.ascontiguousarray(weights.T))
+        self._method.set_lambda(state, np.where(lambda_ > 0, lambda_ / _spread(state), top))
+        self._method.warm_start(state, self.rows.xp.ascontiguousarray(weights.T))
         return state
 
-    def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
         standard = state.lambda_.copy()
         standard[places] = lambda_ / _spread(state)[places]
-        self._method.aim(state, standard)
+        self._method.set_lambda(state, standard)
 
     def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
         """Improve all targets, by as much as the method does in one epoch."""
         self._method.epoch(state, number)
         if (number + 1) % REFRESH == 0:
             self._method.refresh(state)
-        return self._method.calm(state)
+        return self._method.stabilise(state)
 
     def measure(self, state: State) -> Measure:
         return self._method.measure(state)
@@ -170,9 +170,11 @@ def solve(
     """Fit a block of targets; see `contract.block.Solve`."""
     targets = Targets.read(rows, first, last)
 
-    def over(span: slice, number: int) -> RowIteration:
+    def iteration_over(span: slice, number: int) -> RowIteration:
         made = method(rows, span, batch=settings.batch_size, seed=[seed, first, number])
         return RowIteration(made, targets, batch=settings.batch_size)
 
-    whole = functools.partial(over, rows.whole, 1)
-    return block.solve(settings, targets, functools.partial(over, rows.fit, 0), whole, tick=tick, resume=resume)
+    whole = functools.partial(iteration_over, rows.whole, 1)
+    return block.solve(
+        settings, targets, functools.partial(iteration_over, rows.fit, 0), whole, tick=tick, resume=resume
+    )

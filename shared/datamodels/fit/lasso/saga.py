@@ -32,8 +32,8 @@ from datamodels.fit.lasso.base import Measure, Solver
 
 BOLDNESS = 0.5
 """Step size times the expected smoothness. Theory (Gazagnadou et al. 2019) proves 1/4. Measured at d = 1,400, m =
-12,000: 1/4 takes a quarter more epochs; 1 saves a twentieth, but stalls if m is not much more than d. `Saga.calm` slows
-down what stalls even so."""
+12,000: 1/4 takes a quarter more epochs; 1 saves a twentieth, but stalls if m is not much more than d.
+`Saga.stabilise` shortens the steps of targets that stall even so."""
 STALLED = 10
 """Epochs in which the gap of a target has to fall by a tenth. If it does not, the target's step is halved."""
 DIVERGED = 4.0
@@ -149,7 +149,7 @@ class Saga:
         state.average = self._products(state.table) / self.rows.dtype.type(m)
         return state
 
-    def warm(self, state: State, theta: np.ndarray) -> None:
+    def warm_start(self, state: State, theta: np.ndarray) -> None:
         """Set the weights, raw [d, a], the best intercepts for them, and the exact table."""
         xp = self.rows.xp
         state.theta[:-1] = theta / xp.asarray(state.spread)
@@ -210,7 +210,7 @@ class Saga:
             stale=state.moved / counts / 4,  # a row's mean age is half an epoch
         )
 
-    def calm(self, state: State) -> Measure:
+    def stabilise(self, state: State) -> Measure:
         """Halve the steps of targets that have stalled or diverged; restart the latter at zero weights.
 
         Returns the measure of all targets after that.
@@ -235,7 +235,7 @@ class Saga:
         )
         return self.measure(state)
 
-    def aim(self, state: State, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: State, lambda_: np.ndarray) -> None:
         """Set the lambdas of all targets, float64[a], for standardised outputs."""
         changed = lambda_ != state.lambda_
         state.lambda_ = lambda_
@@ -289,4 +289,4 @@ class Saga:
 
 solve = functools.partial(rowwise.solve, method=Saga)
 """See `contract.block.Solve`."""
-SOLVER = Solver(solve, rehearsed=(250, 500), rehearsed_targets=128, table=True)
+SOLVER = Solver(solve, trial_columns=(250, 500), trial_targets=128, table=True)

@@ -163,11 +163,11 @@ class GramIteration:
     def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
         self._products, state = self._start(weights)
         top = self.rows.host(self._penalty.dual_norm(self._products)) + ROUNDING
-        self._descent.aim(state, state.target, np.where(lambda_ > 0, lambda_, top))
+        self._descent.set_lambda(state, state.target, np.where(lambda_ > 0, lambda_, top))
         return state
 
-    def aim(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
-        self._descent.aim(state, places, lambda_)
+    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+        self._descent.set_lambda(state, places, lambda_)
 
     def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
         """Take one step of all targets."""

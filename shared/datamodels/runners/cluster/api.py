@@ -139,26 +139,26 @@ class Cluster:
 
 def _translated(what: str, namespace: str, error: Any) -> Exception:
     try:
-        message = json.loads(error.body)["message"]
+        text = json.loads(error.body)["message"]
     except (ValueError, KeyError, TypeError):
-        message = error.reason or str(error)
-    said = f"namespace {namespace}: cannot {what}: {_line(message)}"
+        text = error.reason or str(error)
+    message = f"namespace {namespace}: cannot {what}: {_line(text)}"
     match error.status:
         case 404:
-            return NotFoundError(said)
+            return NotFoundError(message)
         case 409:
-            return ConflictError(said)
-        case 403 if "exceeded quota" in message:
-            return ClusterError(f"{said}; raise the quota, or ask for less in the chart's values")
+            return ConflictError(message)
+        case 403 if "exceeded quota" in text:
+            return ClusterError(f"{message}; raise the quota, or ask for less in the chart's values")
         case 401 | 403:
             return ClusterError(
-                f"{said}; ask for the rights of the chart's role, or choose another namespace or context"
+                f"{message}; ask for the rights of the chart's role, or choose another namespace or context"
             )
         case 429:
-            return UnavailableError(said)
+            return UnavailableError(message)
         case status if status is None or status >= 500:
-            return UnavailableError(said)
-    return ClusterError(said)
+            return UnavailableError(message)
+    return ClusterError(message)
 
 
 def _line(text: str) -> str:

@@ -102,11 +102,11 @@ class KubernetesRunner(Runner):
             raise StageError(f"Job {name} was deleted; submit the run again to resume", ExitCode.TRANSIENT)
         return job
 
-    def _obstacles(self, run: Run, job: Object, pods: Sequence[Object], told: Sequence[str]) -> list[str]:
-        """Return what keeps a Job from running. Logs each obstacle that is not among `told`."""
+    def _obstacles(self, run: Run, job: Object, pods: Sequence[Object], shown: Sequence[str]) -> list[str]:
+        """Return what keeps a Job from running. Logs each obstacle that is not among `shown`."""
         found = runs.obstacles(self._cluster, job, pods)
         for obstacle in found:
-            if obstacle not in told:
+            if obstacle not in shown:
                 log.warning("held up", run=run.name, job=job["metadata"]["name"], reason=obstacle)
         return found
 

@@ -160,14 +160,14 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
 
     Raises StageError if it fails, RunNotFoundError if it is deleted meanwhile.
     """
-    told: list[str] = []
+    shown: list[str] = []
     while True:
         job = _driver(cluster, run)  # read before the lines, so that the last lines say how it ended
-        said = list(lines(cluster, run))
-        for line in said:
-            if line not in told:
+        found = list(lines(cluster, run))
+        for line in found:
+            if line not in shown:
                 show(line)
-        told = said
+        shown = found
         if states.state(job) is State.DONE:
             return
         if states.state(job) is State.FAILED:

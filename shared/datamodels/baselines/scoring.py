@@ -9,32 +9,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from datamodels.baselines import influence, neighbours, tracin, trak
-from datamodels.baselines.given import Given
+from datamodels.baselines.context import Context
 from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS
 from datamodels.errors import InputError
 
 
-def _chance(given: Given) -> np.ndarray:
-    draw = np.random.default_rng(given.run.spec.seed)
-    return draw.standard_normal((given.run.n, given.run.design.examples), dtype=np.float32)
+def _random(context: Context) -> np.ndarray:
+    draw = np.random.default_rng(context.run.spec.seed)
+    return draw.standard_normal((context.run.n, context.run.design.examples), dtype=np.float32)
 
 
-SCORES: dict[str, Callable[[Given], np.ndarray]] = {
-    "feldman_zhang": lambda given: given.shares.attribution,
-    "tracin": lambda given: tracin.attribution(given.trained),
-    "last_layer": lambda given: influence.last_layer(given.trained),
-    "ekfac": lambda given: influence.ekfac(given.trained),
-    "influence": lambda given: influence.whole(given.trained),
-    "trak": lambda given: trak.attribution(given.trained),
-    "representations": lambda given: neighbours.representations(given, given.trained),
+SCORES: dict[str, Callable[[Context], np.ndarray]] = {
+    "feldman_zhang": lambda context: context.shares.attribution,
+    "tracin": lambda context: tracin.attribution(context.trained),
+    "last_layer": lambda context: influence.last_layer(context.trained),
+    "ekfac": lambda context: influence.ekfac(context.trained),
+    "influence": lambda context: influence.whole(context.trained),
+    "trak": lambda context: trak.attribution(context.trained),
+    "representations": lambda context: neighbours.representations(context, context.trained),
     "inputs": neighbours.inputs,
-    "random": _chance,
+    "random": _random,
 }
 """Functions that return the scores of each method, float32[n, examples]; [n, d] if it needs `COMMITTED`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Entry:
+class MethodScores:
     """The scores of a method.
 
     scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as weights do
@@ -56,18 +56,18 @@ def chosen(names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names or METHODS))
 
 
-def enter(given: Given, name: str) -> Entry:
+def compute(context: Context, name: str) -> MethodScores:
     """Compute the scores of a baseline. Raises InputError if it needs gradients and the trainer has none."""
     needs = METHODS[name].needs
     if needs == COMMITTED:
-        return Entry(name, SCORES[name](given), given.shares.models, given.shares.seconds)
-    models = len(given.trained.models) if needs == NETWORKS else 0
+        return MethodScores(name, SCORES[name](context), context.shares.models, context.shares.seconds)
+    models = len(context.trained.models) if needs == NETWORKS else 0
     started = time.perf_counter()
-    scores = SCORES[name](given)
-    groups = given.run.design.column_of_each
+    scores = SCORES[name](context)
+    groups = context.run.design.column_of_each
     if groups is not None:
-        scores = _of_groups(scores, groups, given.run.design.columns)
-    return Entry(name, scores, models, time.perf_counter() - started)
+        scores = _of_groups(scores, groups, context.run.design.columns)
+    return MethodScores(name, scores, models, time.perf_counter() - started)
 
 
 def _of_groups(scores: np.ndarray, groups: np.ndarray, columns: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fits and evaluates what is committed while models are trained, and ends training by the rule of `stopping`."""
+"""Fit and evaluate the committed models while others are trained, and end training by the rule of `stopping`."""
 
 from __future__ import annotations
 
@@ -17,56 +17,62 @@ from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
 FIRST_SHARE = 8
-"""The first look is at d / 8 models, since far fewer tell next to nothing."""
+"""The first evaluation is at d / 8 models: with far fewer, weights are mostly noise."""
 FIRST_HELD_OUT = 10
-"""Held-out models that the first look needs."""
+"""Held-out models that the first evaluation needs."""
 GROWTH = 1.25
-"""Growth of the number of models from one look to the next."""
+"""Growth of the number of models from one evaluation to the next."""
 RESAMPLES = 300
-"""Resamples of unseen subsets at a look, few to keep it short."""
+"""Resamples of the unseen subsets in each evaluation; few, to keep it short."""
 USED = 8
-"""Fits of at least an eighth of the models tell the slope."""
+"""The slope uses fits of at least an eighth of the models."""
 
 
-class Looks:
-    """Fits and evaluates while training goes on, and says when it may end. Not for several threads."""
+class InterimEvaluations:
+    """Fits and evaluates in a thread of its own while training goes on, and decides when training may end.
 
-    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int], tell: Callable[[Point], None]):
-        """Take two functions to call in another thread.
+    Call it from one thread.
+    """
 
-        fit   publishes a manifest, fits it, and returns the number of the fit
-        tell  receives what each look finds
+    def __init__(self, run: Run, store: ObjectStore, fit: Callable[[], int], report: Callable[[Point], None]):
+        """Take two functions, which are called in another thread.
+
+        fit     publishes a manifest, fits it, and returns the number of the fit
+        report  receives the result of each evaluation
         """
-        assert run.spec.until is not None, "without a rule there is nothing to look for"
+        assert run.spec.until is not None, "a spec without `until` has no rule"
         self._rule = run.spec.until
-        self._run, self._store, self._fit, self._tell = run, store, fit, tell
+        self._run, self._store, self._fit, self._report = run, store, fit, report
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
-        self._looking: Future[Stop | None] | None = None
+        self._running: Future[Stop | None] | None = None
         self._unseen: Unseen | None = None
         self._points: dict[int, Point] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="interim")
 
     def decided(self) -> Stop | None:
-        """Return what was decided before, by any process."""
+        """Return an earlier decision, by any process; None if there is none."""
         return stopping.find(self._store, self._run.name, self._rule)
 
-    def look(self, progress: Progress) -> Stop | None:
-        """Start a look if one is due, and return at once: the decision if there is one. Raises what the fit raised."""
-        if self._looking is not None:
-            if not self._looking.done():
+    def poll(self, progress: Progress) -> Stop | None:
+        """Start an evaluation if one is due. Return the decision of the last one at once; None if there is none.
+
+        Raises what the fit raised.
+        """
+        if self._running is not None:
+            if not self._running.done():
                 return None
-            stop, self._looking = self._looking.result(), None
+            stop, self._running = self._running.result(), None
             if stop is not None:
                 return stopping.record(self._store, self._run.name, stop)
         spec = self._run.spec
         models = sum(min(found.stop, spec.m) - found.start for found in progress.ranges if found.start < spec.m)
         if models >= self._due and models < spec.m and progress.covers(range(spec.m, spec.models)):
             self._due = GROWTH * models
-            self._looking = self._pool.submit(self._decide)
+            self._running = self._pool.submit(self._decide)
         return None
 
     def close(self) -> None:
-        """Return without waiting: a look that is going on ends by itself, and changes nothing."""
+        """Return without waiting: an evaluation that is going on ends by itself, and changes nothing."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decide(self) -> Stop | None:
@@ -75,11 +81,11 @@ class Looks:
             points = self._evaluated(number)
         except NotReadyError:  # hardly any unseen model could be trained; the end of the pipeline says so
             return None
-        self._tell(points[-1])
+        self._report(points[-1])
         return stopping.decide(self._rule, points, number)
 
     def _evaluated(self, newest: int) -> list[Point]:
-        """Return the points that the rule needs, ascending, with those of fits by earlier drivers."""
+        """Return the points that the rule needs, by ascending number of models, including fits of earlier drivers."""
         name, store = self._run.name, self._store
         unseen = self._unseen = self._unseen or Unseen.read(self._run, manifest.read_newest(store, name), store)
         most = fits.read_fit(store, name, newest).rows

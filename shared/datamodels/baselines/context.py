@@ -48,7 +48,7 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Given:
+class Context:
     """Input of a baseline.
 
     dataset  data set of the run

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from datamodels.baselines import contest
-from datamodels.baselines.given import Given
+from datamodels.baselines import scoring
+from datamodels.baselines.context import Context
 from datamodels.errors import InputError
 from datamodels.run import designs
 from datamodels.storage.local import LocalStore
@@ -14,11 +14,11 @@ from tests.baselines.test_neighbours import given
 def test_every_baseline_scores_every_column(tmp_path):
     """But for that which needs committed models, which is asked below."""
     asked = given(tmp_path, made.dataset())
-    for name in set(contest.METHODS) - {"feldman_zhang"}:
-        entry = contest.enter(asked, name)
+    for name in set(scoring.METHODS) - {"feldman_zhang"}:
+        entry = scoring.compute(asked, name)
         assert entry.scores.shape == (made.TARGETS, made.EXAMPLES) and np.isfinite(entry.scores).all(), name
         assert (entry.scores != 0).any(axis=1).all(), name
-        assert entry.models == (2 if contest.METHODS[name].needs == contest.NETWORKS else 0)
+        assert entry.models == (2 if scoring.METHODS[name].needs == scoring.NETWORKS else 0)
 
 
 def test_a_group_does_what_its_examples_do_together(tmp_path):
@@ -27,15 +27,15 @@ def test_a_group_does_what_its_examples_do_together(tmp_path):
     grouped = given(
         tmp_path, type(data)(data.x, data.y, data.x_test, data.y_test, groups=groups), design={"kind": "grouped"}
     )
-    found = contest.enter(grouped, "inputs").scores
-    each = contest.enter(given(tmp_path, data), "inputs").scores
+    found = scoring.compute(grouped, "inputs").scores
+    each = scoring.compute(given(tmp_path, data), "inputs").scores
     np.testing.assert_allclose(found, each.reshape(made.TARGETS, 3, 10).sum(axis=1), rtol=1e-5, atol=1e-6)
 
 
 def test_feldman_and_zhang_count_how_often_models_are_right(tmp_path):
     run, store = committed.make_run(), LocalStore(tmp_path)
     committed.commit(store, run)
-    shares = Given(run, None, store, 1).shares
+    shares = Context(run, None, store, 1).shares
     models = list(range(run.spec.m))
     masks = designs.unpack(designs.subsets(run.design, 0, run.spec.m), run.design.columns)
     right = committed.outputs_of(run, models) > 0
@@ -43,19 +43,19 @@ def test_feldman_and_zhang_count_how_often_models_are_right(tmp_path):
         inside, outside = right[masks[:, column], target], right[~masks[:, column], target]
         assert shares.attribution[target, column] == pytest.approx(inside.mean() - outside.mean(), abs=1e-5)
     np.testing.assert_allclose(shares.right, right.mean(axis=0))
-    assert contest.enter(Given(run, None, store, 1), "feldman_zhang").models == run.spec.m == shares.models
+    assert scoring.compute(Context(run, None, store, 1), "feldman_zhang").models == run.spec.m == shares.models
 
 
 def test_a_trainer_without_gradients_is_told_so(tmp_path):
     store, run = linear.make_store(tmp_path)
     with pytest.raises(InputError, match="no gradients of single examples"):
-        contest.enter(Given(run, linear.load(), store, 2), "tracin")
+        scoring.compute(Context(run, linear.load(), store, 2), "tracin")
 
 
 def test_names_are_checked():
-    assert contest.chosen(None) == list(contest.METHODS) == list(contest.SCORES)
-    assert contest.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
+    assert scoring.chosen(None) == list(scoring.METHODS) == list(scoring.SCORES)
+    assert scoring.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
     with pytest.raises(InputError, match="baseline 'lasso': must be one of feldman_zhang, tracin"):
-        contest.chosen(["trak", "lasso"])
+        scoring.chosen(["trak", "lasso"])
     with pytest.raises(InputError, match="at least 1"):
-        Given(None, None, None, 0)
+        Context(None, None, None, 0)
