@@ -1,4 +1,4 @@
-"""The aggregator service: decodes requests, calls the committer and encodes its answers."""
+"""Serve the aggregator: decode requests, call the committer, and encode its answers."""
 
 from __future__ import annotations
 

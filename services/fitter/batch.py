@@ -1,4 +1,4 @@
-"""Fits one share of a run's targets in one process: for Indexed Jobs, and for several processes on one machine."""
+"""Fit one share of a run's targets in one process: for Indexed Jobs, and for several processes on one machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LOG_STEP = 0.1
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Solve and commit what is left of a share of a fit. Returns the exit code of the process."""
+    """Solve and commit the remaining blocks of a share of a fit. Returns the exit code of the process."""
     options = _parser().parse_args(arguments)
-    configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings themselves is logged too
+    configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings is logged, too
     try:
         configure_logging(TelemetrySettings.load(), "fitter")
         settings, share = FitterSettings.load(), chosen_share(options.block, options.blocks, IndexedJobSettings.load())

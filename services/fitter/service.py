@@ -1,4 +1,4 @@
-"""The fitter service: decodes requests, calls the fitter and encodes its answers."""
+"""Serve the fitter: decode requests, call the fitter, and encode its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The long calls of the query service. Each runs an operation and streams its progress, then its answer."""
+"""Serve the long calls of the query service. Each runs an operation, and streams its progress and then its answer."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _labels(run: Run, columns: bool) -> np.ndarray:
 
 
 def provenance_of(fitted: Fitted) -> types_pb2.Provenance:
-    """Return the fit that an answer comes from, which every answer about weights has."""
+    """Return the provenance of an answer: the fit that it comes from."""
     return types_pb2.Provenance(
         run=fitted.record.run,
         spec_hash=fitted.record.spec_hash,  # run.spec.hash would take as long as all the rest of a small response

@@ -1,4 +1,4 @@
-"""The query service: each call decodes its request, calls one core function and encodes the result."""
+"""Serve queries: each call decodes its request, calls one core function and encodes the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler service: decodes designs, draws subsets and encodes them. It keeps no state."""
+"""Serve the sampler: decode designs, draw subsets and encode them. It keeps no state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of one trainer process, scraped while it lives. The aggregator counts what a run has committed."""
+"""Record metrics of one trainer process. The aggregator counts what a run has committed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ UP.set_function(lambda: time.monotonic() - BEGAN)
 class Heartbeat:
     """Records each step of progress as a metric, and as the modification time of a file.
 
-    It has no thread of its own, which would go on if training hangs.
+    It has no thread of its own: a thread would go on beating if training hangs.
 
     path  of the file; empty for none
 

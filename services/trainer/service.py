@@ -1,4 +1,4 @@
-"""The trainer: reads arguments and settings, trains chunks of a run, returns an exit code."""
+"""Run a trainer: read arguments and settings, train chunks of a run, return an exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train chunks of a run until they are done or the process is told to stop. Returns the exit code."""
     options = _parser().parse_args(arguments)
-    configure_logging(TelemetrySettings(), "trainer")  # so that a fault in the settings is logged as others are
+    configure_logging(TelemetrySettings(), "trainer")  # so that an error in the settings is logged, too
     try:
         configure_logging(TelemetrySettings.load(), "trainer")
         chunks = chosen_chunks(options.chunks, options.indexes, IndexedJobSettings.load())

@@ -1,4 +1,4 @@
-"""Runs and fits as arrays, for notebooks. `import datamodels` offers what is in here."""
+"""Give notebooks runs and fits as arrays. `import datamodels` offers the functions of this module."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class StoredRun:
 
     @property
     def outputs(self) -> np.ndarray:
-        """float32[m, n]: what these models say about each target. Raises NotReadyError if there are none."""
+        """float32[m, n]: the outputs of these models for each target. Raises NotReadyError if there are none."""
         return self._rows[1]
 
     @functools.cached_property
@@ -145,7 +145,7 @@ def fit_arrays(
     """Fit one sparse linear model per target to masks and outputs of your own.
 
     masks     bool[m, d]; which columns each model was trained on
-    outputs   float[m, n]; what each model says about each target
+    outputs   float[m, n]; output of each model for each target
     own       int[n]; the column that each target is, whose rows its fit leaves out, or -1; by default -1 for all
     seed      for solvers that draw rows
     device    cpu, cuda or auto
@@ -155,7 +155,7 @@ def fit_arrays(
     Lambda is chosen for each target on held-out rows: pairs of neighbouring rows, a fraction `holdout` of all.
 
     Returns a Solution with `theta`, float32 CSR [n, d], `intercept`, `lambda_` and `gap`, float64[n], `status`, a list
-    of n texts, and `predict(masks)`. What is wrong with a target is in its status.
+    of n texts, and `predict(masks)`. The status of a target says if it could not be fitted.
 
     Raises InputError for arrays that do not fit each other, SpecError for settings, SettingsError for a device.
     """

@@ -1,1 +1,1 @@
-"""Analyses over fitted weights: one module each, pure functions."""
+"""Analyse fitted weights: one module for each analysis, with pure functions."""

@@ -1,4 +1,4 @@
-"""All that a report says of a run at any stage: reads what the store has, and computes the rest."""
+"""Gather all that a report shows of a run, at any stage: read what the store has, and compute the rest."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from datamodels.storage import ObjectStore, keys, records
 T = TypeVar("T")
 
 SUSPECTED = 12
-"""Suspected leaks, and suspected labels."""
+"""Most suspected leaks, and most suspected labels, that are listed."""
 COMPARISONS = 2e10
-"""Most comparisons of inputs, numbers of targets times numbers of examples: some ten seconds of a core."""
+"""Most comparisons of inputs, which are targets times examples. They take about ten seconds of a core."""
 GROUPED = 5000
-"""Most targets that are grouped, which takes seconds; `datamodels clusters` and `components` group more."""
+"""Most targets that a report groups, which takes seconds; `datamodels clusters` and `components` group more."""
 AXES, ENDS = 5, 7
 """Principal components, and targets at each end of one."""
 SUPPORTS = 2000
-"""Most targets whose support is searched for; a random sample of more."""
+"""Most targets whose supports are searched for. If there are more, a random sample is taken."""
 FEATURES = 64
-"""Most numbers of a row that are shown; the first of them."""
+"""Most numbers of a row that are shown: the first ones."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,9 +61,9 @@ class Features:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-    """Targets that go together.
+    """Clusters and principal components of targets.
 
-    commonest  for each cluster the label that most of its targets have, and how many have it; None without labels
+    commonest  for each cluster, its commonest label and the number of targets with it; None without labels
     """
 
     clusters: Clusters
@@ -73,19 +73,19 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitFindings:
-    """What the newest fit says.
+    """Findings from the newest fit.
 
     weights      median number of weights of a target
     unusual      number of targets whose fit did not end as OK
     predictions  for unseen subsets; None if the spec has none
     evaluation   of `predictions`; None if too few models of unseen subsets are trained
     curve        points of the learning curve up to this fit; empty if it was not measured
-    ahead        LDS of (models, LDS) to come; empty if the points are too few
-    fragility  None if outputs are not margins
+    ahead        forecasts (models, LDS) for more models; empty if there are too few points
+    fragility    None if outputs are not margins
     groups       None if there are more than GROUPED targets, or too few have weights
     conflicts    between classes; None if there are none, outputs are not margins or there are more than GROUPED targets
-    leaks        None if no target could have leaked, or nothing tells
-    suspects     None if examples have no labels, or nothing tells
+    leaks        None if no target could have leaked, or if neither inputs nor weights can show it
+    suspects     None if outputs are not margins, examples have no labels, or no target has weights
     """
 
     record: FitRecord
@@ -106,7 +106,7 @@ class FitFindings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Findings:
-    """A run, and what is known of it.
+    """A run and its findings.
 
     dataset    None if it cannot be loaded
     features   None if rows of x are not shown as numbers
@@ -128,7 +128,7 @@ class Findings:
 
     @property
     def partial(self) -> bool:
-        """Whether models are missing that no decision to end training has cancelled."""
+        """Whether models are missing, unless a decision ended training early."""
         return self.committed < self.run.spec.models and not self.stopped
 
     @property
@@ -138,7 +138,7 @@ class Findings:
 
     @property
     def output(self) -> str:
-        """What the models' outputs are called."""
+        """Name of the outputs, such as margin."""
         return output_name(self.run)
 
     @property
@@ -151,13 +151,13 @@ MARGIN = "margin"
 
 
 def output_name(run: Run) -> str:
-    """Return what the outputs of a run's models are called."""
+    """Return the name of the outputs of a run, such as margin."""
     default = MARGIN if run.labels is not None else "output"
     return str(run.spec.trainer.options.get("output", default)).replace("_", " ")
 
 
 def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[str, float] | None = None) -> Findings:
-    """Read what the store has of a run, and compute what follows from its newest fit.
+    """Read a run's records from the store, and compute what follows from its newest fit.
 
     Records the evaluation of the fit if it is final and none is recorded. Raises ConflictError if the data set is not
     the one that the run was created with, CorruptObjectError.
@@ -187,7 +187,7 @@ def _require_same(run: Run, dataset: Dataset) -> None:
 
 
 def features(run: Run, dataset: Dataset) -> Features | None:
-    """Summarise the first numbers of the rows of x; None if rows are no numbers, or something better is shown."""
+    """Summarise the first numbers of the rows of x. Returns None if rows are no numbers, or are pictures or texts."""
     x = dataset.x
     better = dataset.image_shape is not None or dataset.texts is not None or run.design.grouped
     if better or x.ndim != 2 or x.dtype.kind not in "fiub":
@@ -237,7 +237,7 @@ def _sample(count: int, most: int) -> list[int]:
 
 
 def _if_any(find: Callable[[], T]) -> T | None:
-    """Return what is found; None if the run cannot have it."""
+    """Return the result of a function; None if it raises an error because the run cannot have such a result."""
     try:
         return find()
     except (InputError, NotReadyError, SpecError):
@@ -277,9 +277,9 @@ def groups(run: Run, solution: Solution) -> Groups | None:
 
 
 def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None:
-    """Find suspected leaks: by inputs if there is a data set of a size that can be compared, else by weights.
+    """Find suspected leaks: by inputs if the data set can be loaded and is not too large, else by weights.
 
-    Returns None if columns are groups of examples, no target could have leaked, or nothing tells.
+    Returns None if columns are groups of examples, no target could have leaked, or no target has a positive weight.
     """
     if run.design.grouped:
         return None

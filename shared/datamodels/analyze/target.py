@@ -1,4 +1,4 @@
-"""What is known of one target: what helps and harms it, what models say of it, and what happens without its helpers."""
+"""Describe one target: examples that help and harm it, outputs on unseen subsets, and predictions of removals."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HELPFUL, HARMFUL, SIMILAR = 20, 10, 6
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Removal:
-    """Predictions as the most helpful columns of a target are taken out of the pool, one after the other.
+    """Predictions for a target as its most helpful columns are removed from the pool, one after the other.
 
     mean     float64[k + 1]; predicted mean output without the first 0, 1, ..., k columns
-    error    float64[k + 1]; half the width of the interval of each at `interval.LEVEL`; NaN if no model tells it
-    single   half the width of the interval of the output of one model around the mean; NaN if no model tells it
+    error    float64[k + 1]; half the width of the interval of each at `interval.LEVEL`; NaN if unknown
+    single   half the width of the interval of the output of one model around the mean; NaN if unknown
     support  the smallest set without which models get the target wrong; None if outputs are not margins
     limit    most columns that a support may have
     """
@@ -47,7 +47,7 @@ class Removal:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UnseenOutputs:
-    """What models on the s unseen subsets that count for a target say of it.
+    """Outputs of models for a target, on the s unseen subsets that count for it.
 
     predicted  float32[s]; mean outputs that its datamodel predicts
     means      float64[s]; mean outputs of the models of each subset
@@ -76,7 +76,7 @@ class Target:
     nonzeros  number of its weights
     helpful   the HELPFUL columns of largest positive weight, strongest first
     harmful   the HARMFUL columns of largest negative weight, strongest first
-    alike     the targets whose weights are most alike; None if it has no weights
+    similar   the targets with the most similar weights; None if it has no weights
     unseen    None if no unseen subset counts for it
     removal   None if it has no model
     """
@@ -110,7 +110,7 @@ def strongest(solution: Solution, target: int, k: int) -> tuple[Weights, Weights
 
 
 class Targets:
-    """All targets of a fit. Each is computed when it is asked for, since a report shows only some.
+    """All targets of a fit. Computes each target on access, because a report shows only some.
 
     rows         number of models that were fitted
     predictions  for unseen subsets; None if the run has none
@@ -183,7 +183,7 @@ class Targets:
             singles=outputs[np.arange(subsets), trained.argmax(axis=1)],
             models=int(trained.sum()),
             mean=Estimate(float(means.mean()), *interval.mean(means)),
-            # Models of one subset are alike, so the interval is that of one model each.
+            # Models of one subset are correlated, so the interval assumes one model for each subset.
             wrong=Estimate(wrong, *interval.share(wrong * subsets, subsets)) if self._margins else None,
             score=Estimate(score, *interval.correlation(score, subsets)) if np.isfinite(score) else None,
         )

@@ -42,14 +42,14 @@ FEWEST = 5
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A method's figure less that of the datamodels, with its interval at `interval.LEVEL`."""
+    """Difference of a method's figure from that of the datamodels, with its interval at `interval.LEVEL`."""
 
     value: float
     interval: tuple[float, float]
 
 
 def of_datamodels(context: Context) -> tuple[MethodScores, np.ndarray]:
-    """Return (the run's newest fit as an entry, bool[n] which targets have a model).
+    """Return (weights of the run's newest fit as scores, bool[n]: which targets have weights).
 
     Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
@@ -74,7 +74,7 @@ def unsure(context: Context, modelled: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
-    """Which targets models get wrong without the columns that help them most according to a method.
+    """Targets that models get wrong without the columns that help most according to a method.
 
     targets  int[t]; models of the whole pool get them right
     flipped  bool[t]; whether the mean output is below the threshold without the columns
@@ -231,7 +231,7 @@ def _fields(found: Difference) -> dict[str, Any]:
 
 
 class Comparison:
-    """Runs the two tests for one entry at a time.
+    """Runs the two tests for one method at a time.
 
     retrainer  of the run
     targets    number of targets for flip rates, see `right_targets`
@@ -252,7 +252,7 @@ class Comparison:
         self.reference = reference
 
     def row(self, entry: MethodScores, tick: Callable[[], None] = lambda: None) -> Row:
-        """Return the row of an entry. The first call must be for `reference`. Raises the errors of retraining."""
+        """Return the row of a method. The first call must be for `reference`. Raises the errors of retraining."""
         lds = self._lds(entry, np.flatnonzero(self._modelled))
         unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
         found = flips(
@@ -269,6 +269,6 @@ class Comparison:
         return row
 
     def _lds(self, entry: MethodScores, targets: np.ndarray) -> Evaluation:
-        """Evaluate an entry on the unseen subsets for targets int[t], each of which has a value in `per_target`."""
+        """Evaluate scores on the unseen subsets for targets int[t], each of which has a value in `per_target`."""
         predicted = self._unseen.members.astype(np.float32) @ entry.scores[targets].T
         return self._unseen.with_predictions(predicted, self._modelled, targets).evaluate()

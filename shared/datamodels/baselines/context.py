@@ -1,4 +1,4 @@
-"""The input of every baseline: a run, its data, and networks trained on its whole pool."""
+"""Provide the input of every baseline: a run, its data, and networks trained on its whole pool."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Compute the influence of Feldman and Zhang (2020, arXiv:2008.03703, equation 2), from the run's own models.
+"""Compute the baseline `feldman_zhang`: influence as Feldman and Zhang (2020, arXiv:2008.03703, equation 2) define it.
 
-It says how much more often models are right if they were trained with an example; see `fit.estimators.difference`.
+It is the share of right models among those trained with an example, less the share among those trained without it. The
+estimator `influence` computes it (`fit.estimators.difference`), here from the outputs of the run's own models.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
 ESTIMATOR = "influence"
+"""Name of the estimator that computes it. The baseline `influence` is another method: influence functions."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shares:
-    """How often models are right, with and without each column.
+    """Shares of models that are right, with and without each column.
 
     attribution  float32[n, d]: share of right models with a column, less the share of right models without it
     right        float64[n]: share of all models that are right; if it is 0 or 1, the attribution is 0
@@ -38,7 +40,10 @@ class Shares:
 
 
 def of_run(run: Run, store: ObjectStore) -> Shares:
-    """Use all committed models that a fit may use. Raises NotReadyError if there are none, CorruptObjectError."""
+    """Compute the shares from all committed models that a fit may use.
+
+    Raises NotReadyError if there are none, CorruptObjectError.
+    """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="datamodels-baselines-") as folder:
         snapshot = manifest.read_newest(store, run.name)

@@ -1,6 +1,6 @@
-"""The memory that a fit needs. A fit that needs more than there is is refused before it starts.
+"""Compute the memory that a fit needs, and refuse a fit that needs more than the machine has.
 
-It is the most that the process itself holds at any time, above what it held before. Memory-mapped shards do not count:
+It is the most memory that the process holds at any time, above what it held before. Memory-mapped shards do not count:
 the system drops them when it needs the memory. It is computed from d, m and n alone.
 """
 
@@ -28,7 +28,7 @@ from datamodels.settings import FitterSettings
 HEAP = 1.1
 """Memory of the process over that of its arrays, because the allocator returns it late. Measured: 0.9 to 1.3."""
 SMALL_BLOCK = 32
-"""Targets in a block that is proposed if memory is short; smaller ones save little and cost time."""
+"""Size of blocks that an error proposes if memory is short; smaller blocks save little and cost time."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 GIB = 2**30
 
@@ -40,7 +40,7 @@ class Size:
     rows       m, the number of models
     columns    d
     targets    n
-    leave_out  how many of the targets are training examples, which leave out the rows that they are in
+    leave_out  number of targets that are training examples, whose fits leave out rows
     alpha      fraction of the columns in each row
     """
 
@@ -66,7 +66,7 @@ class Size:
 class Memory:
     """Bytes at the peak, above what the process held before.
 
-    rows    the masks as floats, if they are kept so
+    rows    the masks as floats, if these are kept
     gram    Grams and counts
     blocks  the blocks of targets that are solved in parallel
     disk    the scratch folder: masks, outputs, and tables of residuals
@@ -131,7 +131,7 @@ def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept:
 
 
 def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:
-    """Raise SettingsError if the fit needs more memory than there is, of which `held` bytes are taken already.
+    """Raise SettingsError if the fit needs more memory than the limit. The process holds `held` bytes already.
 
     Fits on a GPU, whose memory is not known here, and by estimators without a solver are never refused.
     """
@@ -168,7 +168,7 @@ def machine_memory() -> int:
 
 
 def held_memory() -> int:
-    """Return the bytes that this process holds, without files; 0 if the system does not say."""
+    """Return the bytes that this process holds, without files; 0 if the system does not report them."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon:"):

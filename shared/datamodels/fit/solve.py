@@ -42,7 +42,7 @@ CHECKPOINT_VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a fit is.
+    """Progress of a fit.
 
     fraction  fraction of the work that is done, 0 to 1
     epochs    epochs so far, of all blocks together
@@ -144,7 +144,7 @@ def solve_blocks(
     time, and however often the fit was stopped and resumed.
 
     finished    called with (first, last, solution) of each block, one call at a time, from any thread, in any order
-    progress    called now and then, one call at a time, from any thread
+    progress    called from time to time, one call at a time, from any thread
     checkpoint  folder of this fit alone, which it resumes from if it was stopped; made if it is missing
     checkpoint_seconds  seconds between checkpoints of one block
     stop        once it is set, the fit saves its state and raises
@@ -154,7 +154,7 @@ def solve_blocks(
 
     Raises StageError with exit code TERMINATED once `stop` is set, StoreFullError if there is no room for a checkpoint,
     SettingsError if there is no such device, SpecError if the estimator does not take the problem, and what `finished`
-    and `progress` raise. What is wrong with a single target is in its status.
+    and `progress` raise. The status of a target says if it could not be fitted.
     """
     xp = _array_module(settings, device)
     dtype = dtype_of(settings)
@@ -210,7 +210,7 @@ def dtype_of(settings: FitSpec) -> np.dtype:
 
 
 def array_module(device: str) -> ModuleType:
-    """Return numpy or cupy. Raises SettingsError if `device` is unknown or not there."""
+    """Return numpy or cupy. Raises SettingsError if `device` is unknown or not available."""
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"device = {device!r}: must be auto, cpu or cuda")
     if device == "cpu":

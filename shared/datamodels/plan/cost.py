@@ -40,7 +40,7 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Device-hours, which are what is paid for."""
+        """Device-hours: hours of all devices together, on which the cost depends."""
         return self.busy / HOUR
 
     def cost(self, price: float, spot_discount: float = 0.0) -> float:
@@ -65,7 +65,7 @@ def on_pods(spec: RunSpec, speed: Speed, pods: int) -> Estimate:
     """Estimate training by an Indexed Job with `pods` in parallel, each with its own device. Each chunk is a start."""
     busy = spec.chunks * speed.start + spec.models * speed.each
     waves = -(-spec.chunks // pods)
-    alone = spec.chunks % pods == 1 or pods == 1  # the last wave is only the last chunk, which may be shorter
+    alone = spec.chunks % pods == 1 or pods == 1  # the last wave has only the last chunk, which may be shorter
     last = spec.chunk_range(spec.chunks - 1 if alone else 0)
     models = (waves - 1) * spec.chunk + len(last)
     return Estimate(spec.models, busy, waves * speed.start + models * speed.each, spec.chunks)

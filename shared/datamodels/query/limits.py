@@ -1,4 +1,4 @@
-"""Limits of the query service's answers. This module imports nothing, so that the client can know them at no cost."""
+"""Limits of the query service's answers. This module imports nothing, so that clients load it quickly."""
 
 from __future__ import annotations
 

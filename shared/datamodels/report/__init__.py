@@ -1,4 +1,4 @@
-"""Renders what is known of a run: a few lines for the terminal, and one HTML page that needs nothing else.
+"""Render the findings of a run: as a few lines for the terminal, and as one HTML page without other files.
 
 Nothing is computed or read here: `analyze.findings` does that.
 """

@@ -1,4 +1,4 @@
-"""The comparison of the datamodels with other methods, as HTML."""
+"""Render the comparison of the datamodels with other methods as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts that need no script: SVG of fixed size, in the colours of the page's style sheet."""
+"""Draw charts that need no script: SVG of fixed size, in the colours of the page's style sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of a run as people know them: a label, and a picture, a text or the numbers of a row."""
+"""Show examples of a run to people: a label, and a picture, a text or the numbers of a row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = 400
 class Examples:
     """The examples of a run.
 
-    dataset  None if it cannot be loaded: then examples have labels and numbers, and no looks
+    dataset  None if it cannot be loaded: then examples have labels and numbers alone
     """
 
     run: Run
@@ -33,28 +33,28 @@ class Examples:
 
     @property
     def grouped(self) -> bool:
-        """Whether a column is a group of examples, which has no looks."""
+        """Whether a column is a group of examples, which has no picture, text or row."""
         return self.run.design.grouped
 
     def column(self, column: int) -> dict[str, Any]:
-        """Return what a training column looks like: its name and label, and its picture, text or row if it has one."""
+        """Return the display of a training column: its name and label, and its picture, text or row if it has one."""
         if self.grouped:
             members = self.run.design.members(np.array([column]))
             return {"name": f"group {column}", "label": f"{len(members):,} examples"}
         y = self.run.labels if self.dataset is None else self.dataset.y
-        return {"name": f"#{column}", "label": self._label(y, column)} | self._looks(column, pool=True)
+        return {"name": f"#{column}", "label": self._label(y, column)} | self._display(column, pool=True)
 
     def target(self, target: int) -> dict[str, Any]:
         """Return the same of a target."""
         own = int(self.run.own[target])
         # If targets are of both kinds, test examples come first.
-        looks = self._looks(target, pool=False) if own == NOT_IN_POOL else self._looks(own, pool=True)
+        looks = self._display(target, pool=False) if own == NOT_IN_POOL else self._display(own, pool=True)
         return {"name": f"target {target}", "label": self._label(self._target_y, target)} | looks
 
     def _label(self, y: np.ndarray | None, index: int) -> str:
         return "" if y is None or y.ndim != 1 else label_name(self.dataset, y[index])
 
-    def _looks(self, index: int, *, pool: bool) -> dict[str, Any]:
+    def _display(self, index: int, *, pool: bool) -> dict[str, Any]:
         data = self.dataset
         if data is None:
             return {}

@@ -34,10 +34,10 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
     """Return the explorer's targets: those that LIME explains, and of the others as many as fit, at random.
 
     targets  by number, as `_target` returns them
-    columns  what the training columns that these name look like, by column
-    others   what the targets look like that are alike and not in the sample, by target
+    columns  displays of the training columns that these targets name, by column
+    others   displays of similar targets that are not in the sample, by target
 
-    Without a fit there is nothing to explore, and the answer is empty.
+    Without a fit, the result is empty.
     """
     if found.fitted is None:
         return {}
@@ -93,7 +93,7 @@ def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float | None]]:
 
 
 def _removal(found: Removal) -> dict[str, Any]:
-    """Return {k, mean, error} as the k most helpful columns go, and the support."""
+    """Return {k, mean, error} for removals of the k most helpful columns, and the support."""
     steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * (len(found.mean) - 1)).astype(int))
     removal: dict[str, Any] = {
         "k": steps.tolist(),
@@ -124,9 +124,9 @@ def _span(found: Estimate) -> list[float | None]:
 
 
 def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
-    """Return what parts of the target add, the strongest first: [name, weight, low, high].
+    """Return the effects of the strongest parts of the target: [name, weight, low, high].
 
-    Of a picture all parts, with their squares.
+    For a picture, returns all parts, with their squares.
     """
     names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
     shape = dataset.image_shape

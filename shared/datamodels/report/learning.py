@@ -1,4 +1,4 @@
-"""The learning curve as a picture that a page can hold."""
+"""Draw the learning curve as SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ahead = Sequence[tuple[float, Estimate]]
 
 
 def svg(points: Sequence[Point], ahead: Ahead) -> str:
-    """Draw LDS by number of models, on a scale of doublings: points with their intervals, then what lies ahead."""
+    """Draw LDS by number of models, on a scale of doublings: points with their intervals, then the forecast."""
     last = points[-1].models
     scale = _Scale(points, last * AHEAD if ahead else last)
     come = _to_come(ahead, scale) if ahead else ""

@@ -1,4 +1,4 @@
-"""The findings of a run as one HTML page that needs nothing else."""
+"""Render the findings of a run as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def html(found: Findings, *, compared: baselines.Rows | None = None, explained: 
 
 
 def _data(found: Findings, explained: Explained) -> dict[str, Any]:
-    """Return what the script draws, without the parts that the run does not have."""
+    """Return the data that the script draws, without parts that the run does not have."""
     more = {"groups": groups.data(found), "leaks": suspicions.leaks(found), "suspects": suspicions.suspects(found)}
     return explorer.data(found, explained) | {name: part for name, part in more.items() if part is not None}
 

@@ -1,4 +1,4 @@
-"""Rows of a data set as pictures that a page can hold."""
+"""Encode rows of a data set as pictures for a page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base64_png(dataset: Dataset, row: np.ndarray) -> str:
 
 
 def _shrunk(light: np.ndarray) -> np.ndarray:
-    """Shrink a picture to sides of at most SIDE, by means of squares of pixels; cuts off what fills no square."""
+    """Shrink a picture to sides of at most SIDE: each pixel is the mean of a square. Cuts off incomplete squares."""
     step = -(-max(light.shape[:2]) // SIDE)
     step = max(1, min(step, *light.shape[:2]))
     height, width = (side // step for side in light.shape[:2])

@@ -1,4 +1,4 @@
-"""The parts of the page that need no script, as HTML."""
+"""Render the parts of the page that need no script as HTML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFLICTS = 10
 
 
 def lead(found: Findings) -> str:
-    """Say what the run is, and how far it is."""
+    """Render what the run computes, and its progress."""
     run = found.run
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"

@@ -1,4 +1,4 @@
-"""The result of a pipeline run in a few lines for the terminal."""
+"""Render the result of a pipeline run in a few lines for the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def text(result: Result) -> str:
 
 
 def rate(result: Result) -> float:
-    """Return models committed per second of the train stage, this time."""
+    """Return models committed per second of the train stage of this pipeline run."""
     return result.trained / result.seconds["train"] if result.seconds.get("train") else 0.0
 
 

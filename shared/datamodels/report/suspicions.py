@@ -1,4 +1,4 @@
-"""Make the JSON values for pairs that may have leaked and labels that may be wrong, with the looks of examples."""
+"""Make the JSON values for pairs that may have leaked and labels that may be wrong, with displays of the examples."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Server:
         self._stop()
 
     def settle(self, seconds: float) -> None:
-        """Wait so that the current metrics are read; see `MetricsServer.settle`."""
+        """Wait until the current metrics are read; see `MetricsServer.settle`."""
         self._metrics.settle(seconds)
 
     def _stop(self) -> None:

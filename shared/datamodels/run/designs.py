@@ -1,10 +1,10 @@
-"""Subsets: (design, index) -> which training examples model `index` is trained on. A pure function, nothing else.
+"""Draw subsets: which training examples model `index` is trained on, as a pure function of the design and the index.
 
-Subset i comes from a Philox generator keyed by (seed, i), so any subset can be made again anywhere, in any order, and
-none is ever stored. Only the generator's raw 64-bit stream is used: NumPy guarantees it across versions, which it
-does not for `Generator.choice`.
+A Philox generator keyed by (seed, i) draws subset i. So any subset can be drawn again anywhere, in any order, and none
+is stored. Only the raw 64-bit stream of the generator is used: NumPy guarantees that it stays the same in all versions,
+but not that `Generator.choice` does.
 
-A subset has exactly `size` members, as in the paper (Ilyas et al. 2022, section 2), not a coin flip per example.
+A subset has exactly `size` members, as in Ilyas et al. (2022, section 2); members are not drawn independently.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from datamodels.errors import InputError, MaskError
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What tells one kind of design from another.
+    """Properties of a kind of designs.
 
-    text     what it means, for people
+    text     description for people
     groups   whether it needs the group of each example; the others take none
     labels   whether class labels serve as groups if the data set gives none
     strata   whether each group of examples contributes its share to every subset
@@ -49,7 +49,7 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Design:
-    """How subsets are drawn.
+    """A design of subsets.
 
     A subset is a set of columns. Columns are the training examples, or, in a grouped design, groups of examples
     (users, sources, clusters).
@@ -167,7 +167,7 @@ class Design:
 
     @functools.cached_property
     def _strata(self) -> list[tuple[np.ndarray, int]]:
-        """Pairs of (free columns, how many of them each subset draws)."""
+        """Pairs (unpinned columns of a stratum, number of them in each subset)."""
         free = np.ones(self.columns, dtype=bool)
         free[list(self.pinned_in + self.pinned_out)] = False
         if self.groups is None or not KINDS[self.kind].strata:
@@ -202,7 +202,7 @@ class Design:
         return f"{self.kind}: {self.size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
 
     def members(self, columns: np.ndarray) -> np.ndarray:
-        """int32: the training examples of a subset of columns, ascending."""
+        """Return int32: the training examples in a subset of columns, ascending."""
         groups = self.column_of_each
         if groups is None:
             return np.asarray(columns, dtype=np.int32)
@@ -211,7 +211,7 @@ class Design:
         return np.flatnonzero(chosen[groups]).astype(np.int32)
 
     def column_of(self, example: int) -> int:
-        """The column that a training example belongs to."""
+        """Return the column that a training example belongs to."""
         groups = self.column_of_each
         return example if groups is None else int(groups[example])
 
@@ -221,7 +221,7 @@ class Design:
 
 
 def _quotas(sizes: list[int], total: int) -> list[int]:
-    """Splits `total` in proportion to sizes, by largest remainder; exact in sum."""
+    """Split `total` in proportion to sizes, by largest remainder, so that the sum is exact."""
     shares = np.array(sizes) * (total / max(1, sum(sizes)))
     quotas = np.floor(shares).astype(int)
     for i in np.argsort(quotas - shares, kind="stable")[: total - quotas.sum()]:
@@ -230,7 +230,7 @@ def _quotas(sizes: list[int], total: int) -> list[int]:
 
 
 def subset(design: Design, index: int) -> np.ndarray:
-    """int32[size]: the columns of subset `index` >= 0, ascending."""
+    """Return int32[size]: the columns of subset `index` >= 0, ascending."""
     if index < 0:
         raise InputError(f"subset index {index}: must be at least 0")
     mask = np.zeros(design.columns, dtype=bool)
@@ -239,7 +239,7 @@ def subset(design: Design, index: int) -> np.ndarray:
 
 
 def subsets(design: Design, first: int, last: int) -> np.ndarray:
-    """uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
+    """Return uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
     if not 0 <= first < last:
         raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
     masks = np.zeros((last - first, design.columns), dtype=bool)
@@ -249,7 +249,7 @@ def subsets(design: Design, first: int, last: int) -> np.ndarray:
 
 
 def _draw(design: Design, index: int, mask: np.ndarray) -> None:
-    """Sets the members of subset `index` in an all-false mask."""
+    """Set the members of subset `index` in a mask that is False everywhere."""
     flip = bool(KINDS[design.kind].paired) and index % 2 == 1
     bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
     for columns, drawn in design._strata:
@@ -264,14 +264,14 @@ def _draw(design: Design, index: int, mask: np.ndarray) -> None:
 
 
 def pack(masks: np.ndarray) -> np.ndarray:
-    """uint8[..., ceil(d / 8)] of bool[..., d]; column c is bit c % 8, least significant first, of byte c // 8."""
+    """Pack bool[..., d] to uint8[..., ceil(d / 8)]. Column c is bit c % 8 of byte c // 8, least significant first."""
     return np.packbits(masks, axis=-1, bitorder="little")
 
 
 def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
-    """bool[..., d] of packed masks.
+    """Unpack masks to bool[..., d].
 
-    Raises MaskError where the length is not that of d columns, or where a bit beyond them is set.
+    Raises MaskError if the length is not that of d columns, or if a bit beyond them is set.
     """
     expected = (columns + 7) // 8
     if packed.dtype != np.uint8 or packed.shape[-1] != expected:
@@ -285,7 +285,7 @@ def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
 
 
 def mask_of(columns: np.ndarray, count: int) -> np.ndarray:
-    """uint8[ceil(count / 8)]: the packed mask of a list of columns. Raises MaskError for one outside 0..count-1."""
+    """Return the packed mask of some columns, uint8[ceil(count / 8)]. Raises MaskError for one outside 0..count-1."""
     columns = np.asarray(columns)
     if columns.ndim != 1 or (columns.size and columns.dtype.kind not in "iu"):
         raise MaskError(f"columns of shape {columns.shape} and type {columns.dtype}: must be a list of integers")

@@ -1,4 +1,4 @@
-"""The estimators and solvers that a spec may name, and what each of them needs.
+"""Declare the estimators and solvers that a spec may name, and what each of them needs.
 
 These are declarations: they refer to the code by name, so that a spec is checked without importing it. A new estimator
 is a module in `fit/estimators` and an entry here.
@@ -14,7 +14,7 @@ TARGETS = ("test", "train", "both")
 
 @dataclasses.dataclass(frozen=True)
 class Estimator:
-    """A way to make weights from the outputs of models.
+    """An estimator: how weights are computed from the outputs of models.
 
     text     what the weights are, for people
     solve    the function that fits a block of targets, a `fit.contract.block.Solve`, as `module:name`
@@ -59,7 +59,7 @@ LASSO = "lasso"
 
 @dataclasses.dataclass(frozen=True)
 class Solver:
-    """A way to solve the LASSO.
+    """A solver of the LASSO.
 
     text   how it works, for people
     entry  its `fit.lasso.base.Solver`, as `module:name`

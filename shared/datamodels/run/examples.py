@@ -10,17 +10,17 @@ FOLDER = resources.files("datamodels") / "examples"
 
 
 def names() -> list[str]:
-    """Returns the names of all examples, sorted."""
+    """Return the names of all examples, sorted."""
     return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))
 
 
 def text(name: str) -> str:
-    """Returns an example as YAML. Raises SpecError if none has this name."""
+    """Return an example as YAML. Raises SpecError if none has this name."""
     if name not in names():
         raise SpecError(f"{name}: is neither a file nor an example; the examples are {', '.join(names())}")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def title(name: str) -> str:
-    """Returns what an example is about: its first comment line. Raises SpecError if none has this name."""
+    """Return the title of an example, its first comment line. Raises SpecError if none has this name."""
     return text(name).splitlines()[0].removeprefix("# ")

@@ -1,4 +1,4 @@
-"""Runs: a spec together with what its data set decides. A run is created in the store before its first stage."""
+"""Create and read runs. A run is a spec and what its data set decides; it is created before its first stage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from datamodels.storage import ObjectStore, keys, records
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A spec, and what its data set decides; all that a stage needs to know of a run.
+    """A run: a spec, and what its data set decides. No stage needs more.
 
     spec           the RunSpec
     design         how subsets are drawn
@@ -119,7 +119,7 @@ def reference(field: str, text: str) -> Callable[..., Any]:
 
 
 def why(error: BaseException) -> str:
-    """Say in one line what code that a spec names has raised, and what to install if a package is missing."""
+    """Describe in one line the error of code that a spec names, and what to install if a package is missing."""
     advice = extras.advice(error) if isinstance(error, ModuleNotFoundError) else ""
     return f"{one_line(error)}; needs {advice}" if advice else one_line(error)
 
@@ -170,7 +170,7 @@ def _labels(y: np.ndarray) -> np.ndarray | None:
 
 
 def create(store: ObjectStore, run: Run) -> bool:
-    """Write a run to the store, unless it is there already; its fit section may differ then.
+    """Write a run to the store, unless it exists. The existing run may have another fit section.
 
     Returns whether it was written. Raises ConflictError if the run in the store has the same spec but another data set.
     """

@@ -1,4 +1,4 @@
-"""Old spellings of what a spec says: modules that have moved and options that have been renamed.
+"""Translate old spellings in specs: of modules that have moved, and options that have been renamed.
 
 In memory everything has today's spelling. On the wire, in the store, and in the hash that names a run, everything has
 its first spelling. So a spec names the same run in either spelling, and old and new code read each other's records.

@@ -34,5 +34,5 @@ class Runner(abc.ABC):
 
     @contextlib.contextmanager
     def fitter(self, run: Run, services: ClientSettings) -> Iterator[ClientSettings]:
-        """Yield settings with the address of a fitter for this run: here the one of `services`."""
+        """Yield settings with the address of a fitter for this run: by default the one of `services`."""
         yield services

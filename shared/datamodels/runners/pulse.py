@@ -1,4 +1,4 @@
-"""Tell whether a running process still makes progress, by the file that it touches with every step."""
+"""Detect whether a running process still makes progress, by the file that it touches with every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for durable writes to local disks."""
+"""Make writes to local disks durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A check that a store keeps the guarantee that commits rely on. The aggregator runs it before its first write."""
+"""Check that a store keeps the guarantee that commits rely on. The aggregator does so before its first write."""
 
 from __future__ import annotations
 

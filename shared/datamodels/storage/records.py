@@ -1,4 +1,4 @@
-"""Small JSON objects that contain their own checksum: manifests, run records, finished fits."""
+"""Write and read small JSON objects that contain their own checksum: manifests, run records, finished fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An object store in a bucket of any service that speaks S3 and honours conditional writes (`If-None-Match: *`)."""
+"""Store objects in an S3 bucket. The service must honour conditional writes (`If-None-Match: *`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from datamodels.settings import StoreSettings
 from datamodels.storage.base import ObjectStore, check_key
 
 CONNECTIONS = 64
-"""Size of the connection pool: more than a server has threads, so that no thread waits for another's request."""
+"""Size of the connection pool: more than the threads of a server, so that no thread waits for another."""
 
 _UNREACHED = (
     exceptions.HTTPClientError,
@@ -39,27 +39,26 @@ _UNREACHED = (
     exceptions.TokenRetrievalError,
     exceptions.CapacityNotAvailableError,
 )
-"""botocore's own errors after which the same request may succeed. All others mean that it cannot be sent at all."""
+"""Errors of botocore itself after which the same request may succeed. After its other errors it cannot."""
 
 _ALTERED = (exceptions.ChecksumError, exceptions.FlexibleChecksumError)
 
 _FULL = {"InsufficientStorage", "StorageFull", "XMinioStorageFull", "QuotaExceeded", "QuotaExceededException"}
 _BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
 _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-"""Codes that mean that the store received other bytes than were sent."""
+"""Error codes of a store that received other bytes than were sent."""
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
 class S3Store(ObjectStore):
     """Stores objects below s3://BUCKET/PREFIX. Safe to use from any thread.
 
-    The metadata of every object holds its sha256 and a nonce of its writer. Raises SettingsError if the settings, or
-    the credentials in the usual AWS variables, give no usable bucket. Later calls may raise it too, because nothing is
-    sent before the first call.
+    Each object has metadata with its sha256 and a nonce of its writer. The constructor sends no request. It and the
+    calls raise SettingsError if the settings, or the credentials in the usual AWS variables, are not valid.
     """
 
     PAGE = 1000
-    """Keys per request of a listing; S3 returns no more."""
+    """Keys per page of a listing; S3 returns at most 1,000."""
 
     def __init__(self, settings: StoreSettings):
         self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
@@ -74,7 +73,7 @@ class S3Store(ObjectStore):
                 config=Config(
                     connect_timeout=settings.timeout,
                     read_timeout=settings.timeout,
-                    retries={"total_max_attempts": 1},  # `_send` retries, because it knows which errors are transient
+                    retries={"total_max_attempts": 1},  # `_send` retries transient errors
                     max_pool_connections=CONNECTIONS,
                     request_checksum_calculation=settings.s3_checksums,
                     response_checksum_validation=settings.s3_checksums,
@@ -90,12 +89,12 @@ class S3Store(ObjectStore):
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata=metadata)
         except ConflictError:
-            # If the nonce is ours, the write succeeded and its acknowledgement was lost.
+            # If the nonce is ours, the write succeeded, and only its acknowledgement was lost.
             return self._nonce(key) == nonce
         return True
 
     def _nonce(self, key: str) -> str | None:
-        """Return the nonce of the writer of an object that was just found to exist."""
+        """Return the nonce of an existing object's writer."""
         try:
             return self._call("head_object", key)["Metadata"].get("nonce")
         except ObjectNotFoundError as error:
@@ -148,7 +147,7 @@ class S3Store(ObjectStore):
 
 
 def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:
-    """Return the error of this package for an error of botocore. Only this module knows botocore's errors."""
+    """Convert an error of botocore to an error of this package."""
     if isinstance(error, exceptions.ClientError):
         return _translate_answer(error, where)
     reason = f"{where}: {' '.join(str(error).split())}"
@@ -160,7 +159,7 @@ def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: s
 
 
 def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsError:
-    """Translate an error response by the code in its body, or by its HTTP status if it has no body."""
+    """Convert an error response by the code in its body, or by its HTTP status if it has no body."""
     answer = error.response.get("Error", {})
     code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     message = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"

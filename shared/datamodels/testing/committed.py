@@ -1,4 +1,4 @@
-"""Runs whose models have outputs. They are committed as trainers commit them, but no model is trained.
+"""Make runs with committed outputs, as trainers commit them. No model is trained.
 
 The outputs are linear in the subsets, by weights that `truth` returns, with a little noise.
 """

@@ -1,4 +1,4 @@
-"""Runs with weights that the caller chooses. They are committed as the fitter commits them; nothing is fitted."""
+"""Make runs with weights that the caller chooses, committed as the fitter commits them. Nothing is fitted."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def commit_fit(
     """Commit weights as a finished fit of a run, and return its record.
 
     theta             float[n, d]
-    digest            what tells this fit from others of the run
-    rows              models that the fit is said to be of
-    manifest_version  manifest that the fit is said to be of
+    digest            identifies the fit among those of the run
+    rows              number of models that the record names
+    manifest_version  version of the manifest that the record names
     intercept         float[n]; by default target j has intercept j
     """
     n = len(theta)

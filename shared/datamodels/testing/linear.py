@@ -1,4 +1,4 @@
-"""A data set and trainers for which datamodels are exactly right: outputs are linear in the subset.
+"""Define a data set and trainers whose outputs are linear in the subset, so that datamodels are exact.
 
 Specs name them as `datamodels.testing.linear:load` and `datamodels.testing.linear:Linear`. They import little, so that
 processes start fast.
@@ -47,7 +47,7 @@ def theta(n: int = N) -> np.ndarray:
 class Linear:
     """Output j is j + theta[j] . mask + noise of the seed. So intercepts are those that `fitted.commit_fit` writes.
 
-    Training one model takes `pause` seconds, so that there is time for something to happen meanwhile.
+    Training one model takes `pause` seconds, for tests in which something happens meanwhile.
     """
 
     models_at_once = 8
@@ -80,7 +80,7 @@ class Diverging(Linear):
 
 
 class Labelled(Linear):
-    """A trainer that heeds labels: an example whose label is not that of `load` has its effects with opposite sign."""
+    """A trainer that uses labels: the effects of an example change sign if its label is not that of `load`."""
 
     def __init__(self, dataset: Dataset, targets: Targets, noise: float = 0.1):
         super().__init__(dataset, targets, noise)

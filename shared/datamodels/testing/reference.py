@@ -1,4 +1,4 @@
-"""A slow, plain LASSO that tests hold the fast solvers to: coordinate descent for one target, in float64."""
+"""Solve the LASSO slowly and plainly, by coordinate descent for one target in float64, to test fast solvers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datamodels.run import designs
 def design_of(
     problem: Problem, target: int, *, fit: bool = True, heldout: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(x float64[m, d], y float64[m]) of the rows that count for a target: those to fit, the held-out ones, or both."""
+    """Return (x float64[m, d], y float64[m]) of the rows that count for a target: to fit, held-out, or both."""
     x = designs.unpack(np.asarray(problem.masks), problem.columns).astype(np.float64)
     own = problem.own_column[target]
     counts = np.where(problem.heldout, heldout, fit)
@@ -22,17 +22,17 @@ def design_of(
 
 
 def objective(x: np.ndarray, y: np.ndarray, theta: np.ndarray, intercept: float, lambda_: float) -> float:
-    """1/(2 m) ||x theta + intercept - y||^2 + lambda ||theta||_1."""
+    """Return 1/(2 m) ||x theta + intercept - y||^2 + lambda ||theta||_1."""
     return float(((x @ theta + intercept - y) ** 2).mean() / 2 + lambda_ * np.abs(theta).sum())
 
 
 def lambda_max(x: np.ndarray, y: np.ndarray) -> float:
-    """The smallest lambda at which no weight is left: max_c |x_c' (y - mean(y))| / m."""
+    """Return the smallest lambda at which all weights are 0: max_c |x_c' (y - mean(y))| / m."""
     return float(np.abs(x.T @ (y - y.mean())).max() / len(y))
 
 
 def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> float:
-    """Primal less dual objective over the objective at zero weights; the dual point is a multiple of the residuals."""
+    """Return the duality gap over the objective at zero weights. The dual point is a multiple of the residuals."""
     x, y = x - x.mean(axis=0), y - y.mean()
     residual = y - x @ theta
     dual_norm = np.abs(x.T @ residual).max() / len(y)
@@ -44,9 +44,9 @@ def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> floa
     return float((primal - s * along + s**2 / 2 * square) / max((y**2).mean() / 2, np.finfo(float).tiny))
 
 
-@numba.njit  # plain loops, without fastmath: what NumPy would do, at a tenth of the time
+@numba.njit  # without fastmath, so that results are those of NumPy, in a tenth of the time
 def _sweep(columns, norms, lambda_, theta, residual):
-    """Minimises over one weight after the other, once; theta [d] and residual [m] change.
+    """Minimise over each weight once, in turn. Updates theta [d] and residual [m].
 
     columns  float64[d, m], centred; norms float64[d], their mean squares
     """
@@ -68,10 +68,10 @@ def _sweep(columns, norms, lambda_, theta, residual):
 def lasso(
     x: np.ndarray, y: np.ndarray, lambda_: float, *, tolerance: float = 1e-12, max_sweeps: int = 100_000
 ) -> tuple[np.ndarray, float, float]:
-    """(theta float64[d], intercept, relative duality gap) of the minimum of `objective`.
+    """Minimise `objective`. Returns (theta float64[d], intercept, relative duality gap).
 
-    Cyclic coordinate descent on centred columns (Friedman et al. 2010), until the duality gap over the objective at
-    zero weights is at most `tolerance` or `max_sweeps` are done.
+    Does cyclic coordinate descent on centred columns (Friedman et al. 2010), until the duality gap over the objective
+    at zero weights is at most `tolerance` or `max_sweeps` are done.
     """
     m, d = x.shape
     mean_x, mean_y = x.mean(axis=0), y.mean()

@@ -1,4 +1,4 @@
-"""The query service inside this process, on a free port, for tests of its clients."""
+"""Run the query service inside this process, on a free port, for tests of its clients."""
 
 from __future__ import annotations
 

@@ -1,28 +1,28 @@
-"""Callbacks of the trainer's job."""
+"""Define the callbacks of the trainer's job."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Is told what the job does. This one ignores it; subclasses override what they need."""
+    """Receives the events of the job. This base class ignores them; subclasses override the methods that they need."""
 
     def fetched(self, seconds: float) -> None:
-        """Training waited for subsets."""
+        """Receive the seconds that training waited for subsets."""
 
     def trained(self, models: int, seconds: float) -> None:
-        """A batch of models was trained, and its outputs were computed."""
+        """Receive the size of a batch, and the seconds of its training and of computing its outputs."""
 
     def halved(self, tried: int, most: int) -> None:
-        """Memory ran out with `tried` models at once; from now on there are at most `most`."""
+        """Receive that memory ran out with `tried` models at once, and that batches now have at most `most`."""
 
     def retried(self, reasons: dict[int, str]) -> None:
-        """Models are trained again with their second seed, each for the reason given."""
+        """Receive the models that are trained again with their second seed, each with the reason."""
 
     def failed(self, reasons: dict[int, str]) -> None:
-        """Models have no usable outputs with either seed, each for the reason given."""
+        """Receive the models that have no usable outputs with either seed, each with the reason."""
 
     def waited(self, seconds: float) -> None:
-        """Training waited for a commit."""
+        """Receive the seconds that training waited for a commit."""
 
     def committed(self, models: range) -> None:
-        """The aggregator has acknowledged a sub-chunk."""
+        """Receive the models of a sub-chunk that the aggregator has acknowledged."""

@@ -1,4 +1,4 @@
-"""Outputs: the one number that is recorded of a model on a target.
+"""Compute outputs: the number that is recorded for each model and target.
 
 Outputs of classifiers are computed from logits, outputs of regressors from predictions.
 """

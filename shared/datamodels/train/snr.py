@@ -1,4 +1,4 @@
-"""The signal-to-noise ratio of outputs: their variance between subsets over their variance between seeds.
+"""Compute the signal-to-noise ratio of outputs: their variance between subsets over their variance between seeds.
 
 Outputs of r models on each of s subsets are a one-way layout. MSB and MSW are the mean squares between and within
 subsets, averaged over targets. The variance between seeds is MSW, and the variance between subsets is (MSB - MSW) / r,

@@ -1,1 +1,1 @@
-"""What the weights of a fit show: clusters, components, conflicts, leaks, suspicious examples."""
+"""Find patterns in the weights of a fit: clusters, components, conflicts, leaks, suspicious examples."""

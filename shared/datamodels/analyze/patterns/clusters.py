@@ -27,15 +27,15 @@ MOST_BY_GAP = 20
 MOST = 100
 """Most clusters that can be asked for."""
 DENSE = 800
-"""A dense solver finds the eigenvalues for at most so many vectors."""
+"""Most vectors for which a dense solver finds the eigenvalues."""
 BLOCK_BYTES = 64_000_000
 """Size of a block of products of some vectors with all."""
 PAIRS = 20_000
 """Random pairs for the bandwidth."""
 CENTRAL = 5
 NO_CLUSTER = -1
-"""Cluster of a vector that is similar to no other, because it has no weights or shares no column. Also of vectors in
-the smallest components, if the others fall into more than k components."""
+"""Number in place of a cluster for a vector that is similar to no other, because it has no weights or shares no column.
+If the graph of similarities has more than k components, vectors in the smallest of them have it, too."""
 
 Report = Callable[[float], None]
 

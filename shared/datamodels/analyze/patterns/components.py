@@ -17,7 +17,7 @@ from datamodels.errors import InputError
 
 MOST = 100
 MAP = 2
-"""Components whose scores are given in full, to draw a map."""
+"""Components of which the scores of all vectors are returned, to draw a map."""
 
 
 def components(

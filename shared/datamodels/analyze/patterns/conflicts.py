@@ -1,9 +1,9 @@
 """Find conflicts: groups of training examples that harm groups of targets.
 
-The effect of a group of columns on a target is the sum of the target's weights on them. It is the amount by which the
-output falls if the group is removed, as far as the datamodel is right. A conflict is a pair of groups whose mean effect
-over the targets is surely below 0. Its interval holds for all pairs at once; with 95% intervals for single pairs, five
-of a hundred pairs would look like conflicts by chance.
+The effect of a group of columns on a target is the sum of the target's weights on them. According to the datamodel, the
+output falls by this amount if the group is removed. A conflict is a pair of groups whose mean effect over the targets
+has an interval below 0. The intervals hold for all pairs at once. With 95% intervals for single pairs, five of a
+hundred pairs would look like conflicts by chance.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Pairs:
 
 
 def outsiders(run: Run) -> np.ndarray:
-    """Return int64[t]: the targets that should not be in the pool. Raises InputError if there are none."""
+    """Return int64[t]: the targets that are not training examples. Raises InputError if there are none."""
     found = np.flatnonzero(run.own == NOT_IN_POOL)
     if not len(found):
         raise InputError(f"run {run.name}: all its targets are training examples, so none can have leaked")

@@ -57,7 +57,7 @@ class Components:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conflicts:
-    """Pairs [p] of groups with negative mean effect, the surest first.
+    """Pairs [p] of groups with negative mean effect, those with the strongest evidence first.
 
     source, target  int32; group of columns and group of targets
     effect          float64; mean over targets of the sum of weights on the group's columns

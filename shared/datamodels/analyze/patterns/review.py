@@ -1,4 +1,4 @@
-"""Review the data of a run: which examples help and harm overall, which targets are fragile, what may be wrong."""
+"""Review the data of a run: list examples that help or harm overall, fragile targets, and likely errors in the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Overall:
     column    int32[k]; strongest first
     mean      float64[k]
     interval  float64[k, 2]; at `interval.LEVEL`, of the mean over as many other targets, by a bootstrap over targets.
-              It covers neither that these are the strongest of many, nor the noise of training
+              It includes neither the selection of the strongest columns nor the noise of training
     """
 
     column: np.ndarray
@@ -114,7 +114,7 @@ def _fragile(run: Run, solution: Solution, targets: Sequence[int], k: int, limit
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fragility:
-    """How many of the targets that are predicted to be right go wrong as columns are removed.
+    """Share of targets, of those predicted to be right, that go wrong as columns are removed.
 
     fragile         all targets with a support, smallest first
     columns         int[c]; numbers of columns removed: 0, then every size of a support

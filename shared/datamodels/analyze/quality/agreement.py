@@ -1,8 +1,8 @@
-"""R^2 of predicted outputs on unseen subsets, of single models and of means (the review's figures 3 and 4).
+"""Compute R^2 of predicted outputs on unseen subsets, against single models and against means of models.
 
 A datamodel predicts the mean output of many models. A single model differs from this mean by chance, which nothing can
 predict; the mean of R models differs from it by an R-th of that variance. So there are two figures, R^2 against single
-models and R^2 against means, each beside the largest value that chance allows.
+models and R^2 against means, each with the largest value that chance allows.
 
 Works on arrays alone; `quality.unseen` reads them from a run.
 """

@@ -1,4 +1,4 @@
-"""The learning curve of a run: LDS by number of models, measured on nested prefixes. `trend` extrapolates it."""
+"""Measure the learning curve of a run: LDS by number of models, on nested prefixes. `trend` extrapolates it."""
 
 from __future__ import annotations
 

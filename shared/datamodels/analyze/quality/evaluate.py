@@ -24,7 +24,7 @@ from datamodels.storage import ObjectStore, keys, records
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """An LDS and what it is made of.
+    """An LDS, its interval, and its parts.
 
     lds         mean over the scored targets of Spearman's correlation
     interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap

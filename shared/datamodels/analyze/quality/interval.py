@@ -1,4 +1,4 @@
-"""Intervals at LEVEL: of shares, means and correlations of a few values, and from a bootstrap."""
+"""Compute intervals at LEVEL: of shares, means and correlations of a few values, and from a bootstrap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spearman's correlation of many columns at once, on many bootstrap resamples of their rows."""
+"""Compute Spearman's correlation of many columns at once, on many bootstrap resamples of their rows."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 class Ranks:
-    """The order of each column of values, prepared once, from which the ranks in any resample of the rows follow.
+    """Sorts each column of values once, and computes ranks in any resample of the rows from that order.
 
-    A resample is given by weights: how often each row was drawn, in all columns alike or in each. Its rows are never
-    copied and never sorted again: in the order of the whole sample, the midrank of a row is the weight before its
-    group of equal values plus half of (the weight of the group plus one).
+    A resample is given by weights: how often each row was drawn, for all columns or for each column. In the order of
+    the whole sample, the midrank of a row is the weight of all smaller values plus half of (the weight of its group of
+    equal values plus one). So rows are neither copied nor sorted again.
     """
 
     def __init__(self, values: np.ndarray):
-        """values: float[rows, columns]."""
+        """Sort the columns of values, float[rows, columns]."""
         rows, columns = values.shape
         self._order = np.argsort(values, axis=0, kind="stable")
         ordered = np.take_along_axis(values, self._order, axis=0)

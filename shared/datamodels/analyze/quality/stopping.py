@@ -1,11 +1,12 @@
-"""The rule `until`: when training may end before all m models are trained.
+"""Decide by the rule `until` when training may end before all m models are trained.
 
 Models on unseen subsets are trained first. Committed models are fitted and evaluated while training goes on: first when
-there is a model for every eight columns and enough to hold ten out, then whenever their number has grown by a quarter.
+there is one model for every eight columns and at least ten held-out models, then each time that their number has grown
+by a quarter.
 Training ends
 
-- under `until: {lds: 0.9}` once the lower end of the interval of LDS is at least 0.9. LDS itself would not do: the rule
-  looks many times, and would stop at the first LDS that is high by chance;
+- under `until: {lds: 0.9}` once the lower end of the interval of LDS is at least 0.9. The rule does not
+  use LDS itself: it evaluates many times, and would stop at the first LDS that is high by chance;
 - under `until: {slope: 0.005}` once twice as many models would raise LDS by at most 0.005, by the upper end of the
   interval that `quality.trend` estimates.
 

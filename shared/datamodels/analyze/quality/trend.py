@@ -8,8 +8,8 @@ many models. While the LASSO is still finding its columns, LDS climbs faster, an
     1 / LDS(m)^2  =  a + b/m + c/m^2        a >= 1,  b, c >= 0
 
 This curve is fitted to the points of the last three doublings, by least squares weighted by their intervals. A mean of
-rank correlations is not exactly of this form. So the straight line is fitted as well, to the last two doublings: early
-on it promises too much and the curve too little, and the interval reaches from the one to the other. The interval also
+rank correlations is not exactly of this form. So the straight line is fitted as well, to the last two doublings: with
+few models the line promises too much and the curve too little, and the interval includes both. The interval also
 covers the choice of unseen subsets: they are resampled for all points at once, and both forms are fitted to each
 resample. It does not cover which models were trained, which matters less.
 """
@@ -35,7 +35,7 @@ AHEAD, STEPS = 4, 17
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """How good a fit of this many models is; the other fields are those of `Evaluation`."""
+    """Quality of a fit of `models` models; the other fields are those of `Evaluation`."""
 
     models: int
     lds: float
@@ -62,8 +62,8 @@ def from_document(document: list[dict[str, Any]]) -> list[Point]:
 class Trend:
     """Estimates for other numbers of models, from the points of a learning curve.
 
-    Needs four points in the last three doublings and three in the last two. Its intervals include the doubt about the
-    form.
+    Needs four points in the last three doublings and three in the last two. Its intervals include the
+    uncertainty about the form of the curve.
     """
 
     def __init__(self, points: Sequence[Point]):

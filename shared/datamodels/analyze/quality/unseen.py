@@ -5,7 +5,7 @@ pipeline, the report, the stopping rule, the learning curve, the comparison with
 all take three steps:
 
 1. `Unseen.read` reads the outputs of the models trained on unseen subsets.
-2. `Unseen.predicted_by` predicts these outputs by the weights of a fit; `Unseen.beside` takes any other predictions.
+2. `Unseen.predicted_by` predicts these outputs by the weights of a fit; `Unseen.with_predictions` takes any others.
 3. `Predictions.evaluate` scores them by LDS (`quality.evaluate`); `Predictions.quality` adds R^2 (`quality.agreement`).
 """
 
@@ -31,7 +31,7 @@ from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
 Progress = Callable[[float], None]
-"""Called now and then with the fraction that is done. What it raises stops the work."""
+"""Called from time to time with the fraction that is done. An error that it raises stops the work."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Unseen:
     def with_predictions(
         self, predicted: np.ndarray, modelled: np.ndarray, targets: np.ndarray | slice = slice(None)
     ) -> Predictions:
-        """Set predictions, float[s, t], beside the outputs.
+        """Combine predictions, float[s, t], with the outputs.
 
         modelled  bool[n]; which targets have a model
         targets   int[t]; the targets that are predicted, by default all
@@ -128,8 +128,8 @@ class Unseen:
 def counting_subsets(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:
     """Return bool[s, n]: which subsets count for which target; None if all subsets count for all targets.
 
-    A target that is a training example is judged on subsets without it, since its regression saw no others. A target
-    without a model is not judged.
+    A target that is a training example is evaluated on subsets without it, because only these were fitted. A target
+    without weights is not evaluated.
 
     masks     uint8[s, ceil(d / 8)], packed
     modelled  bool[n]; which targets have a model

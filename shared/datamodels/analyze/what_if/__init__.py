@@ -1,1 +1,1 @@
-"""Predict what models would say if training examples were removed, added or relabelled, and check it by training."""
+"""Predict outputs if training examples were removed, added or relabelled, and check the predictions by training."""

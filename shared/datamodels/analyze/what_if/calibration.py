@@ -24,14 +24,14 @@ FEWEST = 3
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Predictions beside outputs at one share of the pool.
+    """Predictions compared with outputs at one share of the pool.
 
     alpha            share of the pool that the models were trained on
     models, targets  numbers of those that were used
     predicted, true  mean outputs
     bias             mean over targets of predicted less true
     slope            least-squares slope of true mean outputs on predicted ones, over targets; 1 if the scale is right
-    bias_interval, slope_interval   at `interval.LEVEL`, over other models trained alike; targets and weights are fixed
+    bias_interval, slope_interval   at `interval.LEVEL`, over other such models; targets and weights are fixed
     """
 
     alpha: float
@@ -61,7 +61,7 @@ def calibrate(
     predict   returns float[s, n] predictions for packed masks uint8[s, ceil(d / 8)]
     modelled  bool[n]; which targets have a model
 
-    A target that is a training example is judged by models trained without it; at alpha = 1 there are none. Raises
+    A target that is a training example is compared with models trained without it; at alpha = 1 there are none. Raises
     InputError for an alpha that no subset can have and for fewer than FEWEST models, NotReadyError if fewer than FEWEST
     targets or models are left.
     """

@@ -1,4 +1,4 @@
-"""Predict what models would say if some training examples were removed or added, with an interval.
+"""Predict outputs if some training examples were removed or added, with an interval.
 
 A datamodel is linear. So a change of the training set changes the prediction by the sum of the added weights less the
 sum of the removed ones (Ilyas et al. 2022, section 4.1, "data counterfactuals"). `what_if.retrain` checks predictions.

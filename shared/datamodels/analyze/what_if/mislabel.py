@@ -1,9 +1,9 @@
 """Find training examples whose label is probably wrong, by their weights.
 
-`OWN` judges examples that are also targets (`targets: train` or `both`), by models that have not seen them. The
+`OWN` scores examples that are also targets (`targets: train` or `both`), by models that have not seen them. The
 predicted output of an example without itself is low if such models disagree with its label.
 
-`HARM` judges examples by their effect on other targets. An example with a wrong label moves the outputs of targets of
+`HARM` scores examples by their effect on other targets. An example with a wrong label moves the outputs of targets of
 other labels, up or down, and helps targets of its own label little:
 
     score_c  =  sum over targets j of another label |theta_jc|  -  sum over targets j of the same label theta_jc

@@ -5,7 +5,7 @@ easily mistaken for. A datamodel predicts the effect of removing an example, not
 label is predicted to have EFFECT times the effect of removal: once for the lost help, and as much again for the new
 harm. `what_if.retrain` checks supports: on the digits, 88% of them flip (81% to 93%).
 
-Outputs are margins, which do not name the other label. We take the label whose examples harm the target most.
+Outputs are margins, which do not name the other label. So the new label is the one whose examples harm the target most.
 """
 
 from __future__ import annotations

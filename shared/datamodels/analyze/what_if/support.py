@@ -20,7 +20,7 @@ from datamodels.run.runs import Run
 
 FOUND = "found"
 NONE = "none"
-"""There is none within the limit, or none that leaves every class examples, or none at all."""
+"""No support was found: within the limit, and with examples left in every class, there is none."""
 WRONG = "wrong"
 """The target is predicted to be wrong with nothing removed."""
 NO_WEIGHTS = "no_weights"
@@ -120,7 +120,7 @@ def before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> in
     """Return how many columns of `order` can be removed, in this order, before a class has no examples left."""
     if run.labels is None:
         return len(order)
-    low, high = 0, len(order)  # low can go
+    low, high = 0, len(order)  # removable
     while low < high:
         middle = (low + high + 1) // 2
         after = base.copy()

@@ -1,4 +1,4 @@
-"""How one block of targets is fitted: the call that every estimator and every solver of the LASSO answers."""
+"""Define `Solve`, the interface by which every estimator and every solver of the LASSO fits one block of targets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class BlockProgress:
-    """How far a block is, told before each epoch.
+    """Progress of a block, reported before each epoch.
 
     stage     `path` while lambda is chosen, then `refit`
     fraction  fraction of the block's work that is done
     position  mean position of the targets on their grids of lambda
-    arrays    returns the arrays that an interrupted block resumes from; none if it has to start again
+    arrays    returns the arrays from which an interrupted block resumes; empty if it has to start again
     """
 
     stage: str
@@ -35,17 +35,17 @@ class BlockProgress:
 
     @classmethod
     def on_path(cls, fraction: float, position: float, arrays: Callable[[], Arrays] = dict) -> BlockProgress:
-        """Progress of the choice of lambda, of which this fraction is done."""
+        """Report the choice of lambda, of which this fraction is done."""
         return cls("path", PATH_SHARE * fraction, position, arrays)
 
     @classmethod
     def in_refit(cls, fraction: float, position: float, arrays: Callable[[], Arrays] = dict) -> BlockProgress:
-        """Progress of the last fit, of which this fraction is done."""
+        """Report the last fit, of which this fraction is done."""
         return cls("refit", PATH_SHARE + (1 - PATH_SHARE) * fraction, position, arrays)
 
 
 Tick = Callable[[BlockProgress], None]
-"""Told how far a block is. It may raise, which ends the block."""
+"""Receives the progress of a block. An error that it raises ends the block."""
 
 
 class Solve(Protocol):
@@ -53,10 +53,10 @@ class Solve(Protocol):
 
     seed    seed of all that is random
     tick    called before each epoch
-    resume  the arrays of the last progress that an interrupted call told `tick`; None to start
+    resume  arrays of the last progress that an interrupted call reported; None to start from the beginning
 
-    Returns a Solution of these targets. What is wrong with a single target is in its status, and never ends the others.
-    Raises what `tick` raises, and SpecError if the estimator does not take such a problem.
+    Returns a Solution of these targets. A target that cannot be fitted has a status that says why; the
+    others are fitted all the same. Raises what `tick` raises, and SpecError if the estimator does not take the problem.
     """
 
     def __call__(

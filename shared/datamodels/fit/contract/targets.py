@@ -1,6 +1,6 @@
-"""The targets of one block: which of them can be fitted, and the Solution of all of them.
+"""Sort the targets of one block into those that can be fitted and others, and assemble the Solution of all of them.
 
-A target that cannot be fitted gets a status and no weights. It never holds up the others.
+A target that cannot be fitted gets a status and no weights. The others are fitted all the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Targets:
         weights     float32[t, d]
         lambda_, gap, intercept, heldout_r2  float64[t]
         tolerance   targets with a larger gap have not converged
-        signal      bool[t]; False for targets that no column tells anything about; None if there are none
+        signal      bool[t]; False for targets whose outputs no column is correlated with; None for all True
         """
         status, able, n = self.status.copy(), self.able, len(self.status)
         if signal is not None:

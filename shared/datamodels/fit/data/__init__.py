@@ -1,1 +1,1 @@
-"""What a fit reads: problems, rows, and the sums over them."""
+"""Input of a fit: problems, rows, and sums over them."""

@@ -1,7 +1,7 @@
-"""Checkpoints that a killed fit resumes from: a folder with the last state, or the solution, of each block of targets.
+"""Save and load checkpoints of a fit: a folder with the last state, or the solution, of each block of targets.
 
-A folder belongs to one fit. Each file says which fit and block it is of. A file of another, or a damaged one, is
-ignored.
+A folder belongs to one fit. Each file says which fit and block it is of. Files of another fit or block, and damaged
+files, are ignored.
 """
 
 from __future__ import annotations

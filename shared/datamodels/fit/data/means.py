@@ -1,4 +1,4 @@
-"""Means and covariances over the rows that count for each target, for estimators that need no more."""
+"""Compute means and covariances over the rows that count for each target, for estimators that need no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a LASSO needs to know of its rows: the Gram of the masks, their products with the outputs, and a few sums.
+"""Compute what a LASSO needs of its rows: the Gram of the masks, their products with the outputs, and a few sums.
 
 Moments of spans of rows add up: those of the rows to fit and of the held-out rows give those of all rows.
 """
@@ -42,7 +42,7 @@ class Masks:
     edge: float
 
     def exactly(self, theta: np.ndarray) -> np.ndarray:
-        """Return weights float64[a, d] times the centred Gram, from the counts, which nothing has rounded."""
+        """Return weights float64[a, d] times the centred Gram, from the counts, which are exact."""
         found = (theta @ self.mean)[:, None] * -self.mean
         for i in range(0, len(self.counts), PANEL):
             panel = self.counts[:, i : i + PANEL].astype(np.float64)
@@ -63,8 +63,8 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
 def _edge(gram: np.ndarray, xp: ModuleType) -> float:
     """Return the largest eigenvalue, by Lanczos' method with vectors that are kept orthogonal (Parlett 1998, 13).
 
-    It is at most one per cent too small, and exact for up to LANCZOS_STEPS columns. Power iteration is not enough: in
-    as many steps it comes out up to a fifth too small for small Grams, and steps of that length diverge.
+    It is at most one per cent too small, and exact for up to LANCZOS_STEPS columns. Power iteration is not enough: with
+    as many steps it is up to a fifth too small for small Grams, and gradient steps of that length diverge.
     """
     steps, dtype = min(LANCZOS_STEPS, len(gram)), gram.dtype
     basis = xp.zeros((steps, len(gram)), dtype=dtype)
@@ -73,7 +73,7 @@ def _edge(gram: np.ndarray, xp: ModuleType) -> float:
         basis[k] = ahead / xp.linalg.norm(ahead)
         ahead = gram @ basis[k]
         least = 10 * np.finfo(dtype).eps * float(xp.linalg.norm(ahead))
-        for _ in range(2):  # the second time takes away what the first has rounded
+        for _ in range(2):  # the second pass removes the rounding of the first
             ahead = ahead - (basis @ ahead) @ basis
         if float(xp.linalg.norm(ahead)) <= least:
             break

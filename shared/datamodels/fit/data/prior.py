@@ -1,4 +1,4 @@
-"""The prior: what is known of the weights before any model is trained. Examples that look alike matter to each other.
+"""Make the prior of a run: similar examples are expected to have larger weights, before any model is trained.
 
 The similarity of a target and a column is the cosine of their features, minus the mean of the training pool. The
 features of a column that is a group of examples are the mean of theirs.
@@ -57,7 +57,7 @@ def needed(run: Run) -> Prior | None:
 
 
 def of_run(run: Run, dataset: Dataset) -> Prior:
-    """Return the prior of a run. Raises SpecError if its features are not as they must be, or the data have changed."""
+    """Return the prior of a run. Raises SpecError if its features are not valid, or the data set has changed."""
     targets = require_same(run, dataset)
     pool, theirs = (features(run, x) for x in (dataset.x, targets.x))
     if pool.shape[1] != theirs.shape[1]:

@@ -1,4 +1,4 @@
-"""What every solver takes and returns: a Problem, and a Solution of one linear model for each target.
+"""Define what every solver takes and returns: a Problem, and a Solution with one linear model for each target.
 
 For each target j a solver minimises, over theta in R^d and b in R,
 
@@ -40,8 +40,8 @@ NOT_FINITE = "not_finite"
 NOT_CONVERGED = "not_converged"
 """The gap is above the tolerance after max_epochs; the weights are the last ones. Raise max_epochs."""
 NO_SIGNAL = "no_signal"
-"""No column tells anything about the output, not even by chance, so that lambda_max is 0: in the rows to fit, masks or
-output do not vary. No weights; the intercept is the mean."""
+"""No column is correlated with the output in the rows to fit, because masks or outputs do not vary there. So lambda_max
+is 0. No weights; the intercept is the mean."""
 
 STATUSES = (OK, CONSTANT, NO_ROWS, NOT_FINITE, NOT_CONVERGED, NO_SIGNAL)
 UNFITTED = (NO_ROWS, NOT_FINITE)
@@ -65,7 +65,7 @@ class Problem:
                 None for the order in which they are
     stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary; None
                 to put all columns that vary into one stratum
-    prior       what is known of the weights beforehand, for estimators that need it; None otherwise
+    prior       prior of the weights, for estimators that need it; None otherwise
 
     Masks and outputs may be memory-mapped. Raises InputError if the shapes do not fit each other.
     """
@@ -178,7 +178,7 @@ class Solution:
     @property
     def theta(self) -> sparse.csr_array:
         """The weights, float32[n, d], not copied."""
-        from scipy import sparse  # takes a third of a second, which those who read only records need not spend
+        from scipy import sparse  # takes a third of a second, which readers of records alone need not wait for
 
         # With indptr of another type than columns, SciPy would copy the columns as int64.
         small = len(self.columns) <= np.iinfo(np.int32).max

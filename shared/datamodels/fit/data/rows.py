@@ -1,4 +1,4 @@
-"""The rows of a problem as blocks of centred floats, from packed masks in memory or on disk."""
+"""Provide the rows of a problem as blocks of centred floats, from packed masks in memory or on disk."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CACHE_BYTES = 4 * 2**30
 SQUEEZED_ROWS = 4_096
 """Rows that `squeezed` moves at a time."""
 MEASURED_ROWS = 16_384
-"""Rows that curvature is measured on: more change it by less than the safety margins of the steps."""
+"""Rows on which curvature is measured. With more rows it changes by less than the safety margins of the steps."""
 
 
 class Rows:
-    """The rows of a problem: those to fit first, then the held-out ones, so that both and their union are spans.
+    """The rows of a problem: first those to fit, then the held-out ones. So each of the two and their union is a span.
 
     order    int64[m]; row i here is row order[i] of the problem
     fit      the span of the rows to fit, without the held-out ones
@@ -83,7 +83,7 @@ class Rows:
         return self.once("block", lambda: self.unpacked(self.whole))[span] if self._fits else self.unpacked(span)
 
     def unpacked(self, span: slice):
-        """Return what `block` returns, for these rows alone: nothing is kept."""
+        """Return what `block` returns, without keeping it."""
         if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
             packed = self.xp.asarray(self.problem.masks[self.order[span]])
             return self._kernels.centred(packed, self.center, self.tail)
@@ -125,7 +125,10 @@ class Rows:
         return found
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """Return what `make` returns, called once for all blocks of targets; others wait. `make` may call `once`."""
+        """Return the result of `make`, which is called once for all blocks of targets; other callers wait.
+
+        `make` may call `once`.
+        """
         with self._lock:
             if name not in self._made:
                 self._made[name] = make()
@@ -218,7 +221,7 @@ def squeezed(array, places: np.ndarray):
         return columns(array, places)
     found = array.reshape(-1)[: len(array) * len(places)].reshape(len(array), len(places))
     for span in partition(slice(0, len(array)), SQUEEZED_ROWS):
-        found[span] = array[span].take(places, axis=-1)  # no row overwrites one that is still to be read
+        found[span] = array[span].take(places, axis=-1)  # no row overwrites one that is not yet read
     return found
 
 

@@ -1,4 +1,4 @@
-"""The local disk that a fit works on: shards, sums and checkpoints. All of them can be made again."""
+"""Manage the local disk that a fit works on. It holds shards, sums and checkpoints, all of which can be made again."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def room(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Lock a folder against other processes while the body runs. The lock of a process that dies is gone.
+    """Lock a folder against other processes while the body runs. If a process dies, its lock is released.
 
-    `waiting` is called now and then while another process holds the lock; what it raises ends the wait.
+    `waiting` is called from time to time while another process holds the lock; what it raises ends the wait.
     """
     with room(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

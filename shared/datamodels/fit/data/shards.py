@@ -1,9 +1,9 @@
-"""Shards: a committed snapshot as memory-mapped arrays on the local disk, for solvers that read it many times.
+"""Keep a committed snapshot as memory-mapped arrays (shards) on the local disk, for solvers that read it many times.
 
 A folder holds packed masks, outputs and model indices as raw little-endian arrays, and `shards.json`, which says how
-many rows there are and from which parts. Rows of new parts are appended. They count once `shards.json` says so, and it
-is replaced only when they are durable. So a folder can always be used as it is, and a killed attempt leaves only rows
-that do not count. Only one process at a time may write to it.
+many rows there are and from which parts. Rows of new parts are appended. They are valid once `shards.json`
+lists them, and it is replaced only when they are durable. So a folder is always usable, and a killed attempt leaves
+only rows that are not listed. Only one process at a time may write to it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Shape:
 
     @classmethod
     def read(cls, folder: Path, run: Run) -> Self | None:
-        """Read the folder's; return None if it has nothing that this run can use."""
+        """Read the file of a folder; return None if this run cannot use it."""
         try:
             found = json.loads((folder / _SHAPE).read_text(encoding="utf-8"))
             version = found.pop("version")
@@ -147,7 +147,7 @@ class _Shape:
 def _append(
     store: ObjectStore, run: Run, parts: Sequence[Part], folder: Path, shape: _Shape, progress: Callable[[float], None]
 ) -> _Shape:
-    """Add the rows of parts. On an error the folder is as it was before, or removed if there was none."""
+    """Add the rows of parts. On an error, the folder is restored, or removed if it did not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, failed = shape.rows, shape.failed
     try:

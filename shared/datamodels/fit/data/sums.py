@@ -1,5 +1,5 @@
-"""Sums over models: all that the solver `gram` reads of most rows. They add up, so that a fit after 1,000 more models
-reads only those.
+"""Compute and keep sums over models, which the solver `gram` fits. Sums add up, so a fit after 1,000 more models reads
+only these models.
 
 Counts are whole numbers. Outputs are float16, so products with masks are sums of whole multiples of 2^-24. float64
 holds these exactly until their magnitudes add up to 2^29: for outputs of about 10, that is 50 million models. So it

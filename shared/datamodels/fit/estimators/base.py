@@ -1,4 +1,4 @@
-"""The code behind the estimators and solvers that `run.estimators` declares."""
+"""Find the code of the estimators and solvers that `run.estimators` declares."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def _named(reference: str) -> Any:
 
 
 def uses_sums(given: Problem, settings: FitSpec) -> bool:
-    """Tell whether a fit is faster with sums over all rows that are made beforehand, and these are not too large."""
+    """Return whether a fit uses sums over all rows, made beforehand: if that is faster, and they fit in memory."""
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
     return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n))

@@ -19,9 +19,9 @@ pseudo-inverse times the covariance of masks and outputs. A stratified design ha
 the number of columns of the stratum in place of d. Pinned columns never vary and have no weight. If a target is a
 training example, it leaves out the rows with its own column, which is then missing from its stratum.
 
-Nothing is chosen and nothing iterates: lambda and gap are 0. With few models the weights are right on average but
-noisy, because each contains what all others do to the output. Predictions then rank well before they are close:
-held-out R2 may be far below 0.
+No lambda is chosen and nothing iterates: lambda and gap are 0. With few models, the weights are unbiased but noisy,
+because the effects of all other columns are noise in each weight. Predictions may then rank well although they are not
+close: held-out R^2 may be far below 0.
 """
 
 from __future__ import annotations

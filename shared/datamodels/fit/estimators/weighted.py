@@ -2,8 +2,8 @@
 
     1/(2 m) * sum_i (x_i . theta + b - y_ij)^2  +  lambda_j * sum_c factor_jc |theta_c|
 
-This is the weighted LASSO of Zou (2006), with the prior of `data.prior` in place of a first estimate. How far to trust
-the prior is decided once for all targets, by the held-out error of some of them: with few models, the error of one
+This is the weighted LASSO of Zou (2006), with the prior of `data.prior` in place of a first estimate. The strength
+of the prior is chosen once for all targets, by the held-out error of some of them: with few models, the error of one
 target is too noisy. If no strength lowers the error, there are no factors, and the fit is the LASSO's, bit for bit.
 """
 
@@ -30,9 +30,9 @@ STRENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Strengths of the prior, tried in this order. At 0.25, a column that is one standard deviation more similar than
 others has 0.78 of the lambda."""
 GAIN = 1e-4
-"""Smallest relative gain for which the prior is trusted at all: less is rounding."""
-JUDGES = 128
-"""Targets by which the strength is chosen, spread evenly over all."""
+"""Smallest relative gain at which the prior is used; a smaller one may be rounding."""
+STRENGTH_TARGETS = 128
+"""Number of targets on which the strength is chosen, spread evenly over all."""
 
 
 def solve(
@@ -63,7 +63,7 @@ def prior_of(rows: Rows, first: int, last: int) -> Prior:
 def choose(rows: Rows, prior: Prior, settings: FitSpec, tick: Tick) -> float:
     """Return the strength with the smallest mean held-out error of some targets, each at its best lambda; or 0."""
     given = rows.problem
-    judges = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
+    judges = np.unique(np.linspace(0, given.n - 1, min(STRENGTH_TARGETS, given.n)).round().astype(np.int64))
     outputs = given.outputs[:, judges][rows.order].astype(rows.dtype)
     status, _ = targets.sort(rows, outputs, None)
     able = np.flatnonzero(status == OK)

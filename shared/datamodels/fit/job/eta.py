@@ -11,10 +11,10 @@ MARK = 0.002
 
 
 class Eta:
-    """Told now and then how far the work is, it answers with the seconds that are left.
+    """Estimates the seconds that are left from reports of the fraction that is done.
 
-    The pace is that of the later half of the work since the first call. What was done before that does not count: a fit
-    that resumes from a checkpoint did not do it now. The answer grows while the work stands still.
+    The pace is that of the later half of the work since the first call. Work before that call does not count, because a
+    fit that resumes from a checkpoint did it earlier. The estimate grows while no progress is reported.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Finished fits in the object store.
+"""Write finished fits to the object store, and read them.
 
 A fit is committed as one Parquet object per block of targets, and one numbered record that lists them. Each block is
 written as soon as it is solved, by the process that solved it. The process that finds all blocks there writes the

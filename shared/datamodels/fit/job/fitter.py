@@ -1,4 +1,4 @@
-"""Fits in the background: start, watch and stop them."""
+"""Run fits in the background: start, watch and stop them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Fitter:
         return self._progress.get((seen.run, seen.digest)) != seen or not active()
 
     def wake(self) -> None:
-        """Make all watches ask whether they are still active."""
+        """Make all watches call their `active` again."""
         with self._changed:
             self._changed.notify_all()
 

@@ -32,7 +32,7 @@ from datamodels.storage import ObjectStore
 SHARDS_SHARE = 0.05
 """Fraction of progress spent reading outputs; the rest is solving."""
 SHARDS = "shards"
-"""Folder of the shards, in the folder of the run. It is kept for the next fit, and so are the sums beside it."""
+"""Folder of the shards, in the folder of the run. The next fit uses it again, and the sums beside it."""
 SUMS_ROWS = 16_384
 """Rows that are added to the sums between two checks whether to stop."""
 
@@ -123,7 +123,7 @@ class FitJob:
             return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
 
     def _again(self) -> FitRecord | None:
-        """Make an earlier fit of the same data and settings the newest one, if there were others since; or None."""
+        """Return the finished fit of the same data and settings, or None. Make it the newest if it is not."""
         earlier = finished.find(self._store, self.run.name, self.digest)
         if earlier is None:
             return None
@@ -192,7 +192,7 @@ class FitJob:
         )
 
     def _sweep(self, home: Path) -> None:
-        """Remove what was kept of unfinished fits of older manifests."""
+        """Remove the checkpoints of unfinished fits of older manifests."""
         with scratch.room(home):
             home.mkdir(parents=True, exist_ok=True)
             os.utime(home)  # folders that were used last are kept longest

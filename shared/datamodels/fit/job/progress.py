@@ -1,4 +1,4 @@
-"""How far the fit of a run is."""
+"""Progress of the fit of a run."""
 
 from __future__ import annotations
 

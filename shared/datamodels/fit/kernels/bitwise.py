@@ -1,4 +1,4 @@
-"""Columns of masks as bits: taken out of rows, counted, compared. Compiled by numba."""
+"""Take columns of masks out of rows as bits, and count them. Compiled by numba."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _ctpop(context, word):
 
 
 _popcount: Any = intrinsic(_ctpop)
-"""The bits that are set in a uint64. Of any type: numba's own gives it the context as an argument, which it adds."""
+"""Count the bits that are set in a uint64, by the instruction of the processor."""
 
 
 @_jit

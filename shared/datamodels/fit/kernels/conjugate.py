@@ -18,7 +18,7 @@ def solve(
     goal: np.ndarray,
     steps: int,
 ) -> np.ndarray:
-    """Return theta [a, d], iterated from zero until ||c - (G + lambda) theta||^2 <= goal, or for so many steps.
+    """Return theta [a, d], iterated from zero until ||c - (G + lambda) theta||^2 <= goal, or for `steps` steps.
 
     multiply      (v [p, d], places int64[p]) -> [p, d]: the G_j v_j of the targets at these places
     precondition  (r [p, d], lambda_ float64[p]) -> [p, d]: about (G_j + lambda_j I)^-1 r_j; symmetric and positive

@@ -1,7 +1,7 @@
-"""The loops of `lasso.coordinate`, compiled by numba.
+"""Run the loops of `lasso.coordinate`, compiled by numba.
 
-They release the GIL, so that blocks of targets run in parallel. They are compiled when they are first called. If a
-folder can be written, the code is kept on disk for the next process.
+The loops release the GIL, so that blocks of targets run in parallel. Each is compiled on its first call, and the
+compiled code is cached on disk for the next process, if numba finds a folder that it can write to.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numba
 import numpy as np
 
 EIGHT = 8
-"""Rows of the Gram that are added up at a time."""
+"""Rows of the Gram that are added at a time."""
 GRAM_TILE = 512
-"""Columns of the Gram that are read at a time: they stay in a level-3 cache while all targets read their rows."""
+"""Columns of the Gram that are read at a time. They stay in a level-3 cache while all targets read their rows."""
 
 
 def _jit(function):
     options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder to keep the code in
+    except RuntimeError:  # numba finds no folder for its cache
         return numba.njit(**options)(function)
 
 
@@ -34,9 +34,9 @@ def _times(value, factor, j, c):
 
 @_jit
 def working_set_sizes(theta, neg_grad, screen, factor=None):
-    """Return int64[a]: how many columns of each target have a weight, or |neg_grad| >= screen[j].
+    """Return int64[a]: the number of columns of each target j that have a weight or |neg_grad| >= screen[j].
 
-    Here and below, factor is [a, d], which multiplies the threshold of each column, or None if it is 1 everywhere.
+    In all functions of this module, factor [a, d] multiplies the threshold of each column; None if it is 1 everywhere.
     """
     sizes = np.zeros(len(theta), dtype=np.int64)
     for j in range(len(theta)):
@@ -50,7 +50,7 @@ def working_set_sizes(theta, neg_grad, screen, factor=None):
 
 @_jit
 def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
-    """Do coordinate descent on the columns `chosen` of target j. Changes `weight` and `slope`, its neg_grad."""
+    """Do coordinate descent on the columns `chosen` of target j. Updates `weight`, and `slope`, which is neg_grad."""
     size, zero = len(chosen), lambda_ * 0
     compact = np.empty((size, size), dtype=weight.dtype)
     gathered = np.zeros(size, dtype=np.bool_)
@@ -82,9 +82,10 @@ def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
 
 @_jit
 def descend(places, sizes, theta, neg_grad, gram, lambda_, screen, goal, sweeps, factor=None):
-    """Do coordinate descent of some targets on their working sets, until no step changes a gradient by `goal[j]`.
+    """Do coordinate descent of targets on their working sets, until no step changes a gradient by more than goal[j].
 
-    Only theta changes. Rows of the Gram are gathered when they are needed, so that sweeps stay in cache.
+    Updates theta, but not neg_grad. The part of a row of the Gram that belongs to the working set is copied when the
+    row is first needed, so that sweeps stay in cache.
 
     places  int64[p]; which targets
     sizes   int64[a]; sizes of the working sets, from `working_set_sizes`
@@ -108,7 +109,7 @@ def descend(places, sizes, theta, neg_grad, gram, lambda_, screen, goal, sweeps,
 
 @_jit
 def nonzeros(theta, base):
-    """Return int64[a]: at how many columns theta [a, d] and base [a, d] differ."""
+    """Return int64[a]: the number of columns in which theta [a, d] and base [a, d] differ."""
     counts = np.zeros(len(theta), dtype=np.int64)
     for j in range(len(theta)):
         count = 0
@@ -123,7 +124,7 @@ def sparse_neg_grads(places, counts, theta, base, base_neg_grad, gram, neg_grad)
     """Set neg_grad = base_neg_grad - (theta - base) gram of some targets, from the rows of the Gram that differ.
 
     places  int64[p]; which targets
-    counts  int64[a]; at how many columns theta and base differ
+    counts  int64[a]; number of columns in which theta and base differ
     theta, base, base_neg_grad, neg_grad  [a, d]; and gram [d, d], of the same type
     """
     d, longest = theta.shape[1], 0
@@ -158,18 +159,18 @@ def sparse_neg_grads(places, counts, theta, base, base_neg_grad, gram, neg_grad)
 
 @_jit
 def proximal(places, theta, neg_grad, lambda_, step, ahead, past_theta, past_neg_grad, remember, factor=None):
-    """Take one proximal gradient step of some targets, from a point extrapolated beyond the current one.
+    """Take one proximal gradient step of some targets, from an extrapolated point.
 
     places    int64[p]; which targets
     theta, neg_grad            [a, d]; the current point
     past_theta, past_neg_grad  [a, d]; an earlier point
     lambda_   [a], of the type of theta
     step      step size, of that type
-    ahead     [a]; how far to extrapolate, in units of the way from the earlier point to the current one
+    ahead     [a]; how far to extrapolate beyond the current point, in units of its distance from the earlier one
     remember  bool[a]; whether the current point becomes the earlier one
 
-    Returns float64[a]: the product of the momentum and minus the step. Above 0, momentum points uphill (O'Donoghue and
-    Candes 2015).
+    Returns float64[a]: minus the dot product of the momentum and the step. If it is above 0, momentum points uphill
+    (O'Donoghue and Candes 2015).
     """
     uphill = np.zeros(len(theta), dtype=np.float64)
     for j in places:
@@ -193,8 +194,8 @@ def proximal(places, theta, neg_grad, lambda_, step, ahead, past_theta, past_neg
 def measure(theta, neg_grad, products, factor=None):
     """Return float64[4, a]: ||theta||_1, theta . neg_grad, max |neg_grad| and theta . (products + neg_grad).
 
-    theta, neg_grad and products are [a, d]. With a factor, the first is the sum of factor |theta| and the third is
-    max |neg_grad| / factor.
+    theta, neg_grad and products are [a, d]. If there is a factor, the first result is the sum of factor |theta|, and
+    the third is max |neg_grad| / factor.
     """
     found = np.zeros((4, len(theta)), dtype=np.float64)
     for j in range(len(theta)):

@@ -1,4 +1,4 @@
-"""The elementwise work of the solvers, for NumPy and for CuPy.
+"""Do the elementwise work of the solvers, for NumPy and for CuPy.
 
 Each CuPy kernel has a NumPy twin of the same name, arguments and result; tests compare the two. `of(xp)` returns the
 kernels for an array module.

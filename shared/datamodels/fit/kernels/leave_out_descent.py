@@ -1,4 +1,4 @@
-"""The loops of `lasso.leave_out`, compiled by numba as those of `coordinate_descent` are.
+"""Run the loops of `lasso.leave_out`, compiled by numba like those of `coordinate_descent`.
 
 They solve one target, over the rows that count for it.
 """
@@ -20,10 +20,11 @@ further round at the same lambda halves it."""
 ROUNDING = 4
 """Coordinate descent stops in any case at this many units of rounding of the largest product."""
 EARLY = 0.25
-"""Columns are admitted if |neg_grad| is above lambda minus this fraction of the step down from the lambda before. 1
-would be the strong rule."""
+"""Columns are admitted if |neg_grad| is above lambda minus this fraction of (previous lambda - lambda). 1 would be the
+strong rule."""
 PLANES = (8, 12, 16, 20, 24, 28, 32)
-"""Bits that residuals may be rounded to. The fewest are taken that add at most about ROUNDED of the wanted gap."""
+"""Numbers of bits to which residuals may be rounded. The smallest that adds at most about ROUNDED of the wanted gap is
+used."""
 ROUNDED = 0.5
 LARGEST = 4
 """Size of the largest of many rounding errors, in standard deviations."""
@@ -49,8 +50,8 @@ class Work(NamedTuple):
     place     int64[d]; the place of a column among them, or -1
     theta     float64[c]; weights of the admitted columns
     near      uint64[c + TILE, w]; bits of the admitted columns
-    counts    int32[c + TILE, c + TILE]; number of rows that each has in common with those before it
-    gram      [c, c]; their covariances; the next neg_grad corrects what it is rounded by
+    counts    int32[c + TILE, c + TILE]; number of rows that each shares with each column before it
+    gram      [c, c]; their covariances, rounded; the next neg_grad corrects the effect of the rounding
     eights    [256, 8]; the bits of every byte
 
     Arrays without a type are all float32 or all float64.
@@ -77,7 +78,7 @@ class Work(NamedTuple):
 def _count_in(work, first, size, low, high, rows):
     """Add the words low <= w < high to the counts of the admitted columns first <= i < size.
 
-    They are counted with all columns before them and with one another. Also computes their covariances over `rows`
+    Counts the rows that each of them shares with every column up to it. Also computes their covariances over `rows`
     rows.
     """
     above, wide = size + -(size - first) % TILE, size + -size % TILE
@@ -95,7 +96,7 @@ def _count_in(work, first, size, low, high, rows):
 def keep(work, size, middle, end, rows):
     """Drop the admitted columns without weight, and add the words middle <= w < end to the counts; return the size.
 
-    `mean` must be that of all `rows` rows already.
+    Before the call, set `mean` to the means over all `rows` rows.
     """
     kept = 0
     for i in range(size):
@@ -166,11 +167,11 @@ def _residuals(work, first, second, start):
 def measure(work, size, words, first, second, zero, spread, lambda_, goal):
     """Compute neg_grad at all columns; return the relative duality gap of the weights as they are saved.
 
-    They are saved in float32, times `spread`. The dual point is made of the residuals of the weights as they are now,
-    not as they are saved. The residuals are rounded to whole multiples of a small step, so that their products with the
-    columns are counts of bits, and exact. The gap includes what both roundings add (`gap.relative`, stale). This is of
-    second order: at the optimum of a badly conditioned problem, the residuals of the saved weights would prove far
-    less.
+    They are saved in float32, times `spread`. The dual point is made of the residuals of the current weights, not of
+    the saved ones. The residuals are rounded to whole multiples of a small step, so that their products with the
+    columns are counts of bits, and exact. The gap includes what both roundings add (`gap.relative`, stale). Their
+    effect is of second order. The residuals of the saved weights would give a much larger gap if the problem is badly
+    conditioned.
 
     first   rows in the first `words` words, from bit 0 on
     second  further rows, at the end of these words, from a word of their own on
@@ -287,12 +288,12 @@ def advance(work, size, words, first, second, end, zero, spread, lambda_, above,
 
     words, first, second, zero, spread, goal  as for `measure`
     end    number of words to predict
-    above  the lambda before
+    above  the previous lambda
 
     Returns (admitted columns, rounds, relative duality gap); the gap is -1 if there is no room for columns.
     """
     floor = ROUNDING * np.finfo(np.float64).eps * np.abs(work.products).max()
-    start = np.int64(0)  # not a literal, for which callees would be compiled once more
+    start = np.int64(0)  # not a literal, because the functions called would be compiled again for it
     fine, done, found = FINER * goal * lambda_, 0, np.inf
     bar = lambda_ - EARLY * (above - lambda_)
     while found > goal and done < most:

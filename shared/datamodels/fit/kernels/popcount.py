@@ -1,4 +1,4 @@
-"""The exact Gram of masks, X'X with X in {0, 1}, by counting the bits that columns have in common.
+"""Compute the exact Gram of masks, X'X with X in {0, 1}, by counting the bits that columns have in common.
 
 One word of two columns holds 64 products. The counts are whole numbers, so nothing is rounded.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from datamodels.run import designs
 
 EXACT = 2048
-"""Most rows of a block of `gram_by_products`: float16 represents all whole numbers up to 2048, however a product adds
-them up."""
+"""Most rows of a block of `gram_by_products`: float16 represents all whole numbers up to 2048, so every order of
+summation is exact."""
 PRODUCT_PANEL = 8192
 """Columns of one product of `gram_by_products`, which bounds its memory."""
 
@@ -37,7 +37,7 @@ def gram(masks: np.ndarray, columns: int, *, threads: int = 1) -> np.ndarray:
         bitwise.count(bits[first:last], bits[first:], 0, bits.shape[1], counts[first:last, first:])
 
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="gram") as pool:
-        # The first panels are the longest. Those at the end are short, so that no thread waits for long.
+        # The first panels take longest, and the last are short, so that no thread waits long at the end.
         list(pool.map(upper, panels))
     for i in panels:
         lower = slice(i, i + bitwise.PANEL)

@@ -1,9 +1,8 @@
-"""What the lambda path and the last fit ask of whatever solves the LASSOs of a block: the problem, the penalty, the
-iteration.
+"""Define the interface between the lambda path and the algorithms that solve LASSOs: penalty, state and iteration.
 
-The path (`path`) and the last fit (`refit`) know when a target has converged, which lambda is next and when it is done.
-They do not know how weights are improved. That is an Iteration, over a span of rows (`rowwise`, with `saga` or `fista`)
-or over its Gram (`shared_gram`): `start` makes a state, `epoch` improves it, `measure` says how good it is.
+The path (`path`) and the last fit (`refit`) decide when a target has converged, which lambda is next, and when a target
+is done. An Iteration improves weights: over a span of rows (`rowwise`, with `saga` or `fista`) or over its Gram
+(`shared_gram`). Its `start` makes a state, `epoch` improves the state, and `measure` computes how good it is.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gap
 
 DROP_SHARE = 1 / 16
-"""Targets that are done are dropped from a state when they are more than this fraction of it: dropping copies."""
+"""Targets that are done are dropped from a state if they are more than this fraction: dropping copies the state."""
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""A lambda_max of standardised outputs of at most this counts as 0: 8 units of rounding of float32, which is the most
-that outputs are stored in. Computing in float64 makes no signal of their rounding."""
+"""A lambda_max of standardised outputs of at most this counts as 0. It is 8 units of rounding of float32: outputs are
+stored in no more than float32, so what is smaller may be rounding, also if the fit computes in float64."""
 
 
 class State(Protocol):
     """Targets that are being solved.
 
-    target   int64[a]; which of the t targets each is
+    target   int64[a]; numbers of the targets, 0 to t - 1
     lambda_  float64[a]; lambdas for standardised outputs
     """
 
@@ -35,7 +34,7 @@ class State(Protocol):
     lambda_: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Return the state of the targets at these places int[...] alone."""
+        """Return the state of the targets at some places, int[...]."""
 
     def __len__(self) -> int: ...
 
@@ -84,12 +83,12 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Duality gaps of the weights as they are saved, free of the rounding and the age of what an iteration keeps.
+    """Duality gaps of the weights as they are saved, free of rounding and of outdated values of the iteration.
 
     weights    float32[p, d], raw
     intercept  float64[p], raw; the best one for the weights
     gap        float64[p]
-    neg_grad   [p, d] of the array module; minus the gradient; None if the iteration has no use for it
+    neg_grad   [p, d] of the array module; minus the gradient; None if the iteration does not use it
     """
 
     weights: np.ndarray
@@ -101,11 +100,11 @@ class Certificate:
 class Iteration(Protocol[S]):
     """One way to solve the LASSOs of t targets over a span of rows.
 
-    Lambdas and weights are in a unit of the iteration's choice, the same for all spans of rows of one problem.
+    The iteration chooses the unit of lambdas and weights. It is the same for all spans of rows of one problem.
 
-    rows           the rows of the problem, those outside the span included
+    rows           all rows of the problem, including those outside the span
     skips          whether a target that has converged may pass several lambdas before the next epoch
-    certify_every  epochs after which the last fit certifies targets that do not look converged; 0 for never
+    certify_every  the last fit certifies all targets, converged or not, each time after so many epochs; 0 for never
     """
 
     rows: Rows
@@ -130,30 +129,32 @@ class Iteration(Protocol[S]):
         """Return the mean squared errors float64[p] on the held-out rows that count."""
 
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
-        """Return the explained variances float64[t] that errors float64[t], as of `heldout_error`, amount to."""
+        """Return the explained variances float64[t] for mean squared errors float64[t] of `heldout_error`."""
 
     def weights(self, state: S, places: np.ndarray) -> np.ndarray:
         """Return weights [p, d] of the array module."""
 
     def raw_lambda(self, state: S) -> np.ndarray:
-        """Return the lambdas float64[a] for the outputs as they are."""
+        """Return the lambdas float64[a] for the raw outputs."""
 
     def certify(self, state: S, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
         """Certify the weights of some targets at raw lambdas float64[p]."""
 
     def correct(self, state: S, places: np.ndarray, neg_grad: np.ndarray) -> None:
-        """Take over the gradients of certificates that are worse than `measure` promised."""
+        """Replace gradients by those of certificates whose gaps are larger than `measure` computed."""
 
 
 @runtime_checkable
 class Resumable(Iteration[S], Protocol[S]):
-    """An Iteration whose states can be kept in a checkpoint. Blocks of others start again if they are interrupted."""
+    """An Iteration whose states can be kept in a checkpoint. A block of any other Iteration starts again if it is
+    interrupted.
+    """
 
     def arrays(self, state: S) -> dict[str, np.ndarray]:
         """Return what `restored` needs besides the problem."""
 
     def restored(self, start: S, arrays: dict[str, np.ndarray]) -> S:
-        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
+        """Return the state from which `arrays` was made. `start` is the state with which its targets started."""
 
 
 AnyIteration = Iteration[Any]
@@ -161,7 +162,7 @@ AnyIteration = Iteration[Any]
 
 @dataclasses.dataclass(frozen=True)
 class Solver:
-    """One way to solve the LASSO, a value of a spec's `fit.solver`, and what others need to know of it.
+    """A solver of the LASSO, as a spec's `fit.solver` names it, and its properties.
 
     solve          fits a block of targets
     trial_columns  columns (small, large) of the two problems that `plan.fit` solves, in about a second, to predict how
@@ -179,12 +180,12 @@ class Solver:
 
 
 def lambda_max(dual_norm: np.ndarray) -> np.ndarray:
-    """Return lambda_max for standardised outputs: 0 if it is no more than rounding, since no column tells anything."""
+    """Return lambda_max for standardised outputs: 0 if it is only rounding, so that no column has a correlation."""
     return np.where(dual_norm > ROUNDING, dual_norm, 0)
 
 
 def drop_done(state: S, done: np.ndarray) -> S:
-    """Drop targets that are done, bool[t], once they are many enough."""
+    """Drop targets that are done, bool[t], if they are more than DROP_SHARE of the state."""
     retired = done[state.target]
     if retired.all() or retired.mean() > DROP_SHARE:
         return state.take(np.flatnonzero(~retired))

@@ -1,4 +1,4 @@
-"""One block of targets by an Iteration: walked down the lambda path, fitted for good, made a Solution."""
+"""Fit one block of targets by an Iteration: walk down the lambda path, fit all rows, and make a Solution."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def solve(
 ) -> Solution:
     """Fit the targets of a block.
 
-    over_fit    makes the iteration over the rows to fit, which the path is walked by
-    over_whole  makes the one over all rows, for the last fit
+    over_fit      makes the iteration over the rows to fit, for the path
+    over_whole    makes the iteration over all rows, for the last fit
     tick, resume  as for `contract.block.Solve`
     """
     if not len(targets.able):

@@ -6,16 +6,16 @@ with G the Gram of the centred masks, c_j = X' y_j / m their covariance with the
 gradient of the smooth part. For the estimator `weighted` the penalty is lambda_j sum_c factor_jc |theta_c|: each column
 has a threshold of its own.
 
-Each step improves every target on its own, and then computes neg_grad for all of them by one matrix product, theta G.
-With it comes the duality gap. A target is improved in one of two ways.
+Each step improves every target independently, and then computes neg_grad for all by one matrix product, theta G. The
+duality gap follows from it. A target is improved in one of two ways:
 
-- Coordinate descent on a working set, if that is small or if gradient steps have not converged. The set has the columns
-  with a weight, and those that the sequential strong rule keeps (Tibshirani et al. 2012),
-  |neg_grad| >= 2 lambda - (lambda before). A column that the rule missed shows in the next neg_grad, and joins.
-- Otherwise one proximal gradient step. At a new lambda it starts ahead of the old solution, on the line through the one
-  before. If the Gram is conditioned well (m above about 6 d), the step size is 1 / (alpha (1 - alpha)), the inverse of
-  the mean curvature. Otherwise it is 1 / L, L the largest eigenvalue, with Nesterov's momentum, which restarts per
-  target when it points uphill.
+- by coordinate descent on a working set, if the set is small or if gradient steps have not converged. The set has the
+  columns with a weight, and those that the sequential strong rule keeps (Tibshirani et al. 2012):
+  |neg_grad| >= 2 lambda - (previous lambda). A column that the rule missed is found by the next neg_grad, and is added;
+- otherwise by one proximal gradient step. At a new lambda, it starts from an extrapolation of the last two solutions.
+  If the Gram is conditioned well (m above about 6 d), the step size is 1 / (alpha (1 - alpha)), the inverse of
+  the mean curvature. Otherwise it is 1 / L, with L the largest eigenvalue, and Nesterov's momentum is used. Momentum
+  restarts for each target when it points uphill.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class State:
     theta       [a, d]
     products    [a, d]; the c_j
     neg_grad    [a, d]; at theta
-    past_theta, past_neg_grad  [a, d]; at the lambda before, or, with momentum, at the step before
+    past_theta, past_neg_grad  [a, d]; at the previous lambda, or, with momentum, at the previous step
     base_theta, base_neg_grad  [a, d]; where neg_grad was last computed without rounding: later ones are changes from it
     factor      [a, d], above 0; multiplies lambda for each column; None if it is 1 everywhere
 
     Of NumPy:
 
-    target   int64[a]; which of the targets of the block
+    target   int64[a]; numbers of the targets in the block
     zero     float64[a]; variance of the outputs
     lambda_  float64[a]
-    before   float64[a]; the lambda before; infinite at the first
+    before   float64[a]; the previous lambda; infinite at the first
     steps    int64[a]; steps at this lambda
     speed    float64[a]; Nesterov's t
     reach    float64[a]; largest product
@@ -100,18 +100,18 @@ class State:
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Return the state of the targets at these places int[...] alone."""
+        """Return the state of the targets at some places, int[...]."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         arrays |= {name: array.take(chosen, axis=0) for name, array in arrays.items() if array is not None}
         return State(**arrays)
 
 
 class Descent:
-    """Steps for targets over the Gram of `masks`.
+    """Takes steps for targets over the Gram of `masks`.
 
     small  largest working set, in columns, that is solved by coordinate descent; by default SMALL_SET of the columns
-    loops  the loops for another array module than NumPy, which has the Gram then; all steps are proximal gradient
-           steps and whole products
+    loops  the loops for an array module other than NumPy, to which the Gram then belongs. With them, all steps are
+           proximal gradient steps and products of whole matrices
     """
 
     def __init__(self, masks: Masks, small: int | None = None, loops: Batched | None = None):
@@ -139,7 +139,7 @@ class Descent:
         theta: np.ndarray | None,
         factor: np.ndarray | None = None,
     ) -> State:
-        """Start targets, whose lambdas are still to be set (`set_lambda`).
+        """Return the state of targets at the start. `set_lambda` sets their lambdas.
 
         products  float64[a, d] of the array module
         zero      float64[a]; variances of the outputs
@@ -170,7 +170,7 @@ class Descent:
         )
 
     def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
-        """Set new lambdas float64[p] for targets by their places int64[p]; they start from where they are."""
+        """Set new lambdas float64[p] of the targets at some places, int64[p]. They keep their weights."""
         state.before[places] = np.where(state.lambda_[places] > 0, state.lambda_[places], np.inf)
         state.lambda_[places] = lambda_
         state.steps[places] = 0
@@ -201,7 +201,7 @@ class Descent:
         state.steps += 1
 
     def _refresh(self, state: State) -> None:
-        """Set neg_grad of all targets: from the rows of the Gram at changed weights if few changed, or by a product."""
+        """Set neg_grad of all targets: from rows of the Gram if few weights changed, else by a matrix product."""
         many = np.arange(len(state))
         if self._sparse >= 0:
             counts = self._coordinates.nonzeros(state.theta, state.base_theta)
@@ -237,7 +237,7 @@ class Descent:
         state.speed[uphill > 0] = 1
 
     def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
-        """Take over neg_grad float64[p, d] that is free of rounding; from here on only changes are added to it."""
+        """Replace neg_grad by float64[p, d] without rounding. Later steps add changes to it."""
         chosen = self._xp.asarray(places)
         state.neg_grad[chosen] = neg_grad
         state.base_neg_grad[chosen] = neg_grad

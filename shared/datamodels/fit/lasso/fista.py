@@ -1,17 +1,18 @@
 """FISTA for many LASSOs over the same rows, which it reads again in every step (Beck and Teboulle 2009).
 
-It needs no Gram and keeps no residuals, so it works from packed masks of any size, and each target may leave out other
-rows. One step reads every row once. It does for all targets, at their points z,
+It needs no Gram and keeps no residuals. So it works from packed masks of any size, and each target may leave out rows
+of its own. One step reads every row once, and does for all targets, at their points z,
 
     neg_grad = X' (y - X z) / m       minus the gradient, at the best intercepts for z
     theta   <- prox( z + step * neg_grad )
-    z       <- theta + momentum * (theta - theta before)
+    z       <- theta + momentum * (theta - previous theta)
 
-so that two matrix products dominate. Momentum restarts, per target, when it points uphill (O'Donoghue and Candes 2015).
+Two matrix products take most of the time. Momentum restarts for a target when it points uphill (O'Donoghue and Candes
+2015).
 
-neg_grad is affine in z. At a new lambda a target therefore starts ahead of the old solution, on the line through the
-one before, without reading a row. Each step also shows the curvature along it, so steps start long, and are shortened
-when the curvature does not allow them.
+neg_grad is affine in z. So at a new lambda, a target starts from an extrapolation of the last two solutions, whose
+neg_grad is known without reading a row. Each step also shows the curvature along it. So steps start long, and are
+shortened if they are too long for the curvature.
 
 Outputs are standardised per target over the rows that count, as in `saga`. Weights are returned on the raw scale.
 """
@@ -33,9 +34,9 @@ PASS_BYTES = 32 * 2**20
 MIN_ROWS = 64
 """Fewest rows that are read at a time."""
 BOLDNESS = 2.0
-"""First step size times the largest eigenvalue. Solutions are sparse, and along their columns the Gram is flatter than
-that; if it is not, steps are shortened. Passes over the rows of whole fits, measured at d = 500, m = 6 d and d = 1,000,
-m = 1.5 d: 59 and 105 with 1, 33 and 67 with 2, 33 and 57 with 3."""
+"""First step size times the largest eigenvalue. Solutions are sparse, and the curvature along their columns is
+smaller than that; if it is not, steps are shortened. Passes over the rows of whole fits, measured at d = 500, m = 6 d
+and d = 1,000, m = 1.5 d: 59 and 105 with 1, 33 and 67 with 2, 33 and 57 with 3."""
 CAUTION = 0.95
 """A step that was too long is shortened to this fraction of the longest that its curvature allows."""
 SPEED = 1.5
@@ -57,7 +58,7 @@ class State:
     theta       [d, a]; the last proximal point, of weights for standardised outputs
     ahead       [d, a]; the point z: theta and its momentum
     neg_grad    [d, a]; minus the gradient at z
-    past_ahead, past_neg_grad  [d, a]; where the lambda before was left
+    past_ahead, past_neg_grad  [d, a]; the last z, and neg_grad there, at the previous lambda
     products    [d, a]; neg_grad at zero weights
     y           [m, a]; standardised outputs, 0 if the row does not count
     keep        bool[m, a]; which rows count; None if all do
@@ -101,13 +102,13 @@ class State:
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Return the state of the targets at these places int[...] alone."""
+        """Return the state of the targets at some places, int[...]."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return State(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
 class Fista:
-    """FISTA over one span of rows. A `rowwise.Method`; `saga.Saga` says what each call does."""
+    """Runs FISTA over one span of rows. It is a `rowwise.Method`; `saga.Saga` describes the calls."""
 
     def __init__(
         self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = PASS_BYTES
@@ -164,11 +165,11 @@ class Fista:
         """Set the weights, raw [d, a]."""
         state.theta = (theta / self.rows.xp.asarray(state.spread)).astype(self.rows.dtype)
         state.ahead = state.theta.copy()
-        self._look(state)
+        self._compute_neg_grad(state)
 
     def epoch(self, state: State, number: int) -> None:
         """Take one step of all targets, in one pass over the rows. `number` is for methods that draw rows."""
-        self._set_out(state)
+        self._extrapolate(state)
         xp = self.rows.xp
         fresh = self._proximal(state, slice(None))
         uphill = self.rows.host(xp.einsum("ij,ij->j", state.ahead - fresh, fresh - state.theta)) > 0
@@ -178,11 +179,11 @@ class Fista:
         at, neg_grad = state.ahead, state.neg_grad
         state.ahead = fresh + (fresh - state.theta) * xp.asarray(momentum.astype(self.rows.dtype))
         state.theta = fresh
-        self._look(state)
+        self._compute_neg_grad(state)
         self._shorten(state, state.ahead - at, neg_grad - state.neg_grad)
 
-    def _set_out(self, state: State) -> None:
-        """Move targets with a new lambda ahead, on the line through the last solution and the one before."""
+    def _extrapolate(self, state: State) -> None:
+        """Extrapolate from the last two solutions, for targets with a new lambda."""
         xp = self.rows.xp
         new = np.flatnonzero(state.lambda_ != state.here)
         if not len(new):
@@ -210,7 +211,7 @@ class Fista:
         return target - xp.clip(target, -threshold, threshold)
 
     def _shorten(self, state: State, moved, bent) -> None:
-        """Shorten steps that are longer than the curvature along the last one allows; restart their momentum."""
+        """Shorten steps that are too long for the curvature along the last step; restart their momentum."""
         square = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, moved))
         curved = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, bent))
         steep = np.divide(curved, square, out=np.zeros(len(square)), where=square > STILL)
@@ -246,7 +247,7 @@ class Fista:
     def predictor(self, state: State, places: np.ndarray):
         """Return [d + 1, p]: weights for standardised outputs, one proximal step from z, and then the intercepts.
 
-        The objective is no higher there, and no weight is next to 0 because of momentum.
+        There, the objective is no higher, and momentum has left no weight close to 0.
         """
         theta = self._proximal(state, places)
         shift = self.rows.xp.einsum("ij,ij->j", theta, row_blocks.columns(state.mean_x, places))
@@ -261,10 +262,10 @@ class Fista:
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
     def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
-        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
+        """Return the state from which `arrays` was made. `start` is the state with which its targets started."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
-    def _look(self, state: State) -> None:
+    def _compute_neg_grad(self, state: State) -> None:
         """Set neg_grad at the points z, in one pass over the rows."""
 
         def residuals(local: slice, x):
@@ -289,5 +290,5 @@ class Fista:
 
 
 solve = functools.partial(rowwise.solve, method=Fista)
-"""See `contract.block.Solve`."""
+"""Fit a block of targets; see `contract.block.Solve`."""
 SOLVER = Solver(solve, trial_columns=(250, 500), trial_targets=128)

@@ -1,7 +1,7 @@
-"""The solver `gram`: exact LASSO paths of a block of targets from Grams of the masks.
+"""Compute exact LASSO paths of a block of targets from Grams of the masks: the solver `gram`.
 
-Targets that count all rows share one Gram, see `shared_gram`. Targets that are training examples have one each, see
-`leave_out`. Whatever is too large for either, and training examples on a GPU, is solved by `fista`.
+Targets that count all rows share one Gram, see `shared_gram`. Each target that is a training example has a Gram of
+its own, see `leave_out`. Problems that are too large for either, and training examples on a GPU, are solved by `fista`.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def solve(
 ) -> Solution:
     """Fit a block of targets; see `contract.block.Solve`.
 
-    A block that is interrupted starts again, unless all of it is solved by `fista`.
+    An interrupted block starts again, unless `fista` solves all of it.
 
     factor  returns penalty factors [t, d] of targets int64[t] that share a Gram; None if the penalty has none
     """
 
     def streamed(start: int, stop: int) -> Solution:
-        alone = (start, stop) == (first, last)  # otherwise the arrays could be those of any part
+        alone = (start, stop) == (first, last)  # otherwise the arrays could be those of another part
         return fista.solve(
             rows,
             settings,
@@ -100,9 +100,9 @@ def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
 
 
 def _part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: bool) -> Tick:
-    """Return a tick for the targets start <= j < stop of a block: it tells `tick` the progress of the whole block.
+    """Return a tick for the targets start <= j < stop of a block. It reports the progress of the whole block to `tick`.
 
-    keep  whether it passes the arrays on
+    keep  whether to report the arrays to resume from
     """
 
     def report(progress: BlockProgress) -> None:

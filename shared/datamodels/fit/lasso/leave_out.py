@@ -1,18 +1,20 @@
-"""Exact LASSO paths of targets that are training examples, from the Grams of the rows that each of them counts.
+"""Compute exact LASSO paths of targets that are training examples, each from its own Gram.
 
-Such a target leaves out the rows with its own column (`problem`), so no two of them share a Gram. But little of its
-Gram is needed: the columns whose |neg_grad| is ever above lambda. So targets are solved one after the other:
+Such a target leaves out the rows with its own column (`problem`), so no two of these targets share a Gram. But only a
+small part of each Gram is needed: the columns whose |neg_grad| is above lambda at some time. So targets are solved
+one after the other, in these steps:
 
 - pack the columns of the rows that count into bits, which stay in cache;
-- admit columns whose |neg_grad| is large enough, and count what they have in common by popcount, 64 rows at a time;
+- admit columns whose |neg_grad| is large enough, and count the rows that each two of them share by popcount, 64 rows at
+  a time;
 - do coordinate descent on the admitted columns;
-- compute neg_grad at all columns in one pass over the bits. For this, residuals are rounded to a few bits, so that a
-  product is a count again: exact, and several times as fast as a matrix product. The duality gap allows for the
-  rounding. A column that the last round missed shows in neg_grad, and is admitted.
+- compute neg_grad at all columns in one pass over the bits. For this, residuals are rounded to a few bits, so that each
+  product is a sum of counts: exact, and several times as fast as a matrix product. The duality gap includes the effect
+  of the rounding. A column that was missed so far has a large neg_grad then, and is admitted.
 
 The last fit, on all rows, keeps the counts of the path and adds those of the held-out rows. Products with the outputs
 are computed for all targets of a block in one pass over the rows. The lambdas, the choice between them and the statuses
-are those of `path` and `refit`. Nothing here is random.
+are the same as in `path` and `refit`. Nothing here is random.
 """
 
 from __future__ import annotations
@@ -43,14 +45,14 @@ on each."""
 class Fitted:
     """The solutions of t targets, in raw units.
 
-    solved      bool[t]; False if the target needed more columns than it may have: it has no weights then
-    signal      bool[t]; False if no column of the rows to fit tells anything about the outputs
+    solved      bool[t]; False, and no weights, if the target needed more columns than may be admitted
+    signal      bool[t]; False if no column is correlated with the outputs in the rows to fit
     weights     float32[t, d]
     intercept, lambda_, gap  float64[t]
     error       float64[t]; smallest held-out mean squared error on the path
     lambdas     int64[t]; lambdas tried on the path
     passes      int64[t]; passes over the bits of all columns, on the path
-    admitted    int64[t]; columns admitted at its end
+    admitted    int64[t]; columns admitted at the end of the path
     """
 
     solved: np.ndarray
@@ -66,7 +68,7 @@ class Fitted:
 
     @classmethod
     def none(cls, t: int, d: int) -> Fitted:
-        """Return t targets, none of which is solved yet."""
+        """Return the solutions of t targets before any is solved."""
         solved, signal = np.zeros((2, t), dtype=bool)
         weights = np.zeros((t, d), dtype=np.float32)
         intercept, lambda_, gap, error = np.zeros((4, t))
@@ -75,12 +77,12 @@ class Fitted:
 
 
 def applies(rows: Rows) -> bool:
-    """Tell whether targets of these rows are solved here: on a CPU, if bits and counts fit in LEAVE_OUT_BYTES."""
+    """Return whether this module solves targets of these rows: on a CPU, if bits and counts fit in LEAVE_OUT_BYTES."""
     return rows.xp is np and bytes_of(rows.problem.rows, rows.problem.columns, rows.dtype.itemsize) <= LEAVE_OUT_BYTES
 
 
 def bytes_of(rows: int, columns: int, itemsize: int) -> int:
-    """Return the most bytes that one target takes, besides what all targets of a block share."""
+    """Return the most bytes that one target takes, without arrays that all targets of a block share."""
     room = min(columns, ADMITTED)
     return (columns + room) * rows // 8 + (4 + itemsize) * room**2
 
@@ -88,7 +90,7 @@ def bytes_of(rows: int, columns: int, itemsize: int) -> int:
 def solve(
     rows: Rows, settings: FitSpec, first: int, last: int, *, tick: Tick, most: int = ADMITTED
 ) -> tuple[Solution, np.ndarray]:
-    """Fit the targets first <= j < last, all of them training examples. A block that is interrupted starts again.
+    """Fit the targets first <= j < last, all of them training examples. An interrupted block starts again.
 
     Returns (Solution, bool[n]: which targets needed more than `most` columns, and have no weights in the solution).
     """
@@ -127,7 +129,7 @@ def fitted(
     tick: Callable[[int], None] = lambda done: None,
     most: int = ADMITTED,
 ) -> Fitted:
-    """Fit targets with finite outputs that vary, each with rows to fit and held-out rows that count.
+    """Fit targets whose outputs are finite and vary. Rows to fit and held-out rows must count for each of them.
 
     outputs  [m, t], in the order of `rows`
     keep     bool[m, t]; which of the rows count
@@ -152,7 +154,7 @@ class _Sums:
     """Sums of the standardised outputs z = (outputs - location) / spread of t targets over the rows that count.
 
     location, spread  float64[t]
-    fit, heldout      sums over the rows to fit and over the held-out rows; their number of rows is wrong: do not use it
+    fit, heldout      sums over the rows to fit and over the held-out rows. Do not use their `rows`: it counts all rows
     """
 
     location: np.ndarray
@@ -176,7 +178,7 @@ class _Sums:
 
 
 class _Shared:
-    """What the targets of a block, which are solved one after the other, share.
+    """Arrays that the targets of a block share.
 
     words  uint64[v, m, 8]; the masks, in the order of `rows`, packed once for all blocks
     work   the arrays of the target that is being solved; see `leave_out_descent.Work`
@@ -220,7 +222,7 @@ def _words(rows: Rows) -> np.ndarray:
 
 
 class _Target:
-    """One target, number j of a block. All quantities are those of standardised outputs.
+    """Solves one target, number j of a block. All quantities are those of standardised outputs.
 
     fit, heldout  number of rows to fit and of held-out rows that count
     middle, end   the words at which the rows to fit and the held-out rows end
@@ -254,11 +256,12 @@ class _Target:
         found.intercept[j] = self._sums.location[j] + spread * mean - raw.astype(np.float64) @ work.mean[chosen]
 
     def _standardise(self, sums: moments.Outputs, rows: int, words: int) -> tuple[float, float]:
-        """Set the means and products of the columns over the first words; return the mean and variance of the outputs.
+        """Set the means and products of the columns over the first `words` words.
 
-        sums   sums over their rows
+        sums   sums over the rows in these words
         rows   number of these rows
-        words  how many words they take
+
+        Returns (mean, variance) of the outputs.
         """
         work, j = self._work, self._j
         ones = self._bits.ones(work.bits, words, len(work.mean))

@@ -1,7 +1,7 @@
-"""The lambda path of a block: each target walks down its own grid of lambdas until its held-out error rises.
+"""Walk down the lambda path of a block: each target takes its own grid of lambdas until its held-out error rises.
 
-A target goes on to its next lambda as soon as it has converged, whatever the others do, and starts there from where it
-is. Once its path has ended (`contract.choice`) it is dropped, and the others close ranks.
+A target moves on to its next lambda as soon as it has converged, independently of the others, and starts there from its
+last weights. When its path has ended (`contract.choice`), it is dropped.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from datamodels.fit.lasso.base import AnyIteration, Measure, Resumable, State, d
 from datamodels.run.specs import FitSpec
 
 PATH_SLACK = 5
-"""Largest gap on the path over the tolerance, which only the last fit keeps: held-out errors differ well before."""
+"""Largest gap on the path, as a multiple of the tolerance. Held-out errors of lambdas differ well before gaps reach the
+tolerance, so only the last fit keeps it."""
 
 
 def grid(settings: FitSpec) -> np.ndarray:
-    """float64[k]: lambdas as fractions of lambda_max, from 1 down to lambda_ratio by equal ratios; never 0."""
+    """Return float64[k]: lambdas as fractions of lambda_max, from 1 down to lambda_ratio by equal ratios; never 0."""
     k = settings.lambdas
     return np.geomspace(1, settings.lambda_ratio, k) if k > 1 else np.array([settings.lambda_ratio])
 
@@ -25,10 +26,10 @@ def grid(settings: FitSpec) -> np.ndarray:
 class Path:
     """The paths of t targets. Call `epoch` until `choice.active` is 0.
 
-    choice   which lambda is best for each target
-    weights  [t, d] of the array module; the weights there
-    state    the targets that are still on their way, and some that are done
-    epochs   done so far
+    choice   the best lambda of each target so far
+    weights  [t, d] of the array module; the weights at the best lambda
+    state    the targets whose paths have not ended, and some whose paths have
+    epochs   number of epochs so far
     """
 
     def __init__(self, iteration: AnyIteration, settings: FitSpec):
@@ -44,7 +45,7 @@ class Path:
         self._advance(iteration.measure(self.state))
 
     def epoch(self) -> None:
-        """Improve all targets once, and move on those that have converged."""
+        """Improve all targets once, and move those that have converged to their next lambdas."""
         goal = np.full(len(self.state), PATH_SLACK * self._settings.tolerance)
         measure = self._iteration.epoch(self.state, self.epochs, goal)
         self.epochs += 1
@@ -71,7 +72,7 @@ class Path:
         self.state = drop_done(state, choice.done)
 
     def _next_lambda(self, places: np.ndarray) -> None:
-        """Compute held-out errors of targets by their places in the state; send them to their next lambdas."""
+        """Compute held-out errors of targets by their places in the state; move them to their next lambdas."""
         iteration, state, here = self._iteration, self.state, self.state.target[places]
         better = self.choice.record_error(here, iteration.heldout_error(state, places))
         self.weights[iteration.rows.xp.asarray(here[better])] = iteration.weights(state, places[better])

@@ -1,4 +1,4 @@
-"""The last fit of a block: each target on all its rows, at its chosen lambda, until its weights are certified."""
+"""Do the last fit of a block: fit each target on all its rows, at its chosen lambda, until its gap is certified."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Refit:
     weights    float32[t, d], raw
     intercept  float64[t], raw
     lambda_    float64[t], raw
-    gap        float64[t], of just these weights
+    gap        float64[t], of exactly these weights
     done       bool[t]; whether a target is certified, or out of epochs
     state      the targets that are not done, and some that are
-    epochs     done so far
+    epochs     number of epochs so far
     """
 
     def __init__(self, iteration: AnyIteration, settings: FitSpec, lambda_: np.ndarray, weights: np.ndarray):
-        """Start at what the path chose: lambdas float64[t] and weights [t, d], in the unit of the iteration.
+        """Start at the choice of the path: lambdas float64[t] and weights [t, d], in the unit of the iteration.
 
-        A lambda of 0 becomes the smallest that leaves no weight.
+        A lambda of 0 becomes the smallest at which all weights are 0.
         """
         self._iteration, self._settings = iteration, settings
         self.state: State = iteration.restart(lambda_, weights)
@@ -59,7 +59,7 @@ class Refit:
         """Certify the targets that look converged; drop those that are, or that are out of epochs."""
         state, here, tolerance = self.state, self.state.target, self._settings.tolerance
         out_of_epochs = self.epochs >= self._settings.max_epochs
-        # Rounding alone may hold up what does not look converged after many epochs.
+        # After many epochs, rounding alone may keep a measured gap large.
         every = self._iteration.certify_every
         held_up = bool(every and self.epochs and self.epochs % every == 0)
         near = measure.gap(state.lambda_) <= tolerance * self._trust[here]
@@ -71,7 +71,7 @@ class Refit:
         self.weights[mine], self.intercept[mine], self.gap[mine] = found.weights, found.intercept, found.gap
         certified = (found.gap <= tolerance) | out_of_epochs
         self.done[mine] = certified
-        # The iteration promised too much: certify again when it promises more.
+        # The measured gap was too small. Certify again when it is smaller by half.
         self._trust[mine[~certified]] /= 2
         if found.neg_grad is not None:
             failed = np.flatnonzero(~certified)

@@ -1,6 +1,6 @@
-"""Iterations that read the rows again in each epoch: what `saga` and `fista` have in common.
+"""Make an Iteration of an algorithm that reads the rows again in each epoch: of `saga` or `fista`.
 
-Lambdas and weights are those of the raw outputs: the rows to fit and all rows are standardised differently.
+Lambdas and weights are those of the raw outputs, because the rows to fit and all rows are standardised differently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datamodels.fit.lasso.base import ROUNDING, Certificate, Measure
 from datamodels.run.specs import FitSpec
 
 REFRESH = 64
-"""Epochs after which what a method accumulates is computed afresh."""
+"""Epochs after which accumulated sums are computed afresh, to remove their rounding."""
 
 
 class State(base.State, Protocol):
@@ -38,7 +38,7 @@ S = TypeVar("S", bound=State)
 
 
 class Method(Protocol[S]):
-    """One algorithm over a span of rows, for standardised outputs; `saga.Saga` says what each call does."""
+    """One algorithm over a span of rows, for standardised outputs. `saga.Saga` describes the calls."""
 
     rows: Rows
     span: slice
@@ -67,19 +67,23 @@ class Method(Protocol[S]):
 
 
 class MakeMethod(Protocol):
-    """Makes a method over a span; `batch` rows and a `seed` are for methods that draw rows."""
+    """Makes a method over a span of rows.
+
+    batch  rows of one step, for methods that draw rows
+    seed   seed of the draws
+    """
 
     def __call__(self, rows: Rows, span: slice, *, batch: int, seed: list[int]) -> Method[Any]: ...
 
 
 class RowIteration:
-    """An Iteration (`base`) by a method over its span of rows."""
+    """An Iteration (`base`) that improves weights by a method over its span of rows."""
 
     skips = True
     certify_every = 0
 
     def __init__(self, method: Method[Any], targets: Targets, *, batch: int):
-        """`batch` held-out rows are predicted at a time."""
+        """Take a method; `batch` is the number of held-out rows to predict at a time."""
         self.rows, self._method, self._targets, self._batch = method.rows, method, targets, batch
 
     def start(self) -> tuple[State, np.ndarray]:
@@ -102,7 +106,7 @@ class RowIteration:
         self._method.set_lambda(state, standard)
 
     def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
-        """Improve all targets, by as much as the method does in one epoch."""
+        """Improve all targets by one epoch of the method. `goal` is not used."""
         self._method.epoch(state, number)
         if (number + 1) % REFRESH == 0:
             self._method.refresh(state)
@@ -142,7 +146,7 @@ class RowIteration:
         return Certificate(self.rows.host(weights).T, intercept, gaps)
 
     def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
-        """Do nothing: certificates tell no gradient."""
+        """Do nothing, because these certificates have no gradient."""
 
     def arrays(self, state: State) -> dict[str, np.ndarray]:
         return self._method.arrays(state)
@@ -152,7 +156,7 @@ class RowIteration:
 
 
 def _spread(state: State) -> np.ndarray:
-    """float64[a]: what lambdas of standardised outputs are multiplied by; 1 for outputs that do not vary."""
+    """Return float64[a]: raw lambda over standardised lambda. It is the deviation, or 1 for constant outputs."""
     return np.where(state.spread > 0, state.spread, 1)
 
 

@@ -8,13 +8,13 @@ of rows and does for all targets
     theta   <- prox( theta - step * (change * batches / m + average) )
     average <- average + change / m;   table_B <- new residuals
 
-so that two matrix products dominate. The order of masks is random already. Batches are therefore fixed spans of rows,
-each read sequentially, in a new random order in every epoch.
+Two matrix products take most of the time. Masks are in random order already, so batches are fixed spans of rows, which
+are read sequentially; only the order of batches is new in every epoch.
 
 Rows that do not count for a target have weight 0: their residuals are 0, and the gradients of the target are scaled up
 by m / m_j. The table and the outputs are as long as the rows; if the fit has a folder, they are in memory-mapped files.
 The intercept is one more coordinate, without a penalty. Outputs are standardised per target over the rows that count,
-because of float32. Weights are returned on the raw scale.
+because sums are float32. Weights are returned on the raw scale.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class State:
         return len(self.target)
 
     def take(self, chosen: np.ndarray) -> State:
-        """Return the state of the targets at these places int[...] alone.
+        """Return the state of the targets at some places, int[...].
 
         It takes over the memory of the arrays that are as long as the rows: this state must not be used any more.
         """
@@ -103,7 +103,7 @@ class State:
 
 
 class Saga:
-    """SAGA over one span of rows."""
+    """Runs SAGA over one span of rows."""
 
     def __init__(self, rows: Rows, span: slice, *, batch: int, seed: list[int]):
         self.rows = rows
@@ -260,7 +260,7 @@ class Saga:
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
     def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
-        """Return the state that `arrays` was made of; `start` is the one that its targets started from."""
+        """Return the state from which `arrays` was made. `start` is the state with which its targets started."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
     def _products(self, right: np.ndarray) -> np.ndarray:
@@ -288,5 +288,5 @@ class Saga:
 
 
 solve = functools.partial(rowwise.solve, method=Saga)
-"""See `contract.block.Solve`."""
+"""Fit a block of targets; see `contract.block.Solve`."""
 SOLVER = Solver(solve, trial_columns=(250, 500), trial_targets=128, table=True)

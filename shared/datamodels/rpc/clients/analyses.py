@@ -1,4 +1,4 @@
-"""The long calls of the query client, which report progress and return what the analysis itself returns."""
+"""Call long analyses of the query service: report their progress, and return their results as dataclasses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 T = TypeVar("T")
 
 Tell = Callable[[str, float], None]
-"""Called with what is being done and the fraction that is done."""
+"""Receives the current stage, as text, and the fraction of the work that is done, 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer(Generic[T]):
-    """What an analysis found, and which fit it comes from."""
+    """Result of an analysis, and the fit that it comes from.
+
+    provenance  the run, the fit and its number of models
+    found       the dataclass that the analysis returns
+    """
 
     provenance: types_pb2.Provenance
     found: T
@@ -32,32 +36,44 @@ def quiet(stage: str, fraction: float) -> None:
 
 
 class AnalysesClient(Client):
-    """Long calls. Each waits for its answer, and is repeated while the service is unavailable.
+    """Calls long analyses. Each call waits for its answer, and is repeated while the service is unavailable.
 
-    An exception in `tell`, or Ctrl-C, cancels the analysis. Raises the errors of the service.
+    `tell` is called with the progress. An exception in it, or Ctrl-C, cancels the analysis. Calls raise the errors of
+    the service.
     """
 
     _stub: query_pb2_grpc.QueryServiceStub
 
     def evaluate(self, run: str, *, tell: Tell = quiet) -> Answer[Quality]:
-        """Measure how good predictions of unseen subsets are. `evaluation.deviations` is empty: it does not travel."""
+        """Measure how good predictions of unseen subsets are.
+
+        `evaluation.deviations` of the result is empty, because messages do not have it.
+        """
         request = query_pb2.EvaluateRequest(run=run)
         return self._repeat(lambda: _answer(self._stub.Evaluate(request), "quality", Quality, tell))
 
     def clusters(self, run: str, *, columns: bool = False, k: int = 0, tell: Tell = quiet) -> Answer[Clusters]:
-        """Find k clusters of targets, or of columns; for k = 0 the eigengap chooses their number."""
+        """Find k clusters of targets, or of columns. For k = 0, the eigengap chooses their number."""
         request = query_pb2.ClustersRequest(run=run, columns=columns, k=k)
         return self._repeat(lambda: _answer(self._stub.Clusters(request), "clusters", Clusters, tell))
 
     def components(
         self, run: str, *, columns: bool = False, k: int = 0, extremes: int = 0, tell: Tell = quiet
     ) -> Answer[Components]:
-        """Find k principal components of targets, or of columns, 5 for k = 0; with 10 extremes of each for 0."""
+        """Find principal components of targets, or of columns.
+
+        k         number of components; 0 for 5
+        extremes  number of vectors and of features to return for each end of a component; 0 for 10
+        """
         request = query_pb2.ComponentsRequest(run=run, columns=columns, k=k, extremes=extremes)
         return self._repeat(lambda: _answer(self._stub.Components(request), "components", Components, tell))
 
     def conflicts(self, run: str, *, groups: str = "", k: int = 0, tell: Tell = quiet) -> Answer[Conflicts]:
-        """Find groups of columns that harm groups of targets: classes, or k clusters."""
+        """Find groups of columns that harm groups of targets.
+
+        groups  "classes" or "clusters"; by default classes
+        k       number of clusters of each kind; 0 lets the eigengap choose
+        """
         request = query_pb2.ConflictsRequest(run=run, groups=groups, k=k)
         return self._repeat(lambda: _answer(self._stub.Conflicts(request), "conflicts", Conflicts, tell))
 

@@ -99,7 +99,7 @@ class Counterfactual:
 
 
 class QueryClient(AnalysesClient):
-    """Client of the query service. A context manager; `close` ends it otherwise.
+    """Client of the query service. Use it as a context manager, or call `close` at the end.
 
     to        `host:port`, any gRPC target such as `dns:///name:port`, or a channel
     settings  deadline, attempts and TLS; by default those of ClientSettings()
@@ -214,7 +214,10 @@ class QueryClient(AnalysesClient):
         remove: Numbers = (),
         add: Numbers = (),
     ) -> Counterfactual:
-        """Predict what removing columns from the base, by default the whole pool, and adding others does to targets."""
+        """Predict how outputs change if columns are removed from the base, and others are added.
+
+        base  columns of the unchanged set; by default the whole pool
+        """
         sets = {"base": base, "remove": remove, "add": add}
         answer = self._stub.Counterfactual(
             query_pb2.CounterfactualRequest(
@@ -241,7 +244,7 @@ class QueryClient(AnalysesClient):
         return self._stub.Similar(request)
 
     def leakage(self, run: str, k: int = 0) -> query_pb2.LeakageResponse:
-        """Find k pairs of a target and a column whose weights suggest that they are one example; 10 for k = 0."""
+        """Find the k pairs of a target and a column whose weights suggest that the two are copies; 10 for k = 0."""
         return self._stub.Leakage(query_pb2.LeakageRequest(run=run, k=k))
 
 

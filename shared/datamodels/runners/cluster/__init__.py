@@ -1,1 +1,1 @@
-"""Calls to a Kubernetes cluster and what they say, for `cluster.runner` and the command line."""
+"""Run stages on a Kubernetes cluster, and submit, describe and cancel runs there."""

@@ -30,7 +30,7 @@ from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
 GONE_TIMEOUT = 300.0
 """Seconds to wait until a Job and its pods are deleted."""
 POLL = 2.0
-"""Seconds between two looks at a run that is watched."""
+"""Seconds between two queries about a run that is watched."""
 ASKED_ABOUT = 3
 """Number of pods that do not start whose events are read, to limit calls."""
 

@@ -1,6 +1,6 @@
 """Describe the state of a Job, and the obstacles that keep it from running.
 
-Pure functions: they turn objects of the API into words.
+The functions are pure: they turn objects of the API into text.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def state(job: Object | None) -> State:
 
 
 def reason(job: Object) -> str:
-    """Return why a Job failed, in the words of Kubernetes; empty if it did not."""
+    """Return why a Job failed, as Kubernetes reports it; empty if it did not fail."""
     for condition in job.get("status", {}).get("conditions") or []:
         if condition["type"] == "Failed" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")

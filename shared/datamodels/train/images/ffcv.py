@@ -22,7 +22,7 @@ from datamodels.run.dataset import Dataset
 PAGE_BYTES = 2**21
 """The smallest page size that FFCV allows. A file is a few pages larger than its images."""
 POLL_SECONDS = 0.002
-"""Seconds between looks at the thread that reads."""
+"""Seconds between checks that the reading thread is alive."""
 IMAGE, LABEL = "image", "label"
 
 
@@ -63,8 +63,8 @@ class FfcvSource:
 
         if order.min() < 0 or order.max() >= len(self._y):  # compiled code does not check bounds
             raise InputError(f"{self._path}: an index of {order.max()}: must be 0 to {len(self._y) - 1}")
-        loader, given = self._loader(order.shape[1])
-        given.order = loader.first_traversal_order = order.reshape(-1).astype(np.uint64)
+        loader, order_source = self._loader(order.shape[1])
+        order_source.order = loader.first_traversal_order = order.reshape(-1).astype(np.uint64)
         batches = iter(loader)
         try:
             for examples in order:
@@ -76,7 +76,7 @@ class FfcvSource:
         """Return the loader for minibatches of `rows`, and its order. A new one compiles code for up to 23 s."""
         if rows not in self._loaders:
             ffcv = _ffcv()
-            given = _given_order(ffcv)
+            order_source = _settable_order(ffcv)
             pipelines = {
                 IMAGE: [ffcv.fields.rgb_image.SimpleRGBImageDecoder(), ffcv.transforms.ToTensor()],
                 LABEL: None,
@@ -86,12 +86,12 @@ class FfcvSource:
                 batch_size=rows,
                 num_workers=self._workers,
                 os_cache=True,
-                order=given,
+                order=order_source,
                 indices=np.arange(len(self._y), dtype=np.uint64),
                 pipelines=pipelines,
                 drop_last=False,  # true gives no batch at all if a subset is smaller than one
             )
-            self._loaders[rows] = loader, given
+            self._loaders[rows] = loader, order_source
         return self._loaders[rows]
 
 
@@ -185,8 +185,8 @@ def _next(batches: Any, path: str) -> tuple[Any, ...]:
     return next(batches)
 
 
-def _given_order(ffcv: Any) -> Any:
-    class Given(ffcv.traversal_order.base.TraversalOrder):
+def _settable_order(ffcv: Any) -> Any:
+    class FixedOrder(ffcv.traversal_order.base.TraversalOrder):
         """Returns the order in its attribute `order`. FFCV calls the instance as if it were a class."""
 
         def __init__(self) -> None:
@@ -198,7 +198,7 @@ def _given_order(ffcv: Any) -> Any:
         def sample_order(self, epoch: int) -> np.ndarray:
             return self.order
 
-    return Given()
+    return FixedOrder()
 
 
 def _page_bytes(image: np.ndarray) -> int:
