@@ -1,4 +1,4 @@
-"""Predictions of the analyses on the digits, compared with models that are trained to check them.
+"""Compare predictions of the analyses on the digits with models that are trained to check them.
 
     python benchmarks/analyses.py [--spec digits] [--home FOLDER] [--targets 120] [--models 20]
 

@@ -1,4 +1,4 @@
-"""Clients of benchmarks/query.py: processes that ask as fast as they are answered."""
+"""Run clients of benchmarks/query.py: processes that send each request as soon as the last is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sphinx: the Markdown files of the project are pages of the site, and all links between them are checked.
+"""Configure Sphinx: the Markdown files of the project are pages of the site, and all links between them are checked.
 
 The site is built from the project's root, so that pages in docs and READMEs elsewhere can link to each other.
 """

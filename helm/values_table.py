@@ -1,4 +1,4 @@
-"""Writes the table of values in the chart's README from values.yaml. With --check, fails if it is out of date."""
+"""Write the table of values in the chart's README from values.yaml. With --check, fails if it is out of date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference from the definitions in the code; `make reference` runs it.
+"""Write docs/reference from the definitions in the code; `make reference` runs it.
 
 Each page is one module here with a function `page`. Its texts come from docstrings, from the strings below fields, from
 help texts and from the comments of the protos.

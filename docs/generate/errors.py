@@ -1,4 +1,4 @@
-"""The page of errors and exit codes."""
+"""Render the page of errors and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of Markdown."""
+"""Write pieces of Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of metrics."""
+"""Render the page of metrics."""
 
 from __future__ import annotations
 

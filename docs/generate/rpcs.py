@@ -1,4 +1,4 @@
-"""The page of RPCs: services, methods and messages, with the comments of the protos."""
+"""Render the page of RPCs: services, methods and messages, with the comments of the protos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of settings."""
+"""Render the page of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the source says beside the code: the modules of a package, and the strings below fields."""
+"""Read texts from the source: the modules of a package, and the strings below fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the fields of a spec."""
+"""Render the page of the fields of a spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advice on missing packages. The base installation is what the query client needs; extras bring the rest.
+"""Advise on missing packages. The base installation is what the query client needs; extras bring the rest.
 
 This module imports nothing, so that everything may import it.
 """

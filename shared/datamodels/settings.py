@@ -1,4 +1,4 @@
-"""Settings of processes, read from environment variables. No other module reads os.environ.
+"""Read settings of processes from environment variables. No other module reads os.environ.
 
 Settings say how a process is deployed: addresses, folders, limits. The RunSpec says what is computed. The field `f` of
 a group with prefix `P` is read from the environment variable `P_F`. The string below a field says what the field means

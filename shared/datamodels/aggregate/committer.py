@@ -1,4 +1,4 @@
-"""Commits outputs of trained models: append-only and exactly once, without a database.
+"""Commit outputs of trained models: append-only and exactly once, without a database.
 
 The outputs of a sub-chunk are one immutable part. Its key is a function of its models, and one conditional write
 creates it: of any number of writers one wins, and the part is durable before any of them is told. Readers follow the

@@ -1,4 +1,4 @@
-"""The state of one run in one aggregator: the committed parts, and which of them the newest manifest lists."""
+"""Keep the state of a run in one aggregator: its committed parts, and which of them the newest manifest lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests, which list the committed parts of a run.
+"""Write and read manifests, which list the committed parts of a run.
 
 Manifests are numbered records that are never overwritten. Each version lists all parts of the previous one. So a reader
 of the newest version sees every model at most once and never lists the store.

@@ -1,4 +1,4 @@
-"""Metrics of the aggregate stage."""
+"""Define the metrics of the aggregate stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs of one sub-chunk of models: checks as they arrive, and conversion to and from a Parquet part."""
+"""Check the outputs of one sub-chunk of models as they arrive, and convert them to and from a Parquet part."""
 
 from __future__ import annotations
 

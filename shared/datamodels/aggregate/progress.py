@@ -1,4 +1,4 @@
-"""Progress of a run's training."""
+"""Define the progress of a run's training."""
 
 from __future__ import annotations
 

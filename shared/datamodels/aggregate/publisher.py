@@ -1,4 +1,4 @@
-"""The thread that publishes manifests, so that commits need not wait for it."""
+"""Publish manifests in a thread of its own, so that commits need not wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and descriptions of the baselines. `scoring` computes them.
+"""Name and describe the baselines. `scoring` computes them.
 
 This module imports nothing that takes time, so that the command line can list them quickly.
 """

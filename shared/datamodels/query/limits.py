@@ -1,4 +1,4 @@
-"""Limits of the query service's answers. This module imports nothing, so that clients load it quickly."""
+"""Limit the sizes of the query service's answers. This module imports nothing, so that clients load it quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long analyses: computed in the background, shared by their callers, and stored if final.
+"""Compute long analyses in the background, share them between callers, and store them if they are final.
 
 An operation is identified by the object key of its answer. If the store has the answer, it is read from there. If the
 operation is running, a new caller joins it. Otherwise the operation starts, also after a crash. It is cancelled when

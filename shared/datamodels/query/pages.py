@@ -1,4 +1,4 @@
-"""Page tokens of list calls (AIP-158): opaque, and valid only for the request that they were issued for."""
+"""Make and read page tokens of list calls (AIP-158). They are opaque, and valid for one request only."""
 
 from __future__ import annotations
 

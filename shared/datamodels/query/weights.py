@@ -1,4 +1,4 @@
-"""The weight store of the query service: reads finished fits, and keeps the most recently used ones in memory."""
+"""Read finished fits for the query service, and keep the most recently used ones in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bearer tokens of runs, which decide who may write to which run.
+"""Send and check the bearer tokens of runs, which decide who may write to which run.
 
 The pods of a run have a token that Kubernetes signed for their service account. Its audience is that run, and it is
 valid for about an hour; the kubelet renews its file. A service that requires tokens checks signature, issuer, expiry

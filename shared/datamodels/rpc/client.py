@@ -1,4 +1,4 @@
-"""Channels to the services, with deadlines and retries. Errors of a server are raised again in the client."""
+"""Open channels to the services, with deadlines and retries. Errors of a server are raised again in the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of arrays to and from messages. `run_codec` converts designs and runs; it imports more packages."""
+"""Convert arrays to and from messages. `run_codec` converts designs and runs; it imports more packages."""
 
 from __future__ import annotations
 

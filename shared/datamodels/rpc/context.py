@@ -1,4 +1,4 @@
-"""The context that servicers get for each call: gRPC's own context, extended by the server's limits."""
+"""Extend the context that servicers get for each call by the server's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interceptor of all calls on a server: statuses of errors, metrics, logs, deadlines and access.
+"""Intercept all calls on a server: for statuses of errors, metrics, logs, deadlines and access.
 
 It decodes requests and encodes responses in place of gRPC, so that a malformed request raises a typed error too, at any
 point of a stream.

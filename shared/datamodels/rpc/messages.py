@@ -1,4 +1,4 @@
-"""Conversion of analyses' results to and from messages with the same fields.
+"""Convert results of analyses to and from messages with the same fields.
 
 A dataclass and its message have fields of the same names. An array becomes a Tensor, a pair of floats an Interval, and
 a nested dataclass a nested message. A field of the dataclass that the message lacks is not sent.

@@ -1,4 +1,4 @@
-"""Conversion of designs and runs to and from messages."""
+"""Convert designs and runs to and from messages."""
 
 from __future__ import annotations
 

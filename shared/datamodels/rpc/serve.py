@@ -1,4 +1,4 @@
-"""The gRPC server and the main function of every service."""
+"""Run a gRPC server: the main function of every service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of errors to gRPC statuses and back.
+"""Convert errors to gRPC statuses and back.
 
 The status of a DatamodelsError has the gRPC code of its class, its message, and a google.rpc.ErrorInfo that names the
 class, so that the client raises the same class. Statuses that gRPC itself makes are translated by code.

@@ -1,4 +1,4 @@
-"""TLS with certificate files that may change while servers and clients run.
+"""Use TLS with certificate files that may change while servers and clients run.
 
 A server uses new files from the next connection on. gRPC's Python clients cannot do that, so `ReloadingChannel` builds
 a new channel between two calls. Open connections keep their certificates; servers end each connection after some

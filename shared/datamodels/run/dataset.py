@@ -1,4 +1,4 @@
-"""The data of a run: a training pool, test examples, and the targets made of them."""
+"""Define the data of a run: a training pool, test examples, and the targets made of them."""
 
 from __future__ import annotations
 

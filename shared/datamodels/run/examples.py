@@ -1,4 +1,4 @@
-"""The example specs that ship with the package: datamodels/examples/NAME.yaml."""
+"""Read the example specs that ship with the package: datamodels/examples/NAME.yaml."""
 
 from __future__ import annotations
 

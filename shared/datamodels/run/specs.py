@@ -1,4 +1,4 @@
-"""RunSpec: everything that decides what a run computes. Frozen, validated before anything starts.
+"""Define RunSpec: everything that decides what a run computes. It is frozen, and validated before anything starts.
 
 A run is named by the hash of what decides its models. How they are fitted is not in it: one run has fits of several
 settings, and no model is trained again for them.

@@ -1,4 +1,4 @@
-"""The interface by which the pipeline runs stages: on this machine, or on a cluster."""
+"""Define the interface by which the pipeline runs stages: on this machine, or on a cluster."""
 
 from __future__ import annotations
 

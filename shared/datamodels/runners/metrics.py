@@ -1,4 +1,4 @@
-"""Metrics of a driver. They have no label for the run: a driver has one run, which its pod's label names."""
+"""Define the metrics of a driver. They have no label for the run: a driver has one run, which its pod's label names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline: sample -> train -> aggregate -> fit -> query. It is the same for every runner.
+"""Run the whole pipeline: sample -> train -> aggregate -> fit -> query. It is the same for every runner.
 
 Each stage asks the one before what is committed and does the rest, so a pipeline that was stopped anywhere continues
 when it runs again.

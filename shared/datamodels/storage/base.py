@@ -1,4 +1,4 @@
-"""The interface of object stores. Objects are written once and never changed."""
+"""Define the interface of object stores. Objects are written once and never changed."""
 
 from __future__ import annotations
 

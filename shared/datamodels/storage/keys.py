@@ -1,4 +1,4 @@
-"""Object keys. No other module formats a key.
+"""Format object keys. No other module does.
 
 Every object is written once and never changed, so that readers need not check its version. Manifests and fits, which
 accumulate, are numbered without gaps from 0: a reader finds the newest by asking for the next number. Each stage

@@ -1,4 +1,4 @@
-"""An object store in a local folder.
+"""Store objects in a local folder.
 
 An object is written to a temporary file, flushed to the disk, and then linked to its name. `link` fails if the name is
 taken, so exactly one of many writers wins, and a name never refers to a partial object.

@@ -1,4 +1,4 @@
-"""The schemas of all Parquet files."""
+"""Define the schemas of all Parquet files."""
 
 from __future__ import annotations
 

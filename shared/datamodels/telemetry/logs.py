@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one JSON object per line, or coloured lines for people."""
+"""Write structured logs to standard error: one JSON object per line, or coloured lines for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of gRPC servers, under their standard names, and the HTTP server that serves all metrics.
+"""Define the metrics of gRPC servers, under their standard names, and serve all metrics by HTTP.
 
 Each stage defines its own metrics, named datamodels_<stage>_*_total, _seconds or _bytes. The number of values of a
 label must not grow with models, subsets, targets or runs.

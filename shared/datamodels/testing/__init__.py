@@ -1,4 +1,4 @@
-"""Help for tests, ours and those of others: docs/guides/testing.md.
+"""Help to test against this package: docs/guides/testing.md.
 
 committed, fitted  runs with outputs, and with weights, that no model was trained for
 linear             a data set and trainers whose datamodels are known

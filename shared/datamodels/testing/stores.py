@@ -1,4 +1,4 @@
-"""The conformance tests of object stores, for pytest. A backend's test class inherits them and sets two hooks."""
+"""Test that object stores conform to the interface. A backend's test class inherits `StoreTests` and sets two hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of trainers: a learning algorithm is a class with two methods, for one model or for many at once.
+"""Define the contract of trainers: a learning algorithm is a class with two methods, for one model or many at once.
 
 One model at a time::
 

@@ -1,4 +1,4 @@
-"""Threads, and the memory of the device that PyTorch uses. PyTorch is not imported by this module."""
+"""Manage threads, and the memory of the device that PyTorch uses. This module does not import PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trainer's job: train a chunk of models, and commit them sub-chunk by sub-chunk.
+"""Run a trainer's job: train a chunk of models, and commit them sub-chunk by sub-chunk.
 
 The job keeps no state. It asks the aggregator what is committed, so a job that was killed starts again and does the
 rest. A sub-chunk is committed while the first batch of the next one trains. No further batch starts before the commit

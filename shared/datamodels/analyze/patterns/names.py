@@ -1,4 +1,4 @@
-"""Names of choices in requests. This module imports nothing, so that the command line can list them quickly."""
+"""Name the choices in requests. This module imports nothing, so that the command line can list them quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of the analyses of patterns. This module needs NumPy alone, so that the query client can return them."""
+"""Define the results of the analyses of patterns. This module needs NumPy alone, for the query client."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What all estimators share: how they are called, which targets they can fit, and how they choose lambda."""
+"""Define what all estimators share: their call, which targets can be fitted, and the choice of lambda."""

@@ -1,4 +1,4 @@
-"""The estimators `difference` and `influence`: for each column, models with the example against models without it.
+"""Compute the estimators `difference` and `influence`: compare models with each column with models without it.
 
     difference_c = mean of y over the rows with column c  -  mean of y over the rows without column c
 

@@ -1,4 +1,4 @@
-"""The estimator `lasso`, by the solver that the settings name."""
+"""Compute the estimator `lasso` by the solver that the settings name."""
 
 from __future__ import annotations
 

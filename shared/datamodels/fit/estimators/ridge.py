@@ -1,4 +1,4 @@
-"""The estimator `ridge`: for each target the minimum, over theta in R^d and b in R, of
+"""Compute the estimator `ridge`: for each target minimise, over theta in R^d and b in R,
 
     P(theta, b) = 1/(2 m_j) * sum_{i in rows_j} (x_i . theta + b - y_ij)^2  +  lambda_j / 2 * ||theta||^2
 

@@ -1,4 +1,4 @@
-"""The estimator `weighted`: the LASSO with a lambda for each column, smaller if the prior expects a weight,
+"""Compute the estimator `weighted`: the LASSO with a lambda for each column, smaller if the prior expects a weight,
 
     1/(2 m) * sum_i (x_i . theta + b - y_ij)^2  +  lambda_j * sum_c factor_jc |theta_c|
 

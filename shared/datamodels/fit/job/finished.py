@@ -1,4 +1,4 @@
-"""Records of finished fits in the object store: small JSON objects, each read without the weights that it lists."""
+"""Find and read the records of finished fits in the object store: small JSON objects, which do not hold the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the fit stage."""
+"""Define the metrics of the fit stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of the fit of a run."""
+"""Define the progress of the fit of a run."""
 
 from __future__ import annotations
 

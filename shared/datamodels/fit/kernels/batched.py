@@ -1,4 +1,4 @@
-"""The loops of `coordinate_descent`, except coordinate descent itself, as array operations for a GPU."""
+"""Run the loops of `coordinate_descent`, except coordinate descent itself, as array operations on a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FISTA for many LASSOs over the same rows, which it reads again in every step (Beck and Teboulle 2009).
+"""Solve many LASSOs over the same rows by FISTA, which reads them in every step (Beck and Teboulle 2009).
 
 It needs no Gram and keeps no residuals. So it works from packed masks of any size, and each target may leave out rows
 of its own. One step reads every row once, and does for all targets, at their points z,

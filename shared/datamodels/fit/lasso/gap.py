@@ -1,4 +1,4 @@
-"""Duality gaps: how far above its optimum the objective of a solution can be at most.
+"""Compute duality gaps: upper bounds on how far the objective of a solution is above its optimum.
 
 For one target, over the m rows that count for it, write X for their masks, r = y - X theta - b for the residuals and
 P for the objective of `problem`. Its Fenchel dual is

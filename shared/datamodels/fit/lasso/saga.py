@@ -1,4 +1,4 @@
-"""SAGA for many LASSOs over the same rows (Defazio et al. 2014), as Ilyas et al. (2022, appendix D) use it.
+"""Solve many LASSOs over the same rows by SAGA (Defazio et al. 2014), as Ilyas et al. (2022, appendix D) do.
 
 The gradient of row i for target j is r_ij x_i, with r_ij the residual. So the table of past gradients is the matrix of
 past residuals, float[m, n], and the average of these gradients is X' table / m, float[d, n]. One step draws a batch B

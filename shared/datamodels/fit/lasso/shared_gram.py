@@ -1,4 +1,4 @@
-"""Exact LASSO paths of targets that count all rows, from the Gram of the masks, which they share.
+"""Compute exact LASSO paths of targets that count all rows, from the Gram of the masks, which they share.
 
 One pass over the rows computes their products with the outputs. After it, a step costs d^2 for each target, not d m.
 The lambdas, the choice between them and the statuses are those of `path` and `refit`. Gaps are certified in float64,

@@ -1,4 +1,4 @@
-"""The client of the aggregator: runs, outputs and progress."""
+"""Call the aggregator: create runs, commit outputs, read progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of the typed clients: it owns or borrows a channel, and retries calls with streams."""
+"""Define the base of the typed clients: it owns or borrows a channel, and retries calls with streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the fitter."""
+"""Call the fitter."""
 
 from __future__ import annotations
 

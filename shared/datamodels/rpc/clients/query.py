@@ -1,4 +1,4 @@
-"""The client of the query service."""
+"""Call the query service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the sampler."""
+"""Call the sampler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of the services that a run uses from start to end. The fitter is separate; see `runners.base`."""
+"""Connect clients of the services that a run uses from start to end. The fitter is separate; see `runners.base`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls to one namespace of a Kubernetes cluster, which raise our errors.
+"""Call the API of one namespace of a Kubernetes cluster, and raise our errors.
 
 Objects are plain dicts, as in the API. Only this module knows the `kubernetes` package and its exceptions.
 """

@@ -1,4 +1,4 @@
-"""Residual networks for images: ResNet-9 and ResNet-18.
+"""Define residual networks for images: ResNet-9 and ResNet-18.
 
 A network takes uint8 images [rows, h, w, 3] and holds the mean and deviation that they are normalised with. So the
 parameters and buffers of a network are the whole model.

@@ -1,4 +1,4 @@
-"""All numbers of a network in one vector, and optimisers that update it.
+"""Hold all numbers of a network in one vector, and define optimisers that update it.
 
 A training starts by overwriting the vector, a model is a copy of it, and a step is a few passes over it for any number
 of layers. Nothing here reads a value back to the host, so that a GPU can capture a step and replay it.

@@ -1,4 +1,4 @@
-"""Types of numbers that a network computes with."""
+"""Choose the types of numbers that a network computes with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes of trainings on images: their numbers, and the learning rate of each step."""
+"""Define recipes of trainings on images: their numbers, and the learning rate of each step."""
 
 from __future__ import annotations
 

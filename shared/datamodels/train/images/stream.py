@@ -1,4 +1,4 @@
-"""Streams run the steps of a training: at once on a CPU, or in a stream of a GPU that replays a captured step."""
+"""Run the steps of a training in streams: at once on a CPU, or in a stream of a GPU that replays a captured step."""
 
 from __future__ import annotations
 

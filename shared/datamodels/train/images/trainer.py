@@ -1,4 +1,4 @@
-"""ResNet-9 and ResNet-18 as trainers: each model is trained from scratch on its subset of images."""
+"""Train ResNet-9 and ResNet-18: each model from scratch on its subset of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small convolutional network for small images: 3 x 3 convolution, 2 x 2 max pooling, one hidden layer.
+"""Train a small convolutional network for small images: 3 x 3 convolution, 2 x 2 max pooling, one hidden layer.
 
 `sgd` trains many such networks at once by matrix products. The patches of each image are cut out once, for all models.
 """

@@ -1,4 +1,4 @@
-"""Handwritten digits that scikit-learn ships: 1,797 images of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
+"""Load handwritten digits that scikit-learn ships: 1,797 images of 8 x 8 pixels (UCI, Alpaydin and Kaynak 1998)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks with one hidden layer, or none: so small that thousands are trained in a minute."""
+"""Train networks with one hidden layer, or none: so small that thousands are trained in a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent on many small networks at once.
+"""Train many small networks at once by stochastic gradient descent.
 
 For each model it minimises
 

@@ -1,4 +1,4 @@
-"""Any scikit-learn estimator as a trainer, and small tables that scikit-learn ships."""
+"""Train any scikit-learn estimator, and load small tables that scikit-learn ships."""
 
 from __future__ import annotations
 

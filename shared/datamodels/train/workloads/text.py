@@ -1,4 +1,4 @@
-"""Text: real sentences that every installation has, and a classifier of them.
+"""Load real sentences that every installation has, and train a classifier of them.
 
 The texts are the docstrings of SciPy's functions, and the classes are the subpackages of SciPy. The trainer is an
 example of one for many models at once: only NumPy, and a closed form.
