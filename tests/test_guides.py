@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import datamodels
+from datamodels.cli.main import main
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
@@ -17,9 +19,9 @@ from tests.waiting import LIMIT
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
 
 
-def examples(guide, folder=GUIDES):
-    """The Python blocks of a guide."""
-    found = re.findall(r"^```python\n(.*?)^```$", (folder / guide).read_text(), re.MULTILINE | re.DOTALL)
+def examples(guide, folder=GUIDES, language="python"):
+    """The Python blocks of a guide, or those in another language."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", (folder / guide).read_text(), re.MULTILINE | re.DOTALL)
     assert found
     return found
 
@@ -79,6 +81,35 @@ def test_the_store_is_read_as_its_format_says():
     for i in (0, 1, 12345):
         drawn = names["subset"](7, i, free, round(0.3 * len(free)))
         np.testing.assert_array_equal(np.sort([3, *drawn]), designs.subset(design, i))
+
+
+@pytest.mark.parametrize(
+    "folder, page, classes",
+    [(GUIDES.parent.parent, "README.md", ["Trainer"]), (GUIDES, "trainer.md", ["Trainer", "NearestMean"])],
+)
+def test_a_trainer_of_your_own(tmp_path, monkeypatch, capsys, folder, page, classes):
+    """The data set, the trainers and the spec of a page, in files of their own, keep the rules of trainers."""
+    (tmp_path / "mine.py").write_text("\n\n".join(examples(page, folder)))
+    (spec,) = examples(page, folder, language="yaml")
+    (tmp_path / "spec.yaml").write_text(spec)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine", None)
+    for name in classes:
+        assert main(["trainer", "check", f"mine:{name}", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
+        assert "subset     another one moves outputs" in capsys.readouterr().out
+    del sys.modules["mine"]
+
+
+def test_data_of_your_own(tmp_path):
+    names = {}
+    (block,) = examples("data.md")
+    exec(block, names)
+    x, y = np.arange(12.0).reshape(6, 2), np.arange(6)
+    np.savez(tmp_path / "data.npz", x=x, y=y, x_test=x[:2], y_test=y[:2])
+    found = names["load"](tmp_path / "data.npz")
+    np.testing.assert_array_equal(found.x, x)
+    assert len(found.targets("both").y) == 8
 
 
 def test_tests_of_others(tmp_path):
