@@ -85,17 +85,17 @@ test-cluster: $(VENV)/.test ## run the tests that need a Kubernetes cluster and 
 
 # BENCH has options of a benchmark's script; most take BENCH=--quick, for a small size.
 bench-train: bench-images ## measure training: minutes
-	$(BIN)/python benchmarks/train.py $(BENCH)
+	$(BIN)/python benchmarks/train/workloads.py $(BENCH)
 
 bench-images: $(VENV)/.trainer ## measure the training of image networks, on a GPU if there is one
-	$(BIN)/python benchmarks/images.py $(BENCH)
+	$(BIN)/python benchmarks/train/images.py $(BENCH)
 
 bench-cost: $(VENV)/.trainer ## compare the training time that `datamodels plan` predicts with the time it takes
-	$(BIN)/python benchmarks/cost.py $(BENCH)
+	$(BIN)/python benchmarks/train/cost.py $(BENCH)
 
 bench-fit: $(VENV)/.bench $(VENV)/adelie ## compare the solvers with others: speed and accuracy
-	$(BIN)/python benchmarks/fit.py --adelie $(VENV)/adelie/bin/python $(BENCH)
-	$(BIN)/python benchmarks/fit_leave_out.py
+	$(BIN)/python benchmarks/fit/solvers.py --adelie $(VENV)/adelie/bin/python $(BENCH)
+	$(BIN)/python benchmarks/fit/leave_out.py
 
 # adelie needs an older NumPy than ours, so it has an environment of its own.
 $(VENV)/adelie:
@@ -105,27 +105,27 @@ $(VENV)/adelie:
 
 # Trains the models of the digits first, unless .datamodels has them.
 bench-estimators: $(VENV)/.test ## compare the estimators on the digits: 3 minutes
-	$(BIN)/python benchmarks/estimators.py $(BENCH)
+	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
 bench-plan: $(VENV)/.bench ## compare the time and memory predicted for a fit with what it takes: a minute
-	$(BIN)/python benchmarks/plan.py $(BENCH)
+	$(BIN)/python benchmarks/fit/plan.py $(BENCH)
 
 bench-analyses: $(VENV)/.trainer ## check supports and counterfactuals of the digits by training: 2 minutes
-	$(BIN)/python benchmarks/analyses.py $(BENCH)
+	$(BIN)/python benchmarks/analyses/predictions.py $(BENCH)
 
 bench-planted: $(VENV)/.trainer $(VENV)/.bench ## find leaks and wrong labels that were planted in the digits: 2 minutes
-	$(BIN)/python benchmarks/planted.py $(BENCH)
+	$(BIN)/python benchmarks/analyses/planted.py $(BENCH)
 
 bench-clusters: $(VENV)/.test ## measure clusters and components of 60,000 targets: 3 minutes
-	$(BIN)/python benchmarks/clusters.py $(BENCH)
+	$(BIN)/python benchmarks/analyses/clusters.py $(BENCH)
 
 # BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
-	$(BIN)/python benchmarks/query.py $(BENCH)
+	$(BIN)/python benchmarks/query/service.py $(BENCH)
 
 # Stopped, it continues from the parts that are measured.
 reproduce: $(VENV)/.trainer $(VENV)/.bench ## check the claims made of datamodels, and write docs/benchmarks/reproduction.md: 9 minutes
-	$(BIN)/python benchmarks/reproduce.py $(BENCH)
+	$(BIN)/python benchmarks/analyses/reproduce.py $(BENCH)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -43,7 +43,7 @@ def test_seconds_add_up():
 
 @pytest.mark.parametrize("own", [0, 40])
 def test_a_problem_can_be_timed_on_its_own_targets(own):
-    """How long it takes is for benchmarks/plan.py to say."""
+    """How long it takes is for benchmarks/fit/plan.py to say."""
     given = plan.made_up(Size(400, 60, 80, leave_out=own), 60, 80)
     for solver in ("gram", "stream"):
         found = plan.measure_rates_on(given, FitSpec(solver=solver, lambdas=4))

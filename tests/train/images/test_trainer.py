@@ -34,7 +34,7 @@ def few():
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_digits_are_learnt_from_half_of_them(recipe):
-    """At 16 pixels and width 8; benchmarks/train.py measures 32 pixels."""
+    """At 16 pixels and width 8; benchmarks/train/workloads.py measures 32 pixels."""
     options = {"paper": {"epochs": 6, "learning_rate": 0.3}, "fast": {"epochs": 5}}[recipe]
     trainer = ResNet9(
         DIGITS,

@@ -1,6 +1,6 @@
 """Measure ResNet-9 in one run: its accuracy on real images, and the speed of training.
 
-    python benchmarks/images.py [--quick] [--device auto] [--width 64] [--models 5]
+    python benchmarks/train/images.py [--quick] [--device auto] [--width 64] [--models 5]
 
 Accuracy is measured on the digits as 32 x 32 images: mean and deviation over models, each trained on another half of
 1,400, on 397 test digits. Speed is measured on noise of the shape of CIFAR-10, and says nothing about accuracy. The

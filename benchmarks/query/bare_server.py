@@ -1,4 +1,4 @@
-"""Run a bare gRPC server, with which benchmarks/query.py compares the query service.
+"""Run a bare gRPC server, with which benchmarks/query/service.py compares the query service.
 
 `Same` answers with the bytes of its request. `Tensor` and `Floats` answer with a float32 vector of the requested
 length, as a Tensor and as `repeated float`.

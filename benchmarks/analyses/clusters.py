@@ -1,6 +1,6 @@
 """Measure the time and memory of clusters and components of many targets, on made-up sparse weights with groups.
 
-    python benchmarks/clusters.py [--targets 60000] [--columns 50000] [--weights 100] [--groups 20]
+    python benchmarks/analyses/clusters.py [--targets 60000] [--columns 50000] [--weights 100] [--groups 20]
 
 Each target has four fifths of its weights on columns of its group, some of which are more popular than others, and one
 fifth on any columns. Prints CPU seconds, seconds, and the peak memory of the process, including the weights.

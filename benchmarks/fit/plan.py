@@ -1,10 +1,10 @@
 """Compare the memory and CPU seconds that `datamodels.plan.fit` estimates for a fit with what the fit then takes.
 
-    python benchmarks/plan.py [--size D,M,N,SOLVER[,OWN] ...] [--threads 1]
+    python benchmarks/fit/plan.py [--size D,M,N,SOLVER[,OWN] ...] [--threads 1]
 
 Each size has a process of its own. Memory is the largest of what the process holds without files (RssAnon), looked at
 every few milliseconds, above what it held when the fit began. Masks have half of the columns, and the truth is that of
-benchmarks/fit.py, not that of the made-up outputs; OWN of the targets leave out the rows that they are in.
+benchmarks/fit/solvers.py, not that of the made-up outputs; OWN of the targets leave out the rows that they are in.
 "made_up" is the plan from made-up outputs, "sampled" the one from a few targets of the problem itself.
 """
 

@@ -1,6 +1,6 @@
 """Measure how well planted leaks and wrong labels are found in the digits: average precision (AP).
 
-    python benchmarks/planted.py [--plantings 5] [--models 4000] [--processes 2]
+    python benchmarks/analyses/planted.py [--plantings 5] [--models 4000] [--processes 2]
 
 Each planting shuffles the digits anew. In the pool of 1,400, 70 examples are replaced by copies of test examples:
 exact, shifted by a pixel, with noise, or fainter. 70 others get one of the nine wrong labels. Models are trained on

@@ -1,6 +1,6 @@
 """Check the claims about datamodels, one by one, on the digits: docs/benchmarks/reproduction.md.
 
-    python benchmarks/reproduce.py [--spec SPEC] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
+    python benchmarks/analyses/reproduce.py [--spec SPEC] [--home FOLDER] [--page docs/benchmarks/reproduction.md]
 
 Runs the pipeline if the folder does not have the run, then measures part by part. The folder keeps what each part
 measured, and a part that it has is not measured again; delete HOME/reproduction/RUN to start anew. `--quick` takes few
@@ -18,10 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import analyses
 import claims
 import numpy as np
 import planted as plantings
+import predictions
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.patterns import clusters
@@ -71,7 +71,7 @@ class Place:
     sizes: Sizes
 
 
-def quality(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def quality(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     run = checks.result.run
     found = Unseen.read(run, manifest.read_newest(store, run.name), store).predicted_by(checks.solution).quality()
     lds = found.evaluation
@@ -84,10 +84,10 @@ def quality(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[s
     }
 
 
-def baselines(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def baselines(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     context = Context(checks.result.run, checks.result.dataset, store, place.sizes.networks)
     retrainer = Retrainer(context.run, context.dataset, place.sizes.models // 2)
-    comparison = Comparison(context, retrainer, place.sizes.targets, analyses.SIZES)
+    comparison = Comparison(context, retrainer, place.sizes.targets, predictions.SIZES)
     rows = [comparison.row(comparison.reference)]
     for name in scoring.METHODS:
         rows.append(comparison.row(scoring.compute(context, name)))
@@ -95,20 +95,20 @@ def baselines(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict
     return {"rows": [row.document() for row in rows]}
 
 
-def removals(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def removals(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     names = ("removed", "r", "slope", "inside")
     return {"rows": [dict(zip(names, row, strict=True)) for row in checks.counterfactuals()]}
 
 
-def supports(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def supports(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     return {"rows": [dataclasses.asdict(row) for row in checks.supports((0.0, 0.5))]}
 
 
-def calibration(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def calibration(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     """Compare predicted and true mean outputs of models of the whole pool, by the alpha of the fitted subsets."""
     m = min(LARGER_M, place.spec.m)
     larger = place.spec.document() | {"alpha": LARGER_ALPHA, "m": m, "evaluate": {"subsets": 0}}
-    result, _ = analyses.take(specs.parse(larger), place.home, place.trainers)
+    result, _ = predictions.take(specs.parse(larger), place.home, place.trainers)
     solution = fits.load(store, fits.read_newest_fit(store, result.run.name))
     (true,) = checks.retrainer.outputs([pool.whole(checks.result.run)])
     true = true.mean(axis=0)
@@ -127,11 +127,11 @@ def calibration(place: Place, checks: analyses.Checks, store: ObjectStore) -> di
     }
 
 
-def relabellings(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def relabellings(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     return dataclasses.asdict(checks.relabellings())
 
 
-def mislabelled(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def mislabelled(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     """Measure how many targets flip if their most helpful examples get the label that targets are most mistaken for."""
     context = Context(checks.result.run, checks.result.dataset, store, place.sizes.networks)
     entries = [compare.of_datamodels(context)[0], *(scoring.compute(context, name) for name in MISLABELLERS)]
@@ -152,7 +152,7 @@ def mislabelled(place: Place, checks: analyses.Checks, store: ObjectStore) -> di
     return {"targets": len(targets), "labels": WRONG_LABELS, "rows": rows}
 
 
-def groups(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def groups(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     """Compare clusters of the targets' weights with the classes. The eigengap chooses the number of clusters."""
     run = checks.result.run
     found = clusters.clusters(checks.solution.theta, seed=run.spec.seed)
@@ -165,7 +165,7 @@ def groups(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[st
     }
 
 
-def planted(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[str, Any]:
+def planted(place: Place, checks: predictions.Checks, store: ObjectStore) -> dict[str, Any]:
     """Measure average precision, with its interval, on leaks and wrong labels planted in the same digits."""
     count = place.sizes.plantings
     with ProcessPoolExecutor(place.trainers, multiprocessing.get_context("spawn")) as workers:
@@ -176,7 +176,7 @@ def planted(place: Place, checks: analyses.Checks, store: ObjectStore) -> dict[s
     }
 
 
-PARTS: dict[str, Callable[[Place, analyses.Checks, ObjectStore], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Place, predictions.Checks, ObjectStore], dict[str, Any]]] = {
     part.__name__: part
     for part in (quality, baselines, removals, supports, relabellings, mislabelled, calibration, groups, planted)
 }
@@ -197,8 +197,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
     spec = specs.load(options.spec)
-    result, store = analyses.take(spec, options.home, options.trainers)
-    checks = analyses.make_checks(result, store, sizes.targets, sizes.models)
+    result, store = predictions.take(spec, options.home, options.trainers)
+    checks = predictions.make_checks(result, store, sizes.targets, sizes.models)
     place = Place(spec, options.home, options.trainers, sizes)
     kept = options.home / "reproduction" / (result.run.name + ("-quick" if options.quick else ""))
     kept.mkdir(parents=True, exist_ok=True)

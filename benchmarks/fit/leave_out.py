@@ -1,6 +1,6 @@
 """Time LASSO paths of targets that are training examples: ours compared with one subproblem per target, in one run.
 
-    python benchmarks/fit_leave_out.py [--size D,M,N ...] [--targets 3]
+    python benchmarks/fit/leave_out.py [--size D,M,N ...] [--targets 3]
 
 Only rows without a target count for it, so targets share no Gram matrix. Ours is the whole fit: the path as far as
 `patience` requires, the choice of lambda, the last fit and its certificate. The others compute only the path, for the
@@ -18,8 +18,8 @@ import warnings
 
 import numpy as np
 import threadpoolctl
-from fit import seconds
 from peers import make_problem
+from solvers import seconds
 
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.data.rows import Rows

@@ -1,6 +1,6 @@
 """Compare the LDS of the estimators by number of models, on real models.
 
-    python benchmarks/estimators.py [--spec digits] [--home FOLDER] [--models 500,2000,10000]
+    python benchmarks/fit/estimators.py [--spec digits] [--home FOLDER] [--models 500,2000,10000]
 
 Trains the models of the spec if the folder does not have them. Then fits each estimator to the first models, for each
 of the numbers given, and evaluates its predictions of the unseen subsets, with a 95% interval (see `quality.evaluate`).

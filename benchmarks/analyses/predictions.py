@@ -1,6 +1,6 @@
 """Compare predictions of the analyses on the digits with models that are trained to check them.
 
-    python benchmarks/analyses.py [--spec digits] [--home FOLDER] [--targets 120] [--models 20]
+    python benchmarks/analyses/predictions.py [--spec digits] [--home FOLDER] [--targets 120] [--models 20]
 
 Runs the pipeline if the folder does not have the run, then trains `models` models on each set of examples that a figure
 is about. Targets are spread evenly over the test examples.

@@ -1,6 +1,6 @@
 """Compare the built-in trainers with a plain PyTorch loop, in one run: models per second on the digits.
 
-    python benchmarks/train.py [--quick] [--processes 2]
+    python benchmarks/train/workloads.py [--quick] [--processes 2]
 
 Each figure is the best of several rounds. All trainers take turns in each round, so that a noisy machine disturbs all
 of them. The plain loop is what one writes first: a Sequential, a loop without DataLoader, torch.optim.SGD, one model at

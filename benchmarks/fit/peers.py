@@ -1,4 +1,4 @@
-"""Solve LASSO paths for `fit.py`, by our solvers and those of other packages, each at its best settings.
+"""Solve LASSO paths for `solvers.py`, by our solvers and those of other packages, each at its best settings.
 
 Each maker returns a function solve(targets int64[t], lengths int64[n], tolerance) -> weights [t, k, d]. Weights beyond
 the length of a target are zero.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import analyses
+import predictions
 
 from datamodels.analyze.quality import interval
 from datamodels.baselines.compare import LDS, flips_at
@@ -167,7 +167,7 @@ def _of_baselines(found: dict[str, Any]) -> Iterator[Claim]:
         f"{best['method']} takes {best['models']:,} networks where datamodels take {first['models']:,}, but needs "
         "gradients; influence is near because these networks are small, with strong weight decay",
     )
-    for k in analyses.SIZES:
+    for k in predictions.SIZES:
         name = flips_at(k)
         mine = first["figures"][name]
         best = max(others, key=lambda row, name=name: row["figures"][name]["value"])

@@ -1,4 +1,4 @@
-"""Run clients of benchmarks/query.py: processes that send each request as soon as the last is answered."""
+"""Run clients of benchmarks/query/service.py: processes that send each request as soon as the last is answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from query_baselines import DECODE
+from bare_server import DECODE
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -23,7 +23,7 @@ class Ask:
     method    full name of a call, /service/Method
     stream    whether its answer is a stream
     requests  as bytes, asked in turn
-    decode    what a client does with each answer, by its name in `query_baselines.DECODE`
+    decode    what a client does with each answer, by its name in `bare_server.DECODE`
     """
 
     method: str

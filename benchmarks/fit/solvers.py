@@ -1,6 +1,6 @@
 """Compare our LASSO solvers with others, in one run: seconds and exactness of paths for many targets over shared masks.
 
-    python benchmarks/fit.py [--quick] [--size D,M,N ...] [--lambdas 20] [--targets 8]
+    python benchmarks/fit/solvers.py [--quick] [--size D,M,N ...] [--lambdas 20] [--targets 8]
 
 Masks have exactly half of the columns, the truth is sparse and heavy-tailed, and R^2 is 0.3 to 0.6. The first part
 times the whole fit by each of our solvers, as in a run: choice of lambda on held-out rows, last fit, certificate. The

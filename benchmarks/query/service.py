@@ -1,6 +1,6 @@
 """Measure the query service under load: requests per second, latencies, MB per second, and CPU time per call.
 
-    python benchmarks/query.py [--size D,N,WEIGHTS ...] [--seconds 3] [--beside FOLDER]
+    python benchmarks/query/service.py [--size D,N,WEIGHTS ...] [--seconds 3] [--beside FOLDER]
 
 Each size is a made-up fit in a local folder: N targets with WEIGHTS weights each, over D columns. The service and its
 clients are processes of this machine, connected over loopback. A client sends bytes and reads bytes, one call at a
@@ -25,8 +25,8 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from query_baselines import DECODE, NAME
-from query_load import Ask, Clients, Measured, memory
+from bare_server import DECODE, NAME
+from clients import Ask, Clients, Measured, memory
 
 from datamodels.fit.data import problem
 from datamodels.fit.job import fits
@@ -39,7 +39,7 @@ from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 from datamodels.v1 import query_pb2
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = ["1400,397,60", "50000,10000,150"]
 BLOCK = 1000
 """Targets in one object of the fit."""
@@ -229,7 +229,10 @@ def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[.
     small = next(iter(every.values()))
     with grpc.insecure_channel(ours.address) as channel:
         answer = channel.unary_unary(small.method)(small.requests[0])
-    alone, second = start(str(ROOT / "benchmarks" / "query_baselines.py")), start("-m", "datamodels.services.query")
+    alone, second = (
+        start(str(ROOT / "benchmarks" / "query" / "bare_server.py")),
+        start("-m", "datamodels.services.query"),
+    )
 
     def baseline(method: str, request: bytes) -> Ask:
         decode = method if method in DECODE else ""

@@ -1,6 +1,6 @@
 """Compare the training time that `datamodels plan` estimates with the time that training then takes, in one run.
 
-    python benchmarks/cost.py [--quick] [--trainers 2] [--rounds 3] [SPEC ...]
+    python benchmarks/train/cost.py [--quick] [--trainers 2] [--rounds 3] [SPEC ...]
 
 Each round plans, trains into an empty folder, and plans again. The two plans are averaged, because the speed of a
 shared machine drifts. A ratio of 1 is a perfect plan; the aim is 0.85 to 1.15 for the median of the rounds.
