@@ -10,7 +10,7 @@ import pytest
 from datamodels.cli.parser import parser
 from tests.cli.declared import commands
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [
     *ROOT.glob("*.md"),
     *(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "reference"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from datamodels.runners.base import SERVICES
 from tests.waiting import LIMIT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 CUDAS = ("12", "13")

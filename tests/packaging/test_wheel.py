@@ -15,7 +15,7 @@ import pytest
 
 from tests.waiting import LIMIT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "shared", "services")
 """What a build reads. It is copied, since a build leaves files in the folder of its sources."""

@@ -16,7 +16,7 @@ from datamodels.testing import committed, fitted
 from datamodels.testing.server import serve
 from tests.waiting import LIMIT
 
-GUIDES = Path(__file__).parent.parent / "docs" / "guides"
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 
 def examples(guide, folder=GUIDES, language="python"):
@@ -73,7 +73,7 @@ def test_the_store_is_read_as_its_format_says():
     names = {}
     for block in examples("store-format.md", GUIDES.parent):
         exec(block, names)
-    (record,) = (Path(__file__).parent / "stored" / "0.1.0" / "store" / "runs").iterdir()
+    (record,) = (Path(__file__).parents[1] / "stored" / "0.1.0" / "store" / "runs").iterdir()
     body = names["read_record"](record.read_bytes())
     assert record.stem.startswith(body["spec"]["name"])
     design = designs.Design(kind="uniform", seed=7, alpha=0.3, examples=50, pinned_in=(3,), pinned_out=(8, 9))
