@@ -8,7 +8,8 @@ other labels, up or down, and helps targets of its own label little:
 
     score_c  =  sum over targets j of another label |theta_jc|  -  sum over targets j of the same label theta_jc
 
-This form was chosen among eight on one planting of wrong labels; `benchmarks/analyses/planted.py` reports results on others.
+This form was chosen among eight on one planting of wrong labels. `benchmarks/analyses/planted.py` reports results on
+others.
 """
 
 from __future__ import annotations
