@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 import datamodels
-from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError, RunNotFoundError, SettingsError, SpecError
+from datamodels.errors import (
+    InputError,
+    NotFoundError,
+    NotReadyError,
+    ObjectNotFoundError,
+    RunNotFoundError,
+    SettingsError,
+    SpecError,
+)
 from datamodels.fit.data import problem
 from datamodels.fit.data.shards import materialise
 from datamodels.run import designs, runs
@@ -80,7 +88,7 @@ def test_the_weights_of_a_run_are_those_of_its_newest_fit_or_of_any(stored):
 
 
 def test_what_a_run_does_not_have_yet(stored, tmp_path):
-    store, run = datamodels.open_store(tmp_path / "new"), stored[1]
+    store, run = datamodels.open_store(tmp_path / "new", create=True), stored[1]
     with pytest.raises(RunNotFoundError, match=run.name):
         datamodels.open_run(store, run.name)
     runs.create(store, run)
@@ -93,11 +101,16 @@ def test_what_a_run_does_not_have_yet(stored, tmp_path):
 def test_stores_are_opened_by_folder_url_or_environment(tmp_path, monkeypatch):
     assert datamodels.open_store(tmp_path).url == datamodels.open_store(f"file://{tmp_path}").url
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
     assert datamodels.open_store("here").url == f"file://{tmp_path}/here"
     monkeypatch.setenv("DATAMODELS_STORE_URL", f"file://{tmp_path}/there")
     assert datamodels.open_store().url == f"file://{tmp_path}/there"
     with pytest.raises(SettingsError, match="must be file://FOLDER or s3://BUCKET/PREFIX"):
         datamodels.open_store("ftp://there")
+    with pytest.raises(NotFoundError, match=f"{tmp_path}/typo: no such folder"):
+        datamodels.open_store("typo")
+    assert not (tmp_path / "typo").exists()
 
 
 def made(m=600, d=40, n=3):

@@ -33,17 +33,20 @@ def load_spec(path: str | Path) -> RunSpec:
     return specs.load(path)
 
 
-def open_store(url: str | Path = "") -> ObjectStore:
+def open_store(url: str | Path = "", *, create: bool = False) -> ObjectStore:
     """Open the store of runs.
 
-    url  a folder, `file://FOLDER` or `s3://BUCKET/PREFIX`; by default DATAMODELS_STORE_URL, or else .datamodels/store
+    url     a folder, `file://FOLDER` or `s3://BUCKET/PREFIX`; by default DATAMODELS_STORE_URL, or else
+            .datamodels/store
+    create  create the folder of a local store if it does not exist
 
-    The other settings come from the environment, see docs/reference/settings.md. Raises SettingsError.
+    The other settings come from the environment, see docs/reference/settings.md. Raises NotFoundError if the folder
+    does not exist, SettingsError if the URL is not valid or the folder cannot be used.
     """
     settings, text = StoreSettings.load(), str(url)
     if text:
         settings = dataclasses.replace(settings, url=text if "://" in text else f"file://{Path(text).absolute()}")
-    return open_by_settings(settings)
+    return open_by_settings(settings, create=create)
 
 
 def list_runs(store: ObjectStore) -> list[str]:

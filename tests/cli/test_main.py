@@ -111,6 +111,28 @@ def test_status_of_an_unknown_run(capsys, home):
     assert code == ExitCode.CONFIG and err.startswith("datamodels: run 'nope': there is none in file://")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["report", "RUN"],
+        ["review", "RUN"],
+        ["curve", "RUN"],
+        ["compare", "RUN"],
+        ["lime", "RUN", "0"],
+        ["evaluate", "RUN"],
+        ["clusters", "RUN"],
+        ["support", "RUN"],
+        ["query", "runs"],
+    ],
+)
+def test_commands_that_read_create_no_folder(capsys, tmp_path, arguments):
+    code, out, err = run_main(capsys, *arguments, "--home", str(tmp_path / "typo"))
+    assert (code, out) == (ExitCode.CONFIG, "") and err.count("\n") == 1
+    assert f"{tmp_path}/typo/store: no such folder" in err and "--home" in err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_the_curve_of_a_run(capsys, home, tmp_path):
     """tests/analyze measures a curve; here the command reads one, and says so if there is nothing to measure."""
     folder, name = home

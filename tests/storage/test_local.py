@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from datamodels.errors import SettingsError, StoreFullError, StoreUnavailableError
+from datamodels.errors import NotFoundError, SettingsError, StoreFullError, StoreUnavailableError
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
@@ -42,6 +42,21 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="file/store: cannot be used as a store"):
         LocalStore(tmp_path / "file" / "store")
+
+
+def test_readers_create_no_folder_and_say_which_is_missing(tmp_path):
+    (tmp_path / "file").write_text("")
+    for absent in ("typo", "typo/store", "file"):
+        with pytest.raises(NotFoundError, match=f"^file://{tmp_path}/{absent}: no such folder"):
+            LocalStore(tmp_path / absent, create=False)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_copy_without_hidden_folders_can_be_read_and_written(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    store = LocalStore(tmp_path, create=False)
+    assert store.read("a") == b"1" and not store.exists("b") and os.listdir(tmp_path) == ["a"]
+    assert store.create("b", b"2") and LocalStore(tmp_path, create=False).read("b") == b"2"
 
 
 def test_two_stores_on_one_folder_race_as_one(tmp_path):

@@ -9,13 +9,18 @@ from datamodels.storage.base import ObjectStore
 __all__ = ["ObjectStore", "open_store"]
 
 
-def open_store(settings: StoreSettings) -> ObjectStore:
-    """Open the store at `settings.url`. Raises SettingsError if the URL is not valid."""
+def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
+    """Open the store at `settings.url`.
+
+    create  create the folder of a local store if it does not exist
+
+    Raises SettingsError if the URL is not valid, NotFoundError if a folder does not exist and may not be created.
+    """
     scheme, separator, rest = settings.url.partition("://")
     if separator and rest and scheme == "file":
         from datamodels.storage.local import LocalStore
 
-        return LocalStore(rest)
+        return LocalStore(rest, create=create)
     if separator and rest and scheme == "s3":
         from datamodels.storage.s3 import S3Store
 

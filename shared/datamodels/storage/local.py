@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodels.errors import (
+    NotFoundError,
     ObjectNotFoundError,
     SettingsError,
     StoreError,
@@ -34,30 +35,41 @@ _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class LocalStore(ObjectStore):
-    """Stores objects as files below a folder, which is created if necessary. Any number of processes may share it.
+    """Stores objects as files below a folder. Any number of processes may share it.
 
-    Raises SettingsError if the folder cannot be created.
+    folder  where the files are
+    create  create the folder if it does not exist; readers say False, so that a mistyped path creates nothing
+
+    Raises NotFoundError if the folder does not exist and may not be created, SettingsError if it cannot be used.
     """
 
     STALE = 24 * 3600
     """Seconds after which the temporary file of a writer that died is removed."""
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = True):
         self._root = Path(folder).absolute()
         self._temporary = self._root / ".tmp"  # no key has a hidden part
         self._durable: set[Path] = set()
         self.url = f"file://{self._root}"
         try:
-            self._temporary.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            if create:
+                self._temporary.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+            # A store that was copied without its hidden folder can be read, too.
+            self._mark = self._temporary if self._temporary.is_dir() else self._root
+            found = self._mark.is_dir()
         except OSError as error:
             raise SettingsError(f"{self.url}: cannot be used as a store: {error.strerror}") from error
+        if not found:
+            raise NotFoundError(f"{self.url}: no such folder, so no runs; `datamodels run` creates a store")
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         temporary = self._temporary / uuid.uuid4().hex
         try:
             try:
+                if self._mark == self._root:
+                    self._temporary.mkdir(exist_ok=True)
                 self._make_folder(path.parent)
                 _write(temporary, data)
                 created = self._link(temporary, path)
@@ -157,7 +169,7 @@ class LocalStore(ObjectStore):
                         os.unlink(entry.path)
 
     def _check_root(self) -> None:
-        if not self._temporary.is_dir():
+        if not self._mark.is_dir():
             raise StoreUnavailableError(f"{self.url}: the folder is gone; mount or restore it")
 
     def _translated(self, error: OSError, key: str) -> StoreError:

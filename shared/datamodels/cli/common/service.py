@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from datamodels.cli.common.store import store_settings
+from datamodels.cli.common.store import store_of, store_settings
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.runners.local import LocalRunner
@@ -25,6 +25,7 @@ def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
         if address := options.address or settings.query:
             settings = dataclasses.replace(settings, query=address)
         else:
+            store_of(options)  # a service would create the store
             runner = LocalRunner(options.home, store=store_settings(options), trainers=1)
             settings = stack.enter_context(runner.services(["query"]))
         yield stack.enter_context(QueryClient(settings.query, settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
+from datamodels.errors import NotFoundError
 from datamodels.settings import StoreSettings
 from datamodels.storage import ObjectStore, open_store
 
@@ -19,6 +20,14 @@ def store_settings(options: argparse.Namespace) -> StoreSettings:
     return settings
 
 
-def store_of(options: argparse.Namespace) -> ObjectStore:
-    """Open the store. Raises SettingsError if the URL or the folder cannot be one."""
-    return open_store(store_settings(options))
+def store_of(options: argparse.Namespace, *, create: bool = False) -> ObjectStore:
+    """Open the store.
+
+    create  create the folder of a local store if it does not exist
+
+    Raises NotFoundError if the folder does not exist, SettingsError if the URL or the folder cannot be a store.
+    """
+    try:
+        return open_store(store_settings(options), create=create)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}; --home or --store names another") from None

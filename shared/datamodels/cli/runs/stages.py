@@ -36,7 +36,7 @@ def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
     return pipeline.run(
         specs.load(options.spec),
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
-        store=store_of(options),
+        store=store_of(options, create=True),
         view=View() if options.quiet else TerminalView(),
         until=until,
     )
