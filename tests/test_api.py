@@ -161,7 +161,7 @@ def test_own_columns_get_no_weight():
         ({"own": np.array([1, 2])}, InputError, r"own_column has shape \(2,\)"),
         ({"estimator": "weighted"}, SpecError, "has no prior"),
         ({"tolerance": "small"}, SpecError, "fit.tolerance = 'small': must be"),
-        ({"speed": 3}, SpecError, "fit.speed: is no field"),
+        ({"speed": 3}, SpecError, "fit.speed: unknown field; fields here are "),
         ({"device": "tpu"}, SettingsError, "device = 'tpu'"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_trainer_without_gradients_is_told_so(tmp_path):
 def test_names_are_checked():
     assert scoring.chosen(None) == list(scoring.METHODS) == list(scoring.SCORES)
     assert scoring.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
-    with pytest.raises(InputError, match="baseline 'lasso': must be one of feldman_zhang, tracin"):
+    with pytest.raises(InputError, match="baselines = 'lasso': must be of feldman_zhang, tracin"):
         scoring.chosen(["trak", "lasso"])
     with pytest.raises(InputError, match="at least 1"):
         Context(None, None, None, 0)

@@ -116,4 +116,4 @@ def test_status_says_that_a_quota_has_no_room_for_pods(free, tmp_path):
 def test_submit_says_that_there_is_no_chart(namespace, tmp_path):
     path, _ = written(tmp_path, "breast-cancer", name="no-chart", m=300)
     done = namespace.datamodels("submit", path, check=False)
-    assert done.returncode == ExitCode.CONFIG and "there is no chart; helm install" in done.stderr
+    assert done.returncode == ExitCode.CONFIG and "no chart is installed; install it with `helm install" in done.stderr

@@ -232,7 +232,7 @@ def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
     )
     code, out, err = pipeline.run()
     assert (code, out) == (ExitCode.CONFIG, "")
-    assert err.startswith("datamodels: trainer.options = {'colour': 'red'}")
+    assert err.startswith("datamodels: trainer.options.colour: unknown option of ")
     assert not (tmp_path / ".datamodels" / "logs").exists()
 
 

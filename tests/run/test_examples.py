@@ -52,8 +52,10 @@ def test_a_file_has_precedence_over_an_example_and_a_folder_has_not(tmp_path, mo
 @pytest.mark.parametrize(
     "path, fault",
     [
-        ("digit", f"digit: is neither a file nor an example; the examples are {', '.join(examples.names())}"),
-        ("no/digits.yaml", "no/digits.yaml: No such file or directory; the example is called digits"),
+        ("Digit", "Digit: no such file or example; did you mean digits or digits32?"),
+        ("TEXT", "TEXT: no such file or example; did you mean text?"),
+        ("audio", f"audio: no such file or example; the examples are {', '.join(examples.names())}"),
+        ("no/Text.yaml", "no/Text.yaml: No such file or directory; did you mean the example text?"),
         ("mine.yaml", "mine.yaml: No such file or directory"),
         ("..", "..: Is a directory"),
     ],
@@ -67,7 +69,7 @@ def test_what_is_neither_is_refused(path, fault):
 @pytest.mark.parametrize("command", [["run"], ["plan"], ["train"], ["submit"], ["trainer", "check", "--spec"]])
 def test_every_command_that_takes_a_spec_takes_a_name(command, capsys):
     assert main([*command, "no-such-example"]) == ExitCode.CONFIG
-    assert "no-such-example: is neither a file nor an example" in capsys.readouterr().err
+    assert "no-such-example: no such file or example" in capsys.readouterr().err
 
 
 def test_examples_are_listed_and_printed(capsys):

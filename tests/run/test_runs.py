@@ -59,7 +59,7 @@ def test_creating_again_is_a_no_op_and_changed_data_under_the_same_spec_is_refus
 
 
 def test_an_unknown_run_is_told_as_such(tmp_path):
-    with pytest.raises(RunNotFoundError, match="'nope': there is none"):
+    with pytest.raises(RunNotFoundError, match="no such run: 'nope' in "):
         runs.read(LocalStore(tmp_path), "nope")
 
 
@@ -78,7 +78,7 @@ def test_an_altered_record_is_found_and_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "A" * 300, "try-xyz", "try-0e0dfed9811c\n"])
 def test_what_is_no_name_of_a_run_names_none(tmp_path, name):
-    with pytest.raises(RunNotFoundError, match="there is none"):
+    with pytest.raises(RunNotFoundError, match="no such run"):
         runs.read(LocalStore(tmp_path), name)
 
 
@@ -126,7 +126,11 @@ def needs_more():
     [
         ("no.such.module:load", {}, "cannot be imported"),
         ("datamodels.train.digits:nothing", {}, "has no nothing"),
-        ("datamodels.train.digits:load", {"colour": 1}, "dataset.options = {'colour': 1}"),
+        (
+            "datamodels.train.digits:load",
+            {"colour": 1},
+            "dataset.options.colour: unknown option of datamodels.train.workloads.digits:load; its options are ",
+        ),
         (f"{__name__}:loads_something_else", {}, "returned int, must be a Dataset"),
         (f"{__name__}:raises", {}, "raised OSError: no disk"),
         (f"{__name__}:needs_more", {}, r"sklearn.*which is not installed; pip install 'datamodels-ml\[trainer\]'"),

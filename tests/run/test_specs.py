@@ -31,7 +31,7 @@ def faults(**fields):
         ({"m": "1e4"}, "m = '1e4': must be a valid integer"),
         ({"m": True}, "m = True: must be a valid integer"),
         ({"seed": -1}, "seed = -1: must be greater than or equal to 0"),
-        ({"nane": 1}, "nane: is no field of a spec"),
+        ({"nane": 1}, "nane: unknown field; fields here are name, "),
         ({"fit": {"solver": "magic"}}, "fit.solver = 'magic': must be 'saga'"),
         (
             {"design": {"kind": "coin"}},
@@ -51,7 +51,7 @@ def faults(**fields):
         ({"until": {"lds": 1.0}}, "until.lds = 1.0: must be less than 1"),
         ({"until": {"lds": 90}}, "until.lds = 90: must be less than 1"),
         ({"until": {"slope": 0}}, "until.slope = 0: must be greater than 0"),
-        ({"until": {"quality": 0.9}}, "until.quality: is no field of a spec"),
+        ({"until": {"quality": 0.9}}, "until.quality: unknown field; fields here are lds, slope"),
         ({"until": 0.9}, "until = 0.9: must be a valid"),
         ({"until": {}}, "until: must have one field, lds or slope"),
         ({"until": {"lds": 0.9, "slope": 0.1}}, "until: must have one field, lds or slope"),

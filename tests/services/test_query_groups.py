@@ -106,7 +106,7 @@ def test_classes_are_named_by_their_labels(tmp_path):
 @pytest.mark.parametrize(
     "ask, error, fault",
     [
-        (lambda c, run: c.clusters("nope"), RunNotFoundError, "there is none"),
+        (lambda c, run: c.clusters("nope"), RunNotFoundError, "no such run"),
         (lambda c, run: c.clusters(run, k=1), InputError, "k = 1: must be 2 to"),
         (lambda c, run: c.clusters(run, k=47), InputError, "k = 47: must be 2 to"),
         (lambda c, run: c.clusters(make_run(name="bare").name), InputError, "0 of 46 have weights"),

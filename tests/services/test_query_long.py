@@ -152,7 +152,7 @@ def test_bad_arguments_raise_the_errors_of_the_service(tmp_path, serve):
     fitted.commit_fit(store, unseen, committed.truth(unseen).T)
     client, _ = serve(store)
     for name, error, fault in (
-        ("nope", RunNotFoundError, "there is none"),
+        ("nope", RunNotFoundError, "no such run"),
         (raw.name, NotReadyError, "no weights yet"),
         (unseen.name, NotReadyError, "evaluate.subsets is 0"),
     ):

@@ -59,7 +59,11 @@ class Committer:
         """
         outside = np.flatnonzero((run.own < NOT_IN_POOL) | (run.own >= run.design.examples))
         if not run.n or len(outside):
-            fault = f"target {outside[0]} is training example {run.own[outside[0]]}" if run.n else "there are none"
+            fault = (
+                f"target {outside[0]} is training example {run.own[outside[0]]}"
+                if run.n
+                else "the data set has no targets"
+            )
             raise InputError(
                 f"targets of run {run.name}: {fault}; each must be {NOT_IN_POOL} or 0 to {run.design.examples - 1}"
             )

@@ -63,7 +63,7 @@ class Context:
 
     def __post_init__(self) -> None:
         if self.models < 1:
-            raise InputError(f"{self.models} models to train for the baselines: must be at least 1")
+            raise InputError(f"models = {self.models}: must be at least 1")
 
     @property
     def targets(self) -> Targets:

@@ -87,8 +87,10 @@ def explain(
         raise InputError(f"models = {models}: must be at least 1")
     parts = parts_of(dataset)
     count = int(parts.max()) + 1
-    if count > MOST_PARTS or samples < 2 * count:
-        raise InputError(f"inputs have {count} parts: must be at most {MOST_PARTS}, and half of the {samples} samples")
+    if count > MOST_PARTS:
+        raise InputError(f"run {run.name}: its inputs have {count} parts, more than {MOST_PARTS}")
+    if samples < 2 * count:
+        raise InputError(f"samples = {samples}: must be at least {2 * count}, twice the parts of an input")
     whole = dataset.targets(run.spec.targets)
     kept = np.stack([_kept(run, target, samples, count) for target in targets])
     blanked = [_blanked(dataset, whole.x[j], parts, z) for j, z in zip(targets, kept, strict=True)]

@@ -52,7 +52,7 @@ def chosen(names: Sequence[str] | None) -> list[str]:
     """Return names of METHODS, each once; all by default. Raises InputError for an unknown name."""
     unknown = [name for name in names or () if name not in METHODS]
     if unknown:
-        raise InputError(f"baseline {unknown[0]!r}: must be one of {', '.join(METHODS)}")
+        raise InputError(f"baselines = {unknown[0]!r}: must be of {', '.join(METHODS)}")
     return list(dict.fromkeys(names or METHODS))
 
 

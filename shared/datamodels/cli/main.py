@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from datamodels import extras
+from datamodels.cli.common import faults
 from datamodels.cli.parser import parser
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.settings import TelemetrySettings
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatamodelsError as error:
         if TelemetrySettings.load().level == "debug":
             traceback.print_exc()
-        for line in str(error).splitlines():
+        for line in faults.lines(error, options, sys.argv[1:] if arguments is None else arguments):
             print(f"datamodels: {line}", file=sys.stderr)
         return int(error.exit_code)
     except ModuleNotFoundError as error:

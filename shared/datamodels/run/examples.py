@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import resources
 
 from datamodels.errors import SpecError
@@ -15,10 +16,17 @@ def names() -> list[str]:
 
 
 def text(name: str) -> str:
-    """Return an example as YAML. Raises SpecError if none has this name."""
+    """Return an example as YAML. Raises SpecError, which suggests similar names, if none has this name."""
     if name not in names():
-        raise SpecError(f"{name}: is neither a file nor an example; the examples are {', '.join(names())}")
+        close = similar(name)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the examples are {', '.join(names())}"
+        raise SpecError(f"{name}: no such file or example; {hint}")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def similar(name: str) -> list[str]:
+    """Return the names of examples that a mistyped name may mean, the most similar first. Case does not count."""
+    return difflib.get_close_matches(name.lower(), names())
 
 
 def title(name: str) -> str:

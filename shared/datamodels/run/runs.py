@@ -22,8 +22,8 @@ from datamodels.errors import (
     SpecError,
     one_line,
 )
+from datamodels.run import faults, spellings
 from datamodels.run import specs as spec
-from datamodels.run import spellings
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.specs import RunSpec
@@ -127,12 +127,11 @@ def why(error: BaseException) -> str:
 def load_dataset(spec: RunSpec) -> Dataset:
     """Load the data set of a run. Raises SpecError if that fails."""
     load = reference("dataset.load", spec.dataset.load)
+    faults.check_options("dataset.options", spec.dataset.load, load, spec.dataset.options)
     try:
         dataset = load(**spec.dataset.options)
     except DatamodelsError:
         raise
-    except TypeError as error:
-        raise SpecError(f"dataset.options = {spec.dataset.options!r}: {error}") from error
     except Exception as error:
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {why(error)}") from error
     if not isinstance(dataset, Dataset):
@@ -199,7 +198,7 @@ def names(store: ObjectStore) -> list[str]:
 
 def read(store: ObjectStore, name: str) -> Run:
     """Read a run from the store. Raises RunNotFoundError or CorruptObjectError."""
-    absent = f"run {name[:100]!r}: there is none in {store.url}; `datamodels status` lists them"
+    absent = f"no such run: {name[:100]!r} in {store.url}; `datamodels status` lists the runs"
     if not spec.is_run(name):
         raise RunNotFoundError(absent)
     try:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field
 
 from datamodels.errors import SpecError
-from datamodels.run import examples, spellings
+from datamodels.run import examples, faults, spellings
 from datamodels.run.designs import KINDS
 from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
 from datamodels.storage import records
@@ -27,11 +27,9 @@ from datamodels.storage import records
 MAX_CHUNKS = 100_000
 """The Kubernetes Job API's limit on completions of an Indexed Job."""
 
-NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
-
 Reference = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"),
+    Field(pattern=faults.REFERENCE),
     pydantic.AfterValidator(spellings.today),
     pydantic.PlainSerializer(spellings.first),
 ]
@@ -162,7 +160,7 @@ class RunSpec(_Part):
     `evaluate.subsets` x `evaluate.models` more, `evaluate.models` of them on each of the subsets m, m+1, ...
     """
 
-    name: str = Field(pattern=f"^{NAME}$")
+    name: str = Field(pattern=f"^{faults.NAME}$")
     """A label of your choice, of at most 40 lower-case letters, digits and hyphens. The run's name is this label and a
     hash of the spec."""
     dataset: DatasetSpec
@@ -253,7 +251,7 @@ class RunSpec(_Part):
 
 def is_run(name: str) -> bool:
     """Return whether a text has the form of a run's name."""
-    return re.fullmatch(f"{NAME}-[0-9a-f]{{12}}", name) is not None
+    return re.fullmatch(f"{faults.NAME}-[0-9a-f]{{12}}", name) is not None
 
 
 def parse(document: Any) -> RunSpec:
@@ -263,10 +261,9 @@ def parse(document: Any) -> RunSpec:
     try:
         spec = RunSpec.model_validate(document)
     except pydantic.ValidationError as error:
-        raise SpecError([_fault(e) for e in error.errors()]) from None
-    faults = list(_cross_faults(spec))
-    if faults:
-        raise SpecError(faults)
+        raise SpecError(list(faults.of_fields(error, RunSpec))) from None
+    if crossed := list(_cross_faults(spec)):
+        raise SpecError(crossed)
     return spec
 
 
@@ -275,7 +272,7 @@ def parse_fit(document: dict[str, Any]) -> FitSpec:
     try:
         return FitSpec.model_validate(document)
     except pydantic.ValidationError as error:
-        raise SpecError([f"fit.{_fault(e)}" for e in error.errors()]) from None
+        raise SpecError([f"fit.{fault}" for fault in faults.of_fields(error, FitSpec)]) from None
 
 
 def _cross_faults(spec: RunSpec):
@@ -309,30 +306,18 @@ def _cross_faults(spec: RunSpec):
         yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
 
 
-def _fault(error: Any) -> str:
-    field = ".".join(str(part) for part in error["loc"])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    if error["type"] == "missing":
-        return f"{field}: is missing"
-    if error["type"] == "extra_forbidden":
-        return f"{field}: is no field of a spec"
-    if error["type"] == "value_error":
-        return f"{field}: {error['ctx']['error']}"
-    return f"{field} = {error['input']!r}: {message.replace('input should', 'must')}"
-
-
 def load(path: str | Path) -> RunSpec:
     """Read a RunSpec from a YAML file. A plain name without such a file is that of an example; see `run.examples`.
 
     Raises SpecError with one line per fault.
     """
     try:
-        is_name = re.fullmatch(NAME, str(path)) and not Path(path).is_file()
+        is_name = re.fullmatch(r"[\w-]+", str(path)) and not Path(path).is_file()
         text = examples.text(str(path)) if is_name else Path(path).read_text(encoding="utf-8")
         document = yaml.load(text, Loader=_Loader)
     except OSError as error:
-        name = Path(path).stem
-        hint = f"; the example is called {name}" if name in examples.names() else ""
+        close = examples.similar(Path(path).stem) if isinstance(error, FileNotFoundError) else []
+        hint = f"; did you mean the example {' or '.join(close)}?" if close else ""
         raise SpecError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None

@@ -25,4 +25,6 @@ def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
         from datamodels.storage.s3 import S3Store
 
         return S3Store(settings)
-    raise SettingsError(f"DATAMODELS_STORE_URL={settings.url!r}: must be file://FOLDER or s3://BUCKET/PREFIX")
+    raise SettingsError(
+        f"store {settings.url!r}: must be file://FOLDER or s3://BUCKET/PREFIX; --store or DATAMODELS_STORE_URL gives it"
+    )

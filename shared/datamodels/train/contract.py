@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
-from datamodels.run import spellings
+from datamodels.run import faults, spellings
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.runs import reference, why
 from datamodels.run.specs import RunSpec
@@ -94,9 +94,12 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
     if not _trains_many(cls) and not _has(cls, "train", "outputs"):
         raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
     try:
-        inspect.signature(cls).bind(dataset, dataset.targets(spec.targets), **_options(cls, spec))
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}: {error}") from None
+        options = _options(cls, spec)
+    except ValueError as error:  # an option in two spellings
+        raise SpecError(f"trainer.options: {error}") from None
+    given = (dataset, dataset.targets(spec.targets))
+    typed = dict(zip(options, spec.trainer.options, strict=True))
+    faults.check_options("trainer.options", spec.trainer.cls, cls, options, given=given, typed=typed)
     return cls
 
 

@@ -77,7 +77,7 @@ def test_a_training_example_is_asked_about_without_itself():
 @pytest.mark.parametrize(
     "asked, error, fault",
     [
-        ({}, InputError, "both empty"),
+        ({}, InputError, "remove and add: both are empty"),
         ({"remove": [linear.D]}, MaskError, "column 40: must be 0 to 39"),
         ({"remove": [3, 3]}, InputError, "remove: names a column twice"),
         ({"add": [3]}, InputError, "column 3 is already in the set"),

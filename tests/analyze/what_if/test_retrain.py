@@ -84,7 +84,7 @@ def test_when_all_failed_that_is_said():
 
 def test_bad_questions_are_refused():
     run = linear.make_run()
-    with pytest.raises(InputError, match="1 models on each set: must be 2"):
+    with pytest.raises(InputError, match="models = 1: must be 2"):
         Retrainer(run, linear.load(), 1)
     with pytest.raises(InputError, match="has no examples"):
         Retrainer(run, linear.load(), 2).outputs([np.zeros(linear.D, dtype=bool)])

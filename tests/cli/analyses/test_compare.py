@@ -41,9 +41,9 @@ def test_as_json(capsys, place):
     ("more", "fault"),
     [
         (["--baselines", "tracin"], "has no gradients of single examples to offer"),
-        (["--baselines", "lasso"], "baseline 'lasso': must be one of"),
-        (["--targets", "9"], "targets = 9: must be 2 to 6"),
-        (["--retrain", "1"], "1 models on each set"),
+        (["--baselines", "lasso"], "--baselines 'lasso': must be of"),
+        (["--targets", "9"], "--targets 9: must be 2 to 6"),
+        (["--retrain", "1"], "--retrain 1: must be 2 to"),
     ],
 )
 def test_bad_questions_get_one_line_and_exit_code_2(capsys, place, more, fault):

@@ -45,11 +45,14 @@ def test_models_trained_on_other_shares_are_set_beside(capsys, tmp_path):
             assert row["bias"] == pytest.approx(0, abs=0.2) and row["slope"] == pytest.approx(1, abs=0.02)
         code, out, _ = run_main(capsys, *asked)
         assert code == 0 and "alpha 0.75" in out and "alpha 1 " in out
-        for wrong, fault in ((["--alpha", "1.5"], "alpha = 1.5: must be above 0"), (["--models", "1"], "1 models")):
+        for wrong, fault in (
+            (["--alpha", "1.5"], "--alpha 1.5: must be above 0"),
+            (["--models", "1"], "--models 1: must be 2 to"),
+        ):
             code, out, err = run_main(capsys, *asked, *wrong)
             assert (code, out) == (2, "") and fault in err and err.count("\n") == 1
 
 
 def test_a_run_that_is_not_there_is_told_in_one_line(capsys, served):
     code, out, err = run_main(capsys, "evaluate", "nope", *served[0])
-    assert (code, out) == (2, "") and err.startswith("datamodels: run 'nope'") and err.count("\n") == 1
+    assert (code, out) == (2, "") and err.startswith("datamodels: no such run: 'nope'") and err.count("\n") == 1

@@ -60,8 +60,8 @@ def test_conflicts_come_surest_first(capsys, served):
 @pytest.mark.parametrize(
     "question, fault",
     [
-        (["clusters", "-k", "1"], "k = 1: must be 2 to 45"),
-        (["components", "-k", "0", "--extremes", "-1"], "extremes = -1"),
+        (["clusters", "-k", "1"], "-k 1: must be 2 to 45"),
+        (["components", "-k", "0", "--extremes", "-1"], "--extremes -1"),
         (["conflicts", "--groups", "x"], "must be classes or clusters"),
     ],
 )

@@ -44,7 +44,7 @@ def test_as_json(capsys, place):
 
 
 @pytest.mark.parametrize(
-    ("more", "fault"), [(["--samples", "7"], "inputs have 4 parts"), (["--store", "file:///nowhere"], "")]
+    ("more", "fault"), [(["--samples", "7"], "--samples 7: must be at least 8"), (["--store", "file:///nowhere"], "")]
 )
 def test_bad_questions_get_one_line_and_exit_code_2(capsys, place, more, fault):
     code, out, err = run_main(capsys, *place, *more)

@@ -30,7 +30,7 @@ def test_what_cannot_be_written_or_found(capsys, run):
     code, out, err = run_main(capsys, "report", name, "--home", str(home), "--output", str(home))
     assert (code, out) == (ExitCode.CONFIG, "") and "cannot be written" in err
     code, out, err = run_main(capsys, "report", "nope", "--home", str(home))
-    assert (code, out) == (ExitCode.CONFIG, "") and "there is none in" in err and err.count("\n") == 1
+    assert (code, out) == (ExitCode.CONFIG, "") and "no such run" in err and err.count("\n") == 1
 
 
 def test_lime_beside_the_examples_where_it_is_asked_for(capsys, tmp_path):

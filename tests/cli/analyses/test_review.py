@@ -60,10 +60,11 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
 @pytest.mark.parametrize(
     "question, fault",
     [
-        (["review", "RUN", "-k", "0"], "k = 0: must be at least 1"),
-        (["review", "RUN", "--fragile", "2"], "share = 2.0"),
-        (["leakage", "RUN", "-k", "-1"], "k = -1"),
-        (["leakage", "none-123456789abc"], "there is none"),
+        (["review", "RUN", "-k", "0"], "-k 0: must be at least 1"),
+        (["review", "RUN", "--fragile", "2"], "--fragile 2.0: must be above 0 and at most 1"),
+        (["review", "RUN", "--brittle=2"], "--brittle 2.0: must be above 0 and at most 1"),
+        (["leakage", "RUN", "-k", "-1"], "-k -1"),
+        (["leakage", "none-123456789abc"], "no such run"),
     ],
 )
 def test_bad_questions_get_one_line_and_exit_code_2(capsys, stored, question, fault):

@@ -73,9 +73,9 @@ def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):
     "question, fault",
     [
         (["support", "RUN", "9"], "target 9: must be 0 to 5"),
-        (["support", "RUN", "--limit", "41"], "limit = 41: must be 1 to 40"),
-        (["support", "RUN", "--verify", "1"], "1 models on each set"),
-        (["counterfactual", "RUN", "0"], "both empty"),
+        (["support", "RUN", "--limit", "41"], "--limit 41: must be 1 to 40"),
+        (["support", "RUN", "--verify", "1"], "--verify 1: must be 2 to"),
+        (["counterfactual", "RUN", "0"], "--remove and --add: both are empty"),
         (["counterfactual", "RUN", "0", "--add", "3"], "column 3 is already in the set"),
         (["counterfactual", "RUN", "0", "--remove", "40"], "column 40: must be 0 to 39"),
     ],

@@ -38,7 +38,7 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     assert datamodels("cancel", RUN)[0] == 0
     eventually(lambda: not api.objects["jobs"])
     code, _, err = datamodels("status", RUN)
-    assert code == ExitCode.CONFIG and err.startswith(f"datamodels: run '{RUN}': there is none in namespace ns")
+    assert code == ExitCode.CONFIG and err.startswith(f"datamodels: no such run: '{RUN}' in namespace ns")
 
 
 def test_status_of_a_namespace_says_what_keeps_its_services(api, datamodels):  # noqa: F811

@@ -66,7 +66,7 @@ def test_a_quota_is_said_at_once(api, cluster):
 
 def test_without_a_chart_nothing_is_submitted(api, cluster):
     api.objects["configmaps"].clear()
-    with pytest.raises(ConfigError, match="there is no chart"):
+    with pytest.raises(ConfigError, match="no chart is installed"):
         runs.submit(cluster, spec())
     assert not api.objects["jobs"]
 
@@ -76,7 +76,7 @@ def test_cancel_deletes_the_driver_and_what_it_owns(api, cluster, submitted, eve
     api.add("jobs", {"metadata": {"name": "train-x", "ownerReferences": [owner]}, "spec": {}})
     runs.cancel(cluster, RUN)
     eventually(lambda: not api.objects["jobs"])
-    with pytest.raises(RunNotFoundError, match=f"'{RUN}': there is none in namespace ns; `datamodels list`"):
+    with pytest.raises(RunNotFoundError, match=f"no such run: '{RUN}' in namespace ns; `datamodels list`"):
         runs.cancel(cluster, RUN)
 
 

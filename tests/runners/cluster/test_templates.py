@@ -149,12 +149,14 @@ def test_a_template_that_is_none_is_named(text):
 def test_the_chart_of_a_namespace_is_found(api, cluster):
     assert set(templates.find(cluster)["data"]) == {"driver.yaml", "trainer.yaml"}
     assert templates.find(cluster, "dm")
-    with pytest.raises(ConfigError, match="namespace ns: there is no release other of the chart; helm install"):
+    with pytest.raises(
+        ConfigError, match="namespace ns: no release other of the chart is installed; install it with `helm install"
+    ):
         templates.find(cluster, "other")
     second = json.loads(json.dumps(api.objects["configmaps"]["dm-jobs"]).replace("dm", "dn"))
     api.add("configmaps", second)
     with pytest.raises(ConfigError, match="has the releases dm, dn; choose one with --release"):
         templates.find(cluster)
     api.objects["configmaps"].clear()
-    with pytest.raises(ConfigError, match="namespace ns: there is no chart; helm install"):
+    with pytest.raises(ConfigError, match="namespace ns: no chart is installed; install it with `helm install"):
         templates.find(cluster)

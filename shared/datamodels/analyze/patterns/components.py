@@ -48,7 +48,7 @@ def components(
     squares = np.asarray(x.multiply(x).sum(axis=1)).ravel() - 2 * (x @ mean) + mean @ mean  # of the centred rows
     total = squares.sum()
     if total <= 1e-12 * max(x.multiply(x).sum(), 1e-30):
-        raise InputError("all vectors are equal or have no weights, so there are no components")
+        raise InputError("all vectors are equal or have no weights; components need vectors that differ")
     loadings = _directions(x, mean, k, seed, progress)
     scores = np.asarray(x @ loadings) - mean @ loadings
     progress(0.9)

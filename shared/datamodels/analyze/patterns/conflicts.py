@@ -56,7 +56,7 @@ def of_fit(
         if labels is None or run.target_labels is None:
             raise InputError(f"run {run.name}: columns or targets have no classes; take groups = 'clusters'")
         if k:
-            raise InputError(f"k = {k}: is for groups = 'clusters'; classes are as many as there are")
+            raise InputError(f"k = {k}: takes groups = 'clusters'; the number of classes cannot be chosen")
         names, both = np.unique(np.concatenate([labels, run.target_labels]), return_inverse=True)
         sources, targets = both[: len(labels)], both[len(labels) :]
     found = conflicts(

@@ -85,7 +85,7 @@ def recorded(store: ObjectStore, run: str) -> list[Stop]:
             found.append(Stop.from_document(records.read(store, keys.stop(run, number))))
         except (TypeError, KeyError) as error:
             raise CorruptObjectError(
-                f"{store.url}/{keys.stop(run, number)}: is no decision; restore it from a copy"
+                f"{store.url}/{keys.stop(run, number)}: is not a decision; restore it from a copy"
             ) from error
     return found
 

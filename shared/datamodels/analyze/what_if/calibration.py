@@ -66,7 +66,7 @@ def calibrate(
     targets or models are left.
     """
     if models < FEWEST:
-        raise InputError(f"{models} models: must be at least {FEWEST}")
+        raise InputError(f"models = {models}: must be at least {FEWEST}")
     masks = subsets(run, alpha, models)
     counts = unseen.counting_subsets(run, masks, modelled)
     outputs = retrainer.singles(list(designs.unpack(masks, run.design.columns)))

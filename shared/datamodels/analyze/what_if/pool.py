@@ -51,7 +51,7 @@ def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray) -> 
     """
     leaving, coming = members_of(run, remove, "remove"), members_of(run, add, "add")
     if not len(remove) and not len(add):
-        raise InputError("remove and add are both empty: name the columns to remove or to add")
+        raise InputError("remove and add: both are empty; name the columns to remove or to add")
     for name, wrong, why in (
         ("remove", leaving & ~base, "is not in the set"),
         ("add", coming & base, "is already in the set"),

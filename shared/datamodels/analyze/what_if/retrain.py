@@ -35,7 +35,7 @@ class Retrainer:
 
     def __init__(self, run: Run, dataset: Dataset, models: int):
         if not 2 <= models <= MOST_MODELS:
-            raise InputError(f"{models} models on each set: must be 2 to {MOST_MODELS}")
+            raise InputError(f"models = {models}: must be 2 to {MOST_MODELS}")
         self._run, self._models, self._dataset = run, models, dataset
         self._batches = self._trained_on(dataset)
         self._known: dict[bytes, np.ndarray] = {}

@@ -78,7 +78,7 @@ def weights(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Print the predicted output of each target."""
-    subset = columns(options.subset)
+    subset = columns(options.subset, "SUBSET")
     with query_client(options) as client:
         answer = client.predict_columns(options.run, subset, options.targets or None)
     for target, predicted in zip(answer.targets.tolist(), answer.predictions[0].tolist(), strict=True):
@@ -97,21 +97,30 @@ def _fields(message: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names}
 
 
-def columns(text: str) -> np.ndarray:
-    """Parse a set of columns, 1,2,5-9 or @FILE: int32[k], ascending. Raises InputError that says what is wrong."""
+def columns(text: str, name: str) -> np.ndarray:
+    """Parse a set of columns, 1,2,5-9 or @FILE: int32[k], ascending.
+
+    name  the argument that gives the set, for messages
+
+    Raises InputError.
+    """
     if text.startswith("@"):
         try:
             text = ",".join(Path(text[1:]).read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"subset {text}: cannot be read: {error}") from error
-    return np.array(sorted({column for piece in text.split(",") if piece for column in _span(piece)}), dtype=np.int32)
+            raise InputError(
+                f"{name} {text}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}"
+            ) from error
+    return np.array(
+        sorted({column for piece in text.split(",") if piece for column in _span(piece, name)}), dtype=np.int32
+    )
 
 
-def _span(piece: str) -> Iterable[int]:
+def _span(piece: str, name: str) -> Iterable[int]:
     first, dash, last = piece.strip().partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
-        raise InputError(f"subset: {piece!r} is no column and no range; write 1,2,5-9")
+        raise InputError(f"{name} {piece!r}: must be columns or ranges of them, as in 1,2,5-9")
     span = range(int(first), int(last if dash else first) + 1)
     if not span or span[-1] >= MAX_COLUMNS:
-        raise InputError(f"subset: {piece!r} is an empty range, or beyond any column")
+        raise InputError(f"{name} {piece!r}: is an empty range, or beyond any column")
     return span

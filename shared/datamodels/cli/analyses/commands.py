@@ -20,9 +20,11 @@ from datamodels.cli.common.options import (
     add_targets,
     add_threshold,
     between,
+    number,
     numbers,
     positive,
     positives,
+    set_parameters,
     suggest,
     whole,
     words,
@@ -104,12 +106,8 @@ def _add_compare(subparsers: Subparsers) -> None:
         "targets to test, spread evenly; those that models get wrong anyway are left out",
     )
     add_count(parser, "--models", 20, "models to train on the whole pool, for methods that need gradients")
-    add_count(
-        parser,
-        "--retrain",
-        10,
-        "models to train without the removed examples, to see whether the target goes wrong",
-    )
+    what = "models to train without the removed examples, to see whether the target goes wrong"
+    set_parameters(add_count(parser, "--retrain", 10, what), "models")
     parser.add_argument(
         "--remove",
         metavar="K,K",
@@ -134,7 +132,7 @@ def _add_lime(subparsers: Subparsers) -> None:
     what = "show which pixels or features of a target, not which examples, explain the output of models"
     parser = add_command(subparsers, "lime", what, "datamodels.cli.analyses.lime:explain")
     add_run(parser)
-    parser.add_argument("target", metavar="TARGET", type=int, help="number of the target")
+    parser.add_argument("target", metavar="TARGET", type=whole, help="number of the target")
     add_count(parser, "--models", LIME_MODELS, "models to train on the whole pool; their mean output is explained")
     add_count(parser, "--samples", LIME_SAMPLES, "inputs with parts blanked at random, at least two for each part")
     add_store(parser)
@@ -144,14 +142,18 @@ def _add_lime(subparsers: Subparsers) -> None:
 def _add_review(subparsers: Subparsers) -> None:
     what = "review the training data: what helps and harms, fragile targets, suspected wrong labels and leaks"
     review = add_command(subparsers, "review", what, "datamodels.cli.analyses.review:review_run")
-    review.add_argument(
+    fragile = review.add_argument(
         "--fragile",
         metavar="X",
-        type=float,
+        type=number,
         default=0.05,
         help="a target is fragile if it goes wrong without this fraction of the pool, or less (default: %(default)g)",
     )
-    review.add_argument("--brittle", dest="fragile", type=float, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    old = review.add_argument(
+        "--brittle", dest="fragile", type=number, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    for action in (fragile, old):
+        set_parameters(action, "share")
     what = "list test examples that are in the training pool, or nearly"
     leakage = add_command(subparsers, "leakage", what, "datamodels.cli.analyses.review:leaks")
     leakage.add_argument(
@@ -207,9 +209,10 @@ def _add_supports(subparsers: Subparsers) -> None:
     for parser in (support, changed):
         add_run(parser)
         add_targets(parser)
-        parser.add_argument(
+        verify = parser.add_argument(
             "--verify", metavar="R", type=whole, help="check the answer: train R models on each set, on this machine"
         )
+        set_parameters(verify, "models")
         add_threshold(parser)
     support.add_argument(
         "--limit", metavar="K", type=whole, default=0, help="size of the largest set (default: 0, a fifth of the pool)"
@@ -217,7 +220,7 @@ def _add_supports(subparsers: Subparsers) -> None:
     support.add_argument(
         "--safety",
         metavar="X",
-        type=float,
+        type=number,
         default=0.0,
         help="margin below the threshold that the predicted output must reach (default: %(default)g)",
     )

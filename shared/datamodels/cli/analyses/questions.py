@@ -13,6 +13,7 @@ from datamodels.cli.common.options import (
     add_run,
     add_service,
     add_targets,
+    set_parameters,
     suggest,
     whole,
 )
@@ -47,9 +48,10 @@ def register(subparsers: Subparsers) -> None:
     weights = _add(below, "weights", "print the weights of targets")
     add_run(weights)
     add_targets(weights)
-    weights.add_argument(
+    largest = weights.add_argument(
         "-k", metavar="K", type=whole, default=0, help="print only the K largest of each target (default: 0, all)"
     )
+    set_parameters(largest, "top_k")
     predict = _add(below, "predict", "predict the outputs of a model that is trained on a subset", notes=COLUMNS)
     add_run(predict)
     predict.add_argument("subset", metavar="SUBSET", help=f"columns to train on: {SUBSET}")

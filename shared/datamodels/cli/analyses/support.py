@@ -58,8 +58,8 @@ def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
 
 
 def _counterfactual(client: QueryClient, options: argparse.Namespace) -> Rows:
-    sets = {name: columns(getattr(options, name) or "") for name in ("remove", "add")}
-    base = None if options.base is None else columns(options.base)
+    sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
+    base = None if options.base is None else columns(options.base, "--base")
     found = client.counterfactual(options.run, options.targets or None, base=base, **sets)
     check, verified = _Check(client, options), None
     if check.wanted:

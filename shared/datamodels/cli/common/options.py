@@ -37,7 +37,7 @@ def add_command(
         epilog=notes,
         formatter_class=argparse.RawDescriptionHelpFormatter if notes else argparse.HelpFormatter,
     )
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, parser=parser)
     return parser
 
 
@@ -126,15 +126,19 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         metavar="X",
-        type=float,
+        type=number,
         default=0.0,
         help="an output below X counts as wrong (default: %(default)g, as for margins)",
     )
 
 
-def add_count(parser: argparse.ArgumentParser, name: str, default: int, what: str, metavar: str = "N") -> None:
-    """Add an option for a number of at least 1, with its default in the help."""
-    parser.add_argument(name, metavar=metavar, type=positive, default=default, help=f"{what} (default: %(default)s)")
+def add_count(
+    parser: argparse.ArgumentParser, name: str, default: int, what: str, metavar: str = "N"
+) -> argparse.Action:
+    """Add an option for a number of at least 1, with its default in the help, and return it."""
+    return parser.add_argument(
+        name, metavar=metavar, type=positive, default=default, help=f"{what} (default: %(default)s)"
+    )
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +156,11 @@ def suggest(action: argparse.Action, names: Sequence[str]) -> None:
     action.suggestions = names  # type: ignore[attr-defined]
 
 
+def set_parameters(action: argparse.Action, *names: str) -> None:
+    """Say which parameters of an analysis an option gives, so that errors about them name the option."""
+    action.parameters = names  # type: ignore[attr-defined]
+
+
 def whole(text: str) -> int:
     """Parse a whole number of 32 bits."""
     if not text.lstrip("-").isdecimal() or not -(2**31) <= int(text) < 2**31:
@@ -164,6 +173,11 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
     return int(text)
+
+
+def number(text: str) -> float:
+    """Parse a finite number."""
+    return _number(text, math.isfinite, "")
 
 
 def above_zero(text: str) -> float:
@@ -187,7 +201,7 @@ def _number(text: str, allowed: Callable[[float], bool], words: str) -> float:
     except ValueError:
         value = math.nan
     if not allowed(value):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number {words}")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number {words}".rstrip())
     return value
 
 

@@ -16,7 +16,9 @@ from datamodels.cli.common.options import (
     add_spec,
     add_store,
     add_trainers,
+    number,
     positive,
+    whole,
 )
 
 TOLERANCE = 1e-3
@@ -59,7 +61,7 @@ def _add_trainer(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--tolerance",
         metavar="X",
-        type=float,
+        type=number,
         default=TOLERANCE,
         help="largest difference between outputs that counts as none, as a fraction of their spread "
         "(default: %(default)g)",
@@ -67,7 +69,7 @@ def _add_trainer(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seconds",
         metavar="S",
-        type=float,
+        type=above_zero,
         default=20.0,
         help="seconds to measure the speed, and seconds to measure the noise (default: %(default)g)",
     )
@@ -147,7 +149,10 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     what = "print the log of the driver of a run, or of one of its trainers"
     logs = add_command(subparsers, "logs", what, "datamodels.cli.runs.cluster:logs")
     logs.add_argument(
-        "--index", metavar="N", type=int, help="print the log of this index of the trainer Job (default: the driver's)"
+        "--index",
+        metavar="N",
+        type=whole,
+        help="print the log of this index of the trainer Job (default: the driver's)",
     )
     logs.add_argument("-f", "--follow", action="store_true", help="print new lines until the pod ends")
     what = "stop a run of a cluster; what it committed is kept"

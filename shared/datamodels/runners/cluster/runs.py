@@ -214,7 +214,7 @@ def _driver(cluster: Cluster, run: str) -> Object:
 
 def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
     return RunNotFoundError(
-        f"run {run[:100]!r}: there is none in namespace {cluster.namespace}; `datamodels list` names all runs"
+        f"no such run: {run[:100]!r} in namespace {cluster.namespace}; `datamodels list` lists the runs"
     )
 
 

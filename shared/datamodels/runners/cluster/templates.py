@@ -42,8 +42,8 @@ def find(cluster: Cluster, release: str = "") -> Object:
     named = f" release {release} of the" if release else ""
     if not found:
         raise ConfigError(
-            f"namespace {cluster.namespace}: there is no{named} chart; helm install dm helm/datamodels there, or "
-            "choose another namespace with --namespace"
+            f"namespace {cluster.namespace}: no{named} chart is installed; install it with `helm install dm "
+            "helm/datamodels`, or choose another namespace with --namespace"
         )
     if len(found) > 1:
         names = ", ".join(sorted(m["metadata"]["labels"][INSTANCE] for m in found))

@@ -72,7 +72,7 @@ class Tabular:
             raise SpecError(f"{fault}: {error}") from error
         if not hasattr(self._estimator, "get_params"):
             raise SpecError(
-                f"{fault}: makes a {type(self._estimator).__name__}, which is no scikit-learn estimator; name one"
+                f"{fault}: makes a {type(self._estimator).__name__}, not a scikit-learn estimator; name one"
             )
         self._clone = clone
         self._seeded = "random_state" in self._estimator.get_params()
