@@ -14,7 +14,6 @@ from datamodels.errors import (
     InputError,
     NotFoundError,
     NotReadyError,
-    ObjectNotFoundError,
     RunNotFoundError,
     SettingsError,
     SpecError,
@@ -37,8 +36,9 @@ def test_every_name_can_be_had_and_is_known_to_type_checkers():
     assert set(datamodels.__all__) <= set(dir(datamodels))
 
 
-def test_the_import_takes_nothing_along():
+def test_the_import_takes_nothing_along_and_modules_for_tests_come_when_they_are_used():
     script = "import sys; import datamodels; import json; print(json.dumps(sorted(sys.modules)))"
+    script += "; assert datamodels.testing.fitted.make_run and datamodels.testing.__all__ and datamodels.testing.stores"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT, check=True)
     ours = {name for name in json.loads(done.stdout) if name.startswith("datamodels")}
     assert ours == {"datamodels", "datamodels.errors", "datamodels.extras"}
@@ -82,8 +82,9 @@ def test_the_weights_of_a_run_are_those_of_its_newest_fit_or_of_any(stored):
     opened = datamodels.open_run(store, run.name)
     np.testing.assert_array_equal(opened.weights().theta.toarray(), theta)
     np.testing.assert_array_equal(opened.weights(0).theta.toarray(), theta * 2)
-    with pytest.raises(ObjectNotFoundError):
-        opened.weights(2)
+    for number in (2, -1):
+        with pytest.raises(NotFoundError, match=f"^run {run.name}: no fit {number}; its fits are 0 to 1$"):
+            opened.weights(number)
     assert opened.unseen.predicted_by(opened.weights()).evaluate().lds > 0.9
 
 

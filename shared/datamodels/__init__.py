@@ -9,6 +9,7 @@ Dataset, Targets                 what a data set's `load` function returns, and 
 Trainer, BatchTrainer            what a trainer must have
 load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
+testing                          help for tests of your own
 
 A name is imported when it is first used. So `import datamodels` takes no time, and QueryClient, Dataset and errors work
 without the packages that the rest needs.
@@ -23,6 +24,7 @@ from datamodels import errors, extras
 from datamodels.errors import DatamodelsError
 
 if TYPE_CHECKING:
+    from datamodels import testing
     from datamodels.api import StoredRun, fit_arrays, list_runs, load_spec, open_run, open_store
     from datamodels.rpc.clients.query import QueryClient
     from datamodels.run.dataset import Dataset, Targets
@@ -42,6 +44,7 @@ __all__ = [
     "load_spec",
     "open_run",
     "open_store",
+    "testing",
 ]
 
 _HOMES = {
@@ -58,6 +61,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(extras.DISTRIBUTION)
+    if name == "testing":
+        return importlib.import_module("datamodels.testing")
     for home, names in _HOMES.items():
         if name in names:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from datamodels.fit import solve
 from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
 from datamodels.fit.data.shards import parts_of_fit
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import require_newest_fit
+from datamodels.fit.job.finished import require_fit
+from datamodels.fit.kernels import compiling
 from datamodels.run import designs, runs, specs
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
@@ -117,11 +119,9 @@ class StoredRun:
 
         fit  number of the fit; by default the newest
 
-        Raises NotReadyError if the run has no fit, ObjectNotFoundError if it has none of this number.
+        Raises NotReadyError if the run has no fit yet, NotFoundError if it has none of this number.
         """
-        store, name = self.store, self.name
-        record = require_newest_fit(store, name) if fit is None else fits.read_fit(store, name, fit)
-        return fits.load(self.store, record)
+        return fits.load(self.store, require_fit(self.store, self.name, fit))
 
     @functools.cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
@@ -183,4 +183,5 @@ def fit_arrays(
         own_column=np.full(outputs.shape[1], NO_COLUMN, dtype=np.int32) if own is None else np.asarray(own, np.int32),
         heldout=heldout,
     )
-    return solve.fit(problem, chosen, seed, device=device, threads=threads)
+    with compiling.announced(lambda: print(f"datamodels: {compiling.WORDS}", file=sys.stderr)):
+        return solve.fit(problem, chosen, seed, device=device, threads=threads)

@@ -28,7 +28,7 @@ from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import require_newest_fit
+from datamodels.fit.job.finished import require_fit
 from datamodels.run.runs import Run
 
 DATAMODELS = "datamodels"
@@ -54,7 +54,7 @@ def of_datamodels(context: Context) -> tuple[MethodScores, np.ndarray]:
     Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
     run = context.run
-    record = require_newest_fit(context.store, run.name)
+    record = require_fit(context.store, run.name)
     solution = fits.load(context.store, record)
     entry = MethodScores(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
     return entry, solution.modelled

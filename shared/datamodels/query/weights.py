@@ -17,9 +17,10 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality import noise, stopping
 from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.target import Weights, strongest
-from datamodels.errors import CorruptObjectError, InputError, NotReadyError, TargetRangeError
+from datamodels.errors import CorruptObjectError, InputError, TargetRangeError
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
+from datamodels.fit.job.finished import newest_number
 from datamodels.query import pages
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.run import designs, runs
@@ -242,9 +243,7 @@ class WeightStore:
         """
         run = self.run(name)
         if number is None:
-            number = self.fits(name) - 1
-            if number < 0:
-                raise NotReadyError(f"run {name}: has no weights yet; `datamodels fit` makes them")
+            number = newest_number(name, self.fits(name) - 1)
         key = (name, number)
         with self._lock:
             if key in self._fitted:

@@ -6,3 +6,17 @@ server             the query service in this process, over given weights
 stores             the tests that every object store must pass; this module alone needs pytest and Hypothesis
 reference          a slow, plain LASSO to compare solvers with
 """
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["committed", "fitted", "linear", "reference", "server", "stores"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module of this package when it is first used."""
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

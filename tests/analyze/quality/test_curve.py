@@ -156,7 +156,7 @@ def test_a_run_without_a_fit_or_without_unseen_subsets(tmp_path):
     run = committed.make_run()
     runs.create(store, run)
     snapshot = committed.commit(store, run)
-    with pytest.raises(NotReadyError, match="has no fit yet"):
+    with pytest.raises(NotReadyError, match="has no weights yet"):
         curve.of_newest_fit(store, run)
     blind = committed.make_run(evaluate={"subsets": 0})
     with pytest.raises(NotReadyError, match=r"evaluate\.subsets is 0"):

@@ -42,4 +42,4 @@ def test_lime_beside_the_examples_where_it_is_asked_for(capsys, tmp_path):
     bare = linear.make_run(name="bare")
     runs.create(store, bare)
     code, _, err = run_main(capsys, "report", bare.name, "--home", str(tmp_path), "--lime", "2")
-    assert code == ExitCode.CONFIG and "has no fit yet" in err and err.count("\n") == 1
+    assert code == ExitCode.CONFIG and "has no weights yet" in err and err.count("\n") == 1

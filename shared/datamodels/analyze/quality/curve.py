@@ -11,13 +11,14 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.trend import Point, from_document
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.errors import NotReadyError, ObjectNotFoundError
+from datamodels.errors import ObjectNotFoundError
 from datamodels.fit.data import prior, problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.job import fits
+from datamodels.fit.job.finished import require_fit
 from datamodels.fit.solve import fit
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -36,9 +37,7 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
 
     Raises NotReadyError if the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
     """
-    record = fits.read_newest_fit(store, run.name)
-    if record is None:
-        raise NotReadyError(f"run {run.name}: has no fit yet; `datamodels fit` makes one")
+    record = require_fit(store, run.name)
     key = keys.curve(run.name, record.number)
     try:
         return from_document(records.read(store, key))

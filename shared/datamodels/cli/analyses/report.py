@@ -39,7 +39,7 @@ def report(options: argparse.Namespace) -> None:
 def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
     """Explain `count` targets by LIME, spread from the lowest mean output to the highest."""
     if found.fitted is None:
-        raise InputError(f"--lime: run {found.run.name} has no fit yet, so its report shows no targets")
+        raise InputError(f"--lime: run {found.run.name} has no weights yet, so its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     predictions = found.fitted.predictions
     targets = targets_to_show(None if predictions is None else predictions.outputs, found.run.n, count)

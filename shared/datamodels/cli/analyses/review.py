@@ -17,7 +17,7 @@ from datamodels.analyze.what_if import mislabel
 from datamodels.cli.common.store import store_of
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import FitRecord, require_newest_fit
+from datamodels.fit.job.finished import FitRecord, require_fit
 from datamodels.run import runs
 from datamodels.run.runs import Run
 
@@ -25,7 +25,7 @@ from datamodels.run.runs import Run
 def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     store = store_of(options)
     run = runs.read(store, options.run)
-    record = require_newest_fit(store, run.name)
+    record = require_fit(store, run.name)
     return run, record, fits.load(store, record)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from datamodels.errors import CorruptObjectError, NotReadyError
+from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import keys, records
@@ -75,12 +75,23 @@ def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord 
     return None if number < 0 else read_fit(store, run, number)
 
 
-def require_newest_fit(store: ObjectStore, run: str) -> FitRecord:
-    """Return the newest finished fit of a run. Raises NotReadyError if it has none, CorruptObjectError."""
-    record = read_newest_fit(store, run)
-    if record is None:
+def require_fit(store: ObjectStore, run: str, number: int | None = None) -> FitRecord:
+    """Return a finished fit of a run, by default the newest.
+
+    Raises NotReadyError if the run has no fit yet, NotFoundError if it has none of this number, CorruptObjectError.
+    """
+    newest = newest_number(run, store.newest(lambda number: keys.fit(run, number)))
+    if number is not None and not 0 <= number <= newest:
+        fits = f"its fits are 0 to {newest}" if newest else "its only fit is 0"
+        raise NotFoundError(f"run {run}: no fit {number}; {fits}")
+    return read_fit(store, run, newest if number is None else number)
+
+
+def newest_number(run: str, number: int) -> int:
+    """Return the number of the newest fit of a run. Raises NotReadyError if it is negative: the run has no fit."""
+    if number < 0:
         raise NotReadyError(f"run {run}: has no weights yet; `datamodels fit` makes them")
-    return record
+    return number
 
 
 def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:

@@ -24,6 +24,7 @@ from datamodels.fit.estimators.base import uses_sums
 from datamodels.fit.job import finished, fits, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.kernels import compiling
 from datamodels.fit.solve import Progress, array_module, blocks, solve_blocks
 from datamodels.run import runs
 from datamodels.settings import FitterSettings
@@ -119,7 +120,10 @@ class FitJob:
             check()
             progress(0.0, 0, "waiting for another fitter", None)
 
-        with scratch.alone(home, waiting), metrics.RUNNING.track_inprogress():
+        def compiles() -> None:
+            progress(SHARDS_SHARE, 0, compiling.WORDS, None)
+
+        with scratch.alone(home, waiting), metrics.RUNNING.track_inprogress(), compiling.announced(compiles):
             return self.finished() or self._again() or self._solve(home, settings, progress, stop, check, share)
 
     def _again(self) -> FitRecord | None:

@@ -10,11 +10,27 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
+
+from datamodels.fit.kernels import compiling
 
 EIGHT = 8
 """Rows of the Gram that are added at a time."""
 GRAM_TILE = 512
 """Columns of the Gram that are read at a time. They stay in a level-3 cache while all targets read their rows."""
+
+
+class _Listener(event.Listener):
+    """Passes on that numba compiles a loop that is not on disk."""
+
+    def on_start(self, event: event.Event) -> None:
+        compiling.begins()
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Listener())
 
 
 def _jit(function):
