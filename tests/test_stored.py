@@ -81,7 +81,7 @@ def test_its_spec_still_names_it():
 def test_all_its_objects_are_read(store, tmp_path, capsys):
     assert main(["status", RUN, "--verify", "--home", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [RUN, "180 of 260 models listed", "9 parts with 180 models verified"]
+    assert lines[:3] == [RUN, "180 of 260 models committed", "9 parts with 180 models verified"]
     assert lines[3].startswith("fit 0 (lasso) of 160 models, 24 targets, ")
     assert lines[4] == "weights of 24 targets verified"
     run = runs.read(store, RUN)

@@ -107,7 +107,7 @@ def test_status_goes_on_past_a_damaged_run(capsys, tmp_path):
     store.create("runs/README.txt", b"hello")
     store.create("runs/bad-000000000000.json", b"{}")
     code, out, err = run_main(capsys, "status", "--home", str(tmp_path))
-    assert code == ExitCode.FAILED and "1 runs have damaged objects" in err
+    assert code == ExitCode.FAILED and "1 run with damaged objects" in err
     assert [line.split()[0] for line in out.splitlines()] == ["bad-000000000000", run.name]
 
 
@@ -160,13 +160,13 @@ def test_a_store_that_is_no_store(capsys):
 @pytest.mark.parametrize(
     "question, pattern",
     [
-        (["runs"], r"^run try-\w+  columns 60  targets 9  models 100  fits 1$"),
+        (["runs"], r"^try-\w+  60 columns, 9 targets, 100 models, 1 fit$"),
         (["run", "RUN"], r"^targets    9$"),
         (["targets", "RUN", "--json"], r'^\{"target": 8, .*"status": "ok"\}$'),
-        (["top", "RUN", "3", "-k", "2"], r"^effect harmful  column \d+  label \d  weight -"),
-        (["similar", "RUN", "3", "-k", "2"], r"^target \d  label \d  score "),
+        (["top", "RUN", "3", "-k", "2"], r"^harmful  #\d+ \(\d\)  -\d"),
+        (["similar", "RUN", "3", "-k", "2"], r"^target \d \(\d\)  cosine -?\d"),
         (["weights", "RUN", "3", "-k", "1"], r"^3\t\d+\t-?[\d.]+$"),
-        (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  prediction "),
+        (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  output "),
     ],
 )
 def test_questions_are_answered(capsys, home, question, pattern):

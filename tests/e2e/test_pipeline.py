@@ -120,7 +120,7 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert "600 of 600 models listed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
+    assert "600 of 600 models committed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
 
     ridge = pipeline.spec.with_fit({"estimator": "ridge"})
     pipeline.path.write_text(yaml.safe_dump(ridge.document()))
@@ -133,7 +133,7 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
 
     question = [sys.executable, "-m", "datamodels", "query"]
     top = subprocess.run([*question, "top", pipeline.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)
-    assert top.returncode == 0 and "effect helpful" in top.stdout
+    assert top.returncode == 0 and "helpful  #" in top.stdout
     wrong = subprocess.run([*question, "top", pipeline.spec.run, "9999"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == ExitCode.CONFIG
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"

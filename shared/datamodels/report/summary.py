@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.fit.data.problem import OK
 from datamodels.report.example import label_name
@@ -42,8 +43,8 @@ def _lines(result: Result) -> Iterator[str]:
             f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
         )
         yield (
-            f"ceiling    {evaluation.ceiling:.3f}  (about the best LDS that noise allows: the correlation of "
-            f"two halves of the {evaluation.models} models)"
+            f"ceiling    {evaluation.ceiling:.3f}  (noise ceiling, about the best LDS that noise allows: the "
+            f"correlation of two halves of the {evaluation.models} models)"
         )
     unusual = {status: count for status, count in result.statuses.items() if status != OK}
     if unusual:
@@ -52,7 +53,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"seconds    {seconds}  total {sum(result.seconds.values()):.1f}"
     for answer in _few(result.influences):
         yield ""
-        yield f"target {answer.target.target}{_label(result, answer.target.label)}"
+        yield words.target(answer.target.target, label_name(result.dataset, answer.target.label))
         yield f"  helpful  {_influences(result, answer.helpful[:TOP])}"
         yield f"  harmful  {_influences(result, answer.harmful[:TOP])}"
 
@@ -63,11 +64,6 @@ def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.To
     return [influences[i * (len(influences) - 1) // max(1, count - 1)] for i in range(count)]
 
 
-def _label(result: Result, label: int) -> str:
-    name = label_name(result.dataset, label)
-    return f" ({name})" if name else ""
-
-
 def _influences(result: Result, influences: list[query_pb2.Influence]) -> str:
-    shown = (f"#{i.column}{_label(result, i.label)} {i.weight:+.3f}" for i in influences)
+    shown = (f"{words.example(i.column, label_name(result.dataset, i.label))} {i.weight:+.3f}" for i in influences)
     return "  ".join(shown) or "none"

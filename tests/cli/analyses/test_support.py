@@ -35,7 +35,7 @@ def test_a_support_is_found_and_verified(capsys, served):
     assert (row["verified"]["models"], row["verified"]["share"]) == (4, 1.0)
     assert row["verified"]["interval"][0] < row["verified"]["mean"] < row["verified"]["interval"][1]
     code, out, _ = run_main(capsys, *asked)
-    assert code == 0 and out.startswith("target 0  status found  size ") and "verified" not in out
+    assert code == 0 and out.startswith("target 0 is predicted to go wrong without ") and "verified" not in out
 
 
 def test_a_support_of_labels_is_found_and_verified(capsys, served):
@@ -66,7 +66,7 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
 
 def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):
     code, out, _ = run_main(capsys, "support", linear.make_run(m=1000).name, "0", *served[0])
-    assert code == 0 and out.startswith("partial yes  models 100  target 0")
+    assert code == 0 and out.startswith("target 0 ") and "(of 100 models, not all of the run)" in out
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_spec_is_checked_on_its_data_with_its_options(capsys, path):
     assert found["trainer"] == "datamodels.train.workloads.tabular:Tabular"
     assert found["outputs"].startswith("169 of each model") and found["seed"] == "another one changes nothing"
     assert found["SNR"].startswith("infinite: the seed changes nothing, from ")
-    assert found["a run"].startswith("m = 50 and 2,000 models to evaluate take ") and "at 3 per hour" in found["a run"]
+    assert found["run"].startswith("2,050 models, 2,000 of them to evaluate, take ") and "at 3 per hour" in found["run"]
 
 
 def test_a_class_is_checked_on_the_digits(capsys):

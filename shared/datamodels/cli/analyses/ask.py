@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import json_format
 
+from datamodels import words
 from datamodels.cli.common.service import query_client
 from datamodels.errors import InputError
 
@@ -22,7 +23,9 @@ def runs(options: argparse.Namespace) -> None:
     """Print one line for each run."""
     with query_client(options) as client:
         for run in client.runs():
-            _print(options, _fields(run, "run", "columns", "targets", "models", "fits"))
+            counted = _fields(run, "columns", "targets", "models", "fits")
+            said = (words.count(value, name.removesuffix("s")) for name, value in counted.items())
+            _print(options, {"run": run.run} | counted, f"{run.run}  {', '.join(said)}")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -43,7 +46,11 @@ def targets(options: argparse.Namespace) -> None:
     names = ("target", "own_example", "label", "lambda", "gap", "nonzeros", "heldout_r2", "status")
     with query_client(options) as client:
         for target in client.targets(options.run):
-            _print(options, _fields(target, *names))
+            fields = _fields(target, *names)
+            facts = [f"{name} {_spell(fields[name])}" for name in names[3:]]
+            if target.own_example >= 0:
+                facts.insert(0, f"is example {words.example(target.own_example)}")
+            _print(options, fields, "  ".join([words.target(target.target, target.label), *facts]))
 
 
 def top(options: argparse.Namespace) -> None:
@@ -52,7 +59,9 @@ def top(options: argparse.Namespace) -> None:
         answer = client.top(options.run, options.target, options.k)
     for kind in ("helpful", "harmful"):
         for influence in getattr(answer, kind):
-            _print(options, {"effect": kind} | _fields(influence, "column", "label", "weight"))
+            fields = {"effect": kind} | _fields(influence, "column", "label", "weight")
+            named = words.example(influence.column, influence.label)
+            _print(options, fields, f"{kind}  {named}  {influence.weight:+.3f}")
 
 
 def similar(options: argparse.Namespace) -> None:
@@ -61,7 +70,9 @@ def similar(options: argparse.Namespace) -> None:
     with query_client(options) as client:
         answer = client.similar(options.run, k=options.k, metric=options.metric, **{kind: options.target})
     for found in answer.neighbours:
-        _print(options, {kind: found.index} | _fields(found, "label", "score"))
+        named = words.example if options.column else words.target
+        line = f"{named(found.index, found.label)}  {options.metric} {found.score:.3f}"
+        _print(options, {kind: found.index} | _fields(found, "label", "score"), line)
 
 
 def weights(options: argparse.Namespace) -> None:
@@ -82,11 +93,11 @@ def predict(options: argparse.Namespace) -> None:
     with query_client(options) as client:
         answer = client.predict_columns(options.run, subset, options.targets or None)
     for target, predicted in zip(answer.targets.tolist(), answer.predictions[0].tolist(), strict=True):
-        _print(options, {"target": target, "prediction": predicted})
+        _print(options, {"target": target, "prediction": predicted}, f"{words.target(target)}  output {predicted:.3f}")
 
 
-def _print(options: argparse.Namespace, fields: dict[str, Any]) -> None:
-    print(json.dumps(fields) if options.json else "  ".join(f"{name} {_spell(v)}" for name, v in fields.items()))
+def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:
+    print(json.dumps(fields) if options.json else line)
 
 
 def _spell(value: Any) -> str:

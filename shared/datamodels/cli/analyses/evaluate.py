@@ -14,8 +14,8 @@ from datamodels.analyze.quality.agreement import Agreement
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
-from datamodels.cli.common.output import finite, span
-from datamodels.cli.common.service import basis, basis_line, progress, query_client
+from datamodels.cli.common.output import basis_line, finite, span
+from datamodels.cli.common.service import basis, progress, query_client
 from datamodels.fit.data import problem
 from datamodels.rpc.clients.analyses import Answer
 from datamodels.rpc.clients.query import QueryClient

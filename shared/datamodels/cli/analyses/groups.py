@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.what_if.composition import composition
-from datamodels.cli.common.output import finite, span
-from datamodels.cli.common.service import basis, basis_line, progress, query_client
+from datamodels.cli.common.output import basis_line, finite, span
+from datamodels.cli.common.service import basis, progress, query_client
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
 
@@ -77,7 +78,7 @@ def _clusters_document(found: Any) -> dict[str, Any]:
 
 def _cluster_lines(found: dict[str, Any]) -> Iterator[str]:
     lone = f"; not in any, because they are similar to no other: {found['without']}" if found["without"] else ""
-    yield f"{len(found['clusters'])} clusters{lone}"
+    yield f"{words.count(len(found['clusters']), 'cluster')}{lone}"
     if "purity" in found:
         purity, rand = (f"{found[name]:.3f} ({span(found[f'{name}_interval'])})" for name in ("purity", "rand"))
         yield f"compared with the classes: purity {purity}, adjusted Rand index {rand}"
@@ -112,7 +113,8 @@ def _components_document(found: Any) -> dict[str, Any]:
 
 def _component_lines(found: dict[str, Any]) -> Iterator[str]:
     for c, row in enumerate(found["components"]):
-        yield f"component {c}: {row['share']:.1%} of the variance ({span(row['interval'])})"
+        low, high = row["interval"]
+        yield f"component {c}: {row['share']:.1%} of the variance ({low:.1%} to {high:.1%})"
         for name in ("high", "low"):
             end = row[name]
             by = "  by " + _named(end["feature"], end.get("feature_label"))
@@ -120,8 +122,8 @@ def _component_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _named(index: list[int], labels: list[int] | None) -> str:
-    shown = [f"#{i} ({label})" for i, label in zip(index, labels, strict=True)] if labels else [f"#{i}" for i in index]
-    return " ".join(shown[:SHOWN])
+    named: list[Any] = labels or [None] * len(index)
+    return " ".join(map(words.example, index[:SHOWN], named[:SHOWN]))
 
 
 def _ask_conflicts(client: QueryClient, options: argparse.Namespace, tell: Tell) -> Answer[Any]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.patterns import leakage
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.review import Overall, review
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import mislabel
+from datamodels.cli.common.output import basis_line
 from datamodels.cli.common.store import store_of
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
@@ -69,13 +71,13 @@ def review_run(options: argparse.Namespace) -> None:
 
 
 def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    missing = " (not all are trained or committed)" if record.rows < run.spec.m else ""
-    yield f"run {run.name}, fit {record.number} of {record.rows:,} models{missing}"
+    partial = {"partial": True} if record.rows < run.spec.m else {}
+    yield basis_line({"run": run.name, "fit": record.number, "models": record.rows} | partial)
     for name, what in (("helpful", "help"), ("harmful", "harm")):
         yield f"\nexamples that {what} most: mean weight over targets ({LEVEL:.0%} interval over targets)"
         for row in rows[name]:
             low, high = row["interval"]
-            yield f"  #{row['column']}{_named(row)}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
+            yield f"  {words.example(row['column'], row['label'])}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
     fragile = found.fragile
     if fragile.of:
         low, high = fragile.interval
@@ -85,7 +87,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
             f"{fragile.wrong} more are predicted to be wrong with the whole pool"
         )
     for row in rows["fragile"]:
-        yield f"  target {row['target']}{_named(row)}  wrong without {row['size']}"
+        yield f"  {words.target(row['target'], row['label'])}  wrong without {row['size']}"
     yield ""
     if found.suspects is None:
         yield f"wrong labels: {found.left_out['suspects']}"
@@ -94,7 +96,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         harm = "the example harms targets as wrong labels do"
         yield f"suspected wrong labels, most suspect first: {seen if found.suspects.by == mislabel.OWN else harm}"
         for row in rows["suspects"]:
-            yield f"  #{row['example']}{_named(row)}  {row['score']:.3f}"
+            yield f"  {words.example(row['example'], row['label'])}  {row['score']:.3f}"
     yield ""
     if found.leaked is None:
         yield f"leaks: {found.left_out['leaked']}"
@@ -117,11 +119,8 @@ def _pair(run: Run, row: dict[str, Any]) -> str:
     unit = "example" if not run.design.grouped or "distance" in row else "group"
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else f"{row['weight']:+.3f}"
-    label, target_label = (_named({"label": row[name]}) for name in ("label", "target_label"))
-    return (
-        f"target {row['target']}{target_label}  {unit} #{row['example']}{label}  {measure} {row[measure]:.3f}  "
-        f"weight {weight}"
-    )
+    example, target = words.example(row["example"], row["label"]), words.target(row["target"], row["target_label"])
+    return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}  weight {weight}"
 
 
 def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
@@ -154,7 +153,3 @@ def _overall(run: Run, found: Overall) -> list[dict[str, Any]]:
 
 def _label(labels: np.ndarray | None, index: int) -> int | None:
     return None if labels is None else int(labels[index])
-
-
-def _named(row: dict[str, Any]) -> str:
-    return "" if row["label"] is None else f" ({row['label']})"

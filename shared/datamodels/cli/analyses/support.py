@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
-from datamodels.analyze.what_if.support import FOUND
+from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
 from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import finite
 from datamodels.cli.common.service import query_client
@@ -29,18 +30,18 @@ Rows = Iterator[dict[str, Any]]
 def supports(options: argparse.Namespace) -> None:
     """Print, for each target, the smallest set of examples or labels without which models get it wrong."""
     with query_client(options) as client:
-        _print(_supports(client, options), options)
+        _print(_supports(client, options), options, _support_line)
 
 
 def counterfactual(options: argparse.Namespace) -> None:
     """Print the predicted outputs of models trained on a changed set of examples."""
     with query_client(options) as client:
-        _print(_counterfactual(client, options), options)
+        _print(_counterfactual(client, options), options, _line)
 
 
-def _print(rows: Rows, options: argparse.Namespace) -> None:
+def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, Any]], str]) -> None:
     for row in rows:
-        print(json.dumps(finite(row)) if options.json else _line(row), flush=True)
+        print(json.dumps(finite(row)) if options.json else line(row), flush=True)
 
 
 def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
@@ -120,6 +121,24 @@ def _measured(found: Measured) -> dict[str, Any]:
         "share": found.share,
         "share_interval": list(found.share_interval),
     }
+
+
+def _support_line(row: dict[str, Any]) -> str:
+    change = f"output {_spell(row['before'])} to {_spell(row['after'])}" if "after" in row else ""
+    size, label = words.count(row["size"], "column"), row.get("new_label")
+    match row["status"]:
+        case status if status == FOUND:
+            how = f"without {size}" if label is None else f"with {size} relabelled {label}"
+            found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
+        case status if status == WRONG:
+            found = f"is predicted to be wrong as it is, output {_spell(row['before'])}"
+        case status if status == NONE:
+            found = f"does not go wrong by up to {size}, {change}"
+        case _:
+            found = "has no weights"
+    partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
+    verified = f"  verified: {_spell(row['verified'])}" if "verified" in row else ""
+    return f"{words.target(row['target'])} {found}{verified}{partial}"
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from datamodels import words
+
 
 def finite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON does not have, by None."""
@@ -22,3 +24,9 @@ def span(interval: tuple[float, float], digits: int = 3) -> str:
     """Format an interval as "0.123 to 0.456"."""
     low, high = interval
     return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def basis_line(found: dict[str, Any]) -> str:
+    """Format a `service.basis` for people."""
+    partial = ", which are not all models of the run" if "partial" in found else ""
+    return f"run {found['run']}, fit {found['fit']} of {words.count(found['models'], 'model')}{partial}"

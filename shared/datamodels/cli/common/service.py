@@ -44,9 +44,3 @@ def basis(answer: Answer[Any]) -> dict[str, Any]:
     found = answer.provenance
     fields = {"run": found.run, "fit": found.fit, "models": found.models}
     return fields | ({"partial": True} if found.partial else {})
-
-
-def basis_line(found: dict[str, Any]) -> str:
-    """Format a `basis` for people."""
-    partial = ", which are not all models of the run" if "partial" in found else ""
-    return f"run {found['run']}, fit {found['fit']} of {found['models']:,} models{partial}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from datamodels import words
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
 from datamodels.run import runs, specs, spellings
@@ -24,7 +25,8 @@ def check(options: argparse.Namespace) -> None:
     dataset = runs.load_dataset(given)
     run = runs.resolve(given, dataset)
     _say("trainer", given.trainer.cls)
-    _say("data set", f"{len(dataset.y):,} training examples, of which {run.design.summary()}; {run.n:,} targets")
+    _say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
+    _say("subsets", run.design.summary())
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
     checked = Check(run, trainer, tolerance=options.tolerance, say=_say)
@@ -40,8 +42,8 @@ def check(options: argparse.Namespace) -> None:
     known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
     _say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
-    of = f"m = {given.m:,} and {given.models - given.m:,} models to evaluate"
-    _say("a run", f"{of} take {duration(estimate.wall)} in one process, {money(estimate, options)}")
+    of = f"{given.models:,} models, {given.models - given.m:,} of them to evaluate, take {duration(estimate.wall)}"
+    _say("run", f"{of} in one process, {money(estimate, options)}")
 
 
 def _say(what: str, text: str) -> None:

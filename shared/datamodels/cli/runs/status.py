@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
+from datamodels import words
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping
 from datamodels.cli.common.store import store_of
@@ -26,15 +28,18 @@ def status(options: argparse.Namespace) -> None:
     if options.run:
         print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
         return
-    faults = []
-    for name in runs.names(store):
+    faults, names = [], runs.names(store)
+    if not names:
+        print(f"no runs in {store.url}", file=sys.stderr)
+    for name in names:
         try:
             print("  ".join(lines(store, runs.read(store, name), verify=options.verify)))
         except CorruptObjectError as error:
             print(f"{name}  {error}")
             faults.append(name)
     if faults:
-        raise CorruptObjectError(f"{len(faults)} runs have damaged objects, {faults[0]} the first; see above")
+        damaged = words.count(len(faults), "run")
+        raise CorruptObjectError(f"{damaged} with damaged objects, {faults[0]} the first; see above")
 
 
 def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> Iterator[str]:
@@ -46,12 +51,12 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = F
     yield run.name
     snapshot = manifest.read_newest(store, run.name)
     failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
-    yield f"{snapshot.committed:,} of {run.spec.models:,} models listed{failed}"
+    yield f"{snapshot.committed:,} of {run.spec.models:,} models committed{failed}"
     for stop in stopping.recorded(store, run.name):
         yield f"stopped by until: {stop}"
     if verify:
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
-        yield f"{len(snapshot.parts)} parts with {rows:,} models verified"
+        yield f"{words.count(len(snapshot.parts), 'part')} with {words.count(rows, 'model')} verified"
     newest = read_newest_fit(store, run.name)
     if newest is None:
         yield "no fit"
@@ -61,12 +66,13 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = F
 
 
 def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str]:
-    size = f"{record.rows:,} models, {record.targets:,} targets, {record.seconds:.1f} s"
+    size = f"{words.count(record.rows, 'model')}, {words.count(record.targets, 'target')}, {record.seconds:.1f} s"
     yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
         from datamodels.fit.job import fits  # PyArrow, which nobody else here needs
 
-        yield f"weights of {fits.load(store, record).n:,} targets verified"
+        yield f"weights of {words.count(fits.load(store, record).n, 'target')} verified"
     found = evaluate.recorded(store, record.run, record.number)
     if found is not None:
-        yield f"LDS {found.lds:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f}), ceiling {found.ceiling:.3f}"
+        low, high = found.interval
+        yield f"LDS {found.lds:.3f} ({low:.3f} to {high:.3f}), noise ceiling {found.ceiling:.3f}"

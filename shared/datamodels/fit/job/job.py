@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from datamodels import words
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import memory
@@ -245,7 +246,7 @@ def _reporter(progress: Told) -> Callable[[Progress], None]:
         left = eta.reach(now.fraction, time.monotonic()) if epochs else None
         metrics.REMAINING.set(0 if left is None else left)
         fraction = SHARDS_SHARE + (1 - SHARDS_SHARE) * now.fraction
-        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {now.epochs} epochs", left)
+        progress(fraction, now.targets_done, f"{_STAGES[now.stage]}, {words.count(now.epochs, 'epoch')}", left)
 
     return report
 
