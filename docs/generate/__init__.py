@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate import cli, errors, metrics, rpcs, settings, spec
+from docs.generate import api, cli, errors, metrics, rpcs, settings, spec, workloads
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -26,6 +26,8 @@ def pages() -> dict[str, str]:
     written = {
         "cli.md": cli.page(),
         "spec.md": spec.page(),
+        "workloads.md": workloads.page(),
+        "api.md": api.page(),
         "settings.md": settings.page(),
         "metrics.md": metrics.page(),
         "errors.md": errors.page(),

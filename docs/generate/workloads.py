@@ -1,0 +1,68 @@
+"""The page of the data sets and trainers that ship with the package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from datamodels.run import spellings
+from docs.generate.callables import docstring, options
+from docs.generate.markdown import code, table
+from docs.generate.source import modules
+
+HEAD = """\
+# Built-in data sets and trainers
+
+A spec names a data set as `dataset.load` and a trainer as `trainer.class`. Their options are `dataset.options` and
+`trainer.options`. [Your own trainer](../guides/trainer.md) says how to write others.
+
+"""
+PACKAGES = ("datamodels.train.workloads", "datamodels.train.images")
+
+
+def page() -> str:
+    loaders = "".join(_section(name, function, 0) for name, function in found() if not inspect.isclass(function))
+    trainers = "".join(_section(name, cls, 2) for name, cls in found() if inspect.isclass(cls))
+    return f"{HEAD}## Data sets\n\n{loaders}## Trainers\n\n{trainers}"
+
+
+def found() -> Iterator[tuple[str, Any]]:
+    """Yields (reference, function or class) of each data set and each trainer, in order of modules and names."""
+    for package in PACKAGES:
+        for module, _ in modules(package):
+            public = vars(importlib.import_module(module)).items()
+            for name, thing in sorted(public, key=lambda pair: pair[0]):
+                ours = getattr(thing, "__module__", "") == module and not name.startswith("_")
+                if ours and (_loads(thing) or _trains(thing)):
+                    yield f"{module}:{name}", thing
+
+
+def _loads(thing: Any) -> bool:
+    return inspect.isfunction(thing) and inspect.signature(thing).return_annotation == "Dataset" and _optional(thing, 1)
+
+
+def _trains(thing: Any) -> bool:
+    """Returns whether a spec can name a class: it trains, and all its options have defaults."""
+    return inspect.isclass(thing) and _is_trainer(thing) and _optional(thing, 2)
+
+
+def _is_trainer(cls: type) -> bool:
+    trains = hasattr(cls, "train_many") or (hasattr(cls, "train") and hasattr(cls, "outputs"))
+    return trains and not inspect.isabstract(cls) and [*inspect.signature(cls).parameters][:2] == ["dataset", "targets"]
+
+
+def _optional(thing: Any, skip: int) -> bool:
+    parameters = list(inspect.signature(thing).parameters.values())[skip:]
+    return all(parameter.default is not parameter.empty for parameter in parameters)
+
+
+def _section(reference: str, thing: Any, skip: int) -> str:
+    old = {new: first for first, new in spellings.OPTIONS.get(reference, {}).items()}
+    bases = [base for base in getattr(thing, "__mro__", ())[1:] if inspect.isabstract(base)]
+    rows = [
+        (code(name), code(kind), code(default), code(old.get(name, ""))) for name, kind, default in options(thing, skip)
+    ]
+    shown = table(("option", "type", "default", "old name"), rows) if rows else "It has no options.\n\n"
+    return f"### `{reference}`\n\n{docstring(thing)}{''.join(map(docstring, bases))}{shown}"
