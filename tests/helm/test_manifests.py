@@ -138,7 +138,7 @@ def test_a_digest_overrides_a_tag(rendered):
     images = {c["image"] for _, pod in rendered["everything"].pods() for c in pod["spec"]["containers"]}
     assert len(images) == 1 and images.pop().startswith("images.example/datamodels@sha256:0123")
     defaults = {c["image"] for _, pod in rendered["defaults"].pods() for c in pod["spec"]["containers"]}
-    assert defaults == {"datamodels:0.1.0"}
+    assert defaults == {"datamodels:0.2.0"}
 
 
 def test_names_and_selectors_agree(each):
