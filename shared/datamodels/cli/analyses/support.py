@@ -126,14 +126,14 @@ def _measured(found: Measured) -> dict[str, Any]:
 def _support_line(row: dict[str, Any]) -> str:
     change = f"output {_spell(row['before'])} to {_spell(row['after'])}" if "after" in row else ""
     size, label = words.count(row["size"], "column"), row.get("new_label")
+    how = f"without {size}" if label is None else f"with {size} relabelled as {label}"
     match row["status"]:
         case status if status == FOUND:
-            how = f"without {size}" if label is None else f"with {size} relabelled {label}"
             found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
         case status if status == WRONG:
             found = f"is predicted to be wrong as it is, output {_spell(row['before'])}"
         case status if status == NONE:
-            found = f"does not go wrong by up to {size}, {change}"
+            found = f"is predicted to stay right {how}, {change}"
         case _:
             found = "has no weights"
     partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
