@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, wrappers_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
 from datamodels import errors
@@ -15,6 +16,7 @@ from datamodels.settings import ClientSettings, ServeSettings
 from tests.waiting import LIMIT
 
 NAME = "datamodels.test.EchoService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
 SHAPES = {"Unary": (False, False), "Many": (False, True), "Collect": (True, False), "Chat": (True, True)}
 
 
@@ -40,6 +42,14 @@ def _descriptor():
 
 
 DESCRIPTOR = _descriptor()
+
+
+def health_of(channel, service=""):
+    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status
+
+
+def port_of(address):
+    return int(address.rpartition(":")[2])
 
 
 class Echo:

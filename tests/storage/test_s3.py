@@ -4,7 +4,6 @@ import dataclasses
 import http.client
 import http.server
 import inspect
-import os
 import pathlib
 import re
 import threading
@@ -226,43 +225,6 @@ def test_errors_repeat_what_the_store_answered(store, proxy, direct, status, cod
     assert "\n" not in str(caught.value)
     assert proxy.seen == ["PUT"] * tries
     assert not direct.exists("a/b")
-
-
-def test_a_missing_bucket_is_a_wrong_setting(ministack):
-    store = S3Store(StoreSettings(url="s3://no-such-bucket-here", s3_endpoint=ministack))
-    for call in (lambda: store.create("a", b""), lambda: store.read("a"), lambda: list(store.list(""))):
-        with pytest.raises(
-            SettingsError, match=r"no-such-bucket-here.*: the store answered 404 NoSuchBucket"
-        ) as caught:
-            call()
-        assert caught.value.exit_code == 2
-
-
-def test_wrong_credentials_are_a_wrong_setting(rclone, rclone_bucket, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    store = S3Store(StoreSettings(url=f"s3://{rclone_bucket}", s3_endpoint=rclone))
-    with pytest.raises(SettingsError, match="SignatureDoesNotMatch"):
-        store.create("a", b"")
-
-
-def test_missing_credentials_are_a_wrong_setting(ministack, monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    store = S3Store(StoreSettings(url="s3://bucket", s3_endpoint=ministack))
-    with pytest.raises(SettingsError, match="credentials"):
-        store.read("a")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"s3_endpoint": "no address"}, {"s3_endpoint": "http://127.0.0.1:1", "s3_checksums": "sometimes"}],
-)
-def test_settings_that_botocore_refuses_are_refused(settings):
-    with pytest.raises(SettingsError, match="cannot be used as a store"):
-        S3Store(StoreSettings(url="s3://bucket", **settings))
 
 
 def test_checksums_can_be_left_out_for_servers_that_reject_them(ministack, bucket):
