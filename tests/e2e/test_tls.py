@@ -86,6 +86,7 @@ def test_the_token_of_another_run_commits_nothing(tmp_path):
 
 def test_who_asks_without_a_certificate_is_not_let_in(tmp_path):
     pipeline = SecurePipeline(tmp_path)
+    pipeline.store()  # makes the folder, for a command that reads does not
     for name in ("CERT_FILE", "KEY_FILE"):
         del pipeline.environ[f"DATAMODELS_CLIENT_{name}"]
     code, out, err = pipeline.ask("runs", DATAMODELS_CLIENT_ATTEMPTS="1")

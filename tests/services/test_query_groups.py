@@ -114,7 +114,7 @@ def test_classes_are_named_by_their_labels(tmp_path):
         (lambda c, run: c.components(run, extremes=1001), InputError, "extremes = 1001: must be 0 to 1000"),
         (lambda c, run: c.components(make_run(name="bare").name), InputError, "all vectors are equal"),
         (lambda c, run: c.conflicts(run, groups="x"), InputError, "must be classes or clusters"),
-        (lambda c, run: c.conflicts(run, k=3), InputError, "classes are as many as there are"),
+        (lambda c, run: c.conflicts(run, k=3), InputError, "the number of classes cannot be chosen"),
     ],
 )
 def test_bad_arguments_raise_the_errors_of_the_service(served, ask, error, fault):
