@@ -108,10 +108,10 @@ def test_a_new_lambda_starts_ahead_on_the_line_through_the_last_two(started):
             solver.epoch(state, number)
         ends.append(state.ahead.copy())
     solver.set_lambda(state, 0.1 * top)
-    solver._set_out(state)
+    solver._extrapolate(state)
     np.testing.assert_allclose(state.ahead, ends[1] + (ends[1] - ends[0]) / 2, atol=1e-12)
     neg_grad = state.neg_grad.copy()
-    solver._look(state)
+    solver._compute_neg_grad(state)
     np.testing.assert_allclose(neg_grad, state.neg_grad, atol=1e-10, err_msg="the neg_grad needs no pass")
 
 

@@ -50,13 +50,14 @@ def test_the_order_and_number_of_targets_do_not_matter(made_problem):
 
 
 def test_the_certificate_is_the_one_from_the_masks(made_problem):
+    """Up to rounding: its dual point is that of the weights before they are rounded to float32."""
     made, _ = made_problem(d=40, m=300, n=10, scale=7.0, shift=30.0)
     solution = fit(made, FitSpec(solver="gram", lambdas=8, tolerance=1e-2), 0)
     rows = Rows(made)
     found, intercept = gap.certify(
         rows, rows.whole, rows.outputs(0, 10), None, solution.dense(range(10)).T, solution.lambda_
     )
-    np.testing.assert_allclose(solution.gap, found, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(solution.gap, found, rtol=1e-4)
     np.testing.assert_allclose(solution.intercept, intercept, rtol=1e-9)
 
 

@@ -55,7 +55,13 @@ def relative(
 
 
 def certify(
-    rows: Rows, span: slice, y: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, lambda_: np.ndarray
+    rows: Rows,
+    span: slice,
+    y: np.ndarray,
+    keep: np.ndarray | None,
+    theta: np.ndarray,
+    lambda_: np.ndarray,
+    current: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (gaps float64[n], the best intercepts float64[n]) of weights, from the masks, in float64 throughout.
 
@@ -63,17 +69,23 @@ def certify(
     keep     bool[rows of span, n]; which rows count; None if all do
     theta    float32[d, n]; weights on the raw 0/1 scale, as they are saved
     lambda_  float64[n]
+    current  [d, n]; the weights before they were rounded to `theta`; None if they were not. The dual point is made of
+             their residuals, so that the rounding adds only a term of second order to the gap
     """
     xp = rows.xp
     theta = xp.asarray(theta).astype(np.float64)
+    current = theta if current is None else xp.asarray(current).astype(np.float64)
     pieces = [(s, slice(s.start - span.start, s.stop - span.start)) for s in row_blocks.partition(span, PASS_ROWS)]
     keep = xp.ones((1, 1), dtype=bool) if keep is None else keep
     counts = xp.broadcast_to(keep, y.shape).sum(axis=0).astype(np.float64)
     mean_y = xp.where(keep, y, 0).sum(axis=0, dtype=np.float64) / counts
 
-    residuals = xp.empty(y.shape, dtype=np.float64)
+    rounding = theta - current
+    residuals, bias = xp.empty(y.shape, dtype=np.float64), xp.zeros(y.shape[1])
     for piece, local in pieces:
-        residuals[local] = y[local] - mean_y - rows.block(piece)[:, :-1].astype(np.float64) @ theta
+        x = rows.block(piece)[:, :-1].astype(np.float64)
+        residuals[local] = y[local] - mean_y - x @ current
+        bias += xp.where(keep if len(keep) == 1 else keep[local], x @ rounding, 0).sum(axis=0) / counts
     shift = xp.where(keep, residuals, 0).sum(axis=0) / counts
     residuals = xp.where(keep, residuals - shift, 0)
 
@@ -87,7 +99,8 @@ def certify(
         "dual_norm": abs(products).max(axis=0) / counts,
         "l1": abs(theta).sum(axis=0),
         "zero": xp.einsum("ij,ij->j", centred_y, centred_y) / counts,
+        "stale": (abs(rounding).sum(axis=0) / 2) ** 2,  # a column of bits deviates by at most 1/2
     }
     center = xp.asarray(rows.problem.center).astype(np.float64)
-    intercept = rows.host(mean_y + shift - center @ theta)
+    intercept = rows.host(mean_y + shift - bias - center @ theta)
     return relative(lambda_=lambda_, **{name: rows.host(part) for name, part in parts.items()}), intercept

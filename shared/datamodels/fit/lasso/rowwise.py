@@ -140,9 +140,10 @@ class RowIteration:
     def certify(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
         # SAGA gives a weight to a column that never varies until the intercept, which makes up for it, has converged.
         varies = columns(state.varies, places)
-        weights = (self._method.weights(state, places) * varies).astype(np.float32)
+        current = self._method.weights(state, places) * varies
+        weights = current.astype(np.float32)
         outputs, keep = self._targets.columns(self.rows.whole, state.target[places])
-        gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_)
+        gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_, current)
         return Certificate(self.rows.host(weights).T, intercept, gaps)
 
     def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
