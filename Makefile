@@ -15,7 +15,7 @@ demo: $(VENV)/.trainer ## run the whole pipeline on handwritten digits, and writ
 	$(BIN)/datamodels run digits
 
 # In as many processes as there are cores, four at most. Each takes whole files, because the tests of a file share
-# services and trained runs, and takes them in order, because the longest files come early.
+# services and trained runs, and takes them in order, because the longest files come early. See also tests/conftest.py.
 test: $(VENV)/.test lint ## run the linters and the tests
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 

@@ -15,6 +15,28 @@ properties.register()
 pytest.register_assert_rewrite("datamodels.testing.stores")
 
 
+FIT = "tests/fit/"
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the fit first: those of other folders, and their processes, find the compiled loops on disk."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIT))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With --dist=loadfile, one worker runs all tests of the fit: two would compile its loops twice."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return FIT if nodeid.startswith(FIT) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture
 def eventually():
     """Returns `waiting.eventually`."""
