@@ -75,6 +75,13 @@ class Work(NamedTuple):
 
 
 @_jit
+def _copy(source, target):
+    """Copy uint64[w] to the start of an array. An assignment compiles seconds longer: it may fail, with a message."""
+    for word in range(len(source)):
+        target[word] = source[word]
+
+
+@_jit
 def _count_in(work, first, size, low, high, rows):
     """Add the words low <= w < high to the counts of the admitted columns first <= i < size.
 
@@ -98,14 +105,15 @@ def keep(work, size, middle, end, rows):
 
     Before the call, set `mean` to the means over all `rows` rows.
     """
-    kept = 0
+    start = kept = np.int64(0)  # not a literal, for which `_count_in` would be compiled once more
     for i in range(size):
         column = work.columns[i]
         if work.theta[i] == 0:
             work.place[column] = -1
             continue
         if kept < i:
-            work.theta[kept], work.near[kept] = work.theta[i], work.near[i]
+            work.theta[kept] = work.theta[i]
+            _copy(work.near[i], work.near[kept])
         work.place[column], work.columns[kept] = kept, i
         kept += 1
     for i in range(kept):
@@ -114,7 +122,7 @@ def keep(work, size, middle, end, rows):
     for column, place in enumerate(work.place):
         if place >= 0:
             work.columns[place] = column
-    _count_in(work, np.int64(0), kept, middle, end, rows)
+    _count_in(work, start, kept, middle, end, rows)
     return kept
 
 
@@ -210,7 +218,7 @@ def measure(work, size, words, first, second, zero, spread, lambda_, goal):
                 levels[i, k] = level
         transpose(levels)
         for b in range(bits):
-            work.planes[b, word : word + 8] = levels[b]
+            _copy(levels[b], work.planes[b, word : word + 8])
     work.common[:bits] = 0
     count(work.planes[:bits], work.bits, np.int64(0), words, work.common)
 
@@ -301,7 +309,7 @@ def advance(work, size, words, first, second, end, zero, spread, lambda_, above,
         if size > len(work.columns):
             return before, done, -1.0
         for i in range(before, size):
-            work.near[i, :end] = work.bits[work.columns[i], :end]
+            _copy(work.bits[work.columns[i], :end], work.near[i])
             work.counts[i] = 0
         _count_in(work, before, size, start, words, first + second)
         _descend(work, size, lambda_, max(fine, floor))
