@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from datamodels.errors import ExitCode, RunNotFoundError
-from datamodels.rpc.clients.services import connect_services
+from datamodels.rpc.clients.query import QueryClient
 from datamodels.run.specs import parse
 from datamodels.runners.cluster import runs
 from datamodels.runners.cluster.api import connect
@@ -113,11 +113,12 @@ def _taken(api, environ, addresses, chosen):
 
 def _ask(environ, found):
     """Ask a question many times, and one about an unknown run, and wait until Prometheus has counted them."""
-    with connect_services(ClientSettings.load(environ)) as services:
+    settings = ClientSettings.load(environ)
+    with QueryClient(settings.query, settings) as client:
         with pytest.raises(RunNotFoundError):
-            services.query.run("none-000000000000")
+            client.run("none-000000000000")
         for _ in range(ASKED):
-            services.query.top(MANY.run, 17, 5)
+            client.top(MANY.run, 17, 5)
     query = f'count(grpc_server_handled_total{{grpc_method="TopInfluences",grpc_code="OK"}} >= {ASKED})'
     eventually(lambda: found.at(query, time.time()) == [({}, len(NAMESPACES))])
 

@@ -26,6 +26,7 @@ from datamodels.fit.data import problem
 from datamodels.fit.job import fits
 from datamodels.query import pages
 from datamodels.rpc.clients.fitter import FitProgress, FitState, FitterClient
+from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.clients.services import Services, connect_services
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
@@ -93,8 +94,9 @@ def run(
     result = Result(runs.resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
         with result.timed("start"):
-            addresses = stack.enter_context(runner.services())
-            services = stack.enter_context(connect_services(addresses))
+            names = needed(spec, until)
+            addresses = stack.enter_context(runner.services(names))
+            services = stack.enter_context(connect_services(addresses, names))
         stages = _Stages(result, runner, addresses, services, store, view)
         for stage, unit in STAGES.items():
             with view.stage(stage, unit) as bar, result.timed(stage):
@@ -103,9 +105,17 @@ def run(
                 break
         if until == "query":
             result.influences = [
-                services.query.top(result.run.name, target, top) for target in stages.targets_to_show(shown)
+                stages.query_client().top(result.run.name, target, top) for target in stages.targets_to_show(shown)
             ]
     return result
+
+
+def needed(spec: RunSpec, until: str) -> tuple[str, ...]:
+    """Return the services that the stages up to and including `until` call."""
+    stages = list(STAGES)[: list(STAGES).index(until) + 1]
+    # Decisions to end training are made on fits.
+    fitter = "fit" in stages or ("train" in stages and spec.until is not None)
+    return ("sampler", "aggregator", *(["fitter"] if fitter else []), *(["query"] if "query" in stages else []))
 
 
 class _Stages:
@@ -128,6 +138,11 @@ class _Stages:
         self._store = store
         self._view = view
         self._unseen: Unseen | None = None
+
+    def query_client(self) -> QueryClient:
+        """Return the client of the query service, which the last stage calls."""
+        assert self._services.query is not None, "the stage `query` is among the stages"
+        return self._services.query
 
     def sample(self, bar: Bar) -> None:
         self._services.aggregator.create_run(self._run)
@@ -214,7 +229,7 @@ class _Stages:
         spec, number = self._run.spec, self._result.fit
         assert number is not None, "the stage before it has fitted"
         self._await_fit(number)
-        statuses = [target.status for target in self._services.query.targets(self._run.name, pages.MAX_SIZE)]
+        statuses = [target.status for target in self.query_client().targets(self._run.name, pages.MAX_SIZE)]
         self._result.statuses = collections.Counter(statuses)
         if spec.evaluate.subsets:
             snapshot = manifest.read_newest(self._store, self._run.name)
@@ -227,14 +242,14 @@ class _Stages:
     def _await_fit(self, number: int) -> None:
         """Wait until the query service answers from our fit, not from one made while models were still trained."""
         deadline = time.monotonic() + FIT_SEEN_SECONDS
-        while self._services.query.run(self._run.name).fits <= number:
+        while self.query_client().run(self._run.name).fits <= number:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"run {self._run.name}: the query service does not find fit {number}")
             time.sleep(0.1)
 
     def _evaluate(self, unseen: Unseen, modelled: np.ndarray) -> Evaluation:
         """Evaluate what the query service predicts, and record the evaluation of the fit that it answers from."""
-        answer = self._services.query.predict(self._run.name, unseen.masks)
+        answer = self.query_client().predict(self._run.name, unseen.masks)
         found = unseen.with_predictions(answer.predictions, modelled).evaluate()
         evaluate.record(self._store, self._run.name, answer.provenance.fit, found)
         return found
