@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from datamodels.services.query.service import service
 
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
+from datamodels.query.weights import WeightStore
+from datamodels.rpc.serve import Server
+from datamodels.settings import ServeSettings
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
@@ -28,6 +32,14 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     _, fitted, _ = made.make_store(folder / "store")
     return folder, fitted.name
+
+
+@pytest.fixture(scope="module")
+def served(home):
+    """(options that say where the query service of `home` is, run)"""
+    folder, name = home
+    with Server(ServeSettings(), [service(WeightStore(LocalStore(folder / "store")))]) as server:
+        yield ("--address", server.address), name
 
 
 @pytest.mark.parametrize(
@@ -169,10 +181,10 @@ def test_a_store_that_is_no_store(capsys):
         (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  output "),
     ],
 )
-def test_questions_are_answered(capsys, home, question, pattern):
-    folder, name = home
+def test_questions_are_answered(capsys, served, question, pattern):
+    place, name = served
     arguments = [name if word == "RUN" else word for word in question]
-    code, out, err = run_main(capsys, "query", *arguments, "--home", str(folder))
+    code, out, err = run_main(capsys, "query", *arguments, *place)
     assert code == 0, err
     assert re.search(pattern, out, re.M), out
 
@@ -189,15 +201,16 @@ def test_questions_are_answered(capsys, home, question, pattern):
         (["predict", "RUN", "@/no/such/file"], "cannot be read"),
     ],
 )
-def test_bad_questions_get_one_line_and_exit_code_2(capsys, home, question, fault):
-    folder, name = home
+def test_bad_questions_get_one_line_and_exit_code_2(capsys, served, question, fault):
+    place, name = served
     arguments = [name if word == "RUN" else word for word in question]
-    code, out, err = run_main(capsys, "query", *arguments, "--home", str(folder))
+    code, out, err = run_main(capsys, "query", *arguments, *place)
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error(home):
+    """The command starts a query service, too, since it is given no address."""
     folder, name = home
     command = f"{sys.executable} -m datamodels query weights {name} --home {folder} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ), check=False)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from datamodels.aggregate import manifest
+from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.fit.job import fits
 from datamodels.run import examples, specs
@@ -65,6 +66,11 @@ class Pipeline:
     def run(self, verb="run", *options):
         return self.finish(self.start(verb, *options))
 
+    def status(self, capsys, *options):
+        """Return what the command `status` prints of the run."""
+        assert main(["status", self.spec.run, "--home", str(self.folder / ".datamodels"), *options]) == 0
+        return capsys.readouterr().out
+
     def store(self):
         return LocalStore(self.folder / ".datamodels" / "store")
 
@@ -100,7 +106,7 @@ class Pipeline:
             time.sleep(0.05)
 
 
-def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
+def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path, capsys):
     pipeline = Pipeline(tmp_path)
     code, out, err = pipeline.run("run", "--trainers", "1")
     assert code == 0, err
@@ -113,13 +119,7 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
     page = report.read_text()
     assert page.count('"picture":"') > 100 and "http" not in page.replace("http-equiv", "")
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "datamodels", "status", pipeline.spec.run, "--verify"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    shown = pipeline.status(capsys, "--verify")
     assert "600 of 600 models committed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
 
     ridge = pipeline.spec.with_fit({"estimator": "ridge"})
@@ -131,18 +131,16 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
     assert float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1)) > 0.5
     assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), pipeline.spec.run).estimator == "ridge"
 
-    question = [sys.executable, "-m", "datamodels", "query"]
-    top = subprocess.run([*question, "top", pipeline.spec.run, "3"], cwd=tmp_path, capture_output=True, text=True)
-    assert top.returncode == 0 and "helpful  #" in top.stdout
-    wrong = subprocess.run([*question, "top", pipeline.spec.run, "9999"], cwd=tmp_path, capture_output=True, text=True)
+    question = [sys.executable, "-m", "datamodels", "query", "top", pipeline.spec.run, "9999"]
+    wrong = subprocess.run(question, cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == ExitCode.CONFIG
     assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
 
 
-def test_training_ends_early_and_stays_ended(tmp_path):
+def test_training_ends_early_and_stays_ended(tmp_path, capsys):
     """A few hundred of many models satisfy the rule, and the decision holds when the pipeline runs again."""
     pipeline = Pipeline(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
-    code, out, err = pipeline.run("run", "--quiet")
+    code, out, err = pipeline.run("run", "--quiet", "--trainers", "1")
     assert code == 0, err
     stopped = re.search(r"^stopped    ([\d,]+) of 30,100 models saved: LDS (0\.\d+) .* is at least 0\.3$", out, re.M)
     committed = sorted(pipeline.committed())
@@ -150,12 +148,11 @@ def test_training_ends_early_and_stays_ended(tmp_path):
     assert set(range(30_000, 30_100)) <= set(committed), "the unseen subsets come first"
     assert float(stopped[2]) > 0.3 and float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.3
 
-    code, again, err = pipeline.run("run", "--quiet")
+    code, again, err = pipeline.run("train", "--quiet")
     assert code == 0, err
     assert f"{len(committed):,} committed before" in again and stopped[0] in again
     assert sorted(pipeline.committed()) == committed
-    command = [sys.executable, "-m", "datamodels", "status", pipeline.spec.run]
-    assert "stopped by until: LDS 0." in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "stopped by until: LDS 0." in pipeline.status(capsys)
 
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
@@ -170,9 +167,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     driver.send_signal(signal.SIGINT)
     code, _, err = pipeline.finish(driver)
     assert code == ExitCode.INTERRUPTED and "stopped; what is committed is kept" in err
+    logs = {path.stem for path in (tmp_path / ".datamodels" / "logs").iterdir()}
+    assert {"sampler", "aggregator"} < logs and not {"fitter", "query"} & logs, "which no stage has called"
 
     # The aggregator is not started again: the command ends, says so, and goes on when it is run again.
-    driver = pipeline.start("train", "--quiet")
+    driver = pipeline.start("train", "--quiet", "--trainers", "1")
     pipeline.wait_for_more_parts(3, driver)
     pipeline.kill("datamodels.services.aggregator", driver)
     code, _, err = pipeline.finish(driver)
@@ -190,8 +189,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
     )
 
     # Nor is any other service that dies, at its start or at work; see also `tests/runners/test_local.py`.
-    for module, at_work in (("datamodels.services.sampler", False), ("datamodels.services.fitter", True)):
-        driver = pipeline.start("run", "--quiet")
+    for verb, module, at_work in (
+        ("train", "datamodels.services.sampler", False),
+        ("fit", "datamodels.services.fitter", True),
+    ):
+        driver = pipeline.start(verb, "--quiet", "--trainers", "1")
         while at_work and driver.poll() is None and not any((tmp_path / ".datamodels" / "scratch").rglob("*")):
             time.sleep(0.01)
         pipeline.kill(module, driver)
@@ -221,7 +223,7 @@ def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
     (tmp_path / "mine.py").write_text(TRAINER)
     mine = linear() | {"trainer": {"class": "mine:Hopeless", "options": {}}}
     pipeline = Pipeline(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
-    code, out, err = pipeline.run("run", "--quiet")
+    code, out, err = pipeline.run("aggregate", "--quiet", "--trainers", "1")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert "all 60 models failed, model 0 because: model 0 (seed" in err and "100 of 100 outputs are not finite" in err
 

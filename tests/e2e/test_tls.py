@@ -59,7 +59,7 @@ def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_pa
     boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="pipeline")
     s3 = StoreSettings(url="s3://pipeline/team", s3_endpoint=ministack)
     pipeline = SecurePipeline(tmp_path, s3=s3, targets="both")
-    driver = pipeline.start("run", "--quiet")
+    driver = pipeline.start("run", "--quiet", "--trainers", "1")
     for _ in range(2):
         pipeline.wait_for_more_parts(2, driver)
         pipeline.renew()
@@ -78,7 +78,7 @@ def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_pa
 
 def test_the_token_of_another_run_commits_nothing(tmp_path):
     pipeline = SecurePipeline(tmp_path, run="another-run")
-    code, out, err = pipeline.run("train", "--quiet")
+    code, out, err = pipeline.run("train", "--quiet", "--trainers", "1")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err == f"datamodels: the token is for run another-run, not for '{pipeline.spec.run}'\n"
     assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not pipeline.parts()
