@@ -60,12 +60,16 @@ def chart():
     return helm_python.Chart.load(CHART)
 
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's own in C is ten times as fast."""
+
+
 def render(name, values):
     files = chart().render(values, name="dm", namespace="ns")
     notes = next(text for path, text in files.items() if path.endswith("NOTES.txt"))
-    documents = [d for path, text in files.items() if path.endswith(".yaml") for d in yaml.safe_load_all(text) if d]
+    documents = [d for path, text in files.items() if path.endswith(".yaml") for d in yaml.load_all(text, LOADER) if d]
     jobs = next(d for d in documents if d["metadata"]["name"] == "dm-jobs")["data"]
-    templates = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in jobs.items()}
+    templates = {name.removesuffix(".yaml"): yaml.load(text, LOADER) for name, text in jobs.items()}
     return Rendered(name, tuple(documents), templates, notes)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import itertools
 import json
 import re
@@ -220,13 +221,20 @@ def cluster(api):
     return connect(kubeconfig=api.kubeconfig)
 
 
+@functools.cache
 def chart(name):
+    """The chart, rendered with a file of values. Tests must not change it."""
     return render(name, VALUES[name])
+
+
+@functools.cache
+def _texts(name):
+    return {f"{kind}.yaml": yaml.safe_dump(job) for kind, job in chart(name).templates.items()}
 
 
 def templates(name="defaults"):
     """{file: YAML} of the chart, rendered with a file of values."""
-    return {f"{kind}.yaml": yaml.safe_dump(job) for kind, job in chart(name).templates.items()}
+    return dict(_texts(name))
 
 
 def spec(**fields):
