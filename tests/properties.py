@@ -1,11 +1,11 @@
 """Property tests: the same examples in every `make test`, many new ones in `make search`.
 
-A test that needs more or fewer examples than 50 says so with `examples`.
+A test that needs more or fewer examples than 25 says so with `examples`.
 """
 
 from hypothesis import HealthCheck, settings
 
-_EXAMPLES = 50
+_EXAMPLES = 25
 """The number of examples that a test tries in `make test` by default."""
 
 _COMMON = {
@@ -19,7 +19,7 @@ _COMMON = {
 }
 
 
-def register(times: int = 20) -> None:
+def register(times: int = 40) -> None:
     """Registers the profile `search`, which tries `times` as many new examples, and loads the profile `test`."""
     settings.register_profile("search", **_COMMON | {"max_examples": times * _EXAMPLES}, print_blob=True)
     settings.register_profile("test", **_COMMON, derandomize=True, database=None)

@@ -121,17 +121,20 @@ def test_mirrored_logits_are_the_mean_of_both():
     assert not torch.equal(alone, mirror)
 
 
-@pytest.mark.parametrize("source", ["resident", "fed"])
 @pytest.mark.parametrize("name", ["float32", "bf16", "fp16"])
 @pytest.mark.parametrize("recipe", [SHORT, QUICK], ids=["paper", "fast"])
-def test_a_step_recorded_once_trains_every_model_as_plain_steps_do(recipe, name, source):
-    stream = TapeStream()
-    pools = {"resident": POOL, "fed": ArraySource(X, Y)}
-    recorded, usual = network_trainer(recipe, pools[source], name, stream), network_trainer(recipe, POOL, name)
-    for subset, seed in ((torch.arange(0, 30), 9), (SUBSET, 1), (torch.arange(4, 29), 2)):
-        assert torch.equal(trained(recorded, subset, seed), trained(usual, subset, seed))
-        recorded.logits(recorded.end(), POOL.x[:3], mirrored=False)  # which leaves the network in another mode
-    assert stream.recorded == 1
+def test_a_step_recorded_once_trains_every_model_as_plain_steps_do(recipe, name):
+    """With images that are resident, and with images that are fed."""
+    models = ((torch.arange(0, 30), 9), (SUBSET, 1), (torch.arange(4, 29), 2))
+    usual = network_trainer(recipe, POOL, name)
+    expected = [trained(usual, subset, seed).clone() for subset, seed in models]
+    for pool in (POOL, ArraySource(X, Y)):
+        stream = TapeStream()
+        recorded = network_trainer(recipe, pool, name, stream)
+        for (subset, seed), weights in zip(models, expected, strict=True):
+            assert torch.equal(trained(recorded, subset, seed), weights)
+            recorded.logits(recorded.end(), POOL.x[:3], mirrored=False)  # which leaves the network in another mode
+        assert stream.recorded == 1
 
 
 def test_a_step_is_recorded_again_where_what_it_reads_has_moved():
