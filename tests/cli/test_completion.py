@@ -11,6 +11,7 @@ import pytest
 
 from datamodels.cli.main import main
 from tests.cli.declared import endings
+from tests.waiting import LIMIT
 
 CASES = [
     (["datamodels", "comp"], {"compare", "components", "completion"}),
@@ -62,7 +63,7 @@ def script(capsys, tmp_path):
 
 def bash(script, folder, words):
     command = ["bash", "--norc", "-c", BASH, "bash", str(script), *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=True)
     assert done.stderr == ""
     return set(done.stdout.split())
 
@@ -115,7 +116,7 @@ def test_zsh_completes(script, folder):
 
 
 def wait_for(terminal, text):
-    shown, end = "", time.monotonic() + 100
+    shown, end = "", time.monotonic() + LIMIT
     while text not in shown:
         assert time.monotonic() < end, shown
         if select.select([terminal], [], [], 1)[0]:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from datamodels.testing import fitted
+from tests.waiting import LIMIT
 
 SCRIPT = """
 import json, sys
@@ -25,7 +26,7 @@ LIGHT = ("numpy", "pydantic", "yaml", "google")
 
 def imported(*arguments):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=LIMIT, check=True
     )
     return json.loads(done.stderr), done.stdout
 

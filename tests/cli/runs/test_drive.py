@@ -8,6 +8,7 @@ from datamodels.cli.runs.drive import WatchedView
 from datamodels.errors import ExitCode
 from datamodels.runners import metrics
 from tests.runners.cluster.conftest import api, spec  # noqa: F401 - fixture
+from tests.waiting import LIMIT
 
 
 def test_progress_is_shown_as_metrics_and_logged_now_and_then(caplog):
@@ -53,6 +54,6 @@ def test_a_driver_ends_with_the_code_of_what_is_wrong(api, tmp_path):  # noqa: F
         "KUBECONFIG": api.kubeconfig,
     }
     command = [sys.executable, "-m", "datamodels", "drive"]
-    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == ExitCode.CONFIG
     assert done.stderr.splitlines()[-1].startswith("datamodels: dataset.load = 'a:b': cannot be imported")

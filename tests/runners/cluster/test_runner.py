@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import threading
+import time
 
 import numpy as np
 import pytest
@@ -183,19 +183,20 @@ def test_a_fitter_that_waits_too_long_says_for_what(api, cluster):
 
 def test_time_in_a_queue_is_not_time_to_start(api, cluster, caplog):
     api.kueue = True
-    impatient = dataclasses.replace(OWNER, fitter_start=0.7)
-    runner = KubernetesRunner(cluster, impatient, chart("gpu"))
+    impatient = dataclasses.replace(OWNER, fitter_start=0.1)
+    admitted = time.monotonic() + 5 * impatient.fitter_start
 
-    def admitted():
-        api.objects["jobs"][FIT]["spec"]["suspend"] = False
-        api.add_pod("fit-pod", job=FIT, status=READY)
+    class Queued(KubernetesRunner):
+        """Its fitter's Job is in a queue as soon as it is there, and has a pod long after the time to start."""
 
-    def queued():
-        api.queue(FIT, "insufficient unused quota")
+        def _look(self, name):
+            if not api.objects["workloads"]:
+                api.queue(FIT, "insufficient unused quota")
+            elif time.monotonic() > admitted:
+                api.add_pod("fit-pod", job=FIT, status=READY)
+            return super()._look(name)
 
-    timers = [threading.Timer(0.3, queued), threading.Timer(2.5, admitted)]
-    for timer in timers:
-        timer.start()
+    runner = Queued(cluster, impatient, chart("gpu"), tick=0.01)
     with caplog.at_level("WARNING"), runner.fitter(RUN, SERVICES) as found:
         assert found.fitter == "10.0.0.7:50051"
     messages = [record.getMessage() for record in caplog.records]
