@@ -68,7 +68,7 @@ def test_a_run_is_found_once_it_is_created(store, run):
 
 
 def test_targets_that_are_not_examples(store, run):
-    for own, message in (([0, 12, -1, -1, -1], "target 1 is training example 12"), ([], "there are none")):
+    for own, message in (([0, 12, -1, -1, -1], "target 1 is training example 12"), ([], "the data set has no targets")):
         with pytest.raises(InputError, match=message):
             Committer(store).create(dataclasses.replace(run, own=np.array(own, dtype=np.int32)))
     with pytest.raises(InputError, match="target 0 is training example -2; each must be -1 or 0 to 11"):

@@ -115,7 +115,7 @@ def test_bad_questions_are_refused(tmp_path):
     data, run = made.dataset(), given(tmp_path, made.dataset()).run
     with pytest.raises(TargetRangeError, match="target 7: must be 0 to 6"):
         lime.explain(run, data, [0, 7])
-    with pytest.raises(InputError, match="have 4 parts"):
+    with pytest.raises(InputError, match="samples = 7: must be at least 8, twice the parts"):
         lime.explain(run, data, [0], samples=7)
     words = dataclasses.replace(data, x=np.array(["a"] * made.EXAMPLES), x_test=np.array(["b"] * made.TARGETS))
     with pytest.raises(InputError, match="not numbers"):

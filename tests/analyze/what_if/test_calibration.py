@@ -77,7 +77,7 @@ def test_subsets_have_their_share_and_are_none_that_were_fitted(design):
         ({"alpha": 1.01}, "must be above 0 and at most 1"),
         ({"alpha": float("nan")}, "alpha = nan"),
         ({"alpha": 0.001}, "draws 0: must draw at least 1"),
-        ({"alpha": 0.5, "models": 2}, "2 models: must be at least 3"),
+        ({"alpha": 0.5, "models": 2}, "models = 2: must be at least 3"),
     ],
 )
 def test_bad_questions_are_refused(asked, fault):

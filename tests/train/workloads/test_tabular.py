@@ -98,7 +98,7 @@ def test_gradient_boosting_learns_a_real_table():
     ("options", "fault"),
     [
         ({"estimator": "sklearn.nowhere:Thing"}, "trainer.options.estimator = 'sklearn.nowhere:Thing': cannot be imp"),
-        ({"estimator": "builtins:dict"}, "trainer.options.estimator = 'builtins:dict'.* no scikit-learn estimator"),
+        ({"estimator": "builtins:dict"}, "trainer.options.estimator = 'builtins:dict'.* not a scikit-learn estimator"),
         ({**LOGISTIC, "params": {"colour": 1}}, "colour"),
         ({**LOGISTIC, "output": "squared_error"}, "must be loss or margin"),
         ({"estimator": "sklearn.linear_model:Ridge", "output": "margin"}, "must be squared_error"),
