@@ -5,13 +5,18 @@ import numpy as np
 import pytest
 
 from datamodels.errors import ExitCode, SpecError, StageError
-from datamodels.run import specs
+from datamodels.run import runs, specs
 from datamodels.train.contract import load_trainer, model_seed, models_at_once
 from datamodels.train.workloads import digits
 
 USERS_MODULE = '''
 import numpy as np
+from datamodels.train import Dataset
 from datamodels.train.workloads import mlp
+
+def take(parts):
+    x = np.zeros((len(parts.pop()), 1))
+    return Dataset(x=x, y=[0], x_test=x, y_test=[0])
 
 class Mean:
     """Predicts the mean label."""
@@ -23,6 +28,13 @@ class Mean:
         return self.y[subset].mean() * self.scale + seed
     def outputs(self, model):
         return [model] * len(self.targets)
+
+class Greedily:
+    """Takes what it needs out of its options."""
+    def __init__(self, dataset, targets, names):
+        self.names = [names.pop() for _ in range(len(names))]
+    def train(self, subset, seed): pass
+    def outputs(self, model): pass
 
 class Broken:
     def __init__(self, dataset, targets):
@@ -154,6 +166,17 @@ def test_what_does_not_fit_is_refused_in_one_line(load, cls, options, fault):
     with pytest.raises(SpecError, match=fault) as caught:
         load(cls, **options)
     assert caught.value.exit_code == ExitCode.CONFIG and "\n" not in str(caught.value)
+
+
+def test_a_class_that_changes_its_options_changes_no_spec(load):
+    assert [load("users_module:Greedily", names=["b", "a"]).trainer.names for _ in range(2)] == [["a", "b"]] * 2
+    given = specs.parse(
+        {"name": "x", "m": 20, "dataset": {"load": "users_module:take", "options": {"parts": ["x"]}}}
+        | {"trainer": {"class": "users_module:Greedily", "options": {"names": ["b", "a"]}}}
+    )
+    name = given.run
+    load_trainer(given, runs.load_dataset(given), digits.load(train=50).targets("test"))
+    assert given.run == name and given.dataset.options == {"parts": ["x"]}
 
 
 def test_no_memory_for_a_trainer_may_pass(load):

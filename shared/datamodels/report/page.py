@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from datamodels.analyze.findings import Findings
 from datamodels.report import baselines, explorer, groups, sections, suspicions
 from datamodels.report.explorer import Explained
+from datamodels.run import documents
 
 SCRIPTS = ("charts.js", "explorer.js", "suspicions.js", "groups.js", "page.js")
 
@@ -99,7 +98,7 @@ def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | 
         yield Section("suspects", "Labels that may be wrong", sections.suspects(data["suspects"]["by"]))
     if found.seconds:
         yield Section("seconds", "Seconds per stage of the last command", sections.seconds(found))
-    spec = markup.escape(yaml.safe_dump(found.run.spec.document(), sort_keys=False))
+    spec = markup.escape(documents.dump(found.run.spec.document()))
     yield Section("spec", "Spec of the run", f'<pre class="panel" tabindex="0">{spec}</pre>')
 
 

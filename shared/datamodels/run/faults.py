@@ -21,12 +21,19 @@ FORMS = {
     f"^{NAME}$": "1 to 40 lower-case letters, digits and hyphens, with no hyphen at either end",
 }
 """What the patterns of fields mean."""
+UNSTORABLE = "unstorable"
+"""Type of a pydantic error about options that JSON cannot store; its context has `faults`, as `documents.Unstorable`."""
 
 
 def of_fields(error: pydantic.ValidationError, part: type[pydantic.BaseModel]) -> Iterator[str]:
     """Describe the faults that validation found in a spec, or in a part of one."""
     for fault in error.errors():
-        yield _fault(fault, part)
+        if fault["type"] == UNSTORABLE:
+            yield from (
+                f"{'.'.join([*map(str, fault['loc']), *path])}: {text}" for path, text in fault["ctx"]["faults"]
+            )
+        else:
+            yield _fault(fault, part)
 
 
 def _fault(error: Any, part: type[pydantic.BaseModel]) -> str:
@@ -41,6 +48,8 @@ def _fault(error: Any, part: type[pydantic.BaseModel]) -> str:
         return f"{field} = {error['input']!r}: must be {FORMS[error['ctx']['pattern']]}"
     if error["type"] == "value_error":
         return f"{field}: {error['ctx']['error']}"
+    if error["type"] == "int_type" and isinstance(error["input"], float) and error["input"].is_integer():
+        return f"{field} = {error['input']}: must be a whole number; write {error['input']:.0f}"
     return f"{field} = {error['input']!r}: {message.replace('input should', 'must')}"
 
 

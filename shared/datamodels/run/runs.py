@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import importlib
 import zlib
@@ -129,7 +130,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
     load = reference("dataset.load", spec.dataset.load)
     faults.check_options("dataset.options", spec.dataset.load, load, spec.dataset.options)
     try:
-        dataset = load(**spec.dataset.options)
+        dataset = load(**copy.deepcopy(spec.dataset.options))  # the user's code may change them
     except DatamodelsError:
         raise
     except Exception as error:

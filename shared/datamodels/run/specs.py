@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from datamodels.errors import SpecError
-from datamodels.run import examples, faults, spellings
+from datamodels.run import documents, examples, faults, spellings
 from datamodels.run.designs import KINDS
 from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
 from datamodels.storage import records
@@ -34,6 +34,18 @@ Reference = Annotated[
     pydantic.PlainSerializer(spellings.first),
 ]
 """`module:name`, written in its first spelling; see `spellings`."""
+
+
+def _stored(options: Any) -> Any:
+    """Return options as the store gives them back, so that trainers and loaders get the same everywhere."""
+    try:
+        return documents.plain(options)
+    except documents.Unstorable as error:
+        raise PydanticCustomError(faults.UNSTORABLE, "cannot be stored", {"faults": error.faults}) from None
+
+
+Options = Annotated[dict[str, Any], pydantic.BeforeValidator(_stored)]
+"""Free-form options: values that JSON gives back unchanged."""
 
 
 # The values of these fields are the names in a table, of which a type checker knows nothing.
@@ -69,8 +81,8 @@ class DatasetSpec(_Part):
 
     load: Reference
     """The function that returns a `datamodels.train.Dataset`, as `module:function`."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of that function."""
+    options: Options = Field(default_factory=dict)
+    """Keyword arguments of that function: values that JSON can carry, so keys of mappings are texts."""
 
 
 class TrainerSpec(_Part):
@@ -78,8 +90,8 @@ class TrainerSpec(_Part):
 
     cls: Reference = Field(alias="class")
     """The class that trains models, as `module:Class`. `datamodels.train.contract` says which methods it must have."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of that class."""
+    options: Options = Field(default_factory=dict)
+    """Keyword arguments of that class: values that JSON can carry, so keys of mappings are texts."""
 
     @pydantic.field_validator("options")
     @classmethod
@@ -276,15 +288,6 @@ def parse_fit(document: dict[str, Any]) -> FitSpec:
 
 
 def _cross_faults(spec: RunSpec):
-    try:
-        records.canonical(spec.document())
-        for field, options in (("dataset", spec.dataset.options), ("trainer", spec.trainer.options)):
-            try:
-                records.canonical(options)
-            except (ValueError, TypeError) as error:
-                yield f"{field}.options = {options!r}: {error}; must be plain YAML values, numbers finite"
-    except (ValueError, RecursionError):
-        yield "options: are nested too deeply; 100 levels are plenty"
     if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
         yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
     if spec.chunks > MAX_CHUNKS:
@@ -314,24 +317,13 @@ def load(path: str | Path) -> RunSpec:
     try:
         is_name = re.fullmatch(r"[\w-]+", str(path)) and not Path(path).is_file()
         text = examples.text(str(path)) if is_name else Path(path).read_text(encoding="utf-8")
-        document = yaml.load(text, Loader=_Loader)
+        document = documents.load(text)
     except OSError as error:
         close = examples.similar(Path(path).stem) if isinstance(error, FileNotFoundError) else []
         hint = f"; did you mean the example {' or '.join(close)}?" if close else ""
         raise SpecError(f"{path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML passes on what Python raises
-        raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise SpecError(f"{path}: {error}") from None
     return parse(document)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses duplicate keys, which YAML forbids and PyYAML accepts."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)

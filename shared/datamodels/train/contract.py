@@ -21,6 +21,7 @@ not finite is trained once more with another seed. `datamodels trainer check mod
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -137,7 +138,8 @@ def models_at_once(trainer: Any) -> int:
 
 
 def _options(cls: type, spec: RunSpec) -> dict[str, Any]:
-    return spellings.constructor_options(cls, inspect.signature(cls).parameters, spec.trainer.options)
+    options = copy.deepcopy(spec.trainer.options)  # the user's class may change them
+    return spellings.constructor_options(cls, inspect.signature(cls).parameters, options)
 
 
 def _trains_many(cls: type) -> bool:

@@ -139,6 +139,7 @@ def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Objec
     Raises ConfigError.
     """
     try:
+        # Kubernetes reads YAML 1.1, as PyYAML does: in its manifests 0440 is octal. Specs are YAML 1.2.
         job = copy.deepcopy(yaml.safe_load(templates[f"{kind}.yaml"]))
         pod = job["spec"]["template"]
         container = next(c for c in pod["spec"]["containers"] if c["name"] == kind)
