@@ -110,6 +110,9 @@ class Watch(Observer):
         HALVED.inc()
         log.warning("out of memory: fewer models at once from now on", tried=tried, models_at_once=most)
 
+    def raised(self, who: str, trace: str) -> None:
+        log.warning("the trainer raised", models=who, traceback=trace)
+
     def retried(self, reasons: dict[int, str]) -> None:
         RETRIED.inc(len(reasons))
         model, why = next(iter(reasons.items()))

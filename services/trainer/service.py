@@ -17,6 +17,7 @@ from datamodels.storage import records
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.contract import BatchTrainer, load_trainer
 from datamodels.train.device import limit_threads
+from datamodels.train.failures import Failures
 from datamodels.train.job import run_chunk
 
 from .metrics import CHUNK, Heartbeat, Watch
@@ -82,12 +83,13 @@ def train_chunks(
         for chunk in chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run)
+        failures = Failures(run, settings.tolerated_failures)
         heartbeat.beat()
         with limit_threads(settings.threads):
             for chunk in chunks:
                 CHUNK.set(chunk)
                 started, watch = time.perf_counter(), Watch(heartbeat)
-                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch)
+                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures)
                 seconds = round(time.perf_counter() - started, 3)
                 log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
                 if not whole:

@@ -245,6 +245,9 @@ class TrainerSettings(Settings):
     batch of large models, which may take many minutes."""
     heartbeat_file: str = ""
     """A file whose modification time is that of the last progress. The local runner and the chart set it."""
+    tolerated_failures: float = 0.1
+    """The fraction of subsets whose models may fail, 0 to 1. If more fail than chance explains at this rate, such as
+    the first six, the trainer stops with the reason. 0 stops at the first failed model, 1 never stops."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat > 0:  # also true for NaN

@@ -61,7 +61,11 @@ def test_trainers_are_measured_side_by_side(make):
 @pytest.mark.parametrize(
     ("fault", "line", "code"),
     [
-        ("raise", r"sleeps:Sleeper raised on model 0 \(seed \d+\): KeyError: 'no'", ExitCode.CONFIG),
+        (
+            "raise",
+            r"sleeps:Sleeper: models on 6 of the 6 .*raised KeyError: 'no' \(.*sleeps\.py:\d+ in train\)",
+            ExitCode.CONFIG,
+        ),
         ("die", "a trainer of the trial died", ExitCode.TRANSIENT),
     ],
 )

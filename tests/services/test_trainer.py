@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -253,13 +254,18 @@ def test_metrics_are_there_while_it_trains(pipeline, tmp_path):
     assert labels == {"le"}
 
 
-def test_a_users_class_that_raises_is_never_retried_and_loses_nothing(pipeline):
+def test_a_users_class_that_always_raises_ends_the_process_with_its_line_and_loses_nothing(pipeline):
     run = pipeline.create(bad=7)
     code, log = pipeline.train("--run", run.name, "--chunks", "0")
     assert code == ExitCode.CONFIG
-    assert "users_module:Sum raised on model 7 (seed " in log[-1]["event"]
-    assert "ZeroDivisionError: no examples left" in log[-1]["event"]
-    assert pipeline.committed(run) == [range(5)]
+    assert re.search(
+        r"users_module:Sum: models on \d+ of the \d+ subsets so far failed, too many to be chance; .*raised "
+        r"ZeroDivisionError: no examples left \(/.*/users_module\.py:\d+ in train\)",
+        log[-1]["event"],
+    )
+    assert any("Traceback (most recent call last)" in line.get("traceback", "") for line in log)
+    (done,) = pipeline.committed(run)
+    assert done.start == 0 and done.stop % 5 == 0
 
 
 def test_a_heartbeat_that_cannot_be_written_is_named(pipeline):

@@ -1,3 +1,4 @@
+import re
 import threading
 
 import numpy as np
@@ -91,18 +92,51 @@ def test_no_memory_for_one_model_may_pass(run):
     assert caught.value.exit_code == ExitCode.TRANSIENT and "\n" not in str(caught.value)
 
 
-def test_what_a_class_raises_is_told_in_one_line_with_the_seed_of_the_attempt(run):
+def test_what_a_class_raises_is_told_in_one_line_with_the_place(run):
     with pytest.raises(ConfigError) as caught:
-        train(run, Crowded(0, RuntimeError), models=[4], attempt=1)
-    assert str(caught.value) == (
-        f"somewhere:Sum raised on model 4 (seed {model_seed(0, 4, 1)}): RuntimeError: no room. Tried to allocate 2 GiB"
+        train(run, Crowded(0, RuntimeError), models=[4])
+    assert re.fullmatch(
+        rf"somewhere:Sum on model 4 \(seed {model_seed(0, 4)}\) raised RuntimeError: no room. Tried to allocate 2 GiB "
+        r"\(.*test_batches.py:\d+ in train_many\)",
+        str(caught.value),
     )
 
 
 def test_a_class_that_exits_is_told_too(run):
     """A trainer may call exit() or parse arguments. With code 0 the job would end as if all were done."""
-    with pytest.raises(ConfigError, match=r"raised on model 4 \(seed \d+\): SystemExit: no room"):
+    with pytest.raises(ConfigError, match=r"on model 4 \(seed \d+\) raised SystemExit: no room"):
         train(run, Crowded(0, SystemExit), models=[4])
+
+
+class Picky(Crowded):
+    """Raises if it is given the model with a certain seed, alone or with others."""
+
+    def __init__(self, seed):
+        super().__init__(8)
+        self.seed, self.sizes = seed, []
+
+    def train_many(self, subsets, seeds):
+        self.sizes.append(len(seeds))
+        if self.seed in seeds:
+            raise ValueError("not this one")
+        return seeds
+
+
+def test_only_the_model_on_which_a_class_raises_is_lost(run):
+    trainer = Picky(model_seed(0, 5))
+    found, _, crew = train(run, trainer, models=range(8))
+    assert list(crew.raised) == [5] and "raised ValueError: not this one" in crew.raised[5]
+    assert np.isnan(found[5]).all() and np.isfinite(np.delete(found, 5, axis=0)).all()
+    np.testing.assert_array_equal(np.delete(found[:, 0], 5), [model_seed(0, i) % 1000 for i in range(8) if i != 5])
+    assert trainer.sizes == [8, 4, 4, 2, 1, 1, 2]
+
+
+def test_a_gpu_that_failed_fails_the_process_and_no_model(run):
+    """After such an error every call fails, so a new process must train the models."""
+    error = lambda _: RuntimeError("CUDA error: device-side assert triggered")  # noqa: E731
+    with pytest.raises(StageError, match="the GPU failed: somewhere:Sum on a model of 0 to 5") as caught:
+        train(run, Crowded(0, error))
+    assert caught.value.exit_code == ExitCode.TRANSIENT
 
 
 @pytest.mark.parametrize(("count", "most"), [(100, 64), (1, 5), (7, 3), (64, 64), (10, 1)])

@@ -1,3 +1,4 @@
+import re
 import threading
 
 import numpy as np
@@ -7,6 +8,7 @@ from datamodels.errors import ConfigError, ExitCode, OutputsError, SpecError, St
 from datamodels.run import designs, runs
 from datamodels.train import job
 from datamodels.train.contract import OneByOne, model_seed
+from tests.train.conftest import MemoryAggregator
 from tests.waiting import LIMIT
 
 NEVER = threading.Event()
@@ -147,9 +149,9 @@ def test_models_without_usable_outputs_are_reported_with_index_and_both_seeds(ru
     assert failed == note.lost and sorted(failed) == [2, 4, 7] and aggregator.retried == []
     assert failed[2] == (
         f"model 2 (seed {model_seed(0, 2)}): 1 of 3 outputs are not finite; "
-        f"again with seed {model_seed(0, 2, 1)}: 1 of 3 outputs are not finite"
+        f"again with seed {model_seed(0, 2, 1)}: the same"
     )
-    assert failed[7].count("7e+04 is too large for float16") == 2
+    assert failed[7].count("7e+04 is too large for float16") == 1
     assert aggregator.committed() == list(range(10))
     assert sorted(i for index, _, _ in aggregator.parts.values() for i in index) == [0, 1, 3, 5, 6, 8, 9]
 
@@ -184,13 +186,15 @@ def test_a_sub_chunk_of_failed_models_only_is_committed_too(run, sampler, aggreg
 
 
 class Raising:
-    """Raises on one model."""
+    """Raises on some models, with either seed."""
 
-    def __init__(self, run, model, error):
-        self.seed, self.error = model_seed(run.spec.seed, model), error
+    def __init__(self, run, models, error):
+        self.seeds = {model_seed(run.spec.seed, model, attempt) for model in models for attempt in (0, 1)}
+        self.error, self.trained = error, 0
 
     def train(self, subset, seed):
-        if seed == self.seed:
+        self.trained += 1
+        if seed in self.seeds:
             raise self.error
         return 1.0
 
@@ -198,20 +202,71 @@ class Raising:
         return [model] * 3
 
 
-def test_a_users_class_that_raises_ends_the_job_by_name_and_loses_nothing(run, sampler, aggregator):
-    trainer = OneByOne(Raising(run, 7, ZeroDivisionError("no examples left")))
-    with pytest.raises(ConfigError) as caught:
-        job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
-    assert caught.value.exit_code == ExitCode.CONFIG
-    assert str(caught.value) == (
-        f"somewhere:Sum raised on model 7 (seed {model_seed(0, 7)}): ZeroDivisionError: no examples left"
+def test_a_model_on_which_the_users_class_raises_is_lost_and_no_other(run, sampler, aggregator):
+    trainer = Raising(run, [7], ZeroDivisionError("no examples left"))
+    assert run_all(run, OneByOne(trainer), sampler, aggregator) == [True] * 3
+    assert aggregator.committed() == list(range(24)) and trainer.trained == 25
+    (failed,) = (failed for _, _, failed in aggregator.parts.values() if failed)
+    assert re.fullmatch(
+        rf"model 7 \(seed {model_seed(0, 7)}\): raised ZeroDivisionError: no examples left "
+        rf"\(.*test_job.py:\d+ in train\); again with seed {model_seed(0, 7, 1)}: the same",
+        failed[7],
     )
-    assert aggregator.committed() == list(range(5))
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_hopeless_run_stops_after_a_few_models_with_the_reason_and_commits_none(
+    make_run, sampler, aggregator, at_once
+):
+    run = make_run(m=1000, chunk=1000, sub_chunk=100)
+    trainer = Raising(run, range(2000), ValueError("no such column"))
+
+    class Many(OneByOne):
+        models_at_once = at_once
+
+    with pytest.raises(ConfigError) as caught:
+        job.run_chunk(run, 0, Many(trainer), sampler, aggregator, NEVER)
+    message = str(caught.value)
+    assert message.startswith(
+        "somewhere:Sum: models on 6 of the 6 subsets so far failed, too many to be chance; model 0 "
+    )
+    assert re.search(
+        r"raised ValueError: no such column \(.*test_job.py:\d+ in train\); again with .*: the same\.", message
+    )
+    assert "DATAMODELS_TRAINER_TOLERATED_FAILURES" in message and "\n" not in message
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert trainer.trained <= 40 and not aggregator.parts
+
+
+def test_outputs_that_are_never_finite_stop_the_run_too(make_run, sampler, aggregator):
+    run = make_run(m=1000, chunk=1000, sub_chunk=100)
+    trainer = Overflowing(run, dict.fromkeys(range(1000), np.nan))
+    with pytest.raises(ConfigError, match=r"7 of the 7 subsets so far failed.*1 of 3 outputs are not finite"):
+        job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert len(trainer.subsets) <= 16
+
+
+def test_too_many_failures_stop_a_run_that_began_well_and_a_few_do_not(make_run, sampler, aggregator):
+    run = make_run(m=1000, chunk=1000, sub_chunk=100)
+    few = Raising(run, range(0, 1000, 12), ValueError("rare"))
+    assert job.run_chunk(run, 0, OneByOne(few), sampler, aggregator, NEVER)
+    many = Raising(run, range(200, 1000, 2), ValueError("often"))
+    with pytest.raises(ConfigError, match=r"models on \d\d of the \d\d\d subsets so far failed"):
+        job.run_chunk(run, 0, OneByOne(many), sampler, MemoryAggregator(run.spec.models), NEVER)
+    assert many.trained < 450
+
+
+def test_models_of_one_bad_subset_do_not_count_as_many(make_run, sampler, aggregator):
+    """Twenty models are trained on each unseen subset, and fail together if the subset is to blame."""
+    run = make_run(evaluate={"subsets": 7, "models": 20}, chunk=200, sub_chunk=10, m=10)
+    bad = Raising(run, range(30, 50), ValueError("class 3 has no members"))
+    assert job.run_chunk(run, 0, OneByOne(bad), sampler, aggregator, NEVER)
+    assert sum(len(failed) for _, _, failed in aggregator.parts.values()) == 20
 
 
 def test_running_out_of_memory_may_pass(run, sampler, aggregator):
     with pytest.raises(StageError, match="model 0: out of memory with one model at a time") as caught:
-        job.run_chunk(run, 0, OneByOne(Raising(run, 0, MemoryError())), sampler, aggregator, NEVER)
+        job.run_chunk(run, 0, OneByOne(Raising(run, [0], MemoryError())), sampler, aggregator, NEVER)
     assert caught.value.exit_code == ExitCode.TRANSIENT
 
 
@@ -258,12 +313,12 @@ def test_a_lost_commit_is_told_beside_the_error_that_came_after(run, sampler, ag
 
     class Late(Raising):
         def train(self, subset, seed):
-            if seed == self.seed:
+            if seed in self.seeds:
                 aggregator.gate.set()
             return super().train(subset, seed)
 
-    with pytest.raises(ConfigError, match="raised on model 5") as caught:
-        job.run_chunk(run, 0, OneByOne(Late(run, 5, RuntimeError())), sampler, aggregator, NEVER)
+    with pytest.raises(ConfigError, match=r"on model 5 \(seed \d+\) raised SpecError") as caught:
+        job.run_chunk(run, 0, OneByOne(Late(run, [5], SpecError("no"))), sampler, aggregator, NEVER)
     assert caught.value.__notes__ == ["and the sub-chunk before it was not committed: refused"]
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.baselines.context import Context, Trained
-from datamodels.run.runs import reference
+from datamodels.fit.data import prior
 
 NEAR = 10
 
 
 def inputs(context: Context) -> np.ndarray:
     """Return float32[n, examples]: scores by the features of `fit.features`, by default x. Raises SpecError."""
-    make = reference("fit.features", context.run.spec.fit.features)
-    pool, targets = (np.asarray(make(x), dtype=np.float32) for x in (context.dataset.x, context.targets.x))
+    pool, targets = (prior.features(context.run, x).astype(np.float32) for x in (context.dataset.x, context.targets.x))
     return _agreement(context) * similarity(targets, pool)
 
 

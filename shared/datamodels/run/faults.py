@@ -22,7 +22,7 @@ FORMS = {
 }
 """What the patterns of fields mean."""
 UNSTORABLE = "unstorable"
-"""Type of a pydantic error about options that JSON cannot store; its context has `faults`, as `documents.Unstorable`."""
+"""Type of a pydantic error about options that JSON cannot store. Its context has `faults` of `documents.Unstorable`."""
 
 
 def of_fields(error: pydantic.ValidationError, part: type[pydantic.BaseModel]) -> Iterator[str]:

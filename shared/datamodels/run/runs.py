@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import extras
 from datamodels.errors import (
     ConflictError,
     CorruptObjectError,
@@ -21,13 +20,13 @@ from datamodels.errors import (
     ObjectNotFoundError,
     RunNotFoundError,
     SpecError,
-    one_line,
 )
 from datamodels.run import faults, spellings
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.specs import RunSpec
+from datamodels.run.user_code import why
 from datamodels.storage import ObjectStore, keys, records
 
 
@@ -112,17 +111,11 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     module, _, name = spellings.today(text).partition(":")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # whatever the user's module does
+    except (Exception, SystemExit) as error:  # whatever the user's module does
         raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}") from error
     if not hasattr(found, name):
         raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
     return getattr(found, name)
-
-
-def why(error: BaseException) -> str:
-    """Describe in one line the error of code that a spec names, and what to install if a package is missing."""
-    advice = extras.advice(error) if isinstance(error, ModuleNotFoundError) else ""
-    return f"{one_line(error)}; needs {advice}" if advice else one_line(error)
 
 
 def load_dataset(spec: RunSpec) -> Dataset:
@@ -133,7 +126,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
         dataset = load(**copy.deepcopy(spec.dataset.options))  # the user's code may change them
     except DatamodelsError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {why(error)}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")

@@ -1,14 +1,18 @@
-"""Train models batch by batch with the user's class; check its outputs; halve the batch if memory runs out."""
+"""Train models batch by batch with the user's class; check its outputs; halve the batch if memory runs out.
+
+If the class raises on a batch, its halves are trained apart, so that only the models on which it raises are lost.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from datamodels.errors import ConfigError, ExitCode, StageError, one_line
+from datamodels.errors import ConfigError, DatamodelsError, ExitCode, StageError
+from datamodels.run import user_code
 from datamodels.run.runs import Run
 from datamodels.train import device
 from datamodels.train.contract import BatchTrainer, model_seed, models_at_once
@@ -26,6 +30,7 @@ class Batches:
     """Trains the models of a run.
 
     models_at_once  the most models of a batch; halved each time that memory runs out
+    raised          models of the last call of `train` on which the trainer raised, each with the reason
     between         called after each batch
     """
 
@@ -38,37 +43,61 @@ class Batches:
         between: Callable[[], None] = lambda: None,
     ):
         self.models_at_once = models_at_once(trainer)
+        self.raised: dict[int, str] = {}
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
     def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:
-        """Train models and return their outputs, float32[r, n].
+        """Train models and return their outputs, float32[r, n]; NaN for models on which the trainer raised.
 
         models   r indices of models
         subsets  the examples that each is trained on, int32[k]
         attempt  0, or 1 for the second seed of the models
 
-        Raises ConfigError naming the models if the trainer raised or broke its contract, StageError (transient) if
-        there is not enough memory for a single model, Stopped once `stop` is set.
+        Raises what `batches` raises, and ConfigError naming the first model if the trainer raised on all of them, with
+        their first seed.
         """
-        outputs = np.empty((len(models), self._run.n), dtype=np.float32)
-        done = 0
+        outputs, self.raised = np.empty((len(models), self._run.n), dtype=np.float32), {}
+        for rows, found in self.batches(models, subsets, attempt):
+            if isinstance(found, str):
+                self.raised[models[rows.start]] = found
+            outputs[rows] = np.nan if isinstance(found, str) else found
+        if self.raised and len(self.raised) == len(models) and not attempt:
+            seed = model_seed(self._run.spec.seed, models[0])
+            raise ConfigError(f"{self._run.spec.trainer.cls} on {_named(models[:1], [seed])} {self.raised[models[0]]}")
+        return outputs
+
+    def batches(
+        self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0
+    ) -> Iterator[tuple[slice, np.ndarray | str]]:
+        """Train models as `train` does, and yield the rows and the outputs, float[b, n], of each batch in order.
+
+        A model on which the trainer raises is a batch of its own: with the reason, instead of its outputs.
+
+        Raises ConfigError naming the models if the trainer broke its contract, StageError (transient) if there is not
+        enough memory for a single model or the device failed, Stopped once `stop` is set.
+        """
+        done, ends = 0, [len(models)]
         while done < len(models):
             if self._stop.is_set():
                 raise Stopped
             started = time.perf_counter()
-            rows = slice(done, done + next_batch(len(models) - done, self.models_at_once))
+            rows = slice(done, done + next_batch(ends[-1] - done, self.models_at_once))
             found = self._attempt(models[rows], subsets[rows], attempt)
             if found is None:
                 self._halve(models[rows])
                 continue
-            outputs[rows] = found
+            if isinstance(found, str) and rows.stop - done > 1:
+                ends += [rows.stop, (done + rows.stop) // 2]
+                continue
             done = rows.stop
+            while ends and ends[-1] <= done:
+                ends.pop()
             self._observer.trained(rows.stop - rows.start, time.perf_counter() - started)
             self._between()
-        return outputs
+            yield rows, found
 
-    def _attempt(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int) -> np.ndarray | None:
-        """Return outputs float[r, n] of one batch, or None if memory ran out."""
+    def _attempt(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int) -> np.ndarray | str | None:
+        """Return outputs float[r, n] of one batch, why the trainer raised, or None if memory ran out."""
         seeds = [model_seed(self._run.spec.seed, model, attempt) for model in models]
         cls, who = self._run.spec.trainer.cls, _named(models, seeds)
         try:
@@ -76,7 +105,13 @@ class Batches:
         except (Exception, SystemExit) as error:  # the user's class may raise anything, or call exit()
             if device.out_of_memory(error):
                 return None
-            raise ConfigError(f"{cls} raised on {who}: {one_line(error)}") from error
+            reason = f"raised {user_code.why(error)}"
+            if isinstance(error, DatamodelsError):  # its message says that no other subset or seed will help
+                raise ConfigError(f"{cls} on {who} {reason}") from error
+            if device.failed(error):
+                raise StageError(f"the GPU failed: {cls} on {who} {reason}", ExitCode.TRANSIENT) from error
+            self._observer.raised(who, user_code.trace(error))
+            return reason
         expected = (len(models), self._run.n)
         if outputs.shape != expected or outputs.dtype.kind not in "fiu":
             raise ConfigError(

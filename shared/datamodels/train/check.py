@@ -131,7 +131,7 @@ class Check:
     def _models(self, batches: Batches, models, subsets) -> np.ndarray:
         """Train models and return their outputs, float32[r, n]. Raises SpecError if some cannot be used."""
         outputs = batches.train(models, subsets)
-        faults = unusable(models, outputs)
+        faults = unusable(models, outputs) | batches.raised
         if faults:
             model, why = next(iter(faults.items()))
             raise SpecError(

@@ -31,8 +31,9 @@ import numpy as np
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
 from datamodels.run import faults, spellings
 from datamodels.run.dataset import Dataset, Targets
-from datamodels.run.runs import reference, why
+from datamodels.run.runs import reference
 from datamodels.run.specs import RunSpec
+from datamodels.run.user_code import why
 from datamodels.train import device
 
 

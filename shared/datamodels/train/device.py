@@ -27,6 +27,14 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def failed(error: BaseException) -> bool:
+    """Return whether an error says that CUDA failed; after it, every call in this process fails.
+
+    Call it after `out_of_memory`: memory that runs out is no failure.
+    """
+    return "CUDA error: " in str(error) or any(kind.__name__ == "CUDARuntimeError" for kind in type(error).__mro__)
+
+
 def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:
     """Limit the threads of the numerical libraries that are loaded. Raises SettingsError if `threads` is below 1."""
     if threads < 1:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from datamodels.run.designs import Design
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, Stopped, unusable
 from datamodels.train.contract import BatchTrainer, model_seed
+from datamodels.train.failures import Failures
 from datamodels.train.observer import Observer
 
 PUT_ATTEMPTS = 8
@@ -82,19 +83,23 @@ def run_chunk(
     aggregator: Aggregator,
     stop: threading.Event,
     observer: Observer | None = None,
+    failures: Failures | None = None,
 ) -> bool:
     """Train and commit the models of a chunk that are not committed yet.
 
-    Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer raised or broke its
-    contract, SpecError if there is no such chunk, and what the clients raise; complete sub-chunks are committed first.
+    failures  counts failed models; give the same for all chunks of a process
+
+    Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer broke its contract or
+    too many models failed, SpecError if there is no such chunk, and what the clients raise; complete sub-chunks are
+    committed first.
     """
-    observer = observer or Observer()
+    observer, failures = observer or Observer(), failures or Failures(run)
     missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
     with _Committer(run, aggregator, stop, observer) as committer:
         batches = Batches(run, trainer, stop, observer, between=committer.wait)
         for models in missing:
             try:
-                done = train_sub_chunk(run, models, batches, sampler, observer)
+                done = train_sub_chunk(run, models, batches, sampler, observer, failures)
             except Stopped:
                 return False
             committer.commit(done)
@@ -106,34 +111,58 @@ def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
     return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 
 
-def train_sub_chunk(run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer) -> SubChunk:
-    """Train the models of a sub-chunk. Raises Stopped if the job is stopped meanwhile.
+def train_sub_chunk(
+    run: Run, models: range, batches: Batches, sampler: Sampler, observer: Observer, failures: Failures
+) -> SubChunk:
+    """Train the models of a sub-chunk. Raises Stopped if the job is stopped meanwhile, ConfigError as `run_chunk`.
 
-    A model whose outputs cannot be used is trained once more, on the same subset, with the seed of attempt 1.
+    A model on which the trainer raises, or whose outputs cannot be used, is trained once more, on the same subset, with
+    the seed of attempt 1: after the others, or at once if too many have failed.
     """
     started = time.perf_counter()
     subsets = fetch_subsets(run, models, sampler)
     observer.fetched(time.perf_counter() - started)
-    outputs = batches.train(models, subsets)
-    first = unusable(models, outputs)
+    outputs = np.empty((len(models), run.n), dtype=np.float32)
+    waiting: dict[int, str] = {}
     failed: dict[int, str] = {}
-    if first:
-        again = list(first)
-        rows = [model - models.start for model in again]
-        observer.retried(first)
-        found = batches.train(again, [subsets[row] for row in rows], attempt=1)
-        outputs[rows] = found
-        failed = {model: _reason(run, model, first[model], why) for model, why in unusable(again, found).items()}
+    retried: list[int] = []
+
+    def train(chosen: Sequence[int], attempt: int) -> Iterator[tuple[int, dict[int, str]]]:
+        """Train models; yield, batch by batch, how many are done, and the failed ones, each with the reason."""
+        rows = [model - models.start for model in chosen]
+        for batch, found in batches.batches(chosen, [subsets[row] for row in rows], attempt):
+            if isinstance(found, str):
+                yield batch.stop, {chosen[batch.start]: found}
+            else:
+                outputs[rows[batch]] = found
+                yield batch.stop, unusable(chosen[batch], found)
+
+    def train_again() -> None:
+        observer.retried(waiting)
+        second = {model: why for _, faults in train(list(waiting), 1) for model, why in faults.items()}
+        failed.update({model: _reason(run, model, waiting[model], why) for model, why in second.items()})
+        retried.extend(model for model in waiting if model not in second)
+        waiting.clear()
+
+    for done, faults in train(models, 0):
+        waiting |= faults
+        if faults and failures.too_many(models[:done], failed | waiting):
+            train_again()
+            if failures.too_many(models[:done], failed):
+                break
+    if waiting:
+        train_again()
     if failed:
         observer.failed(failed)
+    failures.add(models[:done], failed)
     kept = np.array([model not in failed for model in models])
-    retried = [model for model in first if model not in failed]
-    return SubChunk(models, np.array(models, dtype=np.int32)[kept], outputs[kept], failed, retried)
+    return SubChunk(models, np.array(models, dtype=np.int32)[kept], outputs[kept], failed, sorted(retried))
 
 
 def _reason(run: Run, model: int, first: str, second: str) -> str:
     seeds = [model_seed(run.spec.seed, model, attempt) for attempt in (0, 1)]
-    return f"model {model} (seed {seeds[0]}): {first}; again with seed {seeds[1]}: {second}"
+    again = "the same" if second == first else second
+    return f"model {model} (seed {seeds[0]}): {first}; again with seed {seeds[1]}: {again}"
 
 
 def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]:

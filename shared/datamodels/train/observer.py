@@ -15,6 +15,9 @@ class Observer:
     def halved(self, tried: int, most: int) -> None:
         """Receive that memory ran out with `tried` models at once, and that batches now have at most `most`."""
 
+    def raised(self, who: str, trace: str) -> None:
+        """The user's class raised while it trained the models that `who` names; with the traceback."""
+
     def retried(self, reasons: dict[int, str]) -> None:
         """Receive the models that are trained again with their second seed, each with the reason."""
 

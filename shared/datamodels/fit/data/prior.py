@@ -15,6 +15,7 @@ from datamodels.run import runs
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
+from datamodels.run.user_code import why
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,8 +94,8 @@ def features(run: Run, x: np.ndarray) -> np.ndarray:
         found = np.asarray(make(x))
     except SpecError:
         raise
-    except Exception as error:
-        raise SpecError(f"fit.features = {name!r}: raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"fit.features = {name!r}: raised {why(error)}") from error
     if found.ndim != 2 or len(found) != len(x) or found.dtype.kind not in "fiub":
         raise SpecError(
             f"fit.features = {name!r}: gave {found.dtype}{list(found.shape)} of {len(x)} examples; must be numbers "

@@ -1,0 +1,55 @@
+"""Say what code that a spec names has raised, and where in the user's own files."""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
+from datamodels import extras
+from datamodels.errors import one_line
+
+OURS = str(Path(__file__).parents[1]) + os.sep
+"""The folder of this package."""
+PYTHON = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+"""The folders of the standard library."""
+INSTALLED = re.compile(rf"^.*{os.sep}(site|dist)-packages{os.sep}")
+"""The folder of installed packages, at the beginning of a path."""
+
+
+def why(error: BaseException) -> str:
+    """Say in one line what was raised, where, and what to install if a package is missing."""
+    advice = extras.advice(error) if isinstance(error, ModuleNotFoundError) else ""
+    place = where(error)
+    return one_line(error) + (f" ({place})" if place else "") + (f"; needs {advice}" if advice else "")
+
+
+def where(error: BaseException) -> str:
+    """Return the last place in the user's code that an error passed, as "mine.py:12 in train"; empty if there is none.
+
+    Code of installed packages counts only if no other is in the traceback: what the user can change is the call.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename)}:{error.lineno}"
+    places = [place for place in traceback.extract_tb(error.__traceback__) if not _is_internal(place.filename)]
+    written = [place for place in places if not INSTALLED.search(place.filename)]
+    for place in written[-1:] or places[:1]:
+        return f"{_shown(place.filename)}:{place.lineno} in {place.name}"
+    return ""
+
+
+def trace(error: BaseException) -> str:
+    """Return the whole traceback, for logs."""
+    return "".join(traceback.format_exception(error))
+
+
+def _is_internal(filename: str) -> bool:
+    """Return whether a file is part of this package or of Python, or no file at all."""
+    return filename.startswith((OURS, "<")) or (filename.startswith(PYTHON) and not INSTALLED.search(filename))
+
+
+def _shown(filename: str) -> str:
+    """Return a path from the current folder, or from the folder of installed packages, if it is below one."""
+    return INSTALLED.sub("", filename.removeprefix(os.getcwd() + os.sep))
