@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,69 @@ def test_texts_and_names_go_with_their_examples():
     assert len(table.feature_names) == table.x.shape[1] and table.feature_names[0] == "mean radius"
     with pytest.raises(SpecError, match="has 1 texts for 2 y: must be equal"):
         Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2), texts=["a"])
+
+
+@dataclasses.dataclass
+class Categories:
+    """As pandas.Categorical: an array of objects to NumPy."""
+
+    values: list
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("y", "read"),
+    [
+        (np.array([[3], [4], [5]]), np.array([3, 4, 5])),
+        (np.array([True, False, True]), np.array([1, 0, 1])),
+        (["a", "b", "a"], np.array(["a", "b", "a"])),
+        (Categories(["cat", "dog", "cat"]), np.array(["cat", "dog", "cat"])),
+        (Categories([1, 2, 3]), np.array([1, 2, 3])),
+        (Categories([True, False, True]), np.array([1, 0, 1])),
+        (np.array([0.5, 1.5, np.inf]), np.array([0.5, 1.5, np.inf])),
+    ],
+)
+def test_labels_may_be_numbers_texts_booleans_and_categories(y, read):
+    found = Dataset(x=np.arange(3), y=y, x_test=np.arange(3), y_test=y)
+    for labels in (found.y, found.y_test):
+        assert labels.dtype == read.dtype
+        np.testing.assert_array_equal(labels, read)
+
+
+class Missing:
+    """As pandas.NA: no comparison with it is true or false."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self):
+        return "<NA>"
+
+
+@pytest.mark.parametrize(
+    ("y", "fault"),
+    [
+        ([1.0, np.nan, np.nan], "dataset: y has 2 missing values, the first at example 1; fill them, or leave the"),
+        (["a", "b", None], "y has 1 missing values, the first at example 2"),
+        (np.array(["a", np.nan, "b"], dtype=object), "y has 1 missing values, the first at example 1"),
+        (np.array([1, 2, Missing()], dtype=object), "y has 1 missing values, the first at example 2"),
+        (np.array(["2026-01-01", "NaT", "NaT"], dtype="M8[D]"), "y has 2 missing values, the first at example 1"),
+        (np.array(["2026-01-01"] * 3, dtype="M8[D]"), r"y holds datetime64\[D\]: must be all numbers or all texts"),
+        (np.array([1, "a", 2], dtype=object), "y holds int and str: must be all numbers or all texts"),
+    ],
+)
+def test_labels_that_are_missing_or_mixed_are_refused(y, fault):
+    with pytest.raises(SpecError, match=fault):
+        Dataset(x=np.arange(3), y=y, x_test=np.arange(1), y_test=np.arange(1))
+    with pytest.raises(SpecError, match=fault.replace("y h", "y_test h", 1)):
+        Dataset(x=np.arange(3), y=np.arange(3), x_test=np.arange(3), y_test=y)
+
+
+def test_labels_of_pool_and_test_must_be_of_one_kind():
+    with pytest.raises(SpecError, match="y is int64 and y_test <U1: must both be numbers or texts"):
+        Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=["0", "1"])

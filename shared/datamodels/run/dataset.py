@@ -12,6 +12,9 @@ from datamodels.errors import SpecError
 
 NOT_IN_POOL = -1
 """`Targets.own` of a target that is not a training example."""
+NUMBERS = (int, float, np.number, np.bool_)
+MISSING = ("nan", "NaT", "<NA>", "None")
+"""Missing values as text, by which they are known without importing pandas."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Targets:
 class Dataset:
     """A training pool and test examples; what the function `dataset.load` of a spec returns.
 
-    x, y               [examples, ...] and [examples]: the pool that subsets are drawn from
+    x, y               [examples, ...] and [examples]: the pool that subsets are drawn from. y holds numbers or texts,
+                       none missing. Booleans become 0 and 1, and a column [examples, 1] becomes [examples]
     x_test, y_test     the same for examples that are never trained on
     groups             int[examples] or None: the group of each pool example, for grouped and stratified designs.
                        Stratified designs use integer y if there are no groups
@@ -64,8 +68,8 @@ class Dataset:
     texts_test: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("x", "y", "x_test", "y_test"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        for name, read in (("x", np.asarray), ("y", _labels), ("x_test", np.asarray), ("y_test", _labels)):
+            object.__setattr__(self, name, read(getattr(self, name)))
         for x, y in (("x", "y"), ("x_test", "y_test")):
             if not getattr(self, x).ndim or not getattr(self, y).ndim:
                 raise SpecError(
@@ -76,6 +80,13 @@ class Dataset:
                 raise SpecError(
                     f"dataset: {x} has {len(getattr(self, x))} rows and {y} has {len(getattr(self, y))}: must be equal"
                 )
+        for y in ("y", "y_test"):
+            if fault := _fault_of(getattr(self, y)):
+                raise SpecError(f"dataset: {y} {fault}")
+        if len(self.y_test) and (self.y.dtype.kind in "US") != (self.y_test.dtype.kind in "US"):
+            raise SpecError(
+                f"dataset: y is {self.y.dtype} and y_test {self.y_test.dtype}: must both be numbers or texts"
+            )
         for texts, y in (("texts", "y"), ("texts_test", "y_test")):
             found = getattr(self, texts)
             if found is not None and len(found) != len(getattr(self, y)):
@@ -110,6 +121,34 @@ class Dataset:
         if not len(chosen):
             raise SpecError(f"targets = {kind!r}: the data set has no such examples")
         return chosen
+
+
+def _labels(y: Any) -> np.ndarray:
+    """Return labels as an array of numbers or texts, if they are that: also objects and categories of pandas."""
+    found = np.asarray(y)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    kinds = {type(value) for value in found.flat} if found.dtype.kind == "O" else set()
+    if kinds and (all(issubclass(k, str) for k in kinds) or all(issubclass(k, NUMBERS) for k in kinds)):
+        found = np.array(found.tolist())
+    return found.astype(np.int64) if found.dtype.kind == "b" else found
+
+
+def _fault_of(y: np.ndarray) -> str:
+    """Return what is wrong with labels; empty if nothing is."""
+    if y.dtype.kind in "iuUS":
+        return ""
+    if y.dtype.kind == "f":
+        missing = np.isnan(y)
+    else:
+        missing = np.array([not isinstance(value, str) and str(value) in MISSING for value in y.flat], dtype=bool)
+    if missing.any():
+        first = np.argmax(missing) // (y.size // len(y))
+        return f"has {missing.sum()} missing values, the first at example {first}; fill them, or leave the examples out"
+    if y.dtype.kind == "f":
+        return ""
+    kinds = sorted({type(value).__name__ for value in y.flat}) if y.dtype.kind == "O" else [str(y.dtype)]
+    return f"holds {' and '.join(kinds)}: must be all numbers or all texts" if kinds else ""
 
 
 def split(
@@ -148,7 +187,10 @@ def classes(dataset: Dataset, targets: Targets) -> int:
     """Return the number of classes of a data set, at least 2. Raises SpecError if y is not a class 0, 1, ..."""
     for name, y in (("y", dataset.y), ("y of the targets", targets.y)):
         if y.dtype.kind not in "iu" or y.ndim != 1:
-            raise SpecError(f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...")
+            raise SpecError(
+                f"dataset: {name} is {y.dtype}{list(y.shape)}: this trainer needs classes 0, 1, ...; number them with "
+                "np.unique(y, return_inverse=True)[1]"
+            )
         if len(y) and y.min() < 0:
             raise SpecError(f"dataset: {name} has a label {y.min()}: this trainer needs classes 0, 1, ...")
     classes = max(int(dataset.y.max()), int(targets.y.max())) + 1

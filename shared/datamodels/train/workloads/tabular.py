@@ -11,6 +11,11 @@ from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.run.runs import reference
 from datamodels.train import outputs
 
+AGREE = 0.8
+"""Fraction of examples on which a classifier must choose the class that its margins say. Calibration moves a few, and
+another layout of the scores most."""
+COMPARED = 500
+"""Most examples that are compared."""
 FLOOR = 1e-6
 """Smallest probability of a class, which bounds log-odds; also that of a class without examples in a subset."""
 
@@ -51,6 +56,8 @@ class Tabular:
     Options: `estimator`, its class as module:Class; `params`, its keyword arguments; `output`: squared_error for
     regressors, margin or loss for classifiers. Logits are the log of `predict_proba`, or `decision_function` if the
     estimator has no `predict_proba`. If the estimator has a `random_state`, it is set to the model's seed.
+
+    The first model of a process is compared with its own `predict`; SpecError if its margins say other classes.
     """
 
     def __init__(
@@ -81,6 +88,8 @@ class Tabular:
         self._output = outputs.choose(output or next(iter(allowed)), allowed)
         self._x, self._y = dataset.x.reshape(len(dataset.x), -1), dataset.y
         self._x_targets, self._y_targets = targets.x.reshape(len(targets.x), -1), targets.y
+        _check_labels(dataset.y, self._classifies)
+        self._compared = False
         if self._classifies:
             self._classes = np.unique(np.concatenate([dataset.y, targets.y]))
             self._y_targets = np.searchsorted(self._classes, targets.y)
@@ -101,22 +110,111 @@ class Tabular:
 
     def outputs(self, model: Any) -> np.ndarray:
         """Return outputs, float64[n]."""
-        made_from = self._logits(model) if self._classifies else np.asarray(model.predict(self._x_targets))
-        return self._output(made_from, self._y_targets)
+        if not self._classifies:
+            return self._output(_predictions(model, self._x_targets), self._y_targets)
+        if not self._compared and not isinstance(model, _OneClass):
+            self._compare(model)
+            self._compared = True
+        return self._output(_logits(model, self._x_targets, self._classes), self._y_targets)
 
-    def _logits(self, model: Any) -> np.ndarray:
-        """Return the logits of the targets, float64[n, classes]; classes that the model has not seen come last."""
-        seen = np.searchsorted(self._classes, model.classes_)
-        if hasattr(model, "predict_proba"):
-            probability = np.zeros((len(self._x_targets), len(self._classes)))
-            probability[:, seen] = model.predict_proba(self._x_targets)
-            return np.log(np.clip(probability, FLOOR, 1))
-        scores = np.asarray(model.decision_function(self._x_targets), dtype=np.float64)
-        if scores.ndim == 1:  # of the second class against the first
-            scores = np.stack([-scores / 2, scores / 2], axis=1)
-        logits = np.repeat(scores.min(axis=1, keepdims=True) + np.log(FLOOR), len(self._classes), axis=1)
-        logits[:, seen] = scores
+    def _compare(self, model: Any) -> None:
+        """Raise SpecError if the logits of some examples say other classes than `predict`."""
+        x = np.concatenate([self._x_targets[: COMPARED // 2], self._x[: COMPARED // 2]])
+        logits, chosen = _logits(model, x, self._classes), np.asarray(model.predict(x)).reshape(len(x), -1)[:, 0]
+        column = np.searchsorted(self._classes, chosen).clip(max=len(self._classes) - 1)
+        right = logits[np.arange(len(x)), column] >= logits.max(axis=1)  # several classes may have the largest
+        share = np.mean(right & (self._classes[column] == chosen))
+        if share < AGREE and np.isfinite(logits).all():
+            raise SpecError(
+                f"{_name(model)}: its {_source(model)} and its predict name the same class for {share:.0%} of "
+                f"{len(x)} examples, so its margins would be wrong; {_advice(model)}"
+            )
+
+
+def _check_labels(y: np.ndarray, classifies: bool) -> None:
+    if y.ndim != 1:
+        raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example")
+    if not classifies and y.dtype.kind not in "fiu":
+        raise SpecError(f"dataset: y is {y.dtype}, and the estimator is a regressor: must be numbers")
+    if classifies and y.dtype.kind == "f" and (y != np.round(y)).any():
+        odd = y[y != np.round(y)][0]
+        raise SpecError(
+            f"dataset: y has {odd:g}, and the estimator is a classifier: must be classes, or name a regressor"
+        )
+
+
+def _predictions(model: Any, x: np.ndarray) -> np.ndarray:
+    """Return the predictions of a regressor, float[n]. Raises SpecError for another shape."""
+    found = np.asarray(model.predict(x))
+    if found.shape not in ((len(x),), (len(x), 1)):
+        raise SpecError(
+            f"{_name(model)}: its predict gives {_shape(found)} for {len(x)} examples: must be a number for each"
+        )
+    return found.reshape(len(x))
+
+
+def _logits(model: Any, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return logits float64[n, classes] of a classifier; a class that the model has not seen has the lowest.
+
+    Raises SpecError if the scores of the model have no column for each of its classes.
+    """
+    known = np.asarray(getattr(model, "classes_", None))
+    column = np.searchsorted(classes, known).clip(max=len(classes) - 1) if known.ndim == 1 else np.array([0])
+    if known.ndim != 1 or (classes[column] != known).any():
+        raise SpecError(
+            f"{_name(model)}: its classes_ are {known.tolist()!r:.100}: must be the labels that it was trained on"
+        )
+    scores = _scores(model, x, len(known))
+    if _source(model) == "predict_proba":
+        if (scores < -FLOOR).any() or (scores > 1 + FLOOR).any():
+            raise SpecError(
+                f"{_name(model)}: its predict_proba gives {scores.min():g} to {scores.max():g}: must be 0 to 1"
+            )
+        logits = np.full((len(x), len(classes)), np.log(FLOOR))
+        logits[:, column] = np.log(np.clip(scores, FLOOR, 1))
         return logits
+    logits = np.repeat(scores.min(axis=1, keepdims=True) + np.log(FLOOR), len(classes), axis=1)
+    logits[:, column] = scores
+    return logits
+
+
+def _scores(model: Any, x: np.ndarray, classes: int) -> np.ndarray:
+    """Return what `_source` names of each class of the model, float64[n, classes]."""
+    source = _source(model)
+    found = getattr(model, source)(x)
+    scores = np.stack(found) if isinstance(found, list) else np.asarray(found, dtype=np.float64)
+    if classes == 2 and scores.shape in ((len(x),), (len(x), 1)):  # of the second class
+        second = scores.reshape(len(x))
+        pair = (1 - second, second) if source == "predict_proba" else (-second / 2, second / 2)
+        return np.stack(pair, axis=1)
+    if scores.shape != (len(x), classes):
+        raise SpecError(
+            f"{_name(model)}: its {source} gives {_shape(scores)} for {len(x)} examples of {classes} classes: must "
+            f"have a column for each class; {_advice(model)}"
+        )
+    return scores
+
+
+def _source(model: Any) -> str:
+    """Return the method that gives the scores of the classes. Raises SpecError if the model has none."""
+    for name in ("predict_proba", "decision_function"):
+        if hasattr(model, name):
+            return name
+    raise SpecError(f"{_name(model)}: has neither predict_proba nor decision_function, so there are no margins")
+
+
+def _advice(model: Any) -> str:
+    if getattr(model, "decision_function_shape", "ovr") == "ovo":
+        return "set decision_function_shape: ovr in trainer.options.params"
+    return "name another estimator, or write a trainer class of your own"
+
+
+def _name(model: Any) -> str:
+    return f"trainer.options.estimator: {type(model).__name__}"
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"an array of shape {list(array.shape)}"
 
 
 class _OneClass:
