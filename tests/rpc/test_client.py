@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from datamodels.errors import ConfigError, DeadlineError, MaskError, StoreFullError, UnavailableError
-from datamodels.rpc.client import NOT_RETRIED, service_config
+from datamodels.rpc.client import NOT_RETRIED, is_loopback, service_config
 from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2
 
 NOWHERE = "127.0.0.1:1"
@@ -29,6 +29,34 @@ def test_a_stream_of_responses_gets_no_default_deadline(serve, channels, stub_of
 def test_a_call_past_its_deadline(stub, shape):
     with pytest.raises(DeadlineError, match="DEADLINE_EXCEEDED"):
         list(stub.call(shape, ["watch"], timeout=0.1))
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "all_proxy"])
+def test_calls_on_this_machine_pass_no_proxy(serve, channels, stub_of, monkeypatch, variable):
+    """Behind the proxy of a company, these variables are set, and the proxy cannot reach this machine."""
+    monkeypatch.setenv(variable, f"http://{NOWHERE}")
+    assert stub_of(channels(serve().address, attempts=1)).Unary("say 1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:50", True),
+        ("127.8.0.1:50", True),
+        ("localhost:50", True),
+        ("[::1]:50", True),
+        ("0.0.0.0:50", True),
+        ("dns:///localhost:50", True),
+        ("dns://8.8.8.8/localhost:50", True),
+        ("ipv6:[::1]:50", True),
+        ("10.0.0.1:50", False),
+        ("localhost.example.org:50", False),
+        ("dns:///query.runs:50051", False),
+        ("query", False),
+    ],
+)
+def test_only_addresses_of_this_machine_count_as_loopback(address, local):
+    assert is_loopback(address) == local
 
 
 @pytest.mark.parametrize("shape", ["Unary", "Many", "Collect", "Chat"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -41,11 +44,13 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
 
     Raises SettingsError if a certificate cannot be used. Calls raise it if the token cannot be read.
     """
-    options = [
+    options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(service_config(settings.attempts))),
         ("grpc.keepalive_time_ms", 30_000),  # servers of this package accept one ping every 10 seconds
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+    if is_loopback(address):  # no proxy can reach it; http_proxy and its relatives are for other addresses
+        options.append(("grpc.enable_http_proxy", 0))
     channel: grpc.Channel
     if settings.ca_file:
         channel = tls.secure_channel(address, settings, options)
@@ -53,6 +58,15 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
         channel = grpc.insecure_channel(address, options=options)
     token_file = settings.token_file if with_token else ""
     return grpc.intercept_channel(channel, _Interceptor(address, settings.deadline, token_file))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether the host of host:port, or of a target such as dns:///name:port, always means this machine."""
+    host = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", address).rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        found = ipaddress.ip_address(host)
+        return found.is_loopback or found.is_unspecified
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def service_config(attempts: int) -> dict[str, Any]:
