@@ -21,7 +21,7 @@ SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob
 TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
-    *("extras", "errors", "words", "settings", "telemetry", "storage"),
+    *("extras", "errors", "words", "settings", "machine", "telemetry", "storage"),
     *("run", "aggregate"),
     *("train", "train.workloads", "train.images"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
@@ -170,6 +170,7 @@ def test_no_heavy_package_is_imported_before_it_is_used():
     "home, pattern",
     [
         ("settings.py", r"os\.environ|getenv"),
+        ("machine.py", r"cpu_count|sched_getaffinity|/sys/fs/cgroup"),
         ("storage/schema.py", r"pa\.schema\("),
     ],
 )

@@ -318,13 +318,14 @@ class FitterSettings(Settings):
     """Where the LASSO is solved: `cpu`, `cuda`, or `auto`, which means `cuda` if CuPy and a GPU are available. `cuda`
     needs the extra `fitter-cuda12` or `fitter-cuda13`. Other estimators use the CPU."""
     threads: int = 0
-    """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 means one per core."""
+    """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 means one per core that
+    the process may use."""
     block: int = 0
     """The most targets in a block, which is solved and committed as a unit; 0 means 128 on the CPU and 4,096 on a GPU.
     A block gets fewer targets if it would take more than 2 GiB of memory."""
     memory: Gibibytes = 0.0
     """How much memory the fit of a LASSO may take on the CPU. A fit that would take more is refused before it starts. 0
-    means all memory of the machine, or of the process's control group."""
+    means all memory of the machine, or as much as the process's control groups allow."""
 
     def __post_init__(self) -> None:
         for field in ("threads", "block", "memory"):

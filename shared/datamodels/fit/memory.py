@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
 
+from datamodels import machine
 from datamodels.errors import SettingsError
 from datamodels.fit.data import moments, problem, sums
 from datamodels.fit.data.problem import NO_COLUMN, Problem
@@ -29,7 +29,6 @@ HEAP = 1.1
 """Memory of the process over that of its arrays, because the allocator returns it late. Measured: 0.9 to 1.3."""
 SMALL_BLOCK = 32
 """Size of blocks that an error proposes if memory is short; smaller blocks save little and cost time."""
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 GIB = 2**30
 
 
@@ -137,7 +136,7 @@ def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None
     """
     if not ESTIMATORS[settings.estimator].solver or place_of(settings, how.device) != "cpu":
         return
-    budget = int(how.memory * GIB) or machine_memory()
+    budget = int(how.memory * GIB) or machine.memory()
 
     def needed(threads: int, block: int) -> int:
         return held + memory(size, settings, device=how.device, threads=threads, block=block).peak
@@ -158,15 +157,6 @@ def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None
     )
 
 
-def machine_memory() -> int:
-    """Return the bytes that this process may use: the machine's, or its control group's if that is less."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):
-            found = min(found, int(limit.read_text()))
-    return found
-
-
 def held_memory() -> int:
     """Return the bytes that this process holds, without files; 0 if the system does not report them."""
     with contextlib.suppress(OSError):
@@ -180,4 +170,4 @@ def blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int)
     """Return (blocks in parallel, blocks, targets in a block)."""
     a = min(block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
     blocks = -(-size.targets // a)
-    return min(threads or os.cpu_count() or 1, blocks), blocks, -(-size.targets // blocks)
+    return min(threads or machine.cores(), blocks), blocks, -(-size.targets // blocks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import threadpoolctl
 
+from datamodels import machine
 from datamodels.errors import ExitCode, SettingsError, StageError
 from datamodels.fit.contract.block import BlockProgress
 from datamodels.fit.data.checkpoint import Checkpoint
@@ -158,7 +158,7 @@ def solve_blocks(
     """
     xp = _array_module(settings, device)
     dtype = dtype_of(settings)
-    cores = threads or os.cpu_count() or 1
+    cores = threads or machine.cores()
     fingerprint = records.digest(
         [
             settings.model_dump(mode="json"),

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable
 
 import numpy as np
 import threadpoolctl
 
+from datamodels import machine
 from datamodels.fit import memory
 from datamodels.fit.data import moments
 from datamodels.fit.data.prior import Prior
@@ -78,7 +78,7 @@ def of_rates(
 ) -> Plan:
     """Compute a plan from known rates."""
     workers, blocks, _ = memory.blocks(size, settings, device, threads, block)
-    cores = threads or os.cpu_count() or 1
+    cores = threads or machine.cores()
     solving = rates.target * size.targets
     rounds = -(-blocks // workers)  # some threads are idle in the last
     return Plan(

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from datamodels import machine
+
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-TRAINERS = min(8, os.cpu_count() or 1)
+TRAINERS = min(8, machine.cores())
 """Trainer processes that run in parallel by default: one for each core, up to 8."""
 EXAMPLE = "name of an example, such as digits; `datamodels examples` lists them"
 """What help says about a spec that is no file."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from datamodels import words
+from datamodels import machine, words
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import memory
@@ -220,7 +220,7 @@ class FitJob:
                 new |= (model_index >= part.first) & (model_index < part.last)
         places = np.flatnonzero(new)
         if len(places):
-            threads = settings.threads or os.cpu_count() or 1
+            threads = settings.threads or machine.cores()
             with threadpoolctl.threadpool_limits(threads, user_api="blas"):
                 for first in range(0, len(places), SUMS_ROWS):
                     check()

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from datamodels import machine
 from datamodels.errors import ConfigError, InputError, SpecError, StageError, one_line
 from datamodels.run.dataset import Dataset
 
@@ -49,7 +50,7 @@ class FfcvSource:
             if not Path(path).exists():
                 write(path, _ArrayExamples(dataset.x, dataset.y))
         check(path, dataset.y, dataset.x.shape[1:3])
-        self._path, self._workers = path, min(workers, os.cpu_count() or 1)
+        self._path, self._workers = path, min(workers, machine.cores())
         self._y = dataset.y.astype(np.int64)
         self._loaders: dict[int, tuple[Any, Any]] = {}
 
