@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings is logged, too
     try:
         configure_logging(TelemetrySettings.load(), "fitter")
-        settings, share = FitterSettings.load(), chosen_share(options.block, options.blocks, IndexedJobSettings.load())
+        settings = FitterSettings.load()
+        index = IndexedJobSettings.load() if options.block is None else IndexedJobSettings()
+        share = chosen_share(options.block, options.blocks, index)
         array_module(settings.device)  # refuses an unavailable device at once, as a wrong setting
         with Server(ServeSettings.load(), name="fitter") as server:
             server.handle_signals()

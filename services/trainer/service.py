@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging(TelemetrySettings(), "trainer")  # so that an error in the settings is logged, too
     try:
         configure_logging(TelemetrySettings.load(), "trainer")
-        chunks = chosen_chunks(options.chunks, options.indexes, IndexedJobSettings.load())
+        shared = options.chunks is None or options.indexes  # else the index, which any Job sets, means nothing here
+        job = IndexedJobSettings.load() if shared else IndexedJobSettings()
+        chunks = chosen_chunks(options.chunks, options.indexes, job)
         with Server(ServeSettings.load(), name="trainer") as server:
             server.handle_signals()
             log.info("started", run=options.run, chunks=len(chunks), metrics_address=server.metrics_address)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,23 @@ class Settings:
     def environ(self) -> dict[str, str]:
         """Return the environment variables from which `load` rebuilds this group."""
         return {f"{self.prefix}_{f.name.upper()}": _spell(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+UNUSABLE = {
+    "GRPC_POLL_STRATEGY": "all|epoll1|poll|none",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python|cpp|upb",
+    "TQDM_(NCOLS|NROWS|POSITION|INITIAL|TOTAL|UNIT_DIVISOR)": r"-?\d+",
+    "TQDM_(MININTERVAL|MAXINTERVAL|MINITERS|SMOOTHING|DELAY)": r"-?[\d.]+(e-?\d+)?",
+}
+"""Variables of other libraries that break an import or end the process, unless they have these values. All others that
+were tried with wrong values change nothing, or make the library print a warning."""
+
+
+def drop_unusable() -> None:
+    """Remove variables from this process's environment that would break libraries, and so all commands."""
+    for name, text in list(os.environ.items()):
+        if any(re.fullmatch(known, name) and not re.fullmatch(allowed, text) for known, allowed in UNUSABLE.items()):
+            del os.environ[name]
 
 
 def child_environ(*groups: Settings) -> dict[str, str]:

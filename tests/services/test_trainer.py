@@ -123,7 +123,7 @@ def pipeline(tmp_path, monkeypatch):
 
 def test_chunks_are_trained_and_committed(pipeline):
     run = pipeline.create()
-    code, log = pipeline.train("--run", run.name, "--chunks", "1,0")
+    code, log = pipeline.train("--run", run.name, "--chunks", "1,0", JOB_COMPLETION_INDEX="of another job")
     assert code == ExitCode.DONE
     assert pipeline.committed(run) == [range(40)]
     done = [line for line in log if line["event"] == "chunk done"]

@@ -9,15 +9,20 @@ import traceback
 from collections.abc import Sequence
 
 from datamodels import extras
-from datamodels.cli.common import faults
+from datamodels.cli.common import faults, streams
 from datamodels.cli.parser import parser
 from datamodels.errors import DatamodelsError, ExitCode
-from datamodels.settings import TelemetrySettings
+from datamodels.settings import TelemetrySettings, drop_unusable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code of its process."""
     signal.signal(signal.SIGTERM, _terminate)
+    drop_unusable()
+    return streams.guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     try:
         module, _, function = options.command.partition(":")
@@ -36,9 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("datamodels: stopped; what is committed is kept, run the same command again to resume", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain again when it flushes at exit.
-        sys.stdout = None
     return int(ExitCode.DONE)
 
 
