@@ -143,7 +143,7 @@ def test_built_in_trainers_fit_the_contract(load):
     [
         ("nowhere:Thing", {}, "trainer.class = 'nowhere:Thing': cannot be imported"),
         ("users_module:Thing", {}, "module users_module has no Thing"),
-        ("users_module:function", {}, "is a function, must be a class"),
+        ("users_module:function", {}, "has type function: must be a class"),
         ("users_module:NoOutputs", {}, "must have the methods train and outputs, or train_many and outputs_many"),
         ("users_module:NoBatch", {}, "its attribute models_at_once is None"),
         ("broken_module:Thing", {}, "'broken_module:Thing': cannot be imported: ZeroDivisionError: division by zero"),

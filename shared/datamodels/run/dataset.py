@@ -84,9 +84,8 @@ class Dataset:
             if fault := _fault_of(getattr(self, y)):
                 raise SpecError(f"dataset: {y} {fault}")
         if len(self.y_test) and (self.y.dtype.kind in "US") != (self.y_test.dtype.kind in "US"):
-            raise SpecError(
-                f"dataset: y is {self.y.dtype} and y_test {self.y_test.dtype}: must both be numbers or texts"
-            )
+            kinds = ["texts" if y.dtype.kind in "US" else "numbers" for y in (self.y, self.y_test)]
+            raise SpecError(f"dataset: y holds {kinds[0]} and y_test {kinds[1]}: must both hold one or the other")
         for texts, y in (("texts", "y"), ("texts_test", "y_test")):
             found = getattr(self, texts)
             if found is not None and len(found) != len(getattr(self, y)):
@@ -144,7 +143,10 @@ def _fault_of(y: np.ndarray) -> str:
         missing = np.array([not isinstance(value, str) and str(value) in MISSING for value in y.flat], dtype=bool)
     if missing.any():
         first = np.argmax(missing) // (y.size // len(y))
-        return f"has {missing.sum()} missing values, the first at example {first}; fill them, or leave the examples out"
+        return (
+            f"has missing values, {missing.sum()} of {y.size}, the first at example {first}; fill them, or leave the "
+            "examples out"
+        )
     if y.dtype.kind == "f":
         return ""
     kinds = sorted({type(value).__name__ for value in y.flat}) if y.dtype.kind == "O" else [str(y.dtype)]

@@ -92,7 +92,7 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
     cls = reference("trainer.class", spec.trainer.cls)
     fault = f"trainer.class = {spec.trainer.cls!r}"
     if not inspect.isclass(cls):
-        raise SpecError(f"{fault}: is a {type(cls).__name__}, must be a class")
+        raise SpecError(f"{fault}: has type {type(cls).__name__}: must be a class")
     if not _trains_many(cls) and not _has(cls, "train", "outputs"):
         raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
     try:

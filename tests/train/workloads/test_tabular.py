@@ -239,11 +239,11 @@ def test_predictions_of_a_regressor_may_be_a_column():
     ("y", "estimator", "fault"),
     [
         (np.zeros((6, 2)), "Ridge", r"dataset: y has shape \[6, 2\]: must have one label for each example"),
-        (["a", "b"] * 3, "Ridge", "dataset: y is <U1, and the estimator is a regressor: must be numbers"),
+        (["a", "b"] * 3, "Ridge", "dataset: y holds texts, but the estimator is a regressor; give numbers"),
         (
             [0.5, 1.0] * 3,
             "LogisticRegression",
-            "dataset: y has 0.5, and the estimator is a classifier: must be classes",
+            "dataset: y has 0.5, but the estimator is a classifier; give classes",
         ),
     ],
 )

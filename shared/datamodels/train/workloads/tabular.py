@@ -135,12 +135,10 @@ def _check_labels(y: np.ndarray, classifies: bool) -> None:
     if y.ndim != 1:
         raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example")
     if not classifies and y.dtype.kind not in "fiu":
-        raise SpecError(f"dataset: y is {y.dtype}, and the estimator is a regressor: must be numbers")
+        raise SpecError("dataset: y holds texts, but the estimator is a regressor; give numbers, or name a classifier")
     if classifies and y.dtype.kind == "f" and (y != np.round(y)).any():
         odd = y[y != np.round(y)][0]
-        raise SpecError(
-            f"dataset: y has {odd:g}, and the estimator is a classifier: must be classes, or name a regressor"
-        )
+        raise SpecError(f"dataset: y has {odd:g}, but the estimator is a classifier; give classes, or name a regressor")
 
 
 def _predictions(model: Any, x: np.ndarray) -> np.ndarray:
