@@ -38,9 +38,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything
 SMALL = {"requests": {"cpu": "20m", "memory": "128Mi"}}
 COMMITTED = """
 import json, sys
-from datamodels import keys
 from datamodels.settings import StoreSettings
-from datamodels.storage import open_store
+from datamodels.storage import keys, open_store
 parts = open_store(StoreSettings.load()).list(keys.parts(sys.argv[1]))
 print(json.dumps(sorted(parts)))
 """
