@@ -79,6 +79,11 @@ images: wheels ## build the container images with Docker
 	$(DOCKER_BUILD) --tag $(IMAGE):$(TAG) .
 	$(DOCKER_BUILD) --tag $(IMAGE)-devstore:$(TAG) --build-arg SERVICE=devstore .
 
+previous-images: $(VENV)/.test ## build the images of the version before this one, which a cluster test upgrades from
+	rm -rf build/previous && mkdir -p build/previous
+	git archive $$($(BIN)/python -m tests.cluster.previous) | tar -x -C build/previous
+	$(MAKE) -C build/previous images BASE=$(BASE) FLAVOUR=$(FLAVOUR) IMAGE=$(IMAGE) VENV=$(abspath $(VENV))
+
 # In the cluster of KUBECONFIG, with the images of `make images`. VALUES=FILE has chart values that the cluster needs.
 test-cluster: $(VENV)/.test ## run the tests that need a Kubernetes cluster and the images
 	DATAMODELS_TEST_IMAGE=$(IMAGE) DATAMODELS_TEST_VALUES=$(VALUES) $(BIN)/pytest -m cluster -rA tests/cluster

@@ -126,11 +126,20 @@ class Namespace:
         """By SIGKILL, with no time to end anything."""
         self.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false", check=False)
 
-    def make_pod(self, name, *, code="import signal; signal.pause()", env=None, labels=None):
-        """A pod of our image; by default one that does nothing, to run commands in."""
+    def make_pod(
+        self,
+        name,
+        *,
+        code="import signal; signal.pause()",
+        env=None,
+        labels=None,
+        image=f"{IMAGE}:{VERSION}",
+        seconds=180,
+    ):
+        """Make a pod of our image, and wait until it runs; by default one that does nothing, to run commands in."""
         container = {
             "name": "c",
-            "image": f"{IMAGE}:{VERSION}",
+            "image": image,
             "command": ["python", "-c", code],
             "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
             "securityContext": CONTAINER_SECURITY,
@@ -146,7 +155,7 @@ class Namespace:
         }
         metadata = {"name": name, "labels": labels or {}}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s")
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds}s")
 
     def within(self, pod, *command, check=True):
         """What a command in a pod prints."""

@@ -1,36 +1,32 @@
-"""From the chart before this one, while a run is going."""
+"""Upgrades from the version before this one, its chart and its images, while a run continues."""
 
-import subprocess
 import tarfile
 
 import pytest
 import yaml
 
-from tests.cluster.place import CHART, ROOT, each_once, until
+from tests.cluster import previous as before
+from tests.cluster.place import CHART, IMAGE, each_once, until
 from tests.cluster.specs import written
-
-HERE = CHART.relative_to(ROOT)
 
 
 @pytest.fixture
-def previous(tmp_path):
-    """The chart as it last was under another version, from git."""
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
-    file = HERE / "Chart.yaml"
-    for commit in git("log", "--format=%H", "--", str(file)).split():
-        found = yaml.safe_load(git("show", f"{commit}~:{file}", check=False) or "{}")
-        if found.get("version", version) != version:
-            archive = tmp_path / "chart.tar"
-            git("archive", "--output", str(archive), f"{commit}~", str(HERE))
-            with tarfile.open(archive) as tar:
-                tar.extractall(tmp_path, filter="data")
-            return tmp_path / HERE
-    pytest.skip("git knows no other version of the chart (a shallow clone?)")
-
-
-def git(*arguments, check=True):
-    done = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=check)
-    return done.stdout if done.returncode == 0 else ""
+def previous(namespace, tmp_path):
+    """The chart of the previous version. Skips if its image cannot be had."""
+    commit = before.commit()
+    if not commit:
+        pytest.skip("git knows no other version of the chart (a shallow clone?)")
+    image = f"{IMAGE}:{before.described(commit)['appVersion']}"
+    try:
+        namespace.make_pod("previous", image=image, seconds=60)
+    except AssertionError:
+        pytest.skip(f"the nodes cannot run {image}, the previous version; make previous-images builds it")
+    namespace.kubectl("delete", "pod", "previous")
+    archive = tmp_path / "chart.tar"
+    before.git("archive", "--output", str(archive), commit, str(before.CHART))
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    return tmp_path / before.CHART
 
 
 def versions(namespace):
