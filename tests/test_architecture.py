@@ -23,7 +23,7 @@ TESTS = list((ROOT / "tests").rglob("*.py"))
 ORDER = [
     *("extras", "errors", "words", "settings", "machine", "telemetry", "storage"),
     *("run", "aggregate"),
-    *("train", "train.workloads", "train.images"),
+    *("train", "train.workloads", "train.images", "train.torch"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
     *("query", "baselines"),
@@ -54,6 +54,16 @@ HEAVY_AT_HOME = {
     "datamodels.train.images.trainer": "torch",
     "datamodels.train.images.networks": "torch",
     "datamodels.train.images.graph_step": "torch",
+    "datamodels.train.torch": "torch",
+    "datamodels.train.torch.descent": "torch",
+    "datamodels.train.torch.optimisers": "torch",
+    "datamodels.train.torch.options": "torch",
+    "datamodels.train.torch.probe": "torch",
+    "datamodels.train.torch.problem": "torch",
+    "datamodels.train.torch.recipe": "torch",
+    "datamodels.train.torch.tensors": "torch",
+    "datamodels.train.torch.trainer": "torch",
+    "datamodels.train.torch.weights": "torch",
 }
 """Modules that nothing imports but their users, with the heavy package that each is about."""
 

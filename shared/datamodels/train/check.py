@@ -26,6 +26,9 @@ SEEDS = 4
 MIN_SUBSETS, MAX_SUBSETS = 8, 100
 """Bounds on the number of subsets for the SNR; time decides between them."""
 
+WORTH_SAYING = 1.2
+"""How many times as fast another number of models at once must be to be advised; less may be noise."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
@@ -87,6 +90,24 @@ class Check:
             self._models(self._batches, models, [self._subset(model) for model in models])
             timed.append(time.perf_counter() - started)
         return Pace(timed[0], sum(timed[1:]) / (len(timed) - 1) / size, self._batches.models_at_once)
+
+    def at_once(self, seconds: float) -> None:
+        """Say whether another number of models at once would be faster, if the trainer can try it by `paces`.
+
+        The number is an option, and no choice of the trainer, because sums are rounded in another order with it.
+        """
+        paces = getattr(self._trainer, "paces", None)
+        if not callable(paces):
+            return
+        found = paces(self._subset(0), seconds / 4)
+        if len(found) == 1:
+            return
+        best, current = min(found, key=found.__getitem__), models_at_once(self._trainer)
+        nearest = min(found, key=lambda tried: abs(tried - current))
+        tried = ", ".join(f"{models}: {seconds:.2g} s" for models, seconds in found.items())
+        gain = found[nearest] / found[best]
+        advice = f"; models_at_once: {best} is {gain:.2g} times as fast as {nearest}" if gain > WORTH_SAYING else ""
+        self._say("at once", f"seconds per model with so many at once: {tried}{advice}")
 
     def noise(self, seconds: float, each: float) -> SignalToNoise:
         """Return the SNR of outputs, of as many models as train in about `seconds` at `each` seconds per model."""

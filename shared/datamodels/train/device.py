@@ -7,7 +7,7 @@ from typing import Any
 
 import threadpoolctl
 
-from datamodels.errors import SettingsError
+from datamodels.errors import SettingsError, SpecError
 from datamodels.settings import TrainerSettings
 
 KINDS = ("MemoryError", "OutOfMemoryError")
@@ -33,6 +33,17 @@ def failed(error: BaseException) -> bool:
     Call it after `out_of_memory`: memory that runs out is no failure.
     """
     return "CUDA error: " in str(error) or any(kind.__name__ == "CUDARuntimeError" for kind in type(error).__mro__)
+
+
+def choose(name: str) -> Any:
+    """Return the torch.device of that name in `trainer.options.device`: auto, cpu or cuda. Raises SpecError."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise SpecError(f"trainer.options.device = {name!r}: must be auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SpecError("trainer.options.device = 'cuda': PyTorch finds no GPU here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def limit_threads(threads: int) -> threadpoolctl.threadpool_limits:

@@ -37,6 +37,7 @@ def check(options: argparse.Namespace) -> None:
         f"{duration(pace.each)} per model, {pace.models_at_once} at once, in one process; "
         f"first batch {duration(pace.first)}",
     )
+    checked.at_once(options.seconds)
     noise = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
     known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"

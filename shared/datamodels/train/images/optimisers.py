@@ -39,7 +39,7 @@ class FlatState:
             if isinstance(module, nn.BatchNorm2d):
                 module.num_batches_tracked = None
         buffers = [(m, name, b) for m in network.modules() for name, b in m.named_buffers(recurse=False)]
-        starts, size = _places([*parameters, *(b for _, _, b in buffers)], ALIGNMENT // dtype.itemsize)
+        starts, size = places([*parameters, *(b for _, _, b in buffers)], ALIGNMENT // dtype.itemsize)
         trained = starts[len(parameters)]
         self.state = torch.zeros(size, device=device, dtype=dtype)
         self.weights, self.gradient = self.state[:trained], torch.zeros(trained, device=device, dtype=dtype)
@@ -54,7 +54,7 @@ class FlatState:
             setattr(module, name, _view(self.state[start : start + buffer.numel()], buffer.shape))
 
 
-def _places(tensors: Sequence[torch.Tensor], step: int) -> tuple[list[int], int]:
+def places(tensors: Sequence[torch.Tensor], step: int) -> tuple[list[int], int]:
     """Return the start of each tensor in one vector, each at a multiple of `step` numbers, and the vector's size."""
     sizes = [-(-tensor.numel() // step) * step for tensor in tensors]
     starts = [0, *itertools.accumulate(sizes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -100,8 +100,18 @@ def rates(recipe: Recipe, steps: int) -> np.ndarray:
     return (recipe.learning_rate * np.minimum(rising, falling)).astype(np.float32)
 
 
-def steps(recipe: Recipe, members: int) -> tuple[int, int]:
-    """Return the number of steps of a training on `members` images, and the number of images in each.
+class Sizes(Protocol):
+    """The fields of a recipe that `steps` needs."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+
+def steps(recipe: Sizes, members: int) -> tuple[int, int]:
+    """Return the number of steps of a training on `members` examples, and the number of examples in each.
 
     Epochs follow each other without a gap: a minibatch may end one epoch and begin the next. So no image is left out of
     an epoch, however few images there are. Only images that do not fill the last minibatch of the training are left

@@ -15,7 +15,12 @@ MINIBATCHES_AHEAD = 2
 
 
 class Stream:
-    """Runs operations at once, as a CPU does. `CudaStream` is the one for GPUs."""
+    """Runs operations at once, as a CPU does. `CudaStream` is the one for GPUs.
+
+    captures  whether `capture` tries to capture steps
+    """
+
+    captures = False
 
     def context(self) -> contextlib.AbstractContextManager:
         """Return a context whose operations run on this stream, in order."""
@@ -33,7 +38,9 @@ class Stream:
             there.copy_(here)
 
     def capture(self, step: Callable[[], None], warm_up: Callable[[], None]) -> Callable[[], None] | None:
-        """Capture a step and return a function that replays it, or None if this stream does not capture steps.
+        """Capture a step and return a function that replays it, or None if it cannot be captured.
+
+        A stream that does not capture steps does nothing. A step that waits for the device cannot be captured.
 
         A replay runs the kernels of one `step`, but not its Python code. So all that differs between steps must be read
         from tensors that are not reallocated.
@@ -50,7 +57,7 @@ class CudaStream(Stream):
     """
 
     def __init__(self, device: torch.device, *, capture: bool = True):
-        self._device, self._capture = device, capture
+        self._device, self.captures = device, capture
         self._stream = torch.cuda.Stream(device)
         self._uploads: collections.deque[torch.cuda.Event] = collections.deque()
 
@@ -72,12 +79,33 @@ class CudaStream(Stream):
         self._uploads.append(self._stream.record_event())
 
     def capture(self, step: Callable[[], None], warm_up: Callable[[], None]) -> Callable[[], None] | None:
-        if not self._capture:
+        if not self.captures:
             return None
         for _ in range(WARM_UP_STEPS):
             warm_up()
+        if _waits(warm_up):
+            return None
         graph = torch.cuda.CUDAGraph()
         # thread_local: the thread that commits may go on calling CUDA.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             step()
         return graph.replay
+
+
+def _waits(step: Callable[[], None]) -> bool:
+    """Run a step, and return whether it waits for the device, as `item()` and branches on tensors do.
+
+    PyTorch raises on such a wait if it is told to. A wait during a capture would raise, too, but it would leave the
+    generator of random numbers unusable.
+    """
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    return False

@@ -14,6 +14,7 @@ import torch
 from datamodels.errors import InputError, SpecError
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
+from datamodels.train.device import choose
 from datamodels.train.images import ffcv, networks
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.graph_step import NetworkTrainer, Pool, Source
@@ -87,7 +88,7 @@ class ImageTrainer(abc.ABC):
             translate=translate,
             cutout=cutout,
         )
-        self.device = _device(device)
+        self.device: torch.device = choose(device)
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change, so trying its algorithms once pays
             # Otherwise sums have no fixed order: last bits differ, and trainings diverge from each other.
@@ -213,11 +214,3 @@ def _with_changes(recipes: Mapping[str, Recipe], name: str, **changes: Any) -> R
     if name not in recipes:
         raise SpecError(f"trainer.options.recipe = {name!r}: must be {' or '.join(recipes)} for this trainer")
     return dataclasses.replace(recipes[name], **{k: v for k, v in changes.items() if v is not None})
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise SpecError(f"trainer.options.device = {name!r}: must be auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SpecError("trainer.options.device = 'cuda': PyTorch finds no GPU here; use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

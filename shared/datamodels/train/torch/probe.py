@@ -1,0 +1,69 @@
+"""Try a new network on a few examples, so that mistakes are found before the first training."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from datamodels.errors import SpecError
+from datamodels.train.torch.descent import Setting
+from datamodels.train.torch.tensors import Examples
+
+ROWS = 4
+"""Examples that a network is tried on."""
+
+
+def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
+    """Return whether a network on its device, or the augmentation, draws random numbers in training.
+
+    Raises SpecError if losses or outputs have the wrong shape or y is no class of the network, and what the user's
+    functions raise.
+    """
+    cuda = [torch.cuda.current_device()] if setting.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.no_grad(), warnings.catch_warnings():
+        # The losses of PyTorch broadcast [rows, 1] and [rows] to [rows, rows], and only warn.
+        warnings.filterwarnings("error", message="Using a target size")
+        x, y = setting.pool.batch(slice(0, ROWS))
+        _check_classes(setting.problem.classes(network.eval(), x), setting.pool, targets)
+        before = _generators(setting.device)
+        network.train()
+        loss = setting.problem.of(network, setting.augment(x) if setting.augment else x, y)
+        draws = any(not torch.equal(a, b) for a, b in zip(before, _generators(setting.device), strict=True))
+        if not isinstance(loss, torch.Tensor) or tuple(loss.shape) not in ((), (len(y),)):
+            raise SpecError(
+                f"trainer.options.loss: returned {_shown(loss)} for {len(y)} examples: must be a number for each, or "
+                "the mean of them"
+            )
+        network.eval()
+        x, y = targets.batch(slice(0, ROWS))
+        outputs = setting.problem.outputs(network, x, y)
+        if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != (len(y),):
+            raise SpecError(
+                f"trainer.options.output: returned {_shown(outputs)} for {len(y)} targets: must be a number for each"
+            )
+    return draws
+
+
+def _check_classes(classes: int | None, pool: Examples, targets: Examples) -> None:
+    if classes is None:
+        return
+    for name, examples in (("y", pool), ("y of the targets", targets)):
+        if int(examples.y.max()) >= classes:
+            raise SpecError(
+                f"trainer.options.build: the network has {classes} classes, and {name} has a class "
+                f"{int(examples.y.max())}"
+            )
+        if examples.y.ndim == 1 and int(examples.y.min()) < 0:
+            raise SpecError(
+                f"dataset: {name} has a class {int(examples.y.min())}: this trainer needs classes 0, 1, ..."
+            )
+
+
+def _generators(device: torch.device) -> list[torch.Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device.type == "cuda" else [])]
+
+
+def _shown(found: object) -> str:
+    return f"a tensor {list(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"

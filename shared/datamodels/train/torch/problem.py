@@ -1,0 +1,171 @@
+"""Losses and outputs: what a network is trained for, and the one number that is recorded of a model on a target.
+
+All functions here are differentiable, and work under the transforms of `torch.func`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from datamodels.errors import SpecError
+from datamodels.train.torch.tensors import Tree, call, mapped
+
+Function = Callable[[Any, torch.Tensor], torch.Tensor]
+"""Takes what the network returns for a minibatch, and y [rows, ...]. Returns one number per example, [rows]. A loss may
+also return the mean of them, [], as the losses of PyTorch do."""
+
+IGNORED = -100
+"""Label of positions that `cross_entropy` leaves out, as in PyTorch and transformers."""
+
+
+def predictions(returned: Any) -> torch.Tensor:
+    """Return the logits or predictions in what a network returns: its attribute `logits`, its first part, or itself."""
+    if isinstance(returned, torch.Tensor):
+        return returned
+    found = getattr(returned, "logits", None)
+    if found is None and isinstance(returned, tuple | list) and returned:
+        found = returned[0]
+    if not isinstance(found, torch.Tensor):
+        raise SpecError(
+            f"trainer.options.build: the network returns a {type(returned).__name__} without logits; return a tensor, "
+            "or give your own loss and output"
+        )
+    return found
+
+
+def cross_entropy(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy [rows], in nats; if there are several positions, the mean over those with a label.
+
+    returned  logits [rows, classes] or [rows, ..., classes]
+    y         int64[rows] or [rows, ...]; positions of class -100 are left out
+    """
+    logits = predictions(returned)
+    if logits.ndim != y.ndim + 1:
+        raise SpecError(
+            f"trainer.options.loss = 'cross_entropy': logits are {list(logits.shape)} for y {list(y.shape)}: must be "
+            "[rows, classes] for a class per example; for a single logit use binary_cross_entropy"
+        )
+    if y.dtype.is_floating_point:
+        raise SpecError("trainer.options.loss = 'cross_entropy': y is not a class; for numbers use squared_error")
+    found = functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED)
+    if found.ndim == 1:
+        return found
+    return found.flatten(1).sum(dim=1) / (y != IGNORED).flatten(1).sum(dim=1).clamp_min(1)
+
+
+def binary_cross_entropy(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy [rows] of the logit of class 1, in nats; the mean over labels if there are several.
+
+    returned  logits [rows], [rows, 1] or, with several labels per example, [rows, labels]
+    y         [rows] or [rows, labels]; 0 or 1
+    """
+    logits = _like(predictions(returned), y, "binary_cross_entropy")
+    found = functional.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="none")
+    return found.reshape(len(y), -1).mean(dim=1)
+
+
+def squared_error(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the squared error [rows] of predictions with as many numbers as y; the mean if there are several."""
+    predicted = _like(predictions(returned), y, "squared_error")
+    return (predicted - y.to(predicted.dtype)).square().reshape(len(y), -1).mean(dim=1)
+
+
+def margin(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the logit of the right class less the largest other one, [rows]; see `outputs.correct_class_margin`.
+
+    returned  logits [rows, classes], or [rows] or [rows, 1] of class 1 against class 0
+    y         int64[rows]
+    """
+    logits = predictions(returned)
+    if logits.numel() == y.numel():
+        return logits.reshape(y.shape) * (2 * y - 1)
+    if logits.ndim != 2 or y.ndim != 1:
+        raise SpecError(
+            f"trainer.options.output = 'margin': logits are {list(logits.shape)} for y {list(y.shape)}: must be "
+            "[rows, classes] for a class per example; choose the output loss, or your own"
+        )
+    right = y[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    return logits.gather(1, y[:, None])[:, 0] - logits.masked_fill(right, -torch.inf).amax(dim=1)
+
+
+LOSSES: dict[str, Function] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "squared_error": squared_error,
+}
+"""Losses by their names in `trainer.options.loss`."""
+OUTPUTS: dict[str, Function] = {"margin": margin, "squared_error": squared_error}
+"""Outputs by their names in `trainer.options.output`, beside `loss`."""
+OF_CLASSES = (cross_entropy, binary_cross_entropy)
+"""Losses of classifiers, whose default output is the margin."""
+
+
+def _like(predicted: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
+    """Return predictions in the shape of y. PyTorch would broadcast [rows, 1] and [rows] to [rows, rows]."""
+    if predicted.numel() != y.numel():
+        raise SpecError(
+            f"trainer.options.loss = {name!r}: the network gives {list(predicted.shape)} for y {list(y.shape)}: "
+            "must have as many numbers"
+        )
+    # Of the half precisions, the differences would keep few digits.
+    return predicted.reshape(y.shape).to(torch.promote_types(predicted.dtype, torch.float32))
+
+
+class Problem:
+    """The loss and the output of networks on minibatches.
+
+    loss    a Function; None if networks have a `training_step`, as Lightning modules do
+    output  a Function; None for the loss
+    """
+
+    def __init__(self, loss: Function | None, output: Function | None):
+        self._loss, self._output = loss, output
+
+    def loss(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of a minibatch, []."""
+        return self.of(network, x, y).mean()
+
+    def losses(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each example of a minibatch, [rows].
+
+        If the user's loss is a mean, it is computed for one example at a time.
+        """
+        found = self.of(network, x, y)
+        if found.ndim or len(y) == 1:
+            return found.reshape(len(y))
+        return torch.cat([self.losses(network, *_row(row, x, y)) for row in range(len(y))])
+
+    def outputs(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
+        """Return the output of each example of a minibatch, [rows]."""
+        if self._output is None:
+            return self.losses(network, x, y)
+        return self._output(call(network, x), y)
+
+    def classes(self, network: nn.Module, x: Tree) -> int | None:
+        """Return the number of classes that y may have: 2 for a single logit, None if y need not be a class."""
+        if self._loss not in OF_CLASSES and self._output is not margin:
+            return None
+        logits = predictions(call(network, x))
+        several = self._loss is cross_entropy or (logits.ndim == 2 and logits.shape[1] > 1)
+        return logits.shape[-1] if several else 2
+
+    def of(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
+        """Return the losses [rows] or the mean loss [], whichever the user's loss gives."""
+        if self._loss is None:
+            step: Any = network.training_step
+            return _of_step(step((x, y), 0))
+        return self._loss(call(network, x), y)
+
+
+def _row(row: int, x: Tree, y: torch.Tensor) -> tuple[Tree, torch.Tensor]:
+    return mapped(lambda tensor: tensor[row : row + 1], x), y[row : row + 1]
+
+
+def _of_step(returned: Any) -> torch.Tensor:
+    """Return the loss in what a Lightning module's `training_step` returns."""
+    return returned["loss"] if isinstance(returned, dict) else returned
