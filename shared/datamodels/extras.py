@@ -17,6 +17,9 @@ MODULES = {
     "kubernetes": ("kubernetes",),
     "auth": ("jwt", "cryptography"),
     "images": ("PIL",),
+    "boosting": ("sklearn", "lightgbm", "xgboost"),
+    "transformers": ("sklearn", "torch", "transformers"),
+    "lightning": ("sklearn", "torch", "lightning"),
 }
 """Modules that each extra brings, beyond those of the base installation."""
 

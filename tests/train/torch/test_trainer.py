@@ -101,6 +101,42 @@ def test_models_that_draw_random_numbers_depend_on_their_own_seed_only(make, opt
     assert np.abs(expected - outputs(alone, SUBSETS, [1, 2, 3])).max() > 0.01
 
 
+class WithItsOwnTraining(nn.Linear):
+    """Brings its loss, optimiser and schedule, as a Lightning module does."""
+
+    def __init__(self, schedule):
+        super().__init__(3, 3)
+        self.schedule = schedule
+
+    def training_step(self, batch, index):
+        x, y = batch
+        return {"loss": functional.cross_entropy(self(x), y)}
+
+    def configure_optimizers(self):
+        optimiser = torch.optim.SGD(self.parameters(), 0.3)
+        halved = torch.optim.lr_scheduler.MultiplicativeLR(optimiser, lambda _: 0.5)
+        if self.schedule == "list":
+            return [optimiser], [halved]
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": halved, "interval": self.schedule}}
+
+
+@pytest.mark.parametrize("schedule", ["list", "epoch", "step"])
+def test_a_module_brings_its_own_training(make, data, schedule):
+    found = outputs(make(build=lambda: WithItsOwnTraining(schedule), loss=None, batch_size=10), SUBSETS, SEEDS)
+    torch.manual_seed(SEEDS[1])
+    network = WithItsOwnTraining(schedule)
+    order = torch.from_numpy(SUBSETS[1])[torch.rand(3, 30).argsort(dim=1)].reshape(9, 10)
+    x, y = torch.from_numpy(data.x).float(), torch.from_numpy(data.y)
+    for step, chosen in enumerate(order):
+        rate = 0.3 * 0.5 ** (step if schedule == "step" else step // 3)
+        loss = functional.cross_entropy(network(x[chosen]), y[chosen])
+        with torch.no_grad():
+            for p, gradient in zip(network.parameters(), torch.autograd.grad(loss, network.parameters()), strict=True):
+                p -= rate * gradient
+    expected = correct_class_margin(network(torch.from_numpy(data.x_test).float()).detach().numpy(), data.y_test)
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_training_leaves_the_generator_of_others_alone(make):
     trainer = make(params={"dropout": 0.5})
     torch.manual_seed(3)

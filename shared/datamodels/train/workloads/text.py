@@ -1,4 +1,4 @@
-"""Load real sentences that every installation has, and train a classifier of them.
+"""Load real sentences that every installation has, as counts or sequences of words, and classify them.
 
 The texts are the docstrings of SciPy's functions, and the classes are the subpackages of SciPy. The trainer is an
 example of one for many models at once: only NumPy, and a closed form.
@@ -6,6 +6,7 @@ example of one for many models at once: only NumPy, and a closed form.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -20,6 +21,7 @@ from datamodels.train import outputs
 
 PARTS = ("interpolate", "linalg", "ndimage", "optimize", "signal", "spatial", "special", "stats")
 """Subpackages of SciPy, which are the classes."""
+WORD = re.compile(r"[a-z]{2,}")
 TARGETS_AT_ONCE = 256
 """Targets of one matrix product, which bounds its memory."""
 
@@ -31,7 +33,7 @@ def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3
     int64, the subpackage. Other versions of SciPy have other texts.
     """
     found = dict(pair for part in range(len(PARTS)) for pair in _descriptions(part))  # each text counts once
-    texts = [Counter(re.findall(r"[a-z]{2,}", text.lower())) for text in found]
+    texts = [Counter(WORD.findall(text.lower())) for text in found]
     spread = Counter(word for text in texts for word in text)
     words = {word: column for column, word in enumerate(sorted(w for w, count in spread.items() if count >= least))}
     x = np.zeros((len(texts), len(words)), dtype=np.float32)
@@ -42,6 +44,31 @@ def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3
     return split(
         x, y, train=train, test=test, seed=seed, texts=list(found), label_names=PARTS, feature_names=tuple(words)
     )
+
+
+def load_tokens(
+    train: int = 600, test: int | None = 200, seed: int = 0, words: int = 1000, length: int = 48
+) -> Dataset:
+    """Return the texts of `load` as sequences of words, for networks.
+
+    x is a structured array with the arguments of a transformer. `input_ids`, int32[length], are the first words of a
+    text by number, and `attention_mask`, int32[length], is 1 for each of them. Number 0 is padding, 2 to `words` - 1
+    are the most frequent words, and 1 is any other.
+    """
+    found = load(train, test, seed)
+    split_texts = [[WORD.findall(text.lower()) for text in texts or ()] for texts in (found.texts, found.texts_test)]
+    counts = Counter(word for texts in split_texts for text in texts for word in text)
+    numbers = {word: number for number, (word, _) in enumerate(counts.most_common(max(0, words - 2)), start=2)}
+    fields = [("input_ids", np.int32, (length,)), ("attention_mask", np.int32, (length,))]
+    arrays = []
+    for texts in split_texts:
+        x = np.zeros(len(texts), dtype=fields)
+        for row, text in enumerate(texts):
+            known = [numbers.get(word, 1) for word in text][:length]
+            x["input_ids"][row, : len(known)] = known
+            x["attention_mask"][row, : len(known)] = 1
+        arrays.append(x)
+    return dataclasses.replace(found, x=arrays[0], x_test=arrays[1], feature_names=())
 
 
 def _descriptions(part: int) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,61 @@
+"""Networks of the example specs. docs/guides/trainer.md shows them as a user would write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def cnn() -> nn.Module:
+    """Return a small convolutional network for the digits."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 16, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.LazyLinear(64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def transformer(words: int = 1000, length: int = 48, classes: int = 8) -> nn.Module:
+    """Return a BERT of one layer with new weights, for `text.load_tokens`; needs `transformers`."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=words,
+        max_position_embeddings=length,
+        num_labels=classes,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    return BertForSequenceClassification(config)
+
+
+def lightning(features: int = 10, hidden: int = 32) -> nn.Module:
+    """Return a Lightning module that predicts a number; needs `lightning`."""
+    from lightning import LightningModule
+
+    class Regression(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers(x)[:, 0]
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+            x, y = batch
+            return nn.functional.mse_loss(self(x), y)
+
+        def configure_optimizers(self) -> Any:
+            optimiser = torch.optim.AdamW(self.parameters(), lr=0.01, weight_decay=0.1)
+            return [optimiser], [torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.9)]
+
+    return Regression()
