@@ -238,7 +238,8 @@ def test_predictions_of_a_regressor_may_be_a_column():
 @pytest.mark.parametrize(
     ("y", "estimator", "fault"),
     [
-        (np.zeros((6, 2)), "Ridge", r"dataset: y has shape \[6, 2\]: must have one label for each example"),
+        (np.zeros((6, 2), int), "LogisticRegression", r"dataset: y has shape \[6, 2\]: must have one label for each"),
+        (np.zeros((6, 2, 2)), "Ridge", r"dataset: y has shape \[6, 2, 2\]: .* or several in a row of y"),
         (["a", "b"] * 3, "Ridge", "dataset: y holds texts, but the estimator is a regressor; give numbers"),
         (
             [0.5, 1.0] * 3,

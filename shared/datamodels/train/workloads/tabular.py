@@ -8,12 +8,14 @@ import numpy as np
 
 from datamodels.errors import SpecError
 from datamodels.run.dataset import Dataset, Targets, split
-from datamodels.run.runs import reference
 from datamodels.train import outputs
+from datamodels.train.workloads import boosting
 
 AGREE = 0.8
 """Fraction of examples on which a classifier must choose the class that its margins say. Calibration moves a few, and
 another layout of the scores most."""
+SEEDS = ("random_state", "estimator__random_state", "inner__random_state")
+"""Parameters of estimators that take the seed: their own, or that of an estimator in them."""
 COMPARED = 500
 """Most examples that are compared."""
 FLOOR = 1e-6
@@ -53,9 +55,11 @@ def _standardised(x: np.ndarray) -> np.ndarray:
 class Tabular:
     """Trains a scikit-learn estimator, one model at a time.
 
-    Options: `estimator`, its class as module:Class; `params`, its keyword arguments; `output`: squared_error for
-    regressors, margin or loss for classifiers. Logits are the log of `predict_proba`, or `decision_function` if the
-    estimator has no `predict_proba`. If the estimator has a `random_state`, it is set to the model's seed.
+    Options: `estimator`, its class as module:Class, or lightgbm or xgboost; `params`, its keyword arguments; `output`:
+    margin or loss for classifiers, squared_error for regressors (the mean, if y has several numbers per example).
+    Logits are the log of `predict_proba`, or `decision_function` if the estimator has no `predict_proba`. If the
+    estimator has a `random_state`, it is set to the model's seed. LightGBM and XGBoost run on one thread, unless
+    `params` has `n_jobs`.
 
     The first model of a process is compared with its own `predict`; SpecError if its margins say other classes.
     """
@@ -71,10 +75,10 @@ class Tabular:
     ):
         from sklearn.base import clone, is_classifier
 
-        cls = reference("trainer.options.estimator", estimator)
+        cls = boosting.estimator(estimator, dataset.y)
         fault = f"trainer.options.estimator = {estimator!r}, params = {params!r}"
         try:
-            self._estimator = cls(**(params or {}))
+            self._estimator = boosting.prepared(cls, params or {}, dataset.y)
         except TypeError as error:
             raise SpecError(f"{fault}: {error}") from error
         if not hasattr(self._estimator, "get_params"):
@@ -82,7 +86,7 @@ class Tabular:
                 f"{fault}: makes a {type(self._estimator).__name__}, not a scikit-learn estimator; name one"
             )
         self._clone = clone
-        self._seeded = "random_state" in self._estimator.get_params()
+        self._seeds = [name for name in SEEDS if name in self._estimator.get_params()]
         self._classifies = is_classifier(self._estimator)
         allowed = outputs.OF_LOGITS if self._classifies else outputs.OF_PREDICTIONS
         self._output = outputs.choose(output or next(iter(allowed)), allowed)
@@ -104,14 +108,14 @@ class Tabular:
         if self._classifies and len(y) and (y == y[0]).all():
             return _OneClass(y[0])
         estimator = self._clone(self._estimator)
-        if self._seeded:
-            estimator.set_params(random_state=seed % 2**32)
+        estimator.set_params(**dict.fromkeys(self._seeds, seed % 2**32))
         return estimator.fit(x, y)
 
     def outputs(self, model: Any) -> np.ndarray:
         """Return outputs, float64[n]."""
         if not self._classifies:
-            return self._output(_predictions(model, self._x_targets), self._y_targets)
+            errors = self._output(_predictions(model, self._x_targets, self._y_targets.shape), self._y_targets)
+            return errors.reshape(len(errors), -1).mean(axis=1)
         if not self._compared and not isinstance(model, _OneClass):
             self._compare(model)
             self._compared = True
@@ -132,8 +136,9 @@ class Tabular:
 
 
 def _check_labels(y: np.ndarray, classifies: bool) -> None:
-    if y.ndim != 1:
-        raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example")
+    if y.ndim != 1 and (classifies or y.ndim > 2):
+        most = "" if classifies else ", or several in a row of y"
+        raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example{most}")
     if not classifies and y.dtype.kind not in "fiu":
         raise SpecError("dataset: y holds texts, but the estimator is a regressor; give numbers, or name a classifier")
     if classifies and y.dtype.kind == "f" and (y != np.round(y)).any():
@@ -141,14 +146,15 @@ def _check_labels(y: np.ndarray, classifies: bool) -> None:
         raise SpecError(f"dataset: y has {odd:g}, but the estimator is a classifier; give classes, or name a regressor")
 
 
-def _predictions(model: Any, x: np.ndarray) -> np.ndarray:
-    """Return the predictions of a regressor, float[n]. Raises SpecError for another shape."""
+def _predictions(model: Any, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the predictions of a regressor in the shape of the labels. Raises SpecError for another shape."""
     found = np.asarray(model.predict(x))
-    if found.shape not in ((len(x),), (len(x), 1)):
+    if found.shape not in (shape, (*shape, 1)):
+        numbers = "a number" if len(shape) == 1 else f"{shape[1]} numbers"
         raise SpecError(
-            f"{_name(model)}: its predict gives {_shape(found)} for {len(x)} examples: must be a number for each"
+            f"{_name(model)}: its predict gives {_shape(found)} for {len(x)} examples: must be {numbers} for each"
         )
-    return found.reshape(len(x))
+    return found.reshape(shape)
 
 
 def _logits(model: Any, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
