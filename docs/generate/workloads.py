@@ -19,7 +19,7 @@ A spec names a data set as `dataset.load` and a trainer as `trainer.class`. Thei
 `trainer.options`. [Your own trainer](../guides/trainer.md) says how to write others.
 
 """
-PACKAGES = ("datamodels.train.workloads", "datamodels.train.images")
+PACKAGES = ("datamodels.train.workloads", "datamodels.train.images", "datamodels.train.torch")
 
 
 def page() -> str:

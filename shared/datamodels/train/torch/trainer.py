@@ -77,7 +77,7 @@ class TorchTrainer:
         dataset: Dataset,
         targets: Targets,
         *,
-        build: str | Callable[..., nn.Module],
+        build: str | Callable[..., nn.Module] = "",
         params: Mapping[str, Any] | None = None,
         loss: str | problem.Function | None = None,
         output: str | problem.Function | None = None,
