@@ -21,7 +21,7 @@ from datamodels.run import designs, runs, specs
 from datamodels.train.contract import load_trainer, model_seed, models_at_once
 
 NAMES = ("cnn", "transformer", "lightning", "lightgbm", "diabetes")
-SECONDS = 20
+SECONDS = 5
 """Processor time to spend on each example, at least."""
 
 

@@ -1,5 +1,7 @@
 """The Python examples of the guides, as they are printed there."""
 
+import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
 from datamodels.testing.server import serve
+from datamodels.train.torch import examples as networks
 from tests.waiting import LIMIT
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
@@ -99,6 +102,34 @@ def test_a_trainer_of_your_own(tmp_path, monkeypatch, capsys, folder, page, clas
         assert main(["trainer", "check", f"mine:{name}", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
         assert "subset     another one moves outputs" in capsys.readouterr().out
     del sys.modules["mine"]
+
+
+def test_a_network_of_your_own(tmp_path, monkeypatch, capsys):
+    mine, transformer, gradients = examples("networks.md")
+    (spec,) = examples("networks.md", language="yaml")
+    (tmp_path / "mine.py").write_text(mine)
+    smaller = spec.replace('digits:load"}', 'digits:load", options: {train: 60, test: 9}}').replace(
+        "epochs: 8", "epochs: 3"
+    )
+    assert smaller.count("60") == 1 and "epochs: 3" in smaller
+    (tmp_path / "spec.yaml").write_text(smaller)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine", None)
+    assert main(["trainer", "check", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
+    assert "at once    seconds per model" in capsys.readouterr().out
+    del sys.modules["mine"]
+    names = {}
+    exec(mine + gradients, names)
+    assert names["gradients"]["1.weight"].shape == (8, 16, 1, 3, 3) and names["margins"].shape == (20,)
+    for block, function in ((mine, networks.cnn), (transformer, networks.transformer)):
+        assert statements(block) == statements(inspect.getsource(function))
+
+
+def statements(source):
+    """What the function in a text does, without its docstring and annotations."""
+    (function,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return [ast.unparse(node) for node in function.body if not isinstance(node, ast.Expr)]
 
 
 def test_data_of_your_own(tmp_path):

@@ -105,3 +105,9 @@ def test_a_data_set_that_has_changed_is_refused():
     made = run_of(dataset())
     with pytest.raises(SpecError, match=r"returned 11 examples and 5 targets, run try-.* was created with 12 and 5"):
         prior.of_run(made, dataset(d=11))
+
+
+def test_fields_of_x_are_compared_field_after_field():
+    x = np.zeros(2, dtype=[("words", "i4", (3,)), ("known", "?")])
+    x["words"][1], x["known"][0] = [4, 5, 6], True
+    np.testing.assert_array_equal(prior.flat(x), [[0, 0, 0, 1], [4, 5, 6, 0]])

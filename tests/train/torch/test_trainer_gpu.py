@@ -114,6 +114,13 @@ def test_a_step_that_waits_for_the_device_is_not_captured(data):
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
+def test_the_settings_of_pytorch_are_as_before(data):
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.enabled
+    outputs(made(data), SUBSETS, SEEDS)
+    assert before == (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.enabled)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_an_optimiser_of_pytorch(data):
     options = {"optimiser": "torch.optim:RMSprop", "optimiser_params": {"alpha": 0.9}}
     expected = outputs(made(data, device="cpu", **options), SUBSETS, SEEDS)
@@ -126,7 +133,7 @@ def test_mixed_precision(data, precision, models_at_once):
     expected = outputs(made(data), SUBSETS, SEEDS)
     trainer = made(data, precision=precision, models_at_once=models_at_once)
     found = outputs(trainer, SUBSETS, SEEDS)
-    assert found.dtype == np.float32 and 0 < off(found, expected) < 0.2
+    assert found.dtype == np.float32 and 0 < off(found, expected) < 0.5
     assert off(outputs(trainer, SUBSETS, SEEDS), found) < 1e-3
 
 

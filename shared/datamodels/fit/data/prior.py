@@ -43,7 +43,12 @@ class Prior:
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """Return the default features: the numbers of each example as they are. Raises SpecError if they are no numbers."""
+    """Return the default features: the numbers of each example as they are, field after field if x has fields.
+
+    Raises SpecError if they are no numbers.
+    """
+    if x.dtype.names is not None:
+        return np.hstack([flat(x[name]) for name in x.dtype.names])
     if x.dtype.kind not in "fiub":
         raise SpecError(
             f"fit.features: x is {x.dtype}, no numbers; name a module:function that turns x[examples, ...] into "

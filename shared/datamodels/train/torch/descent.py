@@ -155,17 +155,16 @@ class Descent:
                 yield
                 return
             cudnn = torch.backends.cudnn
-            strict, warn = (
-                torch.are_deterministic_algorithms_enabled(),
-                torch.is_deterministic_algorithms_warn_only_enabled(),
-            )
+            before = cudnn.benchmark, cudnn.deterministic
+            strict = torch.are_deterministic_algorithms_enabled()
+            warns = torch.is_deterministic_algorithms_warn_only_enabled()
             torch.use_deterministic_algorithms(True, warn_only=True)
+            cudnn.benchmark, cudnn.deterministic = True, True  # shapes never change, so trying algorithms once pays
             try:
-                # Shapes never change, so trying the algorithms of cuDNN once pays.
-                with cudnn.flags(benchmark=True, deterministic=True, allow_tf32=cudnn.allow_tf32):
-                    yield
+                yield
             finally:
-                torch.use_deterministic_algorithms(strict, warn_only=warn)
+                cudnn.benchmark, cudnn.deterministic = before
+                torch.use_deterministic_algorithms(strict, warn_only=warns)
 
     def _take(self, network: nn.Module, at: int) -> None:
         """Make a new network the one that is trained, or one of them."""
