@@ -140,6 +140,14 @@ def test_weights_of_own_arrays_are_at_the_optimum():
         assert found.intercept[target] == pytest.approx(intercept, abs=1e-3)
 
 
+@pytest.mark.parametrize("mean", [1e9, -3e7])
+def test_a_large_mean_of_own_arrays_costs_no_digits(mean):
+    masks, outputs, theta = made()
+    found = datamodels.fit_arrays(masks, outputs + mean)
+    assert np.abs(found.theta.toarray() - theta).max() < 0.05
+    np.testing.assert_allclose(found.predict(masks) - mean, outputs, atol=0.3)
+
+
 def test_own_columns_get_no_weight():
     masks, outputs, theta = made()
     outputs += 5 * masks[:, [7]]  # what target 1 is itself

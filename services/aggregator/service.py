@@ -14,6 +14,7 @@ from datamodels.errors import InputError, SpecError, UnavailableError
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.context import CallContext
 from datamodels.rpc.serve import MAX_ANSWER_BYTES, Service
+from datamodels.run import precision
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
 
 
@@ -93,7 +94,7 @@ def _add(assembly: Assembly, rows: aggregator_pb2.PutOutputsRequest.Rows, n: int
             raise InputError(f"failed: model {model.model_index} occurs twice")
         failed[model.model_index] = model.reason
     index = codec.from_tensor(rows.model_index, "model_index", dtypes=("int32",), shape=(None,))
-    outputs = codec.from_tensor(rows.outputs, "outputs", dtypes=("float16", "float32"), shape=(len(index), n))
+    outputs = codec.from_tensor(rows.outputs, "outputs", dtypes=precision.GIVEN, shape=(len(index), n))
     assembly.add(index, outputs, failed, rows.retried)
 
 

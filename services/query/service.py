@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from datamodels.analyze.patterns import leakage, similar
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import counterfactual
@@ -109,7 +107,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
                 target=target,
                 status=found.status,
                 columns=codec.to_tensor(found.columns),
-                curve=codec.to_tensor(found.curve.astype(np.float32)),
+                curve=codec.to_tensor(found.curve),
                 label=label,
             )
 
@@ -131,7 +129,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
         return query_pb2.CounterfactualResponse(
             provenance=provenance_of(fitted),
             targets=codec.to_tensor(targets),
-            **{name: codec.to_tensor(getattr(found, name).astype(np.float32)) for name in fields},
+            **{name: codec.to_tensor(getattr(found, name)) for name in fields},
         )
 
     def Similar(self, request, context):
@@ -227,7 +225,7 @@ def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
         indptr=codec.to_tensor(rows.indptr),
         indices=codec.to_tensor(rows.columns),
         weights=codec.to_tensor(rows.weights),
-        intercept=codec.to_tensor(solution.intercept[targets].astype(np.float32)),
+        intercept=codec.to_tensor(solution.intercept[targets]),
         **{"lambda": codec.to_tensor(solution.lambda_[targets])},
         gap=codec.to_tensor(solution.gap[targets]),
     )

@@ -22,6 +22,10 @@ BEGAN = time.monotonic()
 MODELS = Counter("datamodels_train_models_total", "Models trained, including failed ones and second attempts.")
 RETRIED = Counter("datamodels_train_retried_models_total", "Models trained again with their second seed.")
 FAILED = Counter("datamodels_train_failed_models_total", "Models without usable outputs from either seed.")
+COARSE = Gauge(
+    "datamodels_train_coarse_targets",
+    "Targets, in the last sub-chunk, whose outputs vary by less than ten steps of the type that stores them.",
+)
 MODEL_SECONDS = Histogram(
     "datamodels_train_model_seconds",
     "Seconds to train one model and compute its outputs. Models that are trained together share the time equally.",
@@ -82,6 +86,7 @@ class Watch(Observer):
         self.training = 0.0
         self.waiting = 0.0
         self.models = 0
+        self.coarsest = 0
 
     def summary(self) -> dict[str, float]:
         """Return the number of models trained, seconds per model, and the fraction of time that training waited."""
@@ -90,6 +95,7 @@ class Watch(Observer):
             "models": self.models,
             "seconds_per_model": round(self.training / max(1, self.models), 6),
             "wait_share": round(self.waiting / known, 4) if known else 0.0,
+            "coarse_targets": self.coarsest,
         }
 
     def fetched(self, seconds: float) -> None:
@@ -121,6 +127,13 @@ class Watch(Observer):
     def failed(self, reasons: dict[int, str]) -> None:
         FAILED.inc(len(reasons))
         log.warning("models failed", count=len(reasons), first=next(iter(reasons.values())))
+
+    def coarse(self, targets: int, dtype: str) -> None:
+        COARSE.set(targets)
+        if targets and not self.coarsest:
+            said = f"{dtype} rounds the outputs of some targets by a tenth of their spread or more; rescale the outputs"
+            log.warning(said, targets=targets)
+        self.coarsest = max(self.coarsest, targets)
 
     def waited(self, seconds: float) -> None:
         PUT_WAIT.inc(seconds)

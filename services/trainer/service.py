@@ -13,7 +13,6 @@ from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
 from datamodels.run import runs
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
-from datamodels.storage import records
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.contract import BatchTrainer, load_trainer
 from datamodels.train.device import limit_threads
@@ -102,8 +101,7 @@ def train_chunks(
 def prepare(run: runs.Run) -> BatchTrainer:
     """Return the trainer of a run, on its data set. Raises SpecError, and ConfigError if the data set differs here."""
     dataset = runs.load_dataset(run.spec)
-    here, created = (records.plain(r.document()) for r in (runs.resolve(run.spec, dataset), run))
-    changed = [field for field in created if here[field] != created[field]]
+    changed = runs.changes(run.document(), runs.resolve(run.spec, dataset).document())
     if changed:
         raise ConfigError(
             f"run {run.name}: its data set gives another {', '.join(changed)} here than when the run was created; "

@@ -175,13 +175,18 @@ def fit_arrays(
         raise InputError(
             f"holdout = {chosen.holdout}: holds out less than 2 of {len(masks)} rows; raise it, or add rows"
         )
+    mean = outputs.mean(axis=0, dtype=np.float64)
+    mean[~np.isfinite(mean)] = 0
+    # The mean is taken off before float32 rounds: otherwise a large mean would cost digits of what varies.
+    centred = np.subtract(outputs, mean, out=np.empty(outputs.shape, dtype=np.float32), casting="unsafe")
     problem = Problem(
         masks=designs.pack(masks.astype(bool)),
-        outputs=outputs.astype(np.float32),
+        outputs=centred,
         columns=masks.shape[1],
         center=masks.mean(axis=0, dtype=np.float64).astype(np.float32),
         own_column=np.full(outputs.shape[1], NO_COLUMN, dtype=np.int32) if own is None else np.asarray(own, np.int32),
         heldout=heldout,
     )
     with compiling.announced(lambda: print(f"datamodels: {compiling.WORDS}", file=sys.stderr)):
-        return solve.fit(problem, chosen, seed, device=device, threads=threads)
+        found = solve.fit(problem, chosen, seed, device=device, threads=threads)
+    return dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))

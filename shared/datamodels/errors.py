@@ -132,7 +132,7 @@ class MaskError(InputError):
 
 
 class OutputsError(InputError):
-    """Outputs of models have the wrong shape or type, are not finite, or are too large for float16.
+    """Outputs of models have the wrong shape or type, are not finite, or are too large for float32.
 
     Correct the `outputs` method of the trainer.
     """

@@ -78,7 +78,7 @@ def test_targets_that_are_not_examples(store, run):
 def test_parts_that_are_too_large(store, run):
     large = specs.parse(run.spec.document() | {"m": 10**6, "chunk": 10**6, "sub_chunk": 10**6})
     own = np.full(600, -1, dtype=np.int32)
-    with pytest.raises(SpecError, match=r"sub_chunk = 1000000: makes parts of 1.1 GiB .* lower it to 894784 or less"):
+    with pytest.raises(SpecError, match=r"sub_chunk = 1000000: makes parts of 2.2 GiB .* lower it to 894784 or less"):
         Committer(store).create(dataclasses.replace(run, spec=large, own=own))
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import json
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from datamodels.aggregate import part
 from datamodels.aggregate.part import Assembly
 from datamodels.errors import CorruptObjectError, OutputsError
+from datamodels.run import precision
 from datamodels.storage import schema
 from tests.properties import examples
 
@@ -35,7 +37,8 @@ def decoded(data, run, models=MODELS, n=None):
         lambda r: st.tuples(
             st.permutations(range(4, 8)).map(lambda p: p[:r]),
             arrays.arrays(np.float16, (r, 5), elements=st.floats(-65504, 65504, width=16)),
-            st.sampled_from(["float16", "float32", "float64"]),
+            st.sampled_from(precision.GIVEN),
+            st.sampled_from(precision.DTYPES),
         )
     ),
     retried=st.sets(st.integers(4, 7)),
@@ -43,8 +46,8 @@ def decoded(data, run, models=MODELS, n=None):
     cuts=st.sets(st.integers(1, 3)),
 )
 def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, reason, cuts):
-    index, outputs, dtype = np.array(rows[0], dtype=np.int64), rows[1], rows[2]
-    assembly = Assembly(run, MODELS)
+    index, outputs, dtype, kept = np.array(rows[0], dtype=np.int64), *rows[1:]
+    assembly = Assembly(dataclasses.replace(run, dtype=kept), MODELS)
     edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
     for first, last in itertools.pairwise(edges):
         assembly.add(index[first:last], outputs[first:last].astype(dtype))
@@ -54,36 +57,34 @@ def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, r
     found = decoded(part.encode(assembly.finish()), run, n=5)
     order = np.argsort(index)
     assert found.run == run.name and found.models == MODELS
-    assert found.model_index.dtype == np.int32 and found.outputs.dtype == np.float16
+    assert found.model_index.dtype == np.int32 and found.outputs.dtype == kept
     np.testing.assert_array_equal(found.model_index, index[order])
-    assert found.outputs.tobytes() == outputs[order].tobytes()
+    assert found.outputs.tobytes() == outputs[order].astype(kept).tobytes()
     assert list(found.failed) == sorted(failed) and found.retried == tuple(sorted(retried))
     assert set(found.failed.values()) <= {" ".join(reason.split())[: part.LONGEST_REASON]}
 
 
-def test_outputs_are_stored_byte_stream_split(run, values):
-    """In the stored bytes, all low bytes of the values come before all high bytes."""
-    data = part.encode(part.validate(run, MODELS, INDEX, values))
-    leaf = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(1)
-    assert leaf.path_in_schema == schema.OUTPUTS_BYTE_STREAM_SPLIT[0]
-    assert "BYTE_STREAM_SPLIT" in leaf.encodings and leaf.compression == "ZSTD"
-    table = pq.read_table(io.BytesIO(data))
-    plain = io.BytesIO()
-    pq.write_table(
-        table,
-        plain,
-        compression="none",
-        use_dictionary=False,
-        use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
-    )
-    split = values.astype("<f2").view(np.uint8).reshape(-1, 2).T.tobytes()
-    assert split in plain.getvalue()
+@pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "fastparquet"])
+def test_other_programs_read_parts(run, values, tmp_path, reader):
+    module = pytest.importorskip(reader, reason=f"{reader} is not installed; the extra test has polars and DuckDB")
+    path = tmp_path / "part.parquet"
+    values = values / 3
+    path.write_bytes(part.encode(part.validate(run, MODELS, INDEX, values)))
+    read = {
+        "pandas": lambda: module.read_parquet(path)["margins"].tolist(),
+        "polars": lambda: module.read_parquet(path)["margins"].to_list(),
+        "duckdb": lambda: (
+            module.sql(f"SELECT margins FROM '{path}' ORDER BY model_index").fetchnumpy()["margins"].tolist()
+        ),
+        "fastparquet": lambda: module.ParquetFile(str(path)).to_pandas()["margins"].tolist(),
+    }
+    np.testing.assert_array_equal(np.array(read[reader](), dtype=np.float32), values)
 
 
 def test_the_public_columns_are_those_of_the_schema(run, values):
     data = part.encode(part.validate(run, MODELS, INDEX[1:], values[1:], {4: "diverged"}))
     found = pq.read_schema(io.BytesIO(data))
-    assert found.equals(schema.outputs(run.n))
+    assert found.equals(schema.outputs(run.n, "float32"))
     assert json.loads(found.metadata[schema.FAILED_MODELS]) == [{"model_index": 4, "reason": "diverged"}]
     assert json.loads(found.metadata[schema.PART]) == {"run": run.name, "first": 4, "last": 8}
 
@@ -141,28 +142,38 @@ def test_outputs_that_do_not_fit(run, index, shape, dtype, message):
 @pytest.mark.parametrize(
     ("value", "dtype", "message"),
     [
-        (np.nan, np.float32, "nan is not finite"),
-        (np.inf, np.float16, "inf is not finite"),
-        (-np.inf, np.float64, "-inf is not finite"),
-        (70000.0, np.float32, "70000.0 is too large for float16"),
-        (-1e300, np.float64, r"-1e\+300 is too large for float16"),
+        (np.nan, np.float32, "nan: 1 of 20 outputs are not finite"),
+        (np.inf, np.float16, "inf: 1 of 20 outputs are not finite"),
+        (-np.inf, np.float64, "-inf: 1 of 20 outputs are not finite"),
+        (
+            -1e300,
+            np.float64,
+            r"-1e\+300: 1 of 20 outputs are beyond float32, .* up to 3.403e\+38, .* rescale the outputs",
+        ),
     ],
 )
 def test_values_that_cannot_be_stored_are_named(run, values, value, dtype, message):
     outputs = values.astype(dtype)
     outputs[2, 3] = value
-    with pytest.raises(OutputsError, match=rf"model 6 on target 3 of run {run.name}: {message}"):
+    with pytest.raises(OutputsError, match=rf"model 6 on target 3 of run {run.name} is {message}"):
         part.validate(run, MODELS, INDEX, outputs)
 
 
-def test_values_that_cannot_be_stored_are_counted(run, values):
-    with pytest.raises(OutputsError, match=r"model 4 on target 0 .*\(20 such values\)"):
-        part.validate(run, MODELS, INDEX, np.full_like(values, np.nan))
-
-
-def test_the_largest_half_is_stored(run, values):
+def test_a_run_of_the_first_version_goes_on_in_its_type(run, values):
+    first = dataclasses.replace(run, dtype="float16")
     values[0, 0] = 65504
-    assert part.validate(run, MODELS, INDEX, values).outputs[0, 0] == 65504
+    found = decoded(part.encode(part.validate(first, MODELS, INDEX, values)), run)
+    assert found.outputs.dtype == np.float16 and found.outputs[0, 0] == 65504
+    values[0, 0] = 70000
+    with pytest.raises(
+        OutputsError, match=r"is 70000.0: 1 of 20 outputs are beyond float16, which holds up to 6.55e\+04"
+    ):
+        part.validate(first, MODELS, INDEX, values)
+
+
+def test_values_that_cannot_be_stored_are_counted(run, values):
+    with pytest.raises(OutputsError, match=r"model 4 on target 0 .* 20 of 20 outputs"):
+        part.validate(run, MODELS, INDEX, np.full_like(values, np.nan))
 
 
 @pytest.mark.parametrize(

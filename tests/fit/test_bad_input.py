@@ -134,12 +134,12 @@ def test_a_target_that_every_model_was_trained_on_has_no_rows_left(made_problem,
     assert all(len(solution.row(j)[0]) for j in (1, 2, 3))
 
 
-def test_an_output_beyond_float16_is_refused_at_the_door_by_name():
-    """So that the fit never sees what rounding to float16 has made infinite."""
+def test_an_output_beyond_float32_is_refused_at_the_door_by_name():
+    """So that the fit never sees what rounding to float32 has made infinite."""
     run = committed.make_run()
     outputs = np.zeros((2, run.n))
-    outputs[1, 3] = 1e5
-    with pytest.raises(OutputsError, match=r"too large for float16, whose limit is 65504"):
+    outputs[1, 3] = 1e39
+    with pytest.raises(OutputsError, match=r"target 3 .* beyond float32, .* rescale"):
         committed.part.validate(run, range(0, 10), np.arange(2, dtype=np.int32), outputs, {})
 
 

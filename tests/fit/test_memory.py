@@ -66,7 +66,7 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
     found = memory.memory(size, settings, threads=2)
     assert found == memory.memory(size, settings.model_copy(update={"solver": "stream"}), threads=2)
     assert (found.rows, found.gram) == (0, 0), "too large to keep as floats"
-    assert found.disk == 60_000 * (5_000 + 1_000)
+    assert found.disk == 60_000 * (5_000 + 2_000)
 
 
 def test_the_size_of_a_problem_and_of_its_run(make_run):

@@ -26,7 +26,7 @@ def test_a_design_survives_the_round_trip(design):
     assert (designs.subsets(again, 0, 20) == designs.subsets(design, 0, 20)).all()
 
 
-def make_run(labels=True):
+def make_run(labels=True, dtype="float32"):
     parsed = specs.parse(
         {"name": "try", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 100, "seed": 9, "alpha": 0.25}
     )
@@ -36,21 +36,26 @@ def make_run(labels=True):
         own=np.array([-1, 3, 29], np.int32),
         labels=np.arange(30, dtype=np.int32) % 3 if labels else None,
         target_labels=np.array([0, 1, 2], np.int32) if labels else None,
+        dtype=dtype,
     )
 
 
-@pytest.mark.parametrize("labels", [True, False])
-def test_a_run_survives_the_round_trip(labels):
-    run = make_run(labels)
+@pytest.mark.parametrize(("labels", "dtype"), [(True, "float32"), (False, "float16")])
+def test_a_run_survives_the_round_trip(labels, dtype):
+    run = make_run(labels, dtype)
     again = run_codec.from_run_record(types_pb2.RunRecord.FromString(run_codec.to_run_record(run).SerializeToString()))
     assert json.dumps(again.document()) == json.dumps(run.document())
     assert again.name == run.name
 
 
+def test_a_record_of_the_first_version_names_no_type_of_outputs():
+    assert run_codec.from_run_record(changed(dtype=0)).dtype == "float16"
+
+
 def changed(**fields):
     message = run_codec.to_run_record(make_run())
     for field, value in fields.items():
-        if isinstance(value, str):
+        if isinstance(value, str | int):
             setattr(message, field, value)
         else:
             getattr(message, field).CopyFrom(value)
@@ -81,6 +86,8 @@ SPEC = json.loads(run_codec.to_run_record(make_run()).spec_json)
             {"design": run_codec.to_design(designs.Design("uniform", 9, 0.5, 30))},
             "design.alpha = 0.5: the spec says 0.25",
         ),
+        ({"dtype": types_pb2.Tensor.DTYPE_INT32}, "dtype: is int32, must be float16 or float32"),
+        ({"dtype": 99}, "dtype: has the unknown code 99"),
         ({"design": types_pb2.Design()}, "design.kind = 'unspecified'"),
     ],
 )

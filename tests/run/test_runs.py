@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -56,6 +57,13 @@ def test_creating_again_is_a_no_op_and_changed_data_under_the_same_spec_is_refus
     assert not runs.create(store, run)
     with pytest.raises(ConflictError, match="design, labels, target_labels is not what the run was created with"):
         runs.create(store, runs.resolve(make_spec(), dataset(examples=30)))
+
+
+def test_a_run_keeps_the_type_of_outputs_that_it_was_created_with(tmp_path):
+    store, run = LocalStore(tmp_path), runs.resolve(make_spec(), dataset())
+    assert runs.create(store, dataclasses.replace(run, dtype="float16"))
+    assert run.dtype == "float32" and not runs.create(store, run)
+    assert runs.read(store, run.name).dtype == "float16"
 
 
 def test_an_unknown_run_is_told_as_such(tmp_path):

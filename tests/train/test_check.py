@@ -146,3 +146,29 @@ def test_speed_and_noise_are_measured():
     noise = made.noise(seconds=0.01, each=pace.each)
     assert noise.subsets >= 8 and noise.seeds == 4 and noise.interval[0] <= noise.ratio <= noise.interval[1]
     assert noise.ratio > 1  # the start is small beside the sums
+
+
+@pytest.mark.parametrize(("scale", "mean"), [(1, 1e10), (1e-50, 0)])
+def test_noise_is_that_of_outputs_as_they_come_back_from_storage(scale, mean):
+    """The outputs themselves are clear; float32 leaves little of them."""
+
+    class Far(Nearest):
+        def outputs(self, model):
+            return super().outputs(model) * scale + mean
+
+    clear, (made, said) = check(Nearest())[0].noise(seconds=0.01, each=1), check(Far())
+    assert made.noise(seconds=0.01, each=1).ratio < clear.ratio / 10
+    assert said["storage"].startswith("float32 rounds the outputs of 50 of 50 targets by a tenth of their spread")
+    assert "rescale the outputs" in said["storage"]
+
+
+def test_the_spread_is_that_of_a_target_and_not_of_the_means_of_targets():
+    """One of these models is off by ten times its spread, which is nothing beside what tells the targets apart."""
+
+    class Apart(Both):
+        def outputs_many(self, models):
+            off = 1e3 if len(models) > 1 else 0
+            return super().outputs_many(models) + 1e8 * np.arange(50) + off
+
+    with pytest.raises(SpecError, match="trained alone and together differ by"):
+        check(Apart())[0].contract()

@@ -27,8 +27,8 @@ from datamodels.run.runs import Run
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import ObjectStore
 
-MAX_PART_BYTES = 2**30
-"""Largest size of one sub-chunk's outputs as float16. It limits the memory that one put takes."""
+MAX_PART_BYTES = 2**31
+"""Largest size of one sub-chunk's outputs. It limits the memory that one put takes."""
 
 
 class Committer:
@@ -67,11 +67,12 @@ class Committer:
             raise InputError(
                 f"targets of run {run.name}: {fault}; each must be {NOT_IN_POOL} or 0 to {run.design.examples - 1}"
             )
-        size = min(run.spec.sub_chunk, run.spec.models) * run.n * 2
+        row = run.n * np.dtype(run.dtype).itemsize
+        size = min(run.spec.sub_chunk, run.spec.models) * row
         if size > MAX_PART_BYTES:
             raise SpecError(
                 f"sub_chunk = {run.spec.sub_chunk}: makes parts of {size / 2**30:.1f} GiB with {run.n} targets, at "
-                f"most {MAX_PART_BYTES / 2**30:.0f} GiB allowed; lower it to {MAX_PART_BYTES // (run.n * 2)} or less"
+                f"most {MAX_PART_BYTES / 2**30:.0f} GiB allowed; lower it to {MAX_PART_BYTES // row} or less"
             )
         return runs.create(self.store, run)
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodels.errors import CorruptObjectError, OutputsError
+from datamodels.run import precision
 from datamodels.run.runs import Run
 from datamodels.storage import schema
 
-DTYPES = ("float16", "float32", "float64")
 LONGEST_REASON = 300
 """Characters to which the reason of a failed model is cut, because each manifest holds all reasons of its run."""
 
@@ -26,7 +26,7 @@ class Outputs:
     run          name of the run
     models       the sub-chunk, first <= index < last
     model_index  int32[r], ascending
-    outputs      float16[r, n], finite
+    outputs      float16 or float32 [r, n], finite; the type is that of the run
     failed       {model: reason} for each model of the sub-chunk that is not in model_index
     retried      models in model_index that were trained with their second seed, ascending; see `train.job`
     """
@@ -42,7 +42,7 @@ class Outputs:
 class Assembly:
     """Collects the outputs of one sub-chunk from batches of rows, in any order, and checks each batch.
 
-    `models` must be exactly one sub-chunk of the run. Memory is bounded by the sub-chunk: len(models) * n * 2 bytes.
+    `models` must be exactly one sub-chunk of the run. Memory is bounded by the sub-chunk: len(models) * n * 4 bytes.
     The constructor and all methods raise OutputsError.
     """
 
@@ -54,7 +54,7 @@ class Assembly:
             )
         self._run = run
         self._models = models
-        self._outputs = np.empty((len(models), run.n), dtype=np.float16)
+        self._outputs = np.empty((len(models), run.n), dtype=run.dtype)
         self._present = np.zeros(len(models), dtype=bool)
         self._failed: dict[int, str] = {}
         self._retried: set[int] = set()
@@ -76,11 +76,11 @@ class Assembly:
         if len(set(rows)) < len(rows):
             twice = next(model for model in model_index.tolist() if (model_index == model).sum() > 1)
             raise OutputsError(f"model {twice} of run {self._run.name}: occurs twice")
-        half = self._to_half(model_index, outputs)
+        kept = self._stored(model_index, outputs)
         for model, reason in (failed or {}).items():
             self._fail(model, reason, rows)
         self._retried |= set(retried)
-        self._outputs[rows] = half
+        self._outputs[rows] = kept
         self._present[rows] = True
 
     def finish(self) -> Outputs:
@@ -109,8 +109,8 @@ class Assembly:
             raise OutputsError(
                 f"outputs of run {self._run.name} have shape {outputs.shape}: must be {expected}, models by targets"
             )
-        if outputs.dtype.name not in DTYPES:
-            raise OutputsError(f"outputs have type {outputs.dtype}: must be {' or '.join(DTYPES)}")
+        if outputs.dtype.name not in precision.GIVEN:
+            raise OutputsError(f"outputs have type {outputs.dtype}: must be {' or '.join(precision.GIVEN)}")
 
     def _row(self, model: int) -> int:
         """Return the row of a model. Raises OutputsError if it is not in the sub-chunk, or was added before."""
@@ -132,19 +132,16 @@ class Assembly:
             raise OutputsError(f"model {model} of run {self._run.name}: failed without a reason; say why")
         self._failed[model] = reason
 
-    def _to_half(self, model_index: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            half = outputs.astype(np.float16)
-        wrong = np.argwhere(~np.isfinite(half))
+    def _stored(self, model_index: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        kept = precision.stored(outputs, self._run.dtype)
+        wrong = np.argwhere(~np.isfinite(kept))
         if len(wrong):
             row, target = wrong[0]
-            value = outputs[row, target]
-            why = "is not finite" if not np.isfinite(value) else "is too large for float16, whose limit is 65504"
-            more = f" ({len(wrong)} such values)" if len(wrong) > 1 else ""
             raise OutputsError(
-                f"output of model {model_index[row]} on target {target} of run {self._run.name}: {value} {why}{more}"
+                f"output of model {model_index[row]} on target {target} of run {self._run.name} is "
+                f"{outputs[row, target]}: {precision.fault(outputs, self._run.dtype)}"
             )
-        return half
+        return kept
 
 
 def validate(
@@ -158,10 +155,8 @@ def validate(
 
 def encode(outputs: Outputs) -> bytes:
     """Return the outputs as the bytes of a Parquet part."""
-    found = schema.outputs(outputs.outputs.shape[1])
-    margins = pa.FixedSizeListArray.from_arrays(
-        pa.array(outputs.outputs.reshape(-1), pa.float16()), type=found.field("margins").type
-    )
+    found = schema.outputs(outputs.outputs.shape[1], outputs.outputs.dtype.name)
+    margins = pa.FixedSizeListArray.from_arrays(pa.array(outputs.outputs.reshape(-1)), type=found.field("margins").type)
     metadata = {
         schema.PART: json.dumps({"run": outputs.run, "first": outputs.models.start, "last": outputs.models.stop}),
         schema.FAILED_MODELS: json.dumps([{"model_index": m, "reason": r} for m, r in outputs.failed.items()]),
@@ -177,7 +172,6 @@ def encode(outputs: Outputs) -> bytes:
         sink,
         compression=schema.COMPRESSION,
         use_dictionary=False,
-        use_byte_stream_split=schema.OUTPUTS_BYTE_STREAM_SPLIT,
         write_page_checksum=True,  # the only checksum of a part that no manifest lists yet
     )
     return sink.getvalue().to_pybytes()
@@ -194,7 +188,8 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
         retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
-        found = table.schema.field("margins").type.list_size
+        margins = table.schema.field("margins").type
+        found, dtype = margins.list_size, np.dtype(margins.value_type.to_pandas_dtype()).name
         model_index = table["model_index"].combine_chunks().to_numpy()
         flat = table["margins"].combine_chunks().flatten().to_numpy()
         complete = sorted([*model_index.tolist(), *failed]) == list(models)
@@ -205,7 +200,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
     expected = {"run": run, "first": models.start, "last": models.stop}
     if part != expected:
         raise CorruptObjectError(f"{where}: is the part {part}, its name says {expected}; restore it from a copy")
-    if not table.schema.equals(schema.outputs(found if n is None else n)):
+    if dtype not in precision.DTYPES or not table.schema.equals(schema.outputs(found if n is None else n, dtype)):
         raise CorruptObjectError(f"{where}: its columns are not those of a part of {n or found} targets")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")

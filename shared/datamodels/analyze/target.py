@@ -49,7 +49,7 @@ class Removal:
 class UnseenOutputs:
     """Outputs of models for a target, on the s unseen subsets that count for it.
 
-    predicted  float32[s]; mean outputs that its datamodel predicts
+    predicted  float64[s]; mean outputs that its datamodel predicts
     means      float64[s]; mean outputs of the models of each subset
     singles    float64[s]; output of the first trained model of each subset
     models     number of models

@@ -167,7 +167,7 @@ def _outputs(
     outputs_of = {}
     for members in distinct:
         outputs = batches.train(index, [run.design.members(members)] * models)
-        good = np.delete(outputs, sorted(i - run.spec.models for i in unusable(index, outputs)), axis=0)
+        good = np.delete(outputs, sorted(i - run.spec.models for i in unusable(index, outputs, run.dtype)), axis=0)
         if not len(good):
             raise StageError("every model that was trained for this failed; `datamodels trainer check` says why")
         outputs_of[members.tobytes()] = good.mean(axis=0, dtype=np.float64).reshape(len(targets), samples)
@@ -193,5 +193,5 @@ def regress(kept: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (
         found,
         np.stack([found - Z * error, found + Z * error], axis=-1),
-        float(1 - left / total) if total > 1e-12 * len(y) else 0.0,
+        float(1 - left / total) if total > 0 else 0.0,
     )

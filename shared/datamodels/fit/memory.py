@@ -20,6 +20,7 @@ from datamodels.fit.data.rows import CACHE_BYTES
 from datamodels.fit.estimators import base
 from datamodels.fit.lasso import fista, gap, gram, leave_out
 from datamodels.fit.solve import block_size, dtype_of, place_of
+from datamodels.run import precision
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
@@ -29,6 +30,7 @@ HEAP = 1.1
 """Memory of the process over that of its arrays, because the allocator returns it late. Measured: 0.9 to 1.3."""
 SMALL_BLOCK = 32
 """Size of blocks that an error proposes if memory is short; smaller blocks save little and cost time."""
+OUTPUT_BYTES = np.dtype(precision.DTYPE).itemsize
 GIB = 2**30
 
 
@@ -117,7 +119,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         rows=rows,
         gram=held + counts + max(making - solving, 0),
         blocks=workers * each,
-        disk=m * (-(-d // 8) + 2 * size.targets) + (workers * 2 * item * m * a if solver.table else 0),
+        disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets) + (workers * 2 * item * m * a if solver.table else 0),
     )
 
 

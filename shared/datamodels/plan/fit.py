@@ -30,7 +30,7 @@ from datamodels.fit.kernels import popcount
 from datamodels.fit.memory import Memory, Size
 from datamodels.fit.solve import dtype_of
 from datamodels.fit.solve import fit as solve
-from datamodels.run import designs
+from datamodels.run import designs, precision
 from datamodels.run.designs import Design
 from datamodels.run.specs import FitSpec
 
@@ -141,14 +141,14 @@ def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
 
 
 def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
-    """Make outputs float16[m, n]; the masks explain about half of their variance."""
+    """Make outputs [m, n] in the type that runs store; the masks explain about half of their variance."""
     rng = np.random.default_rng(0)
     truth = rng.standard_t(2.5, size=(d, n)) * (rng.random((d, n)) < MATTER)
     truth[rng.integers(d, size=n), np.arange(n)] += 1  # each target has at least one weight
     signal = designs.unpack(masks, d).astype(np.float32) @ truth.astype(np.float32)
     signal = (signal - signal.mean(axis=0)) / np.maximum(signal.std(axis=0), 1e-6)
     noise = rng.normal(size=signal.shape)
-    return (signal * math.sqrt(EXPLAINED) + noise * math.sqrt(1 - EXPLAINED)).astype(np.float16)
+    return (signal * math.sqrt(EXPLAINED) + noise * math.sqrt(1 - EXPLAINED)).astype(precision.DTYPE)
 
 
 def _target_seconds(problem: Problem, settings: FitSpec, device: str) -> float:

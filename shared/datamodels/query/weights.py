@@ -108,7 +108,7 @@ class Fitted:
         return chosen
 
     def predict(self, masks: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
-        """Predict the outputs of models trained on some subsets, as float32[s, t].
+        """Predict the outputs of models trained on some subsets, as float64[s, t].
 
         masks    the subsets, packed, uint8[s, ceil(d / 8)]
         targets  as `self.targets` returns them; for all targets, None is faster
@@ -116,23 +116,23 @@ class Fitted:
         Raises MaskError, and InputError if the result would not fit into one message.
         """
         count, d = self.n if targets is None else len(targets), self.run.design.columns
-        if len(masks) * count * 4 > MAX_ANSWER_BYTES:
+        if len(masks) * count * 8 > MAX_ANSWER_BYTES:
             raise InputError(
-                f"{len(masks)} subsets x {count} targets: at most {MAX_ANSWER_BYTES // 4} predictions in one "
+                f"{len(masks)} subsets x {count} targets: at most {MAX_ANSWER_BYTES // 8} predictions in one "
                 "call; ask for fewer subsets or targets"
             )
         PREDICTIONS.inc(len(masks) * count)
         theta, intercept = self.theta, self.solution.intercept
         if targets is not None:
             theta, intercept = theta[targets], intercept[targets]
-        found = np.empty((len(masks), count), dtype=np.float32)
+        found = np.empty((len(masks), count))
         step = max(1, MEMBERS_BYTES // (4 * d))
         for first in range(0, max(1, len(masks)), step):
             members = designs.unpack(masks[first : first + step], d)
             # A vector for one subset: SciPy takes a third of the time that a matrix of one column takes.
             members = members[0] if len(members) == 1 else members.T
             found[first : first + step] = (theta @ members.astype(np.float32, order="C")).T
-        found += intercept.astype(np.float32)
+        found += intercept
         return found
 
     def top(self, target: int, k: int) -> tuple[Weights, Weights]:

@@ -21,6 +21,20 @@ DTYPES = tuple(dtype.name for dtype in _DTYPES.values())
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
+def dtype_code(name: str) -> types_pb2.Tensor.DType:
+    """Return the code of a dtype in DTYPES."""
+    return _CODES[np.dtype(name).newbyteorder("<")]
+
+
+def dtype_name(code: types_pb2.Tensor.DType, default: str) -> str:
+    """Return the name of a dtype; `default` for none. Raises InputError for an unknown code."""
+    if not code:
+        return default
+    if code not in _DTYPES:
+        raise InputError(f"dtype: has the unknown code {code}")
+    return _DTYPES[code].name
+
+
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
     """Convert an array, whose dtype must be in DTYPES, to a message."""
     array = np.asarray(array)

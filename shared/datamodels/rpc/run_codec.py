@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodels.errors import InputError
 from datamodels.rpc import codec
-from datamodels.run import designs, runs, specs
+from datamodels.run import designs, precision, runs, specs
 from datamodels.v1 import types_pb2
 
 _KINDS = {kind: f"KIND_{kind.upper()}" for kind in designs.KINDS}
@@ -57,6 +57,7 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
         own_example=codec.to_tensor(run.own.astype(np.int32)),
         labels=_from_optional(run.labels),
         target_labels=_from_optional(run.target_labels),
+        dtype=codec.dtype_code(run.dtype),
     )
 
 
@@ -69,7 +70,9 @@ def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
         raise InputError("spec_json: is not JSON, or is nested too deeply") from None
     design = from_design(message.design)
     own = codec.from_tensor(message.own_example, "own_example", dtypes=("int32",), shape=(None,))
-    faults = list(_record_faults(parsed, design, own))
+    faults, dtype = list(_record_faults(parsed, design, own)), codec.dtype_name(message.dtype, precision.FIRST)
+    if dtype not in precision.DTYPES:
+        faults.append(f"dtype: is {dtype}, must be {' or '.join(precision.DTYPES)}")
     if message.run != name:
         faults.append(f"run = {message.run!r}: the spec's name and hash make it {name!r}")
     if faults:
@@ -80,6 +83,7 @@ def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
         own=own,
         labels=codec.optional_int32(message.labels, "labels", design.examples),
         target_labels=codec.optional_int32(message.target_labels, "target_labels", len(own)),
+        dtype=dtype,
     )
 
 

@@ -21,7 +21,7 @@ from datamodels.errors import (
     RunNotFoundError,
     SpecError,
 )
-from datamodels.run import faults, spellings
+from datamodels.run import faults, precision, spellings
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
@@ -39,6 +39,7 @@ class Run:
     own            int32[n]; index of the training example that each target is, or -1
     labels         int32[examples] or None; class labels for display
     target_labels  int32[n] or None
+    dtype          the type that outputs are stored in, one of `precision.DTYPES`; see there
     """
 
     spec: RunSpec
@@ -46,6 +47,7 @@ class Run:
     own: np.ndarray
     labels: np.ndarray | None = None
     target_labels: np.ndarray | None = None
+    dtype: str = precision.DTYPE
 
     @property
     def name(self) -> str:
@@ -65,6 +67,7 @@ class Run:
             "own": _encode(self.own),
             "labels": _encode_optional(self.labels),
             "target_labels": _encode_optional(self.target_labels),
+            "dtype": self.dtype,
         }
 
     def with_fit(self, settings: Any) -> Run:
@@ -79,7 +82,9 @@ class Run:
 
 def from_document(document: dict[str, Any]) -> Run:
     """Return the run that `Run.document` described."""
-    design = document["design"]
+    design, dtype = document["design"], document.get("dtype", precision.FIRST)
+    if dtype not in precision.DTYPES:
+        raise ValueError(f"dtype is {dtype!r}, must be {' or '.join(precision.DTYPES)}")
     pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
     return Run(
         spec=spec.parse(document["spec"]),
@@ -87,6 +92,7 @@ def from_document(document: dict[str, Any]) -> Run:
         own=_decode(document["own"]),
         labels=_decode_optional(document["labels"]),
         target_labels=_decode_optional(document["target_labels"]),
+        dtype=dtype,
     )
 
 
@@ -163,15 +169,14 @@ def _labels(y: np.ndarray) -> np.ndarray | None:
 
 
 def create(store: ObjectStore, run: Run) -> bool:
-    """Write a run to the store, unless it exists. The existing run may have another fit section.
+    """Write a run to the store, unless it exists. The existing run may have another fit section or type of outputs.
 
     Returns whether it was written. Raises ConflictError if the run in the store has the same spec but another data set.
     """
     document = run.document()
     if records.create(store, keys.run(run.name), document):
         return True
-    found, document = _of_models(records.read(store, keys.run(run.name))), _of_models(records.plain(document))
-    changed = [field for field in document if found.get(field) != document[field]]
+    changed = changes(records.read(store, keys.run(run.name)), document)
     if changed:
         raise ConflictError(
             f"run {run.name}: {', '.join(changed)} is not what the run was created with, so the data set has "
@@ -180,9 +185,18 @@ def create(store: ObjectStore, run: Run) -> bool:
     return False
 
 
-def _of_models(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's document without what may differ between fits of the same models."""
-    return document | {"spec": {field: value for field, value in document["spec"].items() if field != "fit"}}
+def changes(created: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return the fields in which a run's document, `here`, differs from the one that the run was created with.
+
+    Leaves out the fit, of which a run may have several, and the type of outputs: a run keeps the one that it has.
+    """
+    found, wanted = (_of_data(records.plain(document)) for document in (created, here))
+    return [field for field in wanted if found.get(field) != wanted[field]]
+
+
+def _of_data(document: dict[str, Any]) -> dict[str, Any]:
+    spec = {field: value for field, value in document["spec"].items() if field != "fit"}
+    return {field: value for field, value in document.items() if field != "dtype"} | {"spec": spec}
 
 
 def names(store: ObjectStore) -> list[str]:

@@ -8,13 +8,14 @@ from pyarrow import parquet
 COMPRESSION = "zstd"
 
 
-def outputs(n: int) -> pa.Schema:
+def outputs(n: int, dtype: str) -> pa.Schema:
     """Return the schema of parts: outputs of trained models on n targets, one row per model.
 
-    A fixed-size list of non-null float16, stored byte-stream split, reads 4.7 times as fast as `list<half>` and takes
-    79% of its size.
+    A fixed-size list of non-null numbers reads several times as fast as a list of any size. The numbers are stored
+    plain: split by bytes, float32 takes 8% less, but then fastparquet cannot read it, and DuckDB cannot read float16.
+    benchmarks/storage.py measures it.
     """
-    margins = pa.list_(pa.field("element", pa.float16(), nullable=False), n)
+    margins = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), n)
     return pa.schema(
         [
             pa.field("model_index", pa.int32(), nullable=False),
@@ -22,9 +23,6 @@ def outputs(n: int) -> pa.Schema:
         ]
     )
 
-
-OUTPUTS_BYTE_STREAM_SPLIT = ["margins.list.element"]
-"""Leaf columns of `outputs` that are stored byte-stream split instead of dictionary-encoded."""
 
 FAILED_MODELS = b"datamodels.failed_models"
 """Metadata key of a part: JSON list of {"model_index", "reason"} of the models that could not be trained."""

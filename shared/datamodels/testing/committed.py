@@ -49,14 +49,14 @@ def truth(run: Run) -> np.ndarray:
 
 
 def outputs_of(run: Run, models: Sequence[int]) -> np.ndarray:
-    """Return float16[len(models), n]: the outputs of some models. The noise of a model depends on its number alone."""
+    """Return float32[len(models), n]: the outputs of some models. The noise of a model depends on its number alone."""
     theta = truth(run)
     rows = []
     for model in models:
         mask = np.zeros(run.design.columns)
         mask[designs.subset(run.design, run.spec.subset_index(model))] = 1
         rows.append(mask @ theta + 0.1 * np.random.default_rng([7, model]).normal(size=run.n))
-    return np.array(rows, dtype=np.float16).reshape(len(rows), run.n)
+    return np.array(rows, dtype=np.float32).reshape(len(rows), run.n)
 
 
 def commit(

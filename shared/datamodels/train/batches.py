@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from datamodels.errors import ConfigError, DatamodelsError, ExitCode, StageError
-from datamodels.run import user_code
+from datamodels.run import precision, user_code
 from datamodels.run.runs import Run
 from datamodels.train import device
 from datamodels.train.contract import BatchTrainer, model_seed, models_at_once
 from datamodels.train.observer import Observer
-
-LARGEST_OUTPUT = float(np.finfo(np.float16).max)
-"""The largest output that can be recorded: outputs are stored as float16."""
 
 
 class Stopped(Exception):
@@ -47,7 +44,7 @@ class Batches:
         self._run, self._trainer, self._stop, self._observer, self._between = run, trainer, stop, observer, between
 
     def train(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0) -> np.ndarray:
-        """Train models and return their outputs, float32[r, n]; NaN for models on which the trainer raised.
+        """Train models and return their outputs, float[r, n], as the trainer returned them; NaN where it raised.
 
         models   r indices of models
         subsets  the examples that each is trained on, int32[k]
@@ -60,6 +57,8 @@ class Batches:
         for rows, found in self.batches(models, subsets, attempt):
             if isinstance(found, str):
                 self.raised[models[rows.start]] = found
+            else:
+                outputs = widened(outputs, found)
             outputs[rows] = np.nan if isinstance(found, str) else found
         if self.raised and len(self.raised) == len(models) and not attempt:
             seed = model_seed(self._run.spec.seed, models[0])
@@ -133,23 +132,20 @@ class Batches:
         self._observer.halved(len(models), self.models_at_once)
 
 
+def widened(outputs: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Return outputs in a type that loses nothing of a batch: float64 if the batch has more digits than float32."""
+    return outputs.astype(np.result_type(outputs, batch), copy=False)
+
+
 def next_batch(left: int, most: int) -> int:
     """Return the size of the next batch if `left` models are trained in as few, equal batches of at most `most`."""
     return left // -(-left // most)
 
 
-def unusable(models: Sequence[int], outputs: np.ndarray) -> dict[int, str]:
-    """Return the models whose outputs, float[r, n], cannot be recorded, each with the reason."""
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(outputs) <= LARGEST_OUTPUT).all(axis=1))
-    return {models[i]: _why(outputs[i]) for i in bad.tolist()}
-
-
-def _why(outputs: np.ndarray) -> str:
-    infinite = int(np.count_nonzero(~np.isfinite(outputs)))
-    if infinite:
-        return f"{infinite} of {len(outputs)} outputs are not finite"
-    return f"an output of {np.abs(outputs).max():.4g} is too large for float16, which holds up to {LARGEST_OUTPUT:g}"
+def unusable(models: Sequence[int], outputs: np.ndarray, dtype: str) -> dict[int, str]:
+    """Return the models whose outputs, float[r, n], cannot be stored in a type, each with the reason."""
+    bad = np.flatnonzero(~np.isfinite(precision.stored(outputs, dtype)).all(axis=1))
+    return {models[i]: precision.fault(outputs[i], dtype) for i in bad.tolist()}
 
 
 def _named(models: Sequence[int], seeds: Sequence[int]) -> str:

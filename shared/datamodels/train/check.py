@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.errors import SpecError
-from datamodels.run import designs
+from datamodels.run import designs, precision
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, next_batch, unusable
 from datamodels.train.contract import BatchTrainer, OneByOne, models_at_once
@@ -47,8 +47,7 @@ class Pace:
 class Check:
     """Checks one trainer on the data of a run.
 
-    tolerance  largest difference of outputs that counts as equal, as a fraction of their deviation over models and
-               targets
+    tolerance  largest difference of outputs that counts as equal, as a fraction of their deviation over models
     say        called with the name and the text of each finding
 
     Methods raise SpecError for a trainer that breaks the contract, with one line per fault, and what `Batches.train`
@@ -64,7 +63,8 @@ class Check:
         subsets = [self._small_subset(index) for index in range(3)]
         alone = np.concatenate([self._models(self._batches, [i], [subsets[i]]) for i in range(3)])
         self._say("outputs", f"{self._run.n:,} of each model, one per target, all finite")
-        self._scale = float(alone.std()) or 1.0
+        # Within targets: how far the means of targets are apart says nothing about a model.
+        self._scale = float(np.sqrt(alone.var(axis=0, dtype=np.float64).mean())) or 1.0
         faults = [
             self._check_repeatable(alone[0], subsets[0]),
             self._check_subset_matters(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
@@ -110,11 +110,16 @@ class Check:
         self._say("at once", f"seconds per model with so many at once: {tried}{advice}")
 
     def noise(self, seconds: float, each: float) -> SignalToNoise:
-        """Return the SNR of outputs, of as many models as train in about `seconds` at `each` seconds per model."""
+        """Return the SNR of stored outputs, of as many models as train in about `seconds` at `each` seconds per model.
+
+        Says how many targets are stored too coarsely.
+        """
         subsets = int(np.clip(seconds / (each * SEEDS), MIN_SUBSETS, MAX_SUBSETS))
         chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
-        outputs = self._models(self._batches, range(len(chosen)), chosen)
-        return signal_to_noise(outputs.reshape(subsets, SEEDS, -1))
+        outputs = self._trained(self._batches, range(len(chosen)), chosen)
+        coarse = int(np.count_nonzero(precision.coarse(outputs, self._run.dtype)))
+        self._say("storage", _storage(coarse, self._run))
+        return signal_to_noise(precision.stored(outputs, self._run.dtype).reshape(subsets, SEEDS, -1))
 
     def _check_repeatable(self, first: np.ndarray, subset: np.ndarray) -> str | None:
         again = self._distance(first, self._models(self._batches, [0], [subset])[0])
@@ -147,12 +152,16 @@ class Check:
         return None
 
     def _distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.abs(a - b).max()) / self._scale
+        return float(np.abs(a.astype(np.float64) - b).max()) / self._scale
 
     def _models(self, batches: Batches, models, subsets) -> np.ndarray:
-        """Train models and return their outputs, float32[r, n]. Raises SpecError if some cannot be used."""
+        """Train models and return their outputs as they come back from storage. Raises SpecError if some cannot be."""
+        return precision.stored(self._trained(batches, models, subsets), self._run.dtype)
+
+    def _trained(self, batches: Batches, models, subsets) -> np.ndarray:
+        """Train models and return their outputs, float[r, n]. Raises SpecError if some cannot be stored."""
         outputs = batches.train(models, subsets)
-        faults = unusable(models, outputs) | batches.raised
+        faults = unusable(models, outputs, self._run.dtype) | batches.raised
         if faults:
             model, why = next(iter(faults.items()))
             raise SpecError(
@@ -172,6 +181,15 @@ class Check:
         members = self._subset(index)
         size = min(len(members), max(SMALL_EXAMPLES, round(SMALL_SHARE * len(members))))
         return members[np.linspace(0, len(members) - 1, size).astype(int)]
+
+
+def _storage(coarse: int, run: Run) -> str:
+    if not coarse:
+        return f"{run.dtype} is exact enough for all {run.n:,} targets"
+    return (
+        f"{run.dtype} rounds the outputs of {coarse:,} of {run.n:,} targets by a tenth of their spread or more; "
+        "rescale the outputs: subtract what they have in common, in float64, or multiply them"
+    )
 
 
 def _has_both(trainer: object) -> bool:

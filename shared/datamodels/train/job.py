@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 
 from datamodels.errors import DeadlineError, StoreUnavailableError, UnavailableError
-from datamodels.run import designs
+from datamodels.run import designs, precision
 from datamodels.run.designs import Design
 from datamodels.run.runs import Run
-from datamodels.train.batches import Batches, Stopped, unusable
+from datamodels.train.batches import Batches, Stopped, unusable, widened
 from datamodels.train.contract import BatchTrainer, model_seed
 from datamodels.train.failures import Failures
 from datamodels.train.observer import Observer
@@ -63,7 +63,7 @@ class SubChunk:
 
     models       first <= index < last
     model_index  int32[r]; models with outputs, ascending
-    outputs      float32[r, n]
+    outputs      [r, n], in the type that the run stores
     failed       models without outputs, each with the reason
     retried      models of `model_index` that were trained with their second seed, ascending
     """
@@ -129,13 +129,15 @@ def train_sub_chunk(
 
     def train(chosen: Sequence[int], attempt: int) -> Iterator[tuple[int, dict[int, str]]]:
         """Train models; yield, batch by batch, how many are done, and the failed ones, each with the reason."""
+        nonlocal outputs
         rows = [model - models.start for model in chosen]
         for batch, found in batches.batches(chosen, [subsets[row] for row in rows], attempt):
             if isinstance(found, str):
                 yield batch.stop, {chosen[batch.start]: found}
             else:
+                outputs = widened(outputs, found)
                 outputs[rows[batch]] = found
-                yield batch.stop, unusable(chosen[batch], found)
+                yield batch.stop, unusable(chosen[batch], found, run.dtype)
 
     def train_again() -> None:
         observer.retried(waiting)
@@ -156,7 +158,10 @@ def train_sub_chunk(
         observer.failed(failed)
     failures.add(models[:done], failed)
     kept = np.array([model not in failed for model in models])
-    return SubChunk(models, np.array(models, dtype=np.int32)[kept], outputs[kept], failed, sorted(retried))
+    outputs = outputs[kept]
+    observer.coarse(int(np.count_nonzero(precision.coarse(outputs, run.dtype))), run.dtype)
+    index = np.array(models, dtype=np.int32)[kept]
+    return SubChunk(models, index, precision.stored(outputs, run.dtype), failed, sorted(retried))
 
 
 def _reason(run: Run, model: int, first: str, second: str) -> str:

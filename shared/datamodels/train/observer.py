@@ -24,6 +24,9 @@ class Observer:
     def failed(self, reasons: dict[int, str]) -> None:
         """Receive the models that have no usable outputs with either seed, each with the reason."""
 
+    def coarse(self, targets: int, dtype: str) -> None:
+        """In a sub-chunk, the outputs of so many targets vary by too little for the type that stores them."""
+
     def waited(self, seconds: float) -> None:
         """Receive the seconds that training waited for a commit."""
 

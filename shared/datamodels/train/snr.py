@@ -26,7 +26,7 @@ LEVEL = 0.95
 class SignalToNoise:
     """A signal-to-noise ratio and its uncertainty.
 
-    ratio     infinite if the seed changes nothing
+    ratio     infinite if the seed changes nothing, 0 if the subset changes nothing either
     interval  confidence interval at LEVEL, by a jackknife of log F over subsets
     subsets   number of subsets
     seeds     models on each subset
@@ -49,7 +49,8 @@ def signal_to_noise(outputs: np.ndarray) -> SignalToNoise:
     means = outputs.mean(axis=1)
     within = np.square(outputs - means[:, None]).sum(axis=(1, 2)) / (seeds - 1)
     if not within.any():
-        return SignalToNoise(math.inf, (math.inf, math.inf), subsets, seeds)
+        ratio = math.inf if (means != means[0]).any() else 0.0
+        return SignalToNoise(ratio, (ratio, ratio), subsets, seeds)
     whole = _log_f(means, within, seeds)
     without = [_log_f(np.delete(means, i, axis=0), np.delete(within, i), seeds) for i in range(subsets)]
     error = math.sqrt((subsets - 1) * float(np.var(without)))

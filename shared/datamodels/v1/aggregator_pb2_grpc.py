@@ -88,7 +88,8 @@ class AggregatorServiceServicer:
     def PutOutputs(self, request_iterator, context):
         """Commits the outputs of one sub-chunk of models. The answer comes only after the part is durable. INVALID_ARGUMENT
         refuses a stream, and nothing of it is kept: if its models are not one sub-chunk of the run, if outputs have the
-        wrong shape or type or are not finite in float16, or if a model appears twice, or neither in outputs nor in failed.
+        wrong shape or type or are not finite in the type that the run stores, or if a model appears twice, or neither in
+        outputs nor in failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

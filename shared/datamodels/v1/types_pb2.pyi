@@ -64,20 +64,22 @@ class Design(_message.Message):
     def __init__(self, kind: _Optional[_Union[Design.Kind, str]] = ..., seed: _Optional[int] = ..., alpha: _Optional[float] = ..., examples: _Optional[int] = ..., groups: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_in: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_out: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class RunRecord(_message.Message):
-    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels")
+    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels", "dtype")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
     OWN_EXAMPLE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABELS_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_json: str
     design: Design
     own_example: Tensor
     labels: Tensor
     target_labels: Tensor
-    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    dtype: Tensor.DType
+    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator")

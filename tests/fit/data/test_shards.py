@@ -29,7 +29,7 @@ def test_rows_are_the_models_of_the_fit_that_have_outputs(made, tmp_path):
     expected = [model for model in range(200) if model not in FAILED]
     assert found.model_index.tolist() == expected
     assert found.failed == 3
-    assert found.outputs.dtype == np.float16
+    assert found.outputs.dtype == np.float32
     assert np.array_equal(found.outputs, committed.outputs_of(run, expected))
     assert np.array_equal(found.masks, np.concatenate([designs.subsets(run.design, i, i + 1) for i in expected]))
 

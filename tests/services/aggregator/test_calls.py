@@ -36,7 +36,7 @@ def test_every_sub_chunk_is_committed_once(kit, client, run, store):
     snapshot = manifest.read(store, run.name, version)
     assert snapshot.failed == {8: "diverged"}
     for outputs in snapshot.outputs(store):
-        np.testing.assert_array_equal(outputs.outputs, kit.values(outputs.model_index, 1).astype(np.float16))
+        np.testing.assert_array_equal(outputs.outputs, kit.values(outputs.model_index, 1).astype(np.float32))
 
 
 def test_retried_models_are_recorded(kit, client, run, store):
@@ -49,11 +49,12 @@ def test_retried_models_are_recorded(kit, client, run, store):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_any_float_is_stored_as_half(kit, client, run, store, dtype):
+def test_any_float_is_stored_in_the_type_of_the_run(kit, client, run, store, dtype):
     client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4)).astype(dtype))
     client.publish(run.name)
     (outputs,) = manifest.read_newest(store, run.name).outputs(store)
-    np.testing.assert_array_equal(outputs.outputs, kit.values(range(4)).astype(np.float16))
+    assert outputs.outputs.dtype == np.float32
+    np.testing.assert_array_equal(outputs.outputs, kit.values(range(4)).astype(dtype).astype(np.float32))
 
 
 def test_the_response_has_the_number_of_committed_rows(kit, stub, run):
@@ -67,7 +68,7 @@ def test_the_response_has_the_number_of_committed_rows(kit, stub, run):
 
 
 def test_rows_are_sent_in_messages_of_at_most_1_mb(kit, store, server):
-    """With 300,000 targets, a row is 0.6 MB, and a sub-chunk is larger than a message may be."""
+    """With 300,000 targets, a row is 1.2 MB, and a sub-chunk is larger than a message may be."""
     run = kit.make_run("wide", targets=300_000, labels=False, chunk=16, sub_chunk=16)
     outputs = np.arange(16 * run.n, dtype=np.float64).reshape(16, run.n) % 1000
     with AggregatorClient(server.address) as client:
@@ -75,7 +76,7 @@ def test_rows_are_sent_in_messages_of_at_most_1_mb(kit, store, server):
         assert client.put(run.name, range(0, 16), np.arange(16), outputs)
         client.publish(run.name)
     (found,) = manifest.read_newest(store, run.name).outputs(store)
-    np.testing.assert_array_equal(found.outputs, outputs.astype(np.float16))
+    np.testing.assert_array_equal(found.outputs, outputs.astype(np.float32))
 
 
 def test_a_sub_chunk_with_only_failed_models(client, run):

@@ -80,7 +80,7 @@ def check_killed(kit, run, store, acknowledged):
     newest = manifest.read_newest(store, run.name)
     assert sorted(m for part in newest.parts for m in part.models) == list(range(run.spec.models))
     kept = {outputs.models: outputs.outputs for outputs in newest.outputs(store)}
-    sent = {(models, w): kit.values(models, w).astype(np.float16) for models in kept for w in range(3)}
+    sent = {(models, w): kit.values(models, w).astype(np.float32) for models in kept for w in range(3)}
     for models, writer, committed in acknowledged:
         if committed:
             np.testing.assert_array_equal(kept[models], sent[models, writer])

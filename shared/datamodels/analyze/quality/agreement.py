@@ -48,9 +48,9 @@ class Points:
     """Pairs of a subset and a target to draw. All [p].
 
     target     int32
-    predicted  float32
-    single     float32; the output of one model
-    mean       float32; of all models of the subset
+    predicted  float64
+    single     float64; the output of one model
+    mean       float64; of all models of the subset
     """
 
     target: np.ndarray
@@ -123,7 +123,7 @@ def points(
         single = y[rng.integers(len(y), size=len(targets)), targets]
         found.append((targets, predictions[i, targets], single, y[:, targets].mean(axis=0)))
     target, *values = (np.concatenate(column)[:most] for column in zip(*found, strict=True))
-    return Points(target.astype(np.int32), *(column.astype(np.float32) for column in values))
+    return Points(target.astype(np.int32), *values)
 
 
 def _usable(outputs: np.ndarray, counts: np.ndarray | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -138,12 +138,14 @@ def _sums(predictions: np.ndarray, outputs: np.ndarray, counts: np.ndarray | Non
     """Return float64[5, s, n]: sums over the true values of each subset.
 
     Their number, their sum, that of their squares, of their squared errors, and of their variances by chance.
+    All values are those above the mean prediction of their target, since variances are differences of squares.
     """
-    found = []
+    shift, found = predictions.mean(axis=0, dtype=np.float64), []
     for i, y, counted in _usable(outputs, counts):
+        y, predicted = y - shift, predictions[i] - shift
         mean, chance = y.mean(axis=0), y.var(axis=0, ddof=1)
         true, chance = (y, chance) if single else (mean[None], chance / len(y))
-        each = (np.ones_like(true), true, true**2, (true - predictions[i]) ** 2, np.broadcast_to(chance, true.shape))
+        each = (np.ones_like(true), true, true**2, (true - predicted) ** 2, np.broadcast_to(chance, true.shape))
         found.append([counted * values.sum(axis=0) for values in each])
     if not found:
         raise NotReadyError("no unseen subset has two trained models yet; train more of them")
@@ -155,6 +157,6 @@ def _shares(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, first, second, wrong, chance = sums
     values = np.maximum(values, 1)
     spread = second - first**2 / values
-    varies = spread > 1e-9 * np.maximum(second, 1e-30)
+    varies = spread > 1e-9 * second
     safe = np.where(varies, spread, np.nan)
     return 1 - wrong / safe, 1 - chance * (1 - 1 / values) / safe

@@ -42,23 +42,25 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
     modelled = solution.modelled
     squares, models = np.zeros(run.n), np.zeros(run.n, dtype=np.int64)
     misfit, first, second, subsets = (np.zeros(run.n) for _ in range(4))
+    center = None
     for index, outputs in _groups(run, snapshot, store):
         mask = designs.subsets(run.design, index, index + 1)
         counts = quality.counting_subsets(run, mask, modelled)
         counts = np.ones(run.n, dtype=bool) if counts is None else counts[0]
-        prediction = solution.predict(designs.unpack(mask, run.design.columns))[0].astype(np.float64)
+        prediction = solution.predict(designs.unpack(mask, run.design.columns))[0]
         errors = outputs.astype(np.float64) - prediction
         squares += counts * (errors**2).sum(axis=0)
         models += counts * len(errors)
         chance = errors.var(axis=0, ddof=1) / len(errors) if len(errors) > 1 else 0.0
         misfit += counts * (errors.mean(axis=0) ** 2 - chance)
-        first += counts * prediction
-        second += counts * prediction**2
+        center = prediction if center is None else center  # the variance is a difference of squares
+        first += counts * (prediction - center)
+        second += counts * (prediction - center) ** 2
         subsets += counts
     enough = subsets >= 3
     safe = np.maximum(subsets, 1)
     signal = second / safe - (first / safe) ** 2
-    ratio = np.divide(misfit / safe, signal, out=np.zeros(run.n), where=signal > 1e-12)
+    ratio = np.divide(misfit / safe, signal, out=np.zeros(run.n), where=signal > 1e-12 * second / safe)
     return Noise(
         deviation=np.where(enough, np.sqrt(squares / np.maximum(models, 1)), np.nan),
         misfit=np.where(enough, np.sqrt(np.maximum(ratio, 0)), np.nan),
@@ -66,7 +68,7 @@ def measure(run: Run, snapshot: Snapshot, store: ObjectStore, solution: Solution
 
 
 def _groups(run: Run, snapshot: Snapshot, store: ObjectStore) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (subset, outputs float16[r, n] of models trained on it) for the first MOST models that can be used."""
+    """Yield (subset, outputs [r, n] of models trained on it) for the first MOST models that can be used."""
     m, seen = run.spec.m, 0
     unseen = any(part.last > m for part in snapshot.parts)
     for part in snapshot.parts:

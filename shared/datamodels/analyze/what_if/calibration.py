@@ -115,5 +115,5 @@ def _compute(predictions: np.ndarray, outputs: np.ndarray, weights: np.ndarray) 
     p, t = ((weights * values).sum(axis=0)[some] / total[some] for values in (predictions, outputs))
     centred = p - p.mean()
     spread = centred @ centred
-    slope = float(centred @ (t - t.mean()) / spread) if spread > 1e-12 else float("nan")
+    slope = float(centred @ (t - t.mean()) / spread) if spread > 1e-24 * (p @ p) else float("nan")
     return float(p.mean()), float(t.mean()), float((p - t).mean()), slope

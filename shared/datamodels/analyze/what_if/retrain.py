@@ -41,7 +41,7 @@ class Retrainer:
         self._known: dict[bytes, np.ndarray] = {}
 
     def outputs(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32[s, r, n]: outputs of models trained on s sets bool[d]; NaN for models that failed twice.
+        """Return float[s, r, n]: outputs of models trained on s sets bool[d]; NaN for models that failed twice.
 
         A model that fails is trained once more with another seed. Raises InputError for a set without examples.
         """
@@ -52,7 +52,7 @@ class Retrainer:
         return np.stack([self._known[key] for key in keys])
 
     def relabelled(self, members: np.ndarray, columns: np.ndarray, label: int) -> np.ndarray:
-        """Return float32[r, n]: outputs of models trained on a set bool[d] in which columns int[k] have another label.
+        """Return float[r, n]: outputs of models trained on a set bool[d] in which columns int[k] have another label.
 
         Targets keep their labels, also if they are in the pool.
         """
@@ -61,7 +61,7 @@ class Retrainer:
         return self._train([members], self._trained_on(dataclasses.replace(self._dataset, y=y)))[0]
 
     def singles(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32[s, n]: outputs of one model on each set bool[d], each with its own seed; NaN as `outputs`."""
+        """Return float[s, n]: outputs of one model on each set bool[d], each with its own seed; NaN as `outputs`."""
         return self._each([self._run.spec.models + i for i in range(len(sets))], list(sets), self._batches)
 
     def _trained_on(self, dataset: Dataset) -> Batches:
@@ -74,15 +74,15 @@ class Retrainer:
         return self._each(models, [members for members in sets for _ in range(r)], batches).reshape(len(sets), r, n)
 
     def _each(self, models: list[int], sets: list[np.ndarray], batches: Batches) -> np.ndarray:
-        """Train one model on each set, and return their outputs, float32[s, n]."""
+        """Train one model on each set, and return their outputs, float[s, n]."""
         subsets = [self._run.design.members(np.flatnonzero(members)) for members in sets]
         if not all(len(subset) for subset in subsets):
             raise InputError("a set to train on has no examples")
         outputs = batches.train(models, subsets)
-        again = sorted(unusable(range(len(models)), outputs))
+        again = sorted(unusable(range(len(models)), outputs, self._run.dtype))
         if again:
             found = batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
-            found[sorted(unusable(range(len(again)), found))] = np.nan
+            found[sorted(unusable(range(len(again)), found, self._run.dtype))] = np.nan
             outputs[again] = found
         return outputs
 

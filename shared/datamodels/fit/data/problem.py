@@ -193,8 +193,8 @@ class Solution:
         return self.columns[span], self.weights[span]
 
     def predict(self, members: np.ndarray) -> np.ndarray:
-        """Return predictions float32[s, n] of all targets for masks bool[s, d]."""
-        return (self.theta @ members.T.astype(np.float32)).T + self.intercept.astype(np.float32)
+        """Return predictions float64[s, n] of all targets for masks bool[s, d]."""
+        return (self.theta @ members.T.astype(np.float32)).T + self.intercept
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return weight vectors float32[t, d] of some targets, with zeros filled in. Raises TargetRangeError."""

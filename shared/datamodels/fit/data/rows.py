@@ -101,7 +101,7 @@ class Rows:
     def outputs(self, first: int, last: int, span: slice | None = None):
         """Return outputs [r, last - first] of the targets first <= j < last, of a span of rows or of all."""
         order = self.order if span is None else self.order[span]
-        return self.xp.asarray(self.problem.outputs[:, first:last][order].astype(self.dtype))
+        return self.xp.asarray(self.problem.outputs[:, first:last][order].astype(self.dtype, copy=False))
 
     def keep(self, first: int, last: int):
         """Return which rows count for which target, bool[m, last - first], or None if all count for all."""

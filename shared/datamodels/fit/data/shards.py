@@ -27,8 +27,8 @@ from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, disk
 
 _SHAPE = "shards.json"
-_MASKS, _OUTPUTS, _MODELS = "masks.u1", "outputs.f2", "models.i4"
-_VERSION = 1
+_MASKS, _OUTPUTS, _MODELS = "masks.bin", "outputs.bin", "models.bin"
+_VERSION = 2
 """Version of the folder's layout. A folder of another version is made again."""
 
 
@@ -37,7 +37,7 @@ class Shards:
     """The models that a fit may use and that have outputs; row i is model `model_index[i]`. Memory-mapped, read-only.
 
     masks        uint8[rows, ceil(d / 8)], packed as by `designs.pack`
-    outputs      float16[rows, n]
+    outputs      [rows, n], in the type that the run stores
     model_index  int32[rows], part by part, in the order in which the parts were added
     failed       number of models of the fit that could not be trained and are left out
     """
@@ -73,7 +73,7 @@ def materialise(
         shape = _Shape.read(folder, run)
         if shape is None or not shape.parts <= {identity(part) for part in parts}:
             shutil.rmtree(folder, ignore_errors=True)
-            shape = _Shape(run.name, run.n, run.design.mask_bytes)
+            shape = _Shape.of(run)
         missing = [part for part in parts if identity(part) not in shape.parts]
         if missing:
             shape = _append(store, run, missing, folder, shape, progress)
@@ -100,6 +100,7 @@ class _Shape:
 
     run: str
     n: int
+    dtype: str
     mask_bytes: int
     rows: int = 0
     failed: int = 0
@@ -107,7 +108,17 @@ class _Shape:
 
     @property
     def row_bytes(self) -> dict[str, int]:
-        return {_MASKS: self.mask_bytes, _OUTPUTS: 2 * self.n, _MODELS: 4}
+        return {_MASKS: self.mask_bytes, _OUTPUTS: np.dtype(self.dtype).itemsize * self.n, _MODELS: 4}
+
+    @property
+    def identity(self) -> tuple[str, int, str, int]:
+        """What the rows are of; those of another identity are of no use."""
+        return self.run, self.n, self.dtype, self.mask_bytes
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the shape of a folder without rows."""
+        return cls(run.name, run.n, run.dtype, run.design.mask_bytes)
 
     @classmethod
     def read(cls, folder: Path, run: Run) -> Self | None:
@@ -119,7 +130,7 @@ class _Shape:
             whole = all((folder / name).stat().st_size >= shape.rows * size for name, size in shape.row_bytes.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        mine = (version, shape.run, shape.n, shape.mask_bytes) == (_VERSION, run.name, run.n, run.design.mask_bytes)
+        mine = version == _VERSION and shape.identity == cls.of(run).identity
         return shape if mine and whole else None
 
     def write(self, folder: Path) -> None:
@@ -138,7 +149,7 @@ class _Shape:
 
         return Shards(
             masks=array(_MASKS, "u1", self.mask_bytes),
-            outputs=array(_OUTPUTS, "<f2", self.n),
+            outputs=array(_OUTPUTS, np.dtype(self.dtype).newbyteorder("<").str, self.n),
             model_index=array(_MODELS, "<i4"),
             failed=self.failed,
         )
@@ -159,7 +170,7 @@ def _append(
             for model_index, values, gone in _rows(store, run, parts, progress):
                 # Not `tofile`: its errors do not say why it failed.
                 masks.write(_masks(run, model_index).tobytes())
-                outputs.write(values.astype("<f2").tobytes())
+                outputs.write(values.astype(np.dtype(run.dtype).newbyteorder("<"), copy=False).tobytes())
                 models.write(model_index.astype("<i4").tobytes())
                 rows, failed = rows + len(model_index), failed + gone
             for file in (masks, outputs, models):
@@ -188,7 +199,7 @@ def _opened_after(path: Path, size: int) -> BinaryIO:
 def _rows(
     store: ObjectStore, run: Run, parts: Sequence[Part], progress: Callable[[float], None]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Yield (model_index int32[r], outputs float16[r, n], failed models) of each part, for models of the fit only."""
+    """Yield (model_index int32[r], outputs [r, n], failed models) of each part, for models of the fit only."""
     for done, part in enumerate(parts, 1):
         found = part.read(store, run.name)
         if found.outputs.shape[1] != run.n:

@@ -1,9 +1,8 @@
 """Compute and keep sums over models, which the solver `gram` fits. Sums add up, so a fit after 1,000 more models reads
 only these models.
 
-Counts are whole numbers. Outputs are float16, so products with masks are sums of whole multiples of 2^-24. float64
-holds these exactly until their magnitudes add up to 2^29: for outputs of about 10, that is 50 million models. So it
-does not matter in which order, or in which pieces, models are added. Only the squares are rounded, in their last bits.
+Counts are whole numbers. All other sums are float64 of outputs less a shift, so they keep 16 digits of the outputs'
+spread, however large the mean is. In which order, or in which pieces, models are added changes the last bits at most.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class Sums:
         return self.fit.rows + self.heldout.rows
 
     def add(self, masks: np.ndarray, outputs: np.ndarray, heldout: np.ndarray, *, threads: int = 1) -> None:
-        """Add models: packed masks uint8[r, ceil(d / 8)], outputs float16[r, n], heldout bool[r]."""
+        """Add models: packed masks uint8[r, ceil(d / 8)], outputs float16 or float32 [r, n], heldout bool[r]."""
         for span, chosen in ((self.fit, np.flatnonzero(~heldout)), (self.heldout, np.flatnonzero(heldout))):
             for first in range(0, len(chosen), PASS_ROWS):
                 piece = chosen[first : first + PASS_ROWS]

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import grpc
 import numpy as np
 
-from datamodels.aggregate.part import DTYPES, LONGEST_REASON
+from datamodels.aggregate.part import LONGEST_REASON
 from datamodels.aggregate.progress import Progress
 from datamodels.errors import OutputsError
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.clients.base import Client
+from datamodels.run import precision
 from datamodels.run.runs import Run
 from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc
@@ -119,16 +120,15 @@ def _int32(model_index: np.ndarray) -> np.ndarray:
 
 
 def _narrowed(outputs: np.ndarray) -> np.ndarray:
-    """Convert outputs to the dtype to send: float16, as they are stored, unless a value would become infinite."""
-    if outputs.ndim != 2 or outputs.dtype.name not in DTYPES:
+    """Convert outputs to the type to send: float32, unless a value would become infinite."""
+    if outputs.ndim != 2 or outputs.dtype.name not in precision.GIVEN:
         raise OutputsError(
             f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets, of type "
-            f"{' or '.join(DTYPES)}"
+            f"{' or '.join(precision.GIVEN)}"
         )
-    with np.errstate(over="ignore"):
-        half = outputs.astype(np.float16)
-        # The service refuses outputs that are not finite. In float32 its message can name the value.
-        return half if np.isfinite(half).all() else outputs.astype(np.float32)
+    narrow = precision.stored(outputs, "float32")
+    # The service refuses outputs that are not finite. Its message can name the value only if it receives it.
+    return narrow if np.isfinite(narrow).all() else outputs
 
 
 def _rows(

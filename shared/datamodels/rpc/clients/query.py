@@ -19,6 +19,9 @@ from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 MASKS_BYTES = 4 * 2**20
 """Largest size of the masks in one call, in bytes: half of what servers take by default."""
 
+FLOATS = ("float64", "float32")
+"""Types of predicted outputs: services of version 0.1.0 send float32."""
+
 Numbers = Sequence[int] | np.ndarray
 """Numbers of targets or columns."""
 
@@ -28,7 +31,7 @@ class Prediction:
     """Predicted outputs of models trained on s subsets, for t targets.
 
     provenance   which fit they come from
-    predictions  float32[s, t]
+    predictions  float64[s, t]
     targets      int32[t]
     lambda_      float64[t]; penalty of each target's fit
     gap          float64[t]; its relative duality gap
@@ -65,7 +68,7 @@ class SupportOf:
 
     status   whether one was found, see `what_if.support`
     columns  int32[k]; the columns to remove, in order
-    curve    float32[k + 1]; the predicted output after the first 0 to k of them are removed
+    curve    float64[k + 1]; the predicted output after the first 0 to k of them are removed
     label    the label to give them instead, if the call asked for wrong labels; else None
     """
 
@@ -82,11 +85,11 @@ class Counterfactual:
     """The predicted effect of a change of the training set on targets.
 
     targets          int32[t]
-    before           float32[t]; predicted output, as it was
-    change           float32[t]; predicted change of the mean output
-    change_interval  float32[t, 2]; 95% interval of that change, NaN if it is unknown
-    after            float32[t]; predicted output after the change
-    after_interval   float32[t, 2]; 95% interval of the output of one model
+    before           float64[t]; predicted output, as it was
+    change           float64[t]; predicted change of the mean output
+    change_interval  float64[t, 2]; 95% interval of that change, NaN if it is unknown
+    after            float64[t]; predicted output after the change
+    after_interval   float64[t, 2]; 95% interval of the output of one model
     """
 
     provenance: types_pb2.Provenance
@@ -150,7 +153,7 @@ class QueryClient(AnalysesClient):
         them.
         """
         count = self.run(run).targets if targets is None else len(targets)
-        most = min(MAX_ANSWER_BYTES // (4 * max(1, count)), MASKS_BYTES // max(1, masks.shape[-1]))
+        most = min(MAX_ANSWER_BYTES // (8 * max(1, count)), MASKS_BYTES // max(1, masks.shape[-1]))
         rows = max(1, most)
         answers = [
             self._predict(run, targets, masks=codec.to_tensor(masks[first : first + rows]))
@@ -169,7 +172,7 @@ class QueryClient(AnalysesClient):
         count = answer.targets.shape[0]
         return Prediction(
             provenance=answer.provenance,
-            predictions=codec.from_tensor(answer.predictions, "predictions", dtypes=("float32",), shape=(None, count)),
+            predictions=codec.from_tensor(answer.predictions, "predictions", dtypes=FLOATS, shape=(None, count)),
             targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
             lambda_=codec.from_tensor(getattr(answer, "lambda"), "lambda", dtypes=("float64",), shape=(count,)),
             gap=codec.from_tensor(answer.gap, "gap", dtypes=("float64",), shape=(count,)),
@@ -201,7 +204,7 @@ class QueryClient(AnalysesClient):
         )
         for message in self._stub.Support(request):
             columns = codec.from_tensor(message.columns, "columns", dtypes=("int32",), shape=(None,))
-            curve = codec.from_tensor(message.curve, "curve", dtypes=("float32",), shape=(None,))
+            curve = codec.from_tensor(message.curve, "curve", dtypes=FLOATS, shape=(None,))
             label = message.label if message.HasField("label") else None
             yield SupportOf(message.provenance, message.target, message.status, columns, curve, label)
 
@@ -231,7 +234,7 @@ class QueryClient(AnalysesClient):
             provenance=answer.provenance,
             targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
             **{
-                name: codec.from_tensor(getattr(answer, name), name, dtypes=("float32",), shape=shape)
+                name: codec.from_tensor(getattr(answer, name), name, dtypes=FLOATS, shape=shape)
                 for name, shape in shapes.items()
             },
         )
@@ -263,11 +266,11 @@ def _int32(numbers: Numbers | None) -> types_pb2.Tensor | None:
 
 
 def _rows(message: query_pb2.SparseWeights) -> Iterator[WeightRow]:
-    def vector(field: str, dtype: str) -> np.ndarray:
-        return codec.from_tensor(getattr(message, field), field, dtypes=(dtype,), shape=(None,))
+    def vector(field: str, *dtypes: str) -> np.ndarray:
+        return codec.from_tensor(getattr(message, field), field, dtypes=dtypes, shape=(None,))
 
     indptr, columns, weights = vector("indptr", "int64"), vector("indices", "int32"), vector("weights", "float32")
-    lambda_, gap, intercept = vector("lambda", "float64"), vector("gap", "float64"), vector("intercept", "float32")
+    lambda_, gap, intercept = vector("lambda", "float64"), vector("gap", "float64"), vector("intercept", *FLOATS)
     for i, target in enumerate(vector("targets", "int32").tolist()):
         row = slice(indptr[i], indptr[i + 1])
         yield WeightRow(target, columns[row], weights[row], float(intercept[i]), float(lambda_[i]), float(gap[i]))

@@ -39,7 +39,7 @@ def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
     """Return 442 patients with 10 measurements each; y is the progress of a disease after a year (Efron et al. 2004).
 
     x is float64[examples, 10] and y is float64. Both are standardised to mean 0 and variance 1, so that squared errors
-    fit float16.
+    are about 1.
     """
     from sklearn.datasets import load_diabetes
 
