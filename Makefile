@@ -124,10 +124,10 @@ bench-planted: $(VENV)/.trainer $(VENV)/.bench ## find leaks and wrong labels th
 bench-clusters: $(VENV)/.test ## measure clusters and components of 60,000 targets: 3 minutes
 	$(BIN)/python benchmarks/analyses/clusters.py $(BENCH)
 
-# BENCH="--beside FOLDER" compares with another checkout.
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/storage.py $(BENCH)
 
+# BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)
 

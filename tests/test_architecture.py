@@ -26,7 +26,7 @@ ORDER = [
     *("train", "train.workloads", "train.images", "train.torch"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
-    *("query", "baselines"),
+    *("query", "baselines", "exchange"),
     *("rpc", "rpc.clients"),
     *("runners", "runners.cluster", "plan", "report"),
     "api",

@@ -190,7 +190,7 @@ def features(run: Run, dataset: Dataset) -> Features | None:
     """Summarise the first numbers of the rows of x. Returns None if rows are no numbers, or are pictures or texts."""
     x = dataset.x
     better = dataset.image_shape is not None or dataset.texts is not None or run.design.grouped
-    if better or x.ndim != 2 or x.dtype.kind not in "fiub":
+    if better or x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiub":
         return None
     x = x[:, :FEATURES].astype(np.float64)
     return Features(dataset.feature_labels[: x.shape[1]], x.mean(axis=0), x.std(axis=0))
@@ -283,6 +283,7 @@ def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None
     """
     if run.design.grouped:
         return None
-    if dataset is None or float(run.n) * len(dataset.y) * np.prod(dataset.x.shape[1:]) > COMPARISONS:
+    values = 0.0 if dataset is None else float(run.n) * len(dataset.y) * np.prod(dataset.x.shape[1:])
+    if dataset is None or not 0 < values <= COMPARISONS:
         return _if_any(lambda: leakage.by_weights(run, solution, SUSPECTED))
     return _if_any(lambda: leakage.by_inputs(run, dataset, solution, SUSPECTED))

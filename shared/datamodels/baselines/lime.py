@@ -83,6 +83,8 @@ def explain(
             raise TargetRangeError(f"target {target}: must be 0 to {run.n - 1}")
     if dataset.x.dtype.kind not in "fiub":
         raise InputError(f"dataset: x is {dataset.x.dtype}, not numbers; only parts of numbers can be blanked")
+    if not dataset.x.size:
+        raise InputError(f"run {run.name}: its data set has no inputs, so there are no parts to blank")
     if models < 1:
         raise InputError(f"models = {models}: must be at least 1")
     parts = parts_of(dataset)

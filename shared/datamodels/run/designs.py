@@ -15,6 +15,7 @@ import functools
 import numpy as np
 
 from datamodels.errors import InputError, MaskError
+from datamodels.run.masks import Masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Kind:
     grouped  whether columns are groups of examples
     paired   the kind that subset 2i is drawn by if subset 2i + 1 is its complement; otherwise empty. A paired design
              needs alpha = 0.5 and an even number of unpinned columns
+    stored   whether the masks are in the store, because they follow from no seed
     """
 
     text: str
@@ -36,6 +38,7 @@ class Kind:
     strata: bool = False
     grouped: bool = False
     paired: str = ""
+    stored: bool = False
 
 
 KINDS = {
@@ -43,6 +46,7 @@ KINDS = {
     "complement": Kind("every second subset is the complement of the one before", paired="uniform"),
     "stratified": Kind("each group of examples contributes its share `alpha`", groups=True, labels=True, strata=True),
     "grouped": Kind("a group of examples is in a subset, or out of it, as a whole", groups=True, grouped=True),
+    "imported": Kind("subsets that `datamodels import` read from files; not for specs of your own", stored=True),
 }
 """The kinds of designs by name. A new one also needs a number in `Design.Kind` of types.proto."""
 
@@ -61,6 +65,7 @@ class Design:
     groups      int32[examples], 0-based group of each example; None for kinds that take none
     pinned_in   columns in every subset
     pinned_out  columns in no subset
+    masks       the masks, for kinds that store them; None otherwise
 
     Raises InputError naming each fault.
     """
@@ -72,6 +77,7 @@ class Design:
     groups: np.ndarray | None = None
     pinned_in: tuple[int, ...] = ()
     pinned_out: tuple[int, ...] = ()
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         if self.groups is not None:
@@ -91,6 +97,12 @@ class Design:
         group_fault = self._group_fault()
         if group_fault:
             yield group_fault
+            return
+        if KINDS[self.kind].stored != (self.masks is not None):
+            yield (
+                f"design.kind = {self.kind!r}: the store has the subsets of an imported run, and its spec has not, so "
+                "no models can be trained from the spec"
+            )
             return
         yield from self._pin_faults()
 
@@ -124,6 +136,8 @@ class Design:
             yield "design pins a column twice: pin each at most once, in or out"
             return
         free = self.columns - len(pins)
+        if KINDS[self.kind].stored:
+            return
         if KINDS[self.kind].paired and (self.alpha != 0.5 or free % 2):
             yield (
                 f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns: "
@@ -180,6 +194,8 @@ class Design:
     @functools.cached_property
     def inclusion(self) -> np.ndarray:
         """float32[d]: the probability that a subset contains each column."""
+        if self.masks is not None:
+            return self.masks.inclusion
         probability = np.zeros(self.columns, dtype=np.float32)
         for columns, drawn in self._strata:
             if len(columns):
@@ -199,7 +215,8 @@ class Design:
         """Describe the design in one sentence for people."""
         unit = "groups" if self.grouped else "examples"
         pins = [f"{len(p)} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
-        return f"{self.kind}: {self.size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
+        size = f"about {self.size}" if self.masks is not None else str(self.size)
+        return f"{self.kind}: {size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
 
     def members(self, columns: np.ndarray) -> np.ndarray:
         """Return int32: the training examples in a subset of columns, ascending."""
@@ -217,6 +234,8 @@ class Design:
 
     def at(self, alpha: float) -> Design:
         """Return the same design with subsets of another size. Raises InputError if there are none of this size."""
+        if self.masks is not None:
+            raise InputError("the run was imported: no other subsets can be drawn, and no model trained on them")
         return dataclasses.replace(self, kind=KINDS[self.kind].paired or self.kind, alpha=alpha)
 
 
@@ -242,6 +261,8 @@ def subsets(design: Design, first: int, last: int) -> np.ndarray:
     """Return uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
     if not 0 <= first < last:
         raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
+    if design.masks is not None:
+        return design.masks.read(first, last)
     masks = np.zeros((last - first, design.columns), dtype=bool)
     for row, index in enumerate(range(first, last)):
         _draw(design, index, masks[row])
@@ -250,6 +271,9 @@ def subsets(design: Design, first: int, last: int) -> np.ndarray:
 
 def _draw(design: Design, index: int, mask: np.ndarray) -> None:
     """Set the members of subset `index` in a mask that is False everywhere."""
+    if design.masks is not None:
+        mask[:] = unpack(design.masks.read(index, index + 1), design.columns)[0]
+        return
     flip = bool(KINDS[design.kind].paired) and index % 2 == 1
     bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
     for columns, drawn in design._strata:

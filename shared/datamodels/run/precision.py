@@ -55,5 +55,9 @@ def coarse(outputs: np.ndarray, dtype: str) -> np.ndarray:
     values = np.where(finite, outputs, 0).astype(np.float64)
     count = np.maximum(finite.sum(axis=0), 1)
     deviation = np.sqrt(np.square(np.where(finite, values - values.sum(axis=0) / count, 0)).sum(axis=0) / count)
-    step = np.spacing(stored(np.abs(values).max(axis=0, initial=0), dtype))
-    return (deviation > 0) & (step > COARSE * deviation)
+    return too_coarse(np.abs(values).max(axis=0, initial=0), deviation, dtype)
+
+
+def too_coarse(largest: np.ndarray, deviation: np.ndarray, dtype: str) -> np.ndarray:
+    """Return bool[n]: what `coarse` returns, from the largest magnitude and the standard deviation of each target."""
+    return (deviation > 0) & (np.spacing(stored(largest, dtype)) > COARSE * deviation)

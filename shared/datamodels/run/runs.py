@@ -25,6 +25,7 @@ from datamodels.run import faults, precision, spellings
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
+from datamodels.run.masks import Masks
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.storage import ObjectStore, keys, records
@@ -61,9 +62,11 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Return the run as JSON values; `from_document` reads them back."""
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
+        stored = design.pop("masks")
+        masks = {} if stored is None else {"masks": stored.document()}  # absent, as in runs of version 0.1.0
         return {
             "spec": self.spec.document(),
-            "design": design | {"groups": _encode_optional(self.design.groups)},
+            "design": design | {"groups": _encode_optional(self.design.groups)} | masks,
             "own": _encode(self.own),
             "labels": _encode_optional(self.labels),
             "target_labels": _encode_optional(self.target_labels),
@@ -80,15 +83,23 @@ class Run:
         return dataclasses.replace(self, spec=self.spec.with_fit(settings))
 
 
-def from_document(document: dict[str, Any]) -> Run:
-    """Return the run that `Run.document` described."""
+def from_document(document: dict[str, Any], store: ObjectStore | None = None) -> Run:
+    """Return the run that `Run.document` described.
+
+    store  where its masks are, if it was imported
+    """
     design, dtype = document["design"], document.get("dtype", precision.FIRST)
     if dtype not in precision.DTYPES:
         raise ValueError(f"dtype is {dtype!r}, must be {' or '.join(precision.DTYPES)}")
     pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
+    parsed = spec.parse(document["spec"])
+    arrays = {
+        "groups": _decode_optional(design["groups"]),
+        "masks": Masks.from_document(design.get("masks"), parsed.run, store),
+    }
     return Run(
-        spec=spec.parse(document["spec"]),
-        design=Design(**design | pins | {"groups": _decode_optional(design["groups"])}),
+        spec=parsed,
+        design=Design(**design | pins | arrays),
         own=_decode(document["own"]),
         labels=_decode_optional(document["labels"]),
         target_labels=_decode_optional(document["target_labels"]),
@@ -139,8 +150,11 @@ def load_dataset(spec: RunSpec) -> Dataset:
     return dataset
 
 
-def resolve(spec: RunSpec, dataset: Dataset) -> Run:
-    """Return the run of a spec on its data set. Raises SpecError if they do not fit each other."""
+def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None) -> Run:
+    """Return the run of a spec on its data set. Raises SpecError if they do not fit each other.
+
+    masks  of a run that is imported
+    """
     targets = dataset.targets(spec.targets)
     labels, target_labels = _labels(dataset.y), _labels(targets.y)
     groups, kind = None, KINDS[spec.design.kind]
@@ -158,6 +172,7 @@ def resolve(spec: RunSpec, dataset: Dataset) -> Run:
             groups=groups,
             pinned_in=spec.design.pinned_in,
             pinned_out=spec.design.pinned_out,
+            masks=masks,
         )
     except InputError as error:
         raise SpecError(str(error).split("; ")) from None
@@ -214,7 +229,7 @@ def read(store: ObjectStore, name: str) -> Run:
     except ObjectNotFoundError:
         raise RunNotFoundError(absent) from None
     try:
-        return from_document(document)
+        return from_document(document, store)
     except (SpecError, InputError, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise CorruptObjectError(
             f"{store.url}/{keys.run(name)}: is not a run as this version of datamodels writes it: "

@@ -8,6 +8,7 @@ writes below its own prefix, so that a bucket policy can say who may write what.
 
     runs/{run}.json                                     the run: spec, design, targets
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
+    aggregate/{run}/masks/{first}-{last}.u1             masks of these subsets, for runs that were imported
     aggregate/{run}/manifest/{version}.json             the committed parts, with their sha256
     fit/{run}/{digest}/{first}-{last}.parquet           weights of the targets first <= target < last
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
@@ -40,6 +41,10 @@ def parts(run: str) -> str:
 
 def part(run: str, first: int, last: int) -> str:
     return f"{parts(run)}{first:010d}-{last:010d}.parquet"
+
+
+def masks(run: str, first: int, last: int) -> str:
+    return f"aggregate/{run}/masks/{first:010d}-{last:010d}.u1"
 
 
 def manifest(run: str, version: int) -> str:

@@ -42,11 +42,13 @@ class Design(_message.Message):
         KIND_COMPLEMENT: _ClassVar[Design.Kind]
         KIND_STRATIFIED: _ClassVar[Design.Kind]
         KIND_GROUPED: _ClassVar[Design.Kind]
+        KIND_IMPORTED: _ClassVar[Design.Kind]
     KIND_UNSPECIFIED: Design.Kind
     KIND_UNIFORM: Design.Kind
     KIND_COMPLEMENT: Design.Kind
     KIND_STRATIFIED: Design.Kind
     KIND_GROUPED: Design.Kind
+    KIND_IMPORTED: Design.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]

@@ -114,6 +114,8 @@ def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
     _check(k)
     targets = outsiders(run)
     prior.require_same(run, dataset)
+    if not dataset.x.size:
+        raise SpecError(f"run {run.name}: its data set has no inputs to compare, only numbers of examples")
     nearest, distance = _nearest(*views(run, dataset, dataset.targets(run.spec.targets).x[targets]))
     ordinary = distance[:, -1:]
     relative = np.divide(distance, ordinary, out=np.zeros_like(distance), where=ordinary > 0)[:, : FIFTH - 1]

@@ -22,7 +22,6 @@ from datamodels.cli.common.options import (
 )
 
 TOLERANCE = 1e-3
-"""Outputs are stored with a relative precision of about 5e-4."""
 STAGES = {
     "sample": "create the run and describe its subsets",
     "train": "run the pipeline up to the training of the models, and commit their outputs",
@@ -43,6 +42,7 @@ def register(subparsers: Subparsers) -> None:
         _add_place(parser)
         parser.set_defaults(until=stage)
     _add_status(subparsers)
+    _add_transfer(subparsers)
     _add_cluster_commands(subparsers)
 
 
@@ -133,6 +133,60 @@ def _add_status(subparsers: Subparsers) -> None:
     )
     add_store(parser)
     add_cluster(parser)
+
+
+def _add_transfer(subparsers: Subparsers) -> None:
+    what = "make a run of masks and outputs from elsewhere, and fit it"
+    parser = add_command(subparsers, "import", what, "datamodels.cli.runs.transfer:import_arrays")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="masks.npy [models, columns] and then outputs.npy [models, targets]; or one .npz or .parquet file, or a "
+        "folder of .parquet files, with masks and outputs; several add up",
+    )
+    parser.add_argument(
+        "--unseen",
+        metavar=("MASKS", "OUTPUTS"),
+        nargs=2,
+        help=".npy files [subsets, columns] and [subsets, models, targets] of models to measure LDS "
+        "on (default: none, and no LDS)",
+    )
+    parser.add_argument("--name", metavar="NAME", default="imported", help="label of the run (default: %(default)s)")
+    parser.add_argument(
+        "--targets",
+        choices=("test", "train", "both"),
+        default="test",
+        help="what targets are: test examples, the training examples, or both, test examples first "
+        "(default: %(default)s)",
+    )
+    for whose, of in (("", "training example"), ("target-", "test example")):
+        parser.add_argument(
+            f"--{whose}labels", metavar="FILE", help=f".npy file with the class of each {of} (default: none)"
+        )
+        parser.add_argument(
+            f"--{whose}names", metavar="FILE", help=f"text file with a line for each {of} (default: none)"
+        )
+    for name, metavar, noun in (
+        ("data", "MODULE:FUNCTION", "data set, for reports that show examples"),
+        ("trainer", "MODULE:CLASS", "trainer, for questions that train models"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=f"the {noun}, as in a spec (default: none)")
+        parser.add_argument(
+            f"--{name}-options", metavar="YAML", default="{}", help="its options, such as '{size: 3}' (default: none)"
+        )
+    parser.add_argument(
+        "--constant", action="store_true", help="allow columns that every mask has, or none; they get no weights"
+    )
+    parser.add_argument(
+        "--fit",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="field of the section fit of a spec, such as estimator=ridge; may be repeated (default: those of a spec)",
+    )
+    parser.add_argument("--no-fit", dest="fits", action="store_false", help="only store the run")
+    add_store(parser)
 
 
 def _add_cluster_commands(subparsers: Subparsers) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +71,12 @@ def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> Bl
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:
     """Return the weights of a finished fit. Raises CorruptObjectError naming an object that is damaged or missing."""
-    return problem.concatenate(_read(store, block, record.columns) for block in record.blocks)
+    return problem.concatenate(blocks(store, record))
+
+
+def blocks(store: ObjectStore, record: FitRecord) -> Iterator[Solution]:
+    """Yield the weights of a finished fit block by block, in the order of targets. Raises as `load` does."""
+    return (_read(store, block, record.columns) for block in record.blocks)
 
 
 def _read(store: ObjectStore, block: Block, d: int) -> Solution:

@@ -1,0 +1,327 @@
+"""Make a run of masks and outputs that come from elsewhere.
+
+The arrays are read block by block, first to check them, then to store them. What is stored is a run as any other, but
+with masks, because they follow from no seed. Its name has a hash of all that was imported. So importing again changes
+nothing, and a killed import goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from datamodels.aggregate import part
+from datamodels.aggregate.committer import Committer
+from datamodels.errors import InputError
+from datamodels.exchange.sources import Source
+from datamodels.run import designs, precision, runs, specs
+from datamodels.run.masks import BLOCK_BYTES, Block, Masks
+from datamodels.run.runs import Run
+from datamodels.storage import ObjectStore, keys, records
+
+LOADER = "datamodels.train.workloads.imported:load"
+TRAINER = "datamodels.train.workloads.imported:Elsewhere"
+FEWEST = 10
+"""Fewest models that a run may have."""
+MOST_SUB_CHUNK = 1000
+"""Most models of a part."""
+PART_BYTES = 64 * 2**20
+"""About the largest size of a part."""
+FAILED = "its outputs were NaN when they were imported"
+LABEL_LIMIT = 1_000_000
+"""Most characters of the names of examples: they are in the run's record, which every service reads."""
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given:
+    """What to import.
+
+    models   files with the models to fit
+    unseen   (masks [s, d], outputs [s, r, n]) of r models on each of s subsets that no fit may see; or None
+    targets  which examples are targets, as in a spec
+    labels, target_labels, names, target_names  as `train.workloads.imported.load` takes them
+    data     (module:function, options) of the data set; None if it is not here
+    trainer  (module:Class, options) of the trainer; None if it is not here
+    constant whether columns that no mask has, or all have, are allowed; they get no weights
+    """
+
+    models: Sequence[Source]
+    unseen: tuple[np.ndarray, np.ndarray] | None = None
+    targets: str = "test"
+    labels: np.ndarray | None = None
+    target_labels: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    target_names: Sequence[str] | None = None
+    data: tuple[str, dict[str, Any]] | None = None
+    trainer: tuple[str, dict[str, Any]] | None = None
+    constant: bool = False
+
+    @property
+    def columns(self) -> int:
+        return self.models[0].columns
+
+    @property
+    def n(self) -> int:
+        return self.models[0].targets
+
+    @property
+    def rows(self) -> int:
+        return sum(source.rows for source in self.models)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Facts:
+    """What the first pass over the arrays finds.
+
+    seed       the seed of the spec; no subset comes from it. It is a hash of masks and outputs, so that other arrays
+               make another run
+    inclusion  float32[d]; of the masks of the models to fit
+    blocks     blocks of packed masks
+    coarse     number of targets whose outputs float32 rounds too much
+    """
+
+    seed: int
+    inclusion: np.ndarray
+    blocks: tuple[Block, ...]
+    coarse: int
+
+
+def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any], say: Say = lambda text: None) -> Run:
+    """Check arrays, store them as a run, and return it.
+
+    name  label of the run, as in a spec
+    fit   the fit section of its spec, as JSON values
+    say   called with what people should know
+
+    Raises InputError for arrays that are not masks and outputs, SpecError for a wrong name or fit.
+    """
+    facts = survey(given)
+    if facts.coarse:
+        say(
+            f"{precision.DTYPE} rounds the outputs of {facts.coarse} of {given.n} targets by a tenth of their spread "
+            "or more; rescale them"
+        )
+    run = make_run(name, given, facts, fit)
+    for block, packed in _packed_blocks(given):
+        store.create(keys.masks(run.name, block.start, block.stop), packed.tobytes())
+    with Committer(store) as committer:
+        committer.create(run)
+        sub_chunks = (m for chunk in range(run.spec.chunks) for m in run.spec.sub_chunks(run.spec.chunk_range(chunk)))
+        rows = _Cut(_outputs(given))
+        for models in sub_chunks:
+            outputs = precision.stored(rows.take(len(models)), run.dtype)
+            good = np.isfinite(outputs).all(axis=1)
+            index = np.array(models, dtype=np.int32)
+            failed = dict.fromkeys(index[~good].tolist(), FAILED)
+            committer.put(part.validate(run, models, index[good], outputs[good], failed))
+        committer.publish(run.name)
+    return runs.read(store, run.name)
+
+
+def survey(given: Given) -> Facts:
+    """Read all arrays once, and check them. Raises InputError."""
+    digests, ones = [hashlib.sha256(), hashlib.sha256()], np.zeros(given.columns, dtype=np.int64)
+    moments, usable = _Moments(given.n), 0
+    for masks, first, outputs in _checked(given):
+        if first < given.rows:
+            ones += np.count_nonzero(masks, axis=0)
+            usable += len(masks) - int(np.isnan(outputs).all(axis=1).sum())
+        _require_outputs(outputs, first)
+        moments.add(outputs)
+        digests[0].update(designs.pack(masks).tobytes())
+        digests[1].update(np.ascontiguousarray(outputs, dtype="<f8").tobytes())
+    if usable < FEWEST:
+        raise InputError(f"{usable} models have outputs: at least {FEWEST} are needed")
+    constant = np.flatnonzero((ones == 0) | (ones == given.rows))
+    if len(constant) and not given.constant:
+        where = "no mask" if ones[constant[0]] == 0 else "every mask"
+        raise InputError(
+            f"{len(constant)} columns of the masks never vary: column {constant[0]} is in {where}, so its effect is "
+            "unknown; leave them out, or allow them with --constant, and they get no weights"
+        )
+    blocks = tuple(
+        Block(block.start, block.stop, hashlib.sha256(packed.tobytes()).hexdigest())
+        for block, packed in _packed_blocks(given)
+    )
+    seed = int(records.digest([digest.hexdigest() for digest in digests])[:15], 16)
+    return Facts(seed, (ones / given.rows).astype(np.float32), blocks, moments.coarse())
+
+
+def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any]) -> Run:
+    """Return the run of what was surveyed."""
+    sub_chunk = int(np.clip(PART_BYTES // (4 * given.n), 1, MOST_SUB_CHUNK))
+    subsets, models = (0, 2) if given.unseen is None else given.unseen[1].shape[:2]
+    total = given.rows + subsets * models
+    free = (facts.inclusion > 0) & (facts.inclusion < 1)
+    document = {
+        "name": name,
+        "dataset": _dataset(given),
+        "trainer": _named("class", given.trainer or (TRAINER, {})),
+        "targets": given.targets,
+        "m": given.rows,
+        "seed": facts.seed,
+        "alpha": float(np.clip(facts.inclusion[free].mean(dtype=np.float64), 1e-6, 1 - 1e-6)) if free.any() else 0.5,
+        "design": {
+            "kind": "imported",
+            "pinned_in": np.flatnonzero(facts.inclusion == 1).tolist(),
+            "pinned_out": np.flatnonzero(facts.inclusion == 0).tolist(),
+        },
+        "chunk": sub_chunk * -(-total // (specs.MAX_CHUNKS * sub_chunk)),
+        "sub_chunk": sub_chunk,
+        "evaluate": {"subsets": int(subsets), "models": int(models)},
+        "fit": fit,
+    }
+    spec = specs.parse(document)
+    dataset = runs.load_dataset(spec)
+    run = runs.resolve(spec, dataset, Masks(facts.inclusion, facts.blocks))
+    if run.design.columns != given.columns or run.n != given.n:
+        raise InputError(
+            f"the masks have {given.columns} columns and the outputs {given.n} targets, the data set has "
+            f"{run.design.columns} training examples and {run.n} targets of the kind {given.targets!r}: must be equal"
+        )
+    return run
+
+
+def _dataset(given: Given) -> dict[str, Any]:
+    """Return the section `dataset` of the spec."""
+    if given.data is not None:
+        return _named("load", given.data)
+    tests = {"test": given.n, "train": 0, "both": given.n - given.columns}[given.targets]
+    if tests < 0 or (given.targets == "train" and given.n != given.columns):
+        raise InputError(
+            f"targets = {given.targets!r}: outputs have {given.n} targets and masks {given.columns} columns; training "
+            "examples that are targets must be all columns, in their order, the last ones of `both`"
+        )
+    options: dict[str, Any] = {"examples": given.columns, "targets": tests}
+    counts = {"labels": given.columns, "target_labels": tests, "names": given.columns, "target_names": tests}
+    for field, count in counts.items():
+        values = getattr(given, field)
+        if values is None:
+            continue
+        if len(values) != count:
+            raise InputError(f"{field}: has {len(values)} entries for {count} examples: must be equal")
+        options[field] = _labels(field, values) if field.endswith("labels") else list(values)
+    size = sum(len(name) for field in ("names", "target_names") for name in options.get(field, []))
+    if size > LABEL_LIMIT:
+        raise InputError(
+            f"names: have {size:,} characters, at most {LABEL_LIMIT:,} fit into the record of a run; shorten them, or "
+            "give the data set with --data"
+        )
+    return {"load": LOADER, "options": options}
+
+
+def _labels(field: str, values: np.ndarray) -> list[int]:
+    found = np.asarray(values)
+    if found.ndim != 1 or found.dtype.kind not in "biu":
+        raise InputError(f"{field}: have shape {found.shape} and type {found.dtype}: must be one integer per example")
+    return found.astype(int).tolist()
+
+
+def _named(field: str, reference: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return {field: reference[0], "options": reference[1]}
+
+
+def _checked(given: Given) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+    """Yield (masks bool[b, d], number of the first model, outputs [b, n]); [r, n] of one mask if it is unseen."""
+    first = 0
+    for source in given.models:
+        for masks, outputs in source.blocks():
+            yield require_masks(masks, source.name, given.columns), first, outputs
+            first += len(masks)
+    if given.unseen is not None:
+        masks, outputs = given.unseen
+        shape = (len(masks), outputs.shape[1] if outputs.ndim == 3 else 0, given.n)
+        if masks.ndim != 2 or masks.shape[1] != given.columns or outputs.shape != shape or shape[0] < 3 or shape[1] < 2:
+            raise InputError(
+                f"unseen masks have shape {masks.shape} and outputs {outputs.shape}: must be (s, {given.columns}) and "
+                f"(s, r, {given.n}), for r >= 2 models on each of s >= 3 subsets"
+            )
+        for i in range(len(masks)):
+            yield require_masks(masks[i : i + 1], "unseen masks", given.columns), first, np.asarray(outputs[i])
+            first += outputs.shape[1]
+
+
+def require_masks(masks: np.ndarray, name: str, columns: int) -> np.ndarray:
+    """Return masks as bool[b, d]. Raises InputError for anything but zeros and ones."""
+    if masks.shape[1] != columns:
+        raise InputError(f"{name}: a mask has {masks.shape[1]} columns, others have {columns}: must be equal")
+    if masks.dtype == bool:
+        return masks
+    wrong = masks[(masks != 0) & (masks != 1)]
+    if wrong.size:
+        raise InputError(f"{name}: masks have the value {wrong[0]}: must be 0 or 1, whether a model saw an example")
+    return masks.astype(bool)
+
+
+def _require_outputs(outputs: np.ndarray, first: int) -> None:
+    """Raise InputError for outputs that cannot be stored. A row of nothing but NaN is a model that failed."""
+    rows = np.flatnonzero(~np.isnan(outputs).all(axis=1))
+    bad = np.argwhere(~np.isfinite(precision.stored(outputs[rows], precision.DTYPE)))
+    if len(bad):
+        row, target = rows[bad[0, 0]], bad[0, 1]
+        raise InputError(
+            f"output of model {first + row} on target {target} is {outputs[row, target]}: "
+            f"{precision.fault(outputs[row], precision.DTYPE)}; of a model that failed, all outputs must be NaN"
+        )
+
+
+class _Moments:
+    """The spread of each target and its largest output, over blocks of rows."""
+
+    def __init__(self, n: int):
+        self.finite = 0
+        self._shift, self._sum, self._square, self._largest = (np.zeros(n) for _ in range(4))
+
+    def add(self, outputs: np.ndarray) -> None:
+        rows = outputs[~np.isnan(outputs).all(axis=1)].astype(np.float64)
+        if len(rows):
+            self._shift = self._shift if self.finite else rows[0]
+            self.finite += len(rows)
+            self._sum += (rows - self._shift).sum(axis=0)
+            self._square += np.square(rows - self._shift).sum(axis=0)
+            self._largest = np.maximum(self._largest, np.abs(rows).max(axis=0))
+
+    def coarse(self) -> int:
+        """Return how many targets are stored too coarsely."""
+        mean = self._sum / self.finite
+        deviation = np.sqrt(np.maximum(self._square / self.finite - mean**2, 0))
+        return int(np.count_nonzero(precision.too_coarse(self._largest, deviation, precision.DTYPE)))
+
+
+class _Cut:
+    """Cuts blocks of rows into pieces of other lengths."""
+
+    def __init__(self, blocks: Iterator[np.ndarray]):
+        self._blocks, self._left = blocks, np.zeros((0, 0))
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the next rows; fewer at the end."""
+        parts, missing = [], count
+        while missing:
+            if not len(self._left):
+                self._left = next(self._blocks, np.zeros((0, 0)))
+                if not len(self._left):
+                    break
+            parts.append(self._left[:missing])
+            self._left = self._left[missing:]
+            missing -= len(parts[-1])
+        return np.concatenate(parts) if parts else self._left
+
+
+def _outputs(given: Given) -> Iterator[np.ndarray]:
+    return (outputs for _, _, outputs in _checked(given))
+
+
+def _packed_blocks(given: Given) -> Iterator[tuple[range, np.ndarray]]:
+    """Yield (subsets, packed masks) of each block."""
+    rows = _Cut(masks for masks, _, _ in _checked(given))
+    step, first = max(1, BLOCK_BYTES // ((given.columns + 7) // 8)), 0
+    while len(found := rows.take(step)):
+        yield range(first, first + len(found)), designs.pack(found)
+        first += len(found)

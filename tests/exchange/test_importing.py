@@ -1,0 +1,205 @@
+import json
+
+import numpy as np
+import pytest
+
+from datamodels.aggregate import manifest
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.api import open_run
+from datamodels.cli.main import main
+from datamodels.errors import CorruptObjectError, InputError
+from datamodels.exchange import importing, sources
+from datamodels.exchange.importing import Given
+from datamodels.run import masks as run_masks
+from datamodels.run import runs
+from datamodels.storage import keys
+from datamodels.storage.local import LocalStore
+from tests.exchange.conftest import D, M, N
+
+FIT = {"lambdas": 6}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+def given(saved, *, unseen=True, **fields):
+    models = sources.open_all([saved("masks"), saved("outputs")])
+    pair = (np.load(saved("unseen_masks")), np.load(saved("unseen_outputs"))) if unseen else None
+    return Given(models, pair, **fields)
+
+
+def test_what_was_imported_is_what_the_run_has(store, saved, arrays, monkeypatch):
+    """In small blocks and parts, so that rows are cut at different places."""
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 7 * (D + 8 * N))
+    monkeypatch.setattr(importing, "BLOCK_BYTES", 50 * 3)
+    monkeypatch.setattr(importing, "PART_BYTES", 4 * N * 11)
+    run = importing.import_run(store, "mine", given(saved), FIT)
+    opened = open_run(store, run.name)
+    np.testing.assert_array_equal(opened.masks, arrays.masks)
+    np.testing.assert_array_equal(opened.outputs, arrays.outputs.astype(np.float32))
+    np.testing.assert_array_equal(opened.unseen.members, arrays.unseen_masks)
+    np.testing.assert_array_equal(opened.unseen.outputs, arrays.unseen_outputs.astype(np.float32))
+    assert len(manifest.read_newest(store, run.name).parts) == -(-(M + 16) // 11)
+    assert len(run.design.masks.blocks) == 3 and run.spec.design.kind == "imported"
+    np.testing.assert_allclose(run.design.inclusion, arrays.masks.mean(axis=0))
+
+
+def test_importing_again_changes_nothing_and_other_arrays_are_another_run(store, saved, arrays):
+    run = importing.import_run(store, "mine", given(saved), FIT)
+    before = sorted(store.list(""))
+    assert importing.import_run(store, "mine", given(saved), FIT).name == run.name
+    assert sorted(store.list("")) == before
+    arrays.outputs[5, 1] += 1
+    assert importing.import_run(store, "mine", given(saved), FIT).name != run.name
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet", "folder", "twice"])
+def test_every_kind_of_file_makes_the_same_run(store, saved, arrays, tmp_path, kind):
+    expected = importing.make_run("mine", g := given(saved, unseen=False), importing.survey(g), FIT).name
+    paths = written(tmp_path, saved, arrays, kind)
+    found = importing.import_run(store, "mine", Given(sources.open_all(paths)), FIT)
+    assert found.name == expected
+    np.testing.assert_array_equal(open_run(store, found.name).masks, arrays.masks)
+
+
+def written(folder, saved, arrays, kind):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    if kind == "twice":
+        halves = (slice(0, 50), slice(50, M))
+        return [saved(f"{n}{i}", getattr(arrays, n)[s]) for i, s in enumerate(halves) for n in ("masks", "outputs")]
+    if kind == "npz":
+        np.savez(folder / "a.npz", masks=arrays.masks.astype(np.uint8), outputs=arrays.outputs)
+        return [str(folder / "a.npz")]
+    table = pa.table({"masks": arrays.masks.astype(int).tolist(), "outputs": arrays.outputs.tolist(), "id": range(M)})
+    if kind == "parquet":
+        parquet.write_table(table, folder / "a.parquet", row_group_size=50)
+        return [str(folder / "a.parquet")]
+    (folder / "parts").mkdir()
+    for i in range(2):
+        parquet.write_table(table.slice(50 * i, 50 if i == 0 else M), folder / "parts" / f"{i}.parquet")
+    return [str(folder / "parts")]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"masks": lambda a: a.masks.astype(int) * 2}, "masks have the value 2: must be 0 or 1"),
+        ({"masks": lambda a: np.where(a.masks, np.nan, 0)}, "masks have the value nan: must be 0 or 1"),
+        ({"masks": lambda a: a.masks[1:]}, "masks have 119 rows and outputs 120: must be equal"),
+        ({"masks": lambda a: a.masks[0]}, r"masks have shape \(24,\): must be models by columns"),
+        ({"masks": lambda a: a.masks & (np.arange(D) != 7)}, "1 columns .* column 7 is in no mask, .* --constant"),
+        ({"masks": lambda a: a.masks | (np.arange(D) == 0)}, "column 0 is in every mask"),
+        ({"masks": lambda a: a.masks.astype("U1")}, "masks have type <U1 and outputs float64: must be bool or 0/1"),
+        ({"outputs": lambda a: a.outputs[:, :0]}, r"outputs have shape \(120, 0\): must be models by targets"),
+        (
+            {"outputs": lambda a: with_nan(a, [(3, 1)])},
+            "output of model 3 on target 1 is nan: 1 of 3 .* all outputs must",
+        ),
+        ({"outputs": lambda a: a.outputs * 1e37}, "output of model .* beyond float32, .* rescale the outputs"),
+        ({"outputs": lambda a: a.outputs * np.nan}, "0 models have outputs: at least 10 are needed"),
+        (
+            {"unseen_outputs": lambda a: a.unseen_outputs[:, :1]},
+            r"must be \(s, 24\) and \(s, r, 3\), for r >= 2 models",
+        ),
+        ({"unseen_masks": lambda a: a.unseen_masks[:, 1:]}, r"unseen masks have shape \(8, 23\)"),
+    ],
+)
+def test_bad_arrays_are_refused_by_name(store, saved, arrays, change, fault):
+    ((name, make),) = change.items()
+    setattr(arrays, name, make(arrays))
+    with pytest.raises(InputError, match=fault):
+        importing.import_run(store, "mine", given(saved), FIT)
+    assert not list(store.list(""))
+
+
+def with_nan(arrays, places):
+    outputs = arrays.outputs.copy()
+    for row, target in places:
+        outputs[row, target] = np.nan
+    return outputs
+
+
+def test_a_row_of_nan_is_a_model_that_failed(store, saved, arrays):
+    arrays.outputs[3] = np.nan
+    run = importing.import_run(store, "mine", given(saved), FIT)
+    assert list(manifest.read_newest(store, run.name).failed) == [3]
+    np.testing.assert_array_equal(open_run(store, run.name).masks, np.delete(arrays.masks, 3, axis=0))
+
+
+def test_constant_columns_that_are_allowed_are_pinned(store, saved, arrays):
+    arrays.masks[:, 7], arrays.unseen_masks[:, 7], arrays.masks[:, 2], arrays.unseen_masks[:, 2] = (
+        False,
+        False,
+        True,
+        True,
+    )
+    run = importing.import_run(store, "mine", given(saved, constant=True), FIT)
+    assert run.design.pinned_out == (7,) and run.design.pinned_in == (2,)
+    assert run.design.stratum[[2, 7]].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"labels": np.zeros(D - 1, int)}, "labels: has 23 entries for 24 examples"),
+        ({"target_labels": np.zeros(N)}, r"target_labels: have shape \(3,\) and type float64: must be one integer"),
+        ({"names": ["x" * 50_000] * D}, "names: have 1,200,000 characters, at most 1,000,000"),
+        ({"targets": "train"}, "targets = 'train': outputs have 3 targets and masks 24 columns"),
+        (
+            {"data": ("datamodels.testing.linear:load", {})},
+            "masks have 24 columns and the outputs 3 .* has 40 training",
+        ),
+    ],
+)
+def test_labels_and_data_must_fit(store, saved, fields, fault):
+    with pytest.raises(InputError, match=fault):
+        importing.import_run(store, "mine", given(saved, **fields), FIT)
+
+
+def test_masks_that_are_gone_or_altered_are_noticed(store, saved, tmp_path):
+    run = importing.import_run(store, "mine", given(saved), FIT)
+    key = keys.masks(run.name, 0, M + 8)
+    path = tmp_path / "store" / key
+    path.write_bytes(b"\\0" + path.read_bytes()[1:])
+    with pytest.raises(CorruptObjectError, match="masks"):
+        Unseen.read(runs.read(store, run.name), manifest.read_newest(store, run.name), store)
+    store.delete(key)
+    with pytest.raises(CorruptObjectError, match="is gone"):
+        open_run(store, run.name).masks.sum()
+
+
+def test_subsets_that_were_not_imported_are_refused():
+    block = run_masks.Block(0, 5, "")
+    found = run_masks.Masks(np.full(9, 0.5, np.float32), (block,), lambda block: bytes(10))
+    assert found.read(1, 4).shape == (3, 2)
+    with pytest.raises(InputError, match="subset 5: the run was imported with 5 subsets"):
+        found.read(4, 6)
+
+
+def test_what_a_user_types(saved, arrays, tmp_path, capsys):
+    labels = saved("labels", np.arange(D) % 2)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"example {i}" for i in range(D)))
+    place = ["--home", str(tmp_path / "home")]
+    unseen = ["--unseen", saved("unseen_masks"), saved("unseen_outputs")]
+    given = [saved("masks"), saved("outputs"), *unseen, "--labels", labels, "--names", str(names), "--fit", "lambdas=6"]
+    assert main(["import", *given, *place]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    run = first.split()[0]
+    assert first == f"{run}  136 models, 24 columns, 3 targets"
+    assert "fit 0 (lasso) of 120 models" in second and "; LDS 0." in second
+    for verb in ("evaluate", "report", "review", "counterfactual", "leakage"):
+        asked = ["0", "--remove", "3"] if verb == "counterfactual" else []
+        assert main([verb, run, *asked, *place]) == 0, verb
+    assert "example 3" in (tmp_path / "home" / "reports" / f"{run}.html").read_text()
+    capsys.readouterr()
+    assert main(["query", "predict", run, "0-11", "--json", *place]) == 0
+    found = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose(found, arrays.theta[:, :12].sum(axis=1) + 100, atol=0.5)
+    for verb in (["compare", run], ["lime", run, "0"], ["support", run, "0", "--verify", "2"]):
+        assert main([*verb, *place]) != 0, verb
+        assert "Traceback" not in capsys.readouterr().err
+    assert main(["import", *given, *place, "--fit", "estimator=ridge"]) == 0
+    assert "fit 1 (ridge) of 120 models" in capsys.readouterr().out
