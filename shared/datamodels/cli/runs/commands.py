@@ -187,6 +187,19 @@ def _add_transfer(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--no-fit", dest="fits", action="store_false", help="only store the run")
     add_store(parser)
+    what = "write the masks, outputs, weights, targets and evaluation of a run for other programs"
+    parser = add_command(subparsers, "export", what, "datamodels.cli.runs.transfer:export_run")
+    parser.add_argument("run", metavar="RUN", help="name of the run")
+    parser.add_argument(
+        "--format",
+        choices=("npz", "npy", "parquet", "csv"),
+        default="npz",
+        help="one .npz file, or a folder: of .npy files, which can be memory-mapped; of Parquet tables, which Hugging "
+        "Face `datasets` loads, too; of CSV tables (default: %(default)s)",
+    )
+    parser.add_argument("--output", metavar="PATH", help="file or folder to write, which must be new (default: RUN)")
+    parser.add_argument("--fit", metavar="N", type=int, help="number of the fit to export (default: the newest)")
+    add_store(parser)
 
 
 def _add_cluster_commands(subparsers: Subparsers) -> None:

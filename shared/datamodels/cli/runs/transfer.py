@@ -1,10 +1,11 @@
-"""`datamodels import`: a run from arrays. It needs no service."""
+"""`datamodels import` and `datamodels export`: runs from arrays, and arrays from runs. They need no service."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -16,11 +17,13 @@ from datamodels.cli.common.output import span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError
 from datamodels.exchange import sources
+from datamodels.exchange.contents import Contents
+from datamodels.exchange.exporting import export
 from datamodels.exchange.importing import Given, import_run
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
 from datamodels.fit.job.job import FitJob
-from datamodels.run import specs
+from datamodels.run import runs, specs
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
@@ -84,3 +87,21 @@ def _mapping(option: str, text: str) -> dict:
 
 def _warn(text: str) -> None:
     print(f"datamodels: {text}", file=sys.stderr)
+
+
+def export_run(options: argparse.Namespace) -> None:
+    """Write a run as arrays or tables, and print where."""
+    store = store_of(options)
+    run = runs.read(store, options.run)
+    record = read_newest_fit(store, run.name) if options.fit is None else read_fit(store, run.name, options.fit)
+    contents = Contents(
+        store=store,
+        run=run,
+        snapshot=manifest.read_newest(store, run.name),
+        record=record,
+        evaluation=None if record is None else evaluate.recorded(store, run.name, record.number),
+    )
+    path = Path(options.output or (f"{run.name}.npz" if options.format == "npz" else run.name))
+    export(contents, path, options.format)
+    weights = "no fit" if record is None else f"weights of fit {record.number}"
+    print(f"{path}  {contents.models:,} models, {run.design.columns:,} columns, {run.n:,} targets, {weights}")
