@@ -125,7 +125,7 @@ bench-clusters: $(VENV)/.test ## measure clusters and components of 60,000 targe
 	$(BIN)/python benchmarks/analyses/clusters.py $(BENCH)
 
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
-	$(BIN)/python benchmarks/storage.py $(BENCH)
+	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 
 # BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes

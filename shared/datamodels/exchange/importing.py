@@ -23,8 +23,8 @@ from datamodels.run.masks import BLOCK_BYTES, Block, Masks
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
 
-LOADER = "datamodels.train.workloads.imported:load"
-TRAINER = "datamodels.train.workloads.imported:Elsewhere"
+LOADER = "datamodels.exchange.absent:load"
+TRAINER = "datamodels.exchange.absent:Elsewhere"
 FEWEST = 10
 """Fewest models that a run may have."""
 MOST_SUB_CHUNK = 1000
@@ -45,7 +45,7 @@ class Given:
     models   files with the models to fit
     unseen   (masks [s, d], outputs [s, r, n]) of r models on each of s subsets that no fit may see; or None
     targets  which examples are targets, as in a spec
-    labels, target_labels, names, target_names  as `train.workloads.imported.load` takes them
+    labels, target_labels, names, target_names  as `exchange.absent.load` takes them
     data     (module:function, options) of the data set; None if it is not here
     trainer  (module:Class, options) of the trainer; None if it is not here
     constant whether columns that no mask has, or all have, are allowed; they get no weights

@@ -63,7 +63,9 @@ class Run:
         """Return the run as JSON values; `from_document` reads them back."""
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
         stored = design.pop("masks")
-        masks = {} if stored is None else {"masks": stored.document()}  # absent, as in runs of version 0.1.0
+        masks = (
+            {} if stored is None else {"masks": stored.document()}
+        )  # otherwise absent, as in runs of earlier versions
         return {
             "spec": self.spec.document(),
             "design": design | {"groups": _encode_optional(self.design.groups)} | masks,

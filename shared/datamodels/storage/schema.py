@@ -12,7 +12,7 @@ def outputs(n: int, dtype: str) -> pa.Schema:
     """Return the schema of parts: outputs of trained models on n targets, one row per model.
 
     A fixed-size list of non-null numbers reads several times as fast as a list of any size. The numbers are stored
-    plain: split by bytes, float32 takes a tenth less, but fastparquet cannot read it (benchmarks/storage.py).
+    plain: split by bytes, float32 takes a tenth less, but fastparquet cannot read it (benchmarks/fit/storage.py).
     """
     margins = pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), n)
     return pa.schema(

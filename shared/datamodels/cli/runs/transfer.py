@@ -31,7 +31,7 @@ from datamodels.storage import ObjectStore
 
 def import_arrays(options: argparse.Namespace) -> None:
     """Store arrays as a run, fit it, and print its name and quality."""
-    store = store_of(options)
+    store = store_of(options, create=True)
     given = Given(
         models=sources.open_all(options.files),
         unseen=options.unseen and tuple(sources.read_array(path) for path in options.unseen),

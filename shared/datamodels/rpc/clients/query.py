@@ -20,7 +20,7 @@ MASKS_BYTES = 4 * 2**20
 """Largest size of the masks in one call, in bytes: half of what servers take by default."""
 
 FLOATS = ("float64", "float32")
-"""Types of predicted outputs: services of version 0.1.0 send float32."""
+"""Types of predicted outputs: services of version 0.2.0 and earlier send float32."""
 
 Numbers = Sequence[int] | np.ndarray
 """Numbers of targets or columns."""

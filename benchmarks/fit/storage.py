@@ -1,6 +1,6 @@
 """Compare types and encodings for the outputs of models: size, speed, who can read them, and the LDS that is left.
 
-    python benchmarks/storage.py [--m 3000] [--quick]
+    python benchmarks/fit/storage.py [--m 3000] [--quick]
 
 Trains the networks of the example digits once. "As they are" are their margins; the other rows are the same margins in
 other units. "float16, shifted" subtracts from each target the mean of the first 100 models and divides by their
