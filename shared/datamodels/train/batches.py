@@ -53,7 +53,7 @@ class Batches:
         Raises what `batches` raises, and ConfigError naming the first model if the trainer raised on all of them, with
         their first seed.
         """
-        outputs, self.raised = np.empty((len(models), self._run.n), dtype=np.float32), {}
+        outputs, self.raised = np.zeros((len(models), self._run.n), dtype=np.float32), {}
         for rows, found in self.batches(models, subsets, attempt):
             if isinstance(found, str):
                 self.raised[models[rows.start]] = found

@@ -122,7 +122,7 @@ def train_sub_chunk(
     started = time.perf_counter()
     subsets = fetch_subsets(run, models, sampler)
     observer.fetched(time.perf_counter() - started)
-    outputs = np.empty((len(models), run.n), dtype=np.float32)
+    outputs = np.zeros((len(models), run.n), dtype=np.float32)
     waiting: dict[int, str] = {}
     failed: dict[int, str] = {}
     retried: list[int] = []
