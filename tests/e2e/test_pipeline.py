@@ -225,7 +225,8 @@ def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
     pipeline = Pipeline(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
     code, out, err = pipeline.run("aggregate", "--quiet", "--trainers", "1")
     assert (code, out) == (ExitCode.CONFIG, "")
-    assert "all 60 models failed, model 0 because: model 0 (seed" in err and "100 of 100 outputs are not finite" in err
+    assert "models on 6 of the 6 subsets so far failed, too many to be chance" in err
+    assert "100 of 100 outputs are not finite" in err
 
 
 def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):

@@ -82,8 +82,8 @@ def test_a_shipped_spec_names_the_run_that_it_always_did_in_both_spellings(name)
     assert records.digest(today.fit.model_dump(mode="json") | FitSpec().model_dump(mode="json"))[:16] == FIT_DIGEST
 
 
-def test_every_shipped_spec_is_tried():
-    assert set(examples.names()) == set(NAMES)
+def test_no_spec_that_was_shipped_is_gone():
+    assert set(NAMES) <= set(examples.names())
 
 
 @given(documents())
