@@ -21,6 +21,7 @@ from datamodels.cli.main import main
 from datamodels.fit.job import fits
 from datamodels.fit.job.fitter import Fitter
 from datamodels.fit.job.job import FitJob
+from datamodels.outputs import MARGIN
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
@@ -87,6 +88,7 @@ def test_all_its_objects_are_read(store, tmp_path, capsys):
     run = runs.read(store, RUN)
     assert run.dtype == "float16"
     assert not runs.changes(run.document(), runs.resolve(run.spec, runs.load_dataset(run.spec)).document())
+    assert (run.declared, run.output, run.label_names) == (None, MARGIN, ())  # the first version did not say
 
 
 def test_questions_are_answered_as_before(store):
@@ -146,7 +148,8 @@ def test_its_models_can_be_trained_again(store):
 
 def test_it_is_topped_up(store, tmp_path):
     result = pipeline.run(spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View())
-    assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json"]
+    assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json", f"runs/{RUN}/meaning-000000.json"]
+    assert runs.read(store, RUN).label_names == tuple("0123456789") and runs.read(store, RUN).output == MARGIN
     assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)
     assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240
     (before,) = recorded("topped_up.json")

@@ -18,10 +18,18 @@ HEAD = """\
 # Spec
 
 A spec is a YAML file that decides everything that a run computes. Unknown fields are refused, and so are values out of
-range, before anything starts. `fit` and `until` are not part of the run's name: change them and the same run continues.
+range, before anything starts. `fit`, `until` and `output` are not part of the run's name: change them and the same run
+continues.
 
 """
-KINDS = {str: "text", int: "integer", float: "number", dict: "mapping", tuple: "list of integers"}
+KINDS = {
+    str: "text",
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    dict: "mapping",
+    tuple: "list of integers",
+}
 
 
 def page() -> str:

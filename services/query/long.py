@@ -18,7 +18,7 @@ from datamodels.errors import InputError, UnavailableError
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.query.operations import Operations, Progress, Tell
 from datamodels.query.weights import Fitted, WeightStore
-from datamodels.rpc import messages
+from datamodels.rpc import codec, messages
 from datamodels.rpc.context import CallContext
 from datamodels.run.runs import Run
 from datamodels.storage import keys, records
@@ -78,10 +78,12 @@ class LongCalls:
 
     def Conflicts(self, request, context: CallContext) -> Iterator[query_pb2.ConflictsResponse]:
         fitted = self._weights.fitted(request.run)
-        asked = {"groups": request.groups or conflicts.GROUPS[0], "k": request.k}
+        chosen = {"groups": request.groups or conflicts.GROUPS[0], "k": request.k}
+        # The answer depends on the direction of the output, which may be declared anew.
+        asked = chosen | ({"sign": -1} if fitted.run.predicted.sign < 0 else {})
 
         def compute(tell):
-            return conflicts.of_fit(fitted.run, fitted.solution, **asked, progress=tell)
+            return conflicts.of_fit(fitted.run, fitted.solution, **chosen, progress=tell)
 
         return self._stream(fitted, context, query_pb2.ConflictsResponse, "conflicts", asked, compute)
 
@@ -150,4 +152,5 @@ def provenance_of(fitted: Fitted) -> types_pb2.Provenance:
         models=fitted.record.rows,
         partial=fitted.record.rows < fitted.run.spec.m,
         estimator=fitted.run.spec.fit.estimator,
+        output=codec.to_output(fitted.run.predicted),
     )

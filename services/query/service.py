@@ -94,7 +94,8 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
         fitted = self._weights.fitted(request.run)
         targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
         provenance = provenance_of(fitted)
-        asked = {name: getattr(request, name) for name in ("limit", "safety", "threshold")}
+        asked = {name: getattr(request, name) for name in ("limit", "safety")}
+        asked["threshold"] = request.worse_than if request.HasField("worse_than") else request.threshold or None
         for target in targets.tolist():
             label = None
             if request.mislabel:
@@ -180,6 +181,9 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
             targets=run.n,
             models=run.spec.m,
             fits=self._weights.fits(run.name),
+            output=codec.to_output(run.output),
+            output_declared=run.declared is not None,
+            label_names=run.label_names,
         )
 
 

@@ -101,7 +101,8 @@ def train_chunks(
 def prepare(run: runs.Run) -> BatchTrainer:
     """Return the trainer of a run, on its data set. Raises SpecError, and ConfigError if the data set differs here."""
     dataset = runs.load_dataset(run.spec)
-    changed = runs.changes(run.document(), runs.resolve(run.spec, dataset).document())
+    here = runs.resolve(run.spec, dataset, declared=run.declared)
+    changed = runs.changes(run.document(), here.document())
     if changed:
         raise ConfigError(
             f"run {run.name}: its data set gives another {', '.join(changed)} here than when the run was created; "

@@ -7,6 +7,7 @@ fit_arrays                       weights for masks and outputs of your own
 QueryClient                      questions to a query service
 Dataset, Targets                 what a data set's `load` function returns, and what a trainer is given
 Trainer, BatchTrainer            what a trainer must have
+Output                           what the number that is recorded of a model on a target means
 load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
 testing                          help for tests of your own
@@ -26,6 +27,7 @@ from datamodels.errors import DatamodelsError
 if TYPE_CHECKING:
     from datamodels import testing
     from datamodels.api import StoredRun, fit_arrays, list_runs, load_spec, open_run, open_store
+    from datamodels.outputs import Output
     from datamodels.rpc.clients.query import QueryClient
     from datamodels.run.dataset import Dataset, Targets
     from datamodels.train.contract import BatchTrainer, Trainer
@@ -34,6 +36,7 @@ __all__ = [
     "BatchTrainer",
     "DatamodelsError",
     "Dataset",
+    "Output",
     "QueryClient",
     "StoredRun",
     "Targets",
@@ -51,6 +54,7 @@ _HOMES = {
     "datamodels.api": ("StoredRun", "fit_arrays", "list_runs", "load_spec", "open_run", "open_store"),
     "datamodels.rpc.clients.query": ("QueryClient",),
     "datamodels.run.dataset": ("Dataset", "Targets"),
+    "datamodels.outputs": ("Output",),
     "datamodels.train.contract": ("BatchTrainer", "Trainer"),
 }
 """The modules that names come from."""

@@ -48,12 +48,11 @@ def test_another_data_set_is_refused(tmp_path):
         gather(LocalStore(tmp_path), found.run, other)
 
 
-@pytest.mark.parametrize(
-    "options, output, margins", [({}, "margin", True), ({"output": "squared_error"}, "squared error", False)]
-)
-def test_what_outputs_are_called(tmp_path, options, output, margins):
-    found = made.findings(tmp_path, trainer={"class": "a:B", "options": options})
-    assert (found.output, found.margins) == (output, margins)
+def test_names_of_classes_come_from_the_data_set_if_the_run_has_none(tmp_path):
+    found = made.findings(tmp_path)
+    record = dataclasses.replace(found.run, label_names=())
+    assert gather(LocalStore(tmp_path), record, found.dataset).run.label_names == made.NAMES
+    assert gather(LocalStore(tmp_path), found.run, None).run.label_names == made.NAMES
 
 
 def test_the_numbers_of_rows_are_summarised(tmp_path):

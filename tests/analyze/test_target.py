@@ -17,12 +17,12 @@ def test_the_strongest_columns_of_each_sign(found):
     solution = found.fitted.solution
     theta = solution.dense(range(solution.n))
     for target in range(solution.n):
-        helpful, harmful = strongest(solution, target, 4)
+        helpful, harmful = strongest(solution, target, 4, found.run.output)
         order = np.argsort(theta[target], kind="stable")
         assert [c for c, _ in harmful] == [c for c in order[:4].tolist() if theta[target, c] < 0]
         assert [w for _, w in helpful] == sorted(theta[target][theta[target] > 0].tolist(), reverse=True)[:4]
     with pytest.raises(TargetRangeError):
-        strongest(solution, solution.n, 4)
+        strongest(solution, solution.n, 4, found.run.output)
 
 
 def test_a_target_has_what_the_analyses_say_of_it(found):
@@ -30,7 +30,8 @@ def test_a_target_has_what_the_analyses_say_of_it(found):
     assert len(targets) == found.run.n
     one = targets[2]
     assert (one.number, one.status, one.nonzeros) == (2, "ok", len(solution.row(2)[0]))
-    assert (one.helpful, one.harmful) == tuple(strongest(solution, 2, k)[i] for i, k in enumerate((HELPFUL, HARMFUL)))
+    listed = (strongest(solution, 2, k, found.run.output)[i] for i, k in enumerate((HELPFUL, HARMFUL)))
+    assert (one.helpful, one.harmful) == tuple(listed)
     assert one.similar.index.tolist() == similar.targets(solution.theta, 2, k=6).index.tolist()
     _, curve = support.removal(found.run, solution, 2, one.removal.limit)
     np.testing.assert_array_equal(one.removal.mean, curve)

@@ -22,7 +22,7 @@ def dataset(**fields):
     return Dataset(x[:d], y[:d], x[d:], y[d:], **given)
 
 
-def findings(folder, *, data="pictures", stop=None, fit=True, **fields):
+def findings(folder, *, data="pictures", stop=None, fit=True, fit_settings=None, **fields):
     """Make a run and return its findings; only models below `stop` are committed; `fields` are of the spec."""
     data = dataset() if isinstance(data, str) else data
     store, run = LocalStore(folder), committed.make_run(evaluate={"subsets": 6, "models": 3}, **fields)
@@ -31,7 +31,7 @@ def findings(folder, *, data="pictures", stop=None, fit=True, **fields):
     runs.create(store, run)
     committed.commit(store, run, stop)
     if fit:
-        fitted.commit_fit(store, run, weights(run))
+        fitted.commit_fit(store, run, weights(run), settings=fit_settings)
     return gather(store, run, data, {"train": 2.0, "fit": 1.0})
 
 

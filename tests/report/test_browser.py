@@ -82,7 +82,7 @@ def test_by_the_keyboard(opened, tmp_path):
 
 @pytest.mark.parametrize("data", [made.dataset(image_shape=None), None], ids=["table", "numbers"])
 def test_what_has_no_pictures(opened, tmp_path, data):
-    found = made.findings(tmp_path, data=data, trainer={"class": "a:B", "options": {"output": "squared_error"}})
+    found = made.findings(tmp_path, data=data, trainer={"class": "a:B", "options": {"output": "prediction"}})
     dom = opened(found)
     assert "Examples that raise it most" in dom and ('<th scope="row">x3</th>' in dom) == (data is not None)
 

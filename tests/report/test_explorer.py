@@ -94,11 +94,21 @@ def test_what_does_not_fit_is_a_random_sample(found):
     assert len(explorer.data(found, {}, budget=0)["targets"]) == 1
 
 
-def test_outputs_that_are_no_margins_have_no_support(tmp_path):
+def test_a_loss_has_no_support_and_is_helped_by_what_lowers_it(tmp_path):
     found = made.findings(tmp_path, trainer={"class": "a:B", "options": {"output": "loss"}})
     shown = explorer.data(found, {})
-    assert not shown["margins"] and all("support" not in one and "wrong" not in one for one in shown["targets"])
-    assert shown["targets"][0]["removal"]["k"][-1] > 0
+    loss = {"name": "loss", "title": "loss (nats)", "threshold": None, "sign": -1, "directed": True}
+    assert shown["output"] == shown["predicted"] == loss
+    assert all("support" not in one and "wrong" not in one for one in shown["targets"])
+    one = shown["targets"][0]
+    assert one["removal"]["k"][-1] > 0 and one["removal"]["mean"][-1] > one["removal"]["mean"][0]
+    assert all(weight < 0 for _, weight in one["helpful"]) and all(weight > 0 for _, weight in one["harmful"])
+
+
+def test_a_fit_of_shares_predicts_another_thing_than_models_say(tmp_path):
+    shown = explorer.data(made.findings(tmp_path, fit_settings={"estimator": "influence"}), {})
+    assert shown["output"]["name"] == "margin" and shown["predicted"]["name"] == "fraction of models that are right"
+    assert shown["predicted"]["threshold"] == 0.5
 
 
 def test_what_lime_says_of_a_target_is_never_left_out(found):

@@ -54,8 +54,8 @@ def test_conflicts_are_named_by_their_classes(found):
 
 
 def test_what_there_is_none_of_is_left_out(tmp_path):
-    loss = made.findings(tmp_path / "a", trainer={"class": "a:B", "options": {"output": "loss"}})
-    assert loss.fitted.conflicts is None
+    prediction = made.findings(tmp_path / "a", trainer={"class": "a:B", "options": {"output": "prediction"}})
+    assert prediction.fitted.conflicts is None
     none = made.findings(tmp_path / "b", fit=False)
     assert groups.data(none) is None and none.fitted is None
     bare = made.findings(tmp_path / "c")

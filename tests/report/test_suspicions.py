@@ -41,6 +41,8 @@ def test_what_there_is_none_of_is_left_out(tmp_path):
     assert suspicions.leaks(made.findings(tmp_path / "a", targets="train")) is None
     grouped = made.findings(tmp_path / "b", design={"kind": "grouped"})
     assert suspicions.leaks(grouped) is None and suspicions.suspects(grouped) is None
-    loss = made.findings(tmp_path / "c", trainer={"class": "a:B", "options": {"output": "loss"}})
-    assert suspicions.suspects(loss) is None
+    prediction = made.findings(tmp_path / "c", trainer={"class": "a:B", "options": {"output": "prediction"}})
+    assert suspicions.suspects(prediction) is None
+    loss = made.findings(tmp_path / "e", trainer={"class": "a:B", "options": {"output": "loss"}})
+    assert suspicions.suspects(loss)["suspects"]
     assert suspicions.leaks(made.findings(tmp_path / "d", fit=False)) is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import InputError, SpecError
+from datamodels.outputs import LOSS, MARGIN, Output
 from datamodels.rpc import codec, run_codec
 from datamodels.run import designs, runs, specs
 from datamodels.v1 import types_pb2
@@ -37,6 +38,8 @@ def make_run(labels=True, dtype="float32"):
         labels=np.arange(30, dtype=np.int32) % 3 if labels else None,
         target_labels=np.array([0, 1, 2], np.int32) if labels else None,
         dtype=dtype,
+        declared=LOSS if labels else None,
+        label_names=("a", "b", "c") if labels else (),
     )
 
 
@@ -50,6 +53,17 @@ def test_a_run_survives_the_round_trip(labels, dtype):
 
 def test_a_record_of_the_first_version_names_no_type_of_outputs():
     assert run_codec.from_run_record(changed(dtype=0)).dtype == "float16"
+
+
+@pytest.mark.parametrize("output", [LOSS, MARGIN, Output("prediction", "€"), Output("a", "", False, 0.0)])
+def test_an_output_survives_the_round_trip(output):
+    assert codec.from_output(types_pb2.Output.FromString(codec.to_output(output).SerializeToString())) == output
+
+
+def test_an_output_of_an_old_server_is_a_margin_and_a_malformed_one_is_refused():
+    assert codec.from_output(types_pb2.Output()) == MARGIN
+    with pytest.raises(InputError, match=r"output.threshold = 2.0: needs output.higher_is_better"):
+        codec.from_output(types_pb2.Output(name="a", threshold=2.0))
 
 
 def changed(**fields):

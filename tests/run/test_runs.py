@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import ConflictError, CorruptObjectError, RunNotFoundError, SpecError
+from datamodels.outputs import LOSS, MARGIN, Output
 from datamodels.run import designs, runs, specs
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
@@ -64,6 +65,60 @@ def test_a_run_keeps_the_type_of_outputs_that_it_was_created_with(tmp_path):
     assert runs.create(store, dataclasses.replace(run, dtype="float16"))
     assert run.dtype == "float32" and not runs.create(store, run)
     assert runs.read(store, run.name).dtype == "float16"
+
+
+def test_what_outputs_mean_comes_from_the_spec_else_from_the_trainer_else_from_the_labels():
+    price = Output("price error", "euro", higher_is_better=False)
+    assert runs.resolve(make_spec(), dataset()).output == MARGIN
+    run = runs.resolve(make_spec(), dataset(), declared=price)
+    assert run.output == run.declared == price
+    run = runs.resolve(make_spec(output={"threshold": 50, "unit": "k€"}), dataset(), declared=price)
+    assert run.output == Output("price error", "k€", higher_is_better=False, threshold=50)
+    run = runs.resolve(make_spec(output={"threshold": None, "higher_is_better": None}), dataset())
+    assert run.declared == Output("margin")
+    with pytest.raises(SpecError, match=r"output.threshold = 0.0: needs output.higher_is_better"):
+        runs.resolve(make_spec(output={"higher_is_better": None}), dataset())
+    with pytest.raises(SpecError, match=r"fit.estimator = 'influence': counts models that are right; .* no threshold"):
+        runs.resolve(make_spec(fit={"estimator": "influence"}), dataset(), declared=price)
+
+
+def test_what_outputs_mean_may_be_declared_anew(tmp_path):
+    store, silent = LocalStore(tmp_path), runs.resolve(make_spec(), dataset())
+    price = Output("price error", "euro", higher_is_better=False, threshold=50.0)
+    runs.create(store, silent)
+    for run, expected, written in (
+        (silent, MARGIN, 0),
+        (runs.resolve(make_spec(), dataset(), declared=MARGIN), MARGIN, 0),  # what was assumed is now declared
+        (runs.resolve(make_spec(), dataset(), declared=price), price, 1),
+        (silent, price, 1),  # what is assumed replaces nothing
+        (runs.resolve(make_spec(output={"threshold": 60.0}), dataset(), declared=price), price.judged(60), 2),
+        (runs.resolve(make_spec(), dataset(), declared=MARGIN), MARGIN, 3),
+        (runs.resolve(make_spec(), dataset(label_names=tuple("abcd")), declared=MARGIN), MARGIN, 4),
+    ):
+        assert not runs.create(store, run)
+        assert runs.read(store, run.name).output == expected
+        assert len([*store.list(f"runs/{run.name}/")]) == written == runs.newest_meaning(store, run.name) + 1
+    assert runs.read(store, silent.name).label_names == ("a", "b", "c", "d")
+    assert runs.names(store) == [silent.name]
+    path = tmp_path / keys.meaning(silent.name, 3)
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"e"'))
+    with pytest.raises(CorruptObjectError, match=r"meaning-000003\.json: sha256"):
+        runs.read(store, silent.name)
+
+
+def test_a_record_of_the_first_version_says_nothing_of_outputs(tmp_path):
+    store, run = (
+        LocalStore(tmp_path),
+        runs.resolve(make_spec(trainer={"class": "a:B", "options": {"output": "loss"}}), dataset()),
+    )
+    document = run.document()
+    del document["output"], document["label_names"]
+    records.create(store, keys.run(run.name), document)
+    found = runs.read(store, run.name)
+    assert (found.declared, found.output, found.label_names) == (None, LOSS, ())
+    assert found.label_name(3) == "3" and found.label_name(-1) == ""
+    runs.create(store, run)
+    assert runs.newest_meaning(store, run.name) == -1
 
 
 def test_an_unknown_run_is_told_as_such(tmp_path):

@@ -54,6 +54,9 @@ def faults(**fields):
         ({"until": {"slope": 0}}, "until.slope = 0: must be greater than 0"),
         ({"until": {"quality": 0.9}}, "until.quality: unknown field; fields here are lds, slope"),
         ({"until": 0.9}, "until = 0.9: must be a valid"),
+        ({"output": {"threshold": "high"}}, "output.threshold = 'high'"),
+        ({"output": {"name": ""}}, "output.name = ''"),
+        ({"output": {"higher": True}}, "output.higher: is no field of a spec"),
         ({"until": {}}, "until: must have one field, lds or slope"),
         ({"until": {"lds": 0.9, "slope": 0.1}}, "until: must have one field, lds or slope"),
         (
@@ -160,6 +163,13 @@ def test_when_to_stop_is_no_part_of_what_is_computed():
     assert until.until.slope == 0.01
     assert until.run == specs.parse(document()).run and "until" not in until.document()
     assert specs.parse(until.request()) == until
+
+
+def test_what_outputs_mean_is_no_part_of_what_is_computed():
+    price = specs.parse(document(output={"name": "price error", "threshold": None}))
+    assert price.run == specs.parse(document()).run and "output" not in price.document()
+    assert specs.parse(price.request()) == price.with_fit({}) == price
+    assert price.output.given() == {"name": "price error", "threshold": None}
 
 
 def test_the_hash_is_the_same_for_ever():

@@ -1,14 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from datamodels.services.query.service import QueryService, service
 
 from datamodels.errors import InputError, MaskError, NotReadyError, RunNotFoundError, TargetRangeError
+from datamodels.outputs import LOSS, MARGIN
 from datamodels.query.weights import WeightStore
+from datamodels.rpc import codec
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
 from datamodels.run import designs, runs
 from datamodels.settings import ClientSettings, ServeSettings
+from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
 from datamodels.v1 import query_pb2, query_pb2_grpc
 
@@ -34,6 +39,40 @@ def test_a_run_is_described(served):
     found = client.run(run.name)
     assert (found.run, found.spec_hash, found.fits) == (run.name, run.spec.hash, 1)
     assert (found.columns, found.targets, found.models, found.alpha) == (made.D, made.N, 100, 0.5)
+
+
+def test_what_outputs_mean_travels_with_answers_and_may_be_declared_anew(tmp_path):
+    store, run = LocalStore(tmp_path), made.make_run(n=24)
+    theta = made.make_theta(run)
+    runs.create(store, run)
+    made.commit_fit(store, run, theta)
+    with (
+        Server(ServeSettings(), [service(WeightStore(store, refresh=0))]) as server,
+        QueryClient(server.address, ClientSettings()) as client,
+    ):
+        assert [*client.run(run.name).label_names] == ["a", "b", "c", "d"] and not client.run(run.name).output_declared
+        before, against = client.top(run.name, 5, 3), client.conflicts(run.name).found
+        assert codec.from_output(before.provenance.output) == MARGIN and before.helpful[0].weight == theta[5].max()
+        with pytest.raises(InputError, match="'loss' has no threshold"):
+            runs.create(store, dataclasses.replace(run, declared=LOSS))
+            list(client.supports(run.name, [5]))
+        after = client.top(run.name, 5, 3)
+        assert codec.from_output(after.provenance.output) == LOSS == codec.from_output(client.run(run.name).output)
+        assert client.run(run.name).output_declared
+        assert after.helpful[0].weight == theta[5].min() and after.helpful[:] == before.harmful[:]
+        (found,) = client.supports(run.name, [5], threshold=10.0, limit=60)
+        assert found.curve[-1] > found.curve[0] and (theta[5, found.columns] < 0).all()
+        opposite = client.conflicts(run.name).found
+        assert (against.effect < 0).all() and (opposite.effect > 0).all() and opposite.pairs == against.pairs
+        assert len(against.effect) + len(opposite.effect) == against.pairs
+
+
+def test_a_threshold_of_an_old_client_is_heeded(served):
+    client, run, _, address = served
+    (new,) = client.supports(run.name, [5], threshold=4.0)
+    targets = codec.to_tensor(np.array([5], dtype=np.int32))
+    (old,) = stub(address).Support(query_pb2.SupportRequest(run=run.name, targets=targets, threshold=4.0))
+    assert new.status == old.status and new.curve.tolist() == np.frombuffer(old.curve.data, "<f4").tolist()
 
 
 def test_runs_and_targets_are_listed_page_by_page(served):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from datamodels.errors import ExitCode, SpecError, StageError
+from datamodels.outputs import LOSS, MARGIN, SQUARED_ERROR, Output
 from datamodels.run import runs, specs
-from datamodels.train.contract import load_trainer, model_seed, models_at_once
+from datamodels.train.contract import load_trainer, model_seed, models_at_once, resolve
 from datamodels.train.workloads import digits
 
 USERS_MODULE = '''
 import numpy as np
+from datamodels.outputs import Output
 from datamodels.train import Dataset
 from datamodels.train.workloads import mlp
 
@@ -78,9 +80,38 @@ class NamesRows(mlp.MLP):
         super().__init__(dataset, targets, **options)
         self.rows = rows
 
+class Declares(Batched):
+    output = Output("price error", "euro", higher_is_better=False)
+
+class DeclaresByOptions(Batched):
+    def __init__(self, dataset, targets, log=False): pass
+    @classmethod
+    def output(cls, dataset, log=False):
+        assert len(dataset.y)
+        return Output("log price" if log else "price")
+
+class DeclaresText(Batched):
+    output = "margin"
+
+class DeclaresNothing(Batched):
+    def output(self, model): return 1
+
+class DeclarationFails(Batched):
+    @staticmethod
+    def output(dataset): return 1 / 0
+
 def function(dataset, targets): pass
 '''
 DATA = digits.load()
+
+
+def spec_of(cls, options):
+    document = {"name": "a", "dataset": {"load": "datamodels.train.digits:load"}, "m": 100}
+    return specs.parse(document | {"trainer": {"class": cls, "options": options}})
+
+
+def declared_by(cls, **options):
+    return resolve(spec_of(cls, options), DATA).declared
 
 
 @pytest.fixture
@@ -89,16 +120,7 @@ def load(tmp_path, monkeypatch):
     (tmp_path / "broken_module.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    def load(cls, **options):
-        document = {
-            "name": "a",
-            "dataset": {"load": "datamodels.train.digits:load"},
-            "trainer": {"class": cls, "options": options},
-            "m": 100,
-        }
-        return load_trainer(specs.parse(document), DATA, DATA.targets("test"))
-
-    yield load
+    yield lambda cls, **options: load_trainer(spec_of(cls, options), DATA, DATA.targets("test"))
     sys.modules.pop("users_module", None)
 
 
@@ -177,6 +199,45 @@ def test_a_class_that_changes_its_options_changes_no_spec(load):
     name = given.run
     load_trainer(given, runs.load_dataset(given), digits.load(train=50).targets("test"))
     assert given.run == name and given.dataset.options == {"parts": ["x"]}
+
+
+def test_a_class_declares_what_its_outputs_mean(load):
+    assert declared_by("users_module:Declares") == Output("price error", "euro", higher_is_better=False)
+    assert declared_by("users_module:DeclaresByOptions", log=True) == Output("log price")
+    assert declared_by("users_module:Batched") is declared_by("users_module:DeclaresNothing") is None
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "expected"),
+    [
+        ("mlp:MLP", {}, MARGIN),
+        ("mlp:MLP", {"output": "loss", "rows": 9}, LOSS),
+        ("text:NaiveBayes", {}, MARGIN),
+        ("tabular:Tabular", {}, MARGIN),
+        ("tabular:Tabular", {"output": "loss"}, LOSS),
+        ("tabular:Tabular", {"estimator": "sklearn.linear_model:Ridge"}, SQUARED_ERROR),
+        ("torch:TorchTrainer", {"loss": "cross_entropy"}, MARGIN),
+        ("torch:TorchTrainer", {"loss": "cross_entropy", "output": "loss"}, LOSS),
+        ("torch:TorchTrainer", {"loss": "squared_error"}, SQUARED_ERROR),
+        ("torch:TorchTrainer", {"loss": "torch.nn.functional:l1_loss"}, Output("loss", higher_is_better=False)),
+        ("torch:TorchTrainer", {"output": "torch.nn.functional:l1_loss"}, None),
+    ],
+)
+def test_built_in_trainers_declare_what_their_outputs_mean(cls, options, expected):
+    assert declared_by(f"datamodels.train.{cls}", **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault"),
+    [
+        ("users_module:DeclaresText", "its attribute output is a str: must be a datamodels.Output"),
+        ("users_module:DeclarationFails", "its attribute output, called with the options: ZeroDivisionError"),
+        ("datamodels.train.mlp:MLP", "trainer.options.output = 'accuracy': must be loss or margin"),
+    ],
+)
+def test_a_declaration_that_is_none_is_refused(load, cls, fault):
+    with pytest.raises(SpecError, match=fault):
+        declared_by(cls, **({"output": "accuracy"} if "mlp" in cls else {}))
 
 
 def test_no_memory_for_a_trainer_may_pass(load):

@@ -30,6 +30,8 @@ from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.fits import FitRecord
+from datamodels.outputs import Output
+from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -75,20 +77,23 @@ class Groups:
 class FitFindings:
     """Findings from the newest fit.
 
+    predicted    what predictions by the weights mean
     weights      median number of weights of a target
     unusual      number of targets whose fit did not end as OK
     predictions  for unseen subsets; None if the spec has none
     evaluation   of `predictions`; None if too few models of unseen subsets are trained
     curve        points of the learning curve up to this fit; empty if it was not measured
     ahead        forecasts (models, LDS) for more models; empty if there are too few points
-    fragility    None if outputs are not margins
+    fragility    None if the output has no threshold
     groups       None if there are more than GROUPED targets, or too few have weights
-    conflicts    between classes; None if there are none, outputs are not margins or there are more than GROUPED targets
+    conflicts    between classes; None if there are none, neither direction of the output is better, or there are more
+                 than GROUPED targets
     leaks        None if no target could have leaked, or if neither inputs nor weights can show it
-    suspects     None if outputs are not margins, examples have no labels, or no target has weights
+    suspects     None if neither direction of the output is better, examples have no labels, or no target has weights
     """
 
     record: FitRecord
+    predicted: Output
     solution: Solution
     targets: Targets
     weights: float
@@ -137,23 +142,9 @@ class Findings:
         return None if self.fitted is None else self.fitted.evaluation
 
     @property
-    def output(self) -> str:
-        """Name of the outputs, such as margin."""
-        return output_name(self.run)
-
-    @property
-    def margins(self) -> bool:
-        """Whether outputs are margins, which are below 0 if a model is wrong."""
-        return self.output == MARGIN
-
-
-MARGIN = "margin"
-
-
-def output_name(run: Run) -> str:
-    """Return the name of the outputs of a run, such as margin."""
-    default = MARGIN if run.labels is not None else "output"
-    return str(run.spec.trainer.options.get("output", default)).replace("_", " ")
+    def predicted(self) -> Output:
+        """What predictions by the weights of the newest fit mean; what the models' outputs mean if there is no fit."""
+        return self.run.output if self.fitted is None else self.fitted.predicted
 
 
 def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[str, float] | None = None) -> Findings:
@@ -164,6 +155,8 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
     """
     if dataset is not None:
         _require_same(run, dataset)
+        if not run.label_names:  # as of runs that version 0.1.0 created
+            run = dataclasses.replace(run, label_names=runs.names_of(dataset, run.labels))
     snapshot = manifest.read_newest(store, run.name)
     record = fits.read_newest_fit(store, run.name)
     return Findings(
@@ -173,7 +166,7 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
         committed=snapshot.committed,
         failed=len(snapshot.failed),
         stopped=stopping.recorded(store, run.name),
-        fitted=None if record is None else _of_fit(store, run, dataset, snapshot, record),
+        fitted=None if record is None else _of_fit(store, record.of(run), dataset, snapshot, record),
         seconds=seconds or {},
     )
 
@@ -205,9 +198,10 @@ def _of_fit(
         predictions = Unseen.read(run, snapshot, store).predicted_by(solution)
         evaluation = _evaluation(store, record, predictions, final=snapshot.committed == run.spec.models)
         points = _curve(store, record)
-    margins, few = output_name(run) == MARGIN, run.n <= GROUPED
+    output, few = run.predicted, run.n <= GROUPED
     return FitFindings(
         record=record,
+        predicted=output,
         solution=solution,
         targets=Targets(
             run,
@@ -216,7 +210,6 @@ def _of_fit(
             noise=noise.measure(run, snapshot, store, solution),
             predictions=predictions,
             evaluation=evaluation,
-            margins=margins,
         ),
         weights=float(np.median(np.diff(solution.indptr))) if solution.n else 0.0,
         unusual=sum(status != problem.OK for status in solution.status),
@@ -224,12 +217,16 @@ def _of_fit(
         evaluation=evaluation,
         curve=points,
         ahead=trend.ahead(points) if points else [],
-        fragility=review.fragility(run, solution, _sample(run.n, SUPPORTS)) if margins else None,
+        fragility=None if output.threshold is None else review.fragility(run, solution, _sample(run.n, SUPPORTS)),
         groups=groups(run, solution) if few else None,
-        conflicts=_if_any(lambda: conflicts.of_fit(run, solution, groups="classes")) if margins and few else None,
+        conflicts=_if_any(lambda: _conflicts(run, solution)) if few else None,
         leaks=leaks(run, dataset, solution),
-        suspects=_if_any(lambda: mislabel.suspects(run, solution, SUSPECTED)) if margins else None,
+        suspects=_if_any(lambda: mislabel.suspects(run, solution, SUSPECTED)),
     )
+
+
+def _conflicts(run: Run, solution: Solution) -> Conflicts | None:
+    return conflicts.of_fit(run, solution, groups="classes") if run.predicted.directed else None
 
 
 def _sample(count: int, most: int) -> list[int]:

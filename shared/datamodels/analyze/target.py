@@ -1,4 +1,7 @@
-"""Describe one target: examples that help and harm it, outputs on unseen subsets, and predictions of removals."""
+"""Describe one target: examples that help and harm it, outputs on unseen subsets, and predictions of removals.
+
+If neither high nor low outputs are better, columns that raise the output take the place of helpful ones.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from datamodels.analyze.what_if.counterfactual import removal_errors
 from datamodels.analyze.what_if.support import Support
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
+from datamodels.outputs import Output
 from datamodels.run.runs import Run
 
 Weights = list[tuple[int, float]]
@@ -34,7 +38,7 @@ class Removal:
     mean     float64[k + 1]; predicted mean output without the first 0, 1, ..., k columns
     error    float64[k + 1]; half the width of the interval of each at `interval.LEVEL`; NaN if unknown
     single   half the width of the interval of the output of one model around the mean; NaN if unknown
-    support  the smallest set without which models get the target wrong; None if outputs are not margins
+    support  the smallest set without which models get the target wrong; None if the output has no threshold
     limit    most columns that a support may have
     """
 
@@ -54,7 +58,7 @@ class UnseenOutputs:
     singles    float64[s]; output of the first trained model of each subset
     models     number of models
     mean       of `means`
-    wrong      share of outputs below 0; None if outputs are not margins
+    wrong      share of outputs that are wrong; None if the output has no threshold
     score      Spearman's correlation of `predicted` with `means`; None if the target is not scored
     """
 
@@ -74,8 +78,8 @@ class Target:
     own       the training example that it is, or NOT_IN_POOL
     r2        explained variance on held-out models; NaN if unknown
     nonzeros  number of its weights
-    helpful   the HELPFUL columns of largest positive weight, strongest first
-    harmful   the HARMFUL columns of largest negative weight, strongest first
+    helpful   the HELPFUL columns that improve the output most, strongest first
+    harmful   the HARMFUL columns that worsen it most, strongest first
     similar   the targets with the most similar weights; None if it has no weights
     unseen    None if no unseen subset counts for it
     removal   None if it has no model
@@ -93,29 +97,31 @@ class Target:
     removal: Removal | None
 
 
-def strongest(solution: Solution, target: int, k: int) -> tuple[Weights, Weights]:
-    """Return the k most helpful and the k most harmful columns of a target, strongest first.
+def strongest(solution: Solution, target: int, k: int, output: Output) -> tuple[Weights, Weights]:
+    """Return the k most helpful and the k most harmful columns of a target, strongest first, with their weights.
+
+    output  says whether a positive weight helps; if neither direction is better, "helpful" columns raise the output
 
     Raises TargetRangeError.
     """
     columns, weights = solution.row(target)
-    order = np.argsort(weights, kind="stable")
+    order = np.argsort(output.sign * weights, kind="stable")
 
     def pairs(chosen: np.ndarray) -> Weights:
         return list(zip(columns[chosen].tolist(), weights[chosen].tolist(), strict=True))
 
-    harmful = [pair for pair in pairs(order[:k]) if pair[1] < 0]
-    helpful = [pair for pair in pairs(order[::-1][:k]) if pair[1] > 0]
+    harmful = [pair for pair in pairs(order[:k]) if output.sign * pair[1] < 0]
+    helpful = [pair for pair in pairs(order[::-1][:k]) if output.sign * pair[1] > 0]
     return helpful, harmful
 
 
 class Targets:
     """All targets of a fit. Computes each target on access, because a report shows only some.
 
+    run          with the settings of the fit in its spec
     rows         number of models that were fitted
     predictions  for unseen subsets; None if the run has none
     evaluation   of `predictions`; None if too few models of unseen subsets are trained
-    margins      whether outputs are margins, which are below 0 if a model is wrong
     """
 
     def __init__(
@@ -127,10 +133,9 @@ class Targets:
         noise: Noise,
         predictions: Predictions | None,
         evaluation: Evaluation | None,
-        margins: bool,
     ):
         self._run, self._solution, self._rows, self._noise = run, solution, rows, noise
-        self._predictions, self._evaluation, self._margins = predictions, evaluation, margins
+        self._predictions, self._evaluation = predictions, evaluation
         self._theta = solution.theta
 
     def __len__(self) -> int:
@@ -139,7 +144,7 @@ class Targets:
     def __getitem__(self, target: int) -> Target:
         """Compute a target. Raises TargetRangeError."""
         solution = self._solution
-        helpful, harmful = strongest(solution, target, HELPFUL)
+        helpful, harmful = strongest(solution, target, HELPFUL, self._run.predicted)
         nonzeros = len(solution.row(target)[0])
         return Target(
             number=target,
@@ -157,11 +162,12 @@ class Targets:
     def _removal(self, target: int) -> Removal:
         run, noise, limit = self._run, self._noise, support.default_limit(self._run)
         columns, mean = support.removal(run, self._solution, target, limit)
+        output = run.predicted
         return Removal(
             mean=mean,
             error=Z * removal_errors(run, noise, self._rows, target, columns, mean),
             single=float(Z * noise.deviation[target]),
-            support=support.shortest(target, columns, mean, 0.0, 0.0) if self._margins else None,
+            support=None if output.threshold is None else support.shortest(target, columns, mean, output),
             limit=limit,
         )
 
@@ -175,7 +181,8 @@ class Targets:
             return None
         outputs, trained = outputs[usable], trained[usable]
         means, subsets = np.nanmean(outputs, axis=1), len(outputs)
-        wrong = float((outputs[trained] < 0).mean())
+        output = self._run.output
+        wrong = None if output.threshold is None else float(output.wrong(outputs[trained]).mean())
         score = np.nan if self._evaluation is None else float(self._evaluation.per_target[target])
         return UnseenOutputs(
             predicted=self._predictions.predicted[usable, target],
@@ -184,6 +191,6 @@ class Targets:
             models=int(trained.sum()),
             mean=Estimate(float(means.mean()), *interval.mean(means)),
             # Models of one subset are correlated, so the interval assumes one model for each subset.
-            wrong=Estimate(wrong, *interval.share(wrong * subsets, subsets)) if self._margins else None,
+            wrong=None if wrong is None else Estimate(wrong, *interval.share(wrong * subsets, subsets)),
             score=Estimate(score, *interval.correlation(score, subsets)) if np.isfinite(score) else None,
         )

@@ -1,5 +1,5 @@
 """Baselines: other methods of training-data attribution, to compare datamodels with.
 
-Each returns float32[n, examples]: by how much an example raises the output of a target, up to a factor. So larger is
-more helpful, as for weights.
+Each returns float32[n, examples]: by how much an example raises the output of a target, up to a factor, as weights do.
+So larger is more helpful if higher outputs are better.
 """

@@ -4,7 +4,7 @@ There are two tests. The first is LDS, see `quality.evaluate`: the prediction of
 scores over the subset, up to a factor. The second is the flip rate at k (Ilyas et al. 2022, section 4.1; the review's
 Figure 5): remove the k columns that help a target most according to the method, train models without them, and check
 whether their mean output is wrong. If a method has fewer than k helpful columns, all of them are removed. Removal stops
-before a class becomes empty.
+before a class becomes empty. Without a threshold of the output nothing is wrong, and only LDS is measured.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Flips:
     """Targets that models get wrong without the columns that help most according to a method.
 
     targets  int[t]; models of the whole pool get them right
-    flipped  bool[t]; whether the mean output is below the threshold without the columns
+    flipped  bool[t]; whether the mean output is wrong without the columns
     """
 
     targets: np.ndarray
@@ -97,20 +97,19 @@ class Flips:
         return Difference(float(change.mean()), interval.mean(change))
 
 
-def right_targets(
-    retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int, threshold: float = 0.0
-) -> np.ndarray:
+def right_targets(retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int) -> np.ndarray:
     """Spread `count` targets evenly over all with weights. Return int[t]: those that models of the pool get right.
 
-    Raises InputError for a count below 2 or above the number of targets, NotReadyError if fewer than 2 are right.
+    Raises InputError for a count below 2 or above the number of targets, and if the output has no threshold;
+    NotReadyError if fewer than 2 are right.
     """
     there = np.flatnonzero(modelled)
     if not 2 <= count <= len(there):
         raise InputError(f"targets = {count}: must be 2 to {len(there)}, the targets that have weights")
     candidates = there[np.linspace(0, len(there) - 1, count).astype(int)]
     base = pool.whole(run)
-    found = measure(retrainer, run, [(target, base) for target in candidates.tolist()], threshold)
-    right = candidates[[measured.mean >= threshold for measured in found]]
+    found = measure(retrainer, run, [(target, base) for target in candidates.tolist()])
+    right = candidates[~run.output.wrong(np.array([measured.mean for measured in found]))]
     if len(right) < 2:
         raise NotReadyError(
             f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right; ask for more targets"
@@ -119,13 +118,13 @@ def right_targets(
 
 
 def without_best(run: Run, scores: np.ndarray, target: int, k: int) -> np.ndarray:
-    """Return bool[d]: the whole pool without the target itself and the k columns with the largest positive scores.
+    """Return bool[d]: the whole pool without the target itself and the k columns that help it most by their scores.
 
-    scores  float[d]
+    scores  float[d]; by how much a column raises the output
     """
-    base = pool.without_own(run, pool.whole(run), target)
-    free = np.flatnonzero(base & (run.design.stratum >= 0) & (scores > 0))
-    order = free[np.argsort(-scores[free], kind="stable")][:k]
+    base, gain = pool.without_own(run, pool.whole(run), target), run.output.sign * scores
+    free = np.flatnonzero(base & (run.design.stratum >= 0) & (gain > 0))
+    order = free[np.argsort(-gain[free], kind="stable")][:k]
     after = base.copy()
     after[order[: before_a_class_is_empty(run, base, order)]] = False
     return after
@@ -138,20 +137,18 @@ def flips(
     targets: np.ndarray,
     sizes: Sequence[int],
     *,
-    threshold: float = 0.0,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[int, Flips]:
     """Measure flips for each number of removed columns.
 
-    targets    int[t], as `right_targets` returns them
-    threshold  outputs below it are wrong
-    tick       called after each of the sizes
+    targets  int[t], as `right_targets` returns them
+    tick     called after each of the sizes
     """
     found = {}
     for k in sizes:
         sets = [(target, without_best(run, entry.scores[target], target, k)) for target in targets.tolist()]
-        means = [measured.mean for measured in measure(retrainer, run, sets, threshold)]
-        found[k] = Flips(targets, np.array(means) < threshold)
+        means = [measured.mean for measured in measure(retrainer, run, sets)]
+        found[k] = Flips(targets, run.output.wrong(np.array(means)))
         tick()
     return found
 
@@ -162,7 +159,7 @@ class Row:
 
     lds         on all targets with a model
     unsure      LDS on targets that some models get right and some wrong; None for fewer than FEWEST of them
-    flips       by the number of removed columns
+    flips       by the number of removed columns; empty if the output has no threshold
     difference  differences from the datamodels' figures, by name
     """
 
@@ -233,21 +230,21 @@ def _fields(found: Difference) -> dict[str, Any]:
 class Comparison:
     """Runs the two tests for one method at a time.
 
-    retrainer  of the run
+    retrainer  of the run; None to measure LDS only, as if the output had no threshold
     targets    number of targets for flip rates, see `right_targets`
     sizes      numbers of columns to remove
 
     Raises the errors of `of_datamodels`, `Unseen.read` and `right_targets`.
     """
 
-    def __init__(
-        self, context: Context, retrainer: Retrainer, targets: int, sizes: Sequence[int], *, threshold: float = 0.0
-    ):
-        self._context, self._retrainer, self._sizes, self._threshold = context, retrainer, sizes, threshold
+    def __init__(self, context: Context, retrainer: Retrainer | None, targets: int, sizes: Sequence[int]):
+        self._context, self._retrainer, self._sizes = context, retrainer, sizes
         reference, self._modelled = of_datamodels(context)
         self._unseen = Unseen.read(context.run, manifest.read_newest(context.store, context.run.name), context.store)
-        self._right = right_targets(retrainer, context.run, self._modelled, targets, threshold)
-        self._unsure = unsure(context, self._modelled)
+        self._right = self._unsure = np.zeros(0, dtype=np.int64)
+        if retrainer is not None:
+            self._right = right_targets(retrainer, context.run, self._modelled, targets)
+            self._unsure = unsure(context, self._modelled)
         self._reference: Row | None = None
         self.reference = reference
 
@@ -255,9 +252,9 @@ class Comparison:
         """Return the row of a method. The first call must be for `reference`. Raises the errors of retraining."""
         lds = self._lds(entry, np.flatnonzero(self._modelled))
         unsure = self._lds(entry, self._unsure) if len(self._unsure) >= FEWEST else None
-        found = flips(
-            self._retrainer, self._context.run, entry, self._right, self._sizes, threshold=self._threshold, tick=tick
-        )
+        found = {}
+        if self._retrainer is not None:
+            found = flips(self._retrainer, self._context.run, entry, self._right, self._sizes, tick=tick)
         other, differences = self._reference, {}
         if other is not None:
             differences[LDS] = difference(lds, other.lds)

@@ -1,7 +1,8 @@
 """Compute the baseline `feldman_zhang`: influence as Feldman and Zhang (2020, arXiv:2008.03703, equation 2) define it.
 
-It is the share of right models among those trained with an example, less the share among those trained without it. The
-estimator `influence` computes it (`fit.estimators.difference`), here from the outputs of the run's own models.
+It is the share of right models among those trained with an example, less the share among those trained without it; if
+lower outputs are better, the same of wrong models. The estimator `influence` computes it (`fit.estimators.difference`),
+here from the outputs of the run's own models.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ESTIMATOR = "influence"
 class Shares:
     """Shares of models that are right, with and without each column.
 
-    attribution  float32[n, d]: share of right models with a column, less the share of right models without it
+    attribution  float32[n, d]: share of models above the output's threshold with a column, less the share without it
     right        float64[n]: share of all models that are right; if it is 0 or 1, the attribution is 0
     models       number of models
     seconds      time of the computation
@@ -42,14 +43,14 @@ class Shares:
 def of_run(run: Run, store: ObjectStore) -> Shares:
     """Compute the shares from all committed models that a fit may use.
 
-    Raises NotReadyError if there are none, CorruptObjectError.
+    Raises NotReadyError if there are none, InputError if the output has no threshold, CorruptObjectError.
     """
-    started = time.perf_counter()
+    started, output = time.perf_counter(), run.output.judged()
     with tempfile.TemporaryDirectory(prefix="datamodels-baselines-") as folder:
         snapshot = manifest.read_newest(store, run.name)
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
         data = problem.of_run(run, rows.masks, rows.outputs, rows.model_index)
         settings = run.spec.fit.model_copy(update={"estimator": ESTIMATOR})
         found = fit(data, settings, run.spec.seed)
-        right = (rows.outputs > 0).mean(axis=0, dtype=np.float64)
+        right = output.right(rows.outputs).mean(axis=0, dtype=np.float64)
         return Shares(found.dense(range(run.n)), right, len(rows.model_index), time.perf_counter() - started)

@@ -63,7 +63,7 @@ class Gradients:
         """Gradients of the output of each target."""
         trainer = self._trainer
         return self._layers(
-            trainer.x_targets, SLOPES[trainer.output](self._logits(trainer.x_targets), trainer.y_targets)
+            trainer.x_targets, SLOPES[trainer.output_of](self._logits(trainer.x_targets), trainer.y_targets)
         )
 
     @functools.cached_property

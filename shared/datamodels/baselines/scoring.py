@@ -31,6 +31,8 @@ SCORES: dict[str, Callable[[Context], np.ndarray]] = {
     "random": _random,
 }
 """Functions that return the scores of each method, float32[n, examples]; [n, d] if it needs `COMMITTED`."""
+OF_HELP = {"tracin", "representations", "inputs"}
+"""Methods whose scores say by how much an example helps a target, and not by how much it raises the output."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,13 +59,18 @@ def chosen(names: Sequence[str] | None) -> list[str]:
 
 
 def compute(context: Context, name: str) -> MethodScores:
-    """Compute the scores of a baseline. Raises InputError if it needs gradients and the trainer has none."""
+    """Compute the scores of a baseline.
+
+    Raises InputError if it needs gradients and the trainer has none, or a threshold and the output has none.
+    """
     needs = METHODS[name].needs
     if needs == COMMITTED:
         return MethodScores(name, SCORES[name](context), context.shares.models, context.shares.seconds)
     models = len(context.trained.models) if needs == NETWORKS else 0
     started = time.perf_counter()
     scores = SCORES[name](context)
+    if name in OF_HELP:
+        scores = context.run.output.sign * scores
     groups = context.run.design.column_of_each
     if groups is not None:
         scores = _of_groups(scores, groups, context.run.design.columns)

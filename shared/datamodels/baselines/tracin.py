@@ -1,6 +1,7 @@
 """Compute TracIn (Pruthi et al. 2020, arXiv:2002.08484; TracInCP in section 3.3): products of gradients at checkpoints.
 
 A step of rate r on the loss of example i lowers the loss of target j by r grad loss_j . grad loss_i, to first order.
+This is how much the example helps the target, whatever its output.
 Gradients are with respect to all weights. The score is the sum over checkpoints, one per epoch, and the mean over
 models. With the target's output instead of its loss, as in the other baselines, LDS on the digits is a little lower
 (0.42 instead of 0.45).

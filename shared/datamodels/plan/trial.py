@@ -49,7 +49,7 @@ def measure(given: Run, dataset: Dataset, *, trainers: int, seconds: float) -> S
     """
     chosen = given.spec
     longer = {"m": max(chosen.m, CHUNKS * chosen.chunk)}
-    run = runs.resolve(specs.parse(chosen.document() | longer), dataset)
+    run = runs.resolve(specs.parse(chosen.document() | longer), dataset, declared=given.declared)
     with (
         tempfile.TemporaryDirectory() as folder,
         _services(Path(folder), run) as services,

@@ -136,13 +136,13 @@ class Fitted:
         return found
 
     def top(self, target: int, k: int) -> tuple[Weights, Weights]:
-        """Return the k most helpful and the k most harmful columns of a target, strongest first.
+        """Return the k most helpful and the k most harmful columns of a target, strongest first; see `strongest`.
 
         Raises InputError if k is out of range, and TargetRangeError.
         """
         if not 0 <= k <= MAX_TOP:
             raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
-        return strongest(self.solution, target, k)
+        return strongest(self.solution, target, k, self.run.predicted)
 
     def chunks(self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS) -> Iterator[Rows]:
         """Yield the weights of targets in pieces of at most `size` weights.
@@ -188,7 +188,8 @@ class Fitted:
 class WeightStore:
     """Reads the finished fits of all runs of an object store. Safe to use from any thread.
 
-    refresh   seconds for which the newest known fit of a run is used before the store is asked for a newer one
+    refresh   seconds for which the newest known fit of a run, and what is declared of its outputs, is used before the
+              store is asked for a newer one
     capacity  number of fits kept in memory, the most recently used ones
     """
 
@@ -202,13 +203,17 @@ class WeightStore:
         self._loading: dict[tuple[str, int], threading.Lock] = collections.defaultdict(threading.Lock)
         self._fitted: collections.OrderedDict[tuple[str, int], Fitted] = collections.OrderedDict()
         self._newest: dict[str, tuple[float, int]] = {}
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, tuple[float, int, Run]] = {}
 
     def run(self, name: str) -> Run:
-        """Return a run. Raises RunNotFoundError."""
-        if name not in self._runs:
-            self._runs[name] = runs.read(self.store, name)
-        return self._runs[name]
+        """Return a run, with what is declared of its outputs. Raises RunNotFoundError."""
+        checked, number, run = self._runs.get(name, (-np.inf, -1, None))
+        if time.monotonic() - checked >= self._refresh or run is None:
+            newest = runs.newest_meaning(self.store, name, number)
+            if run is None or newest > number:
+                run = runs.read(self.store, name)
+            self._runs[name] = (time.monotonic(), newest, run)
+        return run
 
     def fits(self, name: str) -> int:
         """Return the number of finished fits of a run."""
@@ -248,12 +253,12 @@ class WeightStore:
         with self._lock:
             if key in self._fitted:
                 self._fitted.move_to_end(key)
-                return self._fitted[key]
+                return self._meaning(key, run)
             loading = self._loading[key]
         with loading:
             with self._lock:
                 if key in self._fitted:
-                    return self._fitted[key]
+                    return self._meaning(key, run)
             try:
                 with LOAD_SECONDS.time():
                     fitted = self._load(run, number)
@@ -266,6 +271,13 @@ class WeightStore:
                 with self._lock:
                     self._loading.pop(key, None)
             return fitted
+
+    def _meaning(self, key: tuple[str, int], run: Run) -> Fitted:
+        """Return a fit in memory with what is declared of its run now. The caller holds `_lock`."""
+        fitted = self._fitted[key]
+        if (fitted.run.declared, fitted.run.label_names) != (run.declared, run.label_names):
+            fitted = self._fitted[key] = dataclasses.replace(fitted, run=fitted.run.as_declared(run))
+        return fitted
 
     def _load(self, run: Run, number: int) -> Fitted:
         record = fits.read_fit(self.store, run.name, number)

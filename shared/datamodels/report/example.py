@@ -52,7 +52,7 @@ class Examples:
         return {"name": f"target {target}", "label": self._label(self._target_y, target)} | looks
 
     def _label(self, y: np.ndarray | None, index: int) -> str:
-        return "" if y is None or y.ndim != 1 else label_name(self.dataset, y[index])
+        return "" if y is None or y.ndim != 1 else label_name(self.run, y[index])
 
     def _display(self, index: int, *, pool: bool) -> dict[str, Any]:
         data = self.dataset
@@ -69,14 +69,9 @@ class Examples:
         return {}
 
 
-def label_name(dataset: Dataset | None, label: Any) -> str:
+def label_name(run: Run, label: Any) -> str:
     """Return the name of a class, or its number; a rounded value if it is no class; nothing for no label."""
-    if isinstance(label, float | np.floating):
-        return f"{label:.3g}"
-    if label < 0:
-        return ""
-    names = () if dataset is None else dataset.label_names
-    return names[label] if label < len(names) else str(label)
+    return f"{label:.3g}" if isinstance(label, float | np.floating) else run.label_name(int(label))
 
 
 def rounded(values: np.ndarray | list[float]) -> list[float | None]:

@@ -14,6 +14,7 @@ from datamodels.analyze.target import Removal, Target, UnseenOutputs
 from datamodels.analyze.what_if.support import FOUND, WRONG
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
+from datamodels.outputs import Output
 from datamodels.report.example import Examples, rounded
 from datamodels.run.dataset import Dataset
 
@@ -68,9 +69,14 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
         "others": {target: looks for target, looks in others.items() if target not in shown},
         "features": None if found.features is None else _features(found.features),
         "pool": found.run.design.columns,
-        "output": found.output,
-        "margins": found.margins,
+        "output": _output(found.run.output),
+        "predicted": _output(found.predicted),
     }
+
+
+def _output(output: Output) -> dict[str, Any]:
+    fields = {"name": output.name, "title": output.title, "threshold": output.threshold, "sign": output.sign}
+    return fields | {"directed": output.directed}
 
 
 def _features(found: Features) -> dict[str, list]:

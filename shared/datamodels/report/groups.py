@@ -30,7 +30,7 @@ def data(found: Findings) -> dict[str, Any] | None:
         if commonest is None:
             return ""
         label, count = commonest[cluster]
-        return f"{count} of {size} are {label_name(found.dataset, label)}"
+        return f"{count} of {size} are {label_name(found.run, label)}"
 
     return {
         "map": {

@@ -14,7 +14,6 @@ from datamodels.analyze.patterns.review import Fragility
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.mislabel import OWN
 from datamodels.report import charts, learning
-from datamodels.report.example import label_name
 from datamodels.run.runs import Run
 
 CONFLICTS = 10
@@ -134,21 +133,22 @@ def fragility(run: Run, found: Fragility) -> str:
 
 
 def conflicts(found: Findings, against: Conflicts) -> str:
-    """Render the pairs of classes whose examples most surely lower the margins of the other class."""
+    """Render the pairs of classes whose examples most surely harm targets of the other class."""
     sure = np.flatnonzero(against.sure)[:CONFLICTS]
     if not len(sure):
         return f"<p>Of {against.pairs} pairs of classes, none surely harms the other.</p>"
-    data = found.dataset
+    run = found.run
     rows = "".join(
-        f'<tr><th scope="row">{markup.escape(label_name(data, int(against.source[i])))}</th>'
-        f"<td>{markup.escape(label_name(data, int(against.target[i])))}</td><td>{against.effect[i]:+.3f}</td>"
+        f'<tr><th scope="row">{markup.escape(run.label_name(int(against.source[i])))}</th>'
+        f"<td>{markup.escape(run.label_name(int(against.target[i])))}</td><td>{against.effect[i]:+.3f}</td>"
         f"<td>{against.interval[i, 0]:+.3f} to {against.interval[i, 1]:+.3f}</td><td>{against.harmed[i]:.0%}</td></tr>"
         for i in sure.tolist()
     )
     heads = ("examples of", "harm targets of", "mean effect", f"{LEVEL:.0%}, all pairs at once", "targets harmed")
     return (
         "<p>The effect of a class on a target is the sum of the weights of all its examples. The table shows the mean "
-        f"effect on the targets of another class. It is surely below 0 for {int(against.sure.sum())} of "
+        f"effect on the targets of another class. It is surely {found.predicted.worse} 0, so that it makes their "
+        f"{markup.escape(found.predicted.name)} worse, for {int(against.sure.sum())} of "
         f"{against.pairs} pairs; the surest {len(sure)} are shown.</p>"
         '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
@@ -161,7 +161,7 @@ def leaks(by: str) -> str:
         "Pairs are ranked by the distance of their inputs, divided by the distance of the target to its fifth nearest "
         "example: 0 is a copy, 1 is ordinary"
         if by == BY_INPUTS
-        else "Pairs are ranked by the example's share of all positive weights of the target, which finds few copies. "
+        else "Pairs are ranked by the example's share of all weights that help the target, which finds few copies. "
         "<code>datamodels leakage RUN</code> compares inputs"
     )
     return (

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.fit.data.problem import OK
-from datamodels.report.example import label_name
 from datamodels.runners.pipeline import Result
 from datamodels.v1 import query_pb2
 
@@ -53,9 +52,9 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"seconds    {seconds}  total {sum(result.seconds.values()):.1f}"
     for answer in _few(result.influences):
         yield ""
-        yield words.target(answer.target.target, label_name(result.dataset, answer.target.label))
-        yield f"  helpful  {_influences(result, answer.helpful[:TOP])}"
-        yield f"  harmful  {_influences(result, answer.harmful[:TOP])}"
+        yield words.target(answer.target.target, result.run.label_name(answer.target.label))
+        for effect, listed in zip(result.run.predicted.effects, (answer.helpful, answer.harmful), strict=True):
+            yield f"  {effect:<8} {_influences(result, listed[:TOP])}"
 
 
 def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.TopInfluencesResponse]:
@@ -65,5 +64,5 @@ def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.To
 
 
 def _influences(result: Result, influences: list[query_pb2.Influence]) -> str:
-    shown = (f"{words.example(i.column, label_name(result.dataset, i.label))} {i.weight:+.3f}" for i in influences)
+    shown = (f"{words.example(i.column, result.run.label_name(i.label))} {i.weight:+.3f}" for i in influences)
     return "  ".join(shown) or "none"

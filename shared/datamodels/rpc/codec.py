@@ -1,4 +1,4 @@
-"""Convert arrays to and from messages. `run_codec` converts designs and runs; it imports more packages."""
+"""Convert arrays and outputs to and from messages. `run_codec` converts designs and runs; it imports more packages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from datamodels.errors import InputError
+from datamodels.errors import InputError, SpecError
+from datamodels.outputs import MARGIN, Output
 from datamodels.v1 import types_pb2
 
 _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
@@ -73,3 +74,23 @@ def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = Non
     if tensor == types_pb2.Tensor():
         return None
     return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))
+
+
+def to_output(output: Output) -> types_pb2.Output:
+    return types_pb2.Output(**output.document())
+
+
+def from_output(message: types_pb2.Output) -> Output:
+    """Return the output of a message; a margin for an empty one, which a server of version 0.1.0 sends.
+
+    Raises InputError for values that do not fit each other.
+    """
+    if message == types_pb2.Output():
+        return MARGIN
+    optional = {
+        name: getattr(message, name) if message.HasField(name) else None for name in ("higher_is_better", "threshold")
+    }
+    try:
+        return Output(message.name, message.unit, **optional)
+    except SpecError as error:
+        raise InputError("; ".join(error.faults)) from None

@@ -58,6 +58,8 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
         labels=_from_optional(run.labels),
         target_labels=_from_optional(run.target_labels),
         dtype=codec.dtype_code(run.dtype),
+        output=None if run.declared is None else codec.to_output(run.declared),
+        label_names=run.label_names,
     )
 
 
@@ -84,6 +86,8 @@ def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
         labels=codec.optional_int32(message.labels, "labels", design.examples),
         target_labels=codec.optional_int32(message.target_labels, "target_labels", len(own)),
         dtype=dtype,
+        declared=codec.from_output(message.output) if message.HasField("output") else None,
+        label_names=tuple(message.label_names),
     )
 
 

@@ -22,6 +22,7 @@ class Estimator:
     prior    whether it needs a prior, made of features of the data set
     device   whether it uses a GPU if there is one; the others compute on the CPU
     solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand
+    shares   whether it predicts, in place of the output, the fraction of models past the output's threshold
     """
 
     text: str
@@ -30,6 +31,7 @@ class Estimator:
     prior: bool = False
     device: bool = False
     solver: bool = False
+    shares: bool = False
 
 
 ESTIMATORS = {
@@ -50,6 +52,7 @@ ESTIMATORS = {
     "influence": Estimator(
         "the share of models that are right with an example minus the share without it",
         "datamodels.fit.estimators.difference:solve_shares",
+        shares=True,
     ),
 }
 """Estimators by their names in a spec's `fit.estimator`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import dataclasses
+import functools
 import importlib
 import zlib
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import outputs
 from datamodels.errors import (
     ConflictError,
     CorruptObjectError,
@@ -21,10 +23,12 @@ from datamodels.errors import (
     RunNotFoundError,
     SpecError,
 )
+from datamodels.outputs import Output
 from datamodels.run import faults, precision, spellings
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.masks import Masks
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
@@ -41,6 +45,8 @@ class Run:
     labels         int32[examples] or None; class labels for display
     target_labels  int32[n] or None
     dtype          the type that outputs are stored in, one of `precision.DTYPES`; see there
+    declared       what outputs mean, if the spec or the trainer says so; else None, see `output`
+    label_names    name of each class; empty if classes have none
     """
 
     spec: RunSpec
@@ -49,6 +55,8 @@ class Run:
     labels: np.ndarray | None = None
     target_labels: np.ndarray | None = None
     dtype: str = precision.DTYPE
+    declared: Output | None = None
+    label_names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,6 +66,30 @@ class Run:
     def n(self) -> int:
         """Number of targets."""
         return len(self.own)
+
+    @functools.cached_property
+    def output(self) -> Output:
+        """What the outputs of models mean: as declared, else as `outputs.assumed` guesses."""
+        return self.declared or outputs.assumed(self.spec.trainer.options, classes=self.labels is not None)
+
+    @functools.cached_property
+    def predicted(self) -> Output:
+        """What predictions by the weights of the spec's estimator mean: the output, or a fraction of models."""
+        return outputs.of_shares(self.output) if ESTIMATORS[self.spec.fit.estimator].shares else self.output
+
+    def as_declared(self, other: Run) -> Run:
+        """Return this run with what another record of it declares of outputs and classes."""
+        return dataclasses.replace(self, declared=other.declared, label_names=other.label_names)
+
+    def judged(self, threshold: float | None) -> Run:
+        """Return this run with another threshold of its output; as it is if none is given. Raises InputError."""
+        return self if threshold is None else dataclasses.replace(self, declared=self.output.judged(threshold))
+
+    def label_name(self, label: int) -> str:
+        """Return the name of a class, or its number if it has none; empty for a label below 0."""
+        if label < 0:
+            return ""
+        return self.label_names[label] if label < len(self.label_names) else str(label)
 
     def document(self) -> dict[str, Any]:
         """Return the run as JSON values; `from_document` reads them back."""
@@ -73,6 +105,13 @@ class Run:
             "labels": _encode_optional(self.labels),
             "target_labels": _encode_optional(self.target_labels),
             "dtype": self.dtype,
+        } | self._meaning()
+
+    def _meaning(self) -> dict[str, Any]:
+        """Return what may be said anew of a run: no model and no fit depends on it."""
+        return {
+            "output": None if self.declared is None else self.declared.document(),
+            "label_names": list(self.label_names),
         }
 
     def with_fit(self, settings: Any) -> Run:
@@ -106,7 +145,17 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
         labels=_decode_optional(document["labels"]),
         target_labels=_decode_optional(document["target_labels"]),
         dtype=dtype,
+        **_decode_meaning(document),
     )
+
+
+def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a Run that `Run._meaning` describes. Records of early versions have none of them."""
+    output = document.get("output")
+    return {
+        "declared": None if output is None else outputs.from_document(output),
+        "label_names": tuple(map(str, document.get("label_names", ()))),
+    }
 
 
 def _encode(array: np.ndarray) -> str:
@@ -152,10 +201,13 @@ def load_dataset(spec: RunSpec) -> Dataset:
     return dataset
 
 
-def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None) -> Run:
-    """Return the run of a spec on its data set. Raises SpecError if they do not fit each other.
+def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, declared: Output | None = None) -> Run:
+    """Return the run of a spec on its data set.
 
-    masks  of a run that is imported
+    masks     of a run that is imported
+    declared  what outputs mean, as the trainer declares it; the spec's section `output` goes before
+
+    Raises SpecError if they do not fit each other.
     """
     targets = dataset.targets(spec.targets)
     labels, target_labels = _labels(dataset.y), _labels(targets.y)
@@ -178,7 +230,28 @@ def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None) -> Run:
         )
     except InputError as error:
         raise SpecError(str(error).split("; ")) from None
-    return Run(spec, design, targets.own, labels, target_labels)
+    run = Run(
+        spec, design, targets.own, labels, target_labels, declared=declared, label_names=names_of(dataset, labels)
+    )
+    if spec.output is not None:
+        run = dataclasses.replace(run, declared=spec.output.over(run.output))
+    require_threshold(run)
+    return run
+
+
+def names_of(dataset: Dataset, labels: np.ndarray | None) -> tuple[str, ...]:
+    """Return the names of a data set's classes; empty if labels are no classes."""
+    return () if labels is None else tuple(map(str, dataset.label_names))
+
+
+def require_threshold(run: Run) -> None:
+    """Raise SpecError if the estimator counts models that are right, and no threshold says which are."""
+    if not ESTIMATORS[run.spec.fit.estimator].shares:
+        return
+    try:
+        run.output.judged()
+    except InputError as error:
+        raise SpecError(f"fit.estimator = {run.spec.fit.estimator!r}: counts models that are right; {error}") from None
 
 
 def _labels(y: np.ndarray) -> np.ndarray | None:
@@ -188,7 +261,10 @@ def _labels(y: np.ndarray) -> np.ndarray | None:
 def create(store: ObjectStore, run: Run) -> bool:
     """Write a run to the store, unless it exists. The existing run may have another fit section or type of outputs.
 
-    Returns whether it was written. Raises ConflictError if the run in the store has the same spec but another data set.
+    If what outputs mean, or the names of classes, has changed since, this is written beside the run.
+
+    Returns whether the run was written. Raises ConflictError if the run in the store has the same spec but another data
+    set.
     """
     document = run.document()
     if records.create(store, keys.run(run.name), document):
@@ -199,13 +275,15 @@ def create(store: ObjectStore, run: Run) -> bool:
             f"run {run.name}: {', '.join(changed)} is not what the run was created with, so the data set has "
             "changed under the same spec; give the spec another name, or restore the data"
         )
+    _declare(store, run)
     return False
 
 
 def changes(created: dict[str, Any], here: dict[str, Any]) -> list[str]:
     """Return the fields in which a run's document, `here`, differs from the one that the run was created with.
 
-    Leaves out the fit, of which a run may have several, and the type of outputs: a run keeps the one that it has.
+    Leaves out the fit, of which a run may have several, the type of outputs, which a run keeps, and what may be said
+    anew: what outputs mean, and the names of classes.
     """
     found, wanted = (_of_data(records.plain(document)) for document in (created, here))
     return [field for field in wanted if found.get(field) != wanted[field]]
@@ -213,7 +291,25 @@ def changes(created: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 def _of_data(document: dict[str, Any]) -> dict[str, Any]:
     spec = {field: value for field, value in document["spec"].items() if field != "fit"}
-    return {field: value for field, value in document.items() if field != "dtype"} | {"spec": spec}
+    left_out = ("dtype", "output", "label_names")
+    return {field: value for field, value in document.items() if field not in left_out} | {"spec": spec}
+
+
+def _declare(store: ObjectStore, run: Run) -> None:
+    """Write what a run says of its outputs and classes if it says anything new."""
+    while True:
+        known, number = read(store, run.name), newest_meaning(store, run.name)
+        declared = known.declared if run.declared in (None, known.output) else run.declared
+        new = dataclasses.replace(known, declared=declared, label_names=run.label_names or known.label_names)
+        if new._meaning() == known._meaning():
+            return
+        if records.create(store, keys.meaning(run.name, number + 1), new._meaning()):
+            return  # else another writer was first: compare with what it wrote
+
+
+def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:
+    """Return the number of the newest declaration beside a run, -1 if there is none; `known` is known to exist."""
+    return store.newest(lambda number: keys.meaning(name, number), known)
 
 
 def names(store: ObjectStore) -> list[str]:
@@ -222,18 +318,27 @@ def names(store: ObjectStore) -> list[str]:
 
 
 def read(store: ObjectStore, name: str) -> Run:
-    """Read a run from the store. Raises RunNotFoundError or CorruptObjectError."""
+    """Read a run from the store, with the newest declaration of what its outputs mean.
+
+    Raises RunNotFoundError or CorruptObjectError.
+    """
     absent = f"no such run: {name[:100]!r} in {store.url}; `datamodels status` lists the runs"
     if not spec.is_run(name):
         raise RunNotFoundError(absent)
+    key = keys.run(name)
     try:
-        document = records.read(store, keys.run(name))
+        document = records.read(store, key)
     except ObjectNotFoundError:
         raise RunNotFoundError(absent) from None
     try:
-        return from_document(document, store)
+        run = from_document(document, store)
+        number = newest_meaning(store, name)
+        if number < 0:
+            return run
+        key = keys.meaning(name, number)
+        return dataclasses.replace(run, **_decode_meaning(records.read(store, key)))
     except (SpecError, InputError, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise CorruptObjectError(
-            f"{store.url}/{keys.run(name)}: is not a run as this version of datamodels writes it: "
+            f"{store.url}/{key}: is not a run as this version of datamodels writes it: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error

@@ -9,6 +9,7 @@ Where things run, and with what limits, is not in here but in `settings`. The st
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from datamodels.errors import SpecError
+from datamodels.outputs import Output
 from datamodels.run import documents, examples, faults, spellings
 from datamodels.run.designs import KINDS
 from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
@@ -155,6 +157,31 @@ class FitSpec(_Part):
         return spellings.renamed(spellings.FIT, given) if isinstance(given, dict) else given
 
 
+class OutputSpec(_Part):
+    """What the number that is recorded of a model on a target means. Each field replaces what the trainer declares.
+
+    It decides what is called helpful, harmful and wrong, but no model and no fit. So it is not part of the run's name:
+    change it and run the spec again, and nothing is trained again.
+    """
+
+    name: str | None = None
+    """What it is, such as `price error`, for texts and axes."""
+    unit: str | None = None
+    """Its unit, such as `euro`."""
+    higher_is_better: bool | None = None
+    """Whether larger values are better, as for margins, or smaller ones, as for losses; null if neither is."""
+    threshold: float | None = None
+    """Models whose output is worse than this get the target wrong; null if no output is wrong."""
+
+    def over(self, output: Output) -> Output:
+        """Return an output with the fields that are given here in place of its own. Raises SpecError."""
+        return dataclasses.replace(output, **self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that were given; some may be None."""
+        return self.model_dump(exclude_unset=True)
+
+
 class UntilSpec(_Part):
     """When training may end with fewer models than m: give one of the two fields. It is not part of the run's
     name."""
@@ -200,11 +227,13 @@ class RunSpec(_Part):
     """How weights are fitted."""
     until: UntilSpec | None = None
     """When training may end early. By default, all models are trained."""
+    output: OutputSpec | None = None
+    """What the recorded number means. By default as the trainer declares it."""
 
     @property
     def hash(self) -> str:
-        """64 hexadecimal digits; equal for specs that train the same models. `fit` and `until` are not in it."""
-        return records.digest(self.model_dump(mode="json", exclude={"fit", "until"}))
+        """64 hexadecimal digits; equal for specs that train the same models. `fit`, `until`, `output` are not in it."""
+        return records.digest(self.model_dump(mode="json", exclude={"fit", "until", "output"}))
 
     @property
     def run(self) -> str:
@@ -248,13 +277,15 @@ class RunSpec(_Part):
         """Return the spec with its defaults filled in, as JSON values in their first spelling; `parse` reads it back.
 
         `until` is left out: it decides when training ends, but not what any model or fit is. So a run that was stopped
-        continues under another rule, or none, and no model is trained twice.
+        continues under another rule, or none, and no model is trained twice. `output` is left out, because a run has
+        its own record of what its outputs mean.
         """
-        return self.model_dump(mode="json", exclude={"until"})
+        return self.model_dump(mode="json", exclude={"until", "output"})
 
     def request(self) -> dict[str, Any]:
-        """Return the document with `until`, for a driver elsewhere; `parse` reads it back."""
-        return self.document() | ({} if self.until is None else {"until": self.until.model_dump(exclude_none=True)})
+        """Return the document with `until` and `output`, for a driver elsewhere; `parse` reads it back."""
+        until = {} if self.until is None else {"until": self.until.model_dump(exclude_none=True)}
+        return self.document() | until | ({} if self.output is None else {"output": self.output.given()})
 
     def with_fit(self, settings: Any) -> RunSpec:
         """Return the spec with another `fit` section, given as JSON values. Raises SpecError."""
@@ -305,8 +336,16 @@ def _cross_faults(spec: RunSpec):
             yield "until: must have one field, lds or slope"
         if not spec.evaluate.subsets:
             yield "until: needs evaluate.subsets, to measure LDS on; they are 0"
+    yield from _output_faults(spec.output or OutputSpec())
     if spec.m * spec.fit.holdout < 2:
         yield f"fit.holdout = {spec.fit.holdout}: holds out less than 2 of m = {spec.m} subsets; raise it or m"
+
+
+def _output_faults(output: OutputSpec):
+    try:  # over an output that takes any threshold; whether it fits that of the trainer shows when the run is resolved
+        output.over(Output("output", higher_is_better=True))
+    except SpecError as error:
+        yield from error.faults
 
 
 def load(path: str | Path) -> RunSpec:

@@ -35,8 +35,8 @@ from datamodels.run.specs import RunSpec
 from datamodels.runners.base import Runner
 from datamodels.runners.view import Bar, View
 from datamodels.settings import ClientSettings
-from datamodels.storage import ObjectStore, keys
-from datamodels.train.contract import check_class
+from datamodels.storage import ObjectStore
+from datamodels.train.contract import resolve
 from datamodels.v1 import query_pb2
 
 FIT_SEEN_SECONDS = 60.0
@@ -58,7 +58,7 @@ class Result:
     fit         number of the newest fit
     statuses    number of targets by status
     evaluation  None if the spec asks for none
-    influences  of some targets, from the most fragile (lowest mean output) to the safest
+    influences  of some targets, from the worst mean output to the best
     """
 
     run: Run
@@ -89,9 +89,7 @@ def run(
     every stage.
     """
     dataset = runs.load_dataset(spec)
-    if not store.exists(keys.run(spec.run)):  # else it passed before; importing it may take seconds
-        check_class(spec, dataset)
-    result = Result(runs.resolve(spec, dataset), dataset)
+    result = Result(resolve(spec, dataset), dataset)
     with contextlib.ExitStack() as stack:
         with result.timed("start"):
             names = needed(spec, until)
@@ -146,6 +144,8 @@ class _Stages:
 
     def sample(self, bar: Bar) -> None:
         self._services.aggregator.create_run(self._run)
+        # What outputs mean may have been declared before, and be declared by neither spec nor trainer now.
+        self._run = self._result.run = self._run.as_declared(runs.read(self._store, self._run.name))
         bar.reach(1, self._services.sampler.describe(self._run.design).summary)
 
     def train(self, bar: Bar) -> None:
@@ -255,5 +255,5 @@ class _Stages:
         return found
 
     def targets_to_show(self, count: int) -> list[int]:
-        """Choose targets to show: spread evenly from the lowest mean output on unseen subsets to the highest."""
-        return quality.targets_to_show(None if self._unseen is None else self._unseen.outputs, self._run.n, count)
+        """Choose targets to show: spread evenly from the worst mean output on unseen subsets to the best."""
+        return quality.targets_to_show(self._run, None if self._unseen is None else self._unseen.outputs, count)

@@ -6,7 +6,8 @@ writes below its own prefix, so that a bucket policy can say who may write what.
 
 ::
 
-    runs/{run}.json                                     the run: spec, design, targets
+    runs/{run}.json                                     the run: spec, design, targets, what outputs mean
+    runs/{run}/meaning-{number}.json                    what outputs mean, and the names of classes, if said anew
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
     aggregate/{run}/masks/{first}-{last}.u1             masks of these subsets, for runs that were imported
     aggregate/{run}/manifest/{version}.json             the committed parts, with their sha256
@@ -32,6 +33,10 @@ def run(name: str) -> str:
 def run_of(key: str) -> str:
     """Return the name of the run whose record has this key."""
     return key.removeprefix(RUNS).removesuffix(_RUN_SUFFIX)
+
+
+def meaning(run: str, number: int) -> str:
+    return f"{RUNS}{run}/meaning-{number:06d}.json"
 
 
 def parts(run: str) -> str:

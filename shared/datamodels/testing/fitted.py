@@ -45,6 +45,7 @@ def commit_fit(
     rows: int = 100,
     manifest_version: int = 4,
     intercept: np.ndarray | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> FitRecord:
     """Commit weights as a finished fit of a run, and return its record.
 
@@ -53,6 +54,7 @@ def commit_fit(
     rows              number of models that the record names
     manifest_version  version of the manifest that the record names
     intercept         float[n]; by default target j has intercept j
+    settings          fields of the fit section that the fit is said to have
     """
     n = len(theta)
     solution = problem.of_dense(
@@ -70,7 +72,7 @@ def commit_fit(
         manifest_version=manifest_version,
         spec_hash=run.spec.hash,
         solver="saga",
-        settings={},
+        settings=settings or {},
         rows=rows,
         columns=theta.shape[1],
         targets=n,

@@ -15,6 +15,11 @@ Many models at once, if that is faster::
         def train_many(self, subsets, seeds): ...   # lists of the above, equally long -> models
         def outputs_many(self, models): ...         # models -> float[r, n], in order
 
+Either class should say what its outputs mean, by an attribute `output`: an `Output`, or a static method that takes the
+data set and the options and returns one::
+
+        output = Output("price error", unit="euro", higher_is_better=False)
+
 All randomness must come from the seed, so that the same subset and seed give the same model. A model whose outputs are
 not finite is trained once more with another seed. `datamodels trainer check module:Class` tries a class.
 """
@@ -29,9 +34,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
-from datamodels.run import faults, spellings
+from datamodels.outputs import Output
+from datamodels.run import faults, runs, spellings
 from datamodels.run.dataset import Dataset, Targets
-from datamodels.run.runs import reference
+from datamodels.run.runs import Run, reference
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.train import device
@@ -103,6 +109,36 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
     typed = dict(zip(options, spec.trainer.options, strict=True))
     faults.check_options("trainer.options", spec.trainer.cls, cls, options, given=given, typed=typed)
     return cls
+
+
+def resolve(spec: RunSpec, dataset: Dataset) -> Run:
+    """Return the run of a spec on its data set, with what its trainer declares of its outputs.
+
+    Raises SpecError as `check_class`, `declared` and `runs.resolve` do.
+    """
+    return runs.resolve(spec, dataset, declared=declared(check_class(spec, dataset), spec, dataset))
+
+
+def declared(cls: type, spec: RunSpec, dataset: Dataset) -> Output | None:
+    """Return what a class of trainers declares that its outputs mean, under the options of a spec; None if nothing.
+
+    Raises SpecError if its attribute `output` is no Output, and no static or class method that returns one or None. A
+    method or a property of that name is no declaration.
+    """
+    fault = f"trainer.class = {spec.trainer.cls!r}: its attribute output"
+    found, bound = inspect.getattr_static(cls, "output", None), getattr(cls, "output", None)
+    if bound is not None and isinstance(found, staticmethod | classmethod):
+        try:
+            found = bound(dataset, **_options(cls, spec))
+        except DatamodelsError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            raise SpecError(f"{fault}, called with the options: {why(error)}") from error
+    elif callable(found) or hasattr(found, "__get__"):
+        return None
+    if found is None or isinstance(found, Output):
+        return found
+    raise SpecError(f"{fault} is a {type(found).__name__}: must be a datamodels.Output")
 
 
 def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.errors import SpecError
+from datamodels.outputs import KNOWN, Output
 
 
 def correct_class_margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -71,6 +72,12 @@ SLOPES: dict[Callable, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 OF_PREDICTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"squared_error": squared_error}
 """Outputs of regressors, by their names in `trainer.options.output`."""
+
+
+def meaning(name: str, allowed: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]) -> Output:
+    """Return what the output of that name means. Raises SpecError as `choose` does."""
+    choose(name, allowed)
+    return KNOWN[name]
 
 
 def choose(name: str, allowed: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]):

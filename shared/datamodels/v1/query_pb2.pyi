@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Run(_message.Message):
-    __slots__ = ("run", "spec_hash", "spec_json", "alpha", "columns", "examples", "targets", "models", "fits")
+    __slots__ = ("run", "spec_hash", "spec_json", "alpha", "columns", "examples", "targets", "models", "fits", "output", "output_declared", "label_names")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
     SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,9 @@ class Run(_message.Message):
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     FITS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DECLARED_FIELD_NUMBER: _ClassVar[int]
+    LABEL_NAMES_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_hash: str
     spec_json: str
@@ -27,7 +30,10 @@ class Run(_message.Message):
     targets: int
     models: int
     fits: int
-    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., spec_json: _Optional[str] = ..., alpha: _Optional[float] = ..., columns: _Optional[int] = ..., examples: _Optional[int] = ..., targets: _Optional[int] = ..., models: _Optional[int] = ..., fits: _Optional[int] = ...) -> None: ...
+    output: _types_pb2.Output
+    output_declared: bool
+    label_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., spec_json: _Optional[str] = ..., alpha: _Optional[float] = ..., columns: _Optional[int] = ..., examples: _Optional[int] = ..., targets: _Optional[int] = ..., models: _Optional[int] = ..., fits: _Optional[int] = ..., output: _Optional[_Union[_types_pb2.Output, _Mapping]] = ..., output_declared: _Optional[bool] = ..., label_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetRunRequest(_message.Message):
     __slots__ = ("run",)
@@ -191,20 +197,22 @@ class TopInfluencesResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., helpful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ..., harmful: _Optional[_Iterable[_Union[Influence, _Mapping]]] = ...) -> None: ...
 
 class SupportRequest(_message.Message):
-    __slots__ = ("run", "targets", "limit", "safety", "threshold", "mislabel")
+    __slots__ = ("run", "targets", "limit", "safety", "threshold", "mislabel", "worse_than")
     RUN_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     SAFETY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     MISLABEL_FIELD_NUMBER: _ClassVar[int]
+    WORSE_THAN_FIELD_NUMBER: _ClassVar[int]
     run: str
     targets: _types_pb2.Tensor
     limit: int
     safety: float
     threshold: float
     mislabel: bool
-    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ..., mislabel: _Optional[bool] = ...) -> None: ...
+    worse_than: float
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ..., mislabel: _Optional[bool] = ..., worse_than: _Optional[float] = ...) -> None: ...
 
 class SupportResponse(_message.Message):
     __slots__ = ("provenance", "target", "status", "columns", "curve", "label")

@@ -147,7 +147,7 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TopInfluences(self, request, context):
-        """Returns the training examples that help and harm a target most.
+        """Returns the training examples that help and harm a target most, by the direction of the output in Provenance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +156,7 @@ class QueryServiceServicer:
     def Support(self, request, context):
         """Finds the smallest set of training examples without which models get a target wrong, or the smallest set of
         training examples that make models get it wrong if they have another label. One message for each target.
+        INVALID_ARGUMENT if neither high nor low outputs are better, or if no threshold is given or declared.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,7 +209,8 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Conflicts(self, request, context):
-        """Long analysis: finds pairs of a group of columns and a group of targets that it harms.
+        """Long analysis: finds pairs of a group of columns and a group of targets that it harms; of which it lowers the
+        output, if neither high nor low outputs are better.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,20 @@ class Design(_message.Message):
     pinned_out: Tensor
     def __init__(self, kind: _Optional[_Union[Design.Kind, str]] = ..., seed: _Optional[int] = ..., alpha: _Optional[float] = ..., examples: _Optional[int] = ..., groups: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_in: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_out: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
+class Output(_message.Message):
+    __slots__ = ("name", "unit", "higher_is_better", "threshold")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    HIGHER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    unit: str
+    higher_is_better: bool
+    threshold: float
+    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., higher_is_better: _Optional[bool] = ..., threshold: _Optional[float] = ...) -> None: ...
+
 class RunRecord(_message.Message):
-    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels", "dtype")
+    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels", "dtype", "output", "label_names")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +86,8 @@ class RunRecord(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABELS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_NAMES_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_json: str
     design: Design
@@ -81,10 +95,12 @@ class RunRecord(_message.Message):
     labels: Tensor
     target_labels: Tensor
     dtype: Tensor.DType
-    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ...) -> None: ...
+    output: Output
+    label_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., label_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator")
+    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator", "output")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +110,7 @@ class Provenance(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     ESTIMATOR_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_hash: str
     alpha: float
@@ -103,4 +120,5 @@ class Provenance(_message.Message):
     models: int
     partial: bool
     estimator: str
-    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ..., estimator: _Optional[str] = ...) -> None: ...
+    output: Output
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ..., estimator: _Optional[str] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...

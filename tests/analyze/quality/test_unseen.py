@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from datamodels.analyze.quality.evaluate import evaluate, record, recorded
 from datamodels.analyze.quality.unseen import Unseen, counting_subsets, targets_to_show
 from datamodels.errors import NotReadyError
 from datamodels.fit.data import problem
+from datamodels.outputs import LOSS
 from datamodels.run import designs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
@@ -93,8 +96,10 @@ def test_an_evaluation_is_recorded_once(tmp_path, unseen):
 
 def test_targets_to_show_are_spread_by_their_mean_output():
     outputs = np.tile(np.array([5.0, 1.0, 4.0, 2.0, 3.0]), (2, 3, 1))
-    assert targets_to_show(outputs, 5, 3) == [1, 4, 0]
-    assert targets_to_show(outputs, 5, 9) == [1, 3, 4, 2, 0]
+    run = committed.make_run()
+    assert targets_to_show(run, outputs, 3) == [1, 4, 0]
+    assert targets_to_show(run, outputs, 9) == [1, 3, 4, 2, 0]
+    assert targets_to_show(dataclasses.replace(run, declared=LOSS), outputs, 3) == [0, 4, 1]
     outputs[:, :, 1], outputs[0, 0, 4] = np.nan, np.nan
-    assert targets_to_show(outputs, 5, 9) == [3, 4, 2, 0, 1]
-    assert targets_to_show(None, 5, 2) == [0, 4]
+    assert targets_to_show(run, outputs, 9) == [3, 4, 2, 0, 1]
+    assert targets_to_show(run, None, 2) == [0, 4]

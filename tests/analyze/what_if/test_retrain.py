@@ -5,6 +5,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.errors import InputError, StageError
+from datamodels.outputs import MARGIN
 from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
@@ -79,7 +80,7 @@ def test_failed_models_are_tried_once_more_and_then_left_out():
 
 def test_when_all_failed_that_is_said():
     with pytest.raises(StageError, match="trainer check"):
-        Measured(np.zeros(0))
+        Measured(np.zeros(0), MARGIN)
 
 
 def test_bad_questions_are_refused():

@@ -2,8 +2,9 @@
 
 The effect of a group of columns on a target is the sum of the target's weights on them. According to the datamodel, the
 output falls by this amount if the group is removed. A conflict is a pair of groups whose mean effect over the targets
-has an interval below 0. The intervals hold for all pairs at once. With 95% intervals for single pairs, five of a
-hundred pairs would look like conflicts by chance.
+worsens the output: its interval is below 0, or, if lower outputs are better, above 0. If neither is better, conflicts
+are pairs whose effect lowers the output. The intervals hold for all pairs at once. With 95% intervals for single pairs,
+five of a hundred pairs would look like conflicts by chance.
 """
 
 from __future__ import annotations
@@ -59,14 +60,17 @@ def of_fit(
             raise InputError(f"k = {k}: takes groups = 'clusters'; the number of classes cannot be chosen")
         names, both = np.unique(np.concatenate([labels, run.target_labels]), return_inverse=True)
         sources, targets = both[: len(labels)], both[len(labels) :]
+    sign = run.predicted.sign
     found = conflicts(
-        solution.theta,
+        sign * solution.theta,
         sources,
         np.where(fitted, targets, -1),
         same=names is not None,
         seed=seed,
         progress=lambda fraction: progress(0.8 + 0.2 * fraction),
     )
+    if sign < 0:
+        found = dataclasses.replace(found, effect=-found.effect, interval=-found.interval[:, ::-1])
     if names is None:
         return found
     named = {name: names[getattr(found, name)].astype(np.int32) for name in ("source", "target")}
@@ -83,7 +87,7 @@ def conflicts(
     resamples: int = RESAMPLES,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Conflicts:
-    """Find conflicts in weights float[n, d].
+    """Find conflicts in weights float[n, d], of which positive ones help.
 
     sources   int[d]; group of each column, below 0 for none
     targets   int[n]; group of each target, below 0 for none, e.g. for a target without weights

@@ -6,9 +6,10 @@ windows: one window of the target with all windows of the example that are shift
 0 and unit length. So a shift, another brightness or another contrast does not hide a copy. Other inputs are compared by
 the run's `fit.features`, each standardised over the pool.
 
-By weights alone, if the data set cannot be loaded. The score is the example's share of all positive weights of the
-target. A copy does help its target, but easy targets need no copy, and others have many good helpers. So this finds few
-copies: on planted copies its average precision is 0.06, and that of inputs 0.96 (`make bench-planted`).
+By weights alone, if the data set cannot be loaded. The score is the example's share of all weights that help the
+target; of the sizes of all weights, if neither high nor low outputs are better. A copy does help its target, but easy
+targets need no copy, and others have many good helpers. So this finds few copies: on planted copies its average
+precision is 0.06, and that of inputs 0.96 (`make bench-planted`).
 
 Each pair also has the weight of the example: its effect on the target.
 """
@@ -49,7 +50,7 @@ class Pairs:
     by       BY_INPUTS or BY_WEIGHTS
     target   int32[k]
     example  int32[k]; examples of the pool or, by weights, columns
-    score    float64[k]; by inputs: relative distance, smallest first; by weights: share of positive weights, largest
+    score    float64[k]; by inputs: relative distance, smallest first; by weights: share of helpful weights, largest
              first
     weight   float32[k]; weight of the example's column for the target; NaN if the target has no weights
     reason   why inputs could not be compared, if that was tried
@@ -84,22 +85,23 @@ def find(run: Run, solution: Solution, k: int) -> Pairs:
 
 
 def by_weights(run: Run, solution: Solution, k: int) -> Pairs:
-    """Return the k pairs whose example has the largest share of the positive weights of its target.
+    """Return the k pairs whose example has the largest share of the helpful weights of its target.
 
-    Raises InputError for k < 1 and as `outsiders` does, NotReadyError if no target has a positive weight.
+    Raises InputError for k < 1 and as `outsiders` does, NotReadyError if no example helps any target.
     """
     _check(k)
     targets = outsiders(run)
     theta = solution.theta[targets].tocoo()
-    helps = theta.data > 0
-    row, column, weight = theta.row[helps], theta.col[helps], theta.data[helps]
+    gain = run.predicted.sign * theta.data if run.predicted.directed else np.abs(theta.data)
+    helps = gain > 0
+    row, column, weight, gain = theta.row[helps], theta.col[helps], theta.data[helps], gain[helps]
     if not len(weight):
         raise NotReadyError(f"run {run.name}: no example helps any target; more models are needed")
-    mass = np.bincount(row, weight, minlength=theta.shape[0])
-    order = np.lexsort((column, -weight, row))
+    mass = np.bincount(row, gain, minlength=theta.shape[0])
+    order = np.lexsort((column, -gain, row))
     place = np.arange(len(order)) - np.searchsorted(row[order], row[order])
     order = order[place < EACH]
-    share = weight[order] / mass[row[order]]
+    share = gain[order] / mass[row[order]]
     best = np.argsort(-share, kind="stable")[:k]
     chosen = order[best]
     target, column = (index.astype(np.int32) for index in (targets[row[chosen]], column[chosen]))

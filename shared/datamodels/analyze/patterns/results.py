@@ -57,13 +57,15 @@ class Components:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conflicts:
-    """Pairs [p] of groups with negative mean effect, those with the strongest evidence first.
+    """Pairs [p] of groups whose mean effect worsens the output, those with the strongest evidence first.
+
+    The effect is below 0, or above 0 if lower outputs are better.
 
     source, target  int32; group of columns and group of targets
     effect          float64; mean over targets of the sum of weights on the group's columns
     interval        float64[p, 2]; at `interval.LEVEL` for all pairs of groups at once, a bootstrap over targets
-    harmed          float64; share of the targets for which the effect is negative
-    sure            int32; 1 if the interval is below 0
+    harmed          float64; share of the targets for which the effect worsens the output
+    sure            int32; 1 if the whole interval worsens the output
     pairs           number of pairs of groups that were compared
     """
 

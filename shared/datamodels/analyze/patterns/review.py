@@ -25,6 +25,8 @@ from datamodels.run.runs import Run
 class Overall:
     """Columns by their mean weight over targets, which is how much a column raises the mean output.
 
+    If lower outputs are better, helpful columns have negative weights.
+
     column    int32[k]; strongest first
     mean      float64[k]
     interval  float64[k, 2]; at `interval.LEVEL`, of the mean over as many other targets, by a bootstrap over targets.
@@ -62,7 +64,7 @@ class Fragile:
 
 
 def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
-    """Find the k columns that help most and the k that harm most.
+    """Find the k columns that help most and the k that harm most; that raise and lower, if neither direction is better.
 
     Over the targets outside the pool, or, if there are none, over all. Raises InputError for k < 1, NotReadyError if no
     target has a model.
@@ -76,7 +78,8 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
         raise NotReadyError(f"run {run.name}: no target has weights; more models are needed")
     theta = solution.theta[targets].tocsc()
     mean = np.asarray(theta.sum(axis=0), dtype=np.float64).ravel() / len(targets)
-    order = np.argsort(-mean, kind="stable")
+    gain = run.predicted.sign * mean
+    order = np.argsort(-gain, kind="stable")
     helpful, harmful = order[:k], order[::-1][:k]
     draws = interval.draws(len(targets), run.spec.seed)
 
@@ -84,17 +87,16 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
         resampled = draws @ theta[:, columns].toarray().astype(np.float64) / len(targets)
         return Overall(columns.astype(np.int32), mean[columns], np.quantile(resampled, TAILS, axis=0).T)
 
-    return of(helpful[mean[helpful] > 0]), of(harmful[mean[harmful] < 0])
+    return of(helpful[gain[helpful] > 0]), of(harmful[gain[harmful] < 0])
 
 
 def fragile(run: Run, solution: Solution, k: int, share: float) -> Fragile:
     """Find the k most fragile targets: those with the smallest supports, of at most this share of the columns.
 
-    Raises InputError for k < 1 and for a share that is not above 0 and at most 1.
+    Raises InputError for k < 1, for a share that is not above 0 and at most 1, and if the output has no threshold.
     """
     _check_k(k)
-    if not 0 < share <= 1:
-        raise InputError(f"share = {share}: must be above 0 and at most 1")
+    _check_share(share)
     return _fragile(run, solution, range(run.n), k, limit_of(run, share))
 
 
@@ -131,7 +133,10 @@ class Fragility:
 
 
 def fragility(run: Run, solution: Solution, targets: Sequence[int]) -> Fragility:
-    """Search for the supports of some targets, up to the default limit."""
+    """Search for the supports of some targets, up to the default limit.
+
+    Raises InputError if the output has no threshold.
+    """
     found = _fragile(run, solution, targets, len(targets), default_limit(run))
     columns = np.concatenate([[0], np.unique(found.size)])
     wrong = np.searchsorted(found.size, columns, side="right")
@@ -150,7 +155,7 @@ class Review:
 
     helpful: Overall
     harmful: Overall
-    fragile: Fragile
+    fragile: Fragile | None
     suspects: Suspects | None
     leaked: Pairs | None
     left_out: dict[str, str]
@@ -162,18 +167,29 @@ def review(run: Run, solution: Solution, *, k: int, share: float) -> Review:
     Raises InputError for a k or a share out of range, NotReadyError if no target has a model.
     """
     helpful, harmful = overall(run, solution, k)
-    few_needed = fragile(run, solution, k, share)
+    _check_share(share)
     left_out = {}
 
-    def if_possible(name: str, make: Callable[[Run, Solution, int], Any]) -> Any:
+    def if_possible(name: str, make: Callable[..., Any], *more: Any) -> Any:
         try:
-            return make(run, solution, k)
+            return make(run, solution, k, *more)
         except (InputError, NotReadyError) as error:
             left_out[name] = str(error)
             return None
 
-    suspects = if_possible("suspects", mislabel.suspects)
-    return Review(helpful, harmful, few_needed, suspects, if_possible("leaked", leakage.find), left_out)
+    return Review(
+        helpful,
+        harmful,
+        if_possible("fragile", fragile, share),
+        if_possible("suspects", mislabel.suspects),
+        if_possible("leaked", leakage.find),
+        left_out,
+    )
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise InputError(f"share = {share}: must be above 0 and at most 1")
 
 
 def _check_k(k: int) -> None:

@@ -143,16 +143,19 @@ def counting_subsets(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.nd
     return counts
 
 
-def targets_to_show(outputs: np.ndarray | None, n: int, count: int) -> list[int]:
-    """Choose `count` of n targets to show, or all: spread evenly from the lowest mean output to the highest.
+def targets_to_show(run: Run, outputs: np.ndarray | None, count: int) -> list[int]:
+    """Choose `count` targets of a run to show, or all: spread evenly from the worst mean output to the best.
+
+    If neither direction of the output is better, from the lowest to the highest.
 
     outputs  float[s, r, n] of models on unseen subsets; None if there are none
 
     Targets without outputs (NaN) come last, by number.
     """
+    n = run.n
     order = np.arange(n)
     if outputs is not None:
         with np.errstate(invalid="ignore"):
             means = np.nansum(outputs, axis=(0, 1), dtype=np.float64) / (~np.isnan(outputs)).sum(axis=(0, 1))
-        order = np.argsort(means, kind="stable")
+        order = np.argsort(run.output.sign * means, kind="stable")
     return order[np.linspace(0, n - 1, min(count, n)).astype(int)].tolist()

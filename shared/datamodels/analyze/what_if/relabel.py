@@ -1,11 +1,11 @@
 """Find the mislabel support of a target: the smallest set of training labels to change so that models get it wrong.
 
-Ilyas et al. 2022, section 4.1: the examples with the largest positive weights get the label that the target is most
-easily mistaken for. A datamodel predicts the effect of removing an example, not that of another label. So a changed
-label is predicted to have EFFECT times the effect of removal: once for the lost help, and as much again for the new
-harm. `what_if.retrain` checks supports: on the digits, 88% of them flip (81% to 93%).
+Ilyas et al. 2022, section 4.1: the most helpful examples get the label that the target is most easily mistaken for. A
+datamodel predicts the effect of removing an example, not that of another label. So a changed label is predicted to have
+EFFECT times the effect of removal: once for the lost help, and as much again for the new harm. `what_if.retrain` checks
+supports: on the digits, 88% of them flip (81% to 93%).
 
-Outputs are margins, which do not name the other label. So the new label is the one whose examples harm the target most.
+Outputs such as margins do not name the other label. So the new label is the one whose examples harm the target most.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Relabelling:
 
 
 def relabelling(
-    run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float = 0.0
+    run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float | None = None
 ) -> Relabelling:
     """Find the mislabel support of a target in the whole pool without the target itself; arguments as for `support`.
 
     Raises TargetRangeError, and InputError, also if the pool has no labels or only one.
     """
-    supports.check(run, limit, safety, threshold)
     labels, _ = mislabel.require_labels(run)
+    output = supports.check(run, limit, safety, threshold)
     solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Relabelling(Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0)), NO_LABEL)
@@ -55,7 +55,7 @@ def relabelling(
     columns, curve = supports.removal(run, solution, target, limit or supports.default_limit(run))
     worth, other = -np.diff(curve), labels[columns] != label
     curve = curve[0] - EFFECT * np.concatenate([[0.0], np.cumsum(worth[other])])
-    return Relabelling(supports.shortest(target, columns[other], curve, safety, threshold), label)
+    return Relabelling(supports.shortest(target, columns[other], curve, output, safety), label)
 
 
 def most_harmful_label(run: Run, solution: Solution, target: int) -> int:
@@ -69,5 +69,6 @@ def most_harmful_label(run: Run, solution: Solution, target: int) -> int:
     if not len(others):
         raise InputError(f"run {run.name}: its pool has no label but that of target {target}")
     columns, weights = solution.row(target)
-    harm = [np.minimum(weights[labels[columns] == label], 0).sum() for label in others]
+    gain = run.predicted.sign * weights
+    harm = [np.minimum(gain[labels[columns] == label], 0).sum() for label in others]
     return int(others[np.argmin(harm)])

@@ -11,6 +11,7 @@ import numpy as np
 from datamodels.analyze.quality import interval
 from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError, StageError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, unusable
@@ -92,15 +93,15 @@ class Measured:
     """Outputs of retrained models for one target.
 
     outputs         float64[r]; of the models that did not fail
-    threshold       outputs below it are wrong
+    output          what they mean
     interval        interval of the mean output, at `interval.LEVEL`
-    flipped         number of outputs below the threshold
-    share           fraction of outputs below the threshold
+    flipped         number of outputs that are wrong; None if the output has no threshold, as the next two
+    share           fraction of outputs that are wrong
     share_interval  its interval, at `interval.LEVEL`
     """
 
     outputs: np.ndarray
-    threshold: float = 0.0
+    output: Output
 
     def __post_init__(self) -> None:
         if not len(self.outputs):
@@ -115,37 +116,33 @@ class Measured:
         return interval.mean(self.outputs)
 
     @property
-    def flipped(self) -> int:
-        return int(np.count_nonzero(self.outputs < self.threshold))
+    def flipped(self) -> int | None:
+        return None if self.output.threshold is None else int(np.count_nonzero(self.output.wrong(self.outputs)))
 
     @property
-    def share(self) -> float:
-        return self.flipped / len(self.outputs)
+    def share(self) -> float | None:
+        return None if self.flipped is None else self.flipped / len(self.outputs)
 
     @property
-    def share_interval(self) -> tuple[float, float]:
-        return interval.share(self.flipped, len(self.outputs))
+    def share_interval(self) -> tuple[float, float] | None:
+        return None if self.flipped is None else interval.share(self.flipped, len(self.outputs))
 
 
-def measure(
-    retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]], threshold: float = 0.0
-) -> list[Measured]:
+def measure(retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]]) -> list[Measured]:
     """Retrain models for each (target, set bool[d]), without the target itself, and measure their outputs.
 
     Raises StageError if all models of a set failed.
     """
     found = retrainer.outputs([pool.without_own(run, members, target) for target, members in sets])
-    return [_measured(outputs, target, threshold) for outputs, (target, _) in zip(found, sets, strict=True)]
+    return [_measured(outputs, target, run) for outputs, (target, _) in zip(found, sets, strict=True)]
 
 
-def measure_relabelled(
-    retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int, threshold: float = 0.0
-) -> Measured:
+def measure_relabelled(retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int) -> Measured:
     """Do the same on the whole pool without the target, with another label for columns int[k]."""
     members = pool.without_own(run, pool.whole(run), target)
-    return _measured(retrainer.relabelled(members, columns, label), target, threshold)
+    return _measured(retrainer.relabelled(members, columns, label), target, run)
 
 
-def _measured(outputs: np.ndarray, target: int, threshold: float) -> Measured:
+def _measured(outputs: np.ndarray, target: int, run: Run) -> Measured:
     chosen = outputs[:, target].astype(np.float64)
-    return Measured(chosen[~np.isnan(chosen)], threshold)
+    return Measured(chosen[~np.isnan(chosen)], run.output)

@@ -1,9 +1,9 @@
 """Find the data support of a target: the smallest set of training examples without which models get it wrong.
 
-Ilyas et al. 2022, section 4.1 (the review's 3.3.1). Of all sets of k columns, the k columns with the largest positive
-weights lower a linear prediction most if they are removed. So removing columns in this order, one by one, finds the
-smallest set that brings the prediction below the threshold. This is exact for the datamodel; `what_if.retrain` checks
-it for models.
+Ilyas et al. 2022, section 4.1 (the review's 3.3.1). Of all sets of k columns, the k most helpful ones worsen a linear
+prediction most if they are removed: those with the largest positive weights, or, if lower outputs are better, with the
+largest negative ones. So removing columns in this order, one by one, finds the smallest set that brings the prediction
+past the threshold of the output. This is exact for the datamodel; `what_if.retrain` checks it for models.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
+from datamodels.outputs import Output
 from datamodels.run.runs import Run
 
 FOUND = "found"
@@ -58,62 +59,74 @@ def limit_of(run: Run, share: float) -> int:
 
 
 def support(
-    run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float = 0.0
+    run: Run, solution: Solution, target: int, *, limit: int = 0, safety: float = 0.0, threshold: float | None = None
 ) -> Support:
     """Find the support of a target in the whole pool without the target itself.
 
+    run        with the settings of the fit in its spec
     limit      size of the largest set to look for; 0 stands for LIMIT_SHARE of the columns
-    safety     margin below the threshold that the prediction must reach
-    threshold  outputs below it are wrong; 0 for margins
+    safety     how far past the threshold the prediction must be
+    threshold  outputs worse than it are wrong; None for the output's own
 
-    Raises TargetRangeError, InputError.
+    Raises TargetRangeError, InputError; the latter also if the output has no threshold, or neither direction is better.
     """
-    check(run, limit, safety, threshold)
+    output = check(run, limit, safety, threshold)
     solution.row(target)
     if solution.status[target] in problem.UNFITTED:
         return Support(target, NO_WEIGHTS, pool.NO_COLUMNS, np.zeros(0))
     columns, curve = removal(run, solution, target, limit or default_limit(run))
-    return shortest(target, columns, curve, safety, threshold)
+    return shortest(target, columns, curve, output, safety)
 
 
-def shortest(target: int, columns: np.ndarray, curve: np.ndarray, safety: float, threshold: float) -> Support:
-    """Find the smallest number of first columns that brings a curve of `removal` below the threshold less `safety`."""
-    if curve[0] < threshold:
+def shortest(target: int, columns: np.ndarray, curve: np.ndarray, output: Output, safety: float = 0.0) -> Support:
+    """Find the smallest number of first columns that brings a curve of `removal` past the threshold, by `safety`.
+
+    Raises InputError if the output has no threshold.
+    """
+    if output.wrong(curve[:1])[0]:
         return Support(target, WRONG, pool.NO_COLUMNS, curve[:1])
-    below = np.flatnonzero(curve < threshold - safety)
-    if not len(below):
+    past = np.flatnonzero(output.wrong(curve + output.sign * safety))
+    if not len(past):
         return Support(target, NONE, columns, curve)
-    # A target that is right is not below the threshold before the first column is removed, so k is at least 1.
-    k = int(below[0])
+    # A target that is right is not past the threshold before the first column is removed, so k is at least 1.
+    k = int(past[0])
     return Support(target, FOUND, columns[:k], curve[: k + 1])
 
 
 def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Remove the most helpful columns of a target from the whole pool without the target itself, one by one.
 
+    If neither direction of the output is better, those that raise it most are removed.
+
     Returns (columns int32[k], curve float64[k + 1]). The curve is the predicted mean output with the first 0, 1, ..., k
-    columns removed. It ends after `limit` columns, if no remaining weight is positive, or before a class is empty.
-    Raises TargetRangeError.
+    columns removed. It ends after `limit` columns, if no remaining column helps, or before a class is empty. Raises
+    TargetRangeError.
     """
     columns, weights = solution.row(target)
+    gain = run.predicted.sign * weights
     base = pool.without_own(run, pool.whole(run), target)
     before = float(solution.intercept[target] + weights[base[columns]].astype(np.float64).sum())
     free = base & (run.design.stratum >= 0)
-    usable = (weights > 0) & free[columns]
-    order = np.flatnonzero(usable)[np.argsort(-weights[usable], kind="stable")][:limit]
+    usable = (gain > 0) & free[columns]
+    order = np.flatnonzero(usable)[np.argsort(-gain[usable], kind="stable")][:limit]
     order = order[: before_a_class_is_empty(run, base, columns[order])]
     return columns[order], before - np.concatenate([[0.0], np.cumsum(weights[order], dtype=np.float64)])
 
 
-def check(run: Run, limit: int, safety: float, threshold: float) -> None:
-    """Check the arguments of `support`. Raises InputError if one is out of range."""
+def check(run: Run, limit: int, safety: float, threshold: float | None) -> Output:
+    """Check the arguments of `support`, and return the output with its threshold.
+
+    Raises InputError if an argument is out of range, or no threshold is known.
+    """
     most = min(run.design.columns, MAX_LIMIT)
     if not 0 <= limit <= most:
         raise InputError(f"limit = {limit}: must be 1 to {most}, or 0 for {default_limit(run)}")
     if not (np.isfinite(safety) and safety >= 0):
         raise InputError(f"safety = {safety}: must be at least 0")
-    if not np.isfinite(threshold):
-        raise InputError(f"threshold = {threshold}: must be a number")
+    try:
+        return run.predicted.judged(threshold)
+    except InputError as error:
+        raise InputError(f"run {run.name}: {error}") from None
 
 
 def before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> int:

@@ -25,7 +25,7 @@ from datamodels.train.device import limit_threads
 def compare(options: argparse.Namespace) -> None:
     """Print one line for each method."""
     store = store_of(options)
-    run = runs.read(store, options.run)
+    run = runs.read(store, options.run).judged(options.threshold)
     context = Context(run, runs.load_dataset(run.spec), store, options.models)
     view = View() if options.quiet or options.json else TerminalView()
     found = [row.document() for row in rows(context, options, view)]
@@ -38,10 +38,16 @@ def rows(context: Context, options: argparse.Namespace, view: View) -> Iterator[
     Leaves out methods that cannot take part, or, if the options name methods, raises InputError or ConfigError.
     """
     names = scoring.chosen(options.baselines)
-    retrainer = Retrainer(context.run, context.dataset, options.retrain)
+    retrainer = None
+    try:
+        context.run.output.judged()
+    except InputError as error:
+        print(f"flips are left out: {error}", file=sys.stderr)
+    else:
+        retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with view.stage("compare", "sets") as bar:
-        comparison = Comparison(context, retrainer, options.targets, options.remove, threshold=options.threshold)
+        comparison = Comparison(context, retrainer, options.targets, options.remove)
         steps, done = (1 + len(names)) * len(options.remove), 0
         bar.expect(steps, 0)
 

@@ -19,6 +19,7 @@ from datamodels.cli.common.service import basis, progress, query_client
 from datamodels.fit.data import problem
 from datamodels.rpc.clients.analyses import Answer
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
@@ -39,9 +40,10 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibration]:
-    parsed = specs.parse(json.loads(client.run(options.run).spec_json))
+    described = client.run(options.run)
+    parsed = specs.parse(json.loads(described.spec_json))
     dataset = runs.load_dataset(parsed)
-    run = runs.resolve(parsed, dataset)
+    run = runs.resolve(parsed, dataset, declared=from_output(described.output))
     modelled = np.array([target.status not in problem.UNFITTED for target in client.targets(run.name)])
     retrainer = Retrainer(run, dataset, options.models)
     limit_threads(TrainerSettings.load().threads)

@@ -37,12 +37,12 @@ def report(options: argparse.Namespace) -> None:
 
 
 def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
-    """Explain `count` targets by LIME, spread from the lowest mean output to the highest."""
+    """Explain `count` targets by LIME, spread from the worst mean output to the best."""
     if found.fitted is None:
         raise InputError(f"--lime: run {found.run.name} has no weights yet, so its report shows no targets")
     limit_threads(TrainerSettings.load().threads)
     predictions = found.fitted.predictions
-    targets = targets_to_show(None if predictions is None else predictions.outputs, found.run.n, count)
+    targets = targets_to_show(found.run, None if predictions is None else predictions.outputs, count)
     return dict(zip(targets, lime.explain(found.run, dataset, targets), strict=True))
 
 

@@ -28,7 +28,7 @@ def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     store = store_of(options)
     run = runs.read(store, options.run)
     record = require_fit(store, run.name)
-    return run, record, fits.load(store, record)
+    return record.of(run), record, fits.load(store, record)
 
 
 def leaks(options: argparse.Namespace) -> None:
@@ -53,8 +53,9 @@ def review_run(options: argparse.Namespace) -> None:
     run, record, solution = _fitted(options)
     found = review(run, solution, k=options.k, share=options.fragile)
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}
-    fragile = zip(found.fragile.target.tolist(), found.fragile.size.tolist(), strict=True)
-    rows["fragile"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in fragile]
+    if found.fragile is not None:
+        fragile = zip(found.fragile.target.tolist(), found.fragile.size.tolist(), strict=True)
+        rows["fragile"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in fragile]
     if found.suspects is not None:
         suspects = zip(found.suspects.example.tolist(), found.suspects.score.tolist(), strict=True)
         rows["suspects"] = [{"example": e, "label": _label(run.labels, e), "score": score} for e, score in suspects]
@@ -62,8 +63,10 @@ def review_run(options: argparse.Namespace) -> None:
         rows["leaked"] = _pairs(run, found.leaked)
     if options.json:
         facts = {"run": run.name, "fit": record.number, "models": record.rows, "partial": record.rows < run.spec.m}
-        counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
-        counts["interval"] = [None if np.isnan(end) else end for end in found.fragile.interval]
+        counts = None
+        if found.fragile is not None:
+            counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
+            counts["interval"] = [None if np.isnan(end) else end for end in found.fragile.interval]
         by = {name: table.by for name in ("suspects", "leaked") if (table := getattr(found, name)) is not None}
         print(json.dumps(facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out}))
         return

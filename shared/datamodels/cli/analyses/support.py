@@ -19,6 +19,7 @@ from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import finite
 from datamodels.cli.common.service import query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
+from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
@@ -85,11 +86,11 @@ class _Check:
 
     def __init__(self, client: QueryClient, options: argparse.Namespace):
         self.wanted = options.verify is not None
-        self._threshold = options.threshold
         if self.wanted:
-            parsed = specs.parse(json.loads(client.run(options.run).spec_json))
+            described = client.run(options.run)
+            parsed = specs.parse(json.loads(described.spec_json))
             dataset = runs.load_dataset(parsed)
-            self._run = runs.resolve(parsed, dataset)
+            self._run = runs.resolve(parsed, dataset, declared=from_output(described.output)).judged(options.threshold)
             self._retrainer = Retrainer(self._run, dataset, options.verify)
             limit_threads(TrainerSettings.load().threads)
             self.whole = pool.whole(self._run)
@@ -99,12 +100,11 @@ class _Check:
 
     def support(self, found: SupportOf) -> Measured:
         if found.label is not None:
-            asked = found.target, found.columns, found.label, self._threshold
-            return measure_relabelled(self._retrainer, self._run, *asked)
+            return measure_relabelled(self._retrainer, self._run, found.target, found.columns, found.label)
         return self.of([(found.target, self.whole & ~self.members(found.columns))])[0]
 
     def of(self, sets: Sequence[tuple[int, np.ndarray]]) -> list[Measured]:
-        return measure(self._retrainer, self._run, sets, self._threshold)
+        return measure(self._retrainer, self._run, sets)
 
 
 def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
@@ -113,14 +113,10 @@ def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
 
 
 def _measured(found: Measured) -> dict[str, Any]:
-    return {
-        "models": len(found.outputs),
-        "mean": found.mean,
-        "interval": list(found.interval),
-        "flipped": found.flipped,
-        "share": found.share,
-        "share_interval": list(found.share_interval),
-    }
+    measured = {"models": len(found.outputs), "mean": found.mean, "interval": list(found.interval)}
+    if found.share_interval is None:  # nothing says which outputs are wrong
+        return measured
+    return measured | {"flipped": found.flipped, "share": found.share, "share_interval": list(found.share_interval)}
 
 
 def _support_line(row: dict[str, Any]) -> str:
@@ -156,8 +152,9 @@ def _spell(value: Any) -> str:
         case list():
             return ",".join(map(str, value)) or "-"
         case dict():
-            mean, share = (f"{_spell(value[a])} {_spell(value[b])}" for a, b in _PAIRS)
-            return f"{value['flipped']} of {value['models']} models flip, {share}, mean {mean}"
+            mean, *share = (f"{_spell(value[a])} {_spell(value[b])}" for a, b in _PAIRS if a in value)
+            flips = [f"{value['flipped']} of {value['models']} models flip", *share] if share else []
+            return ", ".join([*flips, f"mean {mean}" if share else f"mean {mean} of {value['models']} models"])
     return str(value)
 
 

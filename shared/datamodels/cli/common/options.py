@@ -128,8 +128,7 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         metavar="X",
         type=number,
-        default=0.0,
-        help="an output below X counts as wrong (default: %(default)g, as for margins)",
+        help="an output worse than X is wrong: below X, or above if lower is better (default: as the run declares)",
     )
 
 

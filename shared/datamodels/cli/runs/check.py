@@ -12,7 +12,7 @@ from datamodels.run import runs, specs, spellings
 from datamodels.run.specs import RunSpec
 from datamodels.settings import TrainerSettings
 from datamodels.train.check import Check
-from datamodels.train.contract import load_trainer
+from datamodels.train.contract import load_trainer, resolve
 from datamodels.train.device import limit_threads
 
 M = 10_000
@@ -23,7 +23,7 @@ def check(options: argparse.Namespace) -> None:
     """Print one line for each finding. Raises SpecError with one line for each fault."""
     given = _spec(options)
     dataset = runs.load_dataset(given)
-    run = runs.resolve(given, dataset)
+    run = resolve(given, dataset)
     _say("trainer", given.trainer.cls)
     _say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
     _say("subsets", run.design.summary())

@@ -13,7 +13,7 @@ from datamodels.plan.cost import Estimate, Speed
 from datamodels.run import runs, specs
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
-from datamodels.train.contract import check_class
+from datamodels.train.contract import resolve
 
 GROUP, SHARE = 10, 0.5
 """Suggested ways to have fewer columns: groups of 10 examples, or half of the pool."""
@@ -25,8 +25,7 @@ def plan(options: argparse.Namespace) -> None:
     """Print the estimate."""
     given = specs.load(options.spec)
     dataset = runs.load_dataset(given)
-    check_class(given, dataset)
-    run = runs.resolve(given, dataset)
+    run = resolve(given, dataset)
     trainers = 1 if options.pods else min(options.trainers, given.chunks)
     if options.model_seconds:
         speed = Speed(options.model_seconds, trainers=trainers)

@@ -66,6 +66,7 @@ class Problem:
     stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary; None
                 to put all columns that vary into one stratum
     prior       prior of the weights, for estimators that need it; None otherwise
+    threshold   for the estimator `influence`, which fits the fraction of models whose output is above it
 
     Masks and outputs may be memory-mapped. Raises InputError if the shapes do not fit each other.
     """
@@ -79,6 +80,7 @@ class Problem:
     order: np.ndarray | None = None
     stratum: np.ndarray | None = None
     prior: Prior | None = None
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         rows, n = self.outputs.shape
@@ -126,6 +128,7 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
         heldout=is_heldout(model_index, run.spec.fit.holdout),
         order=np.argsort(model_index),
         stratum=run.design.stratum,
+        threshold=run.output.threshold or 0.0,
     )
 
 

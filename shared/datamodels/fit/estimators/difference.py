@@ -3,7 +3,8 @@
     difference_c = mean of y over the rows with column c  -  mean of y over the rows without column c
 
 For `influence`, the definition of Feldman and Zhang (2020, equation 2), y is 1 if the model is right (its margin is
-above 0) and 0 if not. The difference of the two shares is the weight.
+above 0) and 0 if not. The difference of the two shares is the weight. For another output, y is 1 if the output is above
+its threshold, so that the weights have the direction of the output: if lower is better, y is 1 if the model is wrong.
 
 For `difference`, y is the output, and the differences are rescaled. Ilyas et al. (2022) show that differences of means
 are the least-squares datamodel of infinitely many models, up to a scale. The scale, if each subset holds exactly k of
@@ -48,10 +49,10 @@ def solve(
 def solve_shares(
     rows: Rows, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick, resume: Arrays | None = None
 ) -> Solution:
-    """Fit a block of targets by differences of the shares of models that are right; see `contract.block.Solve`."""
+    """Fit a block of targets by differences of the shares of models above the threshold; see `contract.block.Solve`."""
     outputs = rows.outputs(first, last)
-    right = np.where(np.isfinite(outputs), outputs > 0, outputs).astype(rows.dtype)
-    return _solve(Targets.of(rows, first, right, rows.keep(first, last)), 1.0, tick)
+    above = np.where(np.isfinite(outputs), outputs > rows.problem.threshold, outputs).astype(rows.dtype)
+    return _solve(Targets.of(rows, first, above, rows.keep(first, last)), 1.0, tick)
 
 
 def _solve(targets: Targets, scale: np.ndarray | float, tick: Tick) -> Solution:

@@ -28,6 +28,7 @@ from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.kernels import compiling
 from datamodels.fit.solve import Progress, array_module, blocks, solve_blocks
 from datamodels.run import runs
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
@@ -80,6 +81,7 @@ class FitJob:
         self.run = runs.read(store, name)
         if settings is not None:
             self.run = self.run.with_fit(settings)
+        runs.require_threshold(self.run)
         self._snapshot = manifest.read_newest(store, name)
         parts = shards.parts_of_fit(self.run, self._snapshot)
         if not any(part.rows for part in parts):
@@ -88,7 +90,10 @@ class FitJob:
                 "publish a manifest"
             )
         self._settings = self.run.spec.fit.model_dump(mode="json")
-        self.digest = finished.digest(name, [part.sha256 for part in parts], self._settings)
+        made_from = self._settings
+        if ESTIMATORS[self.run.spec.fit.estimator].shares and self.run.output.threshold:
+            made_from = made_from | {"threshold": self.run.output.threshold}
+        self.digest = finished.digest(name, [part.sha256 for part in parts], made_from)
 
     def finished(self) -> FitRecord | None:
         """Return the newest fit of the run if it is of the same data and settings, or None."""

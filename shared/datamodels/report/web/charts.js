@@ -36,9 +36,8 @@ function span(low, high, digits = 2) {
   return `${show(low, digits)} to ${show(high, digits)}`;
 }
 
-function extent(values, with0 = false) {
+function extent(values) {
   const known = values.filter((value) => value !== null && Number.isFinite(value));
-  if (with0) known.push(0);
   let low = Infinity, high = -Infinity;
   for (const value of known) { low = Math.min(low, value); high = Math.max(high, value); }
   if (!(low < high)) { low -= 1; high += 1; }

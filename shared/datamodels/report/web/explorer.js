@@ -1,7 +1,8 @@
 /* The explorer of targets, and how examples look. */
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const WORDS = DATA.margins
+const OUTPUT = DATA.output, PREDICTED = DATA.predicted;
+const WORDS = PREDICTED && PREDICTED.directed
   ? { up: "helpful", down: "harmful", ups: "Most helpful examples", downs: "Most harmful examples", without: "Without the most helpful" }
   : { up: "raising", down: "lowering", ups: "Examples that raise it most", downs: "Examples that lower it most", without: "Without those that raise it most" };
 const FEATURES_SHOWN = 6;
@@ -50,9 +51,16 @@ function strip(title, figures, words) {
   return [make("h3", {}, title), figures.length ? make("div", { className: words ? "strip words" : "strip" }, ...figures) : empty];
 }
 
+/* How good a target's output is: of models, else as predicted. The larger the better, or if neither is better, the higher. */
+function standing(one) {
+  return one.mean ? OUTPUT.sign * one.mean[0] : one.removal ? PREDICTED.sign * one.removal.mean[0] : Infinity;
+}
+
+const [LAST, BEST] = OUTPUT && OUTPUT.directed ? ["worst", "best"] : ["lowest", "highest"];
+
 const ORDERS = {
-  "lowest output first": (one) => (one.mean ? one.mean[0] : one.removal ? one.removal.mean[0] : Infinity),
-  "highest output first": (one) => (one.mean ? -one.mean[0] : one.removal ? -one.removal.mean[0] : Infinity),
+  [`${LAST} output first`]: standing,
+  [`${BEST} output first`]: (one) => (Number.isFinite(standing(one)) ? -standing(one) : Infinity),
   "worst predicted first": (one) => (one.score ? one.score[0] : Infinity),
   "smallest support first": (one) => (one.support && one.support.size !== null ? one.support.size : Infinity),
   "by number": (one) => one.id,
@@ -67,8 +75,8 @@ function byParts(one) {
   place.append(make("table", {}, make("thead", {}, make("tr", {}, ...["part", "adds", "95% interval"].map((name) =>
     make("th", { scope: "col" }, name)))), make("tbody", {}, ...parts.slice(0, squares ? 5 : parts.length).map(([name, weight, low, high]) =>
     make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(weight)), make("td", {}, span(low, high)))))));
-  place.append(make("p", { className: "small" }, `How much each part adds to the ${DATA.output}, compared with the pool's mean in its ` +
-    `place. The ${DATA.output} is ${show(output)}, the mean of ${models} models of the whole pool. ` +
+  place.append(make("p", { className: "small" }, `How much each part adds to the ${OUTPUT.name}, compared with the pool's mean in its ` +
+    `place. The ${OUTPUT.name} is ${show(output)}, the mean of ${models} models of the whole pool. ` +
     (squares ? "Blue parts raise it, orange parts lower it. " : "") +
     `The sum of the parts explains R² = ${show(r2)} of the outputs of ${samples.toLocaleString("en")} samples.`));
   return place;
@@ -110,8 +118,10 @@ class Explorer {
     const sample = DATA.targets.length < DATA.of
       ? ` To keep this page small, it shows a random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets.` : "";
     document.getElementById("explorer-lead").append(
-      `A weight is how much the target's ${DATA.output} grows, on average, when the example is in the training set. ` +
-      (DATA.margins ? "Helpful examples raise it, harmful ones lower it." : "Some examples raise it, others lower it.") +
+      `A weight is how much the target's ${PREDICTED.name} grows, on average, when the example is in the training set. ` +
+      (!PREDICTED.directed ? "Some examples raise it, others lower it."
+        : PREDICTED.sign > 0 ? "Helpful examples raise it, harmful ones lower it."
+          : "Lower is better: helpful examples lower it, so their weights are negative, and harmful ones raise it.") +
       (explained ? ` For targets ${explained}, LIME also shows which parts of the target itself matter.` : "") + sample);
   }
 
@@ -122,7 +132,7 @@ class Explorer {
       .sort((a, b) => (key(a) === key(b) ? a.id - b.id : key(a) - key(b)));
     this.list.replaceChildren(...this.shown.map((one) => this.option(one)));
     document.getElementById("picked").textContent = `${this.shown.length.toLocaleString("en")} targets` +
-      (DATA.margins && this.shown.some((one) => one.wrong) ? "; dashed: most models are wrong" : "");
+      (this.shown.some((one) => one.wrong) ? "; dashed: most models are wrong" : "");
     this.mark();
   }
 
@@ -197,7 +207,7 @@ class Explorer {
 
   facts(one) {
     const found = [];
-    if (one.mean) found.push([`mean ${DATA.output} of models`, show(one.mean[0]), `95%: ${span(one.mean[1], one.mean[2])}`]);
+    if (one.mean) found.push([`mean ${OUTPUT.title} of models`, show(one.mean[0]), `95%: ${span(one.mean[1], one.mean[2])}`]);
     if (one.wrong) {
       const percent = (share) => `${(100 * share).toFixed(0)}%`;
       found.push(["models that are wrong", percent(one.wrong[0]), `95%: ${percent(one.wrong[1])} to ${percent(one.wrong[2])}`]);
@@ -262,11 +272,12 @@ class Removal {
     const known = error.every((value) => value !== null);
     const half = (i, single) => (known ? Math.hypot(error[i], single ? one : 0) : 0);
     const bounds = mean.flatMap((value, i) => [value - half(i, one !== null), value + half(i, one !== null)]);
-    const frame = this.plot = new Frame(`Expected ${DATA.output} as examples are removed`, widthOf(this.chart.parentElement), 230,
-      [0, last * 1.02], extent(bounds, DATA.margins), ["examples removed", `expected ${DATA.output}`]);
+    const { title, threshold } = PREDICTED;
+    const frame = this.plot = new Frame(`Expected ${title} as examples are removed`, widthOf(this.chart.parentElement), 230,
+      [0, last * 1.02], extent(threshold === null ? bounds : [...bounds, threshold]), ["examples removed", `expected ${title}`]);
     if (known && one !== null) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
     if (known) frame.band(k, mean.map((v, i) => v - half(i)), mean.map((v, i) => v + half(i)));
-    if (DATA.margins) frame.line([0, last * 1.02], [0, 0], "zero");
+    if (threshold !== null) frame.line([0, last * 1.02], [threshold, threshold], "zero");
     frame.line(k, mean);
     this.dot = frame.add("circle", { class: "now", r: 5 });
     this.chart.replaceChildren(frame.element, make("p", { className: "small" },
@@ -279,8 +290,11 @@ class Removal {
     this.dot.setAttribute("cx", this.plot.x(k[i]));
     this.dot.setAttribute("cy", this.plot.y(mean[i]));
     const sure = error[i] === null || !k[i] ? "" : ` (95%: ${span(mean[i] - error[i], mean[i] + error[i])})`;
-    const verdict = DATA.margins && mean[i] < 0 ? ": wrong" : "";
-    this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} removed: expected ${DATA.output} `,
+    const { sign, threshold, name } = PREDICTED;
+    const seen = [...(this.one.ones || []), ...(this.one.means || [])];
+    const verdict = threshold !== null && sign * mean[i] < sign * threshold ? ": wrong"
+      : sign < 0 && mean[i] < 0 && seen.length && Math.min(...seen) >= 0 ? ": below 0, where no model was, so about 0" : "";
+    this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} removed: expected ${name} `,
       make("strong", {}, show(mean[i]) + verdict), sure);
     this.helpful.forEach((figure, place) => figure.classList.toggle("gone", place < k[i]));
   }
@@ -289,10 +303,12 @@ class Removal {
 function predictedAgainstTrue(one, place) {
   const chart = make("div", {});
   place.append(make("div", {}, make("h3", {}, "Predicted against true, on unseen subsets"), chart));
-  const both = extent([...one.predicted, ...one.means]);
-  const frame = new Frame("Predicted against true", widthOf(chart), 260, both, both, ["predicted", "mean of models"]);
-  frame.diagonal();
+  const same = PREDICTED.name === OUTPUT.name, both = [...one.predicted, ...one.means];
+  const frame = new Frame("Predicted against true", widthOf(chart), 260, extent(same ? both : one.predicted),
+    extent(same ? both : one.means), [`predicted ${PREDICTED.title}`, `mean ${OUTPUT.title} of models`]);
+  if (same) frame.diagonal();
   one.predicted.forEach((x, i) => frame.add("circle", { class: "dot", r: 3, cx: frame.x(x), cy: frame.y(one.means[i]) },
     `predicted ${show(x)}, true ${show(one.means[i])}`));
-  chart.append(frame.element, make("p", { className: "small" }, `${one.predicted.length} subsets, ${one.models.toLocaleString("en")} models. On the dashed line, predictions are exact.`));
+  chart.append(frame.element, make("p", { className: "small" }, `${one.predicted.length} subsets, ${one.models.toLocaleString("en")} models.` +
+    (same ? " On the dashed line, predictions are exact." : "")));
 }

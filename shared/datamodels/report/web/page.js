@@ -20,11 +20,12 @@ function scatter(place) {
 
   function plot(field) {
     const all = points(field), width = widthOf(chart), height = Math.min(460, width * 0.7);
-    const both = extent(points("ones").flat());
-    const frame = new Frame(`Predicted against true ${DATA.output} of all targets`, width, height, both, both, [`predicted ${DATA.output}`, `true ${DATA.output}`]);
+    const same = PREDICTED.name === OUTPUT.name, [xs, ys] = [0, 1].map((axis) => points("ones").map((point) => point[axis]));
+    const frame = new Frame(`Predicted against true ${OUTPUT.name} of all targets`, width, height,
+      extent(same ? [...xs, ...ys] : xs), extent(same ? [...xs, ...ys] : ys), [`predicted ${PREDICTED.title}`, `true ${OUTPUT.title}`]);
     const d = all.map(([x, y]) => `M${frame.x(x).toFixed(1)},${frame.y(y).toFixed(1)}h0`).join("");
     frame.add("path", { class: "cloud", d });
-    frame.diagonal();
+    if (same) frame.diagonal();
     chart.replaceChildren(frame.element);
     note.textContent = `${all.length.toLocaleString("en")} points of ${DATA.targets.length.toLocaleString("en")} targets. ` +
       "Targets differ from each other more than subsets do, so this plot looks better than the LDS. The plots of single targets are below.";

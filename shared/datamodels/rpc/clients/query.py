@@ -116,7 +116,7 @@ class QueryClient(AnalysesClient):
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
 
     def run(self, name: str) -> query_pb2.Run:
-        """Describe a run: `columns`, `targets`, `models`, `fits`, `alpha`, `spec_json`."""
+        """Describe a run: `columns`, `targets`, `models`, `fits`, `alpha`, `spec_json`, `output`, `label_names`."""
         return self._stub.GetRun(query_pb2.GetRunRequest(run=name)).run
 
     def runs(self, page_size: int = 0) -> Iterator[query_pb2.Run]:
@@ -179,7 +179,10 @@ class QueryClient(AnalysesClient):
         )
 
     def top(self, run: str, target: int, k: int = 0) -> query_pb2.TopInfluencesResponse:
-        """Find the columns that help and harm a target most: k of each, 10 for k = 0."""
+        """Find the columns that help and harm a target most: k of each, 10 for k = 0.
+
+        If `provenance.output` says that neither high nor low is better, those that raise and lower the output most.
+        """
         return self._stub.TopInfluences(query_pb2.TopInfluencesRequest(run=run, target=target, k=k))
 
     def supports(
@@ -189,18 +192,20 @@ class QueryClient(AnalysesClient):
         *,
         limit: int = 0,
         safety: float = 0.0,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         mislabel: bool = False,
     ) -> Iterator[SupportOf]:
         """Yield the support of each target as it is found.
 
         limit      most columns; 0 for a fifth of all
-        safety     how far below the threshold the predicted output must fall
-        threshold  output below which a target counts as wrong
+        safety     how far past the threshold the predicted output must be
+        threshold  outputs worse than this are wrong; by default the threshold of the run's output
         mislabel   find columns to relabel (`what_if.relabel`) instead of columns to remove (`what_if.support`)
+
+        Raises InputError if no threshold is known, or if neither high nor low outputs are better.
         """
         request = query_pb2.SupportRequest(
-            run=run, targets=_int32(targets), limit=limit, safety=safety, threshold=threshold, mislabel=mislabel
+            run=run, targets=_int32(targets), limit=limit, safety=safety, worse_than=threshold, mislabel=mislabel
         )
         for message in self._stub.Support(request):
             columns = codec.from_tensor(message.columns, "columns", dtypes=("int32",), shape=(None,))

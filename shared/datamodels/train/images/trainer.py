@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datamodels.errors import InputError, SpecError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.device import choose
@@ -102,6 +103,11 @@ class ImageTrainer(abc.ABC):
         self._y_targets = targets.y
         self._x_targets = self._on_device(targets.x) if isinstance(self._pool, Pool) else targets.x
         self._trainers: list[NetworkTrainer] = []
+
+    @staticmethod
+    def output(dataset: Dataset, *, output: str = "margin", **options: Any) -> Output:
+        """Return what outputs mean."""
+        return outputs.meaning(output, outputs.OF_LOGITS)
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> list[torch.Tensor]:
         """Train models side by side, step by step in turn; on a GPU, each in a stream of its own.

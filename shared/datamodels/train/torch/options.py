@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from datamodels.errors import SpecError
+from datamodels.outputs import KNOWN, SQUARED_ERROR, Output
 from datamodels.run.runs import reference
 from datamodels.train.torch import problem
 from datamodels.train.torch.optimisers import FLAT, OfPyTorch, Own
@@ -45,10 +46,25 @@ def objectives(
     if loss is None and not own_loss:
         raise SpecError(f"trainer.options.loss: is missing; give {', '.join(LOSSES)} or module:function")
     found = None if loss is None else function("loss", loss, LOSSES)
-    if output is None:
-        classes = found in problem.OF_CLASSES or (found is None and y.dtype.kind in "iub")
-        output = "margin" if classes and y.ndim == 1 else LOSS
+    output = _default(found, y) if output is None else output
     return Problem(found, None if output == LOSS else function("output", output, OUTPUTS | {LOSS: problem.predictions}))
+
+
+def _default(loss: problem.Function | None, y: np.ndarray) -> str:
+    """Return the name of the output if none is given; `loss` is None for that of the network."""
+    classes = loss in problem.OF_CLASSES or (loss is None and y.dtype.kind in "iub")
+    return "margin" if classes and y.ndim == 1 else LOSS
+
+
+def meaning(loss: str | problem.Function | None, output: str | problem.Function | None, y: np.ndarray) -> Output | None:
+    """Return what outputs mean, by the options of that name; None for a function of the user. Raises SpecError."""
+    found = None if loss is None else function("loss", loss, LOSSES)
+    output = _default(found, y) if output is None else output
+    if not isinstance(output, str) or ":" in output:
+        return None
+    if output == LOSS and found not in problem.OF_CLASSES:
+        return SQUARED_ERROR if found is problem.squared_error else Output("loss", higher_is_better=False)
+    return KNOWN.get(output)
 
 
 def optimiser(given: str | Callable[..., torch.optim.Optimizer], params: Mapping[str, Any] | None) -> str | Own:

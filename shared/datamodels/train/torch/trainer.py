@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from datamodels.errors import InputError, SpecError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.train.device import choose, out_of_memory
 from datamodels.train.images import precision as precisions
@@ -71,6 +72,11 @@ class TorchTrainer:
     `models_at_once`, sums are rounded in another order. CPUs and GPUs draw the same initial weights and the same order
     of examples, but round differently.
     """
+
+    @classmethod
+    def output(cls, dataset: Dataset, *, loss: Any = None, output: Any = None, **others: Any) -> Output | None:
+        """Return what outputs mean; None if the output is a function, or if a subclass may have chosen it."""
+        return options.meaning(loss, output, dataset.y) if cls.__init__ is TorchTrainer.__init__ else None
 
     def __init__(
         self,

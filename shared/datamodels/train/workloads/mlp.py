@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from datamodels.errors import SpecError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.workloads import sgd
@@ -98,11 +100,16 @@ class Classifier:
     ):
         self.models_at_once = models_at_once
         self.recipe = recipe
-        self.output = outputs.choose(output, outputs.OF_LOGITS)
+        self.output_of = outputs.choose(output, outputs.OF_LOGITS)
         self.classes = classes(dataset, targets)
         self.x, self.y = sgd.with_bias(dataset.x.astype(np.float32)), dataset.y
         self.x_targets, self.y_targets = sgd.with_bias(targets.x.astype(np.float32)), targets.y
         self.network = network(self.x.shape[1] - 1, self.classes)
+
+    @staticmethod
+    def output(dataset: Dataset, *, output: str = "margin", **options: Any) -> Output:
+        """Return what outputs mean."""
+        return outputs.meaning(output, outputs.OF_LOGITS)
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         return sgd.train(self.network, self.recipe, self.x, self.y, subsets, seeds)
@@ -128,7 +135,7 @@ class Classifier:
     def outputs_many(self, models: np.ndarray) -> np.ndarray:
         """Return outputs, float32[r, n]; those of a model that diverged are not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return self.output(self.logits(models), self.y_targets)
+            return self.output_of(self.logits(models), self.y_targets)
 
 
 class MLP(Classifier):

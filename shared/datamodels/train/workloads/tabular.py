@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from datamodels.errors import SpecError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.train import outputs
 from datamodels.train.workloads import boosting
@@ -18,6 +19,8 @@ SEEDS = ("random_state", "estimator__random_state", "inner__random_state")
 """Parameters of estimators that take the seed: their own, or that of an estimator in them."""
 COMPARED = 500
 """Most examples that are compared."""
+ESTIMATOR = "sklearn.ensemble:HistGradientBoostingClassifier"
+"""The default estimator."""
 FLOOR = 1e-6
 """Smallest probability of a class, which bounds log-odds; also that of a class without examples in a subset."""
 
@@ -69,27 +72,17 @@ class Tabular:
         dataset: Dataset,
         targets: Targets,
         *,
-        estimator: str = "sklearn.ensemble:HistGradientBoostingClassifier",
+        estimator: str = ESTIMATOR,
         params: dict[str, Any] | None = None,
         output: str | None = None,
     ):
         from sklearn.base import clone, is_classifier
 
-        cls = boosting.estimator(estimator, dataset.y)
-        fault = f"trainer.options.estimator = {estimator!r}, params = {params!r}"
-        try:
-            self._estimator = boosting.prepared(cls, params or {}, dataset.y)
-        except TypeError as error:
-            raise SpecError(f"{fault}: {error}") from error
-        if not hasattr(self._estimator, "get_params"):
-            raise SpecError(
-                f"{fault}: makes a {type(self._estimator).__name__}, not a scikit-learn estimator; name one"
-            )
+        self._estimator = _made(estimator, params, dataset.y)
         self._clone = clone
         self._seeds = [name for name in SEEDS if name in self._estimator.get_params()]
         self._classifies = is_classifier(self._estimator)
-        allowed = outputs.OF_LOGITS if self._classifies else outputs.OF_PREDICTIONS
-        self._output = outputs.choose(output or next(iter(allowed)), allowed)
+        self._output = outputs.choose(*_choice(self._estimator, output))
         self._x, self._y = dataset.x.reshape(len(dataset.x), -1), dataset.y
         self._x_targets, self._y_targets = targets.x.reshape(len(targets.x), -1), targets.y
         _check_labels(dataset.y, self._classifies)
@@ -101,6 +94,17 @@ class Tabular:
                 raise SpecError(
                     f"dataset: all examples are of class {self._classes[0]}; a classifier needs two classes"
                 )
+
+    @staticmethod
+    def output(
+        dataset: Dataset,
+        *,
+        estimator: str = ESTIMATOR,
+        params: dict[str, Any] | None = None,
+        output: str | None = None,
+    ) -> Output:
+        """Return what outputs mean: a margin for classifiers and a squared error for regressors, by default."""
+        return outputs.meaning(*_choice(_made(estimator, params, dataset.y), output))
 
     def train(self, subset: np.ndarray, seed: int) -> Any:
         """Return a fitted estimator, or a model that always predicts one class if the subset has only that class."""
@@ -219,6 +223,27 @@ def _name(model: Any) -> str:
 
 def _shape(array: np.ndarray) -> str:
     return f"an array of shape {list(array.shape)}"
+
+
+def _made(estimator: str, params: dict[str, Any] | None, y: np.ndarray) -> Any:
+    """Return the scikit-learn estimator that the options name. Raises SpecError if they name none."""
+    cls = boosting.estimator(estimator, y)
+    fault = f"trainer.options.estimator = {estimator!r}, params = {params!r}"
+    try:
+        made = boosting.prepared(cls, params or {}, y)
+    except TypeError as error:
+        raise SpecError(f"{fault}: {error}") from error
+    if not hasattr(made, "get_params"):
+        raise SpecError(f"{fault}: makes a {type(made).__name__}, not a scikit-learn estimator; name one")
+    return made
+
+
+def _choice(estimator: Any, output: str | None) -> tuple[str, dict[str, Any]]:
+    """Return (the name of the output, the outputs that the estimator can have)."""
+    from sklearn.base import is_classifier
+
+    allowed = outputs.OF_LOGITS if is_classifier(estimator) else outputs.OF_PREDICTIONS
+    return output or next(iter(allowed)), allowed
 
 
 class _OneClass:

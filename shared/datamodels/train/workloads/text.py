@@ -12,10 +12,12 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from datamodels.errors import SpecError
+from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.train import outputs
 
@@ -106,6 +108,11 @@ class NaiveBayes:
         self._x, self._targets, self._y_targets = dataset.x, targets.x, targets.y
         classes = int(max(dataset.y.max(), targets.y.max())) + 1
         self._of_class = [np.flatnonzero(dataset.y == c) for c in range(classes)]
+
+    @staticmethod
+    def output(dataset: Dataset, *, output: str = "margin", **options: Any) -> Output:
+        """Return what outputs mean."""
+        return outputs.meaning(output, outputs.OF_LOGITS)
 
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return log probabilities of classes, [r, classes], and of words in each class, [r, classes, words]."""
