@@ -174,11 +174,13 @@ def test_a_store_that_is_no_store(capsys):
     [
         (["runs"], r"^try-\w+  60 columns, 9 targets, 100 models, 1 fit$"),
         (["run", "RUN"], r"^targets    9$"),
-        (["targets", "RUN", "--json"], r'^\{"target": 8, .*"status": "ok"\}$'),
-        (["top", "RUN", "3", "-k", "2"], r"^harmful  #\d+ \(\d\)  -\d"),
-        (["similar", "RUN", "3", "-k", "2"], r"^target \d \(\d\)  cosine -?\d"),
+        (["run", "RUN"], r"^output     margin: higher is better, wrong below 0 \(assumed\)$"),
+        (["run", "RUN"], r"^classes    a, b, c, d$"),
+        (["targets", "RUN", "--json"], r'^\{"target": 8, .*"status": "ok", "label_name": "a"\}$'),
+        (["top", "RUN", "3", "-k", "2"], r"^harmful  #\d+ \([a-d]\)  -\d"),
+        (["similar", "RUN", "3", "-k", "2"], r"^target \d \([a-d]\)  cosine -?\d"),
         (["weights", "RUN", "3", "-k", "1"], r"^3\t\d+\t-?[\d.]+$"),
-        (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  output "),
+        (["predict", "RUN", "0,2,5-9", "3", "4"], r"^target 4  margin "),
     ],
 )
 def test_questions_are_answered(capsys, served, question, pattern):

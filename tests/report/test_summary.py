@@ -30,6 +30,7 @@ def test_the_summary_in_lines():
         influences=influences,
     )
     lines = summary.text(result).splitlines()
+    assert lines.pop(1).startswith("output     margin: higher is better, wrong below 0 (assumed; if it is not so, ")
     assert lines[1] == "models     500 trained at 50.0 models/s, 1,600 committed before, 2 failed"
     assert lines[2].startswith(
         "LDS        0.900  (95% interval 0.880 to 0.920; 100 unseen subsets x 20 models, 5 targets)"

@@ -56,7 +56,7 @@ def faults(**fields):
         ({"until": 0.9}, "until = 0.9: must be a valid"),
         ({"output": {"threshold": "high"}}, "output.threshold = 'high'"),
         ({"output": {"name": ""}}, "output.name = ''"),
-        ({"output": {"higher": True}}, "output.higher: is no field of a spec"),
+        ({"output": {"higher": True}}, "output.higher: unknown field; fields here are "),
         ({"until": {}}, "until: must have one field, lds or slope"),
         ({"until": {"lds": 0.9, "slope": 0.1}}, "until: must have one field, lds or slope"),
         (

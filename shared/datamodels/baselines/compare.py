@@ -255,6 +255,8 @@ class Comparison:
         found = {}
         if self._retrainer is not None:
             found = flips(self._retrainer, self._context.run, entry, self._right, self._sizes, tick=tick)
+        else:
+            tick()
         other, differences = self._reference, {}
         if other is not None:
             differences[LDS] = difference(lds, other.lds)

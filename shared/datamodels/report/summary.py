@@ -27,6 +27,8 @@ def rate(result: Result) -> float:
 def _lines(result: Result) -> Iterator[str]:
     spec, evaluation = result.run.spec, result.evaluation
     yield f"run        {result.run.name}"
+    if result.run.declared is None:
+        yield f"output     {result.run.meaning}"
     if "train" in result.seconds:
         now = f"{result.trained:,} trained at {rate(result):.1f} models/s, " if result.trained else ""
         earlier = result.committed - result.trained

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import outputs
+from datamodels import outputs, words
 from datamodels.errors import (
     ConflictError,
     CorruptObjectError,
@@ -85,11 +85,14 @@ class Run:
         """Return this run with another threshold of its output; as it is if none is given. Raises InputError."""
         return self if threshold is None else dataclasses.replace(self, declared=self.output.judged(threshold))
 
-    def label_name(self, label: int) -> str:
-        """Return the name of a class, or its number if it has none; empty for a label below 0."""
-        if label < 0:
-            return ""
-        return self.label_names[label] if label < len(self.label_names) else str(label)
+    @property
+    def meaning(self) -> str:
+        """What outputs mean, in words, and how to declare it if it is only assumed."""
+        return str(self.output) if self.declared else f"{self.output} (assumed; if it is not so, {outputs.DECLARE})"
+
+    def label_name(self, label: int | None) -> str:
+        """Return the name of a class, or its number if it has none; empty for None and for a label below 0."""
+        return words.label(label, self.label_names)
 
     def document(self) -> dict[str, Any]:
         """Return the run as JSON values; `from_document` reads them back."""

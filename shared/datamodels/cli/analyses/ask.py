@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from google.protobuf import json_format
 
 from datamodels import words
-from datamodels.cli.common.service import query_client
+from datamodels.cli.common.service import class_names, query_client
 from datamodels.errors import InputError
+from datamodels.rpc.codec import from_output
 
 MAX_COLUMNS = 10_000_000
 """More columns than any run has."""
@@ -36,7 +37,11 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(json_format.MessageToDict(found, preserving_proto_field_name=True)))
         return
     names = ("run", "spec_hash", "alpha", "columns", "examples", "targets", "models", "fits")
-    for name, value in _fields(found, *names).items():
+    facts = _fields(found, *names) | {"output": f"{from_output(found.output)}"}
+    facts["output"] += "" if found.output_declared else " (assumed)"
+    if found.label_names:
+        facts["classes"] = ", ".join(found.label_names)
+    for name, value in facts.items():
         print(f"{name:<10} {_spell(value)}")
     print(f"{'spec':<10} {found.spec_json}")
 
@@ -45,22 +50,27 @@ def targets(options: argparse.Namespace) -> None:
     """Print one line for each target of a run."""
     names = ("target", "own_example", "label", "lambda", "gap", "nonzeros", "heldout_r2", "status")
     with query_client(options) as client:
+        classes = class_names(client, options.run)
         for target in client.targets(options.run):
-            fields = _fields(target, *names)
+            fields = _fields(target, *names) | _class_of(target.label, classes)
             facts = [f"{name} {_spell(fields[name])}" for name in names[3:]]
             if target.own_example >= 0:
                 facts.insert(0, f"is example {words.example(target.own_example)}")
-            _print(options, fields, "  ".join([words.target(target.target, target.label), *facts]))
+            name = words.target(target.target, words.label(target.label, classes))
+            _print(options, fields, "  ".join([name, *facts]))
 
 
 def top(options: argparse.Namespace) -> None:
-    """Print the examples with the largest and the smallest weights of a target."""
+    """Print the examples that help and harm a target most, or raise and lower its output if neither is better."""
     with query_client(options) as client:
+        classes = class_names(client, options.run)
         answer = client.top(options.run, options.target, options.k)
-    for kind in ("helpful", "harmful"):
-        for influence in getattr(answer, kind):
+    effects = from_output(answer.provenance.output).effects
+    for kind, listed in zip(effects, (answer.helpful, answer.harmful), strict=True):
+        for influence in listed:
             fields = {"effect": kind} | _fields(influence, "column", "label", "weight")
-            named = words.example(influence.column, influence.label)
+            fields |= _class_of(influence.label, classes)
+            named = words.example(influence.column, words.label(influence.label, classes))
             _print(options, fields, f"{kind}  {named}  {influence.weight:+.3f}")
 
 
@@ -68,11 +78,13 @@ def similar(options: argparse.Namespace) -> None:
     """Print the targets, or columns, with the most similar weights."""
     kind = "column" if options.column else "target"
     with query_client(options) as client:
+        classes = class_names(client, options.run)
         answer = client.similar(options.run, k=options.k, metric=options.metric, **{kind: options.target})
     for found in answer.neighbours:
         named = words.example if options.column else words.target
-        line = f"{named(found.index, found.label)}  {options.metric} {found.score:.3f}"
-        _print(options, {kind: found.index} | _fields(found, "label", "score"), line)
+        line = f"{named(found.index, words.label(found.label, classes))}  {options.metric} {found.score:.3f}"
+        fields = {kind: found.index} | _fields(found, "label", "score") | _class_of(found.label, classes)
+        _print(options, fields, line)
 
 
 def weights(options: argparse.Namespace) -> None:
@@ -92,12 +104,19 @@ def predict(options: argparse.Namespace) -> None:
     subset = columns(options.subset, "SUBSET")
     with query_client(options) as client:
         answer = client.predict_columns(options.run, subset, options.targets or None)
+    output = from_output(answer.provenance.output)
     for target, predicted in zip(answer.targets.tolist(), answer.predictions[0].tolist(), strict=True):
-        _print(options, {"target": target, "prediction": predicted}, f"{words.target(target)}  output {predicted:.3f}")
+        fields = {"target": target, "prediction": predicted, "output": output.name}
+        _print(options, fields, f"{words.target(target)}  {output.title} {predicted:.3f}")
 
 
 def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:
     print(json.dumps(fields) if options.json else line)
+
+
+def _class_of(label: int, classes: Sequence[str]) -> dict[str, str]:
+    """Return the name of a class as a field; no field if classes have no names."""
+    return {"label_name": words.label(label, classes)} if classes else {}
 
 
 def _spell(value: Any) -> str:

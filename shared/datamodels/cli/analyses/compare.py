@@ -42,13 +42,13 @@ def rows(context: Context, options: argparse.Namespace, view: View) -> Iterator[
     try:
         context.run.output.judged()
     except InputError as error:
-        print(f"flips are left out: {error}", file=sys.stderr)
+        print(f"flip rates are left out: {error}", file=sys.stderr)
     else:
         retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with view.stage("compare", "sets") as bar:
         comparison = Comparison(context, retrainer, options.targets, options.remove)
-        steps, done = (1 + len(names)) * len(options.remove), 0
+        steps, done = (1 + len(names)) * (len(options.remove) if retrainer else 1), 0
         bar.expect(steps, 0)
 
         def tick() -> None:
@@ -84,6 +84,14 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{span(lds['interval']):<18}{unsure:<8}"
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
+    yield from _flip_lines(found, flips) if flips else ()
+    if any(_star(cell) for row in found for cell in row["figures"].values() if cell):
+        yield ""
+        yield f"* above the datamodels: the {LEVEL:.0%} interval of the difference is above 0"
+
+
+def _flip_lines(found: Sequence[dict[str, Any]], flips: Sequence[str]) -> Iterator[str]:
+    first = found[0]
     yield ""
     yield f"fraction of {first['targets']['flips']} targets that flip without that many of the most helpful examples"
     yield f"{'method':<17}" + "".join(f"{name.rpartition('_')[2]:<22}" for name in flips).rstrip()
@@ -91,9 +99,6 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         cells = (row["figures"][name] for name in flips)
         said = (f"{cell['value']:.2f}{_star(cell):<2}{span(cell['interval'], 2)}" for cell in cells)
         yield f"{row['method']:<17}" + "".join(f"{cell:<22}" for cell in said).rstrip()
-    if any(_star(cell) for row in found for cell in row["figures"].values() if cell):
-        yield ""
-        yield f"* above the datamodels: the {LEVEL:.0%} interval of the difference is above 0"
 
 
 def _star(figure: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.cli.common.output import basis_line, finite, span
 from datamodels.cli.common.service import basis, progress, query_client
+from datamodels.errors import InputError
 from datamodels.fit.data import problem
 from datamodels.rpc.clients.analyses import Answer
 from datamodels.rpc.clients.query import QueryClient
@@ -35,15 +36,17 @@ def evaluate(options: argparse.Namespace) -> None:
         answer = client.evaluate(options.run, tell=tell)
         found = document(answer)
         if options.alpha:
-            found["calibration"] = [dataclasses.asdict(row) for row in _calibrated(client, options)]
+            found["calibration"] = [dataclasses.asdict(row) for row in _calibrated(client, options, found["output"])]
     print(json.dumps(finite(found)) if options.json else "\n".join(lines(found)))
 
 
-def _calibrated(client: QueryClient, options: argparse.Namespace) -> list[Calibration]:
+def _calibrated(client: QueryClient, options: argparse.Namespace, predicted: str) -> list[Calibration]:
     described = client.run(options.run)
     parsed = specs.parse(json.loads(described.spec_json))
     dataset = runs.load_dataset(parsed)
     run = runs.resolve(parsed, dataset, declared=from_output(described.output))
+    if run.output.name != predicted:
+        raise InputError(f"--alpha: the newest fit predicts the {predicted}, and models have the {run.output.name}")
     modelled = np.array([target.status not in problem.UNFITTED for target in client.targets(run.name)])
     retrainer = Retrainer(run, dataset, options.models)
     limit_threads(TrainerSettings.load().threads)
@@ -93,7 +96,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (
-            f"alpha {row['alpha']:<4g} mean output {row['predicted']:.3f} predicted, {row['true']:.3f} true: bias "
-            f"{row['bias']:+.3f} ({span(row['bias_interval'])}), slope {row['slope']:.3f} "
+            f"alpha {row['alpha']:<4g} mean {found['output']} {row['predicted']:.3f} predicted, {row['true']:.3f} "
+            f"true: bias {row['bias']:+.3f} ({span(row['bias_interval'])}), slope {row['slope']:.3f} "
             f"({span(row['slope_interval'])}); {row['models']} models, {row['targets']} targets"
         )

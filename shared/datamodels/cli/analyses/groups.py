@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from datamodels import words
+from datamodels.analyze.patterns.names import GROUPS
 from datamodels.analyze.what_if.composition import composition
 from datamodels.cli.common.output import basis_line, finite, span
-from datamodels.cli.common.service import basis, progress, query_client
+from datamodels.cli.common.service import basis, class_names, progress, query_client
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.codec import from_output
 
 SHOWN = 5
 """Examples, or classes, on a line."""
@@ -45,8 +47,11 @@ def _answer(
     lines: Callable[[dict[str, Any]], Iterator[str]],
 ) -> None:
     with query_client(options) as client, progress(name) as tell:
-        answer = ask(client, options, tell)
-    found = basis(answer) | document(answer.found)
+        answer, classes = ask(client, options, tell), class_names(client, options.run)
+    found = basis(answer) | document(answer.found) | ({"label_names": classes} if classes else {})
+    if name == "conflicts":
+        found["groups"] = options.groups
+        found["higher_is_better"] = from_output(answer.provenance.output).higher_is_better
     if options.json:
         print(json.dumps(finite(found)))
         return
@@ -83,7 +88,8 @@ def _cluster_lines(found: dict[str, Any]) -> Iterator[str]:
         purity, rand = (f"{found[name]:.3f} ({span(found[f'{name}_interval'])})" for name in ("purity", "rand"))
         yield f"compared with the classes: purity {purity}, adjusted Rand index {rand}"
     for i, row in enumerate(found["clusters"]):
-        classes = "  ".join(f"{name} x {count}" for name, count in list(row.get("classes", {}).items())[:SHOWN])
+        counted = list(row.get("classes", {}).items())[:SHOWN]
+        classes = "  ".join(f"{_class(found, int(label))} x {count}" for label, count in counted)
         central = ",".join(map(str, row["central"]))
         yield f"{i:>4}  size {row['size']:>6}  central {central:<32}" + (f"  classes {classes}" if classes else "")
 
@@ -117,13 +123,17 @@ def _component_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"component {c}: {row['share']:.1%} of the variance ({low:.1%} to {high:.1%})"
         for name in ("high", "low"):
             end = row[name]
-            by = "  by " + _named(end["feature"], end.get("feature_label"))
-            yield f"  {name:<4} {_named(end['index'], end.get('label'))}{by}"
+            by = "  by " + _named(found, end["feature"], end.get("feature_label"))
+            yield f"  {name:<4} {_named(found, end['index'], end.get('label'))}{by}"
 
 
-def _named(index: list[int], labels: list[int] | None) -> str:
-    named: list[Any] = labels or [None] * len(index)
+def _named(found: dict[str, Any], index: list[int], labels: list[int] | None) -> str:
+    named = [_class(found, label) for label in labels or ()] or [""] * len(index)
     return " ".join(map(words.example, index[:SHOWN], named[:SHOWN]))
+
+
+def _class(found: dict[str, Any], label: int | None) -> str:
+    return words.label(label, found.get("label_names", ()))
 
 
 def _ask_conflicts(client: QueryClient, options: argparse.Namespace, tell: Tell) -> Answer[Any]:
@@ -137,11 +147,19 @@ def _conflicts_document(found: Any) -> dict[str, Any]:
     return {"pairs": found.pairs, "conflicts": [row | {"sure": bool(row["sure"])} for row in rows]}
 
 
+_EFFECTS = {True: ("harm", "below"), False: ("harm", "above"), None: ("lower", "below")}
+"""What conflicts do to targets, and on which side of 0 their effects are, by whether a higher output is better."""
+
+
 def _conflict_lines(found: dict[str, Any]) -> Iterator[str]:
+    # Clusters have numbers, and only classes have names.
+    names = found.get("label_names", ()) if found["groups"] == GROUPS[0] else ()
+    harm, worse = _EFFECTS[found["higher_is_better"]]
     sure = [row for row in found["conflicts"] if row["sure"]]
     yield f"{len(sure)} of {found['pairs']} pairs of groups are in conflict"
     for row in sure[:PAIRS]:
         yield (
-            f"examples of {row['source']:>3} harm targets of {row['target']:>3}: effect {row['effect']:.3f} "
-            f"({span(row['interval'])}), below 0 for {row['harmed']:.0%} of them"
+            f"examples of {words.label(row['source'], names):>3} {harm} targets of "
+            f"{words.label(row['target'], names):>3}: effect on the {found['output']} {row['effect']:.3f} "
+            f"({span(row['interval'])}), {worse} 0 for {row['harmed']:.0%} of them"
         )

@@ -26,18 +26,19 @@ def explain(options: argparse.Namespace) -> None:
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
     (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
-    said = document(options.target, found, dataset)
+    said = document(options.target, found, dataset, run.output.name)
     print(json.dumps(said) if options.json else "\n".join(lines(said)))
 
 
-def document(target: int, found: Explanation, dataset: Dataset) -> dict[str, Any]:
+def document(target: int, found: Explanation, dataset: Dataset, output: str) -> dict[str, Any]:
     """Convert an explanation to JSON values, the parts with the largest weights first."""
     names = lime.names_of(dataset)
     parts = (
         {"part": names[part], "weight": float(found.weights[part]), "interval": found.interval[part].tolist()}
         for part in found.strongest
     )
-    figures = {"output": found.output, "r2": found.r2, "models": found.models, "samples": found.samples}
+    figures: dict[str, Any] = {"output": found.output, "output_name": output}
+    figures |= {"r2": found.r2, "models": found.models, "samples": found.samples}
     return {"target": target} | figures | {"parts": list(parts)}
 
 
@@ -45,7 +46,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     """Format a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}"
-    yield f"output     {said['output']:.3f}  (mean of {said['models']} models of the whole pool)"
+    yield f"output     {said['output']:.3f}  ({said['output_name']}, mean of {said['models']} models of the whole pool)"
     yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
     yield ""
     width = max(len("part"), *(len(part["part"]) for part in parts[:SHOWN]))

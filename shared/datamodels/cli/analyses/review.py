@@ -44,7 +44,7 @@ def leaks(options: argparse.Namespace) -> None:
     if options.json:
         print("\n".join(json.dumps({"by": found.by} | row) for row in rows))
         return
-    print(_how(found))
+    print(_how(run, found))
     print("\n".join(_pair(run, row) for row in rows))
 
 
@@ -63,6 +63,7 @@ def review_run(options: argparse.Namespace) -> None:
         rows["leaked"] = _pairs(run, found.leaked)
     if options.json:
         facts = {"run": run.name, "fit": record.number, "models": record.rows, "partial": record.rows < run.spec.m}
+        facts |= {"output": run.predicted.name, "label_names": run.label_names}
         counts = None
         if found.fragile is not None:
             counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
@@ -76,21 +77,29 @@ def review_run(options: argparse.Namespace) -> None:
 def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     partial = {"partial": True} if record.rows < run.spec.m else {}
     yield basis_line({"run": run.name, "fit": record.number, "models": record.rows} | partial)
-    for name, what in (("helpful", "help"), ("harmful", "harm")):
-        yield f"\nexamples that {what} most: mean weight over targets ({LEVEL:.0%} interval over targets)"
+    predicted = run.predicted
+    for name, verb in zip(("helpful", "harmful"), predicted.verbs, strict=True):
+        of = "" if predicted.directed else f" the {predicted.name}"
+        yield (
+            f"\nexamples that {verb}{of} most: mean weight over targets, which is the effect on the {predicted.name} "
+            f"({LEVEL:.0%} interval over targets)"
+        )
         for row in rows[name]:
             low, high = row["interval"]
-            yield f"  {words.example(row['column'], row['label'])}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
+            example = words.example(row["column"], run.label_name(row["label"]))
+            yield f"  {example}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
     fragile = found.fragile
-    if fragile.of:
+    if fragile is None:
+        yield f"\nfragile: {found.left_out['fragile']}"
+    elif fragile.of:
         low, high = fragile.interval
         yield (
             f"\nfragile: {fragile.count} of {fragile.of} targets ({fragile.count / fragile.of:.1%}; {low:.1%} to "
             f"{high:.1%}) are predicted to go wrong if up to {fragile.limit} examples are removed; "
             f"{fragile.wrong} more are predicted to be wrong with the whole pool"
         )
-    for row in rows["fragile"]:
-        yield f"  {words.target(row['target'], row['label'])}  wrong without {row['size']}"
+    for row in rows.get("fragile", ()):
+        yield f"  {words.target(row['target'], run.label_name(row['label']))}  wrong without {row['size']}"
     yield ""
     if found.suspects is None:
         yield f"wrong labels: {found.left_out['suspects']}"
@@ -99,30 +108,29 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         harm = "the example harms targets as wrong labels do"
         yield f"suspected wrong labels, most suspect first: {seen if found.suspects.by == mislabel.OWN else harm}"
         for row in rows["suspects"]:
-            yield f"  {words.example(row['example'], row['label'])}  {row['score']:.3f}"
+            yield f"  {words.example(row['example'], run.label_name(row['label']))}  {row['score']:.3f}"
     yield ""
     if found.leaked is None:
         yield f"leaks: {found.left_out['leaked']}"
     else:
-        yield _how(found.leaked)
+        yield _how(run, found.leaked)
         yield from (f"  {_pair(run, row)}" for row in rows["leaked"])
 
 
-def _how(found: Pairs) -> str:
+def _how(run: Run, found: Pairs) -> str:
     if found.by == leakage.BY_INPUTS:
         return "suspected leaks, by inputs: distance 0 is a copy, 1 is ordinary; weight is the effect on the target"
     why = f" ({found.reason})" if found.reason else ""
-    return (
-        f"suspected leaks, by weights alone{why}: share is the part of all positive weights of the target; check them, "
-        "since most are no leaks"
-    )
+    of = "weights that help the target" if run.predicted.directed else "weights of the target, whatever their sign"
+    return f"suspected leaks, by weights alone{why}: share is the part of all {of}; check them, since most are no leaks"
 
 
 def _pair(run: Run, row: dict[str, Any]) -> str:
     unit = "example" if not run.design.grouped or "distance" in row else "group"
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else f"{row['weight']:+.3f}"
-    example, target = words.example(row["example"], row["label"]), words.target(row["target"], row["target_label"])
+    example = words.example(row["example"], run.label_name(row["label"]))
+    target = words.target(row["target"], run.label_name(row["target_label"]))
     return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}  weight {weight}"
 
 

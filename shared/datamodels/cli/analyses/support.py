@@ -17,7 +17,7 @@ from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, mea
 from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
 from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import finite
-from datamodels.cli.common.service import query_client
+from datamodels.cli.common.service import class_names, query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
@@ -47,13 +47,14 @@ def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, An
 
 def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
     asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold", "mislabel")}
-    check = _Check(client, options)
+    check, classes = _Check(client, options), class_names(client, options.run)
     for found in client.supports(options.run, options.targets or None, **asked):
         row = _basis(found.provenance) | {"target": found.target, "status": found.status, "size": len(found.columns)}
         if len(found.curve):
             row |= {"before": float(found.curve[0]), "after": float(found.curve[-1])}
         if found.label is not None:
             row |= {"new_label": found.label}
+            row |= {"new_label_name": words.label(found.label, classes)} if classes else {}
         if found.status == FOUND and check.wanted:
             row |= {"verified": _measured(check.support(found))}
         yield row | {"columns": found.columns.tolist()} | ({"curve": found.curve.tolist()} if options.json else {})
@@ -108,8 +109,9 @@ class _Check:
 
 
 def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
-    """Mark an answer as partial if the run still trains."""
-    return {"partial": True, "models": provenance.models} if provenance.partial else {}
+    """Mark an answer as partial if the run still trains, and say what is predicted."""
+    partial = {"partial": True, "models": provenance.models} if provenance.partial else {}
+    return partial | {"output": from_output(provenance.output).name}
 
 
 def _measured(found: Measured) -> dict[str, Any]:
@@ -120,14 +122,14 @@ def _measured(found: Measured) -> dict[str, Any]:
 
 
 def _support_line(row: dict[str, Any]) -> str:
-    change = f"output {_spell(row['before'])} to {_spell(row['after'])}" if "after" in row else ""
-    size, label = words.count(row["size"], "column"), row.get("new_label")
+    change = f"{row['output']} {_spell(row['before'])} to {_spell(row['after'])}" if "after" in row else ""
+    size, label = words.count(row["size"], "column"), row.get("new_label_name", row.get("new_label"))
     how = f"without {size}" if label is None else f"with {size} relabelled as {label}"
     match row["status"]:
         case status if status == FOUND:
             found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
         case status if status == WRONG:
-            found = f"is predicted to be wrong as it is, output {_spell(row['before'])}"
+            found = f"is predicted to be wrong as it is, {row['output']} {_spell(row['before'])}"
         case status if status == NONE:
             found = f"is predicted to stay right {how}, {change}"
         case _:

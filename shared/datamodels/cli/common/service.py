@@ -12,6 +12,7 @@ from typing import Any
 from datamodels.cli.common.store import store_of, store_settings
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
+from datamodels.rpc.codec import from_output
 from datamodels.runners.local import LocalRunner
 from datamodels.runners.view import TerminalView, View
 from datamodels.settings import ClientSettings
@@ -39,8 +40,16 @@ def progress(name: str) -> Iterator[Tell]:
         yield lambda stage, fraction: bar.reach(round(fraction, 2), stage)
 
 
+def class_names(client: QueryClient, run: str) -> tuple[str, ...]:
+    """Return the names of a run's classes; empty if they have none."""
+    return tuple(client.run(run).label_names)
+
+
 def basis(answer: Answer[Any]) -> dict[str, Any]:
-    """Name the fit that an answer comes from; `partial` is there if not all models of the run were fitted."""
+    """Name the fit that an answer comes from, and what its weights predict.
+
+    `partial` is there if not all models of the run were fitted.
+    """
     found = answer.provenance
-    fields = {"run": found.run, "fit": found.fit, "models": found.models}
+    fields = {"run": found.run, "fit": found.fit, "models": found.models, "output": from_output(found.output).name}
     return fields | ({"partial": True} if found.partial else {})

@@ -27,6 +27,7 @@ def check(options: argparse.Namespace) -> None:
     _say("trainer", given.trainer.cls)
     _say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
     _say("subsets", run.design.summary())
+    _say("output", run.meaning)
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
     checked = Check(run, trainer, tolerance=options.tolerance, say=_say)
@@ -56,7 +57,7 @@ def _spec(options: argparse.Namespace) -> RunSpec:
         given = specs.load(options.spec)
         if options.trainer is None or spellings.today(options.trainer) == given.trainer.cls:
             return given
-        return specs.parse(given.document() | {"trainer": {"class": options.trainer}})
+        return specs.parse(given.request() | {"trainer": {"class": options.trainer}})
     return specs.parse(
         {
             "name": "check",

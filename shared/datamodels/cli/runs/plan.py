@@ -41,6 +41,8 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     """Describe the run, its training, and what fewer columns would save."""
     given, columns = run.spec, run.design.columns
     yield f"run        {run.name}: m = {given.m:,} and {given.models - given.m:,} models to evaluate, d = {columns:,}"
+    if run.declared is None:
+        yield f"output     {run.meaning}"
     measured = f"measured with {speed.trainers} {'trainer' if speed.trainers == 1 else 'trainers in parallel'}"
     how = "as given" if options.model_seconds else f"{measured}; to start one takes {duration(speed.start)}"
     yield f"speed      {1 / speed.each:.4g} models/s, {duration(speed.each)} per model ({how})"
