@@ -276,7 +276,7 @@ def groups(run: Run, solution: Solution) -> Groups | None:
 def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None:
     """Find suspected leaks: by inputs if the data set can be loaded and is not too large, else by weights.
 
-    Returns None if columns are groups of examples, no target could have leaked, or no target has a positive weight.
+    Returns None if columns are groups of examples, no target could have leaked, or no example helps any target.
     """
     if run.design.grouped:
         return None

@@ -26,7 +26,7 @@ def lead(found: Findings) -> str:
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"
         + (f", and one sparse linear model was fitted to each of {run.n:,} targets" if found.fitted else "")
-        + f". {found.failed} models failed."
+        + f". {found.failed} models failed. Output of a model for a target: {run.meaning}."
     )
     notes = [f"Training ended early: {stop}." for stop in found.stopped[-1:]]
     if found.partial:

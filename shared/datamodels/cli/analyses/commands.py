@@ -222,7 +222,7 @@ def _add_supports(subparsers: Subparsers) -> None:
         metavar="X",
         type=number,
         default=0.0,
-        help="margin below the threshold that the predicted output must reach (default: %(default)g)",
+        help="how far past the threshold the predicted output must be (default: %(default)g)",
     )
     support.add_argument("--mislabel", action="store_true", help="find labels to change instead of examples to remove")
     for name, what in (
