@@ -26,19 +26,21 @@ def test_a_run_is_submitted_once(api, cluster):
     assert api.objects["jobs"][RUN]["metadata"]["uid"] == made["metadata"]["uid"]
 
 
-@pytest.mark.parametrize("other", [{"fit": {"estimator": "ridge"}}, {"until": {"lds": 0.9}}])
+@pytest.mark.parametrize(
+    "other", [{"fit": {"estimator": "ridge"}}, {"until": {"lds": 0.9}}, {"output": {"threshold": 1.0}}]
+)
 def test_a_run_that_is_done_is_fitted_or_ended_another_way(api, cluster, other):
     first = {"evaluate": {"subsets": 10, "models": 2}}
     runs.submit(cluster, spec(**first))
     (name,) = api.objects["jobs"]
     with pytest.raises(
-        ConflictError, match="is already running with another fit or until; cancel it, or wait until it ends"
+        ConflictError, match="is already running with another fit, until or output; cancel it, or wait until it ends"
     ):
         runs.submit(cluster, spec(**first, **other))
     old = api.objects["jobs"][name]["metadata"]["uid"]
     api.finish(name, "Complete")
     words = runs.submit(cluster, spec(**first, **other)).words
-    assert words.startswith("is submitted again, because its fit or until changed")
+    assert words.startswith("is submitted again, because its fit, until or output changed")
     assert api.objects["jobs"][name]["metadata"]["uid"] != old
     assert runs.submit(cluster, spec(**first, **other)).words == "is already submitted; nothing to do"
 

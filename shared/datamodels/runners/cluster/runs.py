@@ -40,7 +40,7 @@ class Submitted:
     """Result of `submit`.
 
     before   state of the driver's Job before
-    changed  whether that Job had another fit or until
+    changed  whether that Job had another fit, until or output
     """
 
     run: str
@@ -52,7 +52,7 @@ class Submitted:
         """Describe the result; to be printed after "run NAME"."""
         match self.before:
             case State.DONE if self.changed:
-                return "is submitted again, because its fit or until changed; its models are kept"
+                return "is submitted again, because its fit, until or output changed; its models are kept"
             case State.DONE:
                 return "is already done; nothing to do"
             case State.RUNNING | State.WAITING:
@@ -66,7 +66,7 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
     """Create the driver's Job of a run. Does nothing if it exists and has not failed.
 
     Raises ConfigError if the chart is not installed, SpecError, ClusterError if the cluster refuses the Job, and
-    ConflictError if the run is already running with another fit or until.
+    ConflictError if the run is already running with another fit, until or output.
     """
     job = templates.driver_job(templates.find(cluster, release), spec)
     there = cluster.job(spec.run)
@@ -75,7 +75,8 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
     if before in (State.RUNNING, State.WAITING):
         if changed:
             raise ConflictError(
-                f"run {spec.run}: is already running with another fit or until; cancel it, or wait until it ends"
+                f"run {spec.run}: is already running with another fit, until or output; cancel it, or wait until it "
+                "ends"
             )
         return Submitted(spec.run, before)
     if before is State.DONE and not changed:

@@ -75,7 +75,7 @@ def driver_job(config_map: Object, spec: RunSpec) -> Object:
 
 
 def drives(job: Object, spec: RunSpec) -> bool:
-    """Return whether a driver's Job has exactly this spec, including fit and until."""
+    """Return whether a driver's Job has exactly this spec, including fit, until and output."""
     for container in job["spec"]["template"]["spec"]["containers"]:
         for variable in container.get("env") or ():
             if variable["name"] == SPEC_VARIABLE:
