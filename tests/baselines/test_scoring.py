@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from datamodels.baselines import scoring
 from datamodels.baselines.context import Context
 from datamodels.errors import InputError
 from datamodels.run import designs
+from datamodels.run.outputs import LOSS
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, linear
 from tests.baselines import networks as made
@@ -44,6 +47,31 @@ def test_feldman_and_zhang_count_how_often_models_are_right(tmp_path):
         assert shares.attribution[target, column] == pytest.approx(inside.mean() - outside.mean(), abs=1e-5)
     np.testing.assert_allclose(shares.right, right.mean(axis=0))
     assert scoring.compute(Context(run, None, store, 1), "feldman_zhang").models == run.spec.m == shares.models
+
+
+def test_scores_say_by_how_much_an_example_raises_the_output_also_a_loss(tmp_path):
+    """So methods that say by how much an example helps are turned round, and the others have opposite signs anyway."""
+    data, trainer = made.dataset(), {"class": "datamodels.train.mlp:MLP"}
+    margin, loss = (
+        given(tmp_path, data, trainer=trainer | {"options": {"hidden": 5, "epochs": 2, "output": output}})
+        for output in ("margin", "loss")
+    )
+    for name in scoring.OF_HELP:
+        assert (scoring.compute(loss, name).scores == -scoring.compute(margin, name).scores).all(), name
+    for name in ("last_layer", "ekfac", "influence", "trak"):
+        pair = [scoring.compute(asked, name).scores.ravel() for asked in (margin, loss)]
+        assert np.corrcoef(pair)[0, 1] < -0.7, name
+
+
+def test_feldman_and_zhang_count_losses_above_the_threshold(tmp_path):
+    run, store = committed.make_run(), LocalStore(tmp_path)
+    committed.commit(store, run)
+    margins = Context(run, None, store, 1).shares
+    wrong = Context(dataclasses.replace(run, declared=LOSS.judged(0)), None, store, 1).shares
+    np.testing.assert_array_equal(wrong.attribution, margins.attribution)  # an example raises both kinds of output
+    assert (wrong.right + margins.right <= 1).all() and (wrong.right + margins.right).max() > 0.9
+    with pytest.raises(InputError, match="'loss' has no threshold"):
+        Context(dataclasses.replace(run, declared=LOSS), None, store, 1).shares  # noqa: B018
 
 
 def test_a_trainer_without_gradients_is_told_so(tmp_path):

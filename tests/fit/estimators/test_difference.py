@@ -81,6 +81,12 @@ def test_influence_is_a_difference_of_shares_of_right_models(made_problem, own):
         np.testing.assert_allclose(solution.dense([j])[0], expected, atol=1e-6)
 
 
+def test_influence_counts_models_above_the_threshold(made_problem):
+    made, _ = made_problem(d=20, m=600, n=1)
+    shifted = dataclasses.replace(made, outputs=made.outputs + np.float32(3), threshold=3.0)
+    np.testing.assert_allclose(fit(shifted, INFLUENCE, 0).dense([0]), fit(made, INFLUENCE, 0).dense([0]), atol=1e-6)
+
+
 def test_a_target_that_models_always_get_right_has_no_influence(made_problem):
     made, _ = made_problem(d=20, m=200, n=2)
     made = dataclasses.replace(made, outputs=made.outputs + np.array([1000, 0], dtype=np.float32))

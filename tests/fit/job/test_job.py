@@ -1,13 +1,15 @@
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 
-from datamodels.errors import StageError
+from datamodels.errors import SpecError, StageError
 from datamodels.fit.data.sums import Kept
 from datamodels.fit.job import fits
 from datamodels.fit.job.job import FitJob
 from datamodels.run import runs
+from datamodels.run.outputs import LOSS, MARGIN
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
@@ -57,6 +59,22 @@ def test_parts_that_were_fitted_are_not_read_again(store, tmp_path):
     for part in early.parts:
         store.delete(part.key)
     assert solve(store, run, tmp_path / "scratch").status == ["ok"] * run.n
+
+
+def test_shares_are_fitted_again_if_another_threshold_is_declared(store, tmp_path):
+    run = made(store)
+    committed.commit(store, run)
+
+    def digest(estimator):
+        return FitJob(store, run.name, {"estimator": estimator}).digest
+
+    shares, weights = digest("influence"), digest("ridge")
+    for output, same in ((MARGIN, True), (MARGIN.judged(0.5), False)):
+        runs.create(store, dataclasses.replace(run, declared=output))
+        assert (digest("influence") == shares) == same and digest("ridge") == weights
+    runs.create(store, dataclasses.replace(run, declared=LOSS))
+    with pytest.raises(SpecError, match=r"counts models that are right; the output 'loss' has no threshold"):
+        digest("influence")
 
 
 def test_kept_sums_are_used_and_damaged_ones_are_not(store, tmp_path):
