@@ -6,8 +6,8 @@ import pytest
 from datamodels.baselines import scoring
 from datamodels.baselines.context import Context
 from datamodels.errors import InputError
+from datamodels.outputs import LOSS
 from datamodels.run import designs
-from datamodels.run.outputs import LOSS
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, linear
 from tests.baselines import networks as made

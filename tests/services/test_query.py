@@ -72,7 +72,8 @@ def test_a_threshold_of_an_old_client_is_heeded(served):
     (new,) = client.supports(run.name, [5], threshold=4.0)
     targets = codec.to_tensor(np.array([5], dtype=np.int32))
     (old,) = stub(address).Support(query_pb2.SupportRequest(run=run.name, targets=targets, threshold=4.0))
-    assert new.status == old.status and new.curve.tolist() == np.frombuffer(old.curve.data, "<f4").tolist()
+    curve = codec.from_tensor(old.curve, "curve", dtypes=codec.DTYPES, shape=(None,))
+    assert new.status == old.status and new.curve.tolist() == curve.tolist()
 
 
 def test_runs_and_targets_are_listed_page_by_page(served):

@@ -8,8 +8,8 @@ from datamodels.errors import SpecError, StageError
 from datamodels.fit.data.sums import Kept
 from datamodels.fit.job import fits
 from datamodels.fit.job.job import FitJob
+from datamodels.outputs import LOSS, MARGIN
 from datamodels.run import runs
-from datamodels.run.outputs import LOSS, MARGIN
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
