@@ -12,6 +12,7 @@ import pytest
 import datamodels
 from datamodels.errors import (
     InputError,
+    MaskError,
     NotFoundError,
     NotReadyError,
     RunNotFoundError,
@@ -167,8 +168,20 @@ def test_own_columns_get_no_weight():
         ({"outputs": np.zeros((10, 3))}, InputError, "masks have 600 rows and outputs 10: must be equal"),
         ({"masks": np.full((600, 40), 2)}, InputError, "type int64: must be bool, models by columns"),
         ({"outputs": np.zeros(600)}, InputError, r"outputs have shape \(600,\).*: must be models by targets"),
-        ({"own": np.array([1, 2])}, InputError, r"own_column has shape \(2,\)"),
-        ({"estimator": "weighted"}, SpecError, "has no prior"),
+        ({"outputs": np.zeros((600, 0))}, InputError, r"outputs have shape \(600, 0\): must have at least one target"),
+        (
+            {"masks": np.zeros((600, 0), bool)},
+            InputError,
+            r"masks have shape \(600, 0\): must have at least one column",
+        ),
+        ({"outputs": [[1.0], [1.0, 2.0]]}, InputError, "outputs: cannot be made an array"),
+        ({"own": np.array([1, 2])}, InputError, r"own has shape \(2,\) and type int64: .* each of 3 targets"),
+        ({"own": np.array([0.5, 1, 2])}, InputError, "own has shape .* type float64: must be integers"),
+        ({"own": np.array([0, 40, 2])}, InputError, "own has 40: must be columns 0 to 39, or -1 for none"),
+        ({"seed": -1, "solver": "saga"}, InputError, "seed = -1: must be a whole number from 0"),
+        ({"threads": -3}, InputError, "threads = -3: must be a whole number from 0"),
+        ({"threads": 1.5}, InputError, "threads = 1.5: must be a whole number"),
+        ({"estimator": "weighted"}, SpecError, "fit.estimator = 'weighted': .*; take lasso, ridge, difference or infl"),
         ({"tolerance": "small"}, SpecError, "fit.tolerance = 'small': must be"),
         ({"speed": 3}, SpecError, "fit.speed: unknown field; fields here are "),
         ({"device": "tpu"}, SettingsError, "device = 'tpu'"),
@@ -178,6 +191,14 @@ def test_own_arrays_that_cannot_be_fitted(change, kind, message):
     masks, outputs, _ = made()
     with pytest.raises(kind, match=message):
         datamodels.fit_arrays(**{"masks": masks, "outputs": outputs} | change)
+
+
+def test_a_solution_predicts_for_masks_of_its_width_only():
+    masks, outputs, _ = made()
+    found = datamodels.fit_arrays(masks, outputs, estimator="difference")
+    for wrong in (masks[:, :7], np.packbits(masks, axis=1), masks[0]):
+        with pytest.raises(MaskError, match=r"must be \(subsets, 40\), bool"):
+            found.predict(wrong)
 
 
 def test_a_spec_is_loaded_from_a_file_or_by_name(tmp_path):

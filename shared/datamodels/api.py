@@ -13,7 +13,7 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.errors import InputError, NotReadyError
+from datamodels.errors import InputError, NotReadyError, SpecError
 from datamodels.fit import solve
 from datamodels.fit.data.problem import NO_COLUMN, Problem, Solution, is_heldout
 from datamodels.fit.data.shards import parts_of_fit
@@ -21,6 +21,7 @@ from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_fit
 from datamodels.fit.kernels import compiling
 from datamodels.run import designs, runs, specs
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
 from datamodels.settings import StoreSettings
@@ -150,26 +151,38 @@ def fit_arrays(
     masks     bool[m, d]; which columns each model was trained on
     outputs   float[m, n]; output of each model for each target
     own       int[n]; the column that each target is, whose rows its fit leaves out, or -1; by default -1 for all
-    seed      for solvers that draw rows
+    seed      for solvers that draw rows; 0 <= seed < 2**63
     device    cpu, cuda or auto
     threads   0 for as many as there are cores
-    settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2
+    settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2; without the
+              estimator `weighted`, which compares the examples of a data set
 
     Lambda is chosen for each target on held-out rows: pairs of neighbouring rows, a fraction `holdout` of all.
 
     Returns a Solution with `theta`, float32 CSR [n, d], `intercept`, `lambda_` and `gap`, float64[n], `status`, a list
     of n texts, and `predict(masks)`. The status of a target says if it could not be fitted.
 
-    Raises InputError for arrays that do not fit each other, SpecError for settings, SettingsError for a device.
+    Raises InputError for arrays, a seed or threads, SpecError for settings, SettingsError for a device.
     """
-    masks, outputs = np.asarray(masks), np.asarray(outputs)
+    chosen = specs.parse_fit(settings)
+    if ESTIMATORS[chosen.estimator].prior:
+        able = [name for name, estimator in ESTIMATORS.items() if not estimator.prior]
+        raise SpecError(
+            f"fit.estimator = {chosen.estimator!r}: compares the examples of a data set, and arrays have none; "
+            f"take {', '.join(able[:-1])} or {able[-1]}"
+        )
+    masks, outputs = _array("masks", masks), _array("outputs", outputs)
     if masks.ndim != 2 or not (masks.dtype == bool or ((masks == 0) | (masks == 1)).all()):
         raise InputError(f"masks have shape {masks.shape} and type {masks.dtype}: must be bool, models by columns")
     if outputs.ndim != 2 or outputs.dtype.kind not in "fiu":
         raise InputError(f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets")
     if len(masks) != len(outputs):
         raise InputError(f"masks have {len(masks)} rows and outputs {len(outputs)}: must be equal")
-    chosen = specs.parse_fit(settings)
+    for name, array, what in (("masks", masks, "column"), ("outputs", outputs, "target")):
+        if not array.shape[1]:
+            raise InputError(f"{name} have shape {array.shape}: must have at least one {what}")
+    _check_number("seed", seed, 2**63)
+    _check_number("threads", threads, 2**31)
     heldout = is_heldout(np.arange(len(masks)), chosen.holdout)
     if heldout.sum() < 2:
         raise InputError(
@@ -184,9 +197,38 @@ def fit_arrays(
         outputs=centred,
         columns=masks.shape[1],
         center=masks.mean(axis=0, dtype=np.float64).astype(np.float32),
-        own_column=np.full(outputs.shape[1], NO_COLUMN, dtype=np.int32) if own is None else np.asarray(own, np.int32),
+        own_column=_own_column(own, outputs.shape[1], masks.shape[1]),
         heldout=heldout,
     )
     with compiling.announced(lambda: print(f"datamodels: {compiling.WORDS}", file=sys.stderr)):
         found = solve.fit(problem, chosen, seed, device=device, threads=threads)
     return dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    """Return what a caller gives as an array. Raises InputError if its rows differ in length."""
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise InputError(f"{name}: cannot be made an array: {error}") from None
+
+
+def _check_number(name: str, value: Any, end: int) -> None:
+    """Raises InputError unless 0 <= value < end is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < end:
+        raise InputError(f"{name} = {value!r}: must be a whole number from 0 to {end - 1}")
+
+
+def _own_column(own: Any, targets: int, columns: int) -> np.ndarray:
+    """Return int32[targets]: the columns that targets are, NO_COLUMN for None. Raises InputError."""
+    if own is None:
+        return np.full(targets, NO_COLUMN, dtype=np.int32)
+    found = _array("own", own)
+    if found.shape != (targets,) or found.dtype.kind not in "iu":
+        raise InputError(
+            f"own has shape {found.shape} and type {found.dtype}: must be integers, one for each of {targets} targets"
+        )
+    wrong = found[(found < NO_COLUMN) | (found >= columns)]
+    if len(wrong):
+        raise InputError(f"own has {wrong[0]}: must be columns 0 to {columns - 1}, or {NO_COLUMN} for none")
+    return found.astype(np.int32)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodels.errors import InputError, TargetRangeError
+from datamodels.errors import InputError, MaskError, TargetRangeError
 from datamodels.fit.data.prior import Prior
 from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
@@ -196,7 +196,12 @@ class Solution:
         return self.columns[span], self.weights[span]
 
     def predict(self, members: np.ndarray) -> np.ndarray:
-        """Return predictions float64[s, n] of all targets for masks bool[s, d]."""
+        """Return predictions float64[s, n] of all targets for masks bool[s, d], not packed. Raises MaskError."""
+        members = np.asarray(members)
+        if members.ndim != 2 or members.shape[1] != self.d:
+            raise MaskError(
+                f"masks have shape {members.shape}: must be (subsets, {self.d}), bool, one value per column"
+            )
         return (self.theta @ members.T.astype(np.float32)).T + self.intercept
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
