@@ -153,7 +153,7 @@ class Trainer:
     flops: float
 
 
-def trainers(given: argparse.Namespace, device: torch.device, beton: str) -> dict[str, Trainer]:
+def trainers(given: argparse.Namespace, device: torch.device, ffcv_file: str) -> dict[str, Trainer]:
     """Return all trainers by name. Each has trained once, so steps are recorded, readers compiled and sizes found."""
     data = noise(given.examples)
     subset, targets = halves(given.examples, 1)[0], data.targets("test")
@@ -178,8 +178,8 @@ def trainers(given: argparse.Namespace, device: torch.device, beton: str) -> dic
     add("ours, paper")
     add("ours, fast", recipe="fast")
     add("ours, paper, from memory", resident=False)
-    if beton:
-        add("ours, paper, by FFCV", beton=beton)
+    if ffcv_file:
+        add("ours, paper, by FFCV", ffcv_file=ffcv_file)
     if device.type == "cuda":
         add("ours, paper, any order of sums", deterministic=False)  # what repeatable sums cost
         add("ours, paper, not captured", capture=False)

@@ -29,6 +29,7 @@ _IMAGES = {
     "rate": "learning_rate",
     "decay": "weight_decay",
     "smoothing": "label_smoothing",
+    "beton": "ffcv_file",
 }
 OPTIONS: dict[str, dict[str, str]] = {
     "datamodels.train.images.trainer:ImageTrainer": _IMAGES,

@@ -66,14 +66,14 @@ def test_two_orders_may_be_read_in_turn(source):
 def test_models_are_those_of_the_pool_in_memory(tmp_path):
     options = {"width": 2, "epochs": 2, "batch_size": 8, "device": "cpu"}
     path, targets = tmp_path / "new" / "pool.beton", DATA.targets("test")
-    by_ffcv = ResNet9(DATA, targets, **options, beton=str(path))
+    by_ffcv = ResNet9(DATA, targets, **options, ffcv_file=str(path))
     assert path.exists() and not list(path.parent.glob("*.partial"))
     resident = ResNet9(DATA, targets, **options)
     for subset in (np.arange(5, 30), np.arange(3)):  # the second is smaller than a minibatch
         found, expected = (t.outputs_many(t.train_many([subset], [7])) for t in (by_ffcv, resident))
         np.testing.assert_array_equal(found, expected)
     written = path.stat().st_mtime_ns
-    ResNet9(DATA, targets, **options, beton=str(path))
+    ResNet9(DATA, targets, **options, ffcv_file=str(path))
     assert path.stat().st_mtime_ns == written
 
 
@@ -179,11 +179,11 @@ def test_a_file_of_another_data_set_is_refused(tmp_path):
 @needs_ffcv
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpecError, match=r"beton = .*cannot be written"):
+    with pytest.raises(SpecError, match=r"ffcv_file = .*cannot be written"):
         images_ffcv.FfcvSource(str(tmp_path / "file" / "pool.beton"), DATA)
 
 
 @pytest.mark.skipif(ffcv is not None, reason="FFCV is installed")
 def test_without_ffcv_its_path_is_refused_with_the_way_to_get_it(tmp_path):
-    with pytest.raises(SpecError, match=r"trainer\.options\.beton: needs FFCV, see docs/guides/ffcv\.md: No module"):
-        ResNet9(DATA, DATA.targets("test"), beton=str(tmp_path / "pool.beton"), device="cpu")
+    with pytest.raises(SpecError, match=r"trainer\.options\.ffcv_file: needs FFCV, see docs/guides/ffcv\.md: No module"):
+        ResNet9(DATA, DATA.targets("test"), ffcv_file=str(tmp_path / "pool.beton"), device="cpu")

@@ -176,7 +176,7 @@ def test_minibatches_from_memory_train_the_same_model(data):
 def test_minibatches_of_ffcv_train_the_same_model(data, tmp_path):
     pytest.importorskip("ffcv", reason="FFCV is not installed; see docs/guides/ffcv.md")
     subsets = halves(2)
-    by_ffcv, there = made(data, beton=str(tmp_path / "pool.beton"), models_at_once=2), made(data, models_at_once=2)
+    by_ffcv, there = made(data, ffcv_file=str(tmp_path / "pool.beton"), models_at_once=2), made(data, models_at_once=2)
     assert off(outputs(by_ffcv, subsets, [1, 2]), outputs(there, subsets, [1, 2])) < WITHIN["bf16"]
 
 

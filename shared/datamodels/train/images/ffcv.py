@@ -214,7 +214,7 @@ def _locked(path: str) -> Iterator[None]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(f"{path}.lock", os.O_CREAT | os.O_WRONLY)
     except OSError as error:
-        raise SpecError(f"trainer.options.beton = {path!r}: cannot be written: {error.strerror}") from error
+        raise SpecError(f"trainer.options.ffcv_file = {path!r}: cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -234,5 +234,5 @@ def _ffcv() -> Any:
         import ffcv.traversal_order.base
         import ffcv.writer
     except ImportError as error:
-        raise SpecError(f"trainer.options.beton: needs FFCV, see docs/guides/ffcv.md: {error}") from error
+        raise SpecError(f"trainer.options.ffcv_file: needs FFCV, see docs/guides/ffcv.md: {error}") from error
     return ffcv

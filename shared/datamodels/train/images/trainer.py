@@ -38,7 +38,7 @@ class ImageTrainer(abc.ABC):
     `capture`: false trains without CUDA graphs.
 
     Options of the source of images: `resident`: false streams images from memory, for pools that do not fit on the
-    device; `beton`: the path of a file that FFCV streams images from, written if there is none, with `workers` threads.
+    device; `ffcv_file`: the path of a file that FFCV streams images from, written if there is none, with `workers` threads.
 
     On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or at the same
     time. On a GPU they give the same initial weights and the same draws, and within one process the same order of
@@ -70,7 +70,7 @@ class ImageTrainer(abc.ABC):
         models_at_once: int = 1,
         capture: bool = True,
         resident: bool = True,
-        beton: str = "",
+        ffcv_file: str = "",
         workers: int = 1,
     ):
         for name, value in (("width", width), ("models_at_once", models_at_once), ("workers", workers)):
@@ -99,7 +99,7 @@ class ImageTrainer(abc.ABC):
         self._precision = precisions.choose(precision, self.device)
         self._size = check_images(dataset, max(self.smallest, self.recipe.translate + 1))
         self._width, self._tta, self._capture = width, tta, capture
-        self._pool = self._source(dataset, resident, beton, workers)
+        self._pool = self._source(dataset, resident, ffcv_file, workers)
         self._y_targets = targets.y
         self._x_targets = self._on_device(targets.x) if isinstance(self._pool, Pool) else targets.x
         self._trainers: list[NetworkTrainer] = []
@@ -165,9 +165,9 @@ class ImageTrainer(abc.ABC):
             self._network(), self.recipe, self._pool, self._size, self._precision, self.device, stream
         )
 
-    def _source(self, dataset: Dataset, resident: bool, beton: str, workers: int) -> Pool | Source:
-        if beton:
-            return ffcv.FfcvSource(beton, dataset, workers)
+    def _source(self, dataset: Dataset, resident: bool, ffcv_file: str, workers: int) -> Pool | Source:
+        if ffcv_file:
+            return ffcv.FfcvSource(ffcv_file, dataset, workers)
         if not resident:
             return ArraySource(dataset.x, dataset.y)
         return Pool(self._on_device(dataset.x), self._on_device(dataset.y.astype(np.int64)))
