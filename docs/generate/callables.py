@@ -34,21 +34,44 @@ def options(function: Callable[..., Any], skip: int) -> Iterator[tuple[str, str,
         yield parameter.name, str(parameter.annotation), default
 
 
-def docstring(thing: object) -> str:
-    """Returns a docstring: paragraphs, and lists of parameters as lists."""
-    text = inspect.getdoc(thing)
-    return "\n\n".join(map(_paragraph, text.split("\n\n"))) + "\n\n" if text else ""
+def docstring(thing: object, *, items: bool = True) -> str:
+    """Returns a docstring: paragraphs, and lists of parameters as lists.
+
+    items  whether to show these lists, and the paragraphs that end with a colon before them
+    """
+    parts = []
+    for text in paragraphs(thing):
+        found = listed(text)
+        if not found and (items or not text.endswith(":")):
+            parts.append(one_line(text))
+        elif found and items:
+            parts.append("\n".join(f"- `{name}`: {said}" for name, said in found.items()))
+    return "".join(f"{part}\n\n" for part in parts)
 
 
-def _paragraph(text: str) -> str:
+def meanings(thing: object) -> dict[str, str]:
+    """Returns what a docstring says of each parameter that it lists, by name."""
+    return {
+        name: said for text in paragraphs(thing) for names, said in listed(text).items() for name in names.split(", ")
+    }
+
+
+def paragraphs(thing: object) -> list[str]:
+    """Returns the paragraphs of the docstring of a function or class itself, with their line breaks."""
+    own = vars(thing).get("__doc__") if inspect.isclass(thing) else inspect.getdoc(thing)
+    return inspect.cleandoc(own).split("\n\n") if own else []
+
+
+def listed(text: str) -> dict[str, str]:
+    """Returns the texts of the parameters that a paragraph lists; nothing if it is no list."""
     lines = text.splitlines()
     if lines[0].startswith(" ") or not all(_ITEM.fullmatch(line) or line.startswith("  ") for line in lines):
-        return one_line(text)
-    items: list[str] = []
+        return {}
+    items: dict[str, str] = {}
     for line in lines:
         found = _ITEM.fullmatch(line)
         if found:
-            items.append(f"- `{found[1]}`: {found[2]}")
+            items[found[1]] = found[2]
         else:
-            items[-1] += f" {line.strip()}"
-    return "\n".join(items)
+            items[list(items)[-1]] += f" {line.strip()}"
+    return items

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from datamodels.run import spellings
-from docs.generate.callables import docstring, options
-from docs.generate.markdown import code, table
+from docs.generate.callables import docstring, meanings, options
+from docs.generate.markdown import code, sentence, table
 from docs.generate.source import modules
 
 HEAD = """\
@@ -59,10 +59,19 @@ def _optional(thing: Any, skip: int) -> bool:
 
 
 def _section(reference: str, thing: Any, skip: int) -> str:
+    """Raises ValueError for an option that no docstring describes, of the function, or of the class and its bases."""
     old = {new: first for first, new in spellings.OPTIONS.get(reference, {}).items()}
-    bases = [base for base in getattr(thing, "__mro__", ())[1:] if inspect.isabstract(base)]
-    rows = [
-        (code(name), code(kind), code(default), code(old.get(name, ""))) for name, kind, default in options(thing, skip)
-    ]
-    shown = table(("option", "type", "default", "old name"), rows) if rows else "It has no options.\n\n"
-    return f"### `{reference}`\n\n{docstring(thing)}{''.join(map(docstring, bases))}{shown}"
+    classes = getattr(thing, "__mro__", (thing, object))[:-1]
+    said: dict[str, str] = {}
+    for described in reversed(classes):
+        said |= meanings(described)
+    rows = []
+    for name, kind, default in options(thing, skip):
+        if name not in said:
+            raise ValueError(f"{reference}: no docstring says what its option {name} means")
+        formerly = f" Old name: {code(old[name])}." if name in old else ""
+        rows.append((code(name), code(kind), code(default) or "required", sentence(said[name]) + formerly))
+    shown = table(("option", "type", "default", "meaning"), rows) if rows else "It has no options.\n\n"
+    bases = [base for base in classes[1:] if inspect.isabstract(base)]
+    prose = "".join(docstring(described, items=False) for described in (thing, *bases))
+    return f"### `{reference}`\n\n{prose}{shown}"

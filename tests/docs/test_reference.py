@@ -52,6 +52,13 @@ def test_the_committed_pages_are_those_of_the_code():
         assert committed(name) == text, "run `make reference` and commit what it writes"
 
 
+@pytest.mark.parametrize("page", sorted(p.name for p in generate.FOLDER.iterdir()))
+def test_no_row_lacks_its_meaning(page):
+    """Cells of other columns may be empty: a setting without a default, a metric without labels."""
+    lines = [re.split(r"(?<!\\\\)\|", line)[1:-1] for line in committed(page).splitlines() if line.startswith("| ")]
+    assert not [cells for cells in lines if not cells[-1].strip()]
+
+
 def groups():
     return [c for c in vars(settings).values() if isinstance(c, type) and issubclass(c, Settings) and c is not Settings]
 

@@ -185,5 +185,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.skipif(ffcv is not None, reason="FFCV is installed")
 def test_without_ffcv_its_path_is_refused_with_the_way_to_get_it(tmp_path):
-    with pytest.raises(SpecError, match=r"trainer\.options\.ffcv_file: needs FFCV, see docs/guides/ffcv\.md: No module"):
+    with pytest.raises(
+        SpecError, match=r"trainer\.options\.ffcv_file: needs FFCV, see docs/guides/ffcv\.md: No module"
+    ):
         ResNet9(DATA, DATA.targets("test"), ffcv_file=str(tmp_path / "pool.beton"), device="cpu")

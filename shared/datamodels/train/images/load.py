@@ -19,6 +19,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 def load_digits(size: int = 32, train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
     """Return the digits of `digits.load` as images of size x size pixels, white on black, interpolated bilinearly.
 
+    size   side of an image, in pixels; 8 or more
+    train  examples in the pool
+    test   test examples; None for all others
+    seed   of the order in which examples are shuffled
+
     Raises SpecError for a size below 8, and if there are fewer digits.
     """
     if size < 8:
@@ -33,6 +38,9 @@ def load_digits(size: int = 32, train: int = 1400, test: int | None = None, seed
 def load_npz(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
     """Load an .npz file with x, y, x_test and y_test: images uint8[examples, h, w, 3] and labels 0, 1, ...
 
+    path         the file
+    label_names  a text for each class, for people
+
     `numpy.savez` makes such a file, for example from your copy of CIFAR-10. Raises SpecError if the file cannot be read
     or does not have these arrays.
     """
@@ -46,6 +54,9 @@ def load_npz(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
 
 def load_npy(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
     """Load a folder with x.npy, y.npy, x_test.npy and y_test.npy; the arrays are those of `load_npz`.
+
+    path         the folder
+    label_names  a text for each class, for people
 
     The pool is memory-mapped. So it may be larger than memory, and processes of one machine share the page cache.
     Raises SpecError if a file cannot be read.
@@ -62,6 +73,9 @@ def load_npy(path: str, label_names: tuple[str, ...] = ()) -> Dataset:
 
 def load_folder(path: str, size: int) -> Dataset:
     """Load image files train/CLASS/... and test/CLASS/..., scaled to size x size pixels. Needs Pillow.
+
+    path  the folder that has train and test
+    size  side of the scaled images, in pixels
 
     Classes are numbered in the order of their names, and examples in the order of their paths. Raises SpecError if
     there are no classes, or if a file cannot be read.

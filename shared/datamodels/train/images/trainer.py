@@ -30,15 +30,35 @@ TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
 class ImageTrainer(abc.ABC):
     """Trains many models at once on images uint8[examples, h, w, 3]; a BatchTrainer.
 
-    Options of the training: `recipe`, the name of one of `recipes`; in place of its numbers `epochs`, `batch_size`,
-    `learning_rate`, `weight_decay`, `label_smoothing`, `flip`, `translate` and `cutout`; `width` of the network; `tta`:
-    average the logits of an image and its mirror image; `output`: margin or loss.
+    If an option from `epochs` to `cutout` is None, its value is that of the recipe.
 
-    Options of the device: `device` (auto, cpu, cuda); `precision` (auto, bf16, fp16, float32); `models_at_once`;
-    `capture`: false trains without CUDA graphs.
+    Options of the training:
 
-    Options of the source of images: `resident`: false streams images from memory, for pools that do not fit on the
-    device; `ffcv_file`: the path of a file that FFCV streams images from, written if there is none, with `workers` threads.
+    recipe           name of a recipe, which says how networks are trained
+    epochs           passes over the subset
+    batch_size       images in a minibatch
+    learning_rate    largest learning rate; it rises from 0 and then falls to 0, both linearly
+    weight_decay     weight decay; the recipe fast has none
+    label_smoothing  fraction of the label that is spread over all classes, at least 0 and less than 1
+    flip             when images are mirrored: none, random (at random in each epoch) or alternate (every other epoch)
+    translate        most pixels that an image is moved by, each way; it is reflected at the border
+    cutout           side of a square that is blanked at random, in pixels; 0 for none
+    width            channels of the first layer; all others are multiples of it
+    tta              whether the logits of an image and its mirror image are averaged
+    output           what is recorded: margin or loss
+
+    Options of the device:
+
+    device           where models are trained: auto, cpu or cuda; auto takes a GPU if there is one
+    precision        numbers that training computes with: auto, bf16, fp16 or float32
+    models_at_once   models that are trained side by side
+    capture          whether steps on a GPU are recorded as CUDA graphs, which is faster
+
+    Options of the source of images:
+
+    resident         whether all images are kept on the device; false streams them from memory, for larger pools
+    ffcv_file        path of a file that FFCV streams images from, written if there is none; empty for no such file
+    workers          threads of FFCV
 
     On a CPU with one thread, the same subset and seed give the same bits, whatever was trained before or at the same
     time. On a GPU they give the same initial weights and the same draws, and within one process the same order of
@@ -193,7 +213,7 @@ class ArraySource:
 class ResNet9(ImageTrainer):
     """Trains ResNet-9s on small images, of 16 x 16 pixels or more; width 64 as published.
 
-    Recipes: paper (24 epochs) and fast (10 epochs). Other options: see ImageTrainer.
+    Recipes: paper (24 epochs) and fast (10 epochs).
     """
 
     smallest = 16
@@ -206,7 +226,7 @@ class ResNet9(ImageTrainer):
 class ResNet18(ImageTrainer):
     """Trains ResNet-18s on images of 32 x 32 pixels or more; width 64 as published.
 
-    Recipe: paper (15 epochs, for FMoW). Other options: see ImageTrainer.
+    Recipe: paper (15 epochs, for FMoW).
     """
 
     smallest = 32

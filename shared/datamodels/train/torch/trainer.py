@@ -46,24 +46,38 @@ class TorchTrainer:
     build     returns a new network, whose initial weights are drawn from PyTorch's generator, as usual. A Lightning
               module brings its own loss, optimiser and schedule
     params    keyword arguments of `build`
-    loss      cross_entropy, binary_cross_entropy, squared_error, or a function of what the network returns and y, such
-              as `torch.nn.functional:l1_loss`
+    loss      what is minimised: cross_entropy, binary_cross_entropy, squared_error, or a function of what the network
+              returns and y, such as `torch.nn.functional:l1_loss`
     output    what is recorded: margin, loss, squared_error, or a function of what the network returns and y, which
               returns [rows]. By default the margin of classifiers, and the loss of others
     augment   changes the inputs of a minibatch, by PyTorch's generator
-    schedule  constant, linear (to 0), cosine, or a function of the fraction of the training that is done, which returns
-              a factor of the learning rate
+    schedule  course of the learning rate: constant, linear (to 0), cosine, or a function of the fraction of the
+              training that is done, which returns a factor of the learning rate
 
-    optimiser, optimiser_params   adamw, sgd (with Nesterov momentum), or a function of the parameters such as
-                                  `torch.optim:RMSprop`, with its keyword arguments
+    optimiser         how weights are updated: adamw, sgd (with Nesterov momentum), or a function of the parameters such
+                      as `torch.optim:RMSprop`
+    optimiser_params  keyword arguments of an optimiser that is a function
 
-    Options that are numbers: `epochs`, `batch_size`, `learning_rate`, `warmup` (the fraction of the training in which
-    the learning rate rises from 0), `weight_decay`, `momentum` (of sgd) and `clip` (the largest norm of a gradient).
+    Options that are numbers:
 
-    Options of the device: `device` (auto, cpu, cuda); `precision` of training (float32; mixed: bf16, fp16, or auto);
-    `capture`: false trains without CUDA graphs; `models_at_once`: how many models are trained at once by
-    `torch.func.vmap`. `trainer check` says whether that is faster. Networks that draw random numbers in training, as
-    dropout does, and those with an optimiser of their own are trained one by one.
+    epochs         passes over the subset
+    batch_size     examples in a minibatch
+    learning_rate  largest learning rate
+    warmup         fraction of the training in which the learning rate rises from 0
+    weight_decay   weight decay of adamw and sgd
+    momentum       momentum of sgd
+    clip           largest norm of a gradient; None for no limit
+
+    Options of the device:
+
+    device          where models are trained: auto, cpu or cuda; auto takes a GPU if there is one
+    precision       numbers that training computes with: float32; bf16, fp16 or auto for mixed precision
+    capture         whether steps on a GPU are recorded as CUDA graphs, which is faster
+    models_at_once  how many models are trained at once by `torch.func.vmap`. `trainer check` says whether that is
+                    faster
+
+    Networks that draw random numbers in training, as dropout does, and those with an optimiser of their own are trained
+    one by one.
 
     A minibatch may end one epoch and begin the next, so all have one size. Networks get float32 and int64. If x is a
     structured array, its fields are the arguments of the network; see `tensors`.

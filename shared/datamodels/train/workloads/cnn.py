@@ -76,8 +76,13 @@ class Convolution:
 class CNN(Classifier):
     """Trains small convolutional networks on data sets with an `image_shape`.
 
-    Options: those of MLP, and `filters` of the convolution. A CNN takes 16 times the work of an MLP and has noisier
-    outputs, so it is rarely worth it; services/trainer/README.md has the figures.
+    Options besides those of Classifier:
+
+    filters  filters of the convolution
+    hidden   units of the hidden layer
+
+    A CNN takes 16 times the work of an MLP and has noisier outputs, so it is rarely worth it;
+    services/trainer/README.md has the figures.
     """
 
     def __init__(

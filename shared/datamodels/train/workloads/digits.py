@@ -11,7 +11,11 @@ GREY_LEVELS = 16.0
 
 
 def load(train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
-    """Return the digits, shuffled by `seed`: `train` of them as the pool, `test` (or all) others as test examples.
+    """Return the digits, shuffled: some as the pool, others as test examples.
+
+    train  examples in the pool
+    test   test examples; None for all others
+    seed   of the order in which examples are shuffled
 
     x is float32[examples, 64], 0 (paper) to 1 (ink); y is int64. Raises SpecError if there are fewer digits.
     """

@@ -86,7 +86,18 @@ class NoHidden:
 
 
 class Classifier:
-    """Trains networks of one kind by `sgd`; a BatchTrainer. Models are their flat weights, float32[r, parameters]."""
+    """Trains networks of one kind by `sgd`; a BatchTrainer. Models are their flat weights, float32[r, parameters].
+
+    Its subclasses take these options:
+
+    output          what is recorded: margin or loss
+    models_at_once  models that are trained side by side, which is faster than one by one
+    epochs          passes over the subset
+    batch_size      examples in a minibatch
+    learning_rate   learning rate of the first step; it falls linearly to 0
+    momentum        Nesterov momentum, at least 0 and less than 1
+    weight_decay    half of it times the squared weights is added to the loss; less than 1 / learning_rate
+    """
 
     def __init__(
         self,
@@ -141,8 +152,9 @@ class Classifier:
 class MLP(Classifier):
     """Trains networks with one hidden layer.
 
-    Options: `output` (margin or loss), `hidden` units, `models_at_once`, and the recipe: `epochs`, `batch_size`,
-    `learning_rate` (falls linearly to 0), `momentum`, `weight_decay`.
+    Options besides those of Classifier:
+
+    hidden  units of the hidden layer
     """
 
     def __init__(
@@ -170,7 +182,7 @@ class MLP(Classifier):
 
 
 class Softmax(Classifier):
-    """Trains multinomial logistic regressions. Options: those of MLP, without `hidden`."""
+    """Trains multinomial logistic regressions."""
 
     def __init__(
         self,

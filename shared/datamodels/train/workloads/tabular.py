@@ -28,6 +28,9 @@ FLOOR = 1e-6
 def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
     """Return 569 tumours with 30 measurements each, benign or malignant (Wolberg et al. 1995).
 
+    train  examples in the pool; all others are test examples
+    seed   of the order in which examples are shuffled
+
     x is float64[examples, 30], standardised to mean 0 and variance 1; y is int64.
     """
     from sklearn.datasets import load_breast_cancer
@@ -40,6 +43,9 @@ def load_breast_cancer(train: int = 400, seed: int = 0) -> Dataset:
 
 def load_diabetes(train: int = 300, seed: int = 0) -> Dataset:
     """Return 442 patients with 10 measurements each; y is the progress of a disease after a year (Efron et al. 2004).
+
+    train  examples in the pool; all others are test examples
+    seed   of the order in which examples are shuffled
 
     x is float64[examples, 10] and y is float64. Both are standardised to mean 0 and variance 1, so that squared errors
     are about 1.
@@ -58,8 +64,11 @@ def _standardised(x: np.ndarray) -> np.ndarray:
 class Tabular:
     """Trains a scikit-learn estimator, one model at a time.
 
-    Options: `estimator`, its class as module:Class, or lightgbm or xgboost; `params`, its keyword arguments; `output`:
-    margin or loss for classifiers, squared_error for regressors (the mean, if y has several numbers per example).
+    estimator  its class as module:Class, or lightgbm or xgboost
+    params     keyword arguments of the estimator
+    output     what is recorded: margin (the default) or loss for classifiers, squared_error for regressors (the mean,
+               if y has several numbers per example)
+
     Logits are the log of `predict_proba`, or `decision_function` if the estimator has no `predict_proba`. If the
     estimator has a `random_state`, it is set to the model's seed. LightGBM and XGBoost run on one thread, unless
     `params` has `n_jobs`.

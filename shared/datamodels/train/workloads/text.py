@@ -31,6 +31,11 @@ TARGETS_AT_ONCE = 256
 def load(train: int = 600, test: int | None = 200, seed: int = 0, least: int = 3) -> Dataset:
     """Return descriptions of SciPy's functions, each once, and the subpackage that each is in.
 
+    train  examples in the pool
+    test   test examples; None for all others
+    seed   of the order in which examples are shuffled
+    least  number of texts that a word must be in to count
+
     x is float32[examples, words]: how often each word occurs in a text. Words are those in at least `least` texts. y is
     int64, the subpackage. Other versions of SciPy have other texts.
     """
@@ -52,6 +57,12 @@ def load_tokens(
     train: int = 600, test: int | None = 200, seed: int = 0, words: int = 1000, length: int = 48
 ) -> Dataset:
     """Return the texts of `load` as sequences of words, for networks.
+
+    train   examples in the pool
+    test    test examples; None for all others
+    seed    of the order in which examples are shuffled
+    words   number of different words, padding and the one for all rare words included
+    length  number of words of a text that are kept
 
     x is a structured array with the arguments of a transformer. `input_ids`, int32[length], are the first words of a
     text by number, and `attention_mask`, int32[length], is 1 for each of them. Number 0 is padding, 2 to `words` - 1
@@ -87,8 +98,11 @@ def _descriptions(part: int) -> Iterator[tuple[str, int]]:
 class NaiveBayes:
     """Trains multinomial naive Bayes on counts of words, many models at once.
 
-    Options: `smoothing`, which is added to each count; `output`, margin or loss; `models_at_once`. The seed changes
-    nothing.
+    smoothing       number that is added to each count
+    output          what is recorded: margin or loss
+    models_at_once  models that are trained side by side, which is faster than one by one
+
+    The seed changes nothing.
     """
 
     def __init__(
