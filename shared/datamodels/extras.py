@@ -25,7 +25,10 @@ MODULES = {
 
 
 def advice(error: ModuleNotFoundError) -> str:
-    """Say which extra has the missing module; an empty text if none has."""
+    """Say which extra has the missing module; an empty text if none has.
+
+    The command works although the distribution is on no index: it is installed, so pip only adds what the extra needs.
+    """
     missing = (error.name or "").partition(".")[0]
     for extra, modules in MODULES.items():
         if missing in modules:

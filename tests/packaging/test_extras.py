@@ -7,7 +7,8 @@ import pytest
 
 from datamodels import extras
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OPTIONAL = ("boosting", "transformers", "lightning")
 """Extras that the extra `test` leaves out, because they are large."""
@@ -49,3 +50,8 @@ def test_only_modules_of_extras_are_advised_on():
     assert extras.advice(missing("lightgbm")).endswith("pip install 'datamodels-ml[boosting]'")
     assert extras.advice(missing("mine")) == ""
     assert extras.advice(ModuleNotFoundError("without a name")) == ""
+
+
+def test_the_readme_names_the_version_of_pytorch_that_is_tested():
+    (tested,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"pip install torch==(\S+)", (ROOT / "README.md").read_text()) == [tested]
