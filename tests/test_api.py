@@ -34,7 +34,8 @@ def test_every_name_can_be_had_and_is_known_to_type_checkers():
     tree = ast.parse(inspect.getsource(datamodels))
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
     assert set(datamodels.__all__) <= imported
-    assert set(datamodels.__all__) <= set(dir(datamodels))
+    assert dir(datamodels) == sorted([*datamodels.__all__, "__version__"])
+    assert dir(datamodels.testing) == sorted(datamodels.testing.__all__)
 
 
 def test_the_import_takes_nothing_along_and_modules_for_tests_come_when_they_are_used():

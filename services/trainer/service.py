@@ -14,10 +14,11 @@ from datamodels.rpc.serve import Server
 from datamodels.run import runs
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
 from datamodels.telemetry import configure_logging, logger
-from datamodels.train.contract import BatchTrainer, load_trainer
+from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
 from datamodels.train.failures import Failures
 from datamodels.train.job import run_chunk
+from datamodels.train.protocols import BatchTrainer
 
 from .metrics import CHUNK, Heartbeat, Watch
 

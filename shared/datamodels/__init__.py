@@ -4,7 +4,7 @@ The pipeline is sample -> train -> aggregate -> fit -> query. This module offers
 
 open_store, list_runs, open_run  a run's masks, outputs and weights as arrays
 fit_arrays                       weights for masks and outputs of your own
-QueryClient                      questions to a query service
+QueryClient, ClientSettings      questions to a query service; its deadlines and TLS
 Dataset, Targets                 what a data set's `load` function returns, and what a trainer is given
 Trainer, BatchTrainer            what a trainer must have
 Output                           what the number that is recorded of a model on a target means
@@ -12,8 +12,8 @@ load_spec                        a spec from a YAML file, or an example by its n
 errors, DatamodelsError          all errors, and their base
 testing                          help for tests of your own
 
-A name is imported when it is first used. So `import datamodels` takes no time, and QueryClient, Dataset and errors work
-without the packages that the rest needs.
+A name is imported when it is first used. So `import datamodels` takes no time, and QueryClient, Dataset, Trainer and
+errors work without the packages that the rest needs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from datamodels.outputs import Output
     from datamodels.rpc.clients.query import QueryClient
     from datamodels.run.dataset import Dataset, Targets
-    from datamodels.train.contract import BatchTrainer, Trainer
+    from datamodels.settings import ClientSettings
+    from datamodels.train.protocols import BatchTrainer, Trainer
 
 __all__ = [
     "BatchTrainer",
+    "ClientSettings",
     "DatamodelsError",
     "Dataset",
     "Output",
@@ -55,7 +57,8 @@ _HOMES = {
     "datamodels.rpc.clients.query": ("QueryClient",),
     "datamodels.run.dataset": ("Dataset", "Targets"),
     "datamodels.outputs": ("Output",),
-    "datamodels.train.contract": ("BatchTrainer", "Trainer"),
+    "datamodels.settings": ("ClientSettings",),
+    "datamodels.train.protocols": ("BatchTrainer", "Trainer"),
 }
 """The modules that names come from."""
 
@@ -79,4 +82,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

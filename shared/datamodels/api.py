@@ -200,9 +200,15 @@ def fit_arrays(
         own_column=_own_column(own, outputs.shape[1], masks.shape[1]),
         heldout=heldout,
     )
-    with compiling.announced(lambda: print(f"datamodels: {compiling.WORDS}", file=sys.stderr)):
+    with compiling.announced(_say_compiling):
         found = solve.fit(problem, chosen, seed, device=device, threads=threads)
     return dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
+
+
+@functools.cache
+def _say_compiling() -> None:
+    """Say once in this process, on standard error, that loops are being compiled."""
+    print(f"datamodels: {compiling.WORDS}", file=sys.stderr)
 
 
 def _array(name: str, given: Any) -> np.ndarray:

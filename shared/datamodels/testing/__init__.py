@@ -15,6 +15,10 @@ from types import ModuleType
 __all__ = ["committed", "fitted", "linear", "reference", "server", "stores"]
 
 
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 def __getattr__(name: str) -> ModuleType:
     """Import a module of this package when it is first used."""
     if name in __all__:

@@ -15,8 +15,9 @@ from datamodels.errors import ConfigError, DatamodelsError, ExitCode, StageError
 from datamodels.run import precision, user_code
 from datamodels.run.runs import Run
 from datamodels.train import device
-from datamodels.train.contract import BatchTrainer, model_seed, models_at_once
+from datamodels.train.contract import model_seed, models_at_once
 from datamodels.train.observer import Observer
+from datamodels.train.protocols import BatchTrainer
 
 
 class Stopped(Exception):

@@ -13,8 +13,9 @@ from datamodels.errors import SpecError
 from datamodels.run import designs, precision
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, next_batch, unusable
-from datamodels.train.contract import BatchTrainer, OneByOne, models_at_once
+from datamodels.train.contract import OneByOne, models_at_once
 from datamodels.train.observer import Observer
+from datamodels.train.protocols import BatchTrainer
 from datamodels.train.snr import SignalToNoise, signal_to_noise
 
 SMALL_SHARE = 0.1

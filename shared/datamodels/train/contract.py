@@ -29,7 +29,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -41,27 +41,7 @@ from datamodels.run.runs import Run, reference
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.train import device
-
-
-class Trainer(Protocol):
-    """The contract for one model at a time."""
-
-    def train(self, subset: np.ndarray, seed: int) -> Any: ...
-
-    def outputs(self, model: Any) -> np.ndarray: ...
-
-
-class BatchTrainer(Protocol):
-    """A trainer of many models at once. `load_trainer` turns a trainer of single models into one.
-
-    models_at_once  the most models that `train_many` is given; smaller after memory has run out
-    """
-
-    models_at_once: int
-
-    def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> Any: ...
-
-    def outputs_many(self, models: Any) -> np.ndarray: ...
+from datamodels.train.protocols import BatchTrainer
 
 
 class OneByOne:

@@ -22,9 +22,10 @@ from datamodels.run import designs, precision
 from datamodels.run.designs import Design
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, Stopped, unusable, widened
-from datamodels.train.contract import BatchTrainer, model_seed
+from datamodels.train.contract import model_seed
 from datamodels.train.failures import Failures
 from datamodels.train.observer import Observer
+from datamodels.train.protocols import BatchTrainer
 
 PUT_ATTEMPTS = 8
 """Attempts of one commit, with waits of 1, 2, 4, ... seconds: two minutes, enough for a pod to move to another node."""

@@ -1,4 +1,4 @@
-"""The query client with the base dependencies alone: what `pip install datamodels-ml` installs."""
+"""The query client with the base dependencies alone: what `pip install .` installs."""
 
 import importlib.metadata
 import json
@@ -101,6 +101,12 @@ def test_the_command_says_in_one_line_what_to_install():
     done = light(COMMAND, "run", "spec.yaml")
     assert done.returncode == 2
     assert re.fullmatch(r"datamodels: .* pip install 'datamodels-ml\[run\]'\n", done.stderr), done.stderr
+
+
+def test_data_sets_trainers_and_settings_need_no_more():
+    names = "BatchTrainer", "ClientSettings", "Dataset", "Targets", "Trainer"
+    done = light("import datamodels\n" + "\n".join(f"assert datamodels.{name}" for name in names))
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_needs_more_says_what_to_install():
