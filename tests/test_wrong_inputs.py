@@ -163,7 +163,8 @@ WRONG = [
     # loaders
     (
         lambda: dataset("nowhere:load"),
-        "dataset.load = 'nowhere:load': cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
+        "dataset.load = 'nowhere:load': cannot be imported: ModuleNotFoundError: No module named 'nowhere'; "
+        "if it is in this folder, put PYTHONPATH=. before the command",
     ),
     (lambda: dataset("mine:lod"), "dataset.load = 'mine:lod': module mine has no lod"),
     (

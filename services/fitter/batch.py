@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m datamodels.services.fitter", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m datamodels.services.fitter", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument(
         "--settings",

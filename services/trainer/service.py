@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m datamodels.services.trainer", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m datamodels.services.trainer", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--chunks", help="chunks to train, such as 0-3,7; default: the index of the Kubernetes Job")
     parser.add_argument("--indexes", type=int, default=0, help="indexes of the Kubernetes Job that share those chunks")

@@ -79,7 +79,8 @@ class StoredRun:
     snapshot: Snapshot
 
     def __repr__(self) -> str:
-        return f"<StoredRun {self.name}: {self.snapshot.rows} of {self.run.spec.models} models, {self.run.n} targets>"
+        models = f"{self.snapshot.rows:,} of {self.run.spec.models:,} models"
+        return f"<StoredRun {self.name}: {models}, {self.run.n:,} targets>"
 
     @property
     def name(self) -> str:

@@ -15,8 +15,7 @@ def said(error, *arguments):
     "message, arguments, line",
     [
         ("k = 0: must be 1", ["review", "r", "-k", "0"], "-k 0: must be 1"),
-        ("share = 2.0: must be 1", ["review", "r", "--fragile", "2"], "--fragile 2.0: must be 1"),
-        ("share = 2.0: must be 1", ["review", "r", "--brittle=2"], "--brittle 2.0: must be 1"),
+        ("fragile = 0.5: must be 1", ["review", "r", "--brittle=0.5"], "--brittle 0.5: must be 1"),
         ("models = 1: must be 2", ["support", "r", "--verify", "1"], "--verify 1: must be 2"),
         ("models = 1: must be 2", ["compare", "r", "--retrain", "1"], "--retrain 1: must be 2"),
         ("models = 1: must be 2", ["evaluate", "r", "--models", "1"], "--models 1: must be 2"),

@@ -74,3 +74,46 @@ def test_an_old_name_of_an_option_is_taken_and_not_shown(capsys, command, old, t
     with pytest.raises(SystemExit):
         main([command, "--help"])
     assert old not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("runn digits", "argument COMMAND: unknown: 'runn'; did you mean run?"),
+        ("query toop RUN 3", "argument QUESTION: unknown: 'toop'; did you mean top?"),
+        ("query xyzzy", "argument QUESTION: unknown: 'xyzzy'; must be one of runs, run, "),
+        ("--verson", "unknown option --verson; did you mean --version?"),
+        ("run --quite", "unknown option --quite; did you mean --quiet?"),
+        ("run digits --trainer=3", "unknown option --trainer; did you mean --trainers?"),
+        ("compare RUN --rival trak", "unknown option --rival\n"),  # the old name --rivals is not offered
+        ("completion fish", "argument SHELL: unknown: 'fish'; must be one of bash, zsh"),
+        ("review RUN --fragile 3", "argument --fragile: '3': must be a number above 0 and at most 1"),
+        ("review RUN --brittle=2", "argument --brittle: '2': must be a number above 0 and at most 1"),
+        ("query top RUN -1 -x", "unknown option -x"),
+    ],
+)
+def test_a_mistyped_word_is_named_first_with_what_it_may_mean(capsys, line, said):
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_what_looks_like_an_option_behind_two_dashes_is_none():
+    assert parser().parse_args(["run", "--quiet", "--", "--mine.yaml"]).spec == "--mine.yaml"
+    assert parser().parse_args(["support", "RUN", "-1", "--safety", "-0.5"]).targets == [-1]
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("compare RUN --baselines foo", "--baselines 'foo': must be of feldman_zhang, "),
+        ("counterfactual RUN 3 --remove 3-", "--remove '3-': must be columns or ranges of them"),
+        ("report RUN --output no/such/page.html", "--output no/such/page.html: there is no folder no/such; create it"),
+        ("run digits --report no/such/page.html", "--report no/such/page.html: there is no folder no/such; create it"),
+    ],
+)
+def test_values_are_checked_before_the_store_is_opened(capsys, tmp_path, monkeypatch, line, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

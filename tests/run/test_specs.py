@@ -42,7 +42,7 @@ def faults(**fields):
         ({"sub_chunk": 300}, "sub_chunk = 300: must divide chunk = 1000"),
         (
             {"chunk": 100, "m": 20_000_000},
-            "chunk = 100: makes 200020 chunks of 20002000 models, at most 100000 allowed",
+            "chunk = 100: makes 200,020 chunks of 20,002,000 models, at most 100,000 allowed",
         ),
         ({"evaluate": {"subsets": 2}}, "evaluate.subsets = 2: must be 0, for no evaluation, or at least 3"),
         (

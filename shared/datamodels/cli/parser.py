@@ -8,6 +8,7 @@ from typing import Any
 
 from datamodels.cli.analyses import commands as analyses
 from datamodels.cli.analyses import questions
+from datamodels.cli.common.arguments import Parser
 from datamodels.cli.common.options import Subparsers, add_command
 from datamodels.cli.runs import commands as runs
 from datamodels.extras import DISTRIBUTION
@@ -23,7 +24,7 @@ first steps:
   datamodels plan SPEC                                estimate the time and cost of a run
   datamodels run SPEC                                 run everything on this machine and write a report
   datamodels submit SPEC --watch                      or on a Kubernetes cluster
-  datamodels status                                   list the runs
+  datamodels status                                   list the runs in the store
   datamodels query top RUN 17                         list the examples that help and harm target 17 most
   datamodels support RUN 17 --verify 20               find examples without which target 17 is wrong, and check them
 
@@ -38,7 +39,7 @@ zsh:   datamodels completion zsh > ~/.zfunc/_datamodels    # a folder of $fpath,
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser. The parsed options have `command`, the `module:function` to call with them."""
-    found = argparse.ArgumentParser(
+    found: argparse.ArgumentParser = Parser(
         prog="datamodels",
         description="Find out which training examples made a model say this.",
         epilog=EPILOG,

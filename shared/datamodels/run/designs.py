@@ -214,9 +214,9 @@ class Design:
     def summary(self) -> str:
         """Describe the design in one sentence for people."""
         unit = "groups" if self.grouped else "examples"
-        pins = [f"{len(p)} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
-        size = f"about {self.size}" if self.masks is not None else str(self.size)
-        return f"{self.kind}: {size} of {self.columns} {unit} in each subset" + "".join(f", {p}" for p in pins)
+        pins = [f"{len(p):,} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
+        size = f"about {self.size:,}" if self.masks is not None else f"{self.size:,}"
+        return f"{self.kind}: {size} of {self.columns:,} {unit} in each subset" + "".join(f", {p}" for p in pins)
 
     def members(self, columns: np.ndarray) -> np.ndarray:
         """Return int32: the training examples in a subset of columns, ascending."""

@@ -183,7 +183,9 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's module does
-        raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = "; if it is in this folder, put PYTHONPATH=. before the command" if missing else ""
+        raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}{hint}") from error
     if not hasattr(found, name):
         raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
     return getattr(found, name)

@@ -322,7 +322,10 @@ def _cross_faults(spec: RunSpec):
     if spec.sub_chunk > spec.chunk or spec.chunk % spec.sub_chunk:
         yield f"sub_chunk = {spec.sub_chunk}: must divide chunk = {spec.chunk}"
     if spec.chunks > MAX_CHUNKS:
-        yield f"chunk = {spec.chunk}: makes {spec.chunks} chunks of {spec.models} models, at most {MAX_CHUNKS} allowed"
+        yield (
+            f"chunk = {spec.chunk}: makes {spec.chunks:,} chunks of {spec.models:,} models, at most {MAX_CHUNKS:,} "
+            "allowed"
+        )
     if 0 < spec.evaluate.subsets < 3:
         yield f"evaluate.subsets = {spec.evaluate.subsets}: must be 0, for no evaluation, or at least 3"
     taken = ESTIMATORS[spec.fit.estimator].targets

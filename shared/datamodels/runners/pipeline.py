@@ -177,7 +177,7 @@ class _Stages:
         self._result.failed = after.failed
         if after.committed < spec.models and not self._result.stopped:
             raise StageError(
-                f"run {self._run.name}: {spec.models - after.committed} of {spec.models} models are not committed "
+                f"run {self._run.name}: {spec.models - after.committed:,} of {spec.models:,} models are not committed "
                 "though every trainer ended; run the same command again to train them"
             )
 

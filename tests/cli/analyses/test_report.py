@@ -21,8 +21,8 @@ def test_a_report_of_a_run(capsys, run, tmp_path):
     assert code == 0 and out == f"{path}  {path.stat().st_size / 1e6:.1f} MB\n"
     assert err.count("\n") == 1 and "cannot be imported" in err and "examples by number" in err
     assert name in path.read_text(encoding="utf-8")
-    code, out, _ = run_main(capsys, "report", name, "--home", str(home), "--output", str(tmp_path / "a" / "b.html"))
-    assert code == 0 and (tmp_path / "a" / "b.html").exists()
+    code, out, _ = run_main(capsys, "report", name, "--home", str(home), "--output", str(tmp_path / "b.html"))
+    assert code == 0 and (tmp_path / "b.html").exists()
 
 
 def test_what_cannot_be_written_or_found(capsys, run):

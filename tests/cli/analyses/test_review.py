@@ -61,8 +61,6 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
     "question, fault",
     [
         (["review", "RUN", "-k", "0"], "-k 0: must be at least 1"),
-        (["review", "RUN", "--fragile", "2"], "--fragile 2.0: must be above 0 and at most 1"),
-        (["review", "RUN", "--brittle=2"], "--brittle 2.0: must be above 0 and at most 1"),
         (["leakage", "RUN", "-k", "-1"], "-k -1"),
         (["leakage", "none-123456789abc"], "no such run"),
     ],

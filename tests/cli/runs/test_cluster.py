@@ -75,7 +75,7 @@ def test_a_faulty_spec_reaches_no_cluster(api, datamodels, tmp_path):  # noqa: F
     (tmp_path / "spec.yaml").write_text(SPEC.replace("chunk: 100", "chunk: 1").replace("4000", "100001"))
     code, _, err = datamodels("submit", "SPEC")
     assert code == ExitCode.CONFIG and not api.calls
-    assert any("at most 100000 allowed" in line for line in err.splitlines())
+    assert any("at most 100,000 allowed" in line for line in err.splitlines())
 
 
 def test_verify_is_for_the_store(datamodels):

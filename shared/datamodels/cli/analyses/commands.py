@@ -25,6 +25,7 @@ from datamodels.cli.common.options import (
     positive,
     positives,
     set_parameters,
+    share,
     suggest,
     whole,
     words,
@@ -142,18 +143,14 @@ def _add_lime(subparsers: Subparsers) -> None:
 def _add_review(subparsers: Subparsers) -> None:
     what = "review the training data: what helps and harms, fragile targets, suspected wrong labels and leaks"
     review = add_command(subparsers, "review", what, "datamodels.cli.analyses.review:review_run")
-    fragile = review.add_argument(
+    review.add_argument(
         "--fragile",
         metavar="X",
-        type=number,
+        type=share,
         default=0.05,
         help="a target is fragile if it goes wrong without this fraction of the pool, or less (default: %(default)g)",
     )
-    old = review.add_argument(
-        "--brittle", dest="fragile", type=number, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
-    for action in (fragile, old):
-        set_parameters(action, "share")
+    review.add_argument("--brittle", dest="fragile", type=share, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     what = "list test examples that are in the training pool, or nearly"
     leakage = add_command(subparsers, "leakage", what, "datamodels.cli.analyses.review:leaks")
     leakage.add_argument(

@@ -24,20 +24,20 @@ from datamodels.train.device import limit_threads
 
 def compare(options: argparse.Namespace) -> None:
     """Print one line for each method."""
+    names = scoring.chosen(options.baselines)
     store = store_of(options)
     run = runs.read(store, options.run).judged(options.threshold)
     context = Context(run, runs.load_dataset(run.spec), store, options.models)
     view = View() if options.quiet or options.json else TerminalView()
-    found = [row.document() for row in rows(context, options, view)]
+    found = [row.document() for row in rows(context, names, options, view)]
     print("\n".join(map(json.dumps, found) if options.json else lines(found)))
 
 
-def rows(context: Context, options: argparse.Namespace, view: View) -> Iterator[Row]:
-    """Yield the row of the datamodels, then the row of each other method.
+def rows(context: Context, names: Sequence[str], options: argparse.Namespace, view: View) -> Iterator[Row]:
+    """Yield the row of the datamodels, then the row of each method that `names` has.
 
     Leaves out methods that cannot take part, or, if the options name methods, raises InputError or ConfigError.
     """
-    names = scoring.chosen(options.baselines)
     retrainer = None
     try:
         context.run.output.judged()

@@ -22,6 +22,7 @@ from datamodels.train.device import limit_threads
 
 def report(options: argparse.Namespace) -> None:
     """Write the page and print its path and size."""
+    check_folder(options.output, "--output")
     compared = options.compared and compare.read_documents(options.compared)
     store = store_of(options)
     run = runs.read(store, options.run)
@@ -46,6 +47,12 @@ def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
     return dict(zip(targets, lime.explain(found.run, dataset, targets), strict=True))
 
 
+def check_folder(output: str | None, option: str) -> None:
+    """Raises SettingsError if the folder of the page does not exist, before anything is computed."""
+    if output and not Path(output).parent.is_dir():
+        raise SettingsError(f"{option} {output}: there is no folder {Path(output).parent}; create it first")
+
+
 def write(
     found: Findings,
     output: str | None,
@@ -53,10 +60,11 @@ def write(
     compared: baselines.Rows | None = None,
     explained: Explained | None = None,
 ) -> Path:
-    """Write the page of a run. Raises SettingsError if it cannot be written."""
+    """Write the page of a run, by default in a folder that is created. Raises SettingsError if it cannot be written."""
     path = Path(output) if output else home / "reports" / f"{found.run.name}.html"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not output:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page.html(found, compared=compared, explained=explained), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the report {path}: cannot be written: {error.strerror}") from error

@@ -36,8 +36,10 @@ def supports(options: argparse.Namespace) -> None:
 
 def counterfactual(options: argparse.Namespace) -> None:
     """Print the predicted outputs of models trained on a changed set of examples."""
+    sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
+    base = None if options.base is None else columns(options.base, "--base")
     with query_client(options) as client:
-        _print(_counterfactual(client, options), options, _line)
+        _print(_counterfactual(client, options, base, sets), options, _line)
 
 
 def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, Any]], str]) -> None:
@@ -60,9 +62,9 @@ def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
         yield row | {"columns": found.columns.tolist()} | ({"curve": found.curve.tolist()} if options.json else {})
 
 
-def _counterfactual(client: QueryClient, options: argparse.Namespace) -> Rows:
-    sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
-    base = None if options.base is None else columns(options.base, "--base")
+def _counterfactual(
+    client: QueryClient, options: argparse.Namespace, base: np.ndarray | None, sets: dict[str, np.ndarray]
+) -> Rows:
     found = client.counterfactual(options.run, options.targets or None, base=base, **sets)
     check, verified = _Check(client, options), None
     if check.wanted:

@@ -190,6 +190,11 @@ def between(text: str) -> float:
     return _number(text, lambda value: 0 < value < 1, "between 0 and 1")
 
 
+def share(text: str) -> float:
+    """Parse a number above 0 and at most 1."""
+    return _number(text, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
 def discount(text: str) -> float:
     """Parse a number of at least 0 and less than 1."""
     return _number(text, lambda value: 0 <= value < 1, "of at least 0 and less than 1")

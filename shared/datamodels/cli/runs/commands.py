@@ -125,7 +125,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_status(subparsers: Subparsers) -> None:
-    what = "list all runs, or describe one; with -n, those of a Kubernetes cluster"
+    what = "describe the runs in the object store, or one of them; with -n, ask a Kubernetes cluster instead"
     parser = add_command(subparsers, "status", what, "datamodels.cli.runs.status:status")
     parser.add_argument("run", metavar="RUN", nargs="?", help="name of the run (default: all runs)")
     parser.add_argument(
@@ -226,7 +226,7 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     cancel = add_command(subparsers, "cancel", what, "datamodels.cli.runs.cluster:cancel")
     for parser in (logs, cancel):
         parser.add_argument("run", metavar="RUN", help="name of the run; `datamodels list` lists them")
-    what = "list the runs in a namespace of a cluster"
+    what = "list the runs of a Kubernetes cluster with their states; `status` lists those in the store"
     listed = add_command(subparsers, "list", what, "datamodels.cli.runs.cluster:list_runs")
     for parser in (submit, logs, cancel, listed):
         add_cluster(parser)

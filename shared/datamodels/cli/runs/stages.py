@@ -17,6 +17,7 @@ from datamodels.runners.view import TerminalView, View
 
 def run(options: argparse.Namespace) -> None:
     """Run the whole pipeline, write the report and print a summary."""
+    report.check_folder(options.report, "--report")
     result = _run_until(options, "query")
     if options.curve:
         of_newest_fit(store_of(options), result.run)
