@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datamodels.train import Dataset
 from datamodels.train.contract import model_seed
 from datamodels.train.images import load, networks
-from datamodels.train.images.recipe import PAPER, Recipe, rates, steps
+from datamodels.train.images.recipe import PAPER, ImageRecipe, rates, steps
 from datamodels.train.images.trainer import ResNet9
 
 DAY = 86_400
@@ -67,7 +67,7 @@ def noise(examples: int) -> Dataset:
 class Augmented(torch.utils.data.Dataset):
     """Images one by one, as a map-style data set gives them."""
 
-    def __init__(self, data: Dataset, subset: np.ndarray, recipe: Recipe):
+    def __init__(self, data: Dataset, subset: np.ndarray, recipe: ImageRecipe):
         self.data, self.subset, self.recipe = data, subset, recipe
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Augmented(torch.utils.data.Dataset):
 class Plain:
     """Trains one model at a time, by the paper's recipe."""
 
-    def __init__(self, data: Dataset, recipe: Recipe, width: int, device: torch.device):
+    def __init__(self, data: Dataset, recipe: ImageRecipe, width: int, device: torch.device):
         self.data, self.recipe, self.width, self.device = data, recipe, width, device
 
     def train(self, subset: np.ndarray, seed: int) -> None:

@@ -24,7 +24,7 @@ from datamodels.train.contract import model_seed
 from datamodels.train.workloads import digits
 from datamodels.train.workloads.cnn import CNN
 from datamodels.train.workloads.mlp import MLP, Classifier, Softmax
-from datamodels.train.workloads.sgd import Recipe
+from datamodels.train.workloads.sgd import SgdRecipe
 
 DATA = digits.load()
 TARGETS = DATA.targets("test")
@@ -33,7 +33,7 @@ TARGETS = DATA.targets("test")
 class Plain:
     """One model at a time. `build` makes a network, `shape` is that of its input."""
 
-    def __init__(self, recipe: Recipe, build: Callable[[], torch.nn.Module], shape: tuple[int, ...]):
+    def __init__(self, recipe: SgdRecipe, build: Callable[[], torch.nn.Module], shape: tuple[int, ...]):
         self.recipe, self.build, self.shape = recipe, build, shape
         self.x, self.y = torch.tensor(DATA.x).reshape(-1, *shape), torch.tensor(DATA.y)
 
@@ -140,7 +140,7 @@ def main() -> None:
     limit_threads()
     rounds, naive_count, count = (2, 4, 64) if given.quick else (6, 24, 640)
     ours = {"MLP": MLP(DATA, TARGETS), "softmax": Softmax(DATA, TARGETS), "CNN": CNN(DATA, TARGETS)}
-    plain = {"MLP": Plain(Recipe(), mlp, (64,)), "CNN": Plain(Recipe(), cnn, (1, 8, 8))}
+    plain = {"MLP": Plain(SgdRecipe(), mlp, (64,)), "CNN": Plain(SgdRecipe(), cnn, (1, 8, 8))}
     contestants = {
         "plain loop, MLP": lambda: plain_round(plain["MLP"], naive_count),
         "ours, MLP": lambda: batched_round(ours["MLP"], count),

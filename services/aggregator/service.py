@@ -9,7 +9,7 @@ from typing import Any
 from datamodels.aggregate import metrics
 from datamodels.aggregate.committer import Committer
 from datamodels.aggregate.part import Assembly
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.errors import InputError, SpecError, UnavailableError
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.context import CallContext
@@ -98,7 +98,7 @@ def _add(assembly: Assembly, rows: aggregator_pb2.PutOutputsRequest.Rows, n: int
     assembly.add(index, outputs, failed, rows.retried)
 
 
-def _progress(progress: Progress) -> aggregator_pb2.Progress:
+def _progress(progress: CommittedModels) -> aggregator_pb2.Progress:
     return aggregator_pb2.Progress(
         run=progress.run,
         models=progress.models,

@@ -16,7 +16,7 @@ from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError, UnavailableError
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
-from datamodels.query.operations import Operations, Progress, Tell
+from datamodels.query.operations import OperationProgress, Operations, Tell
 from datamodels.query.weights import Fitted, WeightStore
 from datamodels.rpc import codec, messages
 from datamodels.rpc.context import CallContext
@@ -122,7 +122,7 @@ class LongCalls:
             final = fitted.final()
             context.watch(self.operations.wake)
             for found in self.operations.ask(key, encoded, final=final, active=context.is_active):
-                if isinstance(found, Progress):
+                if isinstance(found, OperationProgress):
                     progress = query_pb2.AnalysisProgress(stage=found.stage, fraction=found.fraction)
                     yield response(progress=progress)
                 else:

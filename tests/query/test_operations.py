@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from datamodels.errors import CorruptObjectError, NotReadyError, UnavailableError
-from datamodels.query.operations import Operations, Progress
+from datamodels.query.operations import OperationProgress, Operations
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from tests.waiting import LIMIT
@@ -57,10 +57,10 @@ def ask(operations, work, *, final=True, **asked):
 def test_progress_comes_first_and_the_answer_last(operations):
     work = Work()
     found = ask(operations, work)
-    assert isinstance(next(found), Progress)
+    assert isinstance(next(found), OperationProgress)
     work.go.set()
     *progress, answer = found
-    assert answer == b"42" and all(isinstance(each, Progress) for each in progress)
+    assert answer == b"42" and all(isinstance(each, OperationProgress) for each in progress)
 
 
 def test_a_final_answer_is_stored_and_never_computed_again(store, operations):
@@ -140,7 +140,7 @@ def test_operations_wait_for_a_free_worker(operations):
     next(running)
     assert first.started.wait(LIMIT)
     waits = operations.ask(f"{KEY}.other", second, final=True)
-    assert next(waits) == Progress("waiting", 0.0) and not second.calls
+    assert next(waits) == OperationProgress("waiting", 0.0) and not second.calls
     first.go.set()
     assert list(running)[-1] == b"42" and list(waits)[-1] == b"43"
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.run import designs, runs, specs
 from datamodels.train import Dataset
 from tests.waiting import LIMIT
@@ -46,7 +46,7 @@ class MemoryAggregator:
         self.retried += retried
         return True
 
-    def progress(self, run: str) -> Progress:
+    def progress(self, run: str) -> CommittedModels:
         ranges: list[range] = []
         for models in sorted(self.parts, key=lambda r: r.start):
             if ranges and ranges[-1].stop == models.start:
@@ -54,7 +54,7 @@ class MemoryAggregator:
             else:
                 ranges.append(models)
         failed = sum(len(failed) for _, _, failed in self.parts.values())
-        return Progress(run, self.models, sum(map(len, ranges)), failed, ranges, -1)
+        return CommittedModels(run, self.models, sum(map(len, ranges)), failed, ranges, -1)
 
     def committed(self) -> list[int]:
         """Return the models in all parts, failed ones included, sorted; models committed twice are there twice."""

@@ -18,7 +18,7 @@ from datamodels.aggregate import metrics
 from datamodels.aggregate.ledger import Ledger
 from datamodels.aggregate.manifest import Part
 from datamodels.aggregate.part import Outputs
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.aggregate.publisher import Publisher
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.run import runs
@@ -110,13 +110,13 @@ class Committer:
         ledger.recover()
         return ledger.publish()
 
-    def progress(self, name: str) -> Progress:
+    def progress(self, name: str) -> CommittedModels:
         """Return the progress of a run. It counts commits of other aggregators once a manifest lists them."""
         ledger = self._ledger(name)
         ledger.refresh(older_than=self._interval)
         return ledger.progress()
 
-    def watch(self, name: str, active: Callable[[], bool] = lambda: True) -> Iterator[Progress]:
+    def watch(self, name: str, active: Callable[[], bool] = lambda: True) -> Iterator[CommittedModels]:
         """Yield progress at once and then on every change, until the run is complete or `active` returns False.
 
         Several changes may be combined into one. `active` is called on every change, and on `wake`.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datamodels.aggregate import manifest, metrics, part
 from datamodels.aggregate.manifest import Part, Snapshot, merged
 from datamodels.aggregate.part import Outputs
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.errors import CorruptObjectError
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys
@@ -128,9 +128,9 @@ class Ledger:
         with self._changed:
             return self._committed == self.run.spec.models
 
-    def progress(self) -> Progress:
+    def progress(self) -> CommittedModels:
         with self._changed:
-            return Progress(
+            return CommittedModels(
                 run=self.run.name,
                 models=self.run.spec.models,
                 committed=self._committed,
@@ -139,7 +139,7 @@ class Ledger:
                 manifest_version=self._version,
             )
 
-    def wait(self, seen: Progress, active: Callable[[], bool], timeout: float) -> None:
+    def wait(self, seen: CommittedModels, active: Callable[[], bool], timeout: float) -> None:
         """Wait until progress differs from `seen`, `active` returns False, or `timeout` seconds have passed."""
         then = (seen.committed, seen.manifest_version)
         with self._changed:

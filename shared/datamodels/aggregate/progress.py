@@ -6,7 +6,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class CommittedModels:
     """The models of a run that are committed.
 
     models            number of models that the run trains in all

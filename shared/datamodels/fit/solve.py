@@ -41,7 +41,7 @@ CHECKPOINT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class SolveProgress:
     """Progress of a fit.
 
     fraction  fraction of the work that is done, 0 to 1
@@ -69,7 +69,7 @@ def fit(
     threads: int = 0,
     block_targets: int = 0,
     sums: Sums | None = None,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[SolveProgress], None] = lambda progress: None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stop: threading.Event | None = None,
@@ -130,7 +130,7 @@ def solve_blocks(
     grid: Sequence[tuple[int, int]],
     *,
     finished: Callable[[int, int, Solution], None],
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[SolveProgress], None] = lambda progress: None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stop: threading.Event | None = None,
@@ -284,7 +284,7 @@ class _Work:
             self._fractions |= fraction or {}
             self._positions |= position or {}
             self._progress(
-                Progress(
+                SolveProgress(
                     targets=self._n,
                     targets_done=self._done,
                     fraction=sum(self._fractions.values()) / self._n,

@@ -41,7 +41,7 @@ that it raises stops the computation."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class OperationProgress:
     """Progress of an operation.
 
     stage     name of the current stage
@@ -59,7 +59,7 @@ class _CancelledError(Exception):
 @dataclasses.dataclass(eq=False)
 class _Operation:
     waiting: int = 0
-    progress: Progress = Progress("waiting", 0.0)
+    progress: OperationProgress = OperationProgress("waiting", 0.0)
     ended: bool = False
     answer: bytes = b""
     error: Exception | None = None
@@ -85,7 +85,7 @@ class Operations:
         *,
         final: bool,
         active: Callable[[], bool] = lambda: True,
-    ) -> Iterator[Progress | bytes]:
+    ) -> Iterator[OperationProgress | bytes]:
         """Yield the progress of an operation whenever it changes, and finally the answer.
 
         key      of the answer in the store
@@ -163,7 +163,7 @@ class Operations:
                     operation.error = UnavailableError("the service is stopping; ask again")
                     self._end(key, operation)  # the next caller starts a new operation
                     raise _CancelledError
-                operation.progress = Progress(stage, fraction)
+                operation.progress = OperationProgress(stage, fraction)
                 self._changed.notify_all()
 
         started, result = time.monotonic(), "computed"

@@ -37,7 +37,7 @@ class Sampler(Protocol):
     def subsets(self, design: Design, first: int, last: int) -> np.ndarray: ...
 
 
-class Progress(Protocol):
+class Committed(Protocol):
     def covers(self, models: range) -> bool:
         """Return whether all of these models are committed."""
 
@@ -45,7 +45,7 @@ class Progress(Protocol):
 class Aggregator(Protocol):
     """The calls that the job makes to the aggregator service; `rpc.clients.aggregator` has them."""
 
-    def progress(self, run: str) -> Progress: ...
+    def progress(self, run: str) -> Committed: ...
 
     def put(
         self,
@@ -107,7 +107,7 @@ def run_chunk(
     return not committer.abandoned
 
 
-def missing_sub_chunks(run: Run, chunk: int, progress: Progress) -> list[range]:
+def missing_sub_chunks(run: Run, chunk: int, progress: Committed) -> list[range]:
     """Return the sub-chunks of a chunk that are not committed, in order. Raises SpecError if there is no such chunk."""
     return [models for models in run.spec.sub_chunks(run.spec.chunk_range(chunk)) if not progress.covers(models)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodels.aggregate import manifest
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.analyze.quality import stopping
 from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.stopping import Stop, decide
@@ -119,7 +119,7 @@ class Pipeline:
     def poll(self, interim, eventually):
         """The decision once a look that is due has ended."""
         committed_models = sum(map(len, self.ranges))
-        progress = Progress(self.run.name, self.run.spec.models, committed_models, 0, self.ranges, 0)
+        progress = CommittedModels(self.run.name, self.run.spec.models, committed_models, 0, self.ranges, 0)
         found = interim.poll(progress)
         if interim._running is not None:
             eventually(interim._running.done)

@@ -3,7 +3,7 @@ import pytest
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.run import specs
-from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.state import JobState
 from tests.runners.cluster.conftest import api, service_labels, spec  # noqa: F401 - fixture
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 4000\nchunk: 100\nevaluate: {subsets: 0}\n"
@@ -29,7 +29,7 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     code, out, _ = datamodels("submit", "SPEC")
     assert code == 0 and out.splitlines()[0] == f"run {RUN} is submitted" and "status" in out.splitlines()[1]
     assert datamodels("submit", "SPEC", "-n", "ns")[1].startswith(f"run {RUN} is already submitted; nothing to do")
-    assert datamodels("list") == (0, f"{RUN}  {State.WAITING.value}\n", "")
+    assert datamodels("list") == (0, f"{RUN}  {JobState.WAITING.value}\n", "")
     assert datamodels("status", RUN) == (0, f"{RUN}  waiting\n", "")
     assert datamodels("status")[1] == f"{RUN}  waiting\n"
     api.add_pod("driver", job=RUN)

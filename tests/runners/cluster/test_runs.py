@@ -4,7 +4,7 @@ import pytest
 
 from datamodels.errors import ClusterError, ConfigError, ConflictError, NotReadyError, RunNotFoundError, StageError
 from datamodels.runners.cluster import runs
-from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.state import JobState
 from datamodels.runners.cluster.templates import RUN_LABEL
 from tests.runners.cluster.conftest import service_labels, spec
 
@@ -51,7 +51,7 @@ def test_a_failed_run_is_topped_up_by_a_new_driver(api, cluster, submitted):
     api.add("jobs", {"metadata": {"name": "train-x", "ownerReferences": [owner]}, "spec": {}})
     api.finish(RUN, "Failed")
     again = runs.submit(cluster, spec())
-    assert again.before is State.FAILED and "resumes from what is committed" in again.words
+    assert again.before is JobState.FAILED and "resumes from what is committed" in again.words
     assert list(api.objects["jobs"]) == [RUN] and api.objects["jobs"][RUN]["metadata"]["uid"] != old
 
 

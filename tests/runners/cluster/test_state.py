@@ -1,7 +1,7 @@
 import pytest
 
 from datamodels.runners.cluster import state
-from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.state import JobState
 
 LOG = '{"event": "store s3://b: there is no such bucket", "level": "error"}'
 
@@ -20,19 +20,22 @@ def pod(phase="Pending", conditions=(), **container):
 @pytest.mark.parametrize(
     ("thing", "found"),
     [
-        (None, State.ABSENT),
-        ({"metadata": {}, "spec": {}}, State.WAITING),
-        (job(active=1), State.WAITING),
-        (job(active=1, ready=1), State.RUNNING),
-        (job({"type": "Complete", "status": "True"}), State.DONE),
-        (job({"type": "Failed", "status": "True"}), State.FAILED),
-        (job({"type": "Failed", "status": "False"}, {"type": "SuccessCriteriaMet", "status": "True"}), State.WAITING),
-        ({"metadata": {"deletionTimestamp": "t"}, "spec": {}}, State.LEAVING),
+        (None, JobState.ABSENT),
+        ({"metadata": {}, "spec": {}}, JobState.WAITING),
+        (job(active=1), JobState.WAITING),
+        (job(active=1, ready=1), JobState.RUNNING),
+        (job({"type": "Complete", "status": "True"}), JobState.DONE),
+        (job({"type": "Failed", "status": "True"}), JobState.FAILED),
+        (
+            job({"type": "Failed", "status": "False"}, {"type": "SuccessCriteriaMet", "status": "True"}),
+            JobState.WAITING,
+        ),
+        ({"metadata": {"deletionTimestamp": "t"}, "spec": {}}, JobState.LEAVING),
     ],
 )
 def test_states(thing, found):
     assert state.state(thing) is found
-    assert found.ended == (found in (State.DONE, State.FAILED))
+    assert found.ended == (found in (JobState.DONE, JobState.FAILED))
 
 
 def test_indexes_in_words():

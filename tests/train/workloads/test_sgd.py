@@ -50,7 +50,7 @@ def nesterov_by_torch(network, recipe, start, x, y):
 
 def start(network, x, y, subsets, seeds):
     """Return initial weights: a vanishing learning rate leaves them as they are."""
-    return sgd.train(network, sgd.Recipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
+    return sgd.train(network, sgd.SgdRecipe(epochs=1, learning_rate=1e-30), x, y, subsets, seeds)
 
 
 def test_gradients_are_those_of_autograd(network, data):
@@ -76,7 +76,7 @@ def test_gradients_are_those_of_autograd(network, data):
 def test_training_is_nesterov_on_the_decayed_cross_entropy(network, data, rows):
     x, y = data
     subsets, seeds = [np.arange(20), np.arange(30, 50)], [1, 2]
-    recipe = sgd.Recipe(epochs=12, batch_size=rows, learning_rate=0.3, momentum=0.8, weight_decay=0.05)
+    recipe = sgd.SgdRecipe(epochs=12, batch_size=rows, learning_rate=0.3, momentum=0.8, weight_decay=0.05)
     begin = start(network, x, y, subsets, seeds)
     found = sgd.train(network, recipe, x, y, subsets, seeds)
     for model, subset in enumerate(subsets):
@@ -88,7 +88,7 @@ def test_a_model_does_not_depend_on_its_neighbours(network, data):
     x, y = data
     subsets = [np.arange(length) for length in (21, 40, 33, 7, 24)]  # of 3, 5, 5, 1 and 3 steps
     seeds = [11, 12, 13, 14, 15]
-    recipe = sgd.Recipe(epochs=4, batch_size=8)
+    recipe = sgd.SgdRecipe(epochs=4, batch_size=8)
     together = sgd.train(network, recipe, x, y, subsets, seeds)
     for model in range(len(seeds)):
         alone = sgd.train(network, recipe, x, y, [subsets[model]], [seeds[model]])[0]
@@ -97,7 +97,7 @@ def test_a_model_does_not_depend_on_its_neighbours(network, data):
 
 def test_the_seed_decides(network, data):
     x, y = data
-    subsets, recipe = [np.arange(30)] * 3, sgd.Recipe(epochs=3, batch_size=8)
+    subsets, recipe = [np.arange(30)] * 3, sgd.SgdRecipe(epochs=3, batch_size=8)
     x = x.astype(np.float32)
     first = sgd.train(network, recipe, x, y, subsets, [1, 1, 2])
     again = sgd.train(network, recipe, x, y, subsets, [1, 1, 2])
@@ -147,18 +147,18 @@ def test_a_diverged_model_comes_back_not_finite_and_alone(network, data):
     subsets = [np.arange(20), np.arange(41, 61)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = sgd.train(network, sgd.Recipe(epochs=5, batch_size=8), x, y, subsets, [1, 2])
+        found = sgd.train(network, sgd.SgdRecipe(epochs=5, batch_size=8), x, y, subsets, [1, 2])
     assert np.isfinite(found[0]).all() and not np.isfinite(found[1]).all()
 
 
 def test_an_empty_subset_is_refused(network, data):
     with pytest.raises(InputError, match="subset 1 of 2 is empty"):
-        sgd.train(network, sgd.Recipe(), *data, [np.arange(3), np.arange(0)], [1, 2])
+        sgd.train(network, sgd.SgdRecipe(), *data, [np.arange(3), np.arange(0)], [1, 2])
 
 
 def test_every_fault_of_a_recipe_is_told():
     with pytest.raises(SpecError) as caught:
-        sgd.Recipe(epochs=0, batch_size=0, learning_rate=-1.0, momentum=1.0, weight_decay=-1.0)
+        sgd.SgdRecipe(epochs=0, batch_size=0, learning_rate=-1.0, momentum=1.0, weight_decay=-1.0)
     assert [fault.split(" ")[0] for fault in caught.value.faults] == [
         f"trainer.options.{name}" for name in ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from datamodels.aggregate import manifest
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.analyze.quality import stopping
 from datamodels.analyze.quality.stopping import Stop
 from datamodels.analyze.quality.trend import Point
@@ -53,7 +53,7 @@ class InterimEvaluations:
         """Return an earlier decision, by any process; None if there is none."""
         return stopping.find(self._store, self._run.name, self._rule)
 
-    def poll(self, progress: Progress) -> Stop | None:
+    def poll(self, progress: CommittedModels) -> Stop | None:
         """Start an evaluation if one is due. Return the decision of the last one at once; None if there is none.
 
         Raises what the fit raised.

@@ -30,7 +30,7 @@ from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
-Progress = Callable[[float], None]
+Report = Callable[[float], None]
 """Called from time to time with the fraction that is done. An error that it raises stops the work."""
 
 
@@ -49,14 +49,14 @@ class Predictions:
     counts: np.ndarray | None
     seed: int
 
-    def evaluate(self, *, resamples: int = RESAMPLES, progress: Progress = lambda fraction: None) -> Evaluation:
+    def evaluate(self, *, resamples: int = RESAMPLES, progress: Report = lambda fraction: None) -> Evaluation:
         """Compute LDS with its interval and its noise ceiling. Raises NotReadyError if too few models are trained."""
         return evaluate.evaluate(self.predicted, self.outputs, **self._given, resamples=resamples, progress=progress)
 
-    def quality(self, *, resamples: int = RESAMPLES, progress: Progress = lambda fraction: None) -> Quality:
+    def quality(self, *, resamples: int = RESAMPLES, progress: Report = lambda fraction: None) -> Quality:
         """Compute all figures. Raises NotReadyError if too few models are trained."""
 
-        def part(start: float, width: float) -> Progress:
+        def part(start: float, width: float) -> Report:
             return lambda fraction: progress(start + width * fraction)
 
         pair = (self.predicted, self.outputs)

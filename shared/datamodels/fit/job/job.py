@@ -26,7 +26,7 @@ from datamodels.fit.job import finished, fits, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.kernels import compiling
-from datamodels.fit.solve import Progress, array_module, blocks, solve_blocks
+from datamodels.fit.solve import SolveProgress, array_module, blocks, solve_blocks
 from datamodels.run import runs
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.settings import FitterSettings
@@ -236,10 +236,10 @@ class FitJob:
         return sums
 
 
-def _reporter(progress: Told) -> Callable[[Progress], None]:
+def _reporter(progress: Told) -> Callable[[SolveProgress], None]:
     epochs, eta = 0, Eta()
 
-    def report(now: Progress) -> None:
+    def report(now: SolveProgress) -> None:
         nonlocal epochs
         metrics.EPOCHS.inc(now.epochs - epochs)
         epochs = now.epochs

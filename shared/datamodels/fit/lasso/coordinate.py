@@ -57,7 +57,7 @@ of such numbers."""
 
 
 @dataclasses.dataclass
-class State:
+class DescentState:
     """Targets that are being solved. The first axis of every array is the target; `take` relies on it.
 
     Of the array module:
@@ -99,11 +99,11 @@ class State:
     def __len__(self) -> int:
         return len(self.target)
 
-    def take(self, chosen: np.ndarray) -> State:
+    def take(self, chosen: np.ndarray) -> DescentState:
         """Return the state of the targets at some places, int[...]."""
         arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         arrays |= {name: array.take(chosen, axis=0) for name, array in arrays.items() if array is not None}
-        return State(**arrays)
+        return DescentState(**arrays)
 
 
 class Descent:
@@ -138,7 +138,7 @@ class Descent:
         target: np.ndarray,
         theta: np.ndarray | None,
         factor: np.ndarray | None = None,
-    ) -> State:
+    ) -> DescentState:
         """Return the state of targets at the start. `set_lambda` sets their lambdas.
 
         products  float64[a, d] of the array module
@@ -151,7 +151,7 @@ class Descent:
         neg_grad = products if theta is None else products - self._masks.exactly(theta.astype(np.float64))
         theta = self._xp.zeros(neg_grad.shape, dtype) if theta is None else theta.astype(dtype)
         neg_grad = neg_grad.astype(dtype)
-        return State(
+        return DescentState(
             theta=theta,
             products=products.astype(dtype),
             neg_grad=neg_grad,
@@ -169,14 +169,14 @@ class Descent:
             factor=None if factor is None else factor.astype(dtype),
         )
 
-    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: DescentState, places: np.ndarray, lambda_: np.ndarray) -> None:
         """Set new lambdas float64[p] of the targets at some places, int64[p]. They keep their weights."""
         state.before[places] = np.where(state.lambda_[places] > 0, state.lambda_[places], np.inf)
         state.lambda_[places] = lambda_
         state.steps[places] = 0
         state.speed[places] = 1
 
-    def step(self, state: State, goal: np.ndarray) -> None:
+    def step(self, state: DescentState, goal: np.ndarray) -> None:
         """Take one step of all targets, towards relative duality gaps of `goal`, float64[a]."""
         dtype = self._gram.dtype
         fresh = state.steps == 0
@@ -200,7 +200,7 @@ class Descent:
         self._refresh(state)
         state.steps += 1
 
-    def _refresh(self, state: State) -> None:
+    def _refresh(self, state: DescentState) -> None:
         """Set neg_grad of all targets: from rows of the Gram if few weights changed, else by a matrix product."""
         many = np.arange(len(state))
         if self._sparse >= 0:
@@ -214,7 +214,7 @@ class Descent:
             change = state.theta[chosen] - state.base_theta[chosen]
             state.neg_grad[chosen] = state.base_neg_grad[chosen] - change @ self._gram
 
-    def _proximal(self, state: State, many: np.ndarray, lambda_: np.ndarray, fresh: np.ndarray) -> None:
+    def _proximal(self, state: DescentState, many: np.ndarray, lambda_: np.ndarray, fresh: np.ndarray) -> None:
         dtype = self._gram.dtype.type
         if self._momentum:
             speed = (1 + np.sqrt(1 + 4 * state.speed**2)) / 2
@@ -236,7 +236,7 @@ class Descent:
         )
         state.speed[uphill > 0] = 1
 
-    def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
+    def correct(self, state: DescentState, places: np.ndarray, neg_grad: np.ndarray) -> None:
         """Replace neg_grad by float64[p, d] without rounding. Later steps add changes to it."""
         chosen = self._xp.asarray(places)
         state.neg_grad[chosen] = neg_grad
@@ -246,7 +246,7 @@ class Descent:
     def _host(self, array) -> np.ndarray:
         return np.asarray(array) if self._xp is np else self._loops.host(array)
 
-    def measure(self, state: State) -> Measure:
+    def measure(self, state: DescentState) -> Measure:
         """Return the parts of the gaps of all targets, in the precision of the Gram."""
         l1, aligned, norm, explained = self._loops.measure(state.theta, state.neg_grad, state.products, state.factor)
         square = np.maximum(state.zero - explained, 0)

@@ -50,7 +50,7 @@ RESUMED = ("theta", "ahead", "neg_grad", "past_ahead", "past_neg_grad", *HOST)
 
 
 @dataclasses.dataclass
-class State:
+class FistaState:
     """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
 
     Arrays of the array module (numpy or cupy), float32 or float64:
@@ -101,10 +101,10 @@ class State:
         """Number of targets."""
         return len(self.target)
 
-    def take(self, chosen: np.ndarray) -> State:
+    def take(self, chosen: np.ndarray) -> FistaState:
         """Return the state of the targets at some places, int[...]."""
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return State(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
+        return FistaState(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
 class Fista:
@@ -121,7 +121,7 @@ class Fista:
         self.batches = row_blocks.partition(span, max(MIN_ROWS, pass_bytes // per_row))
         self._eigenvalue, _ = rows.curvature()
 
-    def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> State:
+    def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> FistaState:
         """Start targets at zero weights.
 
         outputs  [m, a]; raw, of the rows of the span; finite, with at least one row that counts for each target
@@ -139,7 +139,7 @@ class Fista:
         share = self.rows.host(counts) / m
         edges = row_blocks.edge(d, m * share) / row_blocks.edge(d, self.rows.problem.rows)
         zeros = xp.zeros((3, d, a), dtype=self.rows.dtype)
-        return State(
+        return FistaState(
             theta=zeros[0],
             ahead=zeros[1],
             neg_grad=products.copy(),
@@ -161,13 +161,13 @@ class Fista:
             speed=np.full(a, SPEED),
         )
 
-    def warm_start(self, state: State, theta: np.ndarray) -> None:
+    def warm_start(self, state: FistaState, theta: np.ndarray) -> None:
         """Set the weights, raw [d, a]."""
         state.theta = (theta / self.rows.xp.asarray(state.spread)).astype(self.rows.dtype)
         state.ahead = state.theta.copy()
         self._compute_neg_grad(state)
 
-    def epoch(self, state: State, number: int) -> None:
+    def epoch(self, state: FistaState, number: int) -> None:
         """Take one step of all targets, in one pass over the rows. `number` is for methods that draw rows."""
         self._extrapolate(state)
         xp = self.rows.xp
@@ -182,7 +182,7 @@ class Fista:
         self._compute_neg_grad(state)
         self._shorten(state, state.ahead - at, neg_grad - state.neg_grad)
 
-    def _extrapolate(self, state: State) -> None:
+    def _extrapolate(self, state: FistaState) -> None:
         """Extrapolate from the last two solutions, for targets with a new lambda."""
         xp = self.rows.xp
         new = np.flatnonzero(state.lambda_ != state.here)
@@ -200,7 +200,7 @@ class Fista:
         state.theta[:, places] = row_blocks.columns(state.ahead, places)
         state.before[new], state.here[new], state.speed[new] = state.here[new], state.lambda_[new], SPEED
 
-    def _proximal(self, state: State, places):
+    def _proximal(self, state: FistaState, places):
         """Return weights [d, p] one proximal gradient step from the points z."""
         xp, dtype = self.rows.xp, self.rows.dtype
         step, lambda_ = state.step[places], state.lambda_[places]
@@ -210,7 +210,7 @@ class Fista:
         threshold = xp.asarray((step * lambda_).astype(dtype))
         return target - xp.clip(target, -threshold, threshold)
 
-    def _shorten(self, state: State, moved, bent) -> None:
+    def _shorten(self, state: FistaState, moved, bent) -> None:
         """Shorten steps that are too long for the curvature along the last step; restart their momentum."""
         square = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, moved))
         curved = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, bent))
@@ -219,7 +219,7 @@ class Fista:
         state.step = np.where(over, CAUTION / np.where(over, steep, 1), state.step)
         state.speed[over] = SPEED
 
-    def measure(self, state: State) -> Measure:
+    def measure(self, state: FistaState) -> Measure:
         """Measure the targets at their points z: exactly, without reading a row."""
         xp = self.rows.xp
         ahead, neg_grad = state.ahead, state.neg_grad
@@ -233,18 +233,18 @@ class Fista:
             zero=np.ones(len(state)),
         )
 
-    def stabilise(self, state: State) -> Measure:
+    def stabilise(self, state: FistaState) -> Measure:
         """Measure the targets. `epoch` has shortened their steps already."""
         return self.measure(state)
 
-    def set_lambda(self, state: State, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: FistaState, lambda_: np.ndarray) -> None:
         """Set the lambdas of all targets, float64[a], for standardised outputs."""
         state.lambda_ = lambda_
 
-    def refresh(self, state: State) -> None:
+    def refresh(self, state: FistaState) -> None:
         """Do nothing: no rounding adds up from step to step."""
 
-    def predictor(self, state: State, places: np.ndarray):
+    def predictor(self, state: FistaState, places: np.ndarray):
         """Return [d + 1, p]: weights for standardised outputs, one proximal step from z, and then the intercepts.
 
         There, the objective is no higher, and momentum has left no weight close to 0.
@@ -253,19 +253,19 @@ class Fista:
         shift = self.rows.xp.einsum("ij,ij->j", theta, row_blocks.columns(state.mean_x, places))
         return self.rows.xp.concatenate([theta, -shift[None] / self.rows.dtype.type(self.rows.tail)])
 
-    def weights(self, state: State, places: np.ndarray):
+    def weights(self, state: FistaState, places: np.ndarray):
         """Return raw weights [d, p] of targets by their places in the state."""
         return self._proximal(state, places) * self.rows.xp.asarray(state.spread[places].astype(self.rows.dtype))
 
-    def arrays(self, state: State) -> dict[str, np.ndarray]:
+    def arrays(self, state: FistaState) -> dict[str, np.ndarray]:
         """Return what `restored` needs besides the rows and outputs."""
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
-    def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
+    def restored(self, start: FistaState, arrays: dict[str, np.ndarray]) -> FistaState:
         """Return the state from which `arrays` was made. `start` is the state with which its targets started."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 
-    def _compute_neg_grad(self, state: State) -> None:
+    def _compute_neg_grad(self, state: FistaState) -> None:
         """Set neg_grad at the points z, in one pass over the rows."""
 
         def residuals(local: slice, x):

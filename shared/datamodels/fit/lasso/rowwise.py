@@ -22,7 +22,7 @@ REFRESH = 64
 """Epochs after which accumulated sums are computed afresh, to remove their rounding."""
 
 
-class State(base.State, Protocol):
+class RowwiseState(base.State, Protocol):
     """Targets that are being solved, for outputs standardised over the span of rows.
 
     varies   bool[d, a] of the array module; columns that vary among the rows that count
@@ -34,7 +34,7 @@ class State(base.State, Protocol):
     spread: np.ndarray
 
 
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=RowwiseState)
 
 
 class Method(Protocol[S]):
@@ -86,36 +86,36 @@ class RowIteration:
         """Take a method; `batch` is the number of held-out rows to predict at a time."""
         self.rows, self._method, self._targets, self._batch = method.rows, method, targets, batch
 
-    def start(self) -> tuple[State, np.ndarray]:
+    def start(self) -> tuple[RowwiseState, np.ndarray]:
         state = self._start()
         return state, base.lambda_max(self._method.measure(state).dual_norm) * state.spread
 
-    def _start(self) -> State:
+    def _start(self) -> RowwiseState:
         return self._method.start(*self._targets.columns(self._method.span), np.arange(len(self._targets.able)))
 
-    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
+    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> RowwiseState:
         state = self._start()
         top = self._method.measure(state).dual_norm + ROUNDING
         self._method.set_lambda(state, np.where(lambda_ > 0, lambda_ / _spread(state), top))
         self._method.warm_start(state, self.rows.xp.ascontiguousarray(weights.T))
         return state
 
-    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: RowwiseState, places: np.ndarray, lambda_: np.ndarray) -> None:
         standard = state.lambda_.copy()
         standard[places] = lambda_ / _spread(state)[places]
         self._method.set_lambda(state, standard)
 
-    def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
+    def epoch(self, state: RowwiseState, number: int, goal: np.ndarray) -> Measure:
         """Improve all targets by one epoch of the method. `goal` is not used."""
         self._method.epoch(state, number)
         if (number + 1) % REFRESH == 0:
             self._method.refresh(state)
         return self._method.stabilise(state)
 
-    def measure(self, state: State) -> Measure:
+    def measure(self, state: RowwiseState) -> Measure:
         return self._method.measure(state)
 
-    def heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
+    def heldout_error(self, state: RowwiseState, places: np.ndarray) -> np.ndarray:
         rows, xp = self.rows, self.rows.xp
         theta = self._method.predictor(state, places)
         spread, location = (xp.asarray(array[places]) for array in (state.spread, state.location))
@@ -131,13 +131,13 @@ class RowIteration:
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
         return self._targets.heldout_r2(error)
 
-    def weights(self, state: State, places: np.ndarray) -> np.ndarray:
+    def weights(self, state: RowwiseState, places: np.ndarray) -> np.ndarray:
         return self._method.weights(state, places).T
 
-    def raw_lambda(self, state: State) -> np.ndarray:
+    def raw_lambda(self, state: RowwiseState) -> np.ndarray:
         return state.lambda_ * _spread(state)
 
-    def certify(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
+    def certify(self, state: RowwiseState, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
         # SAGA gives a weight to a column that never varies until the intercept, which makes up for it, has converged.
         varies = columns(state.varies, places)
         current = self._method.weights(state, places) * varies
@@ -146,17 +146,17 @@ class RowIteration:
         gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_, current)
         return Certificate(self.rows.host(weights).T, intercept, gaps)
 
-    def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
+    def correct(self, state: RowwiseState, places: np.ndarray, neg_grad: np.ndarray) -> None:
         """Do nothing, because these certificates have no gradient."""
 
-    def arrays(self, state: State) -> dict[str, np.ndarray]:
+    def arrays(self, state: RowwiseState) -> dict[str, np.ndarray]:
         return self._method.arrays(state)
 
-    def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
+    def restored(self, start: RowwiseState, arrays: dict[str, np.ndarray]) -> RowwiseState:
         return self._method.restored(start, arrays)
 
 
-def _spread(state: State) -> np.ndarray:
+def _spread(state: RowwiseState) -> np.ndarray:
     """Return float64[a]: raw lambda over standardised lambda. It is the deviation, or 1 for constant outputs."""
     return np.where(state.spread > 0, state.spread, 1)
 

@@ -46,7 +46,7 @@ RESUMED = ("theta", "average", "table", *HOST)
 
 
 @dataclasses.dataclass
-class State:
+class SagaState:
     """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
 
     Arrays of the array module (numpy or cupy), float32 or float64:
@@ -92,14 +92,14 @@ class State:
         """Number of targets."""
         return len(self.target)
 
-    def take(self, chosen: np.ndarray) -> State:
+    def take(self, chosen: np.ndarray) -> SagaState:
         """Return the state of the targets at some places, int[...].
 
         It takes over the memory of the arrays that are as long as the rows: this state must not be used any more.
         """
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         long = {name: row_blocks.squeezed(arrays.pop(name), chosen) for name in ("table", "y")}
-        return State(**long, **{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
+        return SagaState(**long, **{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
 class Saga:
@@ -114,7 +114,7 @@ class Saga:
         self._kernels = elementwise.of(rows.xp)
         self._curvature = rows.curvature()
 
-    def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> State:
+    def start(self, outputs: np.ndarray, keep: np.ndarray | None, target: np.ndarray) -> SagaState:
         """Start targets at zero weights.
 
         outputs  [m, a]; raw, of the rows of the span; finite, with at least one row that counts for each target
@@ -128,7 +128,7 @@ class Saga:
         share = self.rows.host(counts) / m
         d = self.rows.problem.columns
         mean_x = self._products(xp.broadcast_to(mask, y.shape).astype(self.rows.dtype)) / counts
-        state = State(
+        state = SagaState(
             theta=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
             average=xp.zeros((d + 1, len(target)), dtype=self.rows.dtype),
             table=self.rows.shelf(-y),
@@ -149,7 +149,7 @@ class Saga:
         state.average = self._products(state.table) / self.rows.dtype.type(m)
         return state
 
-    def warm_start(self, state: State, theta: np.ndarray) -> None:
+    def warm_start(self, state: SagaState, theta: np.ndarray) -> None:
         """Set the weights, raw [d, a], the best intercepts for them, and the exact table."""
         xp = self.rows.xp
         state.theta[:-1] = theta / xp.asarray(state.spread)
@@ -162,7 +162,7 @@ class Saga:
             state.table *= state.keep
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
-    def epoch(self, state: State, number: int) -> None:
+    def epoch(self, state: SagaState, number: int) -> None:
         """Visit every row once. The seed and `number`, the number of the epoch, decide the order of the batches."""
         xp, dtype = self.rows.xp, self.rows.dtype
         state.moved[:] = 0
@@ -176,7 +176,7 @@ class Saga:
                 state.theta, state.average, change, gain, threshold, len(self.batches) / self.count, self.count
             )
 
-    def _exchange(self, state: State, batch: slice):
+    def _exchange(self, state: SagaState, batch: slice):
         """Update the rows of a batch in the table; return (their masks, the changes)."""
         local = slice(batch.start - self.span.start, batch.stop - self.span.start)
         x = self.rows.block(batch)
@@ -187,7 +187,7 @@ class Saga:
         state.table[local] = fresh
         return x, change
 
-    def measure(self, state: State) -> Measure:
+    def measure(self, state: SagaState) -> Measure:
         """Measure the targets from the table: exact except for the table's age, without a matrix product."""
         xp = self.rows.xp
         counts = state.share * self.count
@@ -210,7 +210,7 @@ class Saga:
             stale=state.moved / counts / 4,  # a row's mean age is half an epoch
         )
 
-    def stabilise(self, state: State) -> Measure:
+    def stabilise(self, state: SagaState) -> Measure:
         """Halve the steps of targets that have stalled or diverged; restart the latter at zero weights.
 
         Returns the measure of all targets after that.
@@ -235,31 +235,31 @@ class Saga:
         )
         return self.measure(state)
 
-    def set_lambda(self, state: State, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: SagaState, lambda_: np.ndarray) -> None:
         """Set the lambdas of all targets, float64[a], for standardised outputs."""
         changed = lambda_ != state.lambda_
         state.lambda_ = lambda_
         state.lowest = np.where(changed, np.inf, state.lowest)
         state.stalled = np.where(changed, 0, state.stalled)
 
-    def refresh(self, state: State) -> None:
+    def refresh(self, state: SagaState) -> None:
         """Compute the average from the table, free of the rounding that epochs accumulate."""
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
-    def predictor(self, state: State, places: np.ndarray) -> np.ndarray:
+    def predictor(self, state: SagaState, places: np.ndarray) -> np.ndarray:
         """Return [d + 1, p]: weights for standardised outputs, then the intercepts over `Rows.tail`."""
         return row_blocks.columns(state.theta, places)
 
-    def weights(self, state: State, places: np.ndarray) -> np.ndarray:
+    def weights(self, state: SagaState, places: np.ndarray) -> np.ndarray:
         """Return raw weights [d, p] of targets by their places in the state."""
         xp = self.rows.xp
         return row_blocks.columns(state.theta[:-1], places) * xp.asarray(state.spread[places].astype(self.rows.dtype))
 
-    def arrays(self, state: State) -> dict[str, np.ndarray]:
+    def arrays(self, state: SagaState) -> dict[str, np.ndarray]:
         """Return what `restored` needs besides the rows and outputs."""
         return {f"state_{name}": self.rows.host(getattr(state, name)) for name in RESUMED}
 
-    def restored(self, start: State, arrays: dict[str, np.ndarray]) -> State:
+    def restored(self, start: SagaState, arrays: dict[str, np.ndarray]) -> SagaState:
         """Return the state from which `arrays` was made. `start` is the state with which its targets started."""
         return row_blocks.restored(self.rows, start, arrays, RESUMED, HOST)
 

@@ -26,7 +26,7 @@ from datamodels.fit.data.sums import Sums
 from datamodels.fit.kernels.batched import Batched
 from datamodels.fit.lasso import base, block, gap
 from datamodels.fit.lasso.base import L1, ROUNDING, Certificate, Measure
-from datamodels.fit.lasso.coordinate import Descent, State
+from datamodels.fit.lasso.coordinate import Descent, DescentState
 from datamodels.fit.lasso.path import Path
 from datamodels.run.specs import FitSpec
 
@@ -148,11 +148,11 @@ class GramIteration:
         self._center = rows.xp.asarray(rows.problem.center.astype(np.float64))
         self._descent = Descent(self._masks, loops=None if rows.xp is np else Batched(rows.xp))
 
-    def start(self) -> tuple[State, np.ndarray]:
+    def start(self) -> tuple[DescentState, np.ndarray]:
         products, state = self._start(None)
         return state, base.lambda_max(self.rows.host(self._penalty.dual_norm(products)))
 
-    def _start(self, weights: np.ndarray | None) -> tuple[np.ndarray, State]:
+    def _start(self, weights: np.ndarray | None) -> tuple[np.ndarray, DescentState]:
         """Return (covariances of masks and outputs float64[t, d], targets at weights [t, d], or at zero weights)."""
         sums = self._data.fit + self._data.heldout if self._whole else self._data.fit
         self._mean = self.rows.host(sums.total / sums.rows)
@@ -160,24 +160,24 @@ class GramIteration:
         every = np.arange(len(zero))
         return products, self._descent.start(products, self.rows.host(zero), every, weights, self._penalty.factor)
 
-    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> State:
+    def restart(self, lambda_: np.ndarray, weights: np.ndarray) -> DescentState:
         self._products, state = self._start(weights)
         top = self.rows.host(self._penalty.dual_norm(self._products)) + ROUNDING
         self._descent.set_lambda(state, state.target, np.where(lambda_ > 0, lambda_, top))
         return state
 
-    def set_lambda(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> None:
+    def set_lambda(self, state: DescentState, places: np.ndarray, lambda_: np.ndarray) -> None:
         self._descent.set_lambda(state, places, lambda_)
 
-    def epoch(self, state: State, number: int, goal: np.ndarray) -> Measure:
+    def epoch(self, state: DescentState, number: int, goal: np.ndarray) -> Measure:
         """Take one step of all targets."""
         self._descent.step(state, goal)
         return self._descent.measure(state)
 
-    def measure(self, state: State) -> Measure:
+    def measure(self, state: DescentState) -> Measure:
         return self._descent.measure(state)
 
-    def heldout_error(self, state: State, places: np.ndarray) -> np.ndarray:
+    def heldout_error(self, state: DescentState, places: np.ndarray) -> np.ndarray:
         """Return float64[p], at the intercepts that are best for the rows to fit."""
         data, rows = self._data, self.rows
         theta, mine = state.theta.take(places, axis=0), rows.xp.asarray(state.target[places])
@@ -195,13 +195,13 @@ class GramIteration:
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
         return sorting.explained(self.rows, self._data.heldout_z, None, error)
 
-    def weights(self, state: State, places: np.ndarray) -> np.ndarray:
+    def weights(self, state: DescentState, places: np.ndarray) -> np.ndarray:
         return state.theta.take(places, axis=0)
 
-    def raw_lambda(self, state: State) -> np.ndarray:
+    def raw_lambda(self, state: DescentState) -> np.ndarray:
         return state.lambda_ * self._data.spread[state.target]
 
-    def certify(self, state: State, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
+    def certify(self, state: DescentState, places: np.ndarray, lambda_: np.ndarray) -> Certificate:
         """Certify the weights as they are saved, from counts and products that nothing has rounded.
 
         The dual point is made of the residuals of the current weights, not of those of the saved ones: their rounding
@@ -228,5 +228,5 @@ class GramIteration:
         intercept = mean - rows.host(weights.astype(np.float64) @ self._masks.mean)
         return Certificate(rows.host(weights), intercept, gaps, neg_grad)
 
-    def correct(self, state: State, places: np.ndarray, neg_grad: np.ndarray) -> None:
+    def correct(self, state: DescentState, places: np.ndarray, neg_grad: np.ndarray) -> None:
         self._descent.correct(state, places, neg_grad)

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 
 from datamodels.aggregate.part import LONGEST_REASON
-from datamodels.aggregate.progress import Progress
+from datamodels.aggregate.progress import CommittedModels
 from datamodels.errors import OutputsError
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.clients.base import Client
@@ -71,11 +71,11 @@ class AggregatorClient(Client):
         messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}, retried))
         return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
-    def progress(self, run: str) -> Progress:
+    def progress(self, run: str) -> CommittedModels:
         """Return which models are committed. Raises RunNotFoundError."""
         return _progress(self._stub.GetProgress(aggregator_pb2.GetProgressRequest(run=run)).progress)
 
-    def watch(self, run: str, timeout: float | None = None) -> Iterator[Progress]:
+    def watch(self, run: str, timeout: float | None = None) -> Iterator[CommittedModels]:
         """Yield progress at once and then on every change, until the run is complete.
 
         Raises RunNotFoundError, DeadlineError after `timeout` seconds, UnavailableError if the service stops.
@@ -143,8 +143,8 @@ def _rows(
     )
 
 
-def _progress(message: aggregator_pb2.Progress) -> Progress:
-    return Progress(
+def _progress(message: aggregator_pb2.Progress) -> CommittedModels:
+    return CommittedModels(
         run=message.run,
         models=message.models,
         committed=message.committed,

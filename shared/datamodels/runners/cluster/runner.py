@@ -18,7 +18,7 @@ from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.cluster import runs, templates
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster.api import Cluster, Object
-from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.state import JobState
 from datamodels.settings import ClientSettings, ClusterSettings
 from datamodels.telemetry import logger
 
@@ -65,7 +65,7 @@ class KubernetesRunner(Runner):
             job = self._look(name)
             obstacles = self._obstacles(run, job, runs.pods_of(self._cluster, job), obstacles)
             _show_trainers(job, obstacles)
-        if states.state(job) is State.FAILED:
+        if states.state(job) is JobState.FAILED:
             raise self._failure(run, job)
 
     @contextlib.contextmanager
@@ -87,7 +87,7 @@ class KubernetesRunner(Runner):
         found = self._cluster.job(name)
         if found is not None:
             owners = [o["uid"] for o in found["metadata"].get("ownerReferences", [])]
-            if states.state(found) in (State.WAITING, State.RUNNING) and self._owner.owner_uid in owners:
+            if states.state(found) in (JobState.WAITING, JobState.RUNNING) and self._owner.owner_uid in owners:
                 log.info("continuing with a job", job=name)
                 return found
             runs.remove(self._cluster, name)  # it is left from an earlier attempt

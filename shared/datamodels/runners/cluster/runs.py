@@ -24,7 +24,7 @@ from datamodels.runners.base import SERVICES
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.api import Cluster, Object
-from datamodels.runners.cluster.state import State
+from datamodels.runners.cluster.state import JobState
 from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
 
 GONE_TIMEOUT = 300.0
@@ -44,20 +44,20 @@ class Submitted:
     """
 
     run: str
-    before: State
+    before: JobState
     changed: bool = False
 
     @property
     def words(self) -> str:
         """Describe the result; to be printed after "run NAME"."""
         match self.before:
-            case State.DONE if self.changed:
+            case JobState.DONE if self.changed:
                 return "is submitted again, because its fit, until or output changed; its models are kept"
-            case State.DONE:
+            case JobState.DONE:
                 return "is already done; nothing to do"
-            case State.RUNNING | State.WAITING:
+            case JobState.RUNNING | JobState.WAITING:
                 return "is already submitted; nothing to do"
-            case State.FAILED:
+            case JobState.FAILED:
                 return "is submitted again; it resumes from what is committed"
         return "is submitted"
 
@@ -72,21 +72,21 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
     there = cluster.job(spec.run)
     before = states.state(there)
     changed = there is not None and not templates.drives(there, spec)
-    if before in (State.RUNNING, State.WAITING):
+    if before in (JobState.RUNNING, JobState.WAITING):
         if changed:
             raise ConflictError(
                 f"run {spec.run}: is already running with another fit, until or output; cancel it, or wait until it "
                 "ends"
             )
         return Submitted(spec.run, before)
-    if before is State.DONE and not changed:
+    if before is JobState.DONE and not changed:
         return Submitted(spec.run, before)
-    if before is not State.ABSENT:
+    if before is not JobState.ABSENT:
         remove(cluster, spec.run)
     try:
         cluster.create_job(job)
     except ConflictError:  # another process just created it
-        before = State.WAITING
+        before = JobState.WAITING
     return Submitted(spec.run, before, changed)
 
 
@@ -122,7 +122,7 @@ def lines(cluster: Cluster, run: str) -> Iterator[str]:
         for obstacle in obstacles(cluster, each, pods):
             yield f"{_component(each)}: {obstacle}"
         failed = states.failures(pods)
-        if failed and states.state(each) is not State.DONE:
+        if failed and states.state(each) is not JobState.DONE:
             yield f"{_component(each)}: last ended with exit code {failed[-1][0]}: {failed[-1][1]}"
     if not state.ended:
         yield from service_lines(cluster)
@@ -169,9 +169,9 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
             if line not in shown:
                 show(line)
         shown = found
-        if states.state(job) is State.DONE:
+        if states.state(job) is JobState.DONE:
             return
-        if states.state(job) is State.FAILED:
+        if states.state(job) is JobState.FAILED:
             code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
             known = words.startswith(f"run {run}:")  # the driver's own error, which has advice
             raise StageError(
@@ -219,8 +219,8 @@ def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
     )
 
 
-def _reason(job: Object, state: State) -> str:
-    return f": {states.reason(job)}" if state is State.FAILED else ""
+def _reason(job: Object, state: JobState) -> str:
+    return f": {states.reason(job)}" if state is JobState.FAILED else ""
 
 
 def _component(job: Object) -> str:

@@ -36,7 +36,7 @@ QUEUED = {
 """Advice by a part of Kueue's message about a Job that may wait forever."""
 
 
-class State(enum.Enum):
+class JobState(enum.Enum):
     ABSENT = "absent"
     WAITING = "waiting"
     RUNNING = "running"
@@ -46,18 +46,18 @@ class State(enum.Enum):
 
     @property
     def ended(self) -> bool:
-        return self in (State.DONE, State.FAILED)
+        return self in (JobState.DONE, JobState.FAILED)
 
 
-def state(job: Object | None) -> State:
+def state(job: Object | None) -> JobState:
     if job is None:
-        return State.ABSENT
+        return JobState.ABSENT
     if "deletionTimestamp" in job["metadata"]:
-        return State.LEAVING
+        return JobState.LEAVING
     for condition in job.get("status", {}).get("conditions") or []:
         if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
-            return State.DONE if condition["type"] == "Complete" else State.FAILED
-    return State.RUNNING if job.get("status", {}).get("ready") else State.WAITING
+            return JobState.DONE if condition["type"] == "Complete" else JobState.FAILED
+    return JobState.RUNNING if job.get("status", {}).get("ready") else JobState.WAITING
 
 
 def reason(job: Object) -> str:

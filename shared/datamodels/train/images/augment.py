@@ -10,7 +10,7 @@ import dataclasses
 
 import torch
 
-from datamodels.train.images.recipe import Recipe
+from datamodels.train.images.recipe import ImageRecipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Draws:
 
 
 def draw(
-    recipe: Recipe, members: int, steps: int, rows: int, size: tuple[int, int], generator: torch.Generator
+    recipe: ImageRecipe, members: int, steps: int, rows: int, size: tuple[int, int], generator: torch.Generator
 ) -> Draws:
     """Return the draws of a training, on the generator's device.
 

@@ -19,7 +19,7 @@ from datamodels.train.images import augment
 from datamodels.train.images.networks import Network
 from datamodels.train.images.optimisers import FlatState, Muon, Nesterov, Optimiser
 from datamodels.train.images.precision import Precision
-from datamodels.train.images.recipe import Recipe, rates, steps
+from datamodels.train.images.recipe import ImageRecipe, rates, steps
 from datamodels.train.images.stream import Stream
 
 
@@ -49,7 +49,7 @@ class NetworkTrainer:
     def __init__(
         self,
         network: Network,
-        recipe: Recipe,
+        recipe: ImageRecipe,
         pool: Pool | Source,
         size: tuple[int, int],
         precision: Precision,

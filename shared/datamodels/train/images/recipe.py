@@ -12,7 +12,7 @@ from datamodels.errors import SpecError
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """The numbers of a training.
 
     The learning rate rises linearly from 0 to `learning_rate` over the fraction `peak` of the training, then falls
@@ -56,7 +56,7 @@ class Recipe:
             raise SpecError(faults)
 
 
-PAPER = Recipe(
+PAPER = ImageRecipe(
     epochs=24,
     batch_size=512,
     learning_rate=0.5,
@@ -92,7 +92,7 @@ SATELLITE = dataclasses.replace(
 """ResNet-18 on FMoW, after Ilyas et al. 2022, appendix."""
 
 
-def rates(recipe: Recipe, steps: int) -> np.ndarray:
+def rates(recipe: ImageRecipe, steps: int) -> np.ndarray:
     """Return the learning rate at the middle of each step, float32[steps]."""
     done = (np.arange(steps) + 0.5) / steps
     rising = np.minimum(1, done / recipe.peak) if recipe.peak else np.ones(steps)

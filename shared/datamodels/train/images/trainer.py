@@ -20,7 +20,7 @@ from datamodels.train.images import ffcv, networks
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.graph_step import NetworkTrainer, Pool, Source
 from datamodels.train.images.load import check_images
-from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, Recipe
+from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, ImageRecipe
 from datamodels.train.images.stream import CudaStream, Stream
 
 TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
@@ -66,7 +66,7 @@ class ImageTrainer(abc.ABC):
     """
 
     smallest: ClassVar[int]
-    recipes: ClassVar[Mapping[str, Recipe]]
+    recipes: ClassVar[Mapping[str, ImageRecipe]]
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class ResNet18(ImageTrainer):
         return networks.resnet18(self.classes, self._width)
 
 
-def _with_changes(recipes: Mapping[str, Recipe], name: str, **changes: Any) -> Recipe:
+def _with_changes(recipes: Mapping[str, ImageRecipe], name: str, **changes: Any) -> ImageRecipe:
     if name not in recipes:
         raise SpecError(f"trainer.options.recipe = {name!r}: must be {' or '.join(recipes)} for this trainer")
     return dataclasses.replace(recipes[name], **{k: v for k, v in changes.items() if v is not None})

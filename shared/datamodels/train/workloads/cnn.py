@@ -14,7 +14,7 @@ import torch
 from datamodels.errors import SpecError
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.train.workloads.mlp import Classifier
-from datamodels.train.workloads.sgd import Recipe
+from datamodels.train.workloads.sgd import SgdRecipe
 
 KERNEL, POOL = 3, 2
 MAX_PATCH_BYTES = 2**30
@@ -94,11 +94,11 @@ class CNN(Classifier):
         filters: int = 16,
         hidden: int = 64,
         models_at_once: int = 25,
-        epochs: int = Recipe.epochs,
-        batch_size: int = Recipe.batch_size,
-        learning_rate: float = Recipe.learning_rate,
-        momentum: float = Recipe.momentum,
-        weight_decay: float = Recipe.weight_decay,
+        epochs: int = SgdRecipe.epochs,
+        batch_size: int = SgdRecipe.batch_size,
+        learning_rate: float = SgdRecipe.learning_rate,
+        momentum: float = SgdRecipe.momentum,
+        weight_decay: float = SgdRecipe.weight_decay,
     ):
         for name, value in (("filters", filters), ("hidden", hidden)):
             if value < 1:
@@ -130,5 +130,5 @@ class CNN(Classifier):
             network=network,
             output=output,
             models_at_once=models_at_once,
-            recipe=Recipe(epochs, batch_size, learning_rate, momentum, weight_decay),
+            recipe=SgdRecipe(epochs, batch_size, learning_rate, momentum, weight_decay),
         )

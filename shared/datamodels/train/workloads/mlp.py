@@ -13,7 +13,7 @@ from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.workloads import sgd
-from datamodels.train.workloads.sgd import Recipe
+from datamodels.train.workloads.sgd import SgdRecipe
 
 TARGETS_AT_ONCE = 1024
 """Targets of one forward pass, which bounds its memory."""
@@ -107,7 +107,7 @@ class Classifier:
         network: Callable[[int, int], sgd.Network],
         output: str,
         models_at_once: int,
-        recipe: Recipe,
+        recipe: SgdRecipe,
     ):
         self.models_at_once = models_at_once
         self.recipe = recipe
@@ -165,11 +165,11 @@ class MLP(Classifier):
         output: str = "margin",
         hidden: int = 64,
         models_at_once: int = 50,
-        epochs: int = Recipe.epochs,
-        batch_size: int = Recipe.batch_size,
-        learning_rate: float = Recipe.learning_rate,
-        momentum: float = Recipe.momentum,
-        weight_decay: float = Recipe.weight_decay,
+        epochs: int = SgdRecipe.epochs,
+        batch_size: int = SgdRecipe.batch_size,
+        learning_rate: float = SgdRecipe.learning_rate,
+        momentum: float = SgdRecipe.momentum,
+        weight_decay: float = SgdRecipe.weight_decay,
     ):
         if hidden < 1:
             raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
@@ -177,7 +177,7 @@ class MLP(Classifier):
         def network(features: int, classes: int) -> OneHidden:
             return OneHidden(features, hidden, classes)
 
-        recipe = Recipe(epochs, batch_size, learning_rate, momentum, weight_decay)
+        recipe = SgdRecipe(epochs, batch_size, learning_rate, momentum, weight_decay)
         super().__init__(dataset, targets, network=network, output=output, models_at_once=models_at_once, recipe=recipe)
 
 
@@ -191,13 +191,13 @@ class Softmax(Classifier):
         *,
         output: str = "margin",
         models_at_once: int = 50,
-        epochs: int = Recipe.epochs,
-        batch_size: int = Recipe.batch_size,
-        learning_rate: float = Recipe.learning_rate,
-        momentum: float = Recipe.momentum,
-        weight_decay: float = Recipe.weight_decay,
+        epochs: int = SgdRecipe.epochs,
+        batch_size: int = SgdRecipe.batch_size,
+        learning_rate: float = SgdRecipe.learning_rate,
+        momentum: float = SgdRecipe.momentum,
+        weight_decay: float = SgdRecipe.weight_decay,
     ):
-        recipe = Recipe(epochs, batch_size, learning_rate, momentum, weight_decay)
+        recipe = SgdRecipe(epochs, batch_size, learning_rate, momentum, weight_decay)
         super().__init__(
             dataset, targets, network=NoHidden, output=output, models_at_once=models_at_once, recipe=recipe
         )

@@ -27,7 +27,7 @@ from datamodels.errors import InputError, SpecError
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class SgdRecipe:
     """The numbers of a training. Defaults suit the digits. Raises SpecError with one line per fault."""
 
     epochs: int = 10
@@ -101,7 +101,12 @@ def with_bias(x: np.ndarray) -> np.ndarray:
 
 
 def train(
-    network: Network, recipe: Recipe, x: np.ndarray, y: np.ndarray, subsets: Sequence[np.ndarray], seeds: Sequence[int]
+    network: Network,
+    recipe: SgdRecipe,
+    x: np.ndarray,
+    y: np.ndarray,
+    subsets: Sequence[np.ndarray],
+    seeds: Sequence[int],
 ) -> np.ndarray:
     """Train r models and return their weights [r, parameters], of x's dtype.
 
@@ -124,7 +129,7 @@ def train(
 
 
 def checkpoints(
-    network: Network, recipe: Recipe, x: np.ndarray, y: np.ndarray, subset: np.ndarray, seeds: Sequence[int]
+    network: Network, recipe: SgdRecipe, x: np.ndarray, y: np.ndarray, subset: np.ndarray, seeds: Sequence[int]
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (mean learning rate, weights [r, parameters]) after each epoch of `train` on one subset."""
     if not len(subset):
