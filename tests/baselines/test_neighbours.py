@@ -31,7 +31,7 @@ def test_the_same_example_is_nearest_and_counts_by_its_label(tmp_path):
     y_test[:2] = data.y[4], (data.y[9] + 1) % made.CLASSES
     data = dataclasses.replace(data, x_test=x_test, y_test=y_test)
     asked = given(tmp_path, data)
-    for scores in (neighbours.inputs(asked), neighbours.representations(asked, asked.trained)):
+    for scores in (neighbours.inputs(asked), neighbours.representations(asked.trained)):
         assert scores.shape == (made.TARGETS, made.EXAMPLES)
         assert np.abs(scores[:2]).argmax(axis=1).tolist() == [4, 9]
         np.testing.assert_allclose(scores[[0, 1], [4, 9]], [1, -1], rtol=1e-3)

@@ -56,7 +56,7 @@ def test_scores_say_by_how_much_an_example_raises_the_output_also_a_loss(tmp_pat
         given(tmp_path, data, trainer=trainer | {"options": {"hidden": 5, "epochs": 2, "output": output}})
         for output in ("margin", "loss")
     )
-    for name in scoring.OF_HELP:
+    for name in (name for name, method in scoring.METHODS.items() if method.helps):
         assert (scoring.compute(loss, name).scores == -scoring.compute(margin, name).scores).all(), name
     for name in ("last_layer", "ekfac", "influence", "trak"):
         pair = [scoring.compute(asked, name).scores.ravel() for asked in (margin, loss)]
@@ -81,7 +81,7 @@ def test_a_trainer_without_gradients_is_told_so(tmp_path):
 
 
 def test_names_are_checked():
-    assert scoring.chosen(None) == list(scoring.METHODS) == list(scoring.SCORES)
+    assert scoring.chosen(None) == list(scoring.METHODS)
     assert scoring.chosen(["trak", "inputs", "trak"]) == ["trak", "inputs"]
     with pytest.raises(InputError, match="baselines = 'lasso': must be of feldman_zhang, tracin"):
         scoring.chosen(["trak", "lasso"])

@@ -40,6 +40,11 @@ class Shares:
     seconds: float
 
 
+def attribution(shares: Shares) -> np.ndarray:
+    """Return float32[n, d]: the scores."""
+    return shares.attribution
+
+
 def of_run(run: Run, store: ObjectStore) -> Shares:
     """Compute the shares from all committed models that a fit may use.
 

@@ -1,4 +1,4 @@
-"""Name and describe the baselines. `scoring` computes them.
+"""Declare the baselines. `scoring` computes them. A new baseline is a module in this package and an entry here.
 
 This module imports nothing that takes time, so that the command line can list them quickly.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 
 NETWORKS = "networks"
-"""The method needs networks trained on the whole pool, and their gradients."""
+"""The method needs networks trained on the whole pool, and their gradients: its function takes `context.Trained`."""
 COMMITTED = "committed"
-"""The method needs the outputs of the run's own models."""
+"""The method needs the outputs of the run's own models: its function takes `feldman_zhang.Shares`."""
 DATA = "data"
-"""The method needs no model."""
+"""The method needs no model: its function takes a `Context`."""
 
 LIME_MODELS = 10
 """Models whose mean output LIME explains by default; see `baselines.lime`."""
@@ -26,20 +26,34 @@ class Method:
 
     needs  NETWORKS, COMMITTED or DATA
     what   what its scores are, in a few words
+    entry  the function that returns its scores, float32[n, examples], or [n, d] if it needs COMMITTED, as `module:name`
+    helps  whether scores say by how much an example helps a target, and not by how much it raises the output
     """
 
     needs: str
     what: str
+    entry: str
+    helps: bool = False
 
 
+_HERE = "datamodels.baselines."
 METHODS = {
-    "feldman_zhang": Method(COMMITTED, "how much more often models are right with an example than without"),
-    "tracin": Method(NETWORKS, "products of gradients at checkpoints"),
-    "last_layer": Method(NETWORKS, "influence functions of the last layer"),
-    "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC"),
-    "influence": Method(NETWORKS, "influence functions of all weights, by conjugate gradients"),
-    "trak": Method(NETWORKS, "a linear model of projected gradients"),
-    "representations": Method(NETWORKS, "similarity in the last hidden layer"),
-    "inputs": Method(DATA, "similarity of the inputs"),
-    "random": Method(DATA, "random scores, as a control"),
+    "feldman_zhang": Method(
+        COMMITTED,
+        "how much more often models are right with an example than without",
+        f"{_HERE}feldman_zhang:attribution",
+    ),
+    "tracin": Method(NETWORKS, "products of gradients at checkpoints", f"{_HERE}tracin:attribution", helps=True),
+    "last_layer": Method(NETWORKS, "influence functions of the last layer", f"{_HERE}influence:last_layer"),
+    "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC", f"{_HERE}influence:ekfac"),
+    "influence": Method(
+        NETWORKS, "influence functions of all weights, by conjugate gradients", f"{_HERE}influence:whole"
+    ),
+    "trak": Method(NETWORKS, "a linear model of projected gradients", f"{_HERE}trak:attribution"),
+    "representations": Method(
+        NETWORKS, "similarity in the last hidden layer", f"{_HERE}neighbours:representations", helps=True
+    ),
+    "inputs": Method(DATA, "similarity of the inputs", f"{_HERE}neighbours:inputs", helps=True),
+    "random": Method(DATA, "random scores, as a control", f"{_HERE}scoring:random"),
 }
+"""Baselines by name."""

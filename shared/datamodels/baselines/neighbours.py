@@ -12,21 +12,22 @@ from datamodels.baselines.context import Context, Trained
 from datamodels.fit.data import prior
 
 NEAR = 10
+"""Rank of the example whose distance to the target sets s."""
 
 
 def inputs(context: Context) -> np.ndarray:
     """Return float32[n, examples]: scores by the features of `fit.features`, by default x. Raises SpecError."""
     pool, targets = (prior.features(context.run, x).astype(np.float32) for x in (context.dataset.x, context.targets.x))
-    return _agreement(context) * similarity(targets, pool)
+    return _agreement(context.run.target_labels, context.run.labels) * similarity(targets, pool)
 
 
-def representations(context: Context, trained: Trained) -> np.ndarray:
+def representations(trained: Trained) -> np.ndarray:
     """Return float32[n, examples]: scores by the inputs of the last layer, the mean over models."""
     total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
         pool, targets = found.representations
         total = total + similarity(targets, pool)
-    return _agreement(context) * total / len(trained.models)
+    return _agreement(trained.trainer.y_targets, trained.trainer.y) * total / len(trained.models)
 
 
 def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
@@ -37,9 +38,11 @@ def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:
     return np.exp(-squares / (2 * max(float(near), float(np.finfo(np.float32).tiny)))).astype(np.float32)
 
 
-def _agreement(context: Context) -> np.ndarray:
-    """Return [n, examples]: 1 if the labels agree, else -1; 1 if there are no labels."""
-    run = context.run
-    if run.labels is None or run.target_labels is None:
-        return np.ones((run.n, 1), dtype=np.float32)
-    return np.where(run.target_labels[:, None] == run.labels, 1, -1).astype(np.float32)
+def _agreement(targets: np.ndarray | None, pool: np.ndarray | None) -> np.ndarray:
+    """Return float32[n, examples] of labels int[n] and int[examples]: 1 if they agree, else -1.
+
+    Returns float32[1, 1], a 1, if there are no labels.
+    """
+    if targets is None or pool is None:
+        return np.ones((1, 1), dtype=np.float32)
+    return np.where(targets[:, None] == pool, 1, -1).astype(np.float32)

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from datamodels.baselines import influence, neighbours, tracin, trak
 from datamodels.baselines.context import Context
 from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS
 from datamodels.errors import InputError
+from datamodels.run.runs import reference
 
 
-def _random(context: Context) -> np.ndarray:
-    draw = np.random.default_rng(context.run.spec.seed)
-    return draw.standard_normal((context.run.n, context.run.design.examples), dtype=np.float32)
-
-
-SCORES: dict[str, Callable[[Context], np.ndarray]] = {
-    "feldman_zhang": lambda context: context.shares.attribution,
-    "tracin": lambda context: tracin.attribution(context.trained),
-    "last_layer": lambda context: influence.last_layer(context.trained),
-    "ekfac": lambda context: influence.ekfac(context.trained),
-    "influence": lambda context: influence.whole(context.trained),
-    "trak": lambda context: trak.attribution(context.trained),
-    "representations": lambda context: neighbours.representations(context, context.trained),
-    "inputs": neighbours.inputs,
-    "random": _random,
-}
-"""Functions that return the scores of each method, float32[n, examples]; [n, d] if it needs `COMMITTED`."""
-OF_HELP = {"tracin", "representations", "inputs"}
-"""Methods whose scores say by how much an example helps a target, and not by how much it raises the output."""
+def random(context: Context) -> np.ndarray:
+    """Return float32[n, examples]: random scores."""
+    rng = np.random.default_rng(context.run.spec.seed)
+    return rng.standard_normal((context.run.n, context.run.design.examples), dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,17 +48,19 @@ def compute(context: Context, name: str) -> MethodScores:
 
     Raises InputError if it needs gradients and the trainer has none, or a threshold and the output has none.
     """
-    needs = METHODS[name].needs
-    if needs == COMMITTED:
-        return MethodScores(name, SCORES[name](context), context.shares.models, context.shares.seconds)
-    models = len(context.trained.models) if needs == NETWORKS else 0
+    method = METHODS[name]
+    function = reference("baselines", method.entry)
+    if method.needs == COMMITTED:
+        return MethodScores(name, function(context.shares), context.shares.models, context.shares.seconds)
+    trained = context.trained if method.needs == NETWORKS else None
     started = time.perf_counter()
-    scores = SCORES[name](context)
-    if name in OF_HELP:
+    scores = function(trained or context)
+    if method.helps:
         scores = context.run.output.sign * scores
     groups = context.run.design.column_of_each
     if groups is not None:
         scores = _of_groups(scores, groups, context.run.design.columns)
+    models = len(trained.models) if trained else 0
     return MethodScores(name, scores, models, time.perf_counter() - started)
 
 

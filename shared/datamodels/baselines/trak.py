@@ -21,17 +21,18 @@ the digits was highest at 100 dimensions, for 1,400 examples."""
 def attribution(trained: Trained, examples_per_dimension: int = EXAMPLES_PER_DIMENSION) -> np.ndarray:
     """Return float32[n, examples]: the scores."""
     kernel: np.ndarray = np.zeros((1, 1), dtype=np.float32)
-    doubt: np.ndarray = np.zeros(1, dtype=np.float32)
+    wrong: np.ndarray = np.zeros(1, dtype=np.float32)  # sum over models of the diagonal of Q
     for model, found in enumerate(trained.gradients()):
         examples, targets = dense(found.odds), dense(found.outputs)
-        wide = min(examples.shape[1], max(1, len(examples) // examples_per_dimension))
-        if wide < examples.shape[1]:
-            draw = np.random.default_rng(model).standard_normal((examples.shape[1], wide), dtype=np.float32)
-            examples, targets = examples @ draw, targets @ draw
+        parameters = examples.shape[1]
+        dimensions = min(parameters, max(1, len(examples) // examples_per_dimension))
+        if dimensions < parameters:
+            projection = np.random.default_rng(model).standard_normal((parameters, dimensions), dtype=np.float32)
+            examples, targets = examples @ projection, targets @ projection
         kernel = kernel + targets @ _pseudo_inverse(examples.astype(np.float64)).astype(np.float32)
         right = found.probabilities[np.arange(len(trained.trainer.y)), trained.trainer.y]
-        doubt = doubt + (1 - right)
-    return kernel * doubt / len(trained.models) ** 2
+        wrong = wrong + (1 - right)
+    return kernel * wrong / len(trained.models) ** 2
 
 
 def _pseudo_inverse(features: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
     def x(value: float) -> float:
         return (value - low) / (1 - low) * width
 
-    bars = "".join(
+    marks = "".join(
         f'<rect class="mark" x="{x(left) + 1:.1f}" y="{height - height * count / most:.1f}" '
         f'width="{x(right) - x(left) - 2:.1f}" height="{height * count / most:.1f}">'
         f"<title>{count} targets, {left:.3f} to {right:.3f}</title></rect>"
@@ -39,7 +39,7 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
     )
     line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-8" y2="{height}"/>'
     note = f'<text x="{x(mean) - 6:.1f}" y="4" text-anchor="end">LDS {mean:.3f}</text>'
-    return svg(label, height + 24, bars + line + note + ticks, width=width)
+    return svg(label, height + 24, marks + line + note + ticks, width=width)
 
 
 def bars(values: dict[str, float], label: str, unit: str) -> str:

@@ -13,15 +13,15 @@ clusters (Damle, Minden and Ying 2019); it needs no random start.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import sparse
 
 from datamodels.analyze.patterns.results import Clusters
+from datamodels.analyze.quality.progress import Report
 from datamodels.errors import InputError
 
 NEIGHBOURS = 15
+"""Similarities that are kept for each vector, those to the nearest others."""
 MOST_BY_GAP = 20
 """Most clusters if the eigengap chooses their number."""
 MOST = 100
@@ -33,11 +33,10 @@ BLOCK_BYTES = 64_000_000
 PAIRS = 20_000
 """Random pairs for the bandwidth."""
 CENTRAL = 5
+"""Members of a cluster that its result names, those most similar to the others."""
 NO_CLUSTER = -1
-"""Number in place of a cluster for a vector that is similar to no other, because it has no weights or shares no column.
-If the graph of similarities has more than k components, vectors in the smallest of them have it, too."""
-
-Report = Callable[[float], None]
+"""Stands for the cluster of a vector that belongs to none: it has no weights, or shares no column with another. If the
+graph of similarities has more than k components, vectors in the smallest components belong to none either."""
 
 
 def clusters(

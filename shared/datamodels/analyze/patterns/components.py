@@ -6,13 +6,12 @@ stay sparse: Lanczos finds singular vectors of the centred matrix from products 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import sparse
 
 from datamodels.analyze.patterns.results import Components
 from datamodels.analyze.quality.interval import RESAMPLES, TAILS, draws
+from datamodels.analyze.quality.progress import Report
 from datamodels.errors import InputError
 
 MOST = 100
@@ -26,7 +25,7 @@ def components(
     k: int = 5,
     extremes: int = 10,
     seed: int = 0,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Report = lambda fraction: None,
 ) -> Components:
     """Find the k largest principal components of the rows of float[n, d].
 
@@ -74,9 +73,7 @@ def components(
     )
 
 
-def _directions(
-    x: sparse.csr_array, mean: np.ndarray, k: int, seed: int, progress: Callable[[float], None]
-) -> np.ndarray:
+def _directions(x: sparse.csr_array, mean: np.ndarray, k: int, seed: int, progress: Report) -> np.ndarray:
     """Return float64[d, k]: right singular vectors of x less its mean for the largest singular values, with signs."""
     from scipy.sparse import linalg
 

@@ -10,7 +10,6 @@ five of a hundred pairs would look like conflicts by chance.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
@@ -19,6 +18,7 @@ from datamodels.analyze.patterns.clusters import clusters
 from datamodels.analyze.patterns.names import GROUPS
 from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.quality.interval import LEVEL, RESAMPLES
+from datamodels.analyze.quality.progress import Report
 from datamodels.analyze.what_if import pool
 from datamodels.errors import InputError
 from datamodels.fit.data.problem import Solution
@@ -36,7 +36,7 @@ def of_fit(
     *,
     groups: str = "classes",
     k: int = 0,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Report = lambda fraction: None,
 ) -> Conflicts:
     """Find conflicts between the classes of a run, named by their labels, or between clusters of columns and targets.
 
@@ -85,7 +85,7 @@ def conflicts(
     same: bool,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Report = lambda fraction: None,
 ) -> Conflicts:
     """Find conflicts in weights float[n, d], of which positive ones help.
 
@@ -146,7 +146,7 @@ def _width(
     error: np.ndarray,
     seed: int,
     resamples: int,
-    progress: Callable[[float], None],
+    progress: Report,
 ) -> float:
     """Return the half width of intervals that hold for all pairs at once, in standard errors.
 

@@ -10,13 +10,14 @@ Works on arrays alone; `quality.unseen` reads them from a run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from datamodels.analyze.quality import interval
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import RESAMPLES
+from datamodels.analyze.quality.progress import Report
 from datamodels.errors import NotReadyError
 
 POINTS = 4000
@@ -77,7 +78,7 @@ def agreement(
     counts: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Report = lambda fraction: None,
 ) -> Agreement:
     """Compute R^2 of predictions float[s, n] of outputs float[s, r, n]; arguments are those of `evaluate.evaluate`.
 

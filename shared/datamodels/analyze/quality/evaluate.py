@@ -10,13 +10,14 @@ over targets: if they were, the means of the targets alone would correlate at 0.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from datamodels.analyze.quality import interval
 from datamodels.analyze.quality.interval import RESAMPLES
+from datamodels.analyze.quality.progress import Report
 from datamodels.analyze.quality.rank import Ranks, spearman
 from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
 from datamodels.storage import ObjectStore, keys, records
@@ -94,7 +95,7 @@ def evaluate(
     counts: np.ndarray | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Report = lambda fraction: None,
 ) -> Evaluation:
     """Score predictions against the outputs of models trained on the subsets.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -23,15 +22,13 @@ from datamodels.analyze.quality import agreement, evaluate
 from datamodels.analyze.quality.agreement import Quality
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import RESAMPLES
+from datamodels.analyze.quality.progress import Report
 from datamodels.errors import NotReadyError
 from datamodels.fit.data.problem import Solution
 from datamodels.run import designs
 from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
-
-Report = Callable[[float], None]
-"""Called from time to time with the fraction that is done. An error that it raises stops the work."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
