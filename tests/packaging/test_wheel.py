@@ -17,7 +17,7 @@ from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "shared", "services")
+SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "NOTICE", "shared", "services")
 """What a build reads. It is copied, since a build leaves files in the folder of its sources."""
 FOREIGN = ("services", "shared", "tests")
 NOT_INSTALLED = ("README.md", "__pycache__", "*.egg-info")
@@ -93,6 +93,13 @@ def test_it_has_all_files_of_the_package_and_nothing_else(source, wheel):
     assert {name.split("/")[0] for name in inside} == {"datamodels"}
     licences = {name.split("/licenses/")[1] for name in contents(wheel) if "/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
+
+
+def test_its_description_has_no_link_into_the_clone(wheel):
+    (metadata,) = (text for name, text in contents(wheel).items() if name.endswith(".dist-info/METADATA"))
+    description = metadata.decode().partition("\n\n")[2]
+    links = re.findall(r"\]\(([^)]*)\)", description)
+    assert links and all(link.startswith("https://") for link in links)
 
 
 def test_a_source_distribution_makes_the_same_wheel(source, wheel, tmp_path):
