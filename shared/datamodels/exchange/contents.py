@@ -1,4 +1,7 @@
-"""What a run has to export, block by block: no array is longer than a part, a block of masks, or a block of targets."""
+"""Read what a run has to export, block by block.
+
+No array is longer than a part, a block of masks, or a block of targets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declares the commands about runs."""
+"""Declare the commands about runs."""
 
 from __future__ import annotations
 
@@ -63,15 +63,14 @@ def _add_trainer(subparsers: Subparsers) -> None:
         metavar="X",
         type=number,
         default=TOLERANCE,
-        help="largest difference between outputs that counts as none, as a fraction of their spread "
-        "(default: %(default)g)",
+        help="outputs count as equal if they differ by at most this fraction of their spread (default: %(default)g)",
     )
     parser.add_argument(
         "--seconds",
         metavar="S",
         type=above_zero,
         default=20.0,
-        help="seconds to measure the speed, and seconds to measure the noise (default: %(default)g)",
+        help="seconds for measuring the speed, and as many for the noise (default: %(default)g)",
     )
     add_price(parser)
 
