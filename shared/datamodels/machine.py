@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores and memory.
+"""Find out what this process may use of its machine: cores and memory.
 
 A container, a job of a batch system or `taskset` may allow less than the machine has. Limits of control groups are
 nested: the tightest one on the path from the process's own group to the top holds.

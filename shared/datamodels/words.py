@@ -1,4 +1,4 @@
-"""How messages, output and the report spell numbers and examples, so that all spell them alike."""
+"""Spell numbers and examples, so that messages, output and the report all spell them alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels completion`: scripts by which shells complete commands, options, choices and file names."""
+"""Run `datamodels completion`: print a script by which a shell completes commands, options, choices and file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `datamodels`."""
+"""Run the command `datamodels`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parser of the whole command line."""
+"""Build the parser of the whole command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data set and the trainer that the specs of imported runs name: what was not imported is not there."""
+"""Stand for the data set and the trainer that the specs of imported runs name, and that were not imported."""
 
 from __future__ import annotations
 

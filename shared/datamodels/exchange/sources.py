@@ -1,4 +1,4 @@
-"""Files with masks and outputs, read block by block: NumPy arrays, memory-mapped, and Parquet.
+"""Read files with masks and outputs block by block: NumPy arrays, memory-mapped, and Parquet.
 
 A source is a pair of .npy files, a .npz file, a .parquet file, or a folder of .parquet files. The last three have
 arrays or columns `masks` and `outputs`.

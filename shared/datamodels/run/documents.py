@@ -1,4 +1,4 @@
-"""Documents: values as YAML and JSON have them.
+"""Read and check documents: values as YAML and JSON have them.
 
 Specs are read as YAML 1.2 and stored as JSON. So numbers follow YAML 1.2, and free-form options may hold only values
 that JSON gives back unchanged.

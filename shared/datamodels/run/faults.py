@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in words: one line for each fault."""
+"""Say what is wrong with a spec: one line for each fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks that were imported with the outputs. They follow from no seed, so the store has them, in blocks."""
+"""Read and write masks that were imported with outputs. They follow from no seed, so the store has them, in blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The type that outputs are stored in, and what it cannot hold.
+"""Define the type that outputs are stored in, and check what it cannot hold.
 
 float32 has 24 binary digits: outputs keep a thousandth of their spread as long as their mean is at most 10,000 times as
 large as that. Runs that version 0.2.0 or an earlier one created store float16, which has 11 digits, and

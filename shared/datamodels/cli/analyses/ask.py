@@ -1,4 +1,4 @@
-"""`datamodels query`: asks the query service, and prints the answers as lines of text or JSON."""
+"""Run `datamodels query`: ask the query service, and print the answers as lines of text or JSON."""
 
 from __future__ import annotations
 

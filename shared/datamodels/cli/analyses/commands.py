@@ -1,4 +1,4 @@
-"""Declares the commands about results, but for those of `datamodels query`."""
+"""Declare the commands about results, but for those of `datamodels query`."""
 
 from __future__ import annotations
 

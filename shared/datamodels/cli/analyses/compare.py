@@ -1,4 +1,4 @@
-"""`datamodels compare`: compares the datamodels of a run with other attribution methods. Needs no service."""
+"""Run `datamodels compare`: compare the datamodels of a run with other attribution methods. It needs no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels curve`: shows LDS by number of models, and forecasts it for more. Needs no service."""
+"""Run `datamodels curve`: show LDS by number of models, and forecast it for more. It needs no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels evaluate`: measures how good the predictions of a run's newest fit are. Asks the query service."""
+"""Run `datamodels evaluate`: ask the query service how good the predictions of a run's newest fit are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels clusters`, `components` and `conflicts`: long analyses, which the query service computes."""
+"""Run `datamodels clusters`, `components` and `conflicts`: long analyses, which the query service computes."""
 
 from __future__ import annotations
 

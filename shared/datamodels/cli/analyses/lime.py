@@ -1,4 +1,4 @@
-"""`datamodels lime`: explains a target by its own pixels or features, not by examples. Needs no service."""
+"""Run `datamodels lime`: explain a target by its own pixels or features, not by examples. It needs no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declares the commands of `datamodels query`."""
+"""Declare the commands of `datamodels query`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels report`: writes the results of a run as one HTML page. Needs no service."""
+"""Run `datamodels report`: write the results of a run as one HTML page. It needs no service."""
 
 from __future__ import annotations
 

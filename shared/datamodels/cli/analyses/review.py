@@ -1,4 +1,4 @@
-"""`datamodels review` and `datamodels leakage`: review the data of a run by its weights. They need no service."""
+"""Run `datamodels review` and `leakage`: review the data of a run by its weights. They need no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels support` and `counterfactual`: ask the query service; with --verify, train models to check its answer."""
+"""Run `datamodels support` and `counterfactual`: ask the query service; with --verify, train models to check it."""
 
 from __future__ import annotations
 

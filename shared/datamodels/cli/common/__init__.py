@@ -1,1 +1,1 @@
-"""What the commands share: options, output, the store and the query service."""
+"""Define what the commands share: options, output, the store and the query service."""

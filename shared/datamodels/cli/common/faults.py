@@ -1,4 +1,4 @@
-"""Errors in the words of the command line: a message about a parameter names the option that was typed."""
+"""Translate errors into the words of the command line: name the option that was typed, not the parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands are declared, and every option that several commands share.
+"""Declare commands, and every option that several commands share.
 
 Declaring commands imports nothing that takes time, for `datamodels --help` and shell completion need nothing else. So a
 declaration names the function of its command as `module:function`, and `main` imports it when the command runs.

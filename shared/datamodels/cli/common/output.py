@@ -1,4 +1,4 @@
-"""Values as text and JSON."""
+"""Format values as text and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query service that the options name, and what its answers have in common."""
+"""Connect to the query service that the options name, and format what all its answers have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object store that the options --home and --store name."""
+"""Open the object store that the options --home and --store name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels trainer check`: tries a trainer before a run is paid for."""
+"""Run `datamodels trainer check`: try a trainer before a run is paid for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands about runs of a Kubernetes cluster: submit, status, logs, cancel, list."""
+"""Run the commands about runs of a Kubernetes cluster: submit, status, logs, cancel, list."""
 
 from __future__ import annotations
 

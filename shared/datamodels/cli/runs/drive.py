@@ -1,4 +1,4 @@
-"""`datamodels drive`: the process of a driver's pod. It runs the pipeline of the spec in its settings, with Jobs."""
+"""Run `datamodels drive`, the process of a driver's pod: run the pipeline of the spec in its settings, with Jobs."""
 
 from __future__ import annotations
 

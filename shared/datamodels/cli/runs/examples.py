@@ -1,4 +1,4 @@
-"""`datamodels examples`: the specs that ship with the package."""
+"""Run `datamodels examples`: list or print the specs that ship with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels plan`: estimates the time and cost of a run before they are spent."""
+"""Run `datamodels plan`: estimate the time and cost of a run before they are spent."""
 
 from __future__ import annotations
 

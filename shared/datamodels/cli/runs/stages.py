@@ -1,4 +1,4 @@
-"""`datamodels run`, and the commands that stop after a stage. They run the pipeline on this machine."""
+"""Run `datamodels run`, and the commands that stop after a stage: the pipeline on this machine."""
 
 from __future__ import annotations
 

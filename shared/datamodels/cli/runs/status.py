@@ -1,4 +1,4 @@
-"""`datamodels status`: describes each run in the object store or on a Kubernetes cluster. It changes nothing."""
+"""Run `datamodels status`: describe the runs in the object store or on a Kubernetes cluster. It changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`datamodels import` and `datamodels export`: runs from arrays, and arrays from runs. They need no service."""
+"""Run `datamodels import` and `export`: make runs from arrays, and arrays from runs. They need no service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells whoever waits for a fit that its loops are being compiled.
+"""Tell whoever waits for a fit that its loops are being compiled.
 
 numba compiles a loop when it is first called, which takes seconds, and keeps the code on disk. So the first fit of an
 installation seems to hang. This module imports no numba: fits that compile nothing do not need it.

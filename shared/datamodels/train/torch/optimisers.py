@@ -1,4 +1,4 @@
-"""Optimisers of networks whose weights are one vector, and of networks that bring their own optimiser."""
+"""Define optimisers of networks whose weights are one vector, and of networks that bring their own optimiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of TorchTrainer that are functions, or the names of functions."""
+"""Look up options of TorchTrainer that are functions, or the names of functions."""
 
 from __future__ import annotations
 

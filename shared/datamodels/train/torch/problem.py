@@ -1,4 +1,4 @@
-"""Losses and outputs: what a network is trained for, and the one number that is recorded of a model on a target.
+"""Define losses and outputs: what a network is trained for, and the one number that is recorded of a model on a target.
 
 All functions here are differentiable, and work under the transforms of `torch.func`.
 """

@@ -1,4 +1,4 @@
-"""The numbers of a training, and the learning rate of each step."""
+"""Define the numbers of a training, and the learning rate of each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples as tensors, and how a network is called with them.
+"""Convert examples to tensors, and call a network with them.
 
 x is an array of numbers, or a structured array if a network takes several inputs. Fields with names become keyword
 arguments, such as `input_ids` and `attention_mask`; fields without names (f0, f1, ...) become positional arguments.

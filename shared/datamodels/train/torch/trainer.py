@@ -1,4 +1,4 @@
-"""Any PyTorch module as a trainer."""
+"""Train any PyTorch module."""
 
 from __future__ import annotations
 
