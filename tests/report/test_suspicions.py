@@ -18,6 +18,7 @@ def test_a_copy_of_a_test_example_is_the_first_pair(tmp_path):
     leaks = suspicions.leaks(found)
     first = leaks["pairs"][0]
     assert leaks["by"] == leakage.BY_INPUTS and (first["id"], first["score"]) == (3, 0.0)
+    assert first["same"] == "equal as compared, other texts"
     assert first["example"]["name"] == "#9" and first["target"]["text"] == "u"
     assert len(leaks["pairs"]) == findings.SUSPECTED
 

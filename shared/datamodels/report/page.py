@@ -92,8 +92,8 @@ def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | 
         yield Section("groups", "Groups of similar targets", _file("groups.html"))
     if found.fitted is not None and found.fitted.conflicts is not None:
         yield Section("conflicts", "Classes that harm each other", sections.conflicts(found, found.fitted.conflicts))
-    if "leaks" in data:
-        yield Section("leaks", "Test examples that may be in the pool", sections.leaks(data["leaks"]["by"]))
+    if found.fitted is not None and found.fitted.leaks is not None:
+        yield Section("leaks", "Test examples that may be in the pool", sections.leaks(found.fitted.leaks))
     if "suspects" in data:
         yield Section("suspects", "Labels that may be wrong", sections.suspects(data["suspects"]["by"]))
     if found.seconds:

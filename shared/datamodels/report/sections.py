@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from datamodels.analyze.findings import Findings, FitFindings
-from datamodels.analyze.patterns.leakage import BY_INPUTS
+from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.patterns.review import Fragility
 from datamodels.analyze.quality.interval import LEVEL
@@ -156,17 +156,18 @@ def conflicts(found: Findings, against: Conflicts) -> str:
     )
 
 
-def leaks(by: str) -> str:
+def leaks(pairs: Pairs) -> str:
     ranked = (
-        "Pairs are ranked by the distance of their inputs, divided by the distance of the target to its fifth nearest "
-        "example: 0 is a copy, 1 is ordinary"
-        if by == BY_INPUTS
-        else "Pairs are ranked by the example's share of all weights that help the target, which finds few copies. "
+        "Pairs are ranked by the example's share of all weights that help the target, which finds few copies. "
         "<code>datamodels leakage RUN</code> compares inputs"
+        if pairs.close is None
+        else f"Pairs are ranked by distance: {markup.escape(pairs.close.compared)}. It is divided by the "
+        "distance of the target to its fifth nearest example: 1 is ordinary, 0 is equal as compared"
     )
+    verdict = "" if pairs.close is None else f"<p><strong>{markup.escape(pairs.close.verdict)}</strong></p>"
     return (
-        f"<p>Pairs of a target and a training example that may be the same. {ranked}. The weight is how much the "
-        'example raises the output of the target.</p><div class="panel couples" id="leaks-body"></div>'
+        f"{verdict}<p>Pairs of a target and a training example that may be the same. {ranked}. The weight is how much "
+        'the example raises the output of the target.</p><div class="panel couples" id="leaks-body"></div>'
     )
 
 

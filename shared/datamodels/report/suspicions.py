@@ -9,11 +9,16 @@ from datamodels.report.example import Examples, rounded
 
 
 def leaks(found: Findings) -> dict[str, Any] | None:
-    """Return {by, pairs: target, example, score, weight}; None if nothing is suspected."""
+    """Return {by, pairs: target, example, score, weight, same}; None if nothing is suspected.
+
+    `same` says what is equal in a pair; it is empty if nothing is, or if inputs were not compared.
+    """
     if found.fitted is None or found.fitted.leaks is None:
         return None
     pairs, examples = found.fitted.leaks, Examples(found.run, found.dataset)
-    rows = zip(*(getattr(pairs, name).tolist() for name in ("target", "example", "score", "weight")), strict=True)
+    columns = [getattr(pairs, name).tolist() for name in ("target", "example", "score", "weight")]
+    same = [""] * len(pairs.target) if pairs.close is None else pairs.close.said
+    rows = zip(*columns, same, strict=True)
     return {
         "by": pairs.by,
         "pairs": [
@@ -23,8 +28,9 @@ def leaks(found: Findings) -> dict[str, Any] | None:
                 "example": examples.column(example),
                 "score": rounded([score])[0],
                 "weight": rounded([weight])[0],
+                "same": equal,
             }
-            for target, example, score, weight in rows
+            for target, example, score, weight, equal in rows
         ],
     }
 

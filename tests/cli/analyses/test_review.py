@@ -52,7 +52,11 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
     rows = [json.loads(line) for line in out.splitlines()]
     assert (rows[0]["by"], rows[0]["target"], rows[0]["example"]) == ("inputs", 0, linear.D - 1)
     assert rows[0]["distance"] == pytest.approx(1 / 5, abs=1e-4)
+    assert rows[0]["same"] is None and rows[0]["expected"] >= linear.N * 2 / linear.D
     assert rows[0]["weight"] == pytest.approx(float(linear.theta()[0, -1]), rel=1e-5)
+    code, out, _ = run_main(capsys, "leakage", run.name, *place)
+    assert code == 0 and "the numbers of each input, each standardised over the pool" in out
+    assert "Nothing stands out: the closest pair has distance 0.2, and 3.6 of 6 targets are expected" in out
     code, out, _ = run_main(capsys, "leakage", run.name, *place, "--by", "weights")
     assert code == 0 and out.startswith("suspected leaks, by weights alone: ") and "  share 0." in out
 

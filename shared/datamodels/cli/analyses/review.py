@@ -42,16 +42,18 @@ def leaks(options: argparse.Namespace) -> None:
         found = leakage.find(run, solution, options.k)
     rows = _pairs(run, found)
     if options.json:
-        print("\n".join(json.dumps({"by": found.by} | row) for row in rows))
+        compared = {} if found.close is None else {"compared": found.close.compared}
+        print("\n".join(json.dumps({"by": found.by} | compared | row) for row in rows))
         return
-    print(_how(run, found))
-    print("\n".join(_pair(run, row) for row in rows))
+    print("\n".join(_how(run, found)))
+    print("\n".join(_paired(run, found, rows)))
 
 
 def review_run(options: argparse.Namespace) -> None:
     """Print all tables of a review."""
     run, record, solution = _fitted(options)
     found = review(run, solution, k=options.k, share=options.fragile)
+    compared: dict[str, str] = {}
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}
     if found.fragile is not None:
         fragile = zip(found.fragile.target.tolist(), found.fragile.size.tolist(), strict=True)
@@ -61,6 +63,8 @@ def review_run(options: argparse.Namespace) -> None:
         rows["suspects"] = [{"example": e, "label": _label(run.labels, e), "score": score} for e, score in suspects]
     if found.leaked is not None:
         rows["leaked"] = _pairs(run, found.leaked)
+        if found.leaked.close is not None:
+            compared = {"compared": found.leaked.close.compared, "verdict": found.leaked.close.verdict}
     if options.json:
         facts = {"run": run.name, "fit": record.number, "models": record.rows, "partial": record.rows < run.spec.m}
         facts |= {"output": run.predicted.name, "label_names": run.label_names}
@@ -69,7 +73,11 @@ def review_run(options: argparse.Namespace) -> None:
             counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
             counts["interval"] = [None if np.isnan(end) else end for end in found.fragile.interval]
         by = {name: table.by for name in ("suspects", "leaked") if (table := getattr(found, name)) is not None}
-        print(json.dumps(facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out}))
+        print(
+            json.dumps(
+                facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out} | {"leaks": compared}
+            )
+        )
         return
     print("\n".join(_lines(run, record, found, rows)))
 
@@ -113,29 +121,46 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
     if found.leaked is None:
         yield f"leaks: {found.left_out['leaked']}"
     else:
-        yield _how(run, found.leaked)
-        yield from (f"  {_pair(run, row)}" for row in rows["leaked"])
+        yield from _how(run, found.leaked)
+        yield from (f"  {line}" for line in _paired(run, found.leaked, rows["leaked"]))
 
 
-def _how(run: Run, found: Pairs) -> str:
-    if found.by == leakage.BY_INPUTS:
-        return "suspected leaks, by inputs: distance 0 is a copy, 1 is ordinary; weight is the effect on the target"
+def _how(run: Run, found: Pairs) -> Iterator[str]:
+    if found.close is not None:
+        yield f"suspected leaks, by inputs: {found.close.compared}"
+        yield "distance is relative: 1 is ordinary, 0 is equal as compared; weight is the effect on the target"
+        yield found.close.verdict
+        return
     why = f" ({found.reason})" if found.reason else ""
     of = "weights that help the target" if run.predicted.directed else "weights of the target, whatever their sign"
-    return f"suspected leaks, by weights alone{why}: share is the part of all {of}; check them, since most are no leaks"
+    yield f"suspected leaks, by weights alone{why}: share is the part of all {of}; check them, since most are no leaks"
 
 
-def _pair(run: Run, row: dict[str, Any]) -> str:
+def _paired(run: Run, found: Pairs, rows: list[dict[str, Any]]) -> Iterator[str]:
+    said = [""] * len(rows) if found.close is None else found.close.said
+    return (_pair(run, row, same) for row, same in zip(rows, said, strict=True))
+
+
+def _pair(run: Run, row: dict[str, Any], same: str) -> str:
     unit = "example" if not run.design.grouped or "distance" in row else "group"
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else f"{row['weight']:+.3f}"
     example = words.example(row["example"], run.label_name(row["label"]))
     target = words.target(row["target"], run.label_name(row["target_label"]))
-    return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}  weight {weight}"
+    return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}{same and f'  {same}'}  weight {weight}"
 
 
 def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
     measure = "distance" if found.by == leakage.BY_INPUTS else "share"
+    close = found.close
+    more = (
+        [{}] * len(found.target)
+        if close is None
+        else [
+            {"same": same or None, "expected": expected}
+            for same, expected in zip(close.same.tolist(), close.expected.tolist(), strict=True)
+        ]
+    )
     labelled = run.labels if found.by == leakage.BY_INPUTS or not run.design.grouped else None
     return [
         {
@@ -146,8 +171,9 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
             measure: score,
             "weight": None if np.isnan(weight) else weight,
         }
-        for target, example, score, weight in zip(
-            *(getattr(found, name).tolist() for name in ("target", "example", "score", "weight")), strict=True
+        | added
+        for target, example, score, weight, added in zip(
+            *(getattr(found, name).tolist() for name in ("target", "example", "score", "weight")), more, strict=True
         )
     ]
 

@@ -3,7 +3,7 @@
 function drawLeaks(place, { by, pairs }) {
   const score = by === "inputs" ? "distance" : "share";
   const couples = pairs.map((pair) => make("div", { className: "couple" },
-    make("p", { className: "small" }, make("b", {}, `${score} ${show(pair.score)}`), ` weight ${signed(pair.weight ?? 0)}`),
+    make("p", { className: "small" }, make("b", {}, `${score} ${show(pair.score)}`), `${pair.same ? `, ${pair.same},` : ""} weight ${signed(pair.weight ?? 0)}`),
     make("div", { className: "strip" },
       card(pair.target, "target", "", { onclick: window.explorer && window.explorer.byId.has(pair.id) ? () => goTo(pair.id) : undefined, like: pair.target.row }),
       card(pair.example, "training", "", { like: pair.target.row }))));
