@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+SMALLEST, LARGEST = 1e-4, 1e7
+"""Numbers from the first up to the second are written without an exponent."""
 
 
 def count(number: int, noun: str) -> str:
     """Spell a number of things: "1 epoch", "2,000 epochs"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Write an output, a weight or an effect with at least three significant digits: "2.860", "0.0123", "1.20e-07".
+
+    The scale of outputs is the trainer's, so a fixed number of decimals could hide all digits. NaN is "unknown".
+
+    signed  write a plus before numbers above 0
+    """
+    size, sign = abs(value), "+" if signed and value else ""
+    if math.isnan(value):
+        return "unknown"
+    if math.isinf(value) or not value:
+        return f"{value:{sign}g}"
+    if not SMALLEST <= size < LARGEST:
+        return f"{value:{sign}.2e}"
+    power = math.floor(math.log10(size))
+    return f"{value:{sign},.{2 - power if size < 1 else min(3, 5 - min(power, 5))}f}"
+
+
+def interval(ends: tuple[float, float] | list[float], *, signed: bool = False) -> str:
+    """Write an interval of numbers: "0.123 to 0.456"."""
+    low, high = ends
+    return f"{number(low, signed=signed)} to {number(high, signed=signed)}"
 
 
 def example(index: int, label: object = None) -> str:

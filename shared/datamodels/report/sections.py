@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.findings import Findings, FitFindings
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.results import Conflicts
@@ -140,8 +141,9 @@ def conflicts(found: Findings, against: Conflicts) -> str:
     run = found.run
     rows = "".join(
         f'<tr><th scope="row">{markup.escape(run.label_name(int(against.source[i])))}</th>'
-        f"<td>{markup.escape(run.label_name(int(against.target[i])))}</td><td>{against.effect[i]:+.3f}</td>"
-        f"<td>{against.interval[i, 0]:+.3f} to {against.interval[i, 1]:+.3f}</td><td>{against.harmed[i]:.0%}</td></tr>"
+        f"<td>{markup.escape(run.label_name(int(against.target[i])))}</td>"
+        f"<td>{words.number(against.effect[i], signed=True)}</td>"
+        f"<td>{words.interval(against.interval[i].tolist(), signed=True)}</td><td>{against.harmed[i]:.0%}</td></tr>"
         for i in sure.tolist()
     )
     heads = ("examples of", "harm targets of", "mean effect", f"{LEVEL:.0%}, all pairs at once", "targets harmed")

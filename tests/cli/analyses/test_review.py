@@ -1,10 +1,13 @@
 import json
+import re
 
 import numpy as np
 import pytest
 
 from datamodels.errors import ExitCode
-from datamodels.testing import linear
+from datamodels.run import runs
+from datamodels.storage.local import LocalStore
+from datamodels.testing import fitted, linear
 from tests.cli.test_main import run_main
 
 
@@ -59,6 +62,19 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
     assert "Nothing stands out: the closest pair has distance 0.2, and 3.6 of 6 targets are expected" in out
     code, out, _ = run_main(capsys, "leakage", run.name, *place, "--by", "weights")
     assert code == 0 and out.startswith("suspected leaks, by weights alone: ") and "  share 0." in out
+
+
+def test_weights_of_any_scale_show_their_digits(capsys, tmp_path):
+    store, run = LocalStore(tmp_path), linear.make_run()
+    runs.create(store, run)
+    fitted.commit_fit(store, run, 1e-7 * linear.theta())
+    said = ""
+    for verb in ("review", "leakage"):
+        code, out, err = run_main(capsys, verb, run.name, "--store", store.url)
+        assert code == 0, err
+        said += out
+    assert not re.search(r"[+-]0\.0+\b", said) and re.search(r"weight [+-]\d\.\d\de-0[78]", said)
+    assert re.search(r"#\d+ \(\d\)  [+-]\d\.\d\de-0[78]  \([+-]\d\.\d\de-", said)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def top(options: argparse.Namespace) -> None:
             fields = {"effect": kind} | _fields(influence, "column", "label", "weight")
             fields |= _class_of(influence.label, classes)
             named = words.example(influence.column, words.label(influence.label, classes))
-            _print(options, fields, f"{kind}  {named}  {influence.weight:+.3f}")
+            _print(options, fields, f"{kind}  {named}  {words.number(influence.weight, signed=True)}")
 
 
 def similar(options: argparse.Namespace) -> None:
@@ -107,7 +107,7 @@ def predict(options: argparse.Namespace) -> None:
     output = from_output(answer.provenance.output)
     for target, predicted in zip(answer.targets.tolist(), answer.predictions[0].tolist(), strict=True):
         fields = {"target": target, "prediction": predicted, "output": output.name}
-        _print(options, fields, f"{words.target(target)}  {output.title} {predicted:.3f}")
+        _print(options, fields, f"{words.target(target)}  {output.title} {words.number(predicted)}")
 
 
 def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:

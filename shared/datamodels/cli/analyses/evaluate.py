@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.quality.agreement import Agreement
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
@@ -96,7 +97,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (
-            f"alpha {row['alpha']:<4g} mean {found['output']} {row['predicted']:.3f} predicted, {row['true']:.3f} "
-            f"true: bias {row['bias']:+.3f} ({span(row['bias_interval'])}), slope {row['slope']:.3f} "
+            f"alpha {row['alpha']:<4g} mean {found['output']} {words.number(row['predicted'])} predicted, "
+            f"{words.number(row['true'])} true: bias {words.number(row['bias'], signed=True)} "
+            f"({words.interval(row['bias_interval'])}), slope {row['slope']:.3f} "
             f"({span(row['slope_interval'])}); {row['models']} models, {row['targets']} targets"
         )

@@ -160,6 +160,6 @@ def _conflict_lines(found: dict[str, Any]) -> Iterator[str]:
     for row in sure[:PAIRS]:
         yield (
             f"examples of {words.label(row['source'], names):>3} {harm} targets of "
-            f"{words.label(row['target'], names):>3}: effect on the {found['output']} {row['effect']:.3f} "
-            f"({span(row['interval'])}), {worse} 0 for {row['harmed']:.0%} of them"
+            f"{words.label(row['target'], names):>3}: effect on the {found['output']} {words.number(row['effect'])} "
+            f"({words.interval(row['interval'])}), {worse} 0 for {row['harmed']:.0%} of them"
         )

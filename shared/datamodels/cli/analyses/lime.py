@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
@@ -46,13 +47,14 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     """Format a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}"
-    yield f"output     {said['output']:.3f}  ({said['output_name']}, mean of {said['models']} models of the whole pool)"
+    of = f"{said['output_name']}, mean of {said['models']} models of the whole pool"
+    yield f"output     {words.number(said['output'])}  ({of})"
     yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
     yield ""
     width = max(len("part"), *(len(part["part"]) for part in parts[:SHOWN]))
-    yield f"{'part':<{width}}{'weight':>9}  {LEVEL:.0%} interval"
+    yield f"{'part':<{width}}{'weight':>10}  {LEVEL:.0%} interval"
     for part in parts[:SHOWN]:
-        low, high = part["interval"]
-        yield f"{part['part']:<{width}}{part['weight']:>+9.3f}  {low:+.3f} to {high:+.3f}"
+        weight, between = words.number(part["weight"], signed=True), words.interval(part["interval"], signed=True)
+        yield f"{part['part']:<{width}}{weight:>10}  {between}"
     if len(parts) > SHOWN:
         yield f"and {len(parts) - SHOWN} more"

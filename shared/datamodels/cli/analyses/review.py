@@ -93,9 +93,9 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
             f"({LEVEL:.0%} interval over targets)"
         )
         for row in rows[name]:
-            low, high = row["interval"]
             example = words.example(row["column"], run.label_name(row["label"]))
-            yield f"  {example}  {row['mean']:+.4f}  ({low:+.4f} to {high:+.4f})"
+            mean, between = words.number(row["mean"], signed=True), words.interval(row["interval"], signed=True)
+            yield f"  {example}  {mean}  ({between})"
     fragile = found.fragile
     if fragile is None:
         yield f"\nfragile: {found.left_out['fragile']}"
@@ -116,7 +116,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         harm = "the example harms targets as wrong labels do"
         yield f"suspected wrong labels, most suspect first: {seen if found.suspects.by == mislabel.OWN else harm}"
         for row in rows["suspects"]:
-            yield f"  {words.example(row['example'], run.label_name(row['label']))}  {row['score']:.3f}"
+            yield f"  {words.example(row['example'], run.label_name(row['label']))}  {words.number(row['score'])}"
     yield ""
     if found.leaked is None:
         yield f"leaks: {found.left_out['leaked']}"
@@ -144,7 +144,7 @@ def _paired(run: Run, found: Pairs, rows: list[dict[str, Any]]) -> Iterator[str]
 def _pair(run: Run, row: dict[str, Any], same: str) -> str:
     unit = "example" if not run.design.grouped or "distance" in row else "group"
     measure = "distance" if "distance" in row else "share"
-    weight = "unknown" if row["weight"] is None else f"{row['weight']:+.3f}"
+    weight = "unknown" if row["weight"] is None else words.number(row["weight"], signed=True)
     example = words.example(row["example"], run.label_name(row["label"]))
     target = words.target(row["target"], run.label_name(row["target_label"]))
     return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}{same and f'  {same}'}  weight {weight}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -150,7 +149,7 @@ def _spell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return "unknown" if math.isnan(value) else f"{value:.4g}"
+            return words.number(value)
         case [float(), float()]:
             return f"({LEVEL:.0%}: {_spell(value[0])} to {_spell(value[1])})"
         case list():
