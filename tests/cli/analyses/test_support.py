@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from datamodels.services.query.service import service
@@ -34,8 +35,23 @@ def test_a_support_is_found_and_verified(capsys, served):
     assert row["columns"] == expected.columns.tolist() and row["status"] == "found" and "partial" not in row
     assert (row["verified"]["models"], row["verified"]["share"]) == (4, 1.0)
     assert row["verified"]["interval"][0] < row["verified"]["mean"] < row["verified"]["interval"][1]
+    assert (row["verified_before"]["models"], row["verified_before"]["share"]) == (4, 0.0)
+    assert row["verified_before"]["mean"] == pytest.approx(row["before"], abs=0.2)
     code, out, _ = run_main(capsys, *asked)
     assert code == 0 and out.startswith("target 0 is predicted to go wrong without ") and "verified" not in out
+
+
+def test_how_many_models_are_wrong_with_nothing_removed_is_shown(capsys, served):
+    place, run = served
+    code, out, err = run_main(
+        capsys, "support", run.name, "0", "5", *place, "--limit", "40", "--safety", "0.5", "--verify", "3"
+    )
+    assert code == 0, err
+    right, wrong = out.splitlines()
+    assert "verified with nothing changed: 0 of 3 models are wrong" in right
+    assert re.search(r"verified without \d+ columns: 3 of 3 models are wrong", right)
+    assert "is predicted to be wrong as it is" in wrong
+    assert "verified with nothing changed: 3 of 3 models are wrong" in wrong and "verified without" not in wrong
 
 
 def test_a_support_of_labels_is_found_and_verified(capsys, served):
@@ -61,7 +77,7 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
         assert row["verified"]["mean"] - row["verified_before"]["mean"] == pytest.approx(row["change"], abs=1e-4)
         assert row["change_interval"] == [None, None]  # nothing is committed that would tell
     code, out, _ = run_main(capsys, *asked)
-    assert code == 0 and "unknown" in out and "models flip" in out
+    assert code == 0 and "unknown" in out and "models are wrong" in out
 
 
 def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):

@@ -207,7 +207,10 @@ def _add_supports(subparsers: Subparsers) -> None:
         add_run(parser)
         add_targets(parser)
         verify = parser.add_argument(
-            "--verify", metavar="R", type=whole, help="check the answer: train R models on each set, on this machine"
+            "--verify",
+            metavar="R",
+            type=whole,
+            help="check the answer: train R models on each set, and with nothing changed, on this machine",
         )
         set_parameters(verify, "models")
         add_threshold(parser)

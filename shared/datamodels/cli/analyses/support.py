@@ -56,9 +56,16 @@ def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
         if found.label is not None:
             row |= {"new_label": found.label}
             row |= {"new_label_name": words.label(found.label, classes)} if classes else {}
-        if found.status == FOUND and check.wanted:
-            row |= {"verified": _measured(check.support(found))}
+        row |= _verified(check, found) if check.wanted else {}
         yield row | {"columns": found.columns.tolist()} | ({"curve": found.curve.tolist()} if options.json else {})
+
+
+def _verified(check: _Check, found: SupportOf) -> dict[str, Any]:
+    """Train models with nothing removed, and without the support: how many were wrong before is part of the answer."""
+    row = {}
+    if found.status in (FOUND, WRONG):
+        row = {"verified_before": _measured(check.of([(found.target, check.whole)])[0])}
+    return row | ({"verified": _measured(check.support(found))} if found.status == FOUND else {})
 
 
 def _counterfactual(
@@ -136,8 +143,9 @@ def _support_line(row: dict[str, Any]) -> str:
         case _:
             found = "has no weights"
     partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
-    verified = f"  verified: {_spell(row['verified'])}" if "verified" in row else ""
-    return f"{words.target(row['target'])} {found}{verified}{partial}"
+    before = f"  verified with nothing changed: {_spell(row['verified_before'])}" if "verified_before" in row else ""
+    verified = f"  verified {how}: {_spell(row['verified'])}" if "verified" in row else ""
+    return f"{words.target(row['target'])} {found}{before}{verified}{partial}"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -156,8 +164,8 @@ def _spell(value: Any) -> str:
             return ",".join(map(str, value)) or "-"
         case dict():
             mean, *share = (f"{_spell(value[a])} {_spell(value[b])}" for a, b in _PAIRS if a in value)
-            flips = [f"{value['flipped']} of {value['models']} models flip", *share] if share else []
-            return ", ".join([*flips, f"mean {mean}" if share else f"mean {mean} of {value['models']} models"])
+            wrong = [f"{value['flipped']} of {value['models']} models are wrong", *share] if share else []
+            return ", ".join([*wrong, f"mean {mean}" if share else f"mean {mean} of {value['models']} models"])
     return str(value)
 
 
