@@ -108,6 +108,7 @@ def test_questions_are_answered_as_before(store):
     np.testing.assert_allclose(predicted, before, rtol=1e-5, atol=1e-6)
     (before,) = recorded("evaluate.json")
     assert evaluated.pop("run") == before.pop("run") == RUN and evaluated.pop("output") == "margin"
+    assert evaluated.pop("verdict")["word"]  # the first version gave none
     assert dict(numbers(evaluated)) == pytest.approx(dict(numbers(before)), rel=1e-6, abs=1e-7)
 
 

@@ -4,9 +4,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from datamodels.services.query.service import service
 
+from datamodels.analyze.quality import evaluate
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.query.weights import WeightStore
@@ -112,6 +115,15 @@ def test_status_lists_runs_and_describes_one(capsys, home):
     assert code == 0 and out.count("\n") == 1 and out.startswith(name) and "fit 0 (lasso) of 100 models" in out
     code, out, _ = run_main(capsys, "status", name, "--verify", "--home", str(folder))
     assert code == 0 and out.splitlines()[0] == name and f"weights of {made.N} targets verified" in out
+
+
+def test_status_judges_the_lds_of_a_fit(capsys, tmp_path):
+    store, run, _ = made.make_store(tmp_path / "store")
+    evaluate.record(store, run.name, 0, Evaluation(0.03, (-0.05, 0.11), 0.1, np.array([0.03]), 10, 2))
+    code, out, _ = run_main(capsys, "status", "--home", str(tmp_path))
+    assert code == 0 and "LDS 0.030 (-0.050 to 0.110), noise ceiling 0.100  nothing yet" in out
+    code, out, _ = run_main(capsys, "status", run.name, "--home", str(tmp_path))
+    assert code == 0 and "nothing yet: the weights mean nothing yet, as an LDS of 0 is within the interval." in out
 
 
 def test_status_goes_on_past_a_damaged_run(capsys, tmp_path):

@@ -1,10 +1,11 @@
 import dataclasses
+import html
 import re
 
 import numpy as np
 
 from datamodels.analyze.patterns import review
-from datamodels.analyze.quality import interval
+from datamodels.analyze.quality import interval, verdict
 from datamodels.analyze.what_if import support
 from datamodels.report import sections
 from tests.report import made
@@ -27,6 +28,13 @@ def test_no_supports_at_all(tmp_path):
     none = review.fragility(found.run, found.fitted.solution, range(found.run.n))
     assert none.fragile.count == 0 and none.share.tolist() == [0]
     assert "None of the others has a support" in sections.fragility(found.run, none)
+
+
+def test_quality_begins_with_the_verdict(tmp_path):
+    found = made.findings(tmp_path)
+    judged = verdict.of_evaluation(found.evaluation, found.fitted.record.rows)
+    text = html.unescape(sections.quality(found))
+    assert text.startswith(f"<p><strong>{judged.word.capitalize()}</strong>: {judged.text}</p>")
 
 
 def test_quality_says_why_it_is_not_there(tmp_path):

@@ -26,6 +26,7 @@ def test_the_summary_in_lines():
         committed=2100,
         failed=2,
         fit=0,
+        fitted=2000,
         evaluation=Evaluation(0.9, (0.88, 0.92), 0.95, np.linspace(0.5, 1, 5), 100, 20),
         influences=influences,
     )
@@ -36,5 +37,6 @@ def test_the_summary_in_lines():
         "LDS        0.900  (95% interval 0.880 to 0.920; 100 unseen subsets x 20 models, 5 targets)"
     )
     assert lines[3].startswith("ceiling    0.950")
-    assert lines[4] == "seconds    start 1.0  train 10.0  fit 0.0  total 11.0"
-    assert lines[6:] == ["target 3 (<dog>)", "  helpful  #1 (<dog>) +0.500", "  harmful  #0 (cat) -0.250"]
+    assert lines[4].startswith("verdict    good: ")
+    assert lines[5] == "seconds    start 1.0  train 10.0  fit 0.0  total 11.0"
+    assert lines[7:] == ["target 3 (<dog>)", "  helpful  #1 (<dog>) +0.500", "  harmful  #0 (cat) -0.250"]

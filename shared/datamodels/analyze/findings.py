@@ -21,6 +21,7 @@ from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import Estimate
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Predictions, Unseen
+from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.target import Targets
 from datamodels.analyze.what_if import mislabel
 from datamodels.analyze.what_if.composition import commonest
@@ -107,6 +108,11 @@ class FitFindings:
     conflicts: Conflicts | None
     leaks: Pairs | None
     suspects: Suspects | None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Judge the evaluation; None if there is none."""
+        return None if self.evaluation is None else of_evaluation(self.evaluation, self.record.rows)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

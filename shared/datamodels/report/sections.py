@@ -83,7 +83,10 @@ def quality(found: Findings) -> str:
         )
         return f"<p>Not measured: {why}.</p>"
     tenth, middle = evaluation.quantiles((0.1, 0.5))
+    assert found.fitted is not None and found.fitted.verdict is not None, "an evaluation is of a fit"
+    verdict = found.fitted.verdict
     return (
+        f"<p><strong>{markup.escape(verdict.word.capitalize())}</strong>: {markup.escape(verdict.text)}</p>"
         "<p>The LDS says how well datamodels predict subsets that no fit has seen. For each target, it is Spearman's "
         f"correlation between the predictions for {evaluation.subsets} unseen subsets and the mean outputs of "
         f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets. Half "

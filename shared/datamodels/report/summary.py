@@ -47,6 +47,7 @@ def _lines(result: Result) -> Iterator[str]:
             f"ceiling    {evaluation.ceiling:.3f}  (noise ceiling, about the best LDS that noise allows: the "
             f"correlation of two halves of the {evaluation.models} models)"
         )
+        yield f"verdict    {result.verdict}"
     unusual = {status: count for status, count in result.statuses.items() if status != OK}
     if unusual:
         yield f"targets    {result.run.n:,}, of them " + ", ".join(f"{n} {status}" for status, n in unusual.items())

@@ -21,6 +21,7 @@ from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
+from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit.data import problem
 from datamodels.fit.job import fits
@@ -56,6 +57,7 @@ class Result:
     failed      models of the run that could not be trained
     stopped     decision that ended training before all models were trained; see `quality.stopping`
     fit         number of the newest fit
+    fitted      models that it used
     statuses    number of targets by status
     evaluation  None if the spec asks for none
     influences  of some targets, from the worst mean output to the best
@@ -69,9 +71,15 @@ class Result:
     failed: int = 0
     stopped: stopping.Stop | None = None
     fit: int | None = None
+    fitted: int = 0
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     evaluation: Evaluation | None = None
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Judge the evaluation; None if there is none."""
+        return None if self.evaluation is None else of_evaluation(self.evaluation, self.fitted)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -235,8 +243,8 @@ class _Stages:
             snapshot = manifest.read_newest(self._store, self._run.name)
             self._unseen = Unseen.read(self._run, snapshot, self._store)
             self._result.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
-            models = fits.read_fit(self._store, self._run.name, number).rows
-            self._view.evaluated(models, found.lds, found.interval)
+            self._result.fitted = fits.read_fit(self._store, self._run.name, number).rows
+            self._view.evaluated(self._result.fitted, found.lds, found.interval)
         bar.reach(self._run.n)
 
     def _await_fit(self, number: int) -> None:

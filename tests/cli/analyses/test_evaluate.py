@@ -27,9 +27,11 @@ def test_an_evaluation_is_printed_as_lines_and_as_json(capsys, served):
     assert found["lds"]["targets"] == run.n == len(found["per_target"])
     assert found["lds"]["interval"][0] <= found["lds"]["lds"] <= found["lds"]["interval"][1]
     assert (found["r2_of_means"]["models"], found["r2_of_single_models"]["models"]) == (2, 1)
+    assert set(found["verdict"]) == {"word", "text", "lds", "goal", "needed"}
     assert len(found["worst"]) == 5 and "partial" not in found
     code, out, _ = run_main(capsys, "evaluate", run.name, *place)
     assert code == 0 and f"LDS      {found['lds']['lds']:.3f}" in out and "of single models" in out
+    assert f"verdict  {found['verdict']['word']}: {found['verdict']['text']}" in out
 
 
 def test_models_trained_on_other_shares_are_set_beside(capsys, tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.quality.agreement import Agreement
 from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.cli.common.output import basis_line, finite, span
@@ -65,8 +66,10 @@ def document(answer: Answer[Any]) -> dict[str, Any]:
     lds = quality.evaluation.per_target[scored]
     order = np.argsort(lds, kind="stable")[:WORST]
     names = ("lds", "interval", "ceiling", "subsets", "models")
+    verdict = of_evaluation(quality.evaluation, answer.provenance.models)
     return basis(answer) | {
         "lds": {name: getattr(quality.evaluation, name) for name in names} | {"targets": len(scored)},
+        "verdict": dataclasses.asdict(verdict),
         "quantiles": dict(zip(map(str, QUANTILES), np.quantile(lds, QUANTILES).tolist(), strict=True)),
         "worst": [{"target": t, "lds": v} for t, v in zip(scored[order].tolist(), lds[order].tolist(), strict=True)],
         "r2_of_single_models": _r2(quality.single),
@@ -89,6 +92,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         f"{lds['models']} models, {lds['targets']} targets); noise ceiling {lds['ceiling']:.3f}, between halves of the "
         "models"
     )
+    yield f"verdict  {found['verdict']['word']}: {found['verdict']['text']}"
     quantiles = "  ".join(f"{float(q):.0%} {value:.3f}" for q, value in found["quantiles"].items())
     yield f"targets  LDS quantiles {quantiles}"
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 
+import numpy as np
+
 from datamodels import words
+from datamodels.analyze.quality.verdict import of_snr
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
 from datamodels.run import runs, specs, spellings
@@ -43,6 +46,8 @@ def check(options: argparse.Namespace) -> None:
     ratio, (low, high) = noise.ratio, noise.interval
     known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
     _say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
+    free = int(np.count_nonzero(run.design.stratum >= 0))
+    _say("verdict", str(of_snr(noise, free, given.m)))
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
     of = f"{given.models:,} models, {given.models - given.m:,} of them to evaluate, take {duration(estimate.wall)}"
     _say("run", f"{of} in one process, {money(estimate, options)}")

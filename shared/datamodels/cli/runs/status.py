@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from datamodels import words
 from datamodels.aggregate import manifest
-from datamodels.analyze.quality import evaluate, stopping
+from datamodels.analyze.quality import evaluate, stopping, verdict
 from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
@@ -62,10 +62,10 @@ def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = F
         yield "no fit"
         return
     for number in range(newest.number + 1) if every else [newest.number]:
-        yield from _of_fit(store, read_fit(store, run.name, number), verify)
+        yield from _of_fit(store, read_fit(store, run.name, number), verify, every)
 
 
-def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str]:
+def _of_fit(store: ObjectStore, record: FitRecord, verify: bool, every: bool) -> Iterator[str]:
     size = f"{words.count(record.rows, 'model')}, {words.count(record.targets, 'target')}, {record.seconds:.1f} s"
     yield f"fit {record.number} ({record.estimator}) of {size}"
     if verify:
@@ -76,3 +76,5 @@ def _of_fit(store: ObjectStore, record: FitRecord, verify: bool) -> Iterator[str
     if found is not None:
         low, high = found.interval
         yield f"LDS {found.lds:.3f} ({low:.3f} to {high:.3f}), noise ceiling {found.ceiling:.3f}"
+        judged = verdict.of_evaluation(found, record.rows)
+        yield f"{judged}" if every else judged.word

@@ -1,0 +1,158 @@
+"""Judge LDS and SNR in words: what can be believed of the weights, and how many models a useful LDS takes.
+
+The mean of a few noisy models cannot be predicted perfectly. If the means of two halves of the models of a subset
+correlate at c, the noise ceiling, the means of all of them correlate with the mean of infinitely many at sqrt(2 c /
+(1 + c)) (Spearman and Brown). LDS is divided by this, so that a verdict is about the weights and not about the
+evaluation.
+
+The quotient r grows with the number of models m as r^2 = 1 / (1 + b / m) (`quality.trend`). From a measured r follows
+b, and from b the m for another r. Before a run, the SNR gives b = columns (1 + SNR) / SNR: each model tells about all
+columns at once, and SNR / (1 + SNR) of the variance of its outputs comes from them (Daetwyler et al. 2008). On the
+digits, with 1,400 columns and an SNR of 3, this gives 0.46, 0.72 and 0.92 for 500, 2,000 and 10,000 models; `ridge` has
+0.40, 0.71 and 0.90, and `lasso`, which finds the few columns that matter, 0.64, 0.85 and 0.92. So it is an estimate for
+weights that are not sparse, and the LASSO needs no more.
+
+The thresholds are those at which the five most helpful examples of a target recur in a fit of other models. Pairs of
+fits of disjoint models of the digits share, of these five,
+
+    LDS      0.23   0.41   0.60   0.73   0.82   0.88   0.91
+    shared    20%    28%    51%    67%    78%    84%    90%
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from datamodels import words
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.train.snr import SignalToNoise
+
+NOTHING, WEAK, FAIR, GOOD = "nothing yet", "weak", "fair", "good"
+LEAST, USEFUL, SURE = 0.2, 0.6, 0.8
+"""LDS, relative to the best that noise allows, at which weights are at least weak, fair and good: a fifth, a half and
+three quarters of the most helpful examples recur."""
+LEAST_CEILING = 0.02
+"""A noise ceiling below this, which few subsets may give by chance, counts as this."""
+
+_RECUR = "of the five most helpful examples of a target,"
+_MEANING = {
+    NOTHING: "the weights mean nothing yet",
+    WEAK: f"{_RECUR} fewer than half would be found again with other models",
+    FAIR: f"{_RECUR} half to three quarters would be found again with other models",
+    GOOD: f"{_RECUR} three quarters or more would be found again with other models",
+}
+_RAISE = "raise the SNR (smooth outputs, regularisation), or group examples into fewer columns"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What an LDS or an SNR means.
+
+    word   NOTHING, WEAK, FAIR or GOOD
+    text   what that means for the weights, and what to do next
+    lds    LDS relative to the best that noise allows: measured, or estimated from the SNR
+    goal   the next threshold of `lds`: USEFUL, or SURE; None if there is none
+    needed numbers of models, between which the goal is expected to be reached; the last may be infinite. None if there
+           is no goal
+    """
+
+    word: str
+    text: str
+    lds: float
+    goal: float | None
+    needed: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.text}"
+
+
+def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
+    """Judge the LDS of a fit of this many models."""
+    best = best_lds(evaluation.ceiling)
+    value, low, high = (min(1.0, end / best) for end in (evaluation.lds, *evaluation.interval))
+    word = NOTHING if low <= 0 else _word(value)
+    goal = _goal(word)
+    if goal is None:
+        return Verdict(word, f"{_MEANING[word]}. `support --verify` checks single claims.", value, None, None)
+    needed = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
+    chance = ", as an LDS of 0 is within the interval" if low <= 0 else ""
+    more = f"{_share(goal)} takes {_between(needed, models)}"
+    other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
+    return Verdict(word, f"{_MEANING[word]}{chance}. {more}{other}.", value, goal, needed)
+
+
+def of_snr(snr: SignalToNoise, columns: int, models: int) -> Verdict:
+    """Judge an SNR before a run of this many models on subsets of this many columns, those that are not pinned."""
+    value, low, high = (_lds(models, _b_of_snr(ratio, columns)) for ratio in (snr.ratio, *snr.interval))
+    word = _word(value)
+    goal = _goal(word)
+    span = f"{value:.2f}" if low == high else f"{value:.2f} ({low:.2f} to {high:.2f})"
+    expected = f"{words.count(models, 'model')} give an LDS of about {span}"
+    if goal is None:
+        few = _models_for(USEFUL, _b_of_snr(snr.ratio, columns))
+        return Verdict(word, f"{expected}; {_rounded(few)} would give {USEFUL:g}.", value, None, None)
+    few, many = (_b_of_snr(ratio, columns) for ratio in reversed(snr.interval))
+    needed = _models_for(goal, few), _models_for(goal, many)
+    other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
+    return Verdict(
+        word,
+        f"{expected}, so {_MEANING[word]}. {_share(goal)} takes {_between(needed, 0)}{other}.",
+        value,
+        goal,
+        needed,
+    )
+
+
+def best_lds(ceiling: float) -> float:
+    """Return the best LDS that noise allows, from the noise ceiling, which is that of half as many models."""
+    c = min(max(ceiling, LEAST_CEILING), 1.0) if not math.isnan(ceiling) else LEAST_CEILING
+    return math.sqrt(2 * c / (1 + c))
+
+
+def _word(lds: float) -> str:
+    return GOOD if lds >= SURE else FAIR if lds >= USEFUL else WEAK if lds >= LEAST else NOTHING
+
+
+def _goal(word: str) -> float | None:
+    return {FAIR: SURE, GOOD: None}.get(word, USEFUL)
+
+
+def _share(goal: float) -> str:
+    return f"An LDS of {goal:g} of the best that noise allows"
+
+
+def _b(lds: float, models: int) -> float:
+    """Return b of r^2 = 1 / (1 + b / m); infinite if the LDS is not above 0."""
+    return models * (1 / lds**2 - 1) if lds > 0 else math.inf
+
+
+def _b_of_snr(ratio: float, columns: int) -> float:
+    return columns / (1 - 1 / (1 + ratio)) if ratio > 0 else math.inf
+
+
+def _lds(models: int, b: float) -> float:
+    return 1 / math.sqrt(1 + b / models)
+
+
+def _models_for(lds: float, b: float) -> float:
+    return b / (1 / lds**2 - 1)
+
+
+def _between(needed: tuple[float, float], models: int) -> str:
+    low, high = needed
+    low = max(low, models)
+    if math.isinf(low):
+        return "more models than can be said"
+    if math.isinf(high):
+        return f"{_rounded(low)} models or more"
+    return (
+        f"about {_rounded(low)} models"
+        if _rounded(low) == _rounded(high)
+        else f"about {_rounded(low)} to {_rounded(high)} models"
+    )
+
+
+def _rounded(models: float) -> str:
+    """Write a number of models with two significant digits."""
+    return f"{float(f'{models:.2g}'):,.0f}"

@@ -1,0 +1,76 @@
+import math
+
+import numpy as np
+import pytest
+
+from datamodels.analyze.quality import verdict
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.train.snr import SignalToNoise
+
+
+def judged(lds, low, high, models, ceiling=1.0):
+    return verdict.of_evaluation(Evaluation(lds, (low, high), ceiling, np.array([lds]), 50, 4), models)
+
+
+def snr(ratio, low=None, high=None):
+    return SignalToNoise(ratio, (ratio if low is None else low, ratio if high is None else high), 20, 4)
+
+
+@pytest.mark.parametrize(
+    "lds, low, high, word",
+    [
+        (0.03, -0.05, 0.11, verdict.NOTHING),
+        (0.15, 0.10, 0.20, verdict.NOTHING),
+        (0.35, -0.01, 0.60, verdict.NOTHING),
+        (0.41, 0.39, 0.43, verdict.WEAK),
+        (0.65, 0.62, 0.68, verdict.FAIR),
+        (0.93, 0.92, 0.94, verdict.GOOD),
+    ],
+)
+def test_an_lds_is_judged_by_its_thresholds_and_its_interval(lds, low, high, word):
+    found = judged(lds, low, high, 1000)
+    assert found.word == word and str(found).startswith(f"{word}: ")
+    assert (found.goal is None) == (word == verdict.GOOD)
+    assert "mean nothing yet" in found.text or word != verdict.NOTHING
+
+
+def test_a_noisy_evaluation_is_not_held_against_the_weights():
+    """Two models of an SNR of 1: halves correlate at 1/2, and the mean of both with the truth at sqrt(2/3)."""
+    assert verdict.best_lds(0.5) == pytest.approx(math.sqrt(2 / 3))
+    found = judged(0.7, 0.65, 0.75, 1000, ceiling=0.5)
+    assert found.lds == pytest.approx(0.7 / math.sqrt(2 / 3)) and found.word == verdict.GOOD
+
+
+def test_the_models_that_a_goal_takes_follow_the_trend():
+    b = 700.0
+    lds = 1 / math.sqrt(1 + b / 400)
+    found = judged(lds, lds, lds, 400)
+    assert (found.word, found.goal) == (verdict.FAIR, verdict.SURE)
+    for needed in found.needed:
+        assert 1 / math.sqrt(1 + b / needed) == pytest.approx(verdict.SURE)
+    assert "takes about 1,200 models" in found.text
+
+
+def test_an_lds_that_may_be_0_may_take_any_number_of_models():
+    found = judged(0.03, -0.05, 0.11, 200, ceiling=0.1)
+    assert math.isinf(found.needed[1]) and found.needed[0] > 200
+    assert "models or more" in found.text and "raise the SNR" in found.text
+    hopeless = judged(-0.2, -0.3, -0.1, 200)
+    assert hopeless.word == verdict.NOTHING and "more models than can be said" in hopeless.text
+
+
+@pytest.mark.parametrize("models, ridge", [(500, 0.401), (2000, 0.712), (10_000, 0.901)])
+def test_the_snr_of_the_digits_gives_the_measured_lds_of_weights_that_are_not_sparse(models, ridge):
+    assert verdict.of_snr(snr(3.0), 1400, models).lds == pytest.approx(ridge, abs=0.07)
+
+
+def test_an_snr_is_judged_before_the_run():
+    poor = verdict.of_snr(snr(0.11, 0.07, 0.16), 1400, 200)
+    assert poor.word == verdict.NOTHING and poor.lds == pytest.approx(1 / math.sqrt(1 + 1400 * 1.11 / 0.11 / 200))
+    assert poor.needed[0] < 1400 * (1.11 / 0.11) * 0.36 / 0.64 < poor.needed[1]
+    assert "raise the SNR" in poor.text
+    assert verdict.of_snr(snr(0.0), 1400, 200).word == verdict.NOTHING
+    assert "more models than can be said" in verdict.of_snr(snr(0.0), 1400, 200).text
+    sure = verdict.of_snr(snr(math.inf), 600, 5000)
+    assert sure.word == verdict.GOOD and sure.lds == pytest.approx(1 / math.sqrt(1 + 600 / 5000))
+    assert "340 would give 0.6" in sure.text
