@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from datamodels.analyze.patterns import leakage, similar
 from datamodels.analyze.what_if import pool
-from datamodels.analyze.what_if.counterfactual import counterfactual
+from datamodels.analyze.what_if.counterfactual import before_interval, counterfactual
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
 from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
@@ -110,6 +110,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
                 columns=codec.to_tensor(found.columns),
                 curve=codec.to_tensor(found.curve),
                 label=label,
+                before=_before(fitted, target) if len(found.curve) else None,
             )
 
     def Counterfactual(self, request, context):
@@ -126,7 +127,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
             base=pool.whole(run) if base is None else pool.members_of(run, base, "base"),
             **{name: pool.NO_COLUMNS if value is None else value for name, value in columns.items()},
         )
-        fields = ("before", "change", "change_interval", "after", "after_interval")
+        fields = ("before", "before_interval", "change", "change_interval", "after", "after_interval")
         return query_pb2.CounterfactualResponse(
             provenance=provenance_of(fitted),
             targets=codec.to_tensor(targets),
@@ -214,6 +215,11 @@ def _label(run: Run, column: int) -> int:
 
 def _target_label(run: Run, target: int) -> int:
     return -1 if run.target_labels is None else run.target_labels[target]
+
+
+def _before(fitted: Fitted, target: int) -> query_pb2.Interval:
+    low, high = before_interval(fitted.run, fitted.solution, fitted.noise, target)
+    return query_pb2.Interval(low=low, high=high)
 
 
 def _count(k: int) -> int:

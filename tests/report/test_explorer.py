@@ -39,6 +39,8 @@ def test_the_slider_predicts_what_the_counterfactual_does(found, folder):
     one = explorer.data(found, {})["targets"][target]["removal"]
     columns, _ = support.removal(found.run, found.fitted.solution, target, support.default_limit(found.run))
     assert one["k"][0] == 0 and one["k"][-1] == len(columns)
+    start = counterfactual.before_interval(found.run, found.fitted.solution, measured, target)
+    assert one["start"] == pytest.approx(start, rel=1e-3) and one["start"][0] < one["mean"][0] < one["start"][1]
     for k, mean, error in list(zip(one["k"], one["mean"], one["error"], strict=True))[1:]:
         expected = counterfactual.counterfactual(
             found.run,

@@ -17,7 +17,7 @@ from datamodels.analyze.quality.interval import Estimate, Z
 from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.quality.unseen import Predictions
 from datamodels.analyze.what_if import support
-from datamodels.analyze.what_if.counterfactual import removal_errors
+from datamodels.analyze.what_if.counterfactual import before_interval, removal_errors
 from datamodels.analyze.what_if.support import Support
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
@@ -38,6 +38,7 @@ class Removal:
     mean     float64[k + 1]; predicted mean output without the first 0, 1, ..., k columns
     error    float64[k + 1]; half the width of the interval of each at `interval.LEVEL`; NaN if unknown
     single   half the width of the interval of the output of one model around the mean; NaN if unknown
+    start    interval of the mean output with nothing removed, of a pool larger than the subsets; NaN if unknown
     support  the smallest set without which models get the target wrong; None if the output has no threshold
     limit    most columns that a support may have
     """
@@ -45,6 +46,7 @@ class Removal:
     mean: np.ndarray
     error: np.ndarray
     single: float
+    start: tuple[float, float]
     support: Support | None
     limit: int
 
@@ -167,6 +169,7 @@ class Targets:
             mean=mean,
             error=Z * removal_errors(run, noise, self._rows, target, columns, mean),
             single=float(Z * noise.deviation[target]),
+            start=before_interval(run, self._solution, noise, target),
             support=None if output.threshold is None else support.shortest(target, columns, mean, output),
             limit=limit,
         )

@@ -99,14 +99,14 @@ def _pairs(pairs: Iterable[tuple[int, float]]) -> list[list[float | None]]:
 
 
 def _removal(found: Removal) -> dict[str, Any]:
-    """Return {k, mean, error} for removals of the k most helpful columns, and the support."""
+    """Return {k, mean, error, one, start} for removals of the k most helpful columns, and the support."""
     steps = np.unique(np.round(np.linspace(0, 1, STEPS) ** 2 * (len(found.mean) - 1)).astype(int))
     removal: dict[str, Any] = {
         "k": steps.tolist(),
         "mean": rounded(found.mean[steps]),
         "error": rounded(found.error[steps]),
     }
-    removal["one"] = rounded([found.single])[0]
+    removal |= {"one": rounded([found.single])[0], "start": rounded(list(found.start))}
     if found.support is None:
         return {"removal": removal}
     status = found.support.status

@@ -215,20 +215,22 @@ class SupportRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ..., mislabel: _Optional[bool] = ..., worse_than: _Optional[float] = ...) -> None: ...
 
 class SupportResponse(_message.Message):
-    __slots__ = ("provenance", "target", "status", "columns", "curve", "label")
+    __slots__ = ("provenance", "target", "status", "columns", "curve", "label", "before")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
     provenance: _types_pb2.Provenance
     target: int
     status: str
     columns: _types_pb2.Tensor
     curve: _types_pb2.Tensor
     label: int
-    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ...) -> None: ...
+    before: Interval
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ..., before: _Optional[_Union[Interval, _Mapping]] = ...) -> None: ...
 
 class CounterfactualRequest(_message.Message):
     __slots__ = ("run", "targets", "base", "remove", "add")
@@ -245,7 +247,7 @@ class CounterfactualRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., base: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., remove: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., add: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class CounterfactualResponse(_message.Message):
-    __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval")
+    __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval", "before_interval")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -253,6 +255,7 @@ class CounterfactualResponse(_message.Message):
     CHANGE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     AFTER_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     provenance: _types_pb2.Provenance
     targets: _types_pb2.Tensor
     before: _types_pb2.Tensor
@@ -260,7 +263,8 @@ class CounterfactualResponse(_message.Message):
     change_interval: _types_pb2.Tensor
     after: _types_pb2.Tensor
     after_interval: _types_pb2.Tensor
-    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    before_interval: _types_pb2.Tensor
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class SimilarRequest(_message.Message):
     __slots__ = ("run", "target", "column", "k", "metric")

@@ -75,6 +75,7 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
         row = json.loads(line)
         assert row["change"] == pytest.approx(-linear.theta()[target, [3, 5, 6]].sum(), rel=1e-5)
         assert row["verified"]["mean"] - row["verified_before"]["mean"] == pytest.approx(row["change"], abs=1e-4)
+        assert row["before_interval"] == [None, None]
         assert row["change_interval"] == [None, None]  # nothing is committed that would tell
     code, out, _ = run_main(capsys, *asked)
     assert code == 0 and "unknown" in out and "models are wrong" in out

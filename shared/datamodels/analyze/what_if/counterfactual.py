@@ -12,7 +12,8 @@ import numpy as np
 
 from datamodels.analyze.quality.interval import Z
 from datamodels.analyze.quality.noise import Noise
-from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if import pool, size
+from datamodels.analyze.what_if.size import SizeEffect
 from datamodels.errors import NotReadyError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
@@ -28,16 +29,21 @@ class Counterfactual:
     change_error  standard error of `change`. It has two parts: the error of the weights, see `weights_error`, and that
                   of the linear model, which is a share of the predicted change, see `quality.noise`
     deviation     standard deviation of single models from the prediction
+    before_error  standard error of `before` for sets of the size of the subsets: the misfit of the linear model
+    before_size, after_size   the part of `before` and of `after` that comes from the size of the set
 
-    The last two are NaN if there are too few committed models to estimate them. They do not include the error of
-    `before`, which is outside the range of the subsets: weights fitted at alpha = 0.5 predict too much for the whole
-    pool.
+    The errors and the deviation are NaN if there are too few committed models to estimate them. Only the last two know
+    that a set may be larger or smaller than the subsets: weights fitted at alpha = 0.5 predict too much for the whole
+    pool of the digits.
     """
 
     before: np.ndarray
     change: np.ndarray
     change_error: np.ndarray
     deviation: np.ndarray
+    before_error: np.ndarray
+    before_size: SizeEffect
+    after_size: SizeEffect
 
     @property
     def after(self) -> np.ndarray:
@@ -49,9 +55,14 @@ class Counterfactual:
         return _around(self.change, self.change_error)
 
     @property
+    def before_interval(self) -> np.ndarray:
+        """Interval of the mean output of models trained on the unchanged set, float64[t, 2]; see `what_if.size`."""
+        return self.before_size.interval(self.before, self.before_error)
+
+    @property
     def after_interval(self) -> np.ndarray:
-        """Interval of the output of one model trained on the changed set, float64[t, 2]."""
-        return _around(self.after, np.hypot(self.change_error, self.deviation))
+        """Interval of the output of one model trained on the changed set, float64[t, 2]; see `what_if.size`."""
+        return self.after_size.interval(self.after, np.hypot(self.change_error, self.deviation))
 
 
 def _around(value: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -87,7 +98,28 @@ def counterfactual(
     change = theta @ (after.astype(np.float64) - base)
     deviation, misfit = noise.deviation[targets], noise.misfit[targets]
     spread = [weights_error(run, pool.without_own(run, base ^ after, j), rows) for j in targets.tolist()]
-    return Counterfactual(before, change, np.hypot(deviation * spread, misfit * change), deviation)
+    return Counterfactual(
+        before=before,
+        change=change,
+        change_error=np.hypot(deviation * spread, misfit * change),
+        deviation=deviation,
+        before_error=misfit * size.spread(run, theta),
+        before_size=size.size_effect(run, theta, base),
+        after_size=size.size_effect(run, theta, after),
+    )
+
+
+def before_interval(run: Run, solution: Solution, noise: Noise, target: int) -> tuple[float, float]:
+    """Return the interval of the mean output of models of the whole pool, without the target itself.
+
+    NaN if there are too few committed models. Raises TargetRangeError.
+    """
+    columns, weights = solution.row(target)
+    members, theta = pool.without_own(run, pool.whole(run), target), solution.theta[[target]]
+    before = solution.intercept[target] + weights[members[columns]].astype(np.float64).sum()
+    effect, error = size.size_effect(run, theta, members), noise.misfit[[target]] * size.spread(run, theta)
+    low, high = effect.interval(np.array([before]), error)[0].tolist()
+    return low, high
 
 
 def require_models(run: Run, solution: Solution, targets: np.ndarray) -> None:

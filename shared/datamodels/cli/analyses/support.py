@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
     for found in client.supports(options.run, options.targets or None, **asked):
         row = _basis(found.provenance) | {"target": found.target, "status": found.status, "size": len(found.columns)}
         if len(found.curve):
-            row |= {"before": float(found.curve[0]), "after": float(found.curve[-1])}
+            row |= {"before": float(found.curve[0]), "before_interval": list(found.before_interval)}
+            row |= {"after": float(found.curve[-1])}
         if found.label is not None:
             row |= {"new_label": found.label}
             row |= {"new_label_name": words.label(found.label, classes)} if classes else {}
@@ -87,7 +89,7 @@ def _counterfactual(
         yield row
 
 
-_PREDICTED = ("before", "change", "change_interval", "after", "after_interval")
+_PREDICTED = ("before", "before_interval", "change", "change_interval", "after", "after_interval")
 
 
 class _Check:
@@ -130,14 +132,14 @@ def _measured(found: Measured) -> dict[str, Any]:
 
 
 def _support_line(row: dict[str, Any]) -> str:
-    change = f"{row['output']} {_spell(row['before'])} to {_spell(row['after'])}" if "after" in row else ""
+    change = f"{row['output']} {_before(row)} to {_spell(row['after'])}" if "after" in row else ""
     size, label = words.count(row["size"], "column"), row.get("new_label_name", row.get("new_label"))
     how = f"without {size}" if label is None else f"with {size} relabelled as {label}"
     match row["status"]:
         case status if status == FOUND:
             found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
         case status if status == WRONG:
-            found = f"is predicted to be wrong as it is, {row['output']} {_spell(row['before'])}"
+            found = f"is predicted to be wrong as it is, {row['output']} {_before(row)}"
         case status if status == NONE:
             found = f"is predicted to stay right {how}, {change}"
         case _:
@@ -146,6 +148,11 @@ def _support_line(row: dict[str, Any]) -> str:
     before = f"  verified with nothing changed: {_spell(row['verified_before'])}" if "verified_before" in row else ""
     verified = f"  verified {how}: {_spell(row['verified'])}" if "verified" in row else ""
     return f"{words.target(row['target'])} {found}{before}{verified}{partial}"
+
+
+def _before(row: dict[str, Any]) -> str:
+    low, _ = row["before_interval"]
+    return _spell(row["before"]) + ("" if math.isnan(low) else f" {_spell(row['before_interval'])}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -281,15 +281,16 @@ class Removal {
     frame.line(k, mean);
     this.dot = frame.add("circle", { class: "now", r: 5 });
     this.chart.replaceChildren(frame.element, make("p", { className: "small" },
-      known ? "Dark band: 95% interval of the change in the mean output of models. Light band: the same for one model. Neither includes the error at the start: the whole pool is far from the subsets that the weights were fitted to. datamodels counterfactual --verify trains models to check."
+      known ? "Dark band: 95% interval of the change in the mean output of models. Light band: the same for one model. Neither includes the error at the start, which has an interval of its own: the whole pool is larger than the subsets that the weights were fitted to. datamodels support --verify trains models to check."
             : "There are too few committed models for an interval."));
   }
 
   update(i) {
-    const { k, mean, error } = this.one.removal;
+    const { k, mean, error, start } = this.one.removal;
     this.dot.setAttribute("cx", this.plot.x(k[i]));
     this.dot.setAttribute("cy", this.plot.y(mean[i]));
-    const sure = error[i] === null || !k[i] ? "" : ` (95%: ${span(mean[i] - error[i], mean[i] + error[i])})`;
+    const [low, high] = k[i] ? [mean[i] - error[i], mean[i] + error[i]] : start;
+    const sure = error[i] === null || low === null ? "" : ` (95%: ${span(low, high)})`;
     const { sign, threshold, name } = PREDICTED;
     const seen = [...(this.one.ones || []), ...(this.one.means || [])];
     const verdict = threshold !== null && sign * mean[i] < sign * threshold ? ": wrong"

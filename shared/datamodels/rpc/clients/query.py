@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -70,6 +71,7 @@ class SupportOf:
     columns  int32[k]; the columns to remove, in order
     curve    float64[k + 1]; the predicted output after the first 0 to k of them are removed
     label    the label to give them instead, if the call asked for wrong labels; else None
+    before_interval   95% interval of the mean output of models of the unchanged pool, NaN if it is unknown
     """
 
     provenance: types_pb2.Provenance
@@ -78,6 +80,7 @@ class SupportOf:
     columns: np.ndarray
     curve: np.ndarray
     label: int | None = None
+    before_interval: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +89,7 @@ class Counterfactual:
 
     targets          int32[t]
     before           float64[t]; predicted output, as it was
+    before_interval  float64[t, 2]; 95% interval of the mean output, as it was
     change           float64[t]; predicted change of the mean output
     change_interval  float64[t, 2]; 95% interval of that change, NaN if it is unknown
     after            float64[t]; predicted output after the change
@@ -95,6 +99,7 @@ class Counterfactual:
     provenance: types_pb2.Provenance
     targets: np.ndarray
     before: np.ndarray
+    before_interval: np.ndarray
     change: np.ndarray
     change_interval: np.ndarray
     after: np.ndarray
@@ -211,7 +216,8 @@ class QueryClient(AnalysesClient):
             columns = codec.from_tensor(message.columns, "columns", dtypes=("int32",), shape=(None,))
             curve = codec.from_tensor(message.curve, "curve", dtypes=FLOATS, shape=(None,))
             label = message.label if message.HasField("label") else None
-            yield SupportOf(message.provenance, message.target, message.status, columns, curve, label)
+            before = (message.before.low, message.before.high) if message.HasField("before") else (math.nan, math.nan)
+            yield SupportOf(message.provenance, message.target, message.status, columns, curve, label, before)
 
     def counterfactual(
         self,
@@ -234,7 +240,7 @@ class QueryClient(AnalysesClient):
         )
         count = answer.targets.shape[0]
         shapes: dict[str, tuple[int, ...]] = {"before": (count,), "change": (count,), "after": (count,)}
-        shapes |= {"change_interval": (count, 2), "after_interval": (count, 2)}
+        shapes |= {f"{name}_interval": (count, 2) for name in ("before", "change", "after")}
         return Counterfactual(
             provenance=answer.provenance,
             targets=codec.from_tensor(answer.targets, "targets", dtypes=("int32",), shape=(count,)),
