@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError, UnavailableError
 from datamodels.run.runs import Run
 from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.pulse import Pulse
@@ -32,6 +32,8 @@ START_TIMEOUT = 600.0
 """Seconds to wait for a service to start. It usually takes two; the limit is for one that hangs."""
 STOP_TIMEOUT = 15.0
 """Seconds that a process has to stop before it is killed."""
+ENDING = 2.0
+"""Seconds that a process has to end after its connections are broken."""
 POLL = 0.5
 """Seconds between two calls of `tick`."""
 RESTARTS = 3
@@ -61,6 +63,8 @@ class LocalRunner(Runner):
             try:
                 yield dataclasses.replace(ClientSettings.load(), **addresses)
             except DatamodelsError as error:
+                if isinstance(error, UnavailableError):  # the connections of a killed process break before it has ended
+                    _await_end(services, ENDING)
                 for service in services:
                     service.raise_if_ended(error)
                 raise

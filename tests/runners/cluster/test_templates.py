@@ -105,7 +105,7 @@ def test_a_run_takes_at_most_one_pod_for_100_models(m, chunk):
 
 
 def test_more_indexes_than_the_job_api_allows_are_no_spec():
-    with pytest.raises(SpecError, match=r"makes 100001 chunks .* at most 100000 allowed"):
+    with pytest.raises(SpecError, match=r"makes 100,001 chunks .* at most 100,000 allowed"):
         spec(m=10_000_001, chunk=100)
 
 
