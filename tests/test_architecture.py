@@ -23,7 +23,7 @@ TESTS = list((ROOT / "tests").rglob("*.py"))
 ORDER = [
     *("extras", "errors", "words", "outputs", "settings", "machine", "telemetry", "storage"),
     *("run", "aggregate"),
-    *("train", "train.workloads", "train.images", "train.torch"),
+    *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
     *("query", "baselines", "exchange"),
@@ -44,6 +44,9 @@ HEAVY_AT_HOME = {
     "datamodels.fit.kernels.bitwise": "numba",
     "datamodels.fit.kernels.leave_out_descent": "numba",
     "datamodels.testing.reference": "numba",
+    "datamodels.train.gradients.autograd": "torch",
+    "datamodels.train.gradients.layers": "torch",
+    "datamodels.train.images.gradients": "torch",
     "datamodels.train.workloads.sgd": "torch",
     "datamodels.train.workloads.mlp": "torch",
     "datamodels.train.workloads.cnn": "torch",

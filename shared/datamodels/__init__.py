@@ -8,6 +8,8 @@ QueryClient, ClientSettings      questions to a query service; its deadlines and
 Dataset, Targets                 what a data set's `load` function returns, and what a trainer is given
 Trainer, BatchTrainer            what a trainer must have
 Output                           what the number that is recorded of a model on a target means
+GradientTrainer, Gradients       what a trainer may have, for methods that need gradients
+LayerFactors                     gradients of one layer, as EK-FAC needs them
 load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
 testing                          help for tests of your own
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from datamodels.rpc.clients.query import QueryClient
     from datamodels.run.dataset import Dataset, Targets
     from datamodels.settings import ClientSettings
+    from datamodels.train.gradients import Gradients, GradientTrainer, LayerFactors
     from datamodels.train.protocols import BatchTrainer, Trainer
 
 __all__ = [
@@ -38,6 +41,9 @@ __all__ = [
     "ClientSettings",
     "DatamodelsError",
     "Dataset",
+    "GradientTrainer",
+    "Gradients",
+    "LayerFactors",
     "Output",
     "QueryClient",
     "StoredRun",
@@ -58,6 +64,7 @@ _HOMES = {
     "datamodels.run.dataset": ("Dataset", "Targets"),
     "datamodels.outputs": ("Output",),
     "datamodels.settings": ("ClientSettings",),
+    "datamodels.train.gradients": ("GradientTrainer", "Gradients", "LayerFactors"),
     "datamodels.train.protocols": ("BatchTrainer", "Trainer"),
 }
 """The modules that names come from."""

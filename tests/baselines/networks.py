@@ -63,7 +63,7 @@ def cross_entropy(logits, y):
 
 def trained(given, models=2):
     """`Trained` of a trainer above, on its whole pool."""
-    checkpoints = list(given.checkpoints(np.arange(EXAMPLES), range(models)))
+    checkpoints = list(given.checkpoints_many(np.arange(EXAMPLES), range(models)))
     return Trained(given, checkpoints, 0.0)
 
 

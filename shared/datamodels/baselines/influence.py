@@ -8,38 +8,50 @@ see `curvature`.
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 
 from datamodels.baselines import curvature
 from datamodels.baselines.context import Trained
-from datamodels.baselines.gradients import Gradients, dense, products
+from datamodels.baselines.products import with_losses
+from datamodels.train.gradients import Gradients
+from datamodels.train.workloads.factors import FactoredGradients
 
 
 def last_layer(trained: Trained) -> np.ndarray:
     """Return float32[n, examples]: influence through the last layer alone, with its exact curvature."""
-
-    def inverse(found: Gradients, vectors: np.ndarray, damping: float) -> np.ndarray:
-        matrix = curvature.dense(*curvature.of(found, last=True))
-        matrix[np.diag_indices_from(matrix)] += damping
-        return linalg.solve(matrix, vectors.T, assume_a="pos").T.astype(vectors.dtype)
-
-    return _mean(trained, inverse, last=True)
+    return _mean(trained, curvature.exact, last=True)
 
 
 def whole(trained: Trained) -> np.ndarray:
-    """Return float32[n, examples]: influence through all weights, by conjugate gradients."""
-    return _mean(trained, lambda found, vectors, damping: curvature.solve(vectors, *curvature.of(found), damping))
+    """Return float32[n, examples]: influence through all weights.
+
+    Networks of dense layers are solved by conjugate gradients, and others exactly. Raises InputError if others have
+    more weights than `curvature.MOST_PARAMETERS`.
+    """
+
+    def inverse(found: Gradients, damping: float) -> curvature.Linear:
+        if isinstance(found, FactoredGradients):
+            layers, p = curvature.of(found)
+            return lambda vectors: curvature.solve(vectors, layers, p, damping)
+        return curvature.exact(found, damping)
+
+    return _mean(trained, inverse)
 
 
 def ekfac(trained: Trained) -> np.ndarray:
     """Return float32[n, examples]: influence through all weights, by the approximate inverse of EK-FAC."""
-    return _mean(trained, lambda found, vectors, damping: curvature.ekfac(*curvature.of(found), damping)(vectors))
+
+    def inverse(found: Gradients, damping: float) -> curvature.Linear:
+        if isinstance(found, FactoredGradients):
+            return curvature.ekfac(*curvature.of(found), damping)
+        return curvature.ekfac_of_layers(found, damping)
+
+    return _mean(trained, inverse)
 
 
 def _mean(trained: Trained, inverse, *, last: bool = False) -> np.ndarray:
     """Return float32[n, examples]: the mean influence over models. `inverse` solves for the gradients of outputs."""
-    damping, total = curvature.damping(trained.trainer.recipe.weight_decay), np.zeros((1, 1), dtype=np.float32)
-    part = slice(-1, None) if last else slice(None)
+    total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
-        total = total - products(inverse(found, dense(found.outputs[part]), damping), found.losses[part])
+        chosen = found.last() if last else found
+        total = total - with_losses(chosen, inverse(chosen, curvature.damping(chosen.weight_decay)))
     return total / len(trained.models)

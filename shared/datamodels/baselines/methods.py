@@ -47,7 +47,7 @@ METHODS = {
     "last_layer": Method(NETWORKS, "influence functions of the last layer", f"{_HERE}influence:last_layer"),
     "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC", f"{_HERE}influence:ekfac"),
     "influence": Method(
-        NETWORKS, "influence functions of all weights, by conjugate gradients", f"{_HERE}influence:whole"
+        NETWORKS, "influence functions of all weights, by conjugate gradients or exactly", f"{_HERE}influence:whole"
     ),
     "trak": Method(NETWORKS, "a linear model of projected gradients", f"{_HERE}trak:attribution"),
     "representations": Method(

@@ -25,9 +25,9 @@ def representations(trained: Trained) -> np.ndarray:
     """Return float32[n, examples]: scores by the inputs of the last layer, the mean over models."""
     total: np.ndarray = np.zeros((1, 1), dtype=np.float32)
     for found in trained.gradients():
-        pool, targets = found.representations
+        pool, targets = found.representations()
         total = total + similarity(targets, pool)
-    return _agreement(trained.trainer.y_targets, trained.trainer.y) * total / len(trained.models)
+    return _agreement(*trained.labels) * total / len(trained.models)
 
 
 def similarity(targets: np.ndarray, pool: np.ndarray) -> np.ndarray:

@@ -122,6 +122,14 @@ def _add_compare(subparsers: Subparsers) -> None:
         type=words,
         help="methods to compare with, from the list below (default: all that the trainer of the run allows)",
     )
+    parser.add_argument(
+        "--layers",
+        metavar="NAME,NAME",
+        type=words,
+        default=(),
+        help="layers whose weights gradients are by, for large networks: names, or patterns such as 'head.*' "
+        "(default: all; representations and last_layer always use the last layer)",
+    )
     parser.add_argument("--rivals", dest="baselines", type=words, help=argparse.SUPPRESS)
     add_threshold(parser)
     add_store(parser)

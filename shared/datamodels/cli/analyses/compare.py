@@ -27,7 +27,7 @@ def compare(options: argparse.Namespace) -> None:
     names = scoring.chosen(options.baselines)
     store = store_of(options)
     run = runs.read(store, options.run).judged(options.threshold)
-    context = Context(run, runs.load_dataset(run.spec), store, options.models)
+    context = Context(run, runs.load_dataset(run.spec), store, options.models, options.layers)
     view = View() if options.quiet or options.json else TerminalView()
     found = [row.document() for row in rows(context, names, options, view)]
     print("\n".join(map(json.dumps, found) if options.json else lines(found)))
@@ -36,7 +36,8 @@ def compare(options: argparse.Namespace) -> None:
 def rows(context: Context, names: Sequence[str], options: argparse.Namespace, view: View) -> Iterator[Row]:
     """Yield the row of the datamodels, then the row of each method that `names` has.
 
-    Leaves out methods that cannot take part, or, if the options name methods, raises InputError or ConfigError.
+    Leaves out methods that cannot take part and says why, once for each reason. If the options name methods, raises
+    InputError or ConfigError instead.
     """
     retrainer = None
     try:
@@ -57,15 +58,18 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, vi
             bar.reach(done)
 
         yield comparison.row(comparison.reference, tick)
+        left_out: dict[str, list[str]] = {}
         for name in names:
             try:
                 entry = scoring.compute(context, name)
             except (InputError, ConfigError) as error:
                 if options.baselines:
                     raise
-                print(f"{name} is left out: {error}", file=sys.stderr)
+                left_out.setdefault(str(error), []).append(name)
                 continue
             yield comparison.row(entry, tick)
+    for why, methods in left_out.items():
+        print(f"{', '.join(methods)}: left out: {why}", file=sys.stderr)
 
 
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -109,6 +109,10 @@ class NetworkTrainer:
     def end(self) -> torch.Tensor:
         """Return the trained model: a copy of the network's numbers, as `FlatState.state`."""
         self._minibatches = iter(())
+        return self.copy()
+
+    def copy(self) -> torch.Tensor:
+        """Return a copy of the network's numbers as they are now."""
         with self._stream.context():
             model = self.flat.state.clone()
         self._stream.make_current_wait()

@@ -16,11 +16,12 @@ from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.device import choose
-from datamodels.train.images import ffcv, networks
+from datamodels.train.gradients.autograd import Batch, NetworkGradients
+from datamodels.train.images import ffcv, gradients, networks
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.graph_step import NetworkTrainer, Pool, Source
 from datamodels.train.images.load import check_images
-from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, ImageRecipe
+from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, ImageRecipe, rates
 from datamodels.train.images.stream import CudaStream, Stream
 
 TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
@@ -120,6 +121,7 @@ class ImageTrainer(abc.ABC):
         self._size = check_images(dataset, max(self.smallest, self.recipe.translate + 1))
         self._width, self._tta, self._capture = width, tta, capture
         self._pool = self._source(dataset, resident, ffcv_file, workers)
+        self._data = dataset.x, dataset.y
         self._y_targets = targets.y
         self._x_targets = self._on_device(targets.x) if isinstance(self._pool, Pool) else targets.x
         self._trainers: list[NetworkTrainer] = []
@@ -155,6 +157,42 @@ class ImageTrainer(abc.ABC):
         """Return outputs, float32[r, n]; those of a model that diverged are not finite."""
         with self._discard_trainers_on_error(), np.errstate(invalid="ignore", over="ignore"):
             return np.stack([self._output(self.logits(model), self._y_targets) for model in models])
+
+    def checkpoints(self, subset: np.ndarray, seed: int) -> Iterator[tuple[float, torch.Tensor]]:
+        """Yield (mean learning rate, model) after each epoch of the training of one model; the last is the model."""
+        if not len(subset):
+            raise InputError("the subset is empty: cannot train on no examples")
+        trainer = self._new_trainer()
+        count = trainer.begin(torch.from_numpy(np.asarray(subset, dtype=np.int64)), seed)
+        each, done = rates(self.recipe, count), 0
+        for epoch in range(self.recipe.epochs):
+            until = count * (epoch + 1) // self.recipe.epochs
+            for _ in range(done, until):
+                trainer.step()
+            if until > done:
+                yield float(each[done:until].mean()), trainer.copy()
+            done = until
+
+    def gradients(self, model: torch.Tensor, layers: Sequence[str] = ()) -> NetworkGradients:
+        """Return the gradients of a model by all its trained weights, or by those of some layers.
+
+        layers  names of parameters or modules, or patterns such as `body.0.*`. Raises InputError if one matches nothing
+        """
+
+        def batches(x: np.ndarray | torch.Tensor, y: np.ndarray) -> tuple[Batch, int]:
+            return lambda rows: (self._on_device(x[rows]), self._on_device(y[rows].astype(np.int64))), len(y)
+
+        return gradients.of_network(
+            self._new_trainer().network,
+            model,
+            batches(*self._data),
+            batches(self._x_targets, self._y_targets),
+            label_smoothing=self.recipe.label_smoothing,
+            weight_decay=self.recipe.weight_decay if self.recipe.optimiser == "nesterov" else 0.0,
+            mirrored=self._tta,
+            margins=self._output is outputs.correct_class_margin,
+            layers=layers,
+        )
 
     @contextlib.contextmanager
     def _discard_trainers_on_error(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -259,18 +260,16 @@ class _Calls(nn.Module):
         super().__init__()
         self.network, self._function = network, function
 
-    def forward(self, x: Tree, y: torch.Tensor) -> torch.Tensor:
-        return self._function(self.network, x, y)
+    def forward(self, *batch: Any) -> torch.Tensor:
+        return self._function(self.network, *batch)
 
 
-def functional(
-    network: nn.Module, function: Callable[[nn.Module, Tree, torch.Tensor], torch.Tensor]
-) -> Callable[[Model, Tree, torch.Tensor], torch.Tensor]:
-    """Return `function` with a model's numbers as its first argument in place of the network's own."""
+def functional(network: nn.Module, function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return `function` of a network and a minibatch with a model's numbers as its first argument in their place."""
     calls = _Calls(network, function)
 
-    def of(model: Model, x: Tree, y: torch.Tensor) -> torch.Tensor:
+    def of(model: Model, *batch: Any) -> torch.Tensor:
         named = {f"network.{name}": tensor for name, tensor in model.items()}
-        return torch.func.functional_call(calls, named, (x, y))
+        return torch.func.functional_call(calls, named, batch)
 
     return of

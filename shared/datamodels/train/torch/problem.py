@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from datamodels.errors import SpecError
+from datamodels.errors import InputError, SpecError
+from datamodels.train.gradients.autograd import class_margin, class_odds
 from datamodels.train.torch.tensors import Tree, call, mapped
 
 Function = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -89,8 +90,30 @@ def margin(returned: Any, y: torch.Tensor) -> torch.Tensor:
             f"trainer.options.output = 'margin': logits are {list(logits.shape)} for y {list(y.shape)}: must be "
             "[rows, classes] for a class per example; choose the output loss, or your own"
         )
-    right = y[:, None] == torch.arange(logits.shape[1], device=logits.device)
-    return logits.gather(1, y[:, None])[:, 0] - logits.masked_fill(right, -torch.inf).amax(dim=1)
+    return class_margin(logits, y)
+
+
+def log_odds(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return log(p / (1 - p)) for the probability p of y, [rows]. Of several positions, p is the geometric mean.
+
+    returned  logits as of `margin`, or with several positions or labels
+    """
+    logits = predictions(returned)
+    if logits.numel() == y.numel() and y.numel() == len(y):
+        return logits.reshape(-1) * (2 * y.reshape(-1) - 1)
+    if logits.ndim == 2 and y.ndim == 1:
+        return class_odds(logits, y)
+    several = binary_cross_entropy if logits.shape == y.shape else cross_entropy
+    loss = several(logits, y).clamp_min(1e-6)
+    return -loss - torch.log(-torch.expm1(-loss))
+
+
+def only_prediction(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the one prediction of each example, [rows]. Raises InputError if there are several."""
+    predicted = predictions(returned)
+    if predicted.numel() != len(y):
+        raise InputError("trainer.options.build: the network predicts several numbers per example; TRAK needs one")
+    return predicted.reshape(-1)
 
 
 LOSSES: dict[str, Function] = {
@@ -145,6 +168,28 @@ class Problem:
         if self._output is None:
             return self.losses(network, x, y)
         return self._output(call(network, x), y)
+
+    def predictions(self, network: nn.Module, x: Tree) -> torch.Tensor:
+        """Return the logits or predictions for a minibatch, [rows, ...]."""
+        return predictions(call(network, x))
+
+    @property
+    def of_predictions(self) -> Function | None:
+        """The loss as a function of logits or predictions and y; None if networks compute it themselves."""
+        return self._loss
+
+    @property
+    def odds(self) -> Function | None:
+        """The function `log_odds` of a classifier, `predictions` of a regression; None of other losses."""
+        if self._loss in OF_CLASSES or self._output is margin:
+            return log_odds
+        return only_prediction if self._loss is squared_error else None
+
+    def slopes(self, predicted: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return by how much the loss falls as the values of `odds` rise, [rows]."""
+        if self.odds is log_odds:
+            return torch.sigmoid(-log_odds(predicted, y))
+        return 2 * (y.reshape(-1).to(predicted.dtype) - only_prediction(predicted, y))
 
     def classes(self, network: nn.Module, x: Tree) -> int | None:
         """Return the number of classes that y may have: 2 for a single logit, None if y need not be a class."""

@@ -17,6 +17,7 @@ from datamodels.errors import InputError, SpecError
 from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.train.device import choose, out_of_memory
+from datamodels.train.gradients.autograd import Functions, NetworkGradients
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.stream import CudaStream, Stream
 from datamodels.train.torch import options, problem, tensors
@@ -248,6 +249,31 @@ class TorchTrainer:
         """Return the tensors of a model that training changes by gradients: neither buffers nor frozen parameters."""
         names = {name for name, parameter in self.network.named_parameters() if parameter.requires_grad}
         return {name: tensor for name, tensor in model.items() if name in names}
+
+    def gradients(self, model: Model, layers: Sequence[str] = ()) -> NetworkGradients:
+        """Return the gradients of a model by all its trained weights, or by those of some layers.
+
+        layers  names of parameters or modules, or patterns such as `encoder.*`. Raises InputError if one matches
+                nothing
+        """
+        problem, network = self._setting.problem, self.network
+        named = isinstance(self._setting.optimiser, str)
+        functions = Functions(
+            network=network,
+            trained=list(self.trained(model)),
+            losses=self.losses_of,
+            outputs=self.outputs_of,
+            predictions=functional(network, problem.predictions),
+            loss_of=problem.of_predictions,
+            odds=problem.odds,
+            slopes=problem.slopes,
+            pool=self.pool,
+            targets=self.targets,
+            examples=len(self._pool),
+            target_count=len(self._targets),
+            weight_decay=self._setting.recipe.weight_decay if named else 0.0,
+        )
+        return NetworkGradients(functions, model, layers)
 
     def _groups(self, subsets: Sequence[np.ndarray]) -> Iterator[list[int]]:
         """Yield positions of subsets that are trained at once: of one size, and no more than the option allows."""

@@ -13,6 +13,7 @@ from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
 from datamodels.train.workloads import sgd
+from datamodels.train.workloads.factors import FactoredGradients
 from datamodels.train.workloads.sgd import SgdRecipe
 
 TARGETS_AT_ONCE = 1024
@@ -125,7 +126,11 @@ class Classifier:
     def train_many(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         return sgd.train(self.network, self.recipe, self.x, self.y, subsets, seeds)
 
-    def checkpoints(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
+    def checkpoints(self, subset: np.ndarray, seed: int) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield (mean learning rate, model) after each epoch of the training of one model; the last is the model."""
+        return ((rate, models[0]) for rate, models in self.checkpoints_many(subset, [seed]))
+
+    def checkpoints_many(self, subset: np.ndarray, seeds: Sequence[int]) -> Iterator[tuple[float, np.ndarray]]:
         """Yield (mean learning rate, models) after each epoch on one subset, up to the models of `train_many`."""
         return sgd.checkpoints(self.network, self.recipe, self.x, self.y, subset, seeds)
 
@@ -149,7 +154,15 @@ class Classifier:
             return self.output_of(self.logits(models), self.y_targets)
 
 
-class MLP(Classifier):
+class Dense(Classifier):
+    """Trains networks of dense layers, whose gradients are known as products; see `train.gradients`."""
+
+    def gradients(self, model: np.ndarray, layers: Sequence[str] = ()) -> FactoredGradients:
+        """Return the gradients of a model by all its weights, or by those of some layers: "0" is the first."""
+        return FactoredGradients(self, model, layers)
+
+
+class MLP(Dense):
     """Trains networks with one hidden layer.
 
     Options besides those of Classifier:
@@ -181,7 +194,7 @@ class MLP(Classifier):
         super().__init__(dataset, targets, network=network, output=output, models_at_once=models_at_once, recipe=recipe)
 
 
-class Softmax(Classifier):
+class Softmax(Dense):
     """Trains multinomial logistic regressions."""
 
     def __init__(

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from datamodels.errors import InputError
+from datamodels.train.gradients import Gradients
 from datamodels.train.outputs import SLOPES, loss_slope, softmax
 
 TARGETS_AT_ONCE = 64
@@ -36,16 +38,56 @@ class Layer:
         return self.inputs.shape[-1], self.signals.shape[-1]
 
 
-class Gradients:
+class FactoredGradients(Gradients):
     """Gradients of one model of a `workloads.mlp.Classifier`, each computed on first use.
 
     trainer  a trainer whose network has `factors`
     model    float32[parameters]
+    layers   numbers of layers, such as "0"; by default all. Raises InputError for others
     """
 
-    def __init__(self, trainer: Any, model: np.ndarray):
-        self._trainer = trainer
+    def __init__(self, trainer: Any, model: np.ndarray, layers: Sequence[str] = ()):
+        self._trainer, self._model = trainer, model
         self._weights = trainer.matrices(model[None])
+        names = [str(number) for number in range(len(self._weights))]
+        unknown = [name for name in layers if name not in names]
+        if unknown:
+            raise InputError(f"layers = {unknown[0]!r}: must be of {', '.join(names)}")
+        self._chosen = [number for number, name in enumerate(names) if name in layers or not layers]
+        self.parameters = sum(self._weights[number][0].size for number in self._chosen)
+        self.examples, self.targets = len(trainer.y), len(trainer.y_targets)
+        self.weight_decay = trainer.recipe.weight_decay
+
+    def of_losses(self, rows: slice) -> np.ndarray:
+        return dense(self.losses, rows)
+
+    def of_outputs(self, rows: slice) -> np.ndarray:
+        return dense(self.outputs, rows)
+
+    def of_target_losses(self, rows: slice) -> np.ndarray:
+        return dense(self.target_losses, rows)
+
+    def of_odds(self, rows: slice) -> np.ndarray:
+        return dense(self.odds, rows)
+
+    def odds_slopes(self) -> np.ndarray:
+        return 1 - self.probabilities[np.arange(len(self._trainer.y)), self._trainer.y]
+
+    def of_curvature(self, rows: slice) -> np.ndarray:
+        p = self.probabilities[rows]
+        parts = []
+        for layer in self.classes:
+            signals = layer.signals[:, rows] - np.einsum("ec,ceb->eb", p, layer.signals[:, rows])
+            signals *= np.sqrt(p.T)[:, :, None]
+            parts.append(np.einsum("ea,ceb->ecab", layer.inputs[rows], signals).reshape(*p.shape, -1))
+        return np.concatenate(parts, axis=2)
+
+    def last(self) -> FactoredGradients:
+        return FactoredGradients(self._trainer, self._model, [str(len(self._weights) - 1)])
+
+    def representations(self) -> tuple[np.ndarray, np.ndarray]:
+        last = self.last()
+        return last.losses[-1].inputs, last.outputs[-1].inputs
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
@@ -87,12 +129,7 @@ class Gradients:
         count = self.probabilities.shape[1]
         slopes = np.eye(count, dtype=np.float32)[:, :, None].repeat(len(self._trainer.x), axis=2)
         found = self._trainer.network.factors(self._weights, self._trainer.x[None], slopes)
-        return [Layer(inputs[0], np.ascontiguousarray(signals)) for inputs, signals in found]
-
-    @functools.cached_property
-    def representations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs of the last layer for the pool, float32[e, f], and for the targets, float32[n, f]."""
-        return self.losses[-1].inputs, self.outputs[-1].inputs
+        return [Layer(found[i][0][0], np.ascontiguousarray(found[i][1])) for i in self._chosen]
 
     def _logits(self, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(self._trainer.network.forward(self._weights, x[None])[0].T)
@@ -100,7 +137,7 @@ class Gradients:
     def _layers(self, x: np.ndarray, slopes: np.ndarray) -> list[Layer]:
         dz = np.ascontiguousarray(slopes.T[None], dtype=np.float32)
         found = self._trainer.network.factors(self._weights, x[None], dz)
-        return [Layer(inputs[0], signals[0]) for inputs, signals in found]
+        return [Layer(found[i][0][0], found[i][1][0]) for i in self._chosen]
 
 
 def dots(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
@@ -108,9 +145,10 @@ def dots(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
     return sum((x.inputs @ y.inputs.T) * (x.signals @ y.signals.T) for x, y in zip(a, b, strict=True))
 
 
-def dense(layers: Sequence[Layer]) -> np.ndarray:
-    """Return float32[e, parameters]: the full gradients, layer after layer."""
-    return np.hstack([np.einsum("ea,eb->eab", x.inputs, x.signals).reshape(len(x.inputs), -1) for x in layers])
+def dense(layers: Sequence[Layer], rows: slice = slice(None)) -> np.ndarray:
+    """Return float32[rows, parameters]: the full gradients of some examples, layer after layer."""
+    parts = [np.einsum("ea,eb->eab", layer.inputs[rows], layer.signals[rows]) for layer in layers]
+    return np.hstack([part.reshape(len(part), -1) for part in parts])
 
 
 def split(vectors: np.ndarray, layers: Sequence[Layer]) -> list[np.ndarray]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodels.baselines import gradients
-from datamodels.baselines.gradients import Gradients
+from datamodels.train.workloads import factors
+from datamodels.train.workloads.factors import FactoredGradients
 from tests.baselines import networks as made
 
 
@@ -12,7 +12,7 @@ def case(request):
     """(kind, trainer, a trained model, its gradients)."""
     trainer = made.trainer(request.param)
     model = trainer.train_many([np.arange(made.EXAMPLES)], [0])[0]
-    return request.param, trainer, model, Gradients(trainer, model)
+    return request.param, trainer, model, FactoredGradients(trainer, model)
 
 
 def odds(logits, y):
@@ -37,13 +37,13 @@ def test_they_are_those_of_automatic_differentiation(case, name, scalar, of_pool
         made.gradient(lambda w, row=row, label=label: scalar(logits(w, row), label), weights)
         for row, label in zip(torch.tensor(x, dtype=torch.float64), y.tolist(), strict=True)
     ]
-    np.testing.assert_allclose(gradients.dense(getattr(found, name)), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(factors.dense(getattr(found, name)), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_loss_of_targets_is_their_output_where_that_is_recorded():
     trainer = made.trainer(output="loss")
-    found = Gradients(trainer, trainer.train_many([np.arange(made.EXAMPLES)], [0])[0])
-    np.testing.assert_array_equal(gradients.dense(found.outputs), gradients.dense(found.target_losses))
+    found = FactoredGradients(trainer, trainer.train_many([np.arange(made.EXAMPLES)], [0])[0])
+    np.testing.assert_array_equal(factors.dense(found.outputs), factors.dense(found.target_losses))
 
 
 def test_those_of_each_class_make_up_that_of_the_loss(case):
@@ -56,15 +56,15 @@ def test_those_of_each_class_make_up_that_of_the_loss(case):
 
 def test_products_need_no_gradient_as_long_as_the_network(case):
     _, _, _, found = case
-    a, b = gradients.dense(found.outputs), gradients.dense(found.losses)
-    np.testing.assert_allclose(gradients.dots(found.outputs, found.losses), a @ b.T, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(gradients.products(a, found.losses), a @ b.T, rtol=1e-3, atol=1e-5)
+    a, b = factors.dense(found.outputs), factors.dense(found.losses)
+    np.testing.assert_allclose(factors.dots(found.outputs, found.losses), a @ b.T, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(factors.products(a, found.losses), a @ b.T, rtol=1e-3, atol=1e-5)
     scales = np.random.default_rng(0).normal(size=(4, made.EXAMPLES)).astype(np.float32)
-    np.testing.assert_allclose(gradients.combined(scales, found.losses), scales @ b, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(factors.combined(scales, found.losses), scales @ b, rtol=1e-3, atol=1e-4)
 
 
 def test_more_targets_than_are_done_at_once(case):
     _, _, _, found = case
-    rng, b = np.random.default_rng(0), gradients.dense(found.losses)
-    many = rng.normal(size=(2 * gradients.TARGETS_AT_ONCE + 3, b.shape[1])).astype(np.float32)
-    np.testing.assert_allclose(gradients.products(many, found.losses), many @ b.T, rtol=1e-3, atol=1e-4)
+    rng, b = np.random.default_rng(0), factors.dense(found.losses)
+    many = rng.normal(size=(2 * factors.TARGETS_AT_ONCE + 3, b.shape[1])).astype(np.float32)
+    np.testing.assert_allclose(factors.products(many, found.losses), many @ b.T, rtol=1e-3, atol=1e-4)
