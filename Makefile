@@ -124,6 +124,9 @@ bench-planted: $(VENV)/.trainer $(VENV)/.bench ## find leaks and wrong labels th
 bench-clusters: $(VENV)/.test ## measure clusters and components of 60,000 targets: 3 minutes
 	$(BIN)/python benchmarks/analyses/clusters.py $(BENCH)
 
+bench-gradients: $(VENV)/.trainer ## compare TracIn, TRAK and influence functions with other libraries, if they are installed: 2 minutes
+	$(BIN)/python benchmarks/analyses/gradients.py $(BENCH)
+
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 
