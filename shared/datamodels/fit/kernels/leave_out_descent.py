@@ -153,12 +153,14 @@ def predict(work, size, words):
 def _residuals(work, first, second, start):
     """Return (residuals at the best intercept [64 words], smallest, largest) of the rows that `measure` describes."""
     residual, real = np.zeros(start + second, dtype=work.outputs.dtype), work.outputs.dtype.type
-    total = 0.0
     for i in range(first):
         residual[i] = work.outputs[i] - work.fitted[i]
-        total += residual[i]
     for i in range(start, start + second):
         residual[i] = work.outputs[i] - work.fitted[i]
+    # Sums have loops of their own. A loop that also stores is compiled twice, with sums in two orders, and addresses
+    # choose between them: the same fit would not always end with the same bits.
+    total = 0.0
+    for i in range(len(residual)):  # rows that do not count are 0
         total += residual[i]
     shift = real(total / (first + second))
     low = high = real(0)
@@ -169,6 +171,22 @@ def _residuals(work, first, second, start):
         residual[i] -= shift
         low, high = min(low, residual[i]), max(high, residual[i])
     return residual, low, high
+
+
+@_jit
+def _as_saved(work, size, spread):
+    """Return (weights as they are saved float64[size], their 1-norm, a bound on what their rounding moves predictions).
+
+    The bound is a standard deviation over the rows.
+    """
+    saved = np.empty(size)
+    for i in range(size):
+        saved[i] = np.float32(work.theta[i] * spread) / spread
+    l1 = stale = 0.0
+    for i in range(size):
+        l1 += abs(saved[i])
+        stale += abs(saved[i] - work.theta[i]) * np.sqrt(max(work.gram[i, i], 0))
+    return saved, l1, stale
 
 
 @_jit
@@ -189,12 +207,7 @@ def measure(work, size, words, first, second, zero, spread, lambda_, goal):
     rows = first + second
     start = 64 * words - 512 * -(-second // 512)
     residual, low, high = _residuals(work, first, second, start)
-    l1 = stale = 0.0
-    saved = np.empty(size)
-    for i in range(size):
-        saved[i] = np.float32(work.theta[i] * spread) / spread
-        l1 += abs(saved[i])
-        stale += abs(saved[i] - work.theta[i]) * np.sqrt(max(work.gram[i, i], 0))
+    saved, l1, stale = _as_saved(work, size, spread)
     bits = PLANES[0]
     for more in PLANES[1:]:
         error = (np.float64(high) - low) / 2**bits / np.sqrt(12)
@@ -209,13 +222,14 @@ def measure(work, size, words, first, second, zero, spread, lambda_, goal):
         levels[:] = 0
         for k in range(8):
             row = 64 * (word + k)
-            for i in range(max(min(first - row, 64), min(start + second - row, 64) if row >= start else 0)):
-                value = (np.float64(residual[row + i]) - low) / step
-                level = np.int64(value + 0.5)
+            rows_here = max(min(first - row, 64), min(start + second - row, 64) if row >= start else 0)
+            for i in range(rows_here):
+                levels[i, k] = np.int64((np.float64(residual[row + i]) - low) / step + 0.5)
+            for i in range(rows_here):
+                value, level = (np.float64(residual[row + i]) - low) / step, np.int64(levels[i, k])
                 total += level
                 square += (step * level + low) ** 2
                 moved += (value - level) ** 2
-                levels[i, k] = level
         transpose(levels)
         for b in range(bits):
             _copy(levels[b], work.planes[b, word : word + 8])
