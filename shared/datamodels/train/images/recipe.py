@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from datamodels.errors import SpecError
+from datamodels.train import options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ImageRecipe:
     optimiser: Literal["nesterov", "muon"]
 
     def __post_init__(self) -> None:
-        allowed = {
+        rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "greater than 0"),
@@ -47,13 +47,7 @@ class ImageRecipe:
             "translate": (self.translate >= 0, "at least 0"),
             "cutout": (self.cutout >= 0, "at least 0"),
         }
-        faults = [
-            f"trainer.options.{name} = {getattr(self, name)!r}: must be {rule}"
-            for name, (good, rule) in allowed.items()
-            if not good
-        ]
-        if faults:
-            raise SpecError(faults)
+        options.check(vars(self), rules)
 
 
 PAPER = ImageRecipe(

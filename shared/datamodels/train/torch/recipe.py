@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datamodels.errors import SpecError
+from datamodels.train import options
 
 Schedule = Callable[[float], float]
 """Returns the factor of the learning rate after a fraction, 0 to 1, of the training without its warm-up."""
@@ -34,7 +34,7 @@ class Recipe:
     clip: float | None  # the largest norm of a model's gradient; longer ones are shortened to it
 
     def __post_init__(self) -> None:
-        allowed = {
+        rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "greater than 0"),
@@ -43,13 +43,7 @@ class Recipe:
             "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0"),
             "clip": (self.clip is None or 0 < self.clip < math.inf, "greater than 0, or left out"),
         }
-        faults = [
-            f"trainer.options.{name} = {getattr(self, name)!r}: must be {rule}"
-            for name, (good, rule) in allowed.items()
-            if not good
-        ]
-        if faults:
-            raise SpecError(faults)
+        options.check(vars(self), rules)
 
 
 def rates(recipe: Recipe, steps: int) -> np.ndarray:

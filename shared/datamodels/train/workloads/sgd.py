@@ -23,7 +23,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from datamodels.errors import InputError, SpecError
+from datamodels.errors import InputError
+from datamodels.train import options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SgdRecipe:
     weight_decay: float = 1e-2  # without it, the SNR of margins is 1.2; with it 3, at the same accuracy
 
     def __post_init__(self) -> None:
-        allowed = {
+        rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "greater than 0"),
@@ -47,13 +48,7 @@ class SgdRecipe:
                 "at least 0 and less than 1 / learning_rate",
             ),
         }
-        faults = [
-            f"trainer.options.{name} = {getattr(self, name)}: must be {rule}"
-            for name, (good, rule) in allowed.items()
-            if not good
-        ]
-        if faults:
-            raise SpecError(faults)
+        options.check(vars(self), rules)
 
 
 class Network(Protocol):
