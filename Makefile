@@ -112,6 +112,9 @@ $(VENV)/adelie:
 bench-estimators: $(VENV)/.test ## compare the estimators on the digits: 3 minutes
 	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
+bench-designs: $(VENV)/.test ## compare designs of subsets on the digits: a minute
+	$(BIN)/python benchmarks/fit/designs.py $(BENCH)
+
 bench-plan: $(VENV)/.bench ## compare the time and memory predicted for a fit with what it takes: a minute
 	$(BIN)/python benchmarks/fit/plan.py $(BENCH)
 

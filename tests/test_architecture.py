@@ -22,7 +22,7 @@ TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
     *("extras", "errors", "words", "outputs", "settings", "machine", "telemetry", "storage"),
-    *("run", "aggregate"),
+    *("run.designs", "run", "aggregate"),
     *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),

@@ -84,6 +84,10 @@ def test_the_store_is_read_as_its_format_says():
     for i in (0, 1, 12345):
         drawn = names["subset"](7, i, free, round(0.3 * len(free)))
         np.testing.assert_array_equal(np.sort([3, *drawn]), designs.subset(design, i))
+    design = designs.Design(kind="hadamard", seed=7, alpha=0.5, examples=50, pinned_in=(3,), pinned_out=(8, 9))
+    for i in (0, 46, 47, 12345):
+        drawn = names["half"](7, i, free, 47)
+        np.testing.assert_array_equal(np.sort([3, *drawn]), designs.subset(design, i))
 
 
 @pytest.mark.parametrize(

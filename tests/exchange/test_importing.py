@@ -10,8 +10,8 @@ from datamodels.cli.main import main
 from datamodels.errors import CorruptObjectError, InputError
 from datamodels.exchange import importing, sources
 from datamodels.exchange.importing import Given
-from datamodels.run import masks as run_masks
 from datamodels.run import runs
+from datamodels.run.designs import masks as run_masks
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from tests.exchange.conftest import D, M, N

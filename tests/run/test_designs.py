@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import math
 
@@ -17,6 +18,7 @@ GOLDEN = {
     "complement": Design("complement", 7, 0.5, 20),
     "stratified": Design("stratified", 7, 0.4, 23, FOURTHS),
     "grouped": Design("grouped", 7, 0.5, 23, FOURTHS),
+    "hadamard": Design("hadamard", 7, 0.5, 20),
     "pinned": Design("uniform", 2**64 - 1, 0.3, 20, None, (3,), (0, 19)),
 }
 
@@ -34,7 +36,7 @@ def designs(draw, kinds=sample.KINDS):
     columns = int(groups.max()) + 1 if sample.KINDS[kind].grouped else examples
     pins = draw(st.lists(st.integers(0, columns - 1), max_size=4, unique=True))
     split = draw(st.integers(0, len(pins)))
-    alpha = 0.5 if sample.KINDS[kind].paired else draw(st.floats(0.05, 0.95))
+    alpha = 0.5 if sample.KINDS[kind].halves else draw(st.floats(0.05, 0.95))
     try:
         return Design(
             kind, draw(st.integers(0, 2**64 - 1)), alpha, examples, groups, tuple(pins[:split]), tuple(pins[split:])
@@ -50,7 +52,8 @@ indices = st.integers(0, 2**62)
 def test_every_subset_has_exactly_its_size_and_its_pins(design, index):
     subset = sample.subset(design, index)
     assert subset.dtype == np.int32
-    assert len(subset) == len(set(subset.tolist())) == design.size
+    assert len(subset) == len(set(subset.tolist()))
+    assert len(subset) == design.size or design.varies
     assert (np.diff(subset) > 0).all()
     assert subset[0] >= 0
     assert subset[-1] < design.columns
@@ -117,6 +120,31 @@ def test_inclusion_is_how_often_a_column_is_drawn(kind):
     assert (np.abs(counts / draws - expected) <= slack).all()
 
 
+@pytest.mark.parametrize(("columns", "order"), [(3, 4), (20, 20), (60, 60), (61, 68), (1399, 1400)])
+def test_subsets_of_a_hadamard_design_overlap_by_half(columns, order):
+    """Of a whole matrix, exactly. If columns are cut, two rows may differ from it by as many entries."""
+    design = Design("hadamard", 3, 0.5, columns)
+    for block in (0, 5):
+        first = block * (order - 1)
+        signs = sample.unpack(sample.subsets(design, first, first + order - 1), columns) * 2.0 - 1
+        rows, pairs = signs @ signs.T, signs.T @ signs
+        assert (np.diag(rows) == columns).all()
+        assert np.abs(rows - np.diag(np.diag(rows))).max() <= order - columns
+        assert np.abs(signs.sum(axis=1)).max() <= order - columns
+        # The row that is left out is constant, and signs of rows change no product.
+        assert (pairs - np.diag(np.diag(pairs)) == np.eye(columns) - 1).all()
+        assert (np.diag(pairs) == order - 1).all()
+
+
+@given(designs(kinds=["hadamard"]), st.integers(0, 200), st.integers(0, 9))
+def test_subsets_that_nothing_is_fitted_on_follow_no_matrix(design, first, beyond):
+    """They are drawn as in a uniform design, with or without pins."""
+    run = dataclasses.replace(design, unseen_from=first)
+    assert (sample.subset(run, first + beyond) == sample.subset(design.at(0.5), first + beyond)).all()
+    if first:
+        assert (sample.subset(run, first - 1) == sample.subset(design, first - 1)).all()
+
+
 def test_all_subsets_are_equally_likely():
     """Chi-square over all 20 halves of 6 columns, and over pairs of successive subsets."""
     design = Design("uniform", 11, 0.5, 6)
@@ -166,6 +194,15 @@ def test_seeds_and_indices_give_different_subsets():
             "585161489ac641c6",
         ),
         ("grouped", [[1, 3], [1, 3], [1, 3]], "7c4115857defe5b6"),
+        (
+            "hadamard",
+            [
+                [0, 1, 2, 7, 8, 9, 12, 15, 16, 19],
+                [0, 1, 3, 5, 7, 11, 13, 15, 17, 19],
+                [0, 2, 3, 4, 6, 7, 10, 14, 16, 17],
+            ],
+            "569b28e2ec95c745",
+        ),
         (
             "pinned",
             [[3, 10, 11, 14, 15, 18], [3, 5, 9, 10, 14, 15], [3, 7, 8, 10, 15, 16]],
@@ -244,7 +281,16 @@ VALID = {"kind": "uniform", "seed": 1, "alpha": 0.5, "examples": 10}
 @pytest.mark.parametrize(
     ("change", "faults"),
     [
-        ({"kind": "even"}, ["design.kind = 'even': must be one of uniform, complement, stratified, grouped"]),
+        ({"kind": "even"}, ["design.kind = 'even': must be one of uniform, complement, stratified, grouped, hadamard"]),
+        (
+            {"kind": "hadamard", "alpha": 0.4},
+            ["design.kind = 'hadamard' with alpha = 0.4 and 10 unpinned columns: needs "],
+        ),
+        (
+            {"kind": "hadamard", "examples": 2},
+            ["design.kind = 'hadamard' with alpha = 0.5 and 2 unpinned columns: needs alpha = 0.5 and at least 3"],
+        ),
+        ({"unseen_from": 3}, ["design.unseen_from = 3: must be at least 0, and only a hadamard design takes it"]),
         ({"seed": -1}, ["seed = -1: must be 0 to 2**64 - 1"]),
         ({"seed": 2**64}, [f"seed = {2**64}: must be 0"]),
         ({"alpha": 0.0}, ["alpha = 0.0: must be between 0 and 1"]),

@@ -36,7 +36,7 @@ def faults(**fields):
         ({"fit": {"solver": "magic"}}, "fit.solver = 'magic': must be 'saga'"),
         (
             {"design": {"kind": "coin"}},
-            "design.kind = 'coin': must be 'uniform', 'complement', 'stratified', 'grouped' or 'imported'",
+            "design.kind = 'coin': must be 'uniform', 'complement', 'stratified', 'grouped', 'hadamard' or 'imported'",
         ),
         ({"targets": "all"}, "targets = 'all': must be 'test', 'train' or 'both'"),
         ({"sub_chunk": 300}, "sub_chunk = 300: must divide chunk = 1000"),

@@ -19,7 +19,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.errors import InputError
 from datamodels.exchange.sources import Source
 from datamodels.run import designs, precision, runs, specs
-from datamodels.run.masks import BLOCK_BYTES, Block, Masks
+from datamodels.run.designs.masks import BLOCK_BYTES, Block, Masks
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
 

@@ -28,6 +28,7 @@ def to_design(design: designs.Design) -> types_pb2.Design:
         groups=_from_optional(design.groups),
         pinned_in=_from_optional(np.array(design.pinned_in)) if design.pinned_in else None,
         pinned_out=_from_optional(np.array(design.pinned_out)) if design.pinned_out else None,
+        unseen_from=design.unseen_from,
     )
 
 
@@ -46,6 +47,7 @@ def from_design(message: types_pb2.Design) -> designs.Design:
         groups=codec.optional_int32(message.groups, "design.groups"),
         pinned_in=pins(message.pinned_in, "design.pinned_in"),
         pinned_out=pins(message.pinned_out, "design.pinned_out"),
+        unseen_from=message.unseen_from if message.HasField("unseen_from") else None,
     )
 
 
@@ -98,6 +100,7 @@ def _record_faults(parsed: specs.RunSpec, design: designs.Design, own: np.ndarra
         "alpha": parsed.alpha,
         "pinned_in": parsed.design.pinned_in,
         "pinned_out": parsed.design.pinned_out,
+        "unseen_from": designs.unseen_from(parsed.design.kind, parsed.m),
     }
     for field, value in wanted.items():
         found = getattr(design, field)

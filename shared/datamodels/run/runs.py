@@ -24,12 +24,12 @@ from datamodels.errors import (
     SpecError,
 )
 from datamodels.outputs import Output
-from datamodels.run import faults, precision, spellings
+from datamodels.run import designs, faults, precision, spellings
 from datamodels.run import specs as spec
 from datamodels.run.dataset import Dataset
 from datamodels.run.designs import KINDS, Design
+from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS
-from datamodels.run.masks import Masks
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.storage import ObjectStore, keys, records
@@ -97,13 +97,13 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Return the run as JSON values; `from_document` reads them back."""
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
-        stored = design.pop("masks")
-        masks = (
-            {} if stored is None else {"masks": stored.document()}
-        )  # otherwise absent, as in runs of earlier versions
+        stored, unseen = design.pop("masks"), design.pop("unseen_from")
+        # What a design does not have is absent, as in runs of earlier versions.
+        given = {} if stored is None else {"masks": stored.document()}
+        given |= {} if unseen is None else {"unseen_from": unseen}
         return {
             "spec": self.spec.document(),
-            "design": design | {"groups": _encode_optional(self.design.groups)} | masks,
+            "design": design | {"groups": _encode_optional(self.design.groups)} | given,
             "own": _encode(self.own),
             "labels": _encode_optional(self.labels),
             "target_labels": _encode_optional(self.target_labels),
@@ -232,6 +232,7 @@ def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, decl
             pinned_in=spec.design.pinned_in,
             pinned_out=spec.design.pinned_out,
             masks=masks,
+            unseen_from=designs.unseen_from(spec.design.kind, spec.m),
         )
     except InputError as error:
         raise SpecError(str(error).split("; ")) from None

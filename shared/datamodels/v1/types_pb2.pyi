@@ -34,7 +34,7 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[_Union[Tensor.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Design(_message.Message):
-    __slots__ = ("kind", "seed", "alpha", "examples", "groups", "pinned_in", "pinned_out")
+    __slots__ = ("kind", "seed", "alpha", "examples", "groups", "pinned_in", "pinned_out", "unseen_from")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Design.Kind]
@@ -43,12 +43,14 @@ class Design(_message.Message):
         KIND_STRATIFIED: _ClassVar[Design.Kind]
         KIND_GROUPED: _ClassVar[Design.Kind]
         KIND_IMPORTED: _ClassVar[Design.Kind]
+        KIND_HADAMARD: _ClassVar[Design.Kind]
     KIND_UNSPECIFIED: Design.Kind
     KIND_UNIFORM: Design.Kind
     KIND_COMPLEMENT: Design.Kind
     KIND_STRATIFIED: Design.Kind
     KIND_GROUPED: Design.Kind
     KIND_IMPORTED: Design.Kind
+    KIND_HADAMARD: Design.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +58,7 @@ class Design(_message.Message):
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     PINNED_IN_FIELD_NUMBER: _ClassVar[int]
     PINNED_OUT_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_FROM_FIELD_NUMBER: _ClassVar[int]
     kind: Design.Kind
     seed: int
     alpha: float
@@ -63,7 +66,8 @@ class Design(_message.Message):
     groups: Tensor
     pinned_in: Tensor
     pinned_out: Tensor
-    def __init__(self, kind: _Optional[_Union[Design.Kind, str]] = ..., seed: _Optional[int] = ..., alpha: _Optional[float] = ..., examples: _Optional[int] = ..., groups: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_in: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_out: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    unseen_from: int
+    def __init__(self, kind: _Optional[_Union[Design.Kind, str]] = ..., seed: _Optional[int] = ..., alpha: _Optional[float] = ..., examples: _Optional[int] = ..., groups: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_in: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_out: _Optional[_Union[Tensor, _Mapping]] = ..., unseen_from: _Optional[int] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("name", "unit", "higher_is_better", "threshold")

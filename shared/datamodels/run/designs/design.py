@@ -1,11 +1,4 @@
-"""Draw subsets: which training examples model `index` is trained on, as a pure function of the design and the index.
-
-A Philox generator keyed by (seed, i) draws subset i. So any subset can be drawn again anywhere, in any order, and none
-is stored. Only the raw 64-bit stream of the generator is used: NumPy guarantees that it stays the same in all versions,
-but not that `Generator.choice` does.
-
-A subset has exactly `size` members, as in Ilyas et al. (2022, section 2); members are not drawn independently.
-"""
+"""Describe a design: how the subsets of a run are drawn. `designs.drawing` draws them."""
 
 from __future__ import annotations
 
@@ -14,8 +7,9 @@ import functools
 
 import numpy as np
 
-from datamodels.errors import InputError, MaskError
-from datamodels.run.masks import Masks
+from datamodels.errors import InputError
+from datamodels.run.designs import hadamard
+from datamodels.run.designs.masks import Masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +21,9 @@ class Kind:
     labels   whether class labels serve as groups if the data set gives none
     strata   whether each group of examples contributes its share to every subset
     grouped  whether columns are groups of examples
-    paired   the kind that subset 2i is drawn by if subset 2i + 1 is its complement; otherwise empty. A paired design
-             needs alpha = 0.5 and an even number of unpinned columns
+    paired   whether subset 2i + 1 is the complement of subset 2i, which is drawn as in a `uniform` design; this needs
+             an even number of unpinned columns
+    matrix   whether subsets are rows of Hadamard matrices, up to `Design.unseen_from`
     stored   whether the masks are in the store, because they follow from no seed
     """
 
@@ -37,15 +32,24 @@ class Kind:
     labels: bool = False
     strata: bool = False
     grouped: bool = False
-    paired: str = ""
+    paired: bool = False
+    matrix: bool = False
     stored: bool = False
+
+    @property
+    def halves(self) -> bool:
+        """Whether alpha must be 0.5. Subsets of another size are drawn as in a `uniform` design."""
+        return self.paired or self.matrix
 
 
 KINDS = {
     "uniform": Kind("all subsets of the same size are equally likely"),
-    "complement": Kind("every second subset is the complement of the one before", paired="uniform"),
+    "complement": Kind("every second subset is the complement of the one before", paired=True),
     "stratified": Kind("each group of examples contributes its share `alpha`", groups=True, labels=True, strata=True),
     "grouped": Kind("a group of examples is in a subset, or out of it, as a whole", groups=True, grouped=True),
+    "hadamard": Kind(
+        "any two examples are together in half of the subsets with either, so fewer models will do", matrix=True
+    ),
     "imported": Kind("subsets that `datamodels import` read from files; not for specs of your own", stored=True),
 }
 """The kinds of designs by name. A new one also needs a number in `Design.Kind` of types.proto."""
@@ -66,6 +70,9 @@ class Design:
     pinned_in   columns in every subset
     pinned_out  columns in no subset
     masks       the masks, for kinds that store them; None otherwise
+    unseen_from the first subset that nothing is fitted on, for kinds of which it is drawn otherwise; None for others.
+                Subsets from it on are drawn as in a `uniform` design: a row of the matrix that the fit has not seen is
+                orthogonal to those that it has, so predictions would seem worse than they are
 
     Raises InputError naming each fault.
     """
@@ -78,6 +85,7 @@ class Design:
     pinned_in: tuple[int, ...] = ()
     pinned_out: tuple[int, ...] = ()
     masks: Masks | None = None
+    unseen_from: int | None = None
 
     def __post_init__(self) -> None:
         if self.groups is not None:
@@ -97,6 +105,9 @@ class Design:
         group_fault = self._group_fault()
         if group_fault:
             yield group_fault
+            return
+        if self.unseen_from is not None and not (KINDS[self.kind].matrix and self.unseen_from >= 0):
+            yield f"design.unseen_from = {self.unseen_from}: must be at least 0, and only a hadamard design takes it"
             return
         if KINDS[self.kind].stored != (self.masks is not None):
             yield (
@@ -138,11 +149,14 @@ class Design:
         free = self.columns - len(pins)
         if KINDS[self.kind].stored:
             return
-        if KINDS[self.kind].paired and (self.alpha != 0.5 or free % 2):
-            yield (
-                f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns: "
-                "needs alpha = 0.5 and an even number of them (pin one out)"
-            )
+        kind, given = (
+            KINDS[self.kind],
+            f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns",
+        )
+        if kind.paired and (self.alpha != 0.5 or free % 2):
+            yield f"{given}: needs alpha = 0.5 and an even number of them (pin one out)"
+        elif kind.matrix and (self.alpha != 0.5 or free < hadamard.LEAST):
+            yield f"{given}: needs alpha = 0.5 and at least {hadamard.LEAST} of them"
         elif not 0 < self._drawn < free:
             yield (
                 f"alpha = {self.alpha} of {free} unpinned columns draws {self._drawn}: "
@@ -172,15 +186,20 @@ class Design:
 
     @property
     def size(self) -> int:
-        """Columns in each subset, pinned ones included."""
+        """Columns in each subset, pinned ones included; about so many if `varies`."""
         return self._drawn + len(self.pinned_in)
+
+    @property
+    def varies(self) -> bool:
+        """Whether subsets have different sizes."""
+        return self.masks is not None or KINDS[self.kind].matrix
 
     @property
     def _drawn(self) -> int:
         return round(self.alpha * (self.columns - len(self.pinned_in) - len(self.pinned_out)))
 
     @functools.cached_property
-    def _strata(self) -> list[tuple[np.ndarray, int]]:
+    def strata(self) -> list[tuple[np.ndarray, int]]:
         """Pairs (unpinned columns of a stratum, number of them in each subset)."""
         free = np.ones(self.columns, dtype=bool)
         free[list(self.pinned_in + self.pinned_out)] = False
@@ -197,9 +216,9 @@ class Design:
         if self.masks is not None:
             return self.masks.inclusion
         probability = np.zeros(self.columns, dtype=np.float32)
-        for columns, drawn in self._strata:
+        for columns, drawn in self.strata:
             if len(columns):
-                probability[columns] = drawn / len(columns)
+                probability[columns] = 0.5 if KINDS[self.kind].matrix else drawn / len(columns)
         probability[list(self.pinned_in)] = 1
         return probability
 
@@ -207,7 +226,7 @@ class Design:
     def stratum(self) -> np.ndarray:
         """int32[d]: columns of the same number share a fixed total in every subset; -1 for pinned ones."""
         stratum = np.full(self.columns, -1, dtype=np.int32)
-        for number, (columns, _) in enumerate(self._strata):
+        for number, (columns, _) in enumerate(self.strata):
             stratum[columns] = number
         return stratum
 
@@ -215,7 +234,7 @@ class Design:
         """Describe the design in one sentence for people."""
         unit = "groups" if self.grouped else "examples"
         pins = [f"{len(p):,} pinned {w}" for p, w in ((self.pinned_in, "in"), (self.pinned_out, "out")) if p]
-        size = f"about {self.size:,}" if self.masks is not None else f"{self.size:,}"
+        size = f"about {self.size:,}" if self.varies else f"{self.size:,}"
         return f"{self.kind}: {size} of {self.columns:,} {unit} in each subset" + "".join(f", {p}" for p in pins)
 
     def members(self, columns: np.ndarray) -> np.ndarray:
@@ -236,7 +255,13 @@ class Design:
         """Return the same design with subsets of another size. Raises InputError if there are none of this size."""
         if self.masks is not None:
             raise InputError("the run was imported: no other subsets can be drawn, and no model trained on them")
-        return dataclasses.replace(self, kind=KINDS[self.kind].paired or self.kind, alpha=alpha)
+        kind = "uniform" if KINDS[self.kind].halves else self.kind
+        return dataclasses.replace(self, kind=kind, alpha=alpha, unseen_from=None)
+
+
+def unseen_from(kind: str, m: int) -> int | None:
+    """Return `Design.unseen_from` of a run that fits on its first m subsets."""
+    return m if KINDS[kind].matrix else None
 
 
 def _quotas(sizes: list[int], total: int) -> list[int]:
@@ -246,76 +271,3 @@ def _quotas(sizes: list[int], total: int) -> list[int]:
     for i in np.argsort(quotas - shares, kind="stable")[: total - quotas.sum()]:
         quotas[i] += 1
     return quotas.tolist()
-
-
-def subset(design: Design, index: int) -> np.ndarray:
-    """Return int32[size]: the columns of subset `index` >= 0, ascending."""
-    if index < 0:
-        raise InputError(f"subset index {index}: must be at least 0")
-    mask = np.zeros(design.columns, dtype=bool)
-    _draw(design, index, mask)
-    return np.flatnonzero(mask).astype(np.int32)
-
-
-def subsets(design: Design, first: int, last: int) -> np.ndarray:
-    """Return uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
-    if not 0 <= first < last:
-        raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
-    if design.masks is not None:
-        return design.masks.read(first, last)
-    masks = np.zeros((last - first, design.columns), dtype=bool)
-    for row, index in enumerate(range(first, last)):
-        _draw(design, index, masks[row])
-    return pack(masks)
-
-
-def _draw(design: Design, index: int, mask: np.ndarray) -> None:
-    """Set the members of subset `index` in a mask that is False everywhere."""
-    if design.masks is not None:
-        mask[:] = unpack(design.masks.read(index, index + 1), design.columns)[0]
-        return
-    flip = bool(KINDS[design.kind].paired) and index % 2 == 1
-    bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
-    for columns, drawn in design._strata:
-        if not len(columns):
-            continue
-        # The smallest keys are drawn. Low bits hold the position, so that no two keys are equal.
-        low = np.uint64(2 ** len(columns).bit_length() - 1)
-        keys = (bits.random_raw(len(columns)) & ~low) | np.arange(len(columns), dtype=np.uint64)
-        order = np.argpartition(keys, drawn) if drawn < len(columns) else np.arange(len(columns))
-        mask[columns[order[drawn:] if flip else order[:drawn]]] = True
-    mask[list(design.pinned_in)] = True
-
-
-def pack(masks: np.ndarray) -> np.ndarray:
-    """Pack bool[..., d] to uint8[..., ceil(d / 8)]. Column c is bit c % 8 of byte c // 8, least significant first."""
-    return np.packbits(masks, axis=-1, bitorder="little")
-
-
-def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
-    """Unpack masks to bool[..., d].
-
-    Raises MaskError if the length is not that of d columns, or if a bit beyond them is set.
-    """
-    expected = (columns + 7) // 8
-    if packed.dtype != np.uint8 or packed.shape[-1] != expected:
-        raise MaskError(
-            f"mask of {packed.shape[-1]} {packed.dtype} values: {columns} columns take {expected} bytes of uint8"
-        )
-    spare = expected * 8 - columns
-    if spare and (packed[..., -1] >> (8 - spare)).any():
-        raise MaskError(f"mask has a bit set beyond its {columns} columns")
-    return np.unpackbits(packed, axis=-1, count=columns, bitorder="little").view(bool)
-
-
-def mask_of(columns: np.ndarray, count: int) -> np.ndarray:
-    """Return the packed mask of some columns, uint8[ceil(count / 8)]. Raises MaskError for one outside 0..count-1."""
-    columns = np.asarray(columns)
-    if columns.ndim != 1 or (columns.size and columns.dtype.kind not in "iu"):
-        raise MaskError(f"columns of shape {columns.shape} and type {columns.dtype}: must be a list of integers")
-    outside = columns[(columns < 0) | (columns >= count)]
-    if outside.size:
-        raise MaskError(f"column {outside[0]}: must be 0 to {count - 1}")
-    mask = np.zeros(count, dtype=bool)
-    mask[columns.astype(np.int64)] = True
-    return pack(mask)
