@@ -115,6 +115,9 @@ bench-estimators: $(VENV)/.test ## compare the estimators on the digits: 3 minut
 bench-designs: $(VENV)/.test ## compare designs of subsets on the digits: a minute
 	$(BIN)/python benchmarks/fit/designs.py $(BENCH)
 
+bench-few-models: $(VENV)/.test ## check the LDS of two models on each subset by that of twenty: 5 minutes
+	$(BIN)/python benchmarks/analyses/few_models.py $(BENCH)
+
 bench-plan: $(VENV)/.bench ## compare the time and memory predicted for a fit with what it takes: a minute
 	$(BIN)/python benchmarks/fit/plan.py $(BENCH)
 

@@ -40,11 +40,11 @@ def test_targets_know_which_training_example_they_are(targets, own):
     assert run.n == len(own) == len(run.target_labels)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "stratified", "grouped"])
+@pytest.mark.parametrize("kind", ["uniform", "stratified", "grouped", "hadamard"])
 def test_a_run_survives_the_store(tmp_path, kind):
     store = LocalStore(tmp_path)
     groups = np.array(["a", "b", "c", "d"])[np.arange(20) % 4] if kind == "grouped" else None
-    run = runs.resolve(make_spec(design={"kind": kind, "pinned_out": [1]}), dataset(groups=groups))
+    run = runs.resolve(make_spec(design={"kind": kind, "pinned_out": [1]}, m=30), dataset(groups=groups))
     assert runs.create(store, run)
     again = runs.read(store, run.name)
     assert json.dumps(again.document()) == json.dumps(run.document())
@@ -202,3 +202,13 @@ def needs_more():
 def test_a_data_set_that_does_not_load_is_refused(load, options, fault):
     with pytest.raises(SpecError, match=fault):
         runs.load_dataset(make_spec(dataset={"load": load, "options": options}))
+
+
+def test_a_run_of_a_spec_that_meant_more_models_before_is_continued(tmp_path):
+    store, given, old = LocalStore(tmp_path), make_spec(), make_spec(evaluate={"models": 20})
+    assert given.evaluate.models == 2 and runs.continued(store, given) is given
+    runs.create(store, runs.resolve(old, dataset()))
+    assert runs.continued(store, given).run == old.run
+    assert runs.continued(store, old) is old
+    runs.create(store, runs.resolve(given, dataset()))
+    assert runs.continued(store, given) is given

@@ -12,6 +12,7 @@ from datamodels.analyze.findings import Findings, FitFindings
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.patterns.review import Fragility
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.mislabel import OWN
 from datamodels.report import charts, learning
@@ -54,7 +55,7 @@ def _cards(found: Findings) -> Iterator[tuple[str, str]]:
     if evaluation:
         low, high = evaluation.interval
         yield f"{evaluation.lds:.3f}", f"LDS, {LEVEL:.0%} interval {low:.3f} to {high:.3f}"
-        yield f"{evaluation.ceiling:.3f}", f"noise ceiling: agreement of two halves of {evaluation.models} models"
+        yield f"{evaluation.ceiling:.3f}", f"noise ceiling: agreement of two halves of {evaluation.mean_of} models"
     yield f"{found.committed:,}", f"models of {run.spec.models:,}"
     yield f"{run.n:,}", "targets"
     yield f"{run.design.columns:,}", "training columns"
@@ -89,13 +90,23 @@ def quality(found: Findings) -> str:
         f"<p><strong>{markup.escape(verdict.word.capitalize())}</strong>: {markup.escape(verdict.text)}</p>"
         "<p>The LDS says how well datamodels predict subsets that no fit has seen. For each target, it is Spearman's "
         f"correlation between the predictions for {evaluation.subsets} unseen subsets and the mean outputs of "
-        f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets. Half "
+        f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets."
+        f"{_corrected(evaluation)} Half "
         f"of the targets have a correlation above {middle:.2f}, and nine in ten above {tenth:.2f}. Training is random, "
         f"which limits the LDS of any prediction to about the noise ceiling, {evaluation.ceiling:.3f}: the correlation "
-        "between two halves of the models.</p>"
+        f"between two halves of {evaluation.mean_of} models.</p>"
         '<div class="halves"><div class="panel"><h3>Targets by their correlation</h3>'
         f"{charts.histogram(evaluation.scores, evaluation.lds, 'Targets by correlation')}</div>"
         '<div class="panel" id="scatter" hidden></div></div>'
+    )
+
+
+def _corrected(evaluation: Evaluation) -> str:
+    if evaluation.mean_of == evaluation.models:
+        return ""
+    return (
+        f" Both are corrected (Spearman and Brown) to what {evaluation.mean_of} models on each subset would give, by "
+        "how well the models of a subset agree."
     )
 
 

@@ -41,11 +41,11 @@ def _lines(result: Result) -> Iterator[str]:
         low, high = evaluation.interval
         yield (
             f"LDS        {evaluation.lds:.3f}  ({LEVEL:.0%} interval {low:.3f} to {high:.3f}; "
-            f"{evaluation.subsets} unseen subsets x {evaluation.models} models, {evaluation.targets} targets)"
+            f"{evaluation.size}, {evaluation.targets} targets)"
         )
         yield (
             f"ceiling    {evaluation.ceiling:.3f}  (noise ceiling, about the best LDS that noise allows: the "
-            f"correlation of two halves of the {evaluation.models} models)"
+            f"correlation of two halves of {evaluation.mean_of} models)"
         )
         yield f"verdict    {result.verdict}"
     unusual = {status: count for status, count in result.statuses.items() if status != OK}

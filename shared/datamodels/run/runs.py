@@ -313,6 +313,14 @@ def _declare(store: ObjectStore, run: Run) -> None:
             return  # else another writer was first: compare with what it wrote
 
 
+def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
+    """Return a spec as an earlier version read it if the store has the run of that, and none of what it means today."""
+    earlier = wanted.earlier()
+    if earlier is None or store.exists(keys.run(wanted.run)) or not store.exists(keys.run(earlier.run)):
+        return wanted
+    return earlier
+
+
 def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:
     """Return the number of the newest declaration beside a run, -1 if there is none; `known` is known to exist."""
     return store.newest(lambda number: keys.meaning(name, number), known)

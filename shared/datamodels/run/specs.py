@@ -121,8 +121,9 @@ class EvaluateSpec(_Part):
 
     subsets: int = Field(default=100, ge=0, le=1_000_000)
     """How many such subsets. 0 for no evaluation; otherwise at least 3."""
-    models: int = Field(default=20, ge=2, le=10_000)
-    """How many models are trained on each of them. Their mean output is compared with the prediction."""
+    models: int = Field(default=2, ge=2, le=10_000)
+    """How many models are trained on each of them. Their mean output is compared with the prediction. The LDS of fewer
+    than 20 is corrected to the mean of 20; more narrow its interval a little."""
 
 
 class FitSpec(_Part):
@@ -239,6 +240,12 @@ class RunSpec(_Part):
     def run(self) -> str:
         """The run's name."""
         return f"{self.name}-{self.hash[:12]}"
+
+    def earlier(self) -> RunSpec | None:
+        """Return the spec as versions before 0.3 read it: `evaluate.models` was 20 by default. None if it is given."""
+        if "models" in self.evaluate.model_fields_set:
+            return None
+        return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"models": 20})})
 
     @property
     def models(self) -> int:

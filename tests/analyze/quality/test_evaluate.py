@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from datamodels.analyze.quality.evaluate import evaluate, from_document
 from datamodels.errors import InputError, NotReadyError
@@ -36,9 +37,9 @@ def test_target_means_alone_earn_nothing():
 
 
 def test_ceiling_is_the_correlation_that_the_noise_allows():
-    signal, outputs = noisy_truth(subsets=200, models=10, targets=60, noise=2.0)
-    # Means of 5 models have reliability 1 / (1 + 4/5); Spearman's is 6/pi asin(r/2) of Pearson's for normal values.
-    expected = 6 / np.pi * np.arcsin(1 / 1.8 / 2)
+    signal, outputs = noisy_truth(subsets=200, models=20, targets=60, noise=2.0)
+    # Means of 10 models have reliability 1 / (1 + 4/10); Spearman's is 6/pi asin(r/2) of Pearson's for normal values.
+    expected = 6 / np.pi * np.arcsin(1 / 1.4 / 2)
     found = evaluate(signal, outputs)
     assert found.ceiling == pytest.approx(expected, abs=0.03)
     assert found.lds > found.ceiling
@@ -54,17 +55,44 @@ def test_the_interval_covers_the_score_and_narrows_with_more_subsets():
     assert widths[1] < widths[0] / 2
 
 
-def test_the_interval_covers_what_fresh_subsets_give_as_often_as_it_says():
+@pytest.mark.parametrize("noise", [0.5, 1.5])
+def test_few_models_tell_what_many_give(noise):
+    signal, outputs = noisy_truth(subsets=400, models=20, noise=noise)
+    predicted = signal + np.random.default_rng(4).normal(size=signal.shape)
+    many, few = (evaluate(predicted, outputs[:, :models], resamples=50) for models in (20, 2))
+    assert (many.models, many.mean_of, few.models, few.mean_of) == (20, 20, 2, 20)
+    assert few.lds == pytest.approx(many.lds, abs=0.02)
+    assert few.ceiling == pytest.approx(many.ceiling, abs=0.02)
+    # Uncorrected, as by SciPy, it would be lower by this.
+    raw = np.mean([stats.spearmanr(predicted[:, j], outputs[:, :2, j].mean(axis=1))[0] for j in range(40)])
+    assert few.lds > raw + {0.5: 0.02, 1.5: 0.1}[noise]
+
+
+def test_outputs_that_are_chance_alone_earn_nothing_by_correction():
+    rng = np.random.default_rng(2)
+    found = evaluate(rng.normal(size=(100, 40)), rng.normal(size=(100, 2, 40)))
+    assert found.interval[0] < 0 < found.interval[1] and abs(found.ceiling) < 0.3
+
+
+def test_an_early_record_is_of_the_models_that_it_counts():
+    document = evaluate(*noisy_truth(models=20), resamples=1).document()
+    del document["mean_of"]
+    assert from_document(document | {"models": 4}).mean_of == 4
+
+
+@pytest.mark.parametrize("models", [2, 20])
+def test_the_interval_covers_what_fresh_subsets_give_as_often_as_it_says(models):
     rng, covered, worlds = np.random.default_rng(1), 0, 30
     for _ in range(worlds):
         loadings = rng.normal(size=(2, 8, 20))  # targets are alike in part, as real ones are
 
-        def score(resamples, loadings=loadings):
-            signal, noise = (rng.normal(size=(60, 8)) @ loading for loading in loadings)
-            return evaluate(signal, (signal + noise / 2)[:, None].repeat(2, axis=1), resamples=resamples)
+        def score(models, resamples, loadings=loadings):
+            signal, missed = (rng.normal(size=(60, 8)) @ loading for loading in loadings)
+            chance = rng.normal(size=(60, models, 20))
+            return evaluate(signal, (signal + missed / 2)[:, None] + 2 * chance, resamples=resamples)
 
-        fresh = np.mean([score(1).lds for _ in range(20)])
-        low, high = score(100).interval
+        fresh = np.mean([score(20, 1).lds for _ in range(20)])
+        low, high = score(models, 100).interval
         covered += low <= fresh <= high
     assert covered / worlds >= 0.85
 
@@ -93,7 +121,7 @@ def test_too_few_trained_models_are_told():
 
 
 def test_subsets_that_do_not_count_for_a_target_change_nothing():
-    signal, outputs = noisy_truth(noise=0.5)
+    signal, outputs = noisy_truth(models=20, noise=0.5)
     counts = np.random.default_rng(5).random(signal.shape) < 0.5
     spoilt = np.where(counts[:, None], outputs, 1000.0)
     found = evaluate(np.where(counts, signal, -1000.0), spoilt, counts=counts, resamples=1)

@@ -45,7 +45,7 @@ def test_a_spec_is_checked_on_its_data_with_its_options(capsys, path):
     assert found["outputs"].startswith("169 of each model") and found["seed"] == "another one changes nothing"
     assert found["SNR"].startswith("infinite: the seed changes nothing, from ")
     assert found["verdict"].startswith("weak: 50 models give an LDS of about 0.33, so")
-    assert found["run"].startswith("2,050 models, 2,000 of them to evaluate, take ") and "at 3 per hour" in found["run"]
+    assert found["run"].startswith("250 models, 200 of them to evaluate, take ") and "at 3 per hour" in found["run"]
 
 
 def test_a_class_is_checked_on_the_digits(capsys):

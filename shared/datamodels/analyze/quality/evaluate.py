@@ -4,21 +4,33 @@ LDS (Park et al. 2023, TRAK, definition 2.3) is the mean over targets of a corre
 between what the datamodel predicts and the mean output of models trained on that subset. Correlations are never pooled
 over targets: if they were, the means of the targets alone would correlate at 0.95.
 
+If fewer than `rank.STANDARD` models are trained on each subset, the LDS and its ceiling are corrected to the mean of so
+many, so that figures of different runs mean the same.
+
 `quality.unseen` reads the arrays from a run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.analyze.quality import interval
 from datamodels.analyze.quality.interval import RESAMPLES
 from datamodels.analyze.quality.progress import Report
-from datamodels.analyze.quality.rank import Ranks, spearman
+from datamodels.analyze.quality.rank import (
+    STANDARD,
+    Ranks,
+    agreement,
+    corrected,
+    reliability_of_one,
+    spearman,
+)
 from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
 from datamodels.storage import ObjectStore, keys, records
 
@@ -29,11 +41,12 @@ class Evaluation:
 
     lds         mean over the scored targets of Spearman's correlation
     interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
-    ceiling     the same correlation between the means of two disjoint halves of each subset's models: the most that
-                noise lets any prediction reach, for means of half as many models
-    per_target  float64[n]; NaN for targets that are not scored
+    ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: the
+                most that noise lets any prediction reach, for means of half as many models
+    per_target  float64[n]; NaN for targets that are not scored. If the LDS is corrected, single ones may exceed 1
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
+    mean_of     models whose mean the LDS is about; `models` if it is not corrected
     deviations  float64[resamples]; LDS of each resample less their mean. Evaluations of one run with one seed resample
                 the same subsets, so the deviations of a difference of two LDS are the difference of theirs. Not
                 recorded
@@ -45,7 +58,12 @@ class Evaluation:
     per_target: np.ndarray
     subsets: int
     models: int
+    mean_of: int = 0
     deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        # Early records and servers do not give it, and correct nothing.
+        object.__setattr__(self, "mean_of", self.mean_of or self.models)
 
     def document(self) -> dict[str, Any]:
         """Return the evaluation as JSON values, without its deviations."""
@@ -53,6 +71,11 @@ class Evaluation:
         document = dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
         del document["deviations"]
         return document
+
+    @property
+    def size(self) -> str:
+        """Say on how many subsets and models it rests."""
+        return size(self.subsets, self.models, self.mean_of)
 
     @property
     def targets(self) -> int:
@@ -67,6 +90,12 @@ class Evaluation:
     def quantiles(self, shares: Sequence[float]) -> list[float]:
         """Return quantiles of the correlations of the targets that are scored."""
         return np.quantile(self.scores, shares).tolist()
+
+
+def size(subsets: int, models: int, mean_of: int) -> str:
+    """Say on how many subsets and models an evaluation rests."""
+    corrected = f", corrected to {mean_of}" if mean_of != models else ""
+    return f"{subsets} unseen subsets x {words.count(models, 'model')}{corrected}"
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:
@@ -123,33 +152,42 @@ def evaluate(
     counts = None if counts is None else counts[usable]
     outputs = outputs.astype(np.float64)
     predicted, true = Ranks(predictions), Ranks(_mean(outputs, trained))
+    # Halves go by rank among the trained models of a subset, so that failures do not empty one of them.
+    first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
+    halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
     once = np.ones(len(outputs), dtype=np.int64) if counts is None else counts.astype(np.int64)
     scored = np.broadcast_to(once.reshape(len(once), -1), predictions.shape).sum(axis=0) >= 3
     if not scored.any():
         raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
-    per_target = np.where(scored, spearman(predicted, true, once), np.nan)
+    models, average = outputs.shape[1], float(trained.sum(axis=1).mean())
+
+    def score(weights: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the correlations of targets, float64[n], and the reliability of one model."""
+        found = spearman(predicted, true, weights)
+        if models >= STANDARD:
+            return found, math.nan
+        one = reliability_of_one(spearman(*halves, weights)[scored].mean(), average / 2)
+        return corrected(found, one, average, STANDARD), one
 
     draws = interval.draws(len(outputs), seed, resamples)
-    weights = (drawn if counts is None else drawn[:, None] * once for drawn in draws)
     resampled = np.empty(resamples)
-    for i, drawn in enumerate(weights):
-        resampled[i] = spearman(predicted, true, drawn)[scored].mean()
+    for i, drawn in enumerate(draws):
+        resampled[i] = score(drawn if counts is None else drawn[:, None] * once)[0][scored].mean()
         progress((i + 1) / resamples)
-    lds = float(per_target[scored].mean())
+    per_target, one = score(once)
+    lds = min(1.0, float(per_target[scored].mean()))
     # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
     # as much as their spread. Centred on their own mean they cover what they should.
     deviations = resampled - resampled.mean()
-
-    # Halves go by rank among the trained models of a subset, so that failures do not empty one of them.
-    first = trained & (np.cumsum(trained, axis=1) * 2 <= trained.sum(axis=1, keepdims=True))
-    halves = Ranks(_mean(outputs, first)), Ranks(_mean(outputs, trained & ~first))
+    ceiling = spearman(*halves, once)[scored].mean() if math.isnan(one) else agreement(one, STANDARD / 2)
     return Evaluation(
         lds=lds,
         interval=interval.around(lds, deviations, most=1.0),
-        ceiling=float(spearman(*halves, once)[scored].mean()),
-        per_target=per_target,
+        ceiling=float(ceiling),
+        per_target=np.where(scored, per_target, np.nan),
         subsets=len(outputs),
-        models=outputs.shape[1],
+        models=models,
+        mean_of=max(models, STANDARD),
         deviations=deviations,
     )
 

@@ -1,8 +1,19 @@
-"""Compute Spearman's correlation of many columns at once, on many bootstrap resamples of their rows."""
+"""Compute Spearman's correlation of many columns at once, on many bootstrap resamples of their rows.
+
+Correlations with means of few models are corrected to what means of more would give (Spearman and Brown). Outputs of
+two models of the same subset correlate, over subsets, at rho: the reliability of one model. The mean of k models has
+the reliability k rho / (1 + (k - 1) rho). A prediction correlates with it by the square root of that, times what it
+would correlate by without noise. So two models on each subset tell the LDS with means of twenty: a tenth of the
+training. This holds for Pearson's correlation, so Spearman's is converted as for normal values, r = 2 sin(pi / 6 s).
+`benchmarks/analyses/few_models.py` checks it on the digits.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+STANDARD = 20
+"""Models whose mean an LDS is about if fewer are trained on each subset; papers train as many or more."""
 
 
 class Ranks:
@@ -48,3 +59,33 @@ def spearman(a: Ranks, b: Ranks, weights: np.ndarray) -> np.ndarray:
     covariance = (w * x * y).sum(axis=0)
     scale = np.sqrt((w * x * x).sum(axis=0) * (w * y * y).sum(axis=0))
     return np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
+
+
+def reliability_of_one(agreement: float, models: float) -> float:
+    """Return the reliability of one model, 0 to 1, from Spearman's correlation of two means of so many models."""
+    given = float(np.clip(_pearson(agreement), 0.0, 1.0))
+    return given / (models - (models - 1) * given)
+
+
+def agreement(one: float, models: float) -> float:
+    """Return Spearman's correlation of two means of so many models, from the reliability of one."""
+    return float(_spearman(models * one / (1 + (models - 1) * one)))
+
+
+def corrected(correlation: np.ndarray, one: float, models: float, more: float) -> np.ndarray:
+    """Return Spearman's correlations with the mean of more models from those with the mean of some.
+
+    one  the reliability of one model. The factor is at most sqrt(more / models), for models that tell nearly nothing
+    """
+    gain = more / models * (1 + (models - 1) * one) / (1 + (more - 1) * one)
+    return _spearman(_pearson(correlation) * np.sqrt(gain))
+
+
+def _pearson(spearman: np.ndarray | float) -> np.ndarray:
+    """Return Pearson's correlation of normal values with this correlation of their ranks."""
+    return 2 * np.sin(np.pi / 6 * np.asarray(spearman))
+
+
+def _spearman(pearson: np.ndarray | float) -> np.ndarray:
+    """Return the inverse of `_pearson`. Corrected correlations may exceed 1 by chance."""
+    return 6 / np.pi * np.arcsin(np.clip(pearson, -2, 2) / 2)

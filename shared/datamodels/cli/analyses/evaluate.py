@@ -12,6 +12,7 @@ import numpy as np
 
 from datamodels import words
 from datamodels.analyze.quality.agreement import Agreement
+from datamodels.analyze.quality.evaluate import size
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
@@ -65,7 +66,7 @@ def document(answer: Answer[Any]) -> dict[str, Any]:
     scored = np.flatnonzero(~np.isnan(quality.evaluation.per_target))
     lds = quality.evaluation.per_target[scored]
     order = np.argsort(lds, kind="stable")[:WORST]
-    names = ("lds", "interval", "ceiling", "subsets", "models")
+    names = ("lds", "interval", "ceiling", "subsets", "models", "mean_of")
     verdict = of_evaluation(quality.evaluation, answer.provenance.models)
     return basis(answer) | {
         "lds": {name: getattr(quality.evaluation, name) for name in names} | {"targets": len(scored)},
@@ -88,9 +89,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     name, _, rest = basis_line(found).partition(" ")
     yield f"{name:<9}{rest}"
     yield (
-        f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; {lds['subsets']} unseen subsets x "
-        f"{lds['models']} models, {lds['targets']} targets); noise ceiling {lds['ceiling']:.3f}, between halves of the "
-        "models"
+        f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; "
+        f"{size(lds['subsets'], lds['models'], lds['mean_of'])}, {lds['targets']} targets); noise ceiling "
+        f"{lds['ceiling']:.3f}, between halves of the models"
     )
     yield f"verdict  {found['verdict']['word']}: {found['verdict']['text']}"
     quantiles = "  ".join(f"{float(q):.0%} {value:.3f}" for q, value in found["quantiles"].items())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from datamodels.analyze.findings import gather
 from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.cli.analyses import report
 from datamodels.cli.common.store import store_of, store_settings
 from datamodels.report import summary
-from datamodels.run import specs
+from datamodels.run import runs, specs
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
 from datamodels.runners.view import TerminalView, View
@@ -34,10 +35,15 @@ def stage(options: argparse.Namespace) -> None:
 
 
 def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
+    given = specs.load(options.spec)
+    store = store_of(options, create=True)
+    spec = runs.continued(store, given)
+    if spec is not given and not options.quiet:
+        print(f"continues run {spec.run}, created when evaluate.models was 20 by default", file=sys.stderr)
     return pipeline.run(
-        specs.load(options.spec),
+        spec,
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
-        store=store_of(options, create=True),
+        store=store,
         view=View() if options.quiet else TerminalView(),
         until=until,
     )
