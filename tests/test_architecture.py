@@ -21,7 +21,7 @@ SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob
 TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
-    *("extras", "errors", "words", "outputs", "settings", "machine", "telemetry", "storage"),
+    *("extras", "errors", "words", "outputs", "spans", "settings", "machine", "telemetry", "storage"),
     *("run.designs", "run", "aggregate"),
     *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *("fit.kernels", "fit.data", "fit.contract", "fit.lasso", "fit.estimators", "fit", "fit.job"),

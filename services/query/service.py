@@ -17,7 +17,7 @@ from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
 from datamodels.run.runs import Run
-from datamodels.v1 import query_pb2, query_pb2_grpc
+from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
 from .long import LongCalls, provenance_of
 
@@ -111,6 +111,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
                 curve=codec.to_tensor(found.curve),
                 label=label,
                 before=_before(fitted, target) if len(found.curve) else None,
+                span=_span(fitted.run, target),
             )
 
     def Counterfactual(self, request, context):
@@ -132,6 +133,7 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
             provenance=provenance_of(fitted),
             targets=codec.to_tensor(targets),
             **{name: codec.to_tensor(getattr(found, name)) for name in fields},
+            spans=[codec.to_span(run.spans[target]) for target in targets.tolist()] if run.spans else (),
         )
 
     def Similar(self, request, context):
@@ -141,15 +143,19 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
             case "target":
                 found = similar.targets(fitted.theta, request.target, k=k, metric=metric)
                 labels = [_target_label(run, index) for index in found.index]
+                spans = [_span(run, index) for index in found.index]
             case "column":
                 found = similar.columns(fitted.theta, request.column, k=k, metric=metric)
                 labels = [_label(run, index) for index in found.index]
+                spans = [None] * len(labels)
             case _:
                 raise InputError("what: is missing; give a target or a column")
-        rows = zip(found.index.tolist(), found.score.tolist(), labels, strict=True)
+        rows = zip(found.index.tolist(), found.score.tolist(), labels, spans, strict=True)
         return query_pb2.SimilarResponse(
             provenance=provenance_of(fitted),
-            neighbours=[query_pb2.Neighbour(index=i, score=score, label=label) for i, score, label in rows],
+            neighbours=[
+                query_pb2.Neighbour(index=i, score=score, label=label, span=span) for i, score, label, span in rows
+            ],
         )
 
     def Leakage(self, request, context):
@@ -201,6 +207,7 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
         nonzeros=len(columns),
         heldout_r2=solution.heldout_r2[target],
         status=solution.status[target],
+        span=_span(run, target),
     )
 
 
@@ -215,6 +222,10 @@ def _label(run: Run, column: int) -> int:
 
 def _target_label(run: Run, target: int) -> int:
     return -1 if run.target_labels is None else run.target_labels[target]
+
+
+def _span(run: Run, target: int) -> types_pb2.Span | None:
+    return codec.to_span(run.spans[target]) if run.spans else None
 
 
 def _before(fitted: Fitted, target: int) -> query_pb2.Interval:

@@ -10,6 +10,7 @@ Trainer, BatchTrainer            what a trainer must have
 Output                           what the number that is recorded of a model on a target means
 GradientTrainer, Gradients       what a trainer may have, for methods that need gradients
 LayerFactors                     gradients of one layer, as EK-FAC needs them
+Text, language_dataset           texts as tokens, and the data set of a language model
 load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
 testing                          help for tests of your own
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from datamodels.settings import ClientSettings
     from datamodels.train.gradients import Gradients, GradientTrainer, LayerFactors
     from datamodels.train.protocols import BatchTrainer, Trainer
+    from datamodels.train.texts import Text, language_dataset
 
 __all__ = [
     "BatchTrainer",
@@ -48,9 +50,11 @@ __all__ = [
     "QueryClient",
     "StoredRun",
     "Targets",
+    "Text",
     "Trainer",
     "errors",
     "fit_arrays",
+    "language_dataset",
     "list_runs",
     "load_spec",
     "open_run",
@@ -66,6 +70,7 @@ _HOMES = {
     "datamodels.settings": ("ClientSettings",),
     "datamodels.train.gradients": ("GradientTrainer", "Gradients", "LayerFactors"),
     "datamodels.train.protocols": ("BatchTrainer", "Trainer"),
+    "datamodels.train.texts": ("Text", "language_dataset"),
 }
 """The modules that names come from."""
 

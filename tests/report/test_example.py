@@ -32,6 +32,13 @@ def test_a_table_shows_its_numbers():
     assert table.target(2)["row"] == pytest.approx(data.x_test[2], rel=1e-3)
 
 
+def test_a_span_is_shown_in_its_text_with_or_without_the_data():
+    texts, spans = [f"the <b>{i}</b> of it" for i in range(5)], [(4, 12)] * 5
+    words = examples(made.dataset(image_shape=None, texts_test=texts, spans_test=spans))
+    shown = {"name": "target 3", "label": "", "text": "the <b>3</b> of it", "span": [4, 12]}
+    assert words.target(3) == Examples(words.run, None).target(3) == shown
+
+
 def test_long_texts_are_cut():
     words = examples(made.dataset(image_shape=None, texts=["long " * 200] * 30, texts_test=["b"] * 5))
     assert len(words.column(0)["text"]) <= example.TEXT + 2 and words.column(0)["text"].endswith("long …")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from datamodels.errors import InputError, SpecError
 from datamodels.outputs import LOSS, MARGIN, Output
 from datamodels.rpc import codec, run_codec
 from datamodels.run import designs, runs, specs
+from datamodels.spans import Span
 from datamodels.v1 import types_pb2
 
 GROUPS = np.arange(40, dtype=np.int32) % 8
@@ -49,6 +51,19 @@ def test_a_run_survives_the_round_trip(labels, dtype):
     again = run_codec.from_run_record(types_pb2.RunRecord.FromString(run_codec.to_run_record(run).SerializeToString()))
     assert json.dumps(again.document()) == json.dumps(run.document())
     assert again.name == run.name
+
+
+def test_spans_survive_the_round_trip_and_wrong_ones_are_refused():
+    spans = (Span("a b", 0, 1), Span("", 0, 0), Span("é\U0001f600 ß", 1, 2))
+    run = dataclasses.replace(make_run(), spans=spans)
+    record = types_pb2.RunRecord.FromString(run_codec.to_run_record(run).SerializeToString())
+    assert run_codec.from_run_record(record).spans == spans
+    record.spans[0].last = 4
+    with pytest.raises(InputError, match="letters 0 to 4 of an excerpt of 3"):
+        run_codec.from_run_record(record)
+    del record.spans[0]
+    with pytest.raises(InputError, match="spans: has 2 for 3 targets"):
+        run_codec.from_run_record(record)
 
 
 def test_a_record_of_the_first_version_names_no_type_of_outputs():

@@ -153,3 +153,16 @@ def test_labels_that_are_missing_or_mixed_are_refused(y, fault):
 def test_labels_of_pool_and_test_must_be_of_one_kind():
     with pytest.raises(SpecError, match="y holds numbers and y_test texts: must both hold one or the other"):
         Dataset(x=np.arange(2), y=np.arange(2), x_test=np.arange(2), y_test=["0", "1"])
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"spans_test": [(0, 1)]}, "1 spans_test for 0 texts_test"),
+        ({"texts_test": ["ab"], "spans_test": []}, "0 spans_test for 1 texts_test"),
+        ({"texts_test": ["ab"], "spans_test": [(1, 3)]}, "spans_test 0 is 1 to 3, of a text of 2 letters"),
+    ],
+)
+def test_spans_that_are_in_no_text_are_refused(given, fault):
+    with pytest.raises(SpecError, match=fault):
+        Dataset(np.zeros(2), np.zeros(2), np.zeros(1), np.zeros(1), **given)

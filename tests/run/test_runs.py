@@ -10,6 +10,7 @@ from datamodels.run import designs, runs, specs
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
+from datamodels.train.texts import Text, language_dataset
 
 
 def dataset(examples=20, tests=6, **fields):
@@ -58,6 +59,19 @@ def test_creating_again_is_a_no_op_and_changed_data_under_the_same_spec_is_refus
     assert not runs.create(store, run)
     with pytest.raises(ConflictError, match="design, labels, target_labels is not what the run was created with"):
         runs.create(store, runs.resolve(make_spec(), dataset(examples=30)))
+
+
+def test_spans_are_kept_and_may_not_change_under_the_same_spec(tmp_path):
+    texts = language_dataset([Text([1, 2])] * 4, [(Text([1, 2, 3]), 1, 2), (Text([4, 5]), 1, 2)])
+    store, run = LocalStore(tmp_path), runs.resolve(make_spec(), texts)
+    runs.create(store, run)
+    found = runs.read(store, run.name)
+    assert found.spans == run.spans and found.labels is None
+    assert [found.target_name(target) for target in range(2)] == ["1 [[2]] 3", "4 [[5]]"]
+    assert not runs.create(store, run)
+    for other in ([(0, 1)] * 2, None):
+        with pytest.raises(ConflictError, match=": spans is not what the run was created with"):
+            runs.create(store, runs.resolve(make_spec(), dataclasses.replace(texts, spans_test=other)))
 
 
 def test_a_run_keeps_the_type_of_outputs_that_it_was_created_with(tmp_path):

@@ -179,6 +179,7 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
 
 def _require_same(run: Run, dataset: Dataset) -> None:
     same = len(dataset.y) == run.design.examples and len(dataset.targets(run.spec.targets)) == run.n
+    same = same and run.spans == dataset.spans(run.spec.targets)
     if not same or (run.labels is not None and not np.array_equal(run.labels, dataset.y)):
         raise ConflictError(
             f"run {run.name}: its data set now has other examples than the run was created with; restore the data"

@@ -45,7 +45,10 @@ class Examples:
         return {"name": f"#{column}", "label": self._label(y, column)} | self._display(column, pool=True)
 
     def target(self, target: int) -> dict[str, Any]:
-        """Return the same of a target."""
+        """Return the same of a target. If it is a part of a text, `span` says which letters of the text it is."""
+        if self.run.spans:
+            span = self.run.spans[target]
+            return {"name": f"target {target}", "label": "", "text": span.text, "span": [span.first, span.last]}
         own = int(self.run.own[target])
         # If targets are of both kinds, test examples come first.
         looks = self._display(target, pool=False) if own == NOT_IN_POOL else self._display(own, pool=True)

@@ -55,7 +55,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"seconds    {seconds}  total {sum(result.seconds.values()):.1f}"
     for answer in _few(result.influences):
         yield ""
-        yield words.target(answer.target.target, result.run.label_name(answer.target.label))
+        yield words.target(answer.target.target, result.run.target_name(answer.target.target))
         for effect, listed in zip(result.run.predicted.effects, (answer.helpful, answer.harmful), strict=True):
             yield f"  {effect:<8} {_influences(result, listed[:TOP])}"
 

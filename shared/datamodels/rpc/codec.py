@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from datamodels.errors import InputError, SpecError
 from datamodels.outputs import MARGIN, Output
+from datamodels.spans import Span
 from datamodels.v1 import types_pb2
 
 _DTYPES: dict[types_pb2.Tensor.DType, np.dtype] = {
@@ -94,3 +96,23 @@ def from_output(message: types_pb2.Output) -> Output:
         return Output(message.name, message.unit, **optional)
     except SpecError as error:
         raise InputError("; ".join(error.faults)) from None
+
+
+def to_span(span: Span) -> types_pb2.Span:
+    return types_pb2.Span(**span._asdict())
+
+
+def from_span(message: types_pb2.Span) -> Span:
+    """Return the span of a message. Raises InputError if it is not in its text."""
+    if not 0 <= message.first <= message.last <= len(message.text):
+        raise InputError(
+            f"span: is letters {message.first} to {message.last} of an excerpt of {len(message.text)} letters"
+        )
+    return Span(message.text, message.first, message.last)
+
+
+def from_spans(messages: Sequence[types_pb2.Span], targets: int) -> tuple[Span, ...]:
+    """Return the spans of a run's targets. Raises InputError unless there is one for each target, or none at all."""
+    if messages and len(messages) != targets:
+        raise InputError(f"spans: has {len(messages)} for {targets} targets")
+    return tuple(map(from_span, messages))

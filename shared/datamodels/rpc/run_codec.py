@@ -62,6 +62,7 @@ def to_run_record(run: runs.Run) -> types_pb2.RunRecord:
         dtype=codec.dtype_code(run.dtype),
         output=None if run.declared is None else codec.to_output(run.declared),
         label_names=run.label_names,
+        spans=map(codec.to_span, run.spans),
     )
 
 
@@ -90,6 +91,7 @@ def from_run_record(message: types_pb2.RunRecord) -> runs.Run:
         dtype=dtype,
         declared=codec.from_output(message.output) if message.HasField("output") else None,
         label_names=tuple(message.label_names),
+        spans=codec.from_spans(message.spans, len(own)),
     )
 
 

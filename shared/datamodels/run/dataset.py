@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import spans
 from datamodels.errors import SpecError
+from datamodels.spans import Span
 
 NOT_IN_POOL = -1
 """`Targets.own` of a target that is not a training example."""
@@ -44,13 +46,18 @@ class Dataset:
     groups             int[examples] or None: the group of each pool example, for grouped and stratified designs.
                        Stratified designs use integer y if there are no groups
 
-    The other fields are for display only:
+    The other fields are for display, and for LIME:
 
     label_names        name of each class; empty if y is not a class
     image_shape        (h, w) or (h, w, 3): shape of a row of x as an image; None if it is not an image
     image_max          value of ink in an image; 0 is paper
     feature_names      name of each number in a row of x; may be empty
     texts, texts_test  text of each pool example and of each test example; None if x is not made of text
+    spans_test         (first, last) for each test example, if the target is a part of its text, the letters
+                       `first <= letter < last`; None if it is the whole example. `language_dataset` makes such data
+    token_names        text of each number in x, if x holds numbers of tokens: an array [examples, positions], or fields
+                       of that shape with `input_ids` among them. LIME then blanks tokens
+    blank_token        number of the token that stands for nothing: padding, or an unknown word
 
     Raises SpecError for arrays that do not fit each other.
     """
@@ -66,6 +73,9 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     texts: Sequence[str] | None = None
     texts_test: Sequence[str] | None = None
+    spans_test: Sequence[tuple[int, int]] | None = None
+    token_names: Sequence[str] = ()
+    blank_token: int = 0
 
     def __post_init__(self) -> None:
         for name, read in (("x", np.asarray), ("y", _labels), ("x_test", np.asarray), ("y_test", _labels)):
@@ -86,10 +96,7 @@ class Dataset:
         if len(self.y_test) and (self.y.dtype.kind in "US") != (self.y_test.dtype.kind in "US"):
             kinds = ["texts" if y.dtype.kind in "US" else "numbers" for y in (self.y, self.y_test)]
             raise SpecError(f"dataset: y holds {kinds[0]} and y_test {kinds[1]}: must both hold one or the other")
-        for texts, y in (("texts", "y"), ("texts_test", "y_test")):
-            found = getattr(self, texts)
-            if found is not None and len(found) != len(getattr(self, y)):
-                raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be equal")
+        self._check_texts()
         if not len(self.y):
             raise SpecError("dataset: has no training examples")
         if len(self.y_test) and self.x.shape[1:] != self.x_test.shape[1:]:
@@ -97,6 +104,33 @@ class Dataset:
                 f"dataset: a row of x has shape {list(self.x.shape[1:])} and one of x_test "
                 f"{list(self.x_test.shape[1:])}: must be equal"
             )
+
+    def _check_texts(self) -> None:
+        for texts, y in (("texts", "y"), ("texts_test", "y_test")):
+            found = getattr(self, texts)
+            if found is not None and len(found) != len(getattr(self, y)):
+                raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be equal")
+        given = self.spans_test
+        if given is None:
+            return
+        if self.texts_test is None or len(given) != len(self.texts_test):
+            there = 0 if self.texts_test is None else len(self.texts_test)
+            raise SpecError(f"dataset: has {len(given)} spans_test for {there} texts_test: must be equal")
+        for row, ((first, last), text) in enumerate(zip(given, self.texts_test, strict=True)):
+            if not 0 <= first <= last <= len(text):
+                raise SpecError(f"dataset: spans_test {row} is {first} to {last}, of a text of {len(text)} letters")
+
+    def spans(self, kind: str) -> tuple[Span, ...]:
+        """Return what people see of targets that are parts of texts: one for each target, or none if no target is.
+
+        kind  as for `targets`
+        """
+        if self.spans_test is None or self.texts_test is None or kind == "train":
+            return ()
+        whole = list(self.texts or [""] * len(self.y)) if kind == "both" else []
+        most = spans.most_letters(len(self.spans_test) + len(whole))
+        found = [spans.excerpt(text, *span, most) for text, span in zip(self.texts_test, self.spans_test, strict=True)]
+        return (*found, *(spans.excerpt(text, 0, 0, most) for text in whole))
 
     @property
     def feature_labels(self) -> list[str]:

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import json
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
+from datamodels.spans import Span
 from datamodels.storage import ObjectStore, keys, records
 
 
@@ -47,6 +49,7 @@ class Run:
     dtype          the type that outputs are stored in, one of `precision.DTYPES`; see there
     declared       what outputs mean, if the spec or the trainer says so; else None, see `output`
     label_names    name of each class; empty if classes have none
+    spans          what people see of each target, if targets are parts of texts; else empty
     """
 
     spec: RunSpec
@@ -57,6 +60,7 @@ class Run:
     dtype: str = precision.DTYPE
     declared: Output | None = None
     label_names: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
 
     @property
     def name(self) -> str:
@@ -94,21 +98,30 @@ class Run:
         """Return the name of a class, or its number if it has none; empty for None and for a label below 0."""
         return words.label(label, self.label_names)
 
+    def target_name(self, target: int) -> str:
+        """Return what tells a target from others beside its number: its text with the span marked, else its class."""
+        if self.spans:
+            return str(self.spans[target])
+        return "" if self.target_labels is None else self.label_name(int(self.target_labels[target]))
+
     def document(self) -> dict[str, Any]:
         """Return the run as JSON values; `from_document` reads them back."""
         design = {f.name: getattr(self.design, f.name) for f in dataclasses.fields(self.design)}
         stored, unseen = design.pop("masks"), design.pop("unseen_from")
-        # What a design does not have is absent, as in runs of earlier versions.
+        # What a run does not have is absent, as in runs of earlier versions.
         given = {} if stored is None else {"masks": stored.document()}
         given |= {} if unseen is None else {"unseen_from": unseen}
-        return {
+        document = {
             "spec": self.spec.document(),
             "design": design | {"groups": _encode_optional(self.design.groups)} | given,
             "own": _encode(self.own),
             "labels": _encode_optional(self.labels),
             "target_labels": _encode_optional(self.target_labels),
             "dtype": self.dtype,
-        } | self._meaning()
+        }
+        if self.spans:
+            document["spans"] = _encode_spans(self.spans)
+        return document | self._meaning()
 
     def _meaning(self) -> dict[str, Any]:
         """Return what may be said anew of a run: no model and no fit depends on it."""
@@ -148,6 +161,7 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
         labels=_decode_optional(document["labels"]),
         target_labels=_decode_optional(document["target_labels"]),
         dtype=dtype,
+        spans=_decode_spans(document.get("spans")),
         **_decode_meaning(document),
     )
 
@@ -163,6 +177,14 @@ def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
 
 def _encode(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
+
+
+def _encode_spans(spans: tuple[Span, ...]) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(spans).encode())).decode()
+
+
+def _decode_spans(text: str | None) -> tuple[Span, ...]:
+    return () if text is None else tuple(Span(*span) for span in json.loads(zlib.decompress(base64.b64decode(text))))
 
 
 def _encode_optional(array: np.ndarray | None) -> str | None:
@@ -237,7 +259,14 @@ def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, decl
     except InputError as error:
         raise SpecError(str(error).split("; ")) from None
     run = Run(
-        spec, design, targets.own, labels, target_labels, declared=declared, label_names=names_of(dataset, labels)
+        spec,
+        design,
+        targets.own,
+        labels,
+        target_labels,
+        declared=declared,
+        label_names=names_of(dataset, labels),
+        spans=dataset.spans(spec.targets),
     )
     if spec.output is not None:
         run = dataclasses.replace(run, declared=spec.output.over(run.output))
@@ -292,7 +321,7 @@ def changes(created: dict[str, Any], here: dict[str, Any]) -> list[str]:
     anew: what outputs mean, and the names of classes.
     """
     found, wanted = (_of_data(records.plain(document)) for document in (created, here))
-    return [field for field in wanted if found.get(field) != wanted[field]]
+    return [field for field in wanted | found if found.get(field) != wanted.get(field)]
 
 
 def _of_data(document: dict[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class ListRunsResponse(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("target", "own_example", "label", "gap", "intercept", "nonzeros", "heldout_r2", "status")
+    __slots__ = ("target", "own_example", "label", "gap", "intercept", "nonzeros", "heldout_r2", "status", "span")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     OWN_EXAMPLE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class Target(_message.Message):
     NONZEROS_FIELD_NUMBER: _ClassVar[int]
     HELDOUT_R2_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
     target: int
     own_example: int
     label: int
@@ -82,7 +83,8 @@ class Target(_message.Message):
     nonzeros: int
     heldout_r2: float
     status: str
-    def __init__(self, target: _Optional[int] = ..., own_example: _Optional[int] = ..., label: _Optional[int] = ..., gap: _Optional[float] = ..., intercept: _Optional[float] = ..., nonzeros: _Optional[int] = ..., heldout_r2: _Optional[float] = ..., status: _Optional[str] = ..., **kwargs) -> None: ...
+    span: _types_pb2.Span
+    def __init__(self, target: _Optional[int] = ..., own_example: _Optional[int] = ..., label: _Optional[int] = ..., gap: _Optional[float] = ..., intercept: _Optional[float] = ..., nonzeros: _Optional[int] = ..., heldout_r2: _Optional[float] = ..., status: _Optional[str] = ..., span: _Optional[_Union[_types_pb2.Span, _Mapping]] = ..., **kwargs) -> None: ...
 
 class ListTargetsRequest(_message.Message):
     __slots__ = ("run", "page_size", "page_token")
@@ -215,7 +217,7 @@ class SupportRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., limit: _Optional[int] = ..., safety: _Optional[float] = ..., threshold: _Optional[float] = ..., mislabel: _Optional[bool] = ..., worse_than: _Optional[float] = ...) -> None: ...
 
 class SupportResponse(_message.Message):
-    __slots__ = ("provenance", "target", "status", "columns", "curve", "label", "before")
+    __slots__ = ("provenance", "target", "status", "columns", "curve", "label", "before", "span")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +225,7 @@ class SupportResponse(_message.Message):
     CURVE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
     provenance: _types_pb2.Provenance
     target: int
     status: str
@@ -230,7 +233,8 @@ class SupportResponse(_message.Message):
     curve: _types_pb2.Tensor
     label: int
     before: Interval
-    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ..., before: _Optional[_Union[Interval, _Mapping]] = ...) -> None: ...
+    span: _types_pb2.Span
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ..., before: _Optional[_Union[Interval, _Mapping]] = ..., span: _Optional[_Union[_types_pb2.Span, _Mapping]] = ...) -> None: ...
 
 class CounterfactualRequest(_message.Message):
     __slots__ = ("run", "targets", "base", "remove", "add")
@@ -247,7 +251,7 @@ class CounterfactualRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., base: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., remove: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., add: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class CounterfactualResponse(_message.Message):
-    __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval", "before_interval")
+    __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval", "before_interval", "spans")
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +260,7 @@ class CounterfactualResponse(_message.Message):
     AFTER_FIELD_NUMBER: _ClassVar[int]
     AFTER_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     BEFORE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
     provenance: _types_pb2.Provenance
     targets: _types_pb2.Tensor
     before: _types_pb2.Tensor
@@ -264,7 +269,8 @@ class CounterfactualResponse(_message.Message):
     after: _types_pb2.Tensor
     after_interval: _types_pb2.Tensor
     before_interval: _types_pb2.Tensor
-    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    spans: _containers.RepeatedCompositeFieldContainer[_types_pb2.Span]
+    def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., change_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., after_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., before_interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., spans: _Optional[_Iterable[_Union[_types_pb2.Span, _Mapping]]] = ...) -> None: ...
 
 class SimilarRequest(_message.Message):
     __slots__ = ("run", "target", "column", "k", "metric")
@@ -281,14 +287,16 @@ class SimilarRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., target: _Optional[int] = ..., column: _Optional[int] = ..., k: _Optional[int] = ..., metric: _Optional[str] = ...) -> None: ...
 
 class Neighbour(_message.Message):
-    __slots__ = ("index", "score", "label")
+    __slots__ = ("index", "score", "label", "span")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
     index: int
     score: float
     label: int
-    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., label: _Optional[int] = ...) -> None: ...
+    span: _types_pb2.Span
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., label: _Optional[int] = ..., span: _Optional[_Union[_types_pb2.Span, _Mapping]] = ...) -> None: ...
 
 class SimilarResponse(_message.Message):
     __slots__ = ("provenance", "neighbours")

@@ -81,8 +81,18 @@ class Output(_message.Message):
     threshold: float
     def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., higher_is_better: _Optional[bool] = ..., threshold: _Optional[float] = ...) -> None: ...
 
+class Span(_message.Message):
+    __slots__ = ("text", "first", "last")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    first: int
+    last: int
+    def __init__(self, text: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+
 class RunRecord(_message.Message):
-    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels", "dtype", "output", "label_names")
+    __slots__ = ("run", "spec_json", "design", "own_example", "labels", "target_labels", "dtype", "output", "label_names", "spans")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_JSON_FIELD_NUMBER: _ClassVar[int]
     DESIGN_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +102,7 @@ class RunRecord(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     LABEL_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_json: str
     design: Design
@@ -101,7 +112,8 @@ class RunRecord(_message.Message):
     dtype: Tensor.DType
     output: Output
     label_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., label_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., label_names: _Optional[_Iterable[str]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator", "output")

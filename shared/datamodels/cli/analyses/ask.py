@@ -12,9 +12,11 @@ import numpy as np
 from google.protobuf import json_format
 
 from datamodels import words
+from datamodels.cli.common.output import field_of
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.errors import InputError
-from datamodels.rpc.codec import from_output
+from datamodels.rpc.codec import from_output, from_span
+from datamodels.spans import Span
 
 MAX_COLUMNS = 10_000_000
 """More columns than any run has."""
@@ -52,11 +54,12 @@ def targets(options: argparse.Namespace) -> None:
     with query_client(options) as client:
         classes = class_names(client, options.run)
         for target in client.targets(options.run):
-            fields = _fields(target, *names) | _class_of(target.label, classes)
+            span = _span_of(target)
+            fields = _fields(target, *names) | _class_of(target.label, classes) | field_of(span)
             facts = [f"{name} {_spell(fields[name])}" for name in names[3:]]
             if target.own_example >= 0:
                 facts.insert(0, f"is example {words.example(target.own_example)}")
-            name = words.target(target.target, words.label(target.label, classes))
+            name = words.target(target.target, span or words.label(target.label, classes))
             _print(options, fields, "  ".join([name, *facts]))
 
 
@@ -65,7 +68,9 @@ def top(options: argparse.Namespace) -> None:
     with query_client(options) as client:
         classes = class_names(client, options.run)
         answer = client.top(options.run, options.target, options.k)
-    effects = from_output(answer.provenance.output).effects
+    effects, span = from_output(answer.provenance.output).effects, _span_of(answer.target)
+    if span and not options.json:
+        print(words.target(options.target, span))
     for kind, listed in zip(effects, (answer.helpful, answer.harmful), strict=True):
         for influence in listed:
             fields = {"effect": kind} | _fields(influence, "column", "label", "weight")
@@ -81,9 +86,10 @@ def similar(options: argparse.Namespace) -> None:
         classes = class_names(client, options.run)
         answer = client.similar(options.run, k=options.k, metric=options.metric, **{kind: options.target})
     for found in answer.neighbours:
-        named = words.example if options.column else words.target
-        line = f"{named(found.index, words.label(found.label, classes))}  {options.metric} {found.score:.3f}"
+        named, span = words.example if options.column else words.target, _span_of(found)
+        line = f"{named(found.index, span or words.label(found.label, classes))}  {options.metric} {found.score:.3f}"
         fields = {kind: found.index} | _fields(found, "label", "score") | _class_of(found.label, classes)
+        fields |= field_of(span)
         _print(options, fields, line)
 
 
@@ -112,6 +118,11 @@ def predict(options: argparse.Namespace) -> None:
 
 def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:
     print(json.dumps(fields) if options.json else line)
+
+
+def _span_of(message: Any) -> Span | None:
+    """Return the span in a message about a target; None if the target is a whole example."""
+    return from_span(message.span) if message.HasField("span") else None
 
 
 def _class_of(label: int, classes: Sequence[str]) -> dict[str, str]:

@@ -107,7 +107,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
             f"{fragile.wrong} more are predicted to be wrong with the whole pool"
         )
     for row in rows.get("fragile", ()):
-        yield f"  {words.target(row['target'], run.label_name(row['label']))}  wrong without {row['size']}"
+        yield f"  {words.target(row['target'], run.target_name(row['target']))}  wrong without {row['size']}"
     yield ""
     if found.suspects is None:
         yield f"wrong labels: {found.left_out['suspects']}"
@@ -146,7 +146,7 @@ def _pair(run: Run, row: dict[str, Any], same: str) -> str:
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else words.number(row["weight"], signed=True)
     example = words.example(row["example"], run.label_name(row["label"]))
-    target = words.target(row["target"], run.label_name(row["target_label"]))
+    target = words.target(row["target"], run.target_name(row["target"]))
     return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}{same and f'  {same}'}  weight {weight}"
 
 

@@ -16,12 +16,13 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
 from datamodels.cli.analyses.ask import columns
-from datamodels.cli.common.output import finite
+from datamodels.cli.common.output import field_of, finite
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
+from datamodels.spans import Span
 from datamodels.train.device import limit_threads
 from datamodels.v1 import types_pb2
 
@@ -51,7 +52,8 @@ def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
     asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold", "mislabel")}
     check, classes = _Check(client, options), class_names(client, options.run)
     for found in client.supports(options.run, options.targets or None, **asked):
-        row = _basis(found.provenance) | {"target": found.target, "status": found.status, "size": len(found.columns)}
+        row = _basis(found.provenance) | {"target": found.target} | field_of(found.span)
+        row |= {"status": found.status, "size": len(found.columns)}
         if len(found.curve):
             row |= {"before": float(found.curve[0]), "before_interval": list(found.before_interval)}
             row |= {"after": float(found.curve[-1])}
@@ -82,7 +84,7 @@ def _counterfactual(
         measured = check.of([(target, members) for members in (before, after) for target in targets])
         verified = list(zip(measured[: len(targets)], measured[len(targets) :], strict=True))
     for i, target in enumerate(found.targets.tolist()):
-        row = _basis(found.provenance) | {"target": target}
+        row = _basis(found.provenance) | {"target": target} | field_of(found.spans[i] if found.spans else None)
         row |= {name: getattr(found, name)[i].tolist() for name in _PREDICTED}
         if verified:
             row |= {name: _measured(m) for name, m in zip(("verified_before", "verified"), verified[i], strict=True)}
@@ -147,7 +149,7 @@ def _support_line(row: dict[str, Any]) -> str:
     partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
     before = f"  verified with nothing changed: {_spell(row['verified_before'])}" if "verified_before" in row else ""
     verified = f"  verified {how}: {_spell(row['verified'])}" if "verified" in row else ""
-    return f"{words.target(row['target'])} {found}{before}{verified}{partial}"
+    return f"{words.target(row['target'], _span(row))} {found}{before}{verified}{partial}"
 
 
 def _before(row: dict[str, Any]) -> str:
@@ -155,8 +157,13 @@ def _before(row: dict[str, Any]) -> str:
     return _spell(row["before"]) + ("" if math.isnan(low) else f" {_spell(row['before_interval'])}")
 
 
+def _span(row: dict[str, Any]) -> Span | None:
+    return Span(**row["span"]) if "span" in row else None
+
+
 def _line(row: dict[str, Any]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {_spell(value)}" for name, value in row.items())
+    shown = row | ({"span": str(_span(row))} if "span" in row else {})
+    return "  ".join(f"{name.replace('_', ' ')} {_spell(value)}" for name, value in shown.items())
 
 
 def _spell(value: Any) -> str:

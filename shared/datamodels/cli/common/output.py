@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from datamodels import words
+from datamodels.spans import Span
 
 
 def finite(value: Any) -> Any:
@@ -18,6 +19,11 @@ def finite(value: Any) -> Any:
         case dict():
             return {name: finite(v) for name, v in value.items()}
     return value
+
+
+def field_of(span: Span | None) -> dict[str, Any]:
+    """Return a target's span as a field of a row; no field if there is none."""
+    return {} if span is None else {"span": span._asdict()}
 
 
 def span(interval: tuple[float, float], digits: int = 3) -> str:

@@ -24,10 +24,17 @@ function rowOf(example, like) {
     make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, show(example.row[i]))))));
 }
 
+/* The text of an example, as nodes. The part of it that the target is about is marked; it is counted in code points. */
+function textOf({ text, span }) {
+  if (!span || span[0] === span[1]) return [text];
+  const letters = Array.from(text), part = (...ends) => letters.slice(...ends).join("");
+  return [part(0, span[0]), make("mark", {}, part(...span)), part(span[1])];
+}
+
 /* How an example looks: a picture, a text or a row; null if there is nothing to show. */
 function looksOf(example, like) {
   if (example.picture) return pictureOf(example);
-  if (example.text) return make("p", { className: "text" }, example.text);
+  if (example.text) return make("p", { className: "text" }, ...textOf(example));
   if (example.row && DATA.features) return rowOf(example, like || example.row);
   return null;
 }
@@ -69,14 +76,15 @@ const ORDERS = {
 
 /* LIME's weights of the parts of a target: drawn over its picture, and the strongest in a table. */
 function byParts(one) {
-  const { parts, squares, r2, output, models, samples } = one.lime, kind = squares ? "pixels" : "features";
+  const { parts, squares, tokens, r2, output, models, samples } = one.lime;
+  const kind = tokens ? "tokens" : squares ? "pixels" : "features";
   const place = make("div", {}, make("h3", {}, `By ${kind}: the parts that matter, by LIME`));
   if (squares) place.append(squaresOver(one, one.lime));
   place.append(make("table", {}, make("thead", {}, make("tr", {}, ...["part", "adds", "95% interval"].map((name) =>
     make("th", { scope: "col" }, name)))), make("tbody", {}, ...parts.slice(0, squares ? 5 : parts.length).map(([name, weight, low, high]) =>
     make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, signed(weight)), make("td", {}, span(low, high)))))));
-  place.append(make("p", { className: "small" }, `How much each part adds to the ${OUTPUT.name}, compared with the pool's mean in its ` +
-    `place. The ${OUTPUT.name} is ${show(output)}, the mean of ${models} models of the whole pool. ` +
+  place.append(make("p", { className: "small" }, `How much each part adds to the ${OUTPUT.name}, compared with ` +
+    `${tokens ? "a blank token" : "the pool's mean"} in its place. The ${OUTPUT.name} is ${show(output)}, the mean of ${models} models of the whole pool. ` +
     (squares ? "Blue parts raise it, orange parts lower it. " : "") +
     `The sum of the parts explains R² = ${show(r2)} of the outputs of ${samples.toLocaleString("en")} samples.`));
   return place;
@@ -138,11 +146,11 @@ class Explorer {
 
   option(one) {
     const wrong = one.wrong && one.wrong[0] > 0.5;
-    const words = one.text || caption(one);
+    const words = one.text ? textOf(one) : [caption(one)];
     return make("button", {
       type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
       title: caption(one), "aria-label": caption(one) + (wrong ? ", most models are wrong" : ""), onclick: () => this.pick(one),
-    }, one.picture ? pictureOf({ ...one, label: "", name: "" }) : words);
+    }, ...(one.picture ? [pictureOf({ ...one, label: "", name: "" })] : words));
   }
 
   mark() {

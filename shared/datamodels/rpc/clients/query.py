@@ -15,6 +15,7 @@ from datamodels.query.limits import MAX_ANSWER_BYTES
 from datamodels.rpc import codec
 from datamodels.rpc.clients.analyses import AnalysesClient
 from datamodels.settings import ClientSettings
+from datamodels.spans import Span
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
 MASKS_BYTES = 4 * 2**20
@@ -72,6 +73,7 @@ class SupportOf:
     curve    float64[k + 1]; the predicted output after the first 0 to k of them are removed
     label    the label to give them instead, if the call asked for wrong labels; else None
     before_interval   95% interval of the mean output of models of the unchanged pool, NaN if it is unknown
+    span     the part of a text that the target is; None if it is a whole example
     """
 
     provenance: types_pb2.Provenance
@@ -81,6 +83,7 @@ class SupportOf:
     curve: np.ndarray
     label: int | None = None
     before_interval: tuple[float, float] = (math.nan, math.nan)
+    span: Span | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ class Counterfactual:
     change_interval  float64[t, 2]; 95% interval of that change, NaN if it is unknown
     after            float64[t]; predicted output after the change
     after_interval   float64[t, 2]; 95% interval of the output of one model
+    spans            the parts of texts that the targets are; empty if they are whole examples
     """
 
     provenance: types_pb2.Provenance
@@ -104,6 +108,7 @@ class Counterfactual:
     change_interval: np.ndarray
     after: np.ndarray
     after_interval: np.ndarray
+    spans: Sequence[Span] = ()
 
 
 class QueryClient(AnalysesClient):
@@ -217,7 +222,8 @@ class QueryClient(AnalysesClient):
             curve = codec.from_tensor(message.curve, "curve", dtypes=FLOATS, shape=(None,))
             label = message.label if message.HasField("label") else None
             before = (message.before.low, message.before.high) if message.HasField("before") else (math.nan, math.nan)
-            yield SupportOf(message.provenance, message.target, message.status, columns, curve, label, before)
+            span = codec.from_span(message.span) if message.HasField("span") else None
+            yield SupportOf(message.provenance, message.target, message.status, columns, curve, label, before, span)
 
     def counterfactual(
         self,
@@ -248,6 +254,7 @@ class QueryClient(AnalysesClient):
                 name: codec.from_tensor(getattr(answer, name), name, dtypes=FLOATS, shape=shape)
                 for name, shape in shapes.items()
             },
+            spans=codec.from_spans(answer.spans, count),
         )
 
     def similar(
