@@ -6,7 +6,14 @@ import torch
 
 from datamodels.errors import SpecError
 from datamodels.train import outputs
-from datamodels.train.torch.problem import Problem, binary_cross_entropy, cross_entropy, margin, squared_error
+from datamodels.train.torch.problem import (
+    Problem,
+    binary_cross_entropy,
+    cross_entropy,
+    log_likelihood,
+    margin,
+    squared_error,
+)
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.0, 4.0, 3.0]])
 Y = torch.tensor([0, 1, 2])
@@ -32,6 +39,14 @@ def test_the_loss_of_a_text_is_the_mean_over_positions_with_a_label():
     torch.testing.assert_close(
         found, torch.stack([single.mean(), cross_entropy(LOGITS, Y * 0 + 2)[0], torch.tensor(0.0)])
     )
+
+
+def test_the_log_likelihood_of_a_span_is_the_mean_over_its_tokens():
+    y = torch.tensor([[-100, 1, -100], [0, -100, 2]])
+    logits = torch.stack([LOGITS, LOGITS + 3])
+    p = torch.softmax(LOGITS, dim=1)
+    expected = torch.stack([p[1, 1].log(), (p[0, 0].log() + p[2, 2].log()) / 2])
+    torch.testing.assert_close(log_likelihood(Returned(logits), y), expected)
 
 
 def test_several_numbers_per_example_are_averaged():

@@ -19,7 +19,7 @@ from torch import nn
 from datamodels.errors import InputError, one_line
 from datamodels.train.device import out_of_memory
 from datamodels.train.gradients.base import Gradients, LayerFactors, slices
-from datamodels.train.gradients.layers import hooked, is_product, transformable
+from datamodels.train.gradients.layers import hooked, is_dense, is_product, is_transposed, transformable
 from datamodels.train.gradients.layers import inputs as inputs_of
 from datamodels.train.gradients.layers import signals as signals_of
 
@@ -49,6 +49,9 @@ class Functions:
     odds         returns the log odds of the right label [rows], or the prediction if the loss is its squared error,
                  of predictions; None if there are neither
     slopes       returns by how much the loss falls as those rise, [rows], of predictions
+    factors      returns random factors of the curvature of each loss, [rows, predictions, count], of predictions, if
+                 the loss is a sum over positions; otherwise None
+    labelled     returns which positions of each example have a label, bool[rows, t], of y; None if it has no positions
     """
 
     network: nn.Module
@@ -64,6 +67,8 @@ class Functions:
     examples: int
     target_count: int
     weight_decay: float
+    factors: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor | None] = lambda predicted, y, count: None
+    labelled: Callable[[torch.Tensor], torch.Tensor | None] = lambda y: None
 
 
 class NetworkGradients(Gradients):
@@ -216,6 +221,9 @@ class NetworkGradients(Gradients):
         if loss_of is None:
             raise InputError("trainer.options.loss: the network computes its loss itself, so its curvature is unknown")
         predicted = self._functions.predictions(self._model, x)
+        drawn = self._functions.factors(predicted, y, MOST_FACTORS)
+        if drawn is not None:
+            return drawn
         shape, size = predicted.shape[1:], predicted[0].numel()
         if size > MOST_PREDICTIONS:
             raise InputError(f"the network predicts {size:,} numbers per example; at most {MOST_PREDICTIONS:,} allowed")
@@ -258,11 +266,13 @@ class NetworkGradients(Gradients):
         starts = dict(zip(self._weights, itertools.accumulate([0, *sizes]), strict=False))
         weight, bias = module.weight, module.bias
         assert isinstance(weight, torch.Tensor)
-        found = starts[names[id(weight)]] + np.arange(weight.numel()).reshape(len(weight), -1)
+        places = np.arange(weight.numel()).reshape(len(weight), -1)
+        places = places.T if is_transposed(module) else places
+        found = starts[names[id(weight)]] + places
         if bias is not None:
             if names[id(bias)] not in starts:
                 raise InputError(f"layers: {names[id(weight)]!r} is chosen without its bias, which EK-FAC needs")
-            found = np.hstack([found, starts[names[id(bias)]] + np.arange(len(weight))[:, None]])
+            found = np.hstack([found, starts[names[id(bias)]] + np.arange(len(places))[:, None]])
         return found.reshape(-1)
 
     def _last_module(self) -> nn.Module:
@@ -286,17 +296,26 @@ class NetworkGradients(Gradients):
 
     @torch.no_grad()
     def _inputs_of(self, module: nn.Module, batches: Iterator[tuple[Tree, torch.Tensor]]) -> np.ndarray:
-        """Return the inputs of a module, float32[rows, f]; of a layer for sequences, their mean over positions."""
+        """Return the inputs of a module, float32[rows, f].
+
+        Of a layer for sequences, it is their mean over positions: those with a label, if labels are of positions.
+        """
         found: list[np.ndarray] = []
+        labelled: torch.Tensor | None = None
 
         def keep(module: nn.Module, arguments: Any, output: Any) -> None:
             given = arguments[0]
-            if isinstance(module, nn.Linear) and given.ndim > 2:
-                given = given.flatten(1, -2).mean(dim=1)
+            if is_dense(module) and given.ndim > 2:
+                counted = given.new_ones(given.shape[:-1])
+                if labelled is not None and labelled.shape == counted.shape:
+                    counted = labelled.to(given.dtype)
+                total = (given * counted[..., None]).flatten(1, -2).sum(dim=1)
+                given = total / counted.flatten(1).sum(dim=1, keepdim=True).clamp_min(1)
             found.append(_numpy(given.flatten(1)))
 
         with hooked([(module, keep)]):
-            for x, _ in batches:
+            for x, y in batches:
+                labelled = self._functions.labelled(y)
                 self._functions.predictions(self._model, x)
         return np.concatenate(found)
 

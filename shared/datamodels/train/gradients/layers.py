@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,11 +41,21 @@ class hooked:
             handle.remove()
 
 
+def is_transposed(module: nn.Module) -> bool:
+    """Return whether a layer is the dense layer of GPT-2 in transformers, whose weight is [inputs, outputs]."""
+    return isinstance(module, getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", ()))
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Return whether a layer maps the last dimension of its input."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
 def is_product(module: nn.Module) -> bool:
     """Return whether the gradient of a layer is a product of its inputs and its signals; grouped ones have none."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return isinstance(module, nn.Linear)
+    return is_dense(module)
 
 
 def inputs(module: nn.Module, given: torch.Tensor, rows: int) -> torch.Tensor:

@@ -38,6 +38,27 @@ def transformer(words: int = 1000, length: int = 48, classes: int = 8) -> nn.Mod
     return BertForSequenceClassification(config)
 
 
+def gpt(words: int = 300, length: int = 24, width: int = 16, layers: int = 1, heads: int = 2) -> nn.Module:
+    """Return a GPT-2 with new weights, for `text.load_language`; needs `transformers`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=words,
+        n_positions=length,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+        use_cache=False,
+        attn_implementation="eager",  # under torch.func, faster than the fused kernel
+    )
+    return GPT2LMHeadModel(config)
+
+
 def lightning(features: int = 10, hidden: int = 32) -> nn.Module:
     """Return a Lightning module that predicts a number; needs `lightning`."""
     from lightning import LightningModule

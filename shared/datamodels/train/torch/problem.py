@@ -14,14 +14,12 @@ from torch.nn import functional
 
 from datamodels.errors import InputError, SpecError
 from datamodels.train.gradients.autograd import class_margin, class_odds
+from datamodels.train.texts import IGNORED
 from datamodels.train.torch.tensors import Tree, call, mapped
 
 Function = Callable[[Any, torch.Tensor], torch.Tensor]
 """Takes what the network returns for a minibatch, and y [rows, ...]. Returns one number per example, [rows]. A loss may
 also return the mean of them, [], as the losses of PyTorch do."""
-
-IGNORED = -100
-"""Label of positions that `cross_entropy` leaves out, as in PyTorch and transformers."""
 
 
 def predictions(returned: Any) -> torch.Tensor:
@@ -57,6 +55,14 @@ def cross_entropy(returned: Any, y: torch.Tensor) -> torch.Tensor:
     if found.ndim == 1:
         return found
     return found.flatten(1).sum(dim=1) / (y != IGNORED).flatten(1).sum(dim=1).clamp_min(1)
+
+
+def log_likelihood(returned: Any, y: torch.Tensor) -> torch.Tensor:
+    """Return the log probability of y [rows], in nats; of several positions, the mean over those with a label.
+
+    Takes what `cross_entropy` takes. If y has the tokens of a span, and -100 elsewhere, it is that of the span.
+    """
+    return -cross_entropy(returned, y)
 
 
 def binary_cross_entropy(returned: Any, y: torch.Tensor) -> torch.Tensor:
@@ -122,7 +128,11 @@ LOSSES: dict[str, Function] = {
     "squared_error": squared_error,
 }
 """Losses by their names in `trainer.options.loss`."""
-OUTPUTS: dict[str, Function] = {"margin": margin, "squared_error": squared_error}
+OUTPUTS: dict[str, Function] = {
+    "margin": margin,
+    "squared_error": squared_error,
+    "log_likelihood": log_likelihood,
+}
 """Outputs by their names in `trainer.options.output`, beside `loss`."""
 OF_CLASSES = (cross_entropy, binary_cross_entropy)
 """Losses of classifiers, whose default output is the margin."""
@@ -184,6 +194,28 @@ class Problem:
         if self._loss in OF_CLASSES or self._output is margin:
             return log_odds
         return only_prediction if self._loss is squared_error else None
+
+    def labelled(self, y: torch.Tensor) -> torch.Tensor | None:
+        """Return which positions of each example have a label, bool[rows, ...]; None if there are no positions."""
+        return y != IGNORED if self._loss is cross_entropy and y.ndim > 1 else None
+
+    def factors(self, predicted: torch.Tensor, y: torch.Tensor, count: int) -> torch.Tensor | None:
+        """Return random factors of the curvature of each loss, [rows, predictions, count]; None if its loss is no sum.
+
+        The expectation of their outer products' sum is the second derivatives of the cross-entropy by the logits of
+        all positions: diag(p) - p p' for the probabilities p of a labelled position, divided by their number. If z is
+        standard normal, sqrt(p) z - p (sqrt(p) . z) has that covariance.
+        """
+        there = self.labelled(y)
+        if there is None:
+            return None
+        p = predicted.float().softmax(dim=-1)
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn((count, *p.shape), generator=generator).to(p.device)
+        z *= p.sqrt()
+        mixed = z - p * z.sum(dim=-1, keepdim=True)
+        share = there / there.flatten(1).sum(dim=1).clamp_min(1).view(-1, *(1 for _ in y.shape[1:]))
+        return (mixed * (share / count).sqrt()[..., None]).flatten(2).permute(1, 2, 0)
 
     def slopes(self, predicted: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return by how much the loss falls as the values of `odds` rise, [rows]."""

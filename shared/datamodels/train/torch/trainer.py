@@ -49,8 +49,9 @@ class TorchTrainer:
     params    keyword arguments of `build`
     loss      what is minimised: cross_entropy, binary_cross_entropy, squared_error, or a function of what the network
               returns and y, such as `torch.nn.functional:l1_loss`
-    output    what is recorded: margin, loss, squared_error, or a function of what the network returns and y, which
-              returns [rows]. By default the margin of classifiers, and the loss of others
+    output    what is recorded: margin, loss, squared_error, log_likelihood (of a class, or the mean over positions), or
+              a function of what the network returns and y, which returns [rows]. By default the margin of classifiers,
+              and the loss of others
     augment   changes the inputs of a minibatch, by PyTorch's generator
     schedule  course of the learning rate: constant, linear (to 0), cosine, or a function of the fraction of the
               training that is done, which returns a factor of the learning rate
@@ -267,6 +268,8 @@ class TorchTrainer:
             loss_of=problem.of_predictions,
             odds=problem.odds,
             slopes=problem.slopes,
+            factors=problem.factors,
+            labelled=problem.labelled,
             pool=self.pool,
             targets=self.targets,
             examples=len(self._pool),
