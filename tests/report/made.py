@@ -5,6 +5,7 @@ import html.parser
 import numpy as np
 
 from datamodels.analyze.findings import gather
+from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
 from datamodels.run import runs
 from datamodels.storage.local import LocalStore
@@ -40,7 +41,8 @@ def explained(found, *targets):
     count = found.dataset.x.shape[1]
     added = np.arange(count) - 1.0
     span = np.stack([added - 0.25, added + 0.25], axis=-1)
-    explanation = Explanation(np.arange(count), added, span, r2=0.75, output=1.5, models=2, samples=40)
+    names = lime.parts_of(found.dataset, found.dataset.x[0])[1]
+    explanation = Explanation(np.arange(count), names, added, span, r2=0.75, output=1.5, models=2, samples=40)
     return dict.fromkeys(targets, explanation)
 
 

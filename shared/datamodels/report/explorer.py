@@ -134,12 +134,13 @@ def _lime(explanation: Explanation, dataset: Dataset) -> dict[str, Any]:
 
     For a picture, returns all parts, with their squares.
     """
-    names, spans = lime.names_of(dataset), np.column_stack([explanation.weights, explanation.interval])
+    spans = np.column_stack([explanation.weights, explanation.interval])
     shape = dataset.image_shape
     shown = explanation.strongest if shape else explanation.strongest[:PARTS]
-    found: dict[str, Any] = {"parts": [[names[part], *rounded(spans[part])] for part in shown]}
+    found: dict[str, Any] = {"parts": [[explanation.names[part], *rounded(spans[part])] for part in shown]}
     found |= {"r2": rounded([explanation.r2])[0], "output": rounded([explanation.output])[0]}
     found |= {"models": explanation.models, "samples": explanation.samples}
+    found["tokens"] = bool(len(dataset.token_names))
     if shape:
         found["squares"] = [lime.square_of(shape, part) for part in shown]
         found["aspect"] = shape[0] / shape[1]

@@ -1,4 +1,4 @@
-"""Run `datamodels lime`: explain a target by its own pixels or features, not by examples. It needs no service."""
+"""Run `datamodels lime`: explain a target by its pixels, features or tokens, not by examples. It needs no service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
 from datamodels.cli.common.store import store_of
 from datamodels.run import runs
-from datamodels.run.dataset import Dataset
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 
@@ -27,15 +26,14 @@ def explain(options: argparse.Namespace) -> None:
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
     (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
-    said = document(options.target, found, dataset, run.output.name)
+    said = document(options.target, found, run.output.name)
     print(json.dumps(said) if options.json else "\n".join(lines(said)))
 
 
-def document(target: int, found: Explanation, dataset: Dataset, output: str) -> dict[str, Any]:
+def document(target: int, found: Explanation, output: str) -> dict[str, Any]:
     """Convert an explanation to JSON values, the parts with the largest weights first."""
-    names = lime.names_of(dataset)
     parts = (
-        {"part": names[part], "weight": float(found.weights[part]), "interval": found.interval[part].tolist()}
+        {"part": found.names[part], "weight": float(found.weights[part]), "interval": found.interval[part].tolist()}
         for part in found.strongest
     )
     figures: dict[str, Any] = {"output": found.output, "output_name": output}
