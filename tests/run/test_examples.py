@@ -13,7 +13,7 @@ from datamodels.train.contract import load_trainer
 
 YOUR_DATA = {"cifar10"}
 """Examples whose data the user brings."""
-PACKAGES = {"lightgbm": "lightgbm", "lightning": "lightning", "transformer": "transformers"}
+PACKAGES = {"lightgbm": "lightgbm", "lightning": "lightning", "transformer": "transformers", "gpt": "transformers"}
 """The package that an example needs beyond those of the tests."""
 
 

@@ -48,6 +48,21 @@ def test_transformer():
     np.testing.assert_array_equal(outputs(trainer, subsets[1:], [1]), found[1:])
 
 
+def test_gpt():
+    pytest.importorskip("transformers", reason="needs transformers; the extra of that name brings it")
+    dataset, trainer = load("gpt", data={"train": 60, "test": 10}, epochs=3, models_at_once=2)
+    subsets = [np.arange(40), np.arange(20, 60)]
+    found = outputs(trainer, subsets, [0, 1])
+    (alone,) = outputs(trainer, subsets[:1], [0])
+    assert found.shape == (2, 10) and np.abs(found[0] - alone).max() < 1e-3
+    assert (found.mean(axis=1) > -np.log(300)).all()  # it has learned something
+    assert (dataset.y_test >= 0).sum(axis=1).tolist() == [4] * 10 and not (dataset.y_test == 0).any()
+    for span, y in zip(dataset.spans("test"), dataset.y_test, strict=True):
+        part = span.text[span.first : span.last].lower()
+        words = [dataset.token_names[token] for token in y[y >= 0]]
+        assert part.startswith(words[0]) and part.endswith(words[-1]) and all(word in part for word in words)
+
+
 def test_lightning():
     pytest.importorskip("lightning", reason="needs lightning; the extra of that name brings it")
     from datamodels.train.torch.examples import lightning

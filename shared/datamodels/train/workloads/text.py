@@ -20,10 +20,14 @@ from datamodels.errors import SpecError
 from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.train import outputs
+from datamodels.train.texts import Part, Text, language_dataset
 
 PARTS = ("interpolate", "linalg", "ndimage", "optimize", "signal", "spatial", "special", "stats")
 """Subpackages of SciPy, which are the classes."""
 WORD = re.compile(r"[a-z]{2,}")
+NAME = re.compile(r"[^\W\d_]\w+")
+RARE = "(rare)"
+"""Name of the token that stands for all words that are not among the most frequent ones, and for padding."""
 TARGETS_AT_ONCE = 256
 """Targets of one matrix product, which bounds its memory."""
 
@@ -71,7 +75,8 @@ def load_tokens(
     found = load(train, test, seed)
     split_texts = [[WORD.findall(text.lower()) for text in texts or ()] for texts in (found.texts, found.texts_test)]
     counts = Counter(word for texts in split_texts for text in texts for word in text)
-    numbers = {word: number for number, (word, _) in enumerate(counts.most_common(max(0, words - 2)), start=2)}
+    names = ["(none)", RARE, *(word for word, _ in counts.most_common(max(0, words - 2)))]
+    numbers = {word: number for number, word in enumerate(names)}
     fields = [("input_ids", np.int32, (length,)), ("attention_mask", np.int32, (length,))]
     arrays = []
     for texts in split_texts:
@@ -81,7 +86,49 @@ def load_tokens(
             x["input_ids"][row, : len(known)] = known
             x["attention_mask"][row, : len(known)] = 1
         arrays.append(x)
-    return dataclasses.replace(found, x=arrays[0], x_test=arrays[1], feature_names=())
+    return dataclasses.replace(found, x=arrays[0], x_test=arrays[1], feature_names=(), token_names=names)
+
+
+def load_language(
+    train: int = 300, test: int = 150, seed: int = 0, words: int = 300, length: int = 24, span: int = 4
+) -> Dataset:
+    """Return the texts of `load` for language models: targets are spans of texts that are not in the pool.
+
+    train   examples in the pool
+    test    targets, each in another text
+    seed    of the order of the texts, and of the places of the spans
+    words   number of different tokens
+    length  tokens of a text that are kept; it is cut there
+    span    tokens of a target
+
+    Tokens are words in lower case. The most frequent ones have numbers; 0 is any other, and padding. Spans have none
+    of these.
+    """
+    found = load(train, None, seed)
+    split_texts = [list(NAME.finditer(text)) for text in (*(found.texts or ()), *(found.texts_test or ()))]
+    counts = Counter(match[0].lower() for matches in split_texts[:train] for match in matches[:length])
+    names = [RARE, *(word for word, _ in counts.most_common(words - 1))]
+    numbers = {word: number for number, word in enumerate(names)}
+    texts = [
+        Text(
+            [numbers.get(match[0].lower(), 0) for match in matches[:length]],
+            matches[0].string[: matches[:length][-1].end()],
+            [match.span() for match in matches[:length]],
+        )
+        for matches in split_texts
+    ]
+    rng = np.random.default_rng(seed)
+    targets: list[Part] = []
+    for text in texts[train:]:
+        places = [first for first in range(1, len(text.tokens) - span + 1) if all(text.tokens[first : first + span])]
+        if places and len(targets) < test:
+            first = int(rng.choice(places))
+            targets.append((text, first, first + span))
+    if len(targets) < test:
+        raise SpecError(
+            f"dataset.options.test = {test}: must be at most {len(targets)}, the texts that have such spans"
+        )
+    return language_dataset(texts[:train], targets, length=length, token_names=names)
 
 
 def _descriptions(part: int) -> Iterator[tuple[str, int]]:
