@@ -20,7 +20,7 @@ import torch
 from datamodels.run import designs, runs, specs
 from datamodels.train.contract import load_trainer, model_seed, models_at_once
 
-NAMES = ("cnn", "transformer", "lightning", "lightgbm", "diabetes")
+NAMES = ("cnn", "transformer", "lightning", "gpt", "lightgbm", "diabetes")
 SECONDS = 5
 """Processor time to spend on each example, at least."""
 

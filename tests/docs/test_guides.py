@@ -130,6 +130,24 @@ def test_a_network_of_your_own(tmp_path, monkeypatch, capsys):
         assert statements(block) == statements(inspect.getsource(function))
 
 
+def test_a_language_model_of_your_own(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers", reason="needs transformers; the extra of that name brings it")
+    load, gpt = examples("language.md")
+    (spec,) = examples("language.md", language="yaml")
+    assert statements(gpt) == statements(inspect.getsource(networks.gpt))
+    (tmp_path / "mine.py").write_text(f"{load}\n\n{gpt}")
+    (tmp_path / "spec.yaml").write_text(spec.replace("epochs: 8", "epochs: 1"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine", None)
+    assert main(["trainer", "check", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
+    out = capsys.readouterr().out
+    assert "mean log-likelihood (nats): higher is better" in out and "another one moves outputs" in out
+    data = sys.modules.pop("mine").load()
+    assert all(len(span.text[span.first : span.last].split()) >= 3 for span in data.spans("test"))
+    assert data.x.shape[1] <= 60 and len(data.token_names) <= 800
+
+
 def statements(source):
     """What the function in a text does, without its docstring and annotations."""
     (function,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]

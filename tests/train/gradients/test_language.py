@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from datamodels.errors import SpecError
 from datamodels.train.texts import Text, language_dataset
 from datamodels.train.torch import TorchTrainer
 from datamodels.train.torch.problem import LOSSES, Problem
@@ -28,6 +29,16 @@ def case():
     options = {"loss": "cross_entropy", "output": "log_likelihood", "learning_rate": 0.02, "epochs": 2}
     trainer = TorchTrainer(data, data.targets("test"), build=build, batch_size=4, **options)
     return trainer, trainer.train_many([np.arange(POOL)], [0])[0]
+
+
+@pytest.mark.parametrize("sizes", [{"words": 3, "length": 7}, {"words": WORDS, "length": 4}], ids=["words", "length"])
+def test_a_network_that_is_too_small_for_the_tokens_is_refused(sizes):
+    from datamodels.train.torch.examples import gpt
+
+    texts = [Text([1, 2, 5, 3, 4, 2, 1])] * 2
+    data = language_dataset(texts, [(texts[0], 2, 5)])
+    with pytest.raises(SpecError, match=r"too few rows for the numbers in x, .*: x has 1 to 5 in shape \[7\]"):
+        TorchTrainer(data, data.targets("test"), build=lambda: gpt(**sizes, width=4), loss="cross_entropy")
 
 
 def test_the_output_and_its_gradient_are_those_of_the_span(case):

@@ -9,7 +9,7 @@ from torch import nn
 
 from datamodels.errors import SpecError
 from datamodels.train.torch.descent import Setting
-from datamodels.train.torch.tensors import Examples
+from datamodels.train.torch.tensors import Examples, Tree, ranges
 
 ROWS = 4
 """Examples that a network is tried on."""
@@ -26,7 +26,7 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
         # The losses of PyTorch broadcast [rows, 1] and [rows] to [rows, rows], and only warn.
         warnings.filterwarnings("error", message="Using a target size")
         x, y = setting.pool.batch(slice(0, ROWS))
-        _check_classes(setting.problem.classes(network.eval(), x), setting.pool, targets)
+        _check_classes(_classes(setting, network.eval(), x), setting.pool, targets)
         before = _generators(setting.device)
         network.train()
         loss = setting.problem.of(network, setting.augment(x) if setting.augment else x, y)
@@ -44,6 +44,16 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
                 f"trainer.options.output: returned {_shown(outputs)} for {len(y)} targets: must be a number for each"
             )
     return draws
+
+
+def _classes(setting: Setting, network: nn.Module, x: Tree) -> int | None:
+    try:
+        return setting.problem.classes(network, x)
+    except IndexError as error:  # PyTorch says no more than "index out of range in self"
+        raise SpecError(
+            f"trainer.options.build: an embedding of the network has too few rows for the numbers in x, or for its "
+            f"positions: {ranges(setting.pool.x)}"
+        ) from error
 
 
 def _check_classes(classes: int | None, pool: Examples, targets: Examples) -> None:

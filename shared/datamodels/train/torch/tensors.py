@@ -80,6 +80,17 @@ def mapped(function: Callable[[torch.Tensor], Any], tree: Tree) -> Tree:
     return function(tree)
 
 
+def ranges(tree: Tree) -> str:
+    """Say which numbers are in x, and the shape of an example."""
+    named = tree if isinstance(tree, dict) else dict(enumerate(tree)) if isinstance(tree, tuple) else {"": tree}
+    said = (
+        f"x{f'[{name!r}]' if name != '' else ''} has {tensor.min().item():g} to {tensor.max().item():g} in shape "
+        f"{list(tensor.shape[1:])}"
+        for name, tensor in named.items()
+    )
+    return ", ".join(said)
+
+
 def call(network: nn.Module, x: Tree) -> Any:
     """Return what a network makes of a minibatch."""
     if isinstance(x, dict):
