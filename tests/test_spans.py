@@ -11,7 +11,8 @@ HOSTILE = "a\x1b[31mred\x07\r\nb\u202etxt\ud800"
     [
         (Span("the discrete cosine transform of it", 4, 29), "the [[discrete cosine transform]] of it"),
         (Span("all of it", 0, 0), "all of it"),
-        (Span(HOSTILE, 1, 4), "a[[\ufffd[3]]1mred\ufffd  b\ufffdtxt\ufffd"),
+        (Span(HOSTILE, 1, 4), "a[[\ufffd[3]]1mred\ufffd  b\ufffdtxt?"),
+        (Span("a" * 200 + "here" + "b" * 200, 200, 204), f"… {'a' * 48}[[here]]{'b' * 48} …"),
     ],
 )
 def test_the_line_of_a_span_marks_it_and_moves_no_terminal(span, line):

@@ -8,6 +8,8 @@ MARKS = ("[[", "]]")
 """What stands around a span in a line of text."""
 LETTERS = 240
 """Most letters of an excerpt."""
+LINE = 100
+"""Most letters of an excerpt in a line of text."""
 ALL_LETTERS = 1_000_000
 """Most letters of all excerpts of a run: answers of 4 MiB and requests of 8 MiB must hold them."""
 CUT = " … "
@@ -26,8 +28,9 @@ class Span(NamedTuple):
     last: int
 
     def __str__(self) -> str:
-        """Return one line, with the part between MARKS, and without letters that a terminal would obey."""
-        before, part, after = self.text[: self.first], self.text[self.first : self.last], self.text[self.last :]
+        """Return a short line, with the part between MARKS, and without letters that a terminal would obey."""
+        text, first, last = excerpt(*self, LINE)
+        before, part, after = text[:first], text[first:last], text[last:]
         marked = plain(part).join(MARKS) if part else ""
         return f"{plain(before)}{marked}{plain(after)}".strip()
 

@@ -11,9 +11,11 @@ from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
+from datamodels.cli.common.output import field_of
 from datamodels.cli.common.store import store_of
 from datamodels.run import runs
 from datamodels.settings import TrainerSettings
+from datamodels.spans import Span
 from datamodels.train.device import limit_threads
 
 SHOWN = 10
@@ -27,6 +29,7 @@ def explain(options: argparse.Namespace) -> None:
     limit_threads(TrainerSettings.load().threads)
     (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
     said = document(options.target, found, run.output.name)
+    said |= field_of(run.spans[options.target] if run.spans else None)
     print(json.dumps(said) if options.json else "\n".join(lines(said)))
 
 
@@ -44,7 +47,7 @@ def document(target: int, found: Explanation, output: str) -> dict[str, Any]:
 def lines(said: dict[str, Any]) -> Iterator[str]:
     """Format a `document` as a table of its first parts."""
     parts = said["parts"]
-    yield f"target     {said['target']}"
+    yield f"target     {said['target']}" + (f"  {Span(**said['span'])}" if "span" in said else "")
     of = f"{said['output_name']}, mean of {said['models']} models of the whole pool"
     yield f"output     {words.number(said['output'])}  ({of})"
     yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
