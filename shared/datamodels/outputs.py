@@ -143,7 +143,7 @@ def from_document(document: dict[str, Any]) -> Output:
 MARGIN = Output("margin", higher_is_better=True, threshold=0.0)
 LOSS = Output("loss", unit="nats", higher_is_better=False)
 SQUARED_ERROR = Output("squared error", higher_is_better=False)
-LOG_LIKELIHOOD = Output("mean log-likelihood", unit="nats", higher_is_better=True)
+LOG_LIKELIHOOD = Output("log-likelihood", unit="nats", higher_is_better=True)
 KNOWN = {"margin": MARGIN, "loss": LOSS, "squared_error": SQUARED_ERROR, "log_likelihood": LOG_LIKELIHOOD}
 """The outputs that built-in trainers record, by their names in `trainer.options.output`."""
 

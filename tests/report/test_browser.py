@@ -56,12 +56,13 @@ def test_a_target_by_its_address(opened, tmp_path):
 
 def test_a_span_is_marked_in_its_text(opened, tmp_path):
     """In the list, at the top and among similar targets; letters are counted as people do, and no text is code."""
-    texts = [f"\U0001f600 of {EVIL} here {i}" for i in range(5)]
-    data = made.dataset(image_shape=None, texts_test=texts, spans_test=[(5, 5 + len(EVIL))] * 5)
+    texts = [f"{'a' * 30}\U0001f600 of {EVIL} here {i}" for i in range(5)]
+    data = made.dataset(image_shape=None, texts_test=texts, spans_test=[(35, 35 + len(EVIL))] * 5)
     dom = opened(made.findings(tmp_path, data=data), "#target=2")
     marked = "\U0001f600 of <mark>&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;</mark> here"
-    assert f'<p class="text">{marked} 2</p>' in dom and '<img src="x"' not in dom
-    assert len(re.findall(rf'role="option"[^>]*>{re.escape(marked)} \d</button>', dom)) == 5
+    assert f'<p class="text">{"a" * 30}{marked} 2</p>' in dom and '<img src="x"' not in dom
+    option = rf'role="option"[^>]*><span>… {"a" * 19}{re.escape(marked)} \d</span></button>'
+    assert len(re.findall(option, dom)) == 5
     assert dom.count(f"{marked} ") > 6
 
 

@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     store = LocalStore(tmp_path_factory.mktemp("store"))
     targets = [(Text([1, 2, 3]), 1, 2), (Text([4, 5], HOSTILE, [(0, 3), (4, 9)]), 1, 2)]
     data = language_dataset([Text([1, 2, 3])] * D, targets)
-    output = {"name": "mean log-likelihood", "higher_is_better": True, "threshold": -3}
+    output = {"name": "log-likelihood", "higher_is_better": True, "threshold": -3}
     run = runs.resolve(specs.parse(SPEC | {"output": output}), data)
     runs.create(store, run)
     theta = np.zeros((2, D), dtype=np.float32)

@@ -6,6 +6,7 @@ const WORDS = PREDICTED && PREDICTED.directed
   ? { up: "helpful", down: "harmful", ups: "Most helpful examples", downs: "Most harmful examples", without: "Without the most helpful" }
   : { up: "raising", down: "lowering", ups: "Examples that raise it most", downs: "Examples that lower it most", without: "Without those that raise it most" };
 const FEATURES_SHOWN = 6;
+const BEFORE = 24;
 
 function caption(example) {
   return [example.label, example.name].filter(Boolean).join(", ");
@@ -24,11 +25,13 @@ function rowOf(example, like) {
     make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, show(example.row[i]))))));
 }
 
-/* The text of an example, as nodes. The part of it that the target is about is marked; it is counted in code points. */
-function textOf({ text, span }) {
+/* The text of an example, as nodes. The span that a target is about is marked; it is counted in code points.
+   `before` is how many letters before the span are shown. */
+function textOf({ text, span }, before = Infinity) {
   if (!span || span[0] === span[1]) return [text];
   const letters = Array.from(text), part = (...ends) => letters.slice(...ends).join("");
-  return [part(0, span[0]), make("mark", {}, part(...span)), part(span[1])];
+  const first = Math.max(0, span[0] - before);
+  return [(first ? "… " : "") + part(first, span[0]), make("mark", {}, part(...span)), part(span[1])];
 }
 
 /* How an example looks: a picture, a text or a row; null if there is nothing to show. */
@@ -146,11 +149,11 @@ class Explorer {
 
   option(one) {
     const wrong = one.wrong && one.wrong[0] > 0.5;
-    const words = one.text ? textOf(one) : [caption(one)];
+    const words = one.text ? textOf(one, BEFORE) : [caption(one)];
     return make("button", {
       type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
       title: caption(one), "aria-label": caption(one) + (wrong ? ", most models are wrong" : ""), onclick: () => this.pick(one),
-    }, ...(one.picture ? [pictureOf({ ...one, label: "", name: "" })] : words));
+    }, one.picture ? pictureOf({ ...one, label: "", name: "" }) : make("span", {}, ...words));
   }
 
   mark() {
