@@ -60,7 +60,7 @@ def _add_report(subparsers: Subparsers) -> None:
         metavar="N",
         type=positive,
         default=0,
-        help=f"explain N targets by their pixels or features, too; trains {LIME_MODELS} models (default: none)",
+        help=f"explain N targets by their pixels, features or tokens, too; trains {LIME_MODELS} models (default: none)",
     )
     add_store(parser)
 
@@ -138,7 +138,7 @@ def _add_compare(subparsers: Subparsers) -> None:
 
 
 def _add_lime(subparsers: Subparsers) -> None:
-    what = "show which pixels or features of a target, not which examples, explain the output of models"
+    what = "show which pixels, features or tokens of a target, not which examples, explain the output of models"
     parser = add_command(subparsers, "lime", what, "datamodels.cli.analyses.lime:explain")
     add_run(parser)
     parser.add_argument("target", metavar="TARGET", type=whole, help="number of the target")
