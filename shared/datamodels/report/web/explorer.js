@@ -6,7 +6,7 @@ const WORDS = PREDICTED && PREDICTED.directed
   ? { up: "helpful", down: "harmful", ups: "Most helpful examples", downs: "Most harmful examples", without: "Without the most helpful" }
   : { up: "raising", down: "lowering", ups: "Examples that raise it most", downs: "Examples that lower it most", without: "Without those that raise it most" };
 const FEATURES_SHOWN = 6;
-const BEFORE = 24;
+const BEFORE_IN_LIST = 24, BEFORE_IN_CARD = 80;
 
 function caption(example) {
   return [example.label, example.name].filter(Boolean).join(", ");
@@ -34,10 +34,10 @@ function textOf({ text, span }, before = Infinity) {
   return [(first ? "… " : "") + part(first, span[0]), make("mark", {}, part(...span)), part(span[1])];
 }
 
-/* How an example looks: a picture, a text or a row; null if there is nothing to show. */
-function looksOf(example, like) {
+/* How an example looks: a picture, a text or a row; null if there is nothing to show. Before a span, `before` letters are. */
+function looksOf(example, like, before) {
   if (example.picture) return pictureOf(example);
-  if (example.text) return make("p", { className: "text" }, ...textOf(example));
+  if (example.text) return make("p", { className: "text" }, ...textOf(example, before));
   if (example.row && DATA.features) return rowOf(example, like || example.row);
   return null;
 }
@@ -49,7 +49,7 @@ function card(example, number, kind, { onclick, like } = {}) {
   const body = [
     example.picture ? looksOf(example) : null,
     make("figcaption", {}, make("b", {}, number), make("span", {}, caption(example))),
-    example.picture ? null : looksOf(example, like),
+    example.picture ? null : looksOf(example, like, BEFORE_IN_CARD),
   ];
   const figure = make("figure", { className: kind });
   figure.append(...(onclick ? [make("button", { type: "button", onclick }, ...body.filter(Boolean))] : body.filter(Boolean)));
@@ -149,7 +149,7 @@ class Explorer {
 
   option(one) {
     const wrong = one.wrong && one.wrong[0] > 0.5;
-    const words = one.text ? textOf(one, BEFORE) : [caption(one)];
+    const words = one.text ? textOf(one, BEFORE_IN_LIST) : [caption(one)];
     return make("button", {
       type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
       title: caption(one), "aria-label": caption(one) + (wrong ? ", most models are wrong" : ""), onclick: () => this.pick(one),
