@@ -16,7 +16,7 @@ from datamodels.errors import InputError, SpecError
 
 LONGEST = 60
 """Longest name and unit, in letters: they stand on axes and in tables."""
-DECLARE = "declare it as `output` in the spec or on the trainer's class"
+DECLARE = "declare it as `output` in the spec, on the trainer's class or by `datamodels import --output`"
 
 
 @dataclasses.dataclass(frozen=True)

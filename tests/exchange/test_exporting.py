@@ -12,6 +12,7 @@ from datamodels.cli.main import main
 from datamodels.exchange import importing, sources
 from datamodels.exchange.exporting import FORMATS
 from datamodels.exchange.importing import Given
+from datamodels.outputs import Output
 from datamodels.run import runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
@@ -88,6 +89,7 @@ def test_the_rest_of_the_facts(home, opened, tmp_path, capsys):
     assert f"{folder}  39 models, 30 columns, 5 targets, weights of fit 0" in capsys.readouterr().out
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["run"] == opened.name and facts["spec"] == opened.run.spec.document() and facts["fit"] == 0
+    assert facts["output"] == facts["predicted"] == opened.run.output.document()
     with open(folder / "targets.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == opened.weights().status
@@ -125,6 +127,36 @@ def test_what_was_exported_is_imported_as_the_same_run(saved, arrays, tmp_path, 
         )
         np.testing.assert_array_equal(ours, theirs)
     assert (again.design.columns, again.n, again.spec.m) == (D, N, M)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_outputs_mean_goes_both_ways(saved, tmp_path, capsys, kind):
+    """From options into a run, from the run into an export, and from the export into another run."""
+    names = tmp_path / "classes.txt"
+    names.write_text("cat\ndog\n")
+    labels = ["--labels", saved("labels", np.arange(D) % 2), "--target-labels", saved("targets", np.array([1, 0, 1]))]
+    meaning = "{name: price error, unit: euro, higher_is_better: false, threshold: 1e2}"
+    home, other = (["--home", str(tmp_path / name)] for name in ("home", "other"))
+    given = [saved("masks"), saved("outputs"), "--no-fit", "--label-names", str(names), "--output", meaning, *labels]
+    assert main(["import", *given, *home]) == 0
+    assert "output  price error (euro): lower is better, wrong above 100\n" in capsys.readouterr().out
+    store = LocalStore(tmp_path / "home" / "store")
+    first = runs.read(store, *runs.names(store))
+    path = export(tmp_path / "home", open_run(store, first.name), kind, tmp_path)
+    capsys.readouterr()
+    if kind == "csv":
+        facts = json.loads((path / "facts.json").read_text())
+        assert (facts["output"], facts["label_names"]) == (first.output.document(), ["cat", "dog"])
+        return
+    files = {"npz": [path], "npy": [path / "masks.npy", path / "outputs.npy"], "parquet": [path / "models"]}[kind]
+    assert main(["import", *map(str, files), "--no-fit", *other]) == 0
+    assert "facts" in (told := capsys.readouterr().err) and "says what outputs, targets and classes are" in told
+    store = LocalStore(tmp_path / "other" / "store")
+    second = runs.read(store, *runs.names(store))
+    assert second.declared == first.declared == Output("price error", "euro", False, 100.0)
+    assert second.label_names == first.label_names == ("cat", "dog")
+    np.testing.assert_array_equal(second.labels, first.labels)
+    np.testing.assert_array_equal(second.target_labels, [1, 0, 1])
 
 
 def test_hugging_face_datasets_loads_the_folder(home, opened, tmp_path, monkeypatch):

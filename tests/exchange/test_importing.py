@@ -7,7 +7,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.api import open_run
 from datamodels.cli.main import main
-from datamodels.errors import CorruptObjectError, InputError
+from datamodels.errors import CorruptObjectError, InputError, SpecError
 from datamodels.exchange import importing, sources
 from datamodels.exchange.importing import Given
 from datamodels.run import runs
@@ -146,6 +146,12 @@ def test_constant_columns_that_are_allowed_are_pinned(store, saved, arrays):
         ({"labels": np.zeros(D - 1, int)}, "labels: has 23 entries for 24 examples"),
         ({"target_labels": np.zeros(N)}, r"target_labels: have shape \(3,\) and type float64: must be one integer"),
         ({"names": ["x" * 50_000] * D}, "names: have 1,200,000 characters, at most 1,000,000"),
+        ({"label_names": ["cat"]}, "label_names: name classes, and no example has a label; give --labels"),
+        (
+            {"labels": np.arange(D) % 2, "label_names": ["cat"]},
+            "label_names: has 1 names, and a label is 1: each class needs one",
+        ),
+        ({"output": {"threshold": 1.0}}, "output.threshold = 1.0: needs output.higher_is_better"),
         ({"targets": "train"}, "targets = 'train': outputs have 3 targets and masks 24 columns"),
         (
             {"data": ("datamodels.testing.linear:load", {})},
@@ -154,7 +160,7 @@ def test_constant_columns_that_are_allowed_are_pinned(store, saved, arrays):
     ],
 )
 def test_labels_and_data_must_fit(store, saved, fields, fault):
-    with pytest.raises(InputError, match=fault):
+    with pytest.raises((InputError, SpecError), match=fault):
         importing.import_run(store, "mine", given(saved, **fields), FIT)
 
 
@@ -186,9 +192,10 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
     unseen = ["--unseen", saved("unseen_masks"), saved("unseen_outputs")]
     given = [saved("masks"), saved("outputs"), *unseen, "--labels", labels, "--names", str(names), "--fit", "lambdas=6"]
     assert main(["import", *given, *place]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, output, second = capsys.readouterr().out.splitlines()
     run = first.split()[0]
     assert first == f"{run}  136 models, 24 columns, 3 targets"
+    assert output.startswith("output  margin: higher is better, wrong below 0 (assumed; if it is not so, declare it as")
     assert "fit 0 (lasso) of 120 models" in second and "; LDS 0." in second
     for verb in ("evaluate", "report", "review", "counterfactual", "leakage"):
         asked = ["0", "--remove", "3"] if verb == "counterfactual" else []

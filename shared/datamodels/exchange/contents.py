@@ -127,16 +127,25 @@ class Contents:
             }
 
     def facts(self) -> dict[str, Any]:
-        """Return the rest as JSON values: the run, its spec, the fit, and the evaluation without its targets."""
+        """Return the rest as JSON values: the run, its spec, the fit, and the evaluation without its targets.
+
+        `output` says what outputs mean, and `predicted` what predictions by the weights mean.
+        """
         evaluation = None if self.evaluation is None else self.evaluation.document()
         if evaluation is not None:
             del evaluation["per_target"]
+        run = self.run
         return {
-            "run": self.run.name,
-            "spec": self.run.spec.document(),
+            "run": run.name,
+            "spec": run.spec.document(),
+            "output": run.output.document(),
+            "predicted": (run if self.record is None else self.record.of(run)).predicted.document(),
+            "label_names": list(run.label_names),
+            "labels": None if run.labels is None else run.labels.tolist(),
+            "target_labels": None if run.target_labels is None else run.target_labels.tolist(),
             "models": self.models,
-            "columns": self.run.design.columns,
-            "targets": self.run.n,
+            "columns": run.design.columns,
+            "targets": run.n,
             "fit": None if self.record is None else self.record.number,
             "settings": None if self.record is None else self.record.settings,
             "evaluation": evaluation,

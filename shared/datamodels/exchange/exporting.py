@@ -1,6 +1,7 @@
 """Write a run for other programs: as NumPy arrays, Parquet or CSV. All of it streams; see `contents`.
 
-In every format `facts.json` has the spec, the fit and its evaluation. Masks, outputs and weights are
+In every format `facts.json` has the spec, the meaning of outputs, the classes, the fit and its evaluation. Masks,
+outputs and weights are
 
     npy, npz   arrays; weights are the three arrays of a CSR matrix [n, d]. Those of npy can be memory-mapped
     parquet    a table in each folder: models, unseen, weights, targets. README.md tells Hugging Face `datasets` so
@@ -21,14 +22,15 @@ import numpy as np
 
 from datamodels.errors import InputError, SettingsError
 from datamodels.exchange.contents import Contents, Rows
+from datamodels.exchange.exported import FACTS
 
-FACTS = "facts.json"
 CARD = """---
 configs:
 {configs}
 ---
 
 Outputs of models trained on subsets of a data set, and the linear models fitted to them: run {run} of datamodels.
+Output: {output}. `facts.json` says more.
 
     from datasets import load_dataset
 
@@ -171,7 +173,8 @@ def _parquet(contents: Contents, path: Path) -> None:
     for name, found in tables.items():
         _write_parquet(path / name, found)
     configs = "\n".join(f"- config_name: {name}\n  data_files: {name}/*.parquet" for name in tables)
-    (path / "README.md").write_text(CARD.format(configs=configs, run=run.name, folder=path), encoding="utf-8")
+    card = CARD.format(configs=configs, run=run.name, output=run.output, folder=path)
+    (path / "README.md").write_text(card, encoding="utf-8")
     _write_facts(contents, path)
 
 
@@ -210,7 +213,8 @@ def _weight_table(first: int, block: Any) -> Any:
 
 
 def _write_facts(contents: Contents, path: Path) -> None:
-    (path / FACTS).write_text(json.dumps(contents.facts(), indent=2) + "\n", encoding="utf-8")
+    lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in contents.facts().items())
+    (path / FACTS).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 FORMATS: dict[str, Callable[[Contents, Path], None]] = {"npz": _npz, "npy": _npy, "parquet": _parquet, "csv": _csv}

@@ -22,6 +22,7 @@ from datamodels.run import designs, precision, runs, specs
 from datamodels.run.designs.masks import BLOCK_BYTES, Block, Masks
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
+from datamodels.train import contract
 
 LOADER = "datamodels.exchange.absent:load"
 TRAINER = "datamodels.exchange.absent:Elsewhere"
@@ -49,6 +50,8 @@ class Given:
     data     (module:function, options) of the data set; None if it is not here
     trainer  (module:Class, options) of the trainer; None if it is not here
     constant whether columns that no mask has, or all have, are allowed; they get no weights
+    output   what outputs mean, as the section `output` of a spec
+    label_names  name of each class; empty if they have none
     """
 
     models: Sequence[Source]
@@ -61,6 +64,8 @@ class Given:
     data: tuple[str, dict[str, Any]] | None = None
     trainer: tuple[str, dict[str, Any]] | None = None
     constant: bool = False
+    output: dict[str, Any] | None = None
+    label_names: Sequence[str] = ()
 
     @property
     def columns(self) -> int:
@@ -177,15 +182,31 @@ def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any]) -> Run:
         "evaluate": {"subsets": int(subsets), "models": int(models)},
         "fit": fit,
     }
+    if given.output:
+        document["output"] = given.output
     spec = specs.parse(document)
     dataset = runs.load_dataset(spec)
-    run = runs.resolve(spec, dataset, Masks(facts.inclusion, facts.blocks))
+    declared = contract.declared(contract.check_class(spec, dataset), spec, dataset)
+    run = runs.resolve(spec, dataset, Masks(facts.inclusion, facts.blocks), declared=declared)
+    run = _with_names(run, given.label_names)
     if run.design.columns != given.columns or run.n != given.n:
         raise InputError(
             f"the masks have {given.columns} columns and the outputs {given.n} targets, the data set has "
             f"{run.design.columns} training examples and {run.n} targets of the kind {given.targets!r}: must be equal"
         )
     return run
+
+
+def _with_names(run: Run, names: Sequence[str]) -> Run:
+    """Return the run with names of its classes. Raises InputError if there are not enough of them."""
+    if not names:
+        return run
+    if run.labels is None:
+        raise InputError("label_names: name classes, and no example has a label; give --labels and --target-labels")
+    largest = max(int(labels.max()) for labels in (run.labels, run.target_labels) if labels is not None)
+    if largest >= len(names):
+        raise InputError(f"label_names: has {len(names)} names, and a label is {largest}: each class needs one")
+    return dataclasses.replace(run, label_names=tuple(names))
 
 
 def _dataset(given: Given) -> dict[str, Any]:

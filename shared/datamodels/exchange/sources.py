@@ -47,7 +47,7 @@ def open_all(paths: Sequence[str]) -> list[Source]:
                 raise InputError(f"{path}: a .npy file of masks must be followed by the .npy file of their outputs")
             found.append(_pair(path, Path(rest.pop(0))))
         elif path.suffix == ".npz":
-            arrays = _load(path)
+            arrays = load_arrays(path)
             absent = [name for name in (MASKS, OUTPUTS) if name not in arrays]
             if absent:
                 raise InputError(f"{path}: has no array {absent[0]!r}, only {', '.join(sorted(arrays)) or 'none'}")
@@ -68,7 +68,7 @@ def open_all(paths: Sequence[str]) -> list[Source]:
 
 def read_array(path: str) -> np.ndarray:
     """Open one .npy file, memory-mapped. Raises InputError."""
-    return _load(Path(path))
+    return load_arrays(Path(path))
 
 
 def read_lines(path: str) -> list[str]:
@@ -79,7 +79,8 @@ def read_lines(path: str) -> list[str]:
         raise InputError(f"{path}: cannot be read as text: {error}") from None
 
 
-def _load(path: Path) -> Any:
+def load_arrays(path: Path) -> Any:
+    """Open a .npy file, memory-mapped, or a .npz file. Raises InputError."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -88,7 +89,7 @@ def _load(path: Path) -> Any:
 
 
 def _pair(masks: Path, outputs: Path) -> Source:
-    return _of_arrays(f"{masks} and {outputs}", _load(masks), _load(outputs))
+    return _of_arrays(f"{masks} and {outputs}", load_arrays(masks), load_arrays(outputs))
 
 
 def _of_arrays(name: str, masks: np.ndarray, outputs: np.ndarray) -> Source:

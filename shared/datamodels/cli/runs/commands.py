@@ -155,9 +155,20 @@ def _add_transfer(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--targets",
         choices=("test", "train", "both"),
-        default="test",
         help="what targets are: test examples, the training examples, or both, test examples first "
-        "(default: %(default)s)",
+        "(default: as the export that the files come from says, else test)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="YAML",
+        default="{}",
+        help="what outputs mean, as the section output of a spec, such as '{name: squared error, higher_is_better: "
+        "false}' (default: as the export says; else margins if examples have labels, and unknown if not)",
+    )
+    parser.add_argument(
+        "--label-names",
+        metavar="FILE",
+        help="text file with the name of each class, in the order of their numbers (default: as the export says)",
     )
     for whose, of in (("", "training example"), ("target-", "test example")):
         parser.add_argument(

@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
@@ -16,14 +15,14 @@ from datamodels.analyze.quality.unseen import Unseen
 from datamodels.cli.common.output import span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError
-from datamodels.exchange import sources
+from datamodels.exchange import exported, sources
 from datamodels.exchange.contents import Contents
-from datamodels.exchange.exporting import export
+from datamodels.exchange.exporting import export as write
 from datamodels.exchange.importing import Given, import_run
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
 from datamodels.fit.job.job import FitJob
-from datamodels.run import runs, specs
+from datamodels.run import documents, runs, specs
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
@@ -32,24 +31,41 @@ from datamodels.storage import ObjectStore
 def import_arrays(options: argparse.Namespace) -> None:
     """Store arrays as a run, fit it, and print its name and quality."""
     store = store_of(options, create=True)
-    given = Given(
-        models=sources.open_all(options.files),
-        unseen=options.unseen and tuple(sources.read_array(path) for path in options.unseen),
-        targets=options.targets,
-        data=options.data and (options.data, _mapping("--data-options", options.data_options)),
-        trainer=options.trainer and (options.trainer, _mapping("--trainer-options", options.trainer_options)),
-        constant=options.constant,
-        labels=options.labels and np.array(sources.read_array(options.labels)),
-        target_labels=options.target_labels and np.array(sources.read_array(options.target_labels)),
-        names=options.names and sources.read_lines(options.names),
-        target_names=options.target_names and sources.read_lines(options.target_names),
-    )
+    given = _given(options)
     settings = specs.parse_fit(dict(_setting(text) for text in options.fit))
     run = import_run(store, options.name, given, settings.model_dump(mode="json"), _warn)
     print(f"{run.name}  {run.spec.models:,} models, {run.design.columns:,} columns, {run.n:,} targets")
+    print(f"output  {run.meaning}")
     if options.fits:
         record = _fit(store, run, settings.model_dump(mode="json"))
         print(_quality(store, run, record))
+
+
+def _given(options: argparse.Namespace) -> Given:
+    """Return what the options give. What they leave open is taken from an export, if the arrays come from one."""
+    models = sources.open_all(options.files)
+    export = exported.read(options.files, models[0])
+    if export.where:
+        _warn(f"{export.where}: says what outputs, targets and classes are; options have precedence")
+    labels, target_labels = (
+        np.array(sources.read_array(path)) if (path := getattr(options, name)) else getattr(export, name)
+        for name in ("labels", "target_labels")
+    )
+    names = export.label_names if options.data is None else ()
+    return Given(
+        models=models,
+        unseen=options.unseen and tuple(sources.read_array(path) for path in options.unseen),
+        targets=options.targets or export.targets,
+        data=options.data and (options.data, _mapping("--data-options", options.data_options)),
+        trainer=options.trainer and (options.trainer, _mapping("--trainer-options", options.trainer_options)),
+        constant=options.constant,
+        labels=labels,
+        target_labels=target_labels,
+        names=options.names and sources.read_lines(options.names),
+        target_names=options.target_names and sources.read_lines(options.target_names),
+        output=export.output | _mapping("--output", options.output),
+        label_names=sources.read_lines(options.label_names) if options.label_names else names,
+    )
 
 
 def _fit(store: ObjectStore, run: Run, settings: dict) -> FitRecord:
@@ -75,11 +91,18 @@ def _setting(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--fit {text!r}: must be NAME=VALUE, a field of the section fit of a spec")
-    return name, yaml.safe_load(value)
+    return name, _yaml(f"--fit {name}", value)
+
+
+def _yaml(option: str, text: str) -> object:
+    try:
+        return documents.load(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: {error}") from None
 
 
 def _mapping(option: str, text: str) -> dict:
-    found = yaml.safe_load(text)
+    found = _yaml(option, text)
     if not isinstance(found, dict):
         raise InputError(f"{option} {text!r}: must be a YAML mapping, such as '{{train: 1000}}'")
     return found
@@ -102,6 +125,6 @@ def export_run(options: argparse.Namespace) -> None:
         evaluation=None if record is None else evaluate.recorded(store, run.name, record.number),
     )
     path = Path(options.output or (f"{run.name}.npz" if options.format == "npz" else run.name))
-    export(contents, path, options.format)
+    write(contents, path, options.format)
     weights = "no fit" if record is None else f"weights of fit {record.number}"
     print(f"{path}  {contents.models:,} models, {run.design.columns:,} columns, {run.n:,} targets, {weights}")
