@@ -192,11 +192,11 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
     unseen = ["--unseen", saved("unseen_masks"), saved("unseen_outputs")]
     given = [saved("masks"), saved("outputs"), *unseen, "--labels", labels, "--names", str(names), "--fit", "lambdas=6"]
     assert main(["import", *given, *place]) == 0
-    first, output, second = capsys.readouterr().out.splitlines()
+    first, output, second, verdict = capsys.readouterr().out.splitlines()
     run = first.split()[0]
     assert first == f"{run}  136 models, 24 columns, 3 targets"
     assert output.startswith("output  margin: higher is better, wrong below 0 (assumed; if it is not so, declare it as")
-    assert "fit 0 (lasso) of 120 models" in second and "; LDS 0." in second
+    assert "fit 0 (lasso) of 120 models" in second and "; LDS 0." in second and verdict.startswith("good: ")
     for verb in ("evaluate", "report", "review", "counterfactual", "leakage"):
         asked = ["0", "--remove", "3"] if verb == "counterfactual" else []
         assert main([verb, run, *asked, *place]) == 0, verb
@@ -210,3 +210,7 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
         assert "Traceback" not in capsys.readouterr().err
     assert main(["import", *given, *place, "--fit", "estimator=ridge"]) == 0
     assert "fit 1 (ridge) of 120 models" in capsys.readouterr().out
+    assert main(["fit", run, "--fit", "tolerance=1e-4", *place]) == 0
+    assert "fit 2 (lasso) of 120 models" in capsys.readouterr().out
+    assert main(["run", run, *place]) == 2
+    assert f"`datamodels fit {run}` fits what the run has committed" in capsys.readouterr().err

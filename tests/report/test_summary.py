@@ -33,6 +33,9 @@ def test_the_summary_in_lines():
     lines = summary.text(result).splitlines()
     assert lines.pop(1).startswith("output     margin: higher is better, wrong below 0 (assumed; if it is not so, ")
     assert lines[1] == "models     500 trained at 50.0 models/s, 1,600 committed before, 2 failed"
+    assert lines.pop(2).startswith(
+        "failed     fits leave failed models out, and a resumed run does not train them again; "
+    )
     assert lines[2].startswith(
         "LDS        0.900  (95% interval 0.880 to 0.920; 100 unseen subsets x 20 models, 5 targets)"
     )

@@ -24,11 +24,11 @@ CONFLICTS = 10
 
 def lead(found: Findings) -> str:
     """Render what the run computes, and its progress."""
-    run = found.run
+    run, left_out = found.run, " and are left out" if found.failed else ""
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"
         + (f", and one sparse linear model was fitted to each of {run.n:,} targets" if found.fitted else "")
-        + f". {found.failed} models failed. Output of a model for a target: {run.meaning}."
+        + f". {words.count(found.failed, 'model')} failed{left_out}. Output of a model for a target: {run.meaning}."
     )
     notes = [f"Training ended early: {stop}." for stop in found.stopped[-1:]]
     if found.partial:

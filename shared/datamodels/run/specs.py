@@ -363,6 +363,11 @@ def load(path: str | Path) -> RunSpec:
 
     Raises SpecError with one line per fault.
     """
+    if is_run(str(path)) and not Path(path).is_file():
+        raise SpecError(
+            f"{path}: is the name of a run, and this command needs a spec, a YAML file; `datamodels fit {path}` fits "
+            "what the run has committed"
+        )
     try:
         is_name = re.fullmatch(r"[\w-]+", str(path)) and not Path(path).is_file()
         text = examples.text(str(path)) if is_name else Path(path).read_text(encoding="utf-8")

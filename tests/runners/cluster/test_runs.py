@@ -164,7 +164,7 @@ def test_runs_are_listed_in_the_order_they_were_submitted(api, cluster):
     for name in ("b", "a"):
         runs.submit(cluster, spec(name=name))
     api.finish(spec(name="b").run, "Failed", condition={"reason": "PodFailurePolicy", "message": "exit code 2"})
-    first, second = runs.listed(cluster)
+    first, second = map(str, runs.listed(cluster))
     assert first == f"{spec(name='b').run}  failed: PodFailurePolicy: exit code 2"
     assert second == f"{spec(name='a').run}  waiting"
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import json_format
 
 from datamodels import words
-from datamodels.cli.common.output import field_of
+from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.errors import InputError
 from datamodels.rpc.codec import from_output, from_span
@@ -31,15 +30,19 @@ def runs(options: argparse.Namespace) -> None:
             _print(options, {"run": run.run} | counted, f"{run.run}  {', '.join(said)}")
 
 
+_FACTS = ("run", "spec_hash", "alpha", "columns", "examples", "targets", "models", "fits")
+
+
 def run(options: argparse.Namespace) -> None:
     """Print one line for each fact about a run."""
     with query_client(options) as client:
         found = client.run(options.run)
     if options.json:
-        print(json.dumps(json_format.MessageToDict(found, preserving_proto_field_name=True)))
+        meaning = {"output": from_output(found.output).document(), "output_declared": found.output_declared}
+        classes = {"label_names": list(found.label_names)} if found.label_names else {}
+        print_json(_fields(found, *_FACTS) | meaning | classes | {"spec": json.loads(found.spec_json)})
         return
-    names = ("run", "spec_hash", "alpha", "columns", "examples", "targets", "models", "fits")
-    facts = _fields(found, *names) | {"output": f"{from_output(found.output)}"}
+    facts = _fields(found, *_FACTS) | {"output": f"{from_output(found.output)}"}
     facts["output"] += "" if found.output_declared else " (assumed)"
     if found.label_names:
         facts["classes"] = ", ".join(found.label_names)
@@ -99,7 +102,7 @@ def weights(options: argparse.Namespace) -> None:
         for row in client.weights(options.run, options.targets or None, options.k):
             if options.json:
                 fields = {"target": row.target, "intercept": row.intercept, "lambda": row.lambda_, "gap": row.gap}
-                print(json.dumps(fields | {"columns": row.columns.tolist(), "weights": row.weights.tolist()}))
+                print_json(fields | {"columns": row.columns, "weights": row.weights})
                 continue
             for column, weight in zip(row.columns.tolist(), row.weights.tolist(), strict=True):
                 print(f"{row.target}\t{column}\t{weight:.6g}")
@@ -117,7 +120,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:
-    print(json.dumps(fields) if options.json else line)
+    print_json(fields) if options.json else print(line)
 
 
 def _span_of(message: Any) -> Span | None:

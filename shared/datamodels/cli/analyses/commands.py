@@ -63,6 +63,7 @@ def _add_report(subparsers: Subparsers) -> None:
         help=f"explain N targets by their pixels, features or tokens, too; trains {LIME_MODELS} models (default: none)",
     )
     add_store(parser)
+    add_json(parser)
 
 
 def _add_evaluate(subparsers: Subparsers) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import scoring
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
 from datamodels.baselines.context import Context
-from datamodels.cli.common.output import span
+from datamodels.cli.common.output import print_json, span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import ConfigError, InputError
 from datamodels.run import runs
@@ -30,7 +29,7 @@ def compare(options: argparse.Namespace) -> None:
     context = Context(run, runs.load_dataset(run.spec), store, options.models, options.layers)
     view = View() if options.quiet or options.json else TerminalView()
     found = [row.document() for row in rows(context, names, options, view)]
-    print("\n".join(map(json.dumps, found) if options.json else lines(found)))
+    print_json(*found) if options.json else print("\n".join(lines(found)))
 
 
 def rows(context: Context, names: Sequence[str], options: argparse.Namespace, view: View) -> Iterator[Row]:

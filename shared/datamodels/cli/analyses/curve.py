@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from datamodels.analyze.quality import trend as forms
 from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.analyze.quality.interval import LEVEL, Estimate
 from datamodels.analyze.quality.trend import Point
-from datamodels.cli.common.output import span
+from datamodels.cli.common.output import print_json, span
 from datamodels.cli.common.store import store_of
 from datamodels.run import runs
 
@@ -21,8 +20,7 @@ def curve(options: argparse.Namespace) -> None:
     """Print one line for each number of models."""
     store = store_of(options)
     points = of_newest_fit(store, runs.read(store, options.run))
-    shown = map(json.dumps, documents(points, options.lds)) if options.json else lines(points, options.lds)
-    print("\n".join(shown))
+    print_json(*documents(points, options.lds)) if options.json else print("\n".join(lines(points, options.lds)))
 
 
 def documents(points: Sequence[Point], lds: float | None = None) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
-from datamodels.cli.common.output import basis_line, finite, span
+from datamodels.cli.common.output import basis_line, print_json, quality, span
 from datamodels.cli.common.service import basis, progress, query_client
 from datamodels.errors import InputError
 from datamodels.fit.data import problem
@@ -40,7 +40,7 @@ def evaluate(options: argparse.Namespace) -> None:
         found = document(answer)
         if options.alpha:
             found["calibration"] = [dataclasses.asdict(row) for row in _calibrated(client, options, found["output"])]
-    print(json.dumps(finite(found)) if options.json else "\n".join(lines(found)))
+    print_json(found) if options.json else print("\n".join(lines(found)))
 
 
 def _calibrated(client: QueryClient, options: argparse.Namespace, predicted: str) -> list[Calibration]:
@@ -62,21 +62,24 @@ def _calibrated(client: QueryClient, options: argparse.Namespace, predicted: str
 
 def document(answer: Answer[Any]) -> dict[str, Any]:
     """Convert the answer to JSON values."""
-    quality = answer.found
-    scored = np.flatnonzero(~np.isnan(quality.evaluation.per_target))
-    lds = quality.evaluation.per_target[scored]
+    found = answer.found
+    scored = np.flatnonzero(~np.isnan(found.evaluation.per_target))
+    lds = found.evaluation.per_target[scored]
     order = np.argsort(lds, kind="stable")[:WORST]
-    names = ("lds", "interval", "ceiling", "subsets", "models", "mean_of")
-    verdict = of_evaluation(quality.evaluation, answer.provenance.models)
-    return basis(answer) | {
-        "lds": {name: getattr(quality.evaluation, name) for name in names} | {"targets": len(scored)},
-        "verdict": dataclasses.asdict(verdict),
-        "quantiles": dict(zip(map(str, QUANTILES), np.quantile(lds, QUANTILES).tolist(), strict=True)),
-        "worst": [{"target": t, "lds": v} for t, v in zip(scored[order].tolist(), lds[order].tolist(), strict=True)],
-        "r2_of_single_models": _r2(quality.single),
-        "r2_of_means": _r2(quality.mean),
-        "per_target": quality.evaluation.per_target.tolist(),
-    }
+    judged = quality(found.evaluation, of_evaluation(found.evaluation, answer.provenance.models))
+    return (
+        basis(answer)
+        | judged
+        | {
+            "quantiles": dict(zip(map(str, QUANTILES), np.quantile(lds, QUANTILES).tolist(), strict=True)),
+            "worst": [
+                {"target": t, "lds": v} for t, v in zip(scored[order].tolist(), lds[order].tolist(), strict=True)
+            ],
+            "r2_of_single_models": _r2(found.single),
+            "r2_of_means": _r2(found.mean),
+            "per_target": found.evaluation.per_target.tolist(),
+        }
+    )
 
 
 def _r2(found: Agreement) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.patterns.names import GROUPS
 from datamodels.analyze.what_if.composition import composition
-from datamodels.cli.common.output import basis_line, finite, span
+from datamodels.cli.common.output import basis_line, print_json, span
 from datamodels.cli.common.service import basis, class_names, progress, query_client
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
@@ -53,7 +52,7 @@ def _answer(
         found["groups"] = options.groups
         found["higher_is_better"] = from_output(answer.provenance.output).higher_is_better
     if options.json:
-        print(json.dumps(finite(found)))
+        print_json(found)
         return
     print(basis_line(found))
     print("\n".join(lines(found)))

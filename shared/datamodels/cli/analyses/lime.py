@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
-from datamodels.cli.common.output import field_of
+from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.store import store_of
 from datamodels.run import runs
 from datamodels.settings import TrainerSettings
@@ -30,7 +29,7 @@ def explain(options: argparse.Namespace) -> None:
     (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
     said = document(options.target, found, run.output.name)
     said |= field_of(run.spans[options.target] if run.spans else None)
-    print(json.dumps(said) if options.json else "\n".join(lines(said)))
+    print_json(said) if options.json else print("\n".join(lines(said)))
 
 
 def document(target: int, found: Explanation, output: str) -> dict[str, Any]:

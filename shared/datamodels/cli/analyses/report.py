@@ -9,6 +9,7 @@ from pathlib import Path
 from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
+from datamodels.cli.common.output import print_json
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import baselines, page
@@ -34,6 +35,9 @@ def report(options: argparse.Namespace) -> None:
         found, explained = gather(store, run, _dataset(run)), None
     path = write(found, options.output, options.home, compared, explained)
     size = path.stat().st_size / 1e6
+    if options.json:
+        print_json({"run": run.name, "report": str(path), "bytes": path.stat().st_size, "partial": found.partial})
+        return
     print(f"{path}  {size:.1f} MB{'  partial: not all models are trained yet' if found.partial else ''}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.review import Overall, review
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import mislabel
-from datamodels.cli.common.output import basis_line
+from datamodels.cli.common.output import basis_line, print_json
 from datamodels.cli.common.store import store_of
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
@@ -43,10 +42,9 @@ def leaks(options: argparse.Namespace) -> None:
     rows = _pairs(run, found)
     if options.json:
         compared = {} if found.close is None else {"compared": found.close.compared}
-        print("\n".join(json.dumps({"by": found.by} | compared | row) for row in rows))
+        print_json(*({"by": found.by} | compared | row for row in rows))
         return
-    print("\n".join(_how(run, found)))
-    print("\n".join(_paired(run, found, rows)))
+    print("\n".join([*_how(run, found), *_paired(run, found, rows)]))
 
 
 def review_run(options: argparse.Namespace) -> None:
@@ -71,12 +69,10 @@ def review_run(options: argparse.Namespace) -> None:
         counts = None
         if found.fragile is not None:
             counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
-            counts["interval"] = [None if np.isnan(end) else end for end in found.fragile.interval]
+            counts["interval"] = found.fragile.interval
         by = {name: table.by for name in ("suspects", "leaked") if (table := getattr(found, name)) is not None}
-        print(
-            json.dumps(
-                facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out} | {"leaks": compared}
-            )
+        print_json(
+            facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out} | {"leaks": compared}
         )
         return
     print("\n".join(_lines(run, record, found, rows)))

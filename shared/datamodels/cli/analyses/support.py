@@ -16,7 +16,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
 from datamodels.cli.analyses.ask import columns
-from datamodels.cli.common.output import field_of, finite
+from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
@@ -45,7 +45,7 @@ def counterfactual(options: argparse.Namespace) -> None:
 
 def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, Any]], str]) -> None:
     for row in rows:
-        print(json.dumps(finite(row)) if options.json else line(row), flush=True)
+        print_json(row) if options.json else print(line(row), flush=True)
 
 
 def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:

@@ -48,8 +48,10 @@ def add_group(subparsers: Subparsers, name: str, what: str, metavar: str = "COMM
     return parser.add_subparsers(title=f"{metavar.lower()}s", metavar=metavar, required=True)
 
 
-def add_spec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help=f"YAML file that describes the run, or {EXAMPLE}")
+def add_spec(parser: argparse.ArgumentParser, *, or_run: bool = False) -> None:
+    """Add the argument SPEC. or_run: a run of the store will do, too."""
+    run = "name of a run in the store, to fit what it has committed; or " if or_run else ""
+    parser.add_argument("spec", metavar="SPEC", help=f"{run}YAML file that describes the run, or {EXAMPLE}")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

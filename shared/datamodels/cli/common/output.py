@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from typing import Any
 
+import numpy as np
+
 from datamodels import words
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.verdict import Verdict
 from datamodels.spans import Span
 
 
+def print_json(*documents: Any) -> None:
+    """Print JSON, one value per line, and nothing if there are no values. Every command with --json prints by this."""
+    for document in documents:
+        print(json.dumps(finite(document), allow_nan=False), flush=True)
+
+
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None."""
+    """Return a value as JSON has it: NaN and infinity become None, arrays lists, and dataclasses mappings."""
     match value:
         case float():
             return value if math.isfinite(value) else None
+        case np.ndarray() | np.generic():
+            return finite(value.tolist())
         case list() | tuple():
             return [finite(v) for v in value]
         case dict():
             return {name: finite(v) for name, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return finite(dataclasses.asdict(value))
     return value
+
+
+def quality(evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
+    """Return an evaluation as JSON values, in the same words for every command: LDS and verdict."""
+    names = ("lds", "interval", "ceiling", "subsets", "models", "mean_of", "targets")
+    return {"lds": {name: getattr(evaluation, name) for name in names}, "verdict": dataclasses.asdict(verdict)}
 
 
 def field_of(span: Span | None) -> dict[str, Any]:

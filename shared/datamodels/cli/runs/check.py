@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodels import words
 from datamodels.analyze.quality.verdict import of_snr
+from datamodels.cli.common.output import print_json
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
 from datamodels.run import runs, specs, spellings
@@ -24,19 +25,26 @@ M = 10_000
 
 def check(options: argparse.Namespace) -> None:
     """Print one line for each finding. Raises SpecError with one line for each fault."""
+    said: dict[str, str] = {}
+
+    def say(what: str, text: str) -> None:
+        said[what.lower().replace(" ", "_")] = text
+        if not options.json:
+            print(f"{what:<11}{text}", flush=True)
+
     given = _spec(options)
     dataset = runs.load_dataset(given)
     run = resolve(given, dataset)
-    _say("trainer", given.trainer.cls)
-    _say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
-    _say("subsets", run.design.summary())
-    _say("output", run.meaning)
+    say("trainer", given.trainer.cls)
+    say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
+    say("subsets", run.design.summary())
+    say("output", run.meaning)
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
-    checked = Check(run, trainer, tolerance=options.tolerance, say=_say)
+    checked = Check(run, trainer, tolerance=options.tolerance, say=say)
     checked.contract()
     pace = checked.pace(options.seconds)
-    _say(
+    say(
         "speed",
         f"{duration(pace.each)} per model, {pace.models_at_once} at once, in one process; "
         f"first batch {duration(pace.first)}",
@@ -45,16 +53,31 @@ def check(options: argparse.Namespace) -> None:
     noise = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
     known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
-    _say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
+    say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
     free = int(np.count_nonzero(run.design.stratum >= 0))
-    _say("verdict", str(of_snr(noise, free, given.m)))
+    verdict = of_snr(noise, free, given.m)
+    say("verdict", str(verdict))
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
     of = f"{given.models:,} models, {given.models - given.m:,} of them to evaluate, take {duration(estimate.wall)}"
-    _say("run", f"{of} in one process, {money(estimate, options)}")
-
-
-def _say(what: str, text: str) -> None:
-    print(f"{what:<11}{text}", flush=True)
+    say("run", f"{of} in one process, {money(estimate, options)}")
+    if options.json:
+        price = {} if options.price is None else {"cost": estimate.cost(options.price, options.spot_discount)}
+        print_json(
+            {
+                "trainer": given.trainer.cls,
+                "examples": len(dataset.y),
+                "targets": run.n,
+                "output": run.output.document(),
+                "output_declared": run.declared is not None,
+                "seconds_per_model": pace.each,
+                "models_at_once": pace.models_at_once,
+                "first_batch_seconds": pace.first,
+                "snr": {"ratio": ratio, "interval": noise.interval, "subsets": noise.subsets, "seeds": noise.seeds},
+                "verdict": verdict,
+                "run": {"models": given.models, "seconds": estimate.wall, "device_hours": estimate.hours} | price,
+                "findings": said,
+            }
+        )
 
 
 def _spec(options: argparse.Namespace) -> RunSpec:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from typing import Any
 
+from datamodels.cli.common.output import print_json
 from datamodels.errors import SettingsError
 from datamodels.run import specs
 from datamodels.runners.cluster import runs
 from datamodels.runners.cluster.api import Cluster, connect
+from datamodels.runners.cluster.runs import Listed
 
 
 def status(options: argparse.Namespace) -> None:
     """Print what the cluster says about a run, or about all its runs and services."""
     if options.verify:
         raise SettingsError("--verify reads the store; give --store instead of --namespace, --context and --kubeconfig")
-    if not options.run:
-        cluster = _cluster(options)
-        said: Iterable[str] = [*runs.listed(cluster), *runs.service_lines(cluster)]
-    else:
-        said = runs.lines(_cluster(options), options.run)
-    for line in said:
-        print(line)
+    cluster = _cluster(options)
+    if options.run:
+        found = runs.described(cluster, options.run)
+        notes = list(runs.notes(cluster, options.run))
+        _print(options, _fields(found) | {"notes": notes}, "\n".join([f"{found}", *notes]))
+        return
+    _print_runs(cluster, options)
+    for line in runs.service_lines(cluster):
+        _print(options, {"service": line.partition(":")[0], "note": line.partition(": ")[2]}, line)
 
 
 def _cluster(options: argparse.Namespace) -> Cluster:
     return connect(options.namespace, context=options.context, kubeconfig=options.kubeconfig)
+
+
+def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> None:
+    print_json(fields) if options.json else print(line, flush=True)
+
+
+def _fields(found: Listed) -> dict[str, Any]:
+    return {"run": found.run, "state": found.state.value, "reason": found.reason or None}
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -33,12 +45,15 @@ def submit(options: argparse.Namespace) -> None:
     wanted = [specs.load(path) for path in options.specs]
     cluster = _cluster(options)
     for each in wanted:
-        print(f"run {each.run} {runs.submit(cluster, each, options.release).words}", flush=True)
+        done = runs.submit(cluster, each, options.release)
+        _print(options, {"run": each.run, "note": done.words}, f"run {each.run} {done.words}")
     if not options.watch:
-        print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows its progress")
+        if not options.json:
+            print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows its progress")
         return
     for each in wanted:
-        runs.watch(cluster, each.run, lambda line: print(line, flush=True))
+        name = each.run
+        runs.watch(cluster, name, lambda line, name=name: _print(options, {"run": name, "note": line}, line))  # type: ignore[misc]
 
 
 def logs(options: argparse.Namespace) -> None:
@@ -50,10 +65,15 @@ def logs(options: argparse.Namespace) -> None:
 def cancel(options: argparse.Namespace) -> None:
     """Stop a run."""
     runs.cancel(_cluster(options), options.run)
-    print(f"run {options.run} is cancelled; what is committed is kept, submit it again to resume")
+    said = "is cancelled; what is committed is kept, submit it again to resume"
+    _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
 
 
 def list_runs(options: argparse.Namespace) -> None:
     """Print one line for each run."""
-    for line in runs.listed(_cluster(options)):
-        print(line)
+    _print_runs(_cluster(options), options)
+
+
+def _print_runs(cluster: Cluster, options: argparse.Namespace) -> None:
+    for found in runs.listed(cluster):
+        _print(options, _fields(found), f"{found}")

@@ -11,6 +11,7 @@ from datamodels.cli.common.options import (
     add_cluster,
     add_command,
     add_group,
+    add_json,
     add_price,
     add_quiet,
     add_spec,
@@ -38,8 +39,10 @@ def register(subparsers: Subparsers) -> None:
     _add_run(subparsers)
     for stage, what in STAGES.items():
         parser = add_command(subparsers, stage, what, "datamodels.cli.runs.stages:stage")
-        add_spec(parser)
+        add_spec(parser, or_run=stage == "fit")
         _add_place(parser)
+        if stage == "fit":
+            _add_fit_settings(parser)
         parser.set_defaults(until=stage)
     _add_status(subparsers)
     _add_transfer(subparsers)
@@ -73,12 +76,14 @@ def _add_trainer(subparsers: Subparsers) -> None:
         help="seconds for measuring the speed, and as many for the noise (default: %(default)g)",
     )
     add_price(parser)
+    add_json(parser)
 
 
 def _add_examples(subparsers: Subparsers) -> None:
     what = "list the example specs that ship with datamodels, or print one, to start your own from"
     parser = add_command(subparsers, "examples", what, "datamodels.cli.runs.examples:examples")
     parser.add_argument("name", metavar="EXAMPLE", nargs="?", help="name of an example (default: list all)")
+    add_json(parser, lines=True)
 
 
 def _add_plan(subparsers: Subparsers) -> None:
@@ -102,6 +107,7 @@ def _add_plan(subparsers: Subparsers) -> None:
         "--seconds", metavar="S", type=above_zero, default=10.0, help="seconds to measure (default: %(default)g)"
     )
     add_price(parser)
+    add_json(parser)
 
 
 def _add_run(subparsers: Subparsers) -> None:
@@ -121,6 +127,19 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     add_trainers(parser)
     add_quiet(parser)
+    add_json(parser)
+    parser.set_defaults(settings=[])
+
+
+def _add_fit_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fit",
+        dest="settings",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="field of the section fit of a spec, such as estimator=ridge; may be repeated (default: the spec's)",
+    )
 
 
 def _add_status(subparsers: Subparsers) -> None:
@@ -132,6 +151,7 @@ def _add_status(subparsers: Subparsers) -> None:
     )
     add_store(parser)
     add_cluster(parser)
+    add_json(parser, lines=True)
 
 
 def _add_transfer(subparsers: Subparsers) -> None:
@@ -188,15 +208,10 @@ def _add_transfer(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--constant", action="store_true", help="allow columns that every mask has, or none; they get no weights"
     )
-    parser.add_argument(
-        "--fit",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="field of the section fit of a spec, such as estimator=ridge; may be repeated (default: those of a spec)",
-    )
+    _add_fit_settings(parser)
     parser.add_argument("--no-fit", dest="fits", action="store_false", help="only store the run")
     add_store(parser)
+    add_json(parser)
     what = "write the masks, outputs, weights, targets and evaluation of a run for other programs"
     parser = add_command(subparsers, "export", what, "datamodels.cli.runs.transfer:export_run")
     parser.add_argument("run", metavar="RUN", help="name of the run")
@@ -210,6 +225,7 @@ def _add_transfer(subparsers: Subparsers) -> None:
     parser.add_argument("--output", metavar="PATH", help="file or folder to write, which must be new (default: RUN)")
     parser.add_argument("--fit", metavar="N", type=int, help="number of the fit to export (default: the newest)")
     add_store(parser)
+    add_json(parser)
 
 
 def _add_cluster_commands(subparsers: Subparsers) -> None:
@@ -240,5 +256,7 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     listed = add_command(subparsers, "list", what, "datamodels.cli.runs.cluster:list_runs")
     for parser in (submit, logs, cancel, listed):
         add_cluster(parser)
+    for parser in (submit, cancel, listed):
+        add_json(parser, lines=True)
     what = "run the pipeline as the driver pod of a cluster, which `submit` starts"
     add_command(subparsers, "drive", what, "datamodels.cli.runs.drive:drive")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from datamodels.cli.common.output import print_json
+from datamodels.run import documents
 from datamodels.run import examples as shipped
 
 
 def examples(options: argparse.Namespace) -> None:
     """Prints one line for each example, or the YAML of one."""
     if options.name:
-        print(shipped.text(options.name), end="")
+        text = shipped.text(options.name)
+        print_json(documents.load(text)) if options.json else print(text, end="")
         return
     names = shipped.names()
     width = max(map(len, names))
     for name in names:
-        print(f"{name:<{width}}  {shipped.title(name)}")
+        title = shipped.title(name)
+        print_json({"name": name, "title": title}) if options.json else print(f"{name:<{width}}  {title}")

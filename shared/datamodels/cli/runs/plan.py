@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
+from datamodels import words
+from datamodels.cli.common.output import print_json
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
 from datamodels.plan import cost, trial
@@ -32,9 +35,43 @@ def plan(options: argparse.Namespace) -> None:
     else:
         speed = trial.measure(run, dataset, trainers=trainers, seconds=options.seconds)
     estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
+    fitting = None if options.model_seconds else _fit(run)
+    if options.json:
+        print_json(document(run, speed, estimate, options) | {"fit": fitting})
+        return
     print("\n".join(lines(run, speed, estimate, options)))
-    if not options.model_seconds:
-        print(fit(run))
+    if fitting:
+        memory = f"{fitting['memory_bytes'] / 2**30:.2g} GiB"
+        print(f"fit        {duration(fitting['seconds'])}, {memory}, on the {fitting['device']} of this machine")
+
+
+def document(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `lines` says, as JSON values."""
+    given, columns = run.spec, run.design.columns
+    fewer = {
+        "groups": {} if run.design.grouped else {"group_size": GROUP} | _fewer(cost.grouped(given, columns, GROUP)),
+        "part_of_pool": {"share": SHARE} | _fewer(cost.selected(given, columns, SHARE)),
+    }
+    return {
+        "run": run.name,
+        "m": given.m,
+        "models": given.models,
+        "columns": columns,
+        "output": run.output.document(),
+        "output_declared": run.declared is not None,
+        "seconds_per_model": speed.each,
+        "measured": not options.model_seconds,
+        "trainers": speed.trainers,
+        "start_seconds": speed.start,
+        "pods": options.pods,
+        "train": {"seconds": estimate.wall, "device_hours": estimate.hours, "starts": estimate.starts}
+        | ({} if options.price is None else {"cost": estimate.cost(options.price, options.spot_discount)}),
+        "fewer_columns": {name: found for name, found in fewer.items() if found},
+    }
+
+
+def _fewer(found: cost.Fewer) -> dict[str, Any]:
+    return {"columns": found.columns, "m": found.m, "saving": found.saving}
 
 
 def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> Iterator[str]:
@@ -59,12 +96,12 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy model", cost.selected(given, columns, SHARE), estimate)
 
 
-def fit(run: Run) -> str:
+def _fit(run: Run) -> dict[str, Any]:
     """Estimate the fit on this machine with the settings of the fitter. Measures for a second or two."""
     how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
-    return f"fit        {duration(found.seconds)}, {found.memory.peak / 2**30:.2g} GiB, on the {device} of this machine"
+    return {"seconds": found.seconds, "memory_bytes": found.memory.peak, "device": device}
 
 
 def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
@@ -78,7 +115,9 @@ def money(estimate: Estimate, options: argparse.Namespace) -> str:
     if options.price is None:
         return hours
     spot = f" less {options.spot_discount:.0%}" if options.spot_discount else ""
-    return f"{hours}, {estimate.cost(options.price, options.spot_discount):,.2f} at {options.price:g} per hour{spot}"
+    price = estimate.cost(options.price, options.spot_discount)
+    said = f"{price:,.2f}" if price >= 0.1 else words.number(price)
+    return f"{hours}, {said} at {options.price:g} per hour{spot}"
 
 
 def duration(seconds: float) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from datamodels import words
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping, verdict
+from datamodels.cli.common.output import print_json, quality
 from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
@@ -26,55 +28,82 @@ def status(options: argparse.Namespace) -> None:
         return
     store = store_of(options)
     if options.run:
-        print("\n".join(lines(store, runs.read(store, options.run), verify=options.verify, every=True)))
+        found = document(store, runs.read(store, options.run), verify=options.verify, every=True)
+        print_json(found) if options.json else print("\n".join(lines(found, every=True)))
         return
     faults, names = [], runs.names(store)
     if not names:
         print(f"no runs in {store.url}", file=sys.stderr)
     for name in names:
         try:
-            print("  ".join(lines(store, runs.read(store, name), verify=options.verify)))
+            found = document(store, runs.read(store, name), verify=options.verify)
+            print_json(found) if options.json else print("  ".join(lines(found)))
         except CorruptObjectError as error:
-            print(f"{name}  {error}")
+            print_json({"run": name, "error": str(error)}) if options.json else print(f"{name}  {error}")
             faults.append(name)
     if faults:
         damaged = words.count(len(faults), "run")
         raise CorruptObjectError(f"{damaged} with damaged objects, {faults[0]} the first; see above")
 
 
-def lines(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> Iterator[str]:
-    """Describe what the store has of a run.
+def document(store: ObjectStore, run: Run, *, verify: bool = False, every: bool = False) -> dict[str, Any]:
+    """Describe what the store has of a run, as JSON values.
 
     verify  read all objects; raises CorruptObjectError for the first one that was altered
-    every   describe all fits, not only the newest
+    every   describe all fits, not only the newest, and all failed models
     """
-    yield run.name
     snapshot = manifest.read_newest(store, run.name)
-    failed = f", {len(snapshot.failed)} failed" if snapshot.failed else ""
-    yield f"{snapshot.committed:,} of {run.spec.models:,} models committed{failed}"
-    for stop in stopping.recorded(store, run.name):
-        yield f"stopped by until: {stop}"
+    found: dict[str, Any] = {"run": run.name, "models": run.spec.models, "committed": snapshot.committed}
+    found["failed"] = len(snapshot.failed)
+    if every:
+        found["failures"] = [{"model": model, "reason": reason} for model, reason in snapshot.failed.items()]
+    found["stopped"] = list(map(str, stopping.recorded(store, run.name)))
     if verify:
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
-        yield f"{words.count(len(snapshot.parts), 'part')} with {words.count(rows, 'model')} verified"
+        found["verified"] = {"parts": len(snapshot.parts), "models": rows}
     newest = read_newest_fit(store, run.name)
-    if newest is None:
-        yield "no fit"
-        return
-    for number in range(newest.number + 1) if every else [newest.number]:
-        yield from _of_fit(store, read_fit(store, run.name, number), verify, every)
+    numbers = [] if newest is None else range(newest.number + 1) if every else [newest.number]
+    return found | {"fits": [_fit(store, read_fit(store, run.name, number), verify) for number in numbers]}
 
 
-def _of_fit(store: ObjectStore, record: FitRecord, verify: bool, every: bool) -> Iterator[str]:
-    size = f"{words.count(record.rows, 'model')}, {words.count(record.targets, 'target')}, {record.seconds:.1f} s"
-    yield f"fit {record.number} ({record.estimator}) of {size}"
+def _fit(store: ObjectStore, record: FitRecord, verify: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"fit": record.number, "estimator": record.estimator, "models": record.rows}
+    found |= {"targets": record.targets, "seconds": record.seconds}
     if verify:
         from datamodels.fit.job import fits  # PyArrow, which nobody else here needs
 
-        yield f"weights of {words.count(fits.load(store, record).n, 'target')} verified"
-    found = evaluate.recorded(store, record.run, record.number)
-    if found is not None:
-        low, high = found.interval
-        yield f"LDS {found.lds:.3f} ({low:.3f} to {high:.3f}), noise ceiling {found.ceiling:.3f}"
-        judged = verdict.of_evaluation(found, record.rows)
-        yield f"{judged}" if every else judged.word
+        found["verified"] = {"targets": fits.load(store, record).n}
+    measured = evaluate.recorded(store, record.run, record.number)
+    if measured is None:
+        return found | {"lds": None, "verdict": None}
+    return found | quality(measured, verdict.of_evaluation(measured, record.rows))
+
+
+def lines(found: dict[str, Any], *, every: bool = False) -> Iterator[str]:
+    """Format a `document` for people: a line for each fact. every: also explain failures and the verdict."""
+    yield found["run"]
+    failed = f", {found['failed']:,} failed" if found["failed"] else ""
+    yield f"{found['committed']:,} of {found['models']:,} models committed{failed}"
+    if failed and every:
+        yield f"the first that failed: {found['failures'][0]['reason']}"
+        yield manifest.LEFT_OUT
+    for stop in found["stopped"]:
+        yield f"stopped by until: {stop}"
+    if verified := found.get("verified"):
+        yield f"{words.count(verified['parts'], 'part')} with {words.count(verified['models'], 'model')} verified"
+    if not found["fits"]:
+        yield "no fit"
+    for fit in found["fits"]:
+        yield from _fit_lines(fit, every)
+
+
+def _fit_lines(fit: dict[str, Any], every: bool) -> Iterator[str]:
+    size = f"{words.count(fit['models'], 'model')}, {words.count(fit['targets'], 'target')}, {fit['seconds']:.1f} s"
+    yield f"fit {fit['fit']} ({fit['estimator']}) of {size}"
+    if verified := fit.get("verified"):
+        yield f"weights of {words.count(verified['targets'], 'target')} verified"
+    if lds := fit["lds"]:
+        low, high = lds["interval"]
+        yield f"LDS {lds['lds']:.3f} ({low:.3f} to {high:.3f}), noise ceiling {lds['ceiling']:.3f}"
+        word, text = fit["verdict"]["word"], fit["verdict"]["text"]
+        yield f"{word}: {text}" if every else word

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
-from datamodels.analyze.quality.unseen import Unseen
-from datamodels.cli.common.output import span
+from datamodels.cli.common.output import print_json
 from datamodels.cli.common.store import store_of
+from datamodels.cli.runs.refit import changed, fitted, line, yaml_of
 from datamodels.errors import InputError
 from datamodels.exchange import exported, sources
 from datamodels.exchange.contents import Contents
 from datamodels.exchange.exporting import export as write
 from datamodels.exchange.importing import Given, import_run
-from datamodels.fit.job import fits
-from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
-from datamodels.fit.job.job import FitJob
-from datamodels.run import documents, runs, specs
+from datamodels.fit.job.finished import read_fit, read_newest_fit
+from datamodels.run import runs
 from datamodels.run.runs import Run
-from datamodels.settings import FitterSettings
-from datamodels.storage import ObjectStore
+from datamodels.run.specs import FitSpec
 
 
 def import_arrays(options: argparse.Namespace) -> None:
     """Store arrays as a run, fit it, and print its name and quality."""
     store = store_of(options, create=True)
     given = _given(options)
-    settings = specs.parse_fit(dict(_setting(text) for text in options.fit))
+    settings = changed(FitSpec(), options.settings)
     run = import_run(store, options.name, given, settings.model_dump(mode="json"), _warn)
-    print(f"{run.name}  {run.spec.models:,} models, {run.design.columns:,} columns, {run.n:,} targets")
-    print(f"output  {run.meaning}")
-    if options.fits:
-        record = _fit(store, run, settings.model_dump(mode="json"))
-        print(_quality(store, run, record))
+    if not options.json:
+        print(f"{run.name}  {run.spec.models:,} models, {run.design.columns:,} columns, {run.n:,} targets")
+        print(f"output  {run.meaning}", flush=True)
+    found = fitted(store, run, settings) if options.fits else None
+    if options.json:
+        print_json(_facts(run) | {"models": run.spec.models, "output": run.output, "fit": found})
+    elif found:
+        print(line(found))
 
 
 def _given(options: argparse.Namespace) -> Given:
@@ -68,41 +68,8 @@ def _given(options: argparse.Namespace) -> Given:
     )
 
 
-def _fit(store: ObjectStore, run: Run, settings: dict) -> FitRecord:
-    job = FitJob(store, run.name, settings)
-    record = job.finished() or job.solve(FitterSettings.load(), progress=lambda *told: None, stop=threading.Event())
-    assert record is not None, "a whole fit leaves no block to others"
-    return record
-
-
-def _quality(store: ObjectStore, run: Run, record: FitRecord) -> str:
-    """Describe a fit, and record its evaluation if there are unseen subsets."""
-    fitted = f"fit {record.number} ({record.estimator}) of {record.rows:,} models, {record.seconds:.1f} s"
-    if not run.spec.evaluate.subsets:
-        return f"{fitted}; no unseen subsets to measure LDS on (--unseen)"
-    unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
-    found = unseen.predicted_by(fits.load(store, record)).evaluate()
-    evaluate.record(store, run.name, record.number, found)
-    return f"{fitted}; LDS {found.lds:.3f} ({span(found.interval)}), ceiling {found.ceiling:.3f}"
-
-
-def _setting(text: str) -> tuple[str, object]:
-    """Return (name, value) of NAME=VALUE, the value as in YAML."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--fit {text!r}: must be NAME=VALUE, a field of the section fit of a spec")
-    return name, _yaml(f"--fit {name}", value)
-
-
-def _yaml(option: str, text: str) -> object:
-    try:
-        return documents.load(text)
-    except ValueError as error:
-        raise InputError(f"{option} {text!r}: {error}") from None
-
-
 def _mapping(option: str, text: str) -> dict:
-    found = _yaml(option, text)
+    found = yaml_of(option, text)
     if not isinstance(found, dict):
         raise InputError(f"{option} {text!r}: must be a YAML mapping, such as '{{train: 1000}}'")
     return found
@@ -127,4 +94,14 @@ def export_run(options: argparse.Namespace) -> None:
     path = Path(options.output or (f"{run.name}.npz" if options.format == "npz" else run.name))
     write(contents, path, options.format)
     weights = "no fit" if record is None else f"weights of fit {record.number}"
+    if options.json:
+        fit = None if record is None else record.number
+        print_json(
+            {"path": str(path), "format": options.format} | _facts(run) | {"models": contents.models, "fit": fit}
+        )
+        return
     print(f"{path}  {contents.models:,} models, {run.design.columns:,} columns, {run.n:,} targets, {weights}")
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {"run": run.name, "columns": run.design.columns, "targets": run.n}

@@ -108,11 +108,33 @@ def cancel(cluster: Cluster, run: str) -> None:
     cluster.delete_job(run)
 
 
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A run of a cluster. reason: why it failed; empty if it has not."""
+
+    run: str
+    state: JobState
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.run}  {self.state.value}{self.reason and f': {self.reason}'}"
+
+
 def lines(cluster: Cluster, run: str) -> Iterator[str]:
-    """Describe a run: its state, its Jobs, and the obstacles that keep it from running. Raises RunNotFoundError."""
+    """Describe a run: its state, then its `notes`. Raises RunNotFoundError."""
+    yield f"{described(cluster, run)}"
+    yield from notes(cluster, run)
+
+
+def described(cluster: Cluster, run: str) -> Listed:
+    """Return the state of a run. Raises RunNotFoundError."""
+    return _listed(_driver(cluster, run))
+
+
+def notes(cluster: Cluster, run: str) -> Iterator[str]:
+    """Describe the Jobs of a run, and the obstacles that keep it from running. Raises RunNotFoundError."""
     job = _driver(cluster, run)
     state = states.state(job)
-    yield f"{run}  {state.value}{_reason(job, state)}"
     owned = [j for j in cluster.jobs(f"{RUN_LABEL}={run}") if j["metadata"]["name"] != run]
     for child in owned:
         what = states.indexes(child) if child["spec"].get("completionMode") == "Indexed" else "serves the fit"
@@ -148,12 +170,10 @@ def pods_of(cluster: Cluster, job: Object) -> list[Object]:
     return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
 
 
-def listed(cluster: Cluster) -> Iterator[str]:
-    """Yield one line for each run of the namespace, the newest last."""
+def listed(cluster: Cluster) -> Iterator[Listed]:
+    """Yield the runs of the namespace, the newest last."""
     jobs = cluster.jobs(f"{CHART},{COMPONENT}=driver")
-    for job in sorted(jobs, key=lambda j: j["metadata"].get("creationTimestamp", "")):
-        state = states.state(job)
-        yield f"{job['metadata']['name']}  {state.value}{_reason(job, state)}"
+    return map(_listed, sorted(jobs, key=lambda j: j["metadata"].get("creationTimestamp", "")))
 
 
 def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
@@ -219,8 +239,9 @@ def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
     )
 
 
-def _reason(job: Object, state: JobState) -> str:
-    return f": {states.reason(job)}" if state is JobState.FAILED else ""
+def _listed(job: Object) -> Listed:
+    state = states.state(job)
+    return Listed(job["metadata"]["name"], state, states.reason(job) if state is JobState.FAILED else "")
 
 
 def _component(job: Object) -> str:
