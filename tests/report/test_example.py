@@ -50,7 +50,12 @@ def test_a_group_has_a_size_and_no_looks():
 
 def test_names_of_labels():
     run = dataclasses.replace(committed.make_run(), label_names=made.NAMES)
-    assert [label_name(run, label) for label in (1, 4, -1, np.float64(0.12345))] == ["<dog>", "4", "", "0.123"]
+    assert [label_name(run, label) for label in (1, 4, -1, np.float64(-0.12345))] == [
+        "<dog>",
+        "4",
+        "",
+        "y = \N{MINUS SIGN}0.123",
+    ]
     assert label_name(committed.make_run(), 2) == "2"
 
 

@@ -29,7 +29,7 @@ from datamodels.run.runs import Run
 from datamodels.spans import plain
 from datamodels.train.batches import Batches, unusable
 from datamodels.train.contract import load_trainer
-from datamodels.train.observer import Observer
+from datamodels.train.observer import Counter
 
 WIDTH = 0.25
 """Width of the kernel of distances."""
@@ -74,7 +74,13 @@ class Explanation:
 
 
 def explain(
-    run: Run, dataset: Dataset, targets: Sequence[int], *, models: int = LIME_MODELS, samples: int = LIME_SAMPLES
+    run: Run,
+    dataset: Dataset,
+    targets: Sequence[int],
+    *,
+    models: int = LIME_MODELS,
+    samples: int = LIME_SAMPLES,
+    counter: Counter | None = None,
 ) -> list[Explanation]:
     """Explain the output of each target by its parts.
 
@@ -82,6 +88,7 @@ def explain(
 
     models   number of models to train on the whole pool; their mean output is explained
     samples  number of inputs with blanked parts, for each target
+    counter  counts the models as they are trained
 
     Raises TargetRangeError; InputError if x are neither numbers nor tokens, for more than MOST_PARTS parts, and for
     fewer samples than twice the parts; StageError if every model failed; and the errors of training.
@@ -104,7 +111,7 @@ def explain(
     kept = [_kept(run, target, samples, count) for target, count in zip(targets, counts, strict=True)]
     blanked = [_blanked(dataset, whole.x[j], p, z) for j, (p, _), z in zip(targets, parts, kept, strict=True)]
     found = []
-    outputs_of = _outputs(run, dataset, targets, blanked, whole.y, models)
+    outputs_of = _outputs(run, dataset, targets, blanked, whole.y, models, counter or Counter())
     for (numbers, names), z, outputs in zip(parts, kept, outputs_of, strict=True):
         weights, interval, r2 = regress(z, outputs)
         found.append(Explanation(numbers, names, weights, interval, r2, float(outputs[0]), models, samples))
@@ -195,7 +202,13 @@ def _blanked(dataset: Dataset, x: np.ndarray, parts: np.ndarray, kept: np.ndarra
 
 
 def _outputs(
-    run: Run, dataset: Dataset, targets: Sequence[int], blanked: Sequence[np.ndarray], y: np.ndarray, models: int
+    run: Run,
+    dataset: Dataset,
+    targets: Sequence[int],
+    blanked: Sequence[np.ndarray],
+    y: np.ndarray,
+    models: int,
+    counter: Counter,
 ) -> np.ndarray:
     """Return float64[targets, samples]: the mean output of the models for each input.
 
@@ -207,7 +220,8 @@ def _outputs(
     sets = [np.flatnonzero(pool.without_own(run, pool.whole(run), target)) for target in targets]
     distinct = list({members.tobytes(): members for members in sets}.values())
     trainer = load_trainer(run.spec, dataset, asked)
-    batches = Batches(dataclasses.replace(run, own=own), trainer, threading.Event(), Observer())
+    batches = Batches(dataclasses.replace(run, own=own), trainer, threading.Event(), counter)
+    counter.expect(len(distinct) * models)
     index = [run.spec.models + i for i in range(models)]
     outputs_of = {}
     for members in distinct:

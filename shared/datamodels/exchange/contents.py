@@ -1,13 +1,14 @@
 """Read what a run has to export, block by block.
 
-No array is longer than a part, a block of masks, or a block of targets.
+No array is larger than a part, a block of masks, a block of targets, or a few numbers for each target. What is large is
+read once for each array or table that is written of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,21 +22,11 @@ from datamodels.run import designs
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """Models and their arrays.
-
-    subset   int64[b]; number of the subset of each model
-    model    int64[b]; number of each model
-    masks    bool[b, d]
-    outputs  [b, n]; NaN for unseen models that failed or are not committed
-    """
-
-    subset: np.ndarray
-    model: np.ndarray
-    masks: np.ndarray
-    outputs: np.ndarray
+Rows = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Pairs (models int64[b], outputs [b, n])."""
+MASKS_BYTES = 2**24
+"""Largest size of the masks that are in memory at a time."""
+NO_COLUMNS, NO_WEIGHTS = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,22 +44,35 @@ class Contents:
     evaluation: Evaluation | None
 
     @functools.cached_property
+    def index(self) -> np.ndarray:
+        """int64[models]: the models with outputs that a fit may use, ascending."""
+        spans = [np.arange(part.first, part.last) for part in self.snapshot.parts]
+        found = np.concatenate([np.zeros(0, dtype=np.int64), *spans])
+        return np.setdiff1d(found[found < self.run.spec.m], list(self.snapshot.failed))
+
+    @property
     def models(self) -> int:
         """Number of models with outputs that a fit may use."""
-        m = self.run.spec.m
-        failed = sum(model < m for model in self.snapshot.failed)
-        return sum(max(0, min(part.last, m) - part.first) for part in self.snapshot.parts) - failed
+        return len(self.index)
 
-    def fitted_rows(self) -> Iterator[Rows]:
-        """Yield the models with outputs that a fit may use, ascending."""
+    def fitted(self) -> Rows:
+        """Yield (models, outputs) of the models with outputs that a fit may use, a part at a time."""
         for part in self.snapshot.parts:
             if part.first < self.run.spec.m:
                 found = part.read(self.store, self.run.name)
                 mine = found.model_index < self.run.spec.m
-                yield from self._rows(found.model_index[mine].astype(np.int64), found.outputs[mine])
+                yield found.model_index[mine].astype(np.int64), found.outputs[mine]
 
-    def unseen_rows(self) -> Iterator[Rows]:
-        """Yield all models of the unseen subsets, ascending."""
+    @property
+    def unseen_index(self) -> np.ndarray:
+        """int64[models]: all models of the unseen subsets, ascending."""
+        return np.arange(self.run.spec.m, self.run.spec.models)
+
+    def unseen(self) -> Rows:
+        """Yield (models, outputs) of all models of the unseen subsets, a sub-chunk at a time.
+
+        Outputs are NaN for models that failed or are not committed.
+        """
         spec = self.run.spec
         committed = {part.first: part for part in self.snapshot.parts}
         for chunk in range(spec.m // spec.chunk, spec.chunks):
@@ -81,25 +85,27 @@ class Contents:
                     found = committed[models.start].read(self.store, self.run.name)
                     mine = found.model_index >= spec.m
                     outputs[found.model_index[mine] - index[0]] = found.outputs[mine]
-                yield from self._rows(index, outputs)
+                yield index, outputs
 
     def unseen_masks(self) -> Iterator[np.ndarray]:
         """Yield bool[b, d]: the masks of the unseen subsets."""
         spec = self.run.spec
-        step = max(1, 2**24 // self.run.design.columns)
-        for first in range(spec.m, spec.m + spec.evaluate.subsets, step):
-            last = min(first + step, spec.m + spec.evaluate.subsets)
-            yield designs.unpack(designs.subsets(self.run.design, first, last), self.run.design.columns)
+        return self._masks_of(np.arange(spec.m, spec.m + spec.evaluate.subsets))
 
-    def _rows(self, model: np.ndarray, outputs: np.ndarray) -> Iterator[Rows]:
-        """Yield rows in pieces of which the masks are not larger than 16 MiB."""
-        step = max(1, 2**24 // self.run.design.columns)
-        for first in range(0, len(model), step):
-            index = model[first : first + step]
-            subset = np.array([self.run.spec.subset_index(i) for i in index.tolist()], dtype=np.int64)
-            drawn = designs.subsets(self.run.design, int(subset[0]), int(subset[-1]) + 1)[subset - subset[0]]
-            masks = designs.unpack(drawn, self.run.design.columns)
-            yield Rows(subset, index, masks, outputs[first : first + step])
+    def masks(self, models: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield bool[b, d]: the masks of models, ascending, in pieces of at most MASKS_BYTES."""
+        return self._masks_of(self.subsets(models))
+
+    def subsets(self, models: np.ndarray) -> np.ndarray:
+        """Return int64[models]: the number of the subset of each model."""
+        return np.array([self.run.spec.subset_index(model) for model in models.tolist()], dtype=np.int64)
+
+    def _masks_of(self, subsets: np.ndarray) -> Iterator[np.ndarray]:
+        design, step = self.run.design, max(1, MASKS_BYTES // self.run.design.columns)
+        for first in range(0, len(subsets), step):
+            piece = subsets[first : first + step]
+            drawn = designs.subsets(design, int(piece[0]), int(piece[-1]) + 1)[piece - piece[0]]
+            yield designs.unpack(drawn, design.columns)
 
     def weights(self) -> Iterator[tuple[int, Solution]]:
         """Yield (first target, weights) of each block of targets; nothing if there is no fit."""
@@ -108,23 +114,24 @@ class Contents:
             yield first, block
             first += block.n
 
-    def targets(self) -> Iterator[dict[str, Sequence[Any] | np.ndarray]]:
-        """Yield columns of a table with a row for each target, a block of targets at a time."""
+    @functools.cached_property
+    def targets(self) -> dict[str, np.ndarray]:
+        """Columns of a table with a row for each target; `nonzeros` is the number of its weights. Needs a fit."""
         run, scores = self.run, self.evaluation
-        for first, block in self.weights():
-            span = slice(first, first + block.n)
-            missing = np.full(block.n, np.nan)
-            yield {
-                "target": np.arange(first, first + block.n, dtype=np.int32),
-                "own_example": run.own[span].astype(np.int32),
-                "label": np.full(block.n, -1, np.int32) if run.target_labels is None else run.target_labels[span],
-                "status": block.status,
-                "lambda": block.lambda_,
-                "gap": block.gap,
-                "heldout_r2": block.heldout_r2,
-                "intercept": block.intercept,
-                "lds": missing if scores is None else scores.per_target[span],
-            }
+        blocks = [dataclasses.replace(block, columns=NO_COLUMNS, weights=NO_WEIGHTS) for _, block in self.weights()]
+        status = [word for block in blocks for word in block.status]
+        return {
+            "target": np.arange(run.n, dtype=np.int32),
+            "own_example": run.own.astype(np.int32),
+            "label": np.full(run.n, -1, np.int32) if run.target_labels is None else run.target_labels,
+            "status": np.array(status),
+            "lambda": np.concatenate([block.lambda_ for block in blocks]),
+            "gap": np.concatenate([block.gap for block in blocks]),
+            "heldout_r2": np.concatenate([block.heldout_r2 for block in blocks]),
+            "intercept": np.concatenate([block.intercept for block in blocks]),
+            "nonzeros": np.concatenate([np.diff(block.indptr) for block in blocks]),
+            "lds": np.full(run.n, np.nan) if scores is None else scores.per_target,
+        }
 
     def facts(self) -> dict[str, Any]:
         """Return the rest as JSON values: the run, its spec, the fit, and the evaluation without its targets.

@@ -11,7 +11,6 @@ outputs and weights are
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from datamodels.errors import InputError, SettingsError
-from datamodels.exchange.contents import Contents, Rows
+from datamodels.exchange.contents import Contents
 from datamodels.exchange.exported import FACTS
 
 CARD = """---
@@ -89,87 +88,95 @@ def _npz(contents: Contents, path: Path) -> None:
 def _write_arrays(contents: Contents, arrays: _Arrays) -> None:
     run, m, spec = contents.run, contents.models, contents.run.spec
     n, d = run.n, run.design.columns
-    arrays.write("model_index", "i8", (m,), (rows.model for rows in contents.fitted_rows()))
-    arrays.write("masks", bool, (m, d), (rows.masks for rows in contents.fitted_rows()))
-    arrays.write("outputs", run.dtype, (m, n), (rows.outputs for rows in contents.fitted_rows()))
+    arrays.write("model_index", "i8", (m,), [contents.index])
+    arrays.write("masks", bool, (m, d), contents.masks(contents.index))
+    arrays.write("outputs", run.dtype, (m, n), (outputs for _, outputs in contents.fitted()))
     s, r = spec.evaluate.subsets, spec.evaluate.models
     if s:
         arrays.write("unseen_masks", bool, (s, d), contents.unseen_masks())
-        arrays.write("unseen_outputs", run.dtype, (s, r, n), (rows.outputs for rows in contents.unseen_rows()))
+        arrays.write("unseen_outputs", run.dtype, (s, r, n), (outputs for _, outputs in contents.unseen()))
     arrays.write("own_example", "i4", (n,), [run.own])
     for name, values in (("labels", run.labels), ("target_labels", run.target_labels)):
         if values is not None:
             arrays.write(name, "i4", values.shape, [values])
     if contents.record is None:
         return
-    stored = sum(len(block.weights) for _, block in contents.weights())
+    targets = contents.targets
+    indptr = np.concatenate([[0], np.cumsum(targets["nonzeros"])])
+    stored = int(indptr[-1])
     arrays.write("weights", "f4", (stored,), (block.weights for _, block in contents.weights()))
     arrays.write("columns", "i4", (stored,), (block.columns for _, block in contents.weights()))
-    arrays.write("indptr", "i8", (n + 1,), _indptr(contents))
+    arrays.write("indptr", "i8", (n + 1,), [indptr])
     for name in ("lambda", "gap", "heldout_r2", "intercept", "lds"):
-        arrays.write(name, "f8", (n,), (np.asarray(table[name]) for table in contents.targets()))
-    width = max(len(status) for _, block in contents.weights() for status in block.status)
-    arrays.write("status", f"U{width}", (n,), (np.array(block.status, f"U{width}") for _, block in contents.weights()))
-
-
-def _indptr(contents: Contents) -> Iterator[np.ndarray]:
-    before = 0
-    yield np.zeros(1, dtype=np.int64)
-    for _, block in contents.weights():
-        yield block.indptr[1:] + before
-        before += int(block.indptr[-1])
+        arrays.write(name, "f8", (n,), [targets[name]])
+    arrays.write("status", targets["status"].dtype, (n,), [targets["status"]])
 
 
 def _csv(contents: Contents, path: Path) -> None:
     path.mkdir(parents=True)
-    run = contents.run
+    run, index = contents.run, contents.index
     columns, targets = (
         [f"{what}{i}" for i in range(count)] for what, count in (("c", run.design.columns), ("t", run.n))
     )
-    _table(path / "masks.csv", ["model", *columns], _lines(contents.fitted_rows(), "masks"))
-    _table(path / "outputs.csv", ["model", *targets], _lines(contents.fitted_rows(), "outputs"))
+    _table(path / "masks.csv", ["model", *columns], _mask_lines(contents, index))
+    _table(path / "outputs.csv", ["model", *targets], _lines(contents.fitted()))
     if run.spec.evaluate.subsets:
-        _table(path / "unseen_masks.csv", ["model", *columns], _lines(contents.unseen_rows(), "masks"))
-        _table(path / "unseen_outputs.csv", ["model", *targets], _lines(contents.unseen_rows(), "outputs"))
+        _table(path / "unseen_masks.csv", ["model", *columns], _mask_lines(contents, contents.unseen_index))
+        _table(path / "unseen_outputs.csv", ["model", *targets], _lines(contents.unseen()))
     if contents.record is not None:
         _table(path / "weights.csv", ["target", "column", "weight"], _weight_lines(contents))
-        lines = (line for table in contents.targets() for line in zip(*map(list, table.values()), strict=True))
-        _table(path / "targets.csv", list(next(contents.targets())), lines)
+        _table(path / "targets.csv", list(contents.targets), _rows(*contents.targets.values()))
     _write_facts(contents, path)
 
 
-def _lines(rows: Iterator[Rows], field: str) -> Iterator[list[Any]]:
-    for block in rows:
-        values = getattr(block, field)
-        values = values.astype(np.uint8) if values.dtype == bool else values
-        for model, line in zip(block.model.tolist(), values, strict=True):
-            yield [model, *(str(value) for value in line)]  # the shortest text that reads back as the same number
+def _mask_lines(contents: Contents, models: np.ndarray) -> Iterator[str]:
+    numbers = iter(models.tolist())
+    for masks in contents.masks(models):
+        text = np.full((len(masks), 2 * masks.shape[1]), ord(","), dtype=np.uint8)
+        text[:, 1::2] = masks + np.uint8(ord("0"))
+        yield from (f"{next(numbers)}{row.tobytes().decode()}" for row in text)
 
 
-def _weight_lines(contents: Contents) -> Iterator[tuple[int, int, str]]:
+def _lines(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
+    for models, values in rows:
+        for model, line in zip(models.tolist(), values, strict=True):
+            yield ",".join([str(model), *_texts(line)])
+
+
+def _weight_lines(contents: Contents) -> Iterator[str]:
     for first, block in contents.weights():
-        for i in range(block.n):
-            for column, weight in zip(*block.row(i), strict=True):
-                yield first + i, int(column), str(weight)
+        target = np.repeat(np.arange(first, first + block.n), np.diff(block.indptr))
+        yield from _rows(target, block.columns, block.weights)
 
 
-def _table(path: Path, head: list[str], lines: Iterable[Iterable[Any]]) -> None:
+def _rows(*columns: np.ndarray) -> Iterator[str]:
+    return map(",".join, zip(*map(_texts, columns), strict=True))
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Return the shortest texts that read back as the same numbers; three times as fast as `str` of each."""
+    import pyarrow as pa
+
+    return pa.array(values).cast(pa.string()).to_pylist()
+
+
+def _table(path: Path, head: list[str], lines: Iterable[str]) -> None:
+    """Write lines of numbers and words, which need no quotes."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(lines)
+        file.write(",".join(head) + "\r\n")
+        file.writelines(f"{line}\r\n" for line in lines)
 
 
 def _parquet(contents: Contents, path: Path) -> None:
     import pyarrow as pa
 
     run = contents.run
-    tables: dict[str, Iterator[pa.Table]] = {"models": map(_model_table, contents.fitted_rows())}
+    tables: dict[str, Iterator[pa.Table]] = {"models": _model_tables(contents, contents.fitted())}
     if run.spec.evaluate.subsets:
-        tables["unseen"] = map(_model_table, contents.unseen_rows())
+        tables["unseen"] = _model_tables(contents, contents.unseen())
     if contents.record is not None:
         tables["weights"] = (_weight_table(first, block) for first, block in contents.weights())
-        tables["targets"] = (pa.table(table) for table in contents.targets())
+        tables["targets"] = iter([pa.table(contents.targets)])
     for name, found in tables.items():
         _write_parquet(path / name, found)
     configs = "\n".join(f"- config_name: {name}\n  data_files: {name}/*.parquet" for name in tables)
@@ -193,16 +200,20 @@ def _write_parquet(folder: Path, tables: Iterator[Any]) -> None:
             writer.write_table(table)
 
 
-def _model_table(rows: Rows) -> Any:
-    """Return a table of models: lists of any length, which every reader knows, not of a fixed one."""
+def _model_tables(contents: Contents, rows: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[Any]:
+    """Yield tables of models: lists of any length, which every reader knows, not of a fixed one."""
     import pyarrow as pa
 
     def lists(values: np.ndarray) -> pa.Array:
         ends = np.arange(len(values) + 1, dtype=np.int64) * values.shape[1]
         return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values.reshape(-1)))
 
-    fields = {"subset": pa.array(rows.subset), "model": pa.array(rows.model)}
-    return pa.table(fields | {"masks": lists(rows.masks.astype(np.uint8)), "outputs": lists(rows.outputs)})
+    for models, outputs in rows:
+        done = 0
+        for masks in contents.masks(models):
+            piece, done = slice(done, done + len(masks)), done + len(masks)
+            fields = {"subset": contents.subsets(models[piece]), "model": models[piece]}
+            yield pa.table(fields | {"masks": lists(masks.view(np.uint8)), "outputs": lists(outputs[piece])})
 
 
 def _weight_table(first: int, block: Any) -> Any:

@@ -13,6 +13,8 @@ from datamodels.report import picture
 from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.runs import Run
 
+MINUS = "\N{MINUS SIGN}"
+"""As the scripts of the page write it."""
 TEXT = 400
 """Letters of a text that are shown."""
 
@@ -73,8 +75,10 @@ class Examples:
 
 
 def label_name(run: Run, label: Any) -> str:
-    """Return the name of a class, or its number; a rounded value if it is no class; nothing for no label."""
-    return f"{label:.3g}" if isinstance(label, float | np.floating) else run.label_name(int(label))
+    """Return the name of a class, or its number; "y = " and a rounded value if it is no class; nothing for no label."""
+    return (
+        f"y = {label:.3g}".replace("-", MINUS) if isinstance(label, float | np.floating) else run.label_name(int(label))
+    )
 
 
 def rounded(values: np.ndarray | list[float]) -> list[float | None]:

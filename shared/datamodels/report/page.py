@@ -83,9 +83,9 @@ def _sections(found: Findings, data: dict[str, Any], compared: baselines.Rows | 
         if found.fitted.curve:
             yield Section("models", "LDS of fewer and of more models", sections.curve(found.fitted))
         yield Section("explorer", "Targets and the examples behind them", _file("explorer.html"))
-        if found.fitted.fragility is not None:
-            body = sections.fragility(found.run, found.fitted.fragility)
-            yield Section("fragility", "How many examples does a prediction depend on?", body)
+        counted = found.fitted.fragility
+        body = sections.no_threshold(found) if counted is None else sections.fragility(found.run, counted)
+        yield Section("fragility", "How many examples does a prediction depend on?", body)
     if compared:
         yield Section("baselines", "Compared with other methods", baselines.body(compared))
     if "groups" in data:

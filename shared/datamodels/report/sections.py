@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as markup
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,9 +13,10 @@ from datamodels.analyze.findings import Findings, FitFindings
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.results import Conflicts
 from datamodels.analyze.patterns.review import Fragility
-from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.evaluate import NOT_RANDOM, Evaluation
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if.mislabel import OWN
+from datamodels.errors import InputError
 from datamodels.report import charts, learning
 from datamodels.run.runs import Run
 
@@ -28,7 +30,7 @@ def lead(found: Findings) -> str:
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"
         + (f", and one sparse linear model was fitted to each of {run.n:,} targets" if found.fitted else "")
-        + f". {words.count(found.failed, 'model')} failed{left_out}. Output of a model for a target: {run.meaning}."
+        + f". {words.count(found.failed, 'model')} failed{left_out}. The recorded output is the {run.meaning}."
     )
     notes = [f"Training ended early: {stop}." for stop in found.stopped[-1:]]
     if found.partial:
@@ -40,7 +42,7 @@ def lead(found: Findings) -> str:
     if found.dataset is None:
         notes.append("The data set cannot be loaded here, so examples are shown by number.")
     shown = "".join(f'<p class="note" role="note">{markup.escape(note)}</p>' for note in notes)
-    return f"<p>{markup.escape(text)}</p>{shown}"
+    return f"<p>{prose(text)}</p>{shown}"
 
 
 def cards(found: Findings) -> str:
@@ -86,15 +88,19 @@ def quality(found: Findings) -> str:
     tenth, middle = evaluation.quantiles((0.1, 0.5))
     assert found.fitted is not None and found.fitted.verdict is not None, "an evaluation is of a fit"
     verdict = found.fitted.verdict
+    limit = (
+        "Training is random, which limits the LDS of any prediction to about the noise ceiling, "
+        f"{evaluation.ceiling:.3f}: the correlation between two halves of {evaluation.mean_of} models."
+        if evaluation.ceiling < NOT_RANDOM
+        else "The noise ceiling is 1: models on one subset do not differ, so noise does not limit the LDS."
+    )
     return (
-        f"<p><strong>{markup.escape(verdict.word.capitalize())}</strong>: {markup.escape(verdict.text)}</p>"
+        f"<p><strong>{markup.escape(verdict.word.capitalize())}</strong>: {prose(verdict.text)}</p>"
         "<p>The LDS says how well datamodels predict subsets that no fit has seen. For each target, it is Spearman's "
         f"correlation between the predictions for {evaluation.subsets} unseen subsets and the mean outputs of "
         f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets."
-        f"{_corrected(evaluation)} Half "
-        f"of the targets have a correlation above {middle:.2f}, and nine in ten above {tenth:.2f}. Training is random, "
-        f"which limits the LDS of any prediction to about the noise ceiling, {evaluation.ceiling:.3f}: the correlation "
-        f"between two halves of {evaluation.mean_of} models.</p>"
+        f"{_corrected(evaluation)} Half of the targets have a correlation above {middle:.2f}, and nine in ten above "
+        f"{tenth:.2f}. {limit}</p>"
         '<div class="halves"><div class="panel"><h3>Targets by their correlation</h3>'
         f"{charts.histogram(evaluation.scores, evaluation.lds, 'Targets by correlation')}</div>"
         '<div class="panel" id="scatter" hidden></div></div>'
@@ -116,6 +122,20 @@ def curve(found: FitFindings) -> str:
         "LDS of more models: 1/LDS² as a quadratic function of 1/models.</p>"
         f'<div class="panel">{learning.svg(found.curve, found.ahead)}</div>'
     )
+
+
+def no_threshold(found: Findings) -> str:
+    """Render why no output counts as wrong, and what to do if some should."""
+    try:
+        found.predicted.judged()
+    except InputError as error:
+        return f"<p>Not measured: {prose(str(error))}.</p>"
+    return ""
+
+
+def prose(text: str) -> str:
+    """Escape a text, and set what it has between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", markup.escape(text))
 
 
 def fragility(run: Run, found: Fragility) -> str:

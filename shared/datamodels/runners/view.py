@@ -20,6 +20,9 @@ class Bar:
     def expect(self, total: float, done: float) -> None:
         """Set the total, and how much of it was done before."""
 
+    def move(self, done: float, total: float) -> None:
+        """Move the bar to `done` of a total that may have grown."""
+
 
 class View:
     """Shows nothing. The base class, also for --quiet and tests."""
@@ -39,6 +42,10 @@ class _TerminalBar(Bar):
     def expect(self, total: float, done: float) -> None:
         self._bar.initial = done
         self._bar.reset(total)
+        self.reach(done)
+
+    def move(self, done: float, total: float) -> None:
+        self._bar.total = total
         self.reach(done)
 
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Observer:
     """Receives the events of the job. This base class ignores them; subclasses override the methods that they need."""
@@ -32,3 +34,25 @@ class Observer:
 
     def committed(self, models: range) -> None:
         """Receive the models of a sub-chunk that the aggregator has acknowledged."""
+
+
+class Counter(Observer):
+    """Counts the models that are trained outside of a job.
+
+    tell   called with (models trained so far, models expected so far) whenever one of them changes
+    first  number of models that were expected first; 0 if none were yet
+    """
+
+    def __init__(self, tell: Callable[[int, int], None] = lambda done, expected: None):
+        self.done = self.expected = self.first = 0
+        self._tell = tell
+
+    def expect(self, models: int) -> None:
+        """Receive the number of models that are trained next."""
+        self.expected += models
+        self.first = self.first or models
+        self._tell(self.done, self.expected)
+
+    def trained(self, models: int, seconds: float) -> None:
+        self.done += models
+        self._tell(self.done, self.expected)

@@ -47,7 +47,7 @@ def test_components_come_with_their_ends(capsys, served):
     assert [len(row["high"]["index"]) for row in found["components"]] == [3, 3]
     first = found["components"][0]
     assert first["interval"][0] <= first["share"] <= first["interval"][1]
-    assert lines[1].startswith("component 0: ") and lines[2].startswith("  high #")
+    assert lines[1].startswith("component 0: ") and lines[2].startswith("  high targets ")
 
 
 def test_conflicts_come_surest_first(capsys, served):

@@ -34,6 +34,9 @@ from datamodels.analyze.quality.rank import (
 from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
 from datamodels.storage import ObjectStore, keys, records
 
+NOT_RANDOM = 0.9995
+"""A noise ceiling of at least this, which is written as 1.000, means that the seed changes nothing."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:

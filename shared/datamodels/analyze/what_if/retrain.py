@@ -16,7 +16,7 @@ from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, unusable
 from datamodels.train.contract import load_trainer
-from datamodels.train.observer import Observer
+from datamodels.train.observer import Counter
 
 MOST_MODELS = 10_000
 """Most models to train on each set."""
@@ -30,14 +30,15 @@ class Retrainer:
 
     dataset  data set of the run
     models   number of models to train on each set, at least 2
+    counter  counts the models as they are trained
 
     Raises InputError, and the errors of loading and running the trainer.
     """
 
-    def __init__(self, run: Run, dataset: Dataset, models: int):
+    def __init__(self, run: Run, dataset: Dataset, models: int, counter: Counter | None = None):
         if not 2 <= models <= MOST_MODELS:
             raise InputError(f"models = {models}: must be 2 to {MOST_MODELS}")
-        self._run, self._models, self._dataset = run, models, dataset
+        self._run, self._models, self._dataset, self._counter = run, models, dataset, counter or Counter()
         self._batches = self._trained_on(dataset)
         self._known: dict[bytes, np.ndarray] = {}
 
@@ -67,7 +68,7 @@ class Retrainer:
 
     def _trained_on(self, dataset: Dataset) -> Batches:
         targets = self._dataset.targets(self._run.spec.targets)
-        return Batches(self._run, load_trainer(self._run.spec, dataset, targets), threading.Event(), Observer())
+        return Batches(self._run, load_trainer(self._run.spec, dataset, targets), threading.Event(), self._counter)
 
     def _train(self, sets: list[np.ndarray], batches: Batches) -> np.ndarray:
         r, n = self._models, self._run.n
@@ -79,9 +80,11 @@ class Retrainer:
         subsets = [self._run.design.members(np.flatnonzero(members)) for members in sets]
         if not all(len(subset) for subset in subsets):
             raise InputError("a set to train on has no examples")
+        self._counter.expect(len(models))
         outputs = batches.train(models, subsets)
         again = sorted(unusable(range(len(models)), outputs, self._run.dtype))
         if again:
+            self._counter.expect(len(again))
             found = batches.train([models[i] for i in again], [subsets[i] for i in again], attempt=1)
             found[sorted(unusable(range(len(again)), found, self._run.dtype))] = np.nan
             outputs[again] = found

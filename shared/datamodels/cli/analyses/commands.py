@@ -62,6 +62,7 @@ def _add_report(subparsers: Subparsers) -> None:
         default=0,
         help=f"explain N targets by their pixels, features or tokens, too; trains {LIME_MODELS} models (default: none)",
     )
+    add_threshold(parser)
     add_store(parser)
     add_json(parser)
 
@@ -159,6 +160,7 @@ def _add_review(subparsers: Subparsers) -> None:
         default=0.05,
         help="a target is fragile if it goes wrong without this fraction of the pool, or less (default: %(default)g)",
     )
+    add_threshold(review)
     review.add_argument("--brittle", dest="fragile", type=share, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     what = "list test examples that are in the training pool, or nearly"
     leakage = add_command(subparsers, "leakage", what, "datamodels.cli.analyses.review:leaks")

@@ -66,8 +66,13 @@ def lines(points: Sequence[Point], lds: float | None = None) -> Iterator[str]:
         yield "too few points to forecast the LDS of more models"
     elif lds is not None:
         needed = trend.models_for(lds)
-        yield f"LDS {lds:g} takes {_count(needed.value)} models ({_count(needed.low)} to {_count(needed.high)})"
+        yield f"LDS {lds:g} {_needed(needed)}"
 
 
-def _count(models: float) -> str:
-    return f"{models:,.0f}" if math.isfinite(models) else "more than any number of"
+def _needed(models: Estimate) -> str:
+    if math.isinf(models.low):
+        return "is out of reach by this forecast, however many models there are"
+    low, high = f"{models.low:,.0f}", f"{models.high:,.0f}" if math.isfinite(models.high) else "any number of models"
+    if math.isinf(models.value):
+        return f"is out of reach by this forecast; at the upper end of its interval it takes {low} models"
+    return f"takes {models.value:,.0f} models ({low} to {high})"

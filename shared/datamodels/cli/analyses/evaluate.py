@@ -12,13 +12,14 @@ import numpy as np
 
 from datamodels import words
 from datamodels.analyze.quality.agreement import Agreement
-from datamodels.analyze.quality.evaluate import size
+from datamodels.analyze.quality.evaluate import NOT_RANDOM, size
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.cli.common.output import basis_line, print_json, quality, span
 from datamodels.cli.common.service import basis, progress, query_client
+from datamodels.cli.common.training import training
 from datamodels.errors import InputError
 from datamodels.fit.data import problem
 from datamodels.rpc.clients.analyses import Answer
@@ -51,13 +52,14 @@ def _calibrated(client: QueryClient, options: argparse.Namespace, predicted: str
     if run.output.name != predicted:
         raise InputError(f"--alpha: the newest fit predicts the {predicted}, and models have the {run.output.name}")
     modelled = np.array([target.status not in problem.UNFITTED for target in client.targets(run.name)])
-    retrainer = Retrainer(run, dataset, options.models)
     limit_threads(TrainerSettings.load().threads)
     given = {"modelled": modelled, "models": options.models}
-    return [
-        calibrate(run, retrainer, lambda masks: client.predict(run.name, masks).predictions, **given, alpha=alpha)
-        for alpha in options.alpha
-    ]
+    with training() as counter:
+        retrainer = Retrainer(run, dataset, options.models, counter)
+        return [
+            calibrate(run, retrainer, lambda masks: client.predict(run.name, masks).predictions, **given, alpha=alpha)
+            for alpha in options.alpha
+        ]
 
 
 def document(answer: Answer[Any]) -> dict[str, Any]:
@@ -101,7 +103,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"targets  LDS quantiles {quantiles}"
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])
     for row, what in ((mean, f"means of {mean['models']} models"), (single, "single models")):
-        best = f"at best {row['ceiling']:.3f}: training is random"
+        random = "training is random" if row["ceiling"] < NOT_RANDOM else "the seed changes nothing"
+        best = f"at best {row['ceiling']:.3f}: {random}"
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (

@@ -48,7 +48,9 @@ def _answer(
     with query_client(options) as client, progress(name) as tell:
         answer, classes = ask(client, options, tell), class_names(client, options.run)
     found = basis(answer) | document(answer.found) | ({"label_names": classes} if classes else {})
-    if name == "conflicts":
+    if name != "conflicts":
+        found["of"] = "columns" if options.columns else "targets"
+    else:
         found["groups"] = options.groups
         found["higher_is_better"] = from_output(answer.provenance.output).higher_is_better
     if options.json:
@@ -90,7 +92,8 @@ def _cluster_lines(found: dict[str, Any]) -> Iterator[str]:
         counted = list(row.get("classes", {}).items())[:SHOWN]
         classes = "  ".join(f"{_class(found, int(label))} x {count}" for label, count in counted)
         central = ",".join(map(str, row["central"]))
-        yield f"{i:>4}  size {row['size']:>6}  central {central:<32}" + (f"  classes {classes}" if classes else "")
+        line = f"{i:>4}  size {row['size']:>6}  central {central:<32}"
+        yield f"{line}  classes {classes}" if classes else line.rstrip()
 
 
 def _ask_components(client: QueryClient, options: argparse.Namespace, tell: Tell) -> Answer[Any]:
@@ -122,13 +125,18 @@ def _component_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"component {c}: {row['share']:.1%} of the variance ({low:.1%} to {high:.1%})"
         for name in ("high", "low"):
             end = row[name]
-            by = "  by " + _named(found, end["feature"], end.get("feature_label"))
-            yield f"  {name:<4} {_named(found, end['index'], end.get('label'))}{by}"
+            grouped, by = ("columns", "targets") if found["of"] == "columns" else ("targets", "columns")
+            yield (
+                f"  {name:<4} {_named(found, grouped, end['index'], end.get('label'))}  "
+                f"by {_named(found, by, end['feature'], end.get('feature_label'))}"
+            )
 
 
-def _named(found: dict[str, Any], index: list[int], labels: list[int] | None) -> str:
-    named = [_class(found, label) for label in labels or ()] or [""] * len(index)
-    return " ".join(map(words.example, index[:SHOWN], named[:SHOWN]))
+def _named(found: dict[str, Any], what: str, index: list[int], labels: list[int] | None) -> str:
+    """Name targets, or columns, which have a # before their number."""
+    classes = [_class(found, label) for label in labels or ()] or [""] * len(index)
+    named = (words.example(i, label) for i, label in zip(index[:SHOWN], classes[:SHOWN], strict=True))
+    return " ".join(named) if what == "columns" else "targets " + " ".join(name.removeprefix("#") for name in named)
 
 
 def _class(found: dict[str, Any], label: int | None) -> str:

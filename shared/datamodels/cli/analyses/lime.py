@@ -12,6 +12,7 @@ from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
 from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.store import store_of
+from datamodels.cli.common.training import training
 from datamodels.run import runs
 from datamodels.settings import TrainerSettings
 from datamodels.spans import Span
@@ -26,7 +27,10 @@ def explain(options: argparse.Namespace) -> None:
     run = runs.read(store_of(options), options.run)
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
-    (found,) = lime.explain(run, dataset, [options.target], models=options.models, samples=options.samples)
+    with training() as counter:
+        (found,) = lime.explain(
+            run, dataset, [options.target], models=options.models, samples=options.samples, counter=counter
+        )
     said = document(options.target, found, run.output.name)
     said |= field_of(run.spans[options.target] if run.spans else None)
     print_json(said) if options.json else print("\n".join(lines(said)))

@@ -11,6 +11,7 @@ from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.output import print_json
 from datamodels.cli.common.store import store_of
+from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.report import baselines, page
 from datamodels.report.explorer import Explained
@@ -26,7 +27,7 @@ def report(options: argparse.Namespace) -> None:
     check_folder(options.output, "--output")
     compared = options.compared and compare.read_documents(options.compared)
     store = store_of(options)
-    run = runs.read(store, options.run)
+    run = runs.read(store, options.run).judged(options.threshold)
     if options.lime:
         dataset = runs.load_dataset(run.spec)
         found = gather(store, run, dataset)
@@ -48,7 +49,8 @@ def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
     limit_threads(TrainerSettings.load().threads)
     predictions = found.fitted.predictions
     targets = targets_to_show(found.run, None if predictions is None else predictions.outputs, count)
-    return dict(zip(targets, lime.explain(found.run, dataset, targets), strict=True))
+    with training() as counter:
+        return dict(zip(targets, lime.explain(found.run, dataset, targets, counter=counter), strict=True))
 
 
 def check_folder(output: str | None, option: str) -> None:

@@ -25,7 +25,7 @@ from datamodels.run.runs import Run
 
 def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     store = store_of(options)
-    run = runs.read(store, options.run)
+    run = runs.read(store, options.run).judged(getattr(options, "threshold", None))
     record = require_fit(store, run.name)
     return record.of(run), record, fits.load(store, record)
 
@@ -94,7 +94,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
             yield f"  {example}  {mean}  ({between})"
     fragile = found.fragile
     if fragile is None:
-        yield f"\nfragile: {found.left_out['fragile']}"
+        yield f"\nfragile: {_why(run, found.left_out['fragile'])}"
     elif fragile.of:
         low, high = fragile.interval
         yield (
@@ -106,7 +106,7 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
         yield f"  {words.target(row['target'], run.target_name(row['target']))}  wrong without {row['size']}"
     yield ""
     if found.suspects is None:
-        yield f"wrong labels: {found.left_out['suspects']}"
+        yield f"wrong labels: {_why(run, found.left_out['suspects'])}"
     else:
         seen = "models that have not seen the example disagree with its label"
         harm = "the example harms targets as wrong labels do"
@@ -115,10 +115,14 @@ def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[st
             yield f"  {words.example(row['example'], run.label_name(row['label']))}  {words.number(row['score'])}"
     yield ""
     if found.leaked is None:
-        yield f"leaks: {found.left_out['leaked']}"
+        yield f"leaks: {_why(run, found.left_out['leaked'])}"
     else:
         yield from _how(run, found.leaked)
         yield from (f"  {line}" for line in _paired(run, found.leaked, rows["leaked"]))
+
+
+def _why(run: Run, error: str) -> str:
+    return f"left out: {error.removeprefix(f'run {run.name}: ')}"
 
 
 def _how(run: Run, found: Pairs) -> Iterator[str]:

@@ -18,12 +18,14 @@ from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
 from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.service import class_names, query_client
+from datamodels.cli.common.training import beside_bars, training
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
 from datamodels.spans import Span
 from datamodels.train.device import limit_threads
+from datamodels.train.observer import Counter
 from datamodels.v1 import types_pb2
 
 Rows = Iterator[dict[str, Any]]
@@ -31,26 +33,27 @@ Rows = Iterator[dict[str, Any]]
 
 def supports(options: argparse.Namespace) -> None:
     """Print, for each target, the smallest set of examples or labels without which models get it wrong."""
-    with query_client(options) as client:
-        _print(_supports(client, options), options, _support_line)
+    with query_client(options) as client, training() as counter:
+        _print(_supports(client, options, counter), options, _support_line)
 
 
 def counterfactual(options: argparse.Namespace) -> None:
     """Print the predicted outputs of models trained on a changed set of examples."""
     sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
     base = None if options.base is None else columns(options.base, "--base")
-    with query_client(options) as client:
-        _print(_counterfactual(client, options, base, sets), options, _line)
+    with query_client(options) as client, training() as counter:
+        _print(_counterfactual(client, options, base, sets, counter), options, _line)
 
 
 def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, Any]], str]) -> None:
     for row in rows:
-        print_json(row) if options.json else print(line(row), flush=True)
+        with beside_bars():
+            print_json(row) if options.json else print(line(row), flush=True)
 
 
-def _supports(client: QueryClient, options: argparse.Namespace) -> Rows:
+def _supports(client: QueryClient, options: argparse.Namespace, counter: Counter) -> Rows:
     asked = {name: getattr(options, name) for name in ("limit", "safety", "threshold", "mislabel")}
-    check, classes = _Check(client, options), class_names(client, options.run)
+    check, classes = _Check(client, options, counter), class_names(client, options.run)
     for found in client.supports(options.run, options.targets or None, **asked):
         row = _basis(found.provenance) | {"target": found.target} | field_of(found.span)
         row |= {"status": found.status, "size": len(found.columns)}
@@ -69,14 +72,18 @@ def _verified(check: _Check, found: SupportOf) -> dict[str, Any]:
     row = {}
     if found.status in (FOUND, WRONG):
         row = {"verified_before": _measured(check.of([(found.target, check.whole)])[0])}
-    return row | ({"verified": _measured(check.support(found))} if found.status == FOUND else {})
+    return row | {"verified": _measured(check.support(found)) if found.status == FOUND else None}
 
 
 def _counterfactual(
-    client: QueryClient, options: argparse.Namespace, base: np.ndarray | None, sets: dict[str, np.ndarray]
+    client: QueryClient,
+    options: argparse.Namespace,
+    base: np.ndarray | None,
+    sets: dict[str, np.ndarray],
+    counter: Counter,
 ) -> Rows:
     found = client.counterfactual(options.run, options.targets or None, base=base, **sets)
-    check, verified = _Check(client, options), None
+    check, verified = _Check(client, options, counter), None
     if check.wanted:
         before = check.whole if base is None else check.members(base)
         after = (before & ~check.members(sets["remove"])) | check.members(sets["add"])
@@ -97,14 +104,14 @@ _PREDICTED = ("before", "before_interval", "change", "change_interval", "after",
 class _Check:
     """Trains models to check an answer. Loads the data set only if --verify asks for it."""
 
-    def __init__(self, client: QueryClient, options: argparse.Namespace):
+    def __init__(self, client: QueryClient, options: argparse.Namespace, counter: Counter):
         self.wanted = options.verify is not None
         if self.wanted:
             described = client.run(options.run)
             parsed = specs.parse(json.loads(described.spec_json))
             dataset = runs.load_dataset(parsed)
             self._run = runs.resolve(parsed, dataset, declared=from_output(described.output)).judged(options.threshold)
-            self._retrainer = Retrainer(self._run, dataset, options.verify)
+            self._retrainer = Retrainer(self._run, dataset, options.verify, counter)
             limit_threads(TrainerSettings.load().threads)
             self.whole = pool.whole(self._run)
 
@@ -143,12 +150,14 @@ def _support_line(row: dict[str, Any]) -> str:
         case status if status == WRONG:
             found = f"is predicted to be wrong as it is, {row['output']} {_before(row)}"
         case status if status == NONE:
-            found = f"is predicted to stay right {how}, {change}"
+            found = f"is predicted to stay right even {how}, {change}"
         case _:
             found = "has no weights"
     partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
     before = f"  verified with nothing changed: {_spell(row['verified_before'])}" if "verified_before" in row else ""
-    verified = f"  verified {how}: {_spell(row['verified'])}" if "verified" in row else ""
+    verified = ""
+    if "verified" in row:
+        verified = f"  verified {how}: {_spell(row['verified'])}" if row["verified"] else "  no set to verify"
     return f"{words.target(row['target'], _span(row))} {found}{before}{verified}{partial}"
 
 
@@ -177,10 +186,10 @@ def _spell(value: Any) -> str:
         case list():
             return ",".join(map(str, value)) or "-"
         case dict():
-            mean, *share = (f"{_spell(value[a])} {_spell(value[b])}" for a, b in _PAIRS if a in value)
-            wrong = [f"{value['flipped']} of {value['models']} models are wrong", *share] if share else []
-            return ", ".join([*wrong, f"mean {mean}" if share else f"mean {mean} of {value['models']} models"])
+            mean = f"mean {_spell(value['mean'])} {_spell(value['interval'])}"
+            if "share" not in value:
+                return f"{mean} of {value['models']} models"
+            low, high = value["share_interval"]
+            wrong = f"{value['flipped']} of {value['models']} models are wrong"
+            return f"{wrong}, {value['share']:.0%} ({LEVEL:.0%}: {low:.0%} to {high:.0%}), {mean}"
     return str(value)
-
-
-_PAIRS = (("mean", "interval"), ("share", "share_interval"))

@@ -125,7 +125,7 @@ class Explorer {
   }
 
   lead() {
-    const explained = DATA.targets.filter((one) => one.lime).map((one) => one.id).join(", ");
+    const explained = DATA.targets.filter((one) => one.lime).map((one) => one.id);
     const sample = DATA.targets.length < DATA.of
       ? ` To keep this page small, it shows a random sample of ${DATA.targets.length.toLocaleString("en")} of ${DATA.of.toLocaleString("en")} targets.` : "";
     document.getElementById("explorer-lead").append(
@@ -133,7 +133,7 @@ class Explorer {
       (!PREDICTED.directed ? "Some examples raise it, others lower it."
         : PREDICTED.sign > 0 ? "Helpful examples raise it, harmful ones lower it."
           : "Lower is better: helpful examples lower it, so their weights are negative, and harmful ones raise it.") +
-      (explained ? ` For targets ${explained}, LIME also shows which parts of the target itself matter.` : "") + sample);
+      (explained.length ? ` For target${explained.length > 1 ? "s" : ""} ${explained.join(", ")}, LIME also shows which parts of the target itself matter.` : "") + sample);
   }
 
   fill() {
