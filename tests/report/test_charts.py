@@ -13,6 +13,7 @@ def test_a_histogram_has_a_bar_for_each_count():
     made.parsed(text)
     counts = [int(count) for count in re.findall(r"<title>(\d+) targets", text)]
     assert sum(counts) == 4 and max(counts) == 2 and "of &lt;targets&gt;" in text and "LDS 0.460" in text
+    assert ">-0.2<" in text and ">0.0<" in text and ">-0.0<" not in text
 
 
 @pytest.mark.parametrize("values", [{}, {"train": 0.0}, {"<fit>": 2.0, "train": 1.0}])

@@ -24,3 +24,4 @@ def test_every_point_is_drawn_higher_the_better_and_the_trend_beyond():
 def test_few_points_have_no_trend():
     text = drawn(points_of({100: (-0.15, 0.1), 200: (0.3, 0.05)}))
     assert "<polyline" not in text and "400" not in text and ">-0.3<" in text
+    assert ">0.0<" in text and ">-0.0<" not in text

@@ -35,7 +35,7 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
     )
     ticks = "".join(
         f'<text x="{x(tick):.1f}" y="{height + 18}" text-anchor="middle">{tick:.1f}</text>'
-        for tick in np.arange(low + 0.1, 0.95, 0.1)
+        for tick in np.arange(round(10 * low) + 1, 10) / 10  # of whole numbers, or 0 might be "-0.0"
     )
     line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-8" y2="{height}"/>'
     note = f'<text x="{x(mean) - 6:.1f}" y="4" text-anchor="end">LDS {mean:.3f}</text>'

@@ -44,7 +44,7 @@ def _axes(points: Sequence[Point], scale: _Scale, ahead: bool) -> str:
     lines = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{scale.y(lds):.1f}" y2="{scale.y(lds):.1f}" class="grid"/>'
         f'<text x="{LEFT - 8}" y="{scale.y(lds) + 4:.1f}" text-anchor="end">{lds:.1f}</text>'
-        for lds in np.arange(scale.bottom, 1.01, 0.1)
+        for lds in np.arange(round(10 * scale.bottom), 11) / 10
     )
     last = points[-1].models
     models = [point.models for point in points] + [times * last for times in (2, AHEAD) if ahead]

@@ -117,9 +117,13 @@ def _corrected(evaluation: Evaluation) -> str:
 
 
 def curve(found: FitFindings) -> str:
+    ahead = (
+        "The dashed line forecasts the LDS of more models: 1/LDS² as a quadratic function of 1/models."
+        if found.ahead
+        else "They are too few to forecast the LDS of more models."
+    )
     return (
-        f"<p>LDS of fits that use only the first models, with its {LEVEL:.0%} interval. The dashed line forecasts the "
-        "LDS of more models: 1/LDS² as a quadratic function of 1/models.</p>"
+        f"<p>LDS of fits that use only the first models, with its {LEVEL:.0%} interval. {ahead}</p>"
         f'<div class="panel">{learning.svg(found.curve, found.ahead)}</div>'
     )
 

@@ -27,7 +27,7 @@ def place(tmp_path_factory):
 
 def test_parts_are_lines_the_strongest_first(capsys, place):
     code, out, err = run_main(capsys, *place)
-    assert code == 0, err
+    assert code == 0 and err == "datamodels: training 2 models on this machine\n", err
     assert "(margin, mean of 2 models" in out and "(of the sum of 4 parts, over 1,000 samples)" in out
     rows = [line.split() for line in out.split("95% interval\n")[1].splitlines()]
     weights = [abs(float(weight)) for _, weight, *_ in rows]

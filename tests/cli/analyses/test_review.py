@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import ExitCode
+from datamodels.outputs import Output
 from datamodels.run import runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted, linear
@@ -32,6 +34,7 @@ def test_a_review_has_all_tables(capsys, stored):
     assert found["fragile_targets"]["limit"] == 36 and found["fragile_targets"]["wrong"] == 1
     code, out, _ = run_main(capsys, "review", run.name, *place, "-k", "3", "--fragile", "0.9")
     assert code == 0 and "not all models" not in out
+    assert out.splitlines()[1] == "verdict unknown: `datamodels evaluate` measures how good the fit is"
     for title in (
         "examples that help most",
         "examples that harm most",
@@ -40,6 +43,16 @@ def test_a_review_has_all_tables(capsys, stored):
         "suspected leaks",
     ):
         assert out.count(title) == 1
+
+
+def test_a_review_without_a_threshold_says_how_to_give_one_and_takes_it(capsys, tmp_path):
+    store, run = linear.make_store(tmp_path)
+    runs.create(store, dataclasses.replace(run, declared=Output("error", higher_is_better=False)))
+    place = ("--store", store.url)
+    code, out, _ = run_main(capsys, "review", run.name, *place)
+    assert code == 0 and "fragile: left out: the output 'error' has no threshold, past which a model gets" in out
+    code, out, _ = run_main(capsys, "review", run.name, *place, "--threshold", "30")
+    assert code == 0 and re.search(r"fragile: \d of \d targets", out)
 
 
 def test_a_review_of_a_run_that_still_trains_says_so(capsys, stored):

@@ -12,7 +12,9 @@ from datamodels import words
 from datamodels.analyze.patterns import leakage
 from datamodels.analyze.patterns.leakage import Pairs
 from datamodels.analyze.patterns.review import Overall, review
+from datamodels.analyze.quality import evaluate
 from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.what_if import mislabel
 from datamodels.cli.common.output import basis_line, print_json
 from datamodels.cli.common.store import store_of
@@ -28,6 +30,12 @@ def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
     run = runs.read(store, options.run).judged(getattr(options, "threshold", None))
     record = require_fit(store, run.name)
     return record.of(run), record, fits.load(store, record)
+
+
+def _verdict(options: argparse.Namespace, record: FitRecord) -> Verdict | None:
+    """Judge the fit by its evaluation; None if none is recorded."""
+    found = evaluate.recorded(store_of(options), record.run, record.number)
+    return None if found is None else of_evaluation(found, record.rows)
 
 
 def leaks(options: argparse.Namespace) -> None:
@@ -50,6 +58,7 @@ def leaks(options: argparse.Namespace) -> None:
 def review_run(options: argparse.Namespace) -> None:
     """Print all tables of a review."""
     run, record, solution = _fitted(options)
+    verdict = _verdict(options, record)
     found = review(run, solution, k=options.k, share=options.fragile)
     compared: dict[str, str] = {}
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}
@@ -65,7 +74,7 @@ def review_run(options: argparse.Namespace) -> None:
             compared = {"compared": found.leaked.close.compared, "verdict": found.leaked.close.verdict}
     if options.json:
         facts = {"run": run.name, "fit": record.number, "models": record.rows, "partial": record.rows < run.spec.m}
-        facts |= {"output": run.predicted.name, "label_names": run.label_names}
+        facts |= {"output": run.predicted.name, "label_names": run.label_names, "verdict": verdict}
         counts = None
         if found.fragile is not None:
             counts = {name: getattr(found.fragile, name) for name in ("limit", "count", "of", "wrong")}
@@ -75,12 +84,15 @@ def review_run(options: argparse.Namespace) -> None:
             facts | rows | {"fragile_targets": counts, "by": by, "left_out": found.left_out} | {"leaks": compared}
         )
         return
-    print("\n".join(_lines(run, record, found, rows)))
+    print("\n".join(_lines(run, record, found, rows, verdict)))
 
 
-def _lines(run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+def _lines(
+    run: Run, record: FitRecord, found: Any, rows: dict[str, list[dict[str, Any]]], verdict: Verdict | None
+) -> Iterator[str]:
     partial = {"partial": True} if record.rows < run.spec.m else {}
     yield basis_line({"run": run.name, "fit": record.number, "models": record.rows} | partial)
+    yield f"verdict {verdict}" if verdict else "verdict unknown: `datamodels evaluate` measures how good the fit is"
     predicted = run.predicted
     for name, verb in zip(("helpful", "harmful"), predicted.verbs, strict=True):
         of = "" if predicted.directed else f" the {predicted.name}"
