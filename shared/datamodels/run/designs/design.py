@@ -112,7 +112,7 @@ class Design:
         if KINDS[self.kind].stored != (self.masks is not None):
             yield (
                 f"design.kind = {self.kind!r}: the store has the subsets of an imported run, and its spec has not, so "
-                "no models can be trained from the spec"
+                "no models can be trained from the spec, and `datamodels fit RUN` fits what was imported"
             )
             return
         yield from self._pin_faults()
