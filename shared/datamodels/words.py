@@ -7,6 +7,11 @@ from collections.abc import Sequence
 
 SMALLEST, LARGEST = 1e-4, 1e7
 """Numbers from the first up to the second are written without an exponent."""
+LEFT_OUT = (
+    "fits leave failed models out, and a resumed run does not train them again; to have them, correct the trainer "
+    "and give the spec another name"
+)
+"""What becomes of models that failed with both their seeds, and what to do. See docs/guides/trainer.md for why."""
 
 
 def count(number: int, noun: str) -> str:

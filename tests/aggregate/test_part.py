@@ -66,7 +66,7 @@ def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, r
 
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "fastparquet"])
 def test_other_programs_read_parts(run, values, tmp_path, reader):
-    module = pytest.importorskip(reader, reason=f"{reader} is not installed; the extra test has polars and DuckDB")
+    module = pytest.importorskip(reader, reason=f"{reader} is not installed; `pip install {reader}`")
     path = tmp_path / "part.parquet"
     values = values / 3
     path.write_bytes(part.encode(part.validate(run, MODELS, INDEX, values)))

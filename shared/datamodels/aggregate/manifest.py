@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 NONE = -1
 """Version number that stands for a run without a manifest."""
-LEFT_OUT = (
-    "fits leave failed models out, and a resumed run does not train them again; to have them, correct the trainer "
-    "and give the spec another name"
-)
-"""What becomes of models that failed with both their seeds, and what to do. See docs/guides/trainer.md for why."""
 
 
 @dataclasses.dataclass(frozen=True)

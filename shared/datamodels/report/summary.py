@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datamodels import words
-from datamodels.aggregate import manifest
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.fit.data.problem import OK
 from datamodels.runners.pipeline import Result
@@ -36,7 +35,7 @@ def _lines(result: Result) -> Iterator[str]:
         before = f"{earlier:,} committed before, " if earlier else ""
         yield f"models     {now}{before}{result.failed} failed"
         if result.failed:
-            yield f"failed     {manifest.LEFT_OUT}; `datamodels status {result.run.name}` says why"
+            yield f"failed     {words.LEFT_OUT}; `datamodels status {result.run.name}` says why"
     if result.stopped:
         saved = spec.models - result.committed
         yield f"stopped    {saved:,} of {spec.models:,} models saved: {result.stopped}"

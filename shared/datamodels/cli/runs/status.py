@@ -86,7 +86,7 @@ def lines(found: dict[str, Any], *, every: bool = False) -> Iterator[str]:
     yield f"{found['committed']:,} of {found['models']:,} models committed{failed}"
     if failed and every:
         yield f"the first that failed: {found['failures'][0]['reason']}"
-        yield manifest.LEFT_OUT
+        yield words.LEFT_OUT
     for stop in found["stopped"]:
         yield f"stopped by until: {stop}"
     if verified := found.get("verified"):
