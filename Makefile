@@ -133,6 +133,9 @@ bench-clusters: $(VENV)/.test ## measure clusters and components of 60,000 targe
 bench-gradients: $(VENV)/.trainer ## compare TracIn, TRAK and influence functions with other libraries, if they are installed: 2 minutes
 	$(BIN)/python benchmarks/analyses/gradients.py $(BENCH)
 
+bench-export: $(VENV)/.test ## measure the export of a run of 60,000 targets: 10 minutes
+	$(BIN)/python benchmarks/exchange/export.py $(BENCH)
+
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 

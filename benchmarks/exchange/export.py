@@ -1,6 +1,6 @@
 """Measure `datamodels export`: seconds, size and peak memory of each format, for a run of many targets and examples.
 
-    python benchmarks/exchange/export.py [--m 500,4000] [--targets 60000] [--examples 50000] [--quick]
+    python benchmarks/exchange/export.py [--m 250,1000] [--targets 60000] [--examples 50000] [--quick]
 
 Makes runs with random outputs and weights; nothing is trained. Each export is a process of its own. If memory does not
 grow with m, the export streams. Prints Markdown; docs/benchmarks/export.md keeps it.
@@ -40,7 +40,7 @@ FORMATS = ("npz", "npy", "parquet", "csv")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--m", default="500,4000", help="numbers of models")
+    parser.add_argument("--m", default="250,1000", help="numbers of models")
     parser.add_argument("--targets", type=int, default=60_000)
     parser.add_argument("--examples", type=int, default=50_000)
     parser.add_argument("--formats", default=",".join(FORMATS))
