@@ -32,6 +32,13 @@ def test_an_lds_is_judged_by_its_thresholds_and_its_interval(lds, low, high, wor
     assert found.word == word and str(found).startswith(f"{word}: ")
     assert (found.goal is None) == (word == verdict.GOOD)
     assert "mean nothing yet" in found.text or word != verdict.NOTHING
+    assert ("an LDS of 0 is within the interval" in found.text) == (low <= 0)
+
+
+def test_an_lds_below_0_is_called_that():
+    """0 is then not within the interval."""
+    found = judged(-0.15, -0.21, -0.02, 1000)
+    assert found.text.startswith("the weights mean nothing yet, as the LDS is below 0. ")
 
 
 def test_a_noisy_evaluation_is_not_held_against_the_weights():

@@ -54,6 +54,14 @@ def test_how_many_models_are_wrong_with_nothing_removed_is_shown(capsys, served)
     assert "verified with nothing changed: 3 of 3 models are wrong" in wrong and "verified without" not in wrong
 
 
+def test_without_a_support_there_is_nothing_to_verify(capsys, served):
+    """Target 4 has no weights, and nothing makes it wrong."""
+    place, run = served
+    code, out, _ = run_main(capsys, "support", run.name, "4", "--verify", "2", *place)
+    assert code == 0
+    assert out == "target 4 is predicted to stay right: no column helps it, margin 4.000  no set to verify\n"
+
+
 def test_a_support_of_labels_is_found_and_verified(capsys, served):
     place, run = served
     asked = ["support", run.name, "0", "--limit", "40", "--safety", "0.5", "--mislabel", "--verify", "4", *place]

@@ -161,7 +161,7 @@ def _verdict(found: Closeness) -> str:
         said.append(
             f"Nothing stands out: the closest pair has distance {found.distance[nearest]:.2g}, and "
             f"{found.expected[nearest]:.2g} of {t} targets are expected to be as close by chance, as pool examples are "
-            f"to one another. Below {LEVEL:g} it would stand out."
+            f"to one another. A pair stands out if fewer than {LEVEL:g} are expected."
         )
     if alike.any():
         count = words.count(int(alike.sum()), "target")

@@ -76,7 +76,7 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     if goal is None:
         return Verdict(word, f"{_MEANING[word]}. `support --verify` checks single claims.", value, None, None)
     needed = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
-    chance = ", as an LDS of 0 is within the interval" if low <= 0 else ""
+    chance = "" if low > 0 else ", as an LDS of 0 is within the interval" if high >= 0 else ", as the LDS is below 0"
     more = f"{_share(goal)} takes {_between(needed, models)}"
     other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
     return Verdict(word, f"{_MEANING[word]}{chance}. {more}{other}.", value, goal, needed)

@@ -104,7 +104,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])
     for row, what in ((mean, f"means of {mean['models']} models"), (single, "single models")):
         random = "training is random" if row["ceiling"] < NOT_RANDOM else "the seed changes nothing"
-        best = f"at best {row['ceiling']:.3f}: {random}"
+        best = f"at best {max(0.0, row['ceiling']):.3f}: {random}"  # the estimate from few models may be below 0
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (

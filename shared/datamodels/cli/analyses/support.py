@@ -149,6 +149,8 @@ def _support_line(row: dict[str, Any]) -> str:
             found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
         case status if status == WRONG:
             found = f"is predicted to be wrong as it is, {row['output']} {_before(row)}"
+        case status if status == NONE and not row["size"]:
+            found = f"is predicted to stay right: no column helps it, {row['output']} {_before(row)}"
         case status if status == NONE:
             found = f"is predicted to stay right even {how}, {change}"
         case _:
