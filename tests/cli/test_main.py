@@ -203,6 +203,12 @@ def test_questions_are_answered(capsys, served, question, pattern):
     assert re.search(pattern, out, re.M), out
 
 
+def test_a_target_without_weights_is_told(capsys, served):
+    place, name = served
+    code, out, err = run_main(capsys, "query", "top", name, "1", *place)
+    assert (code, out, err) == (0, "", "datamodels: target 1: has no weights\n")
+
+
 @pytest.mark.parametrize(
     "question, fault",
     [

@@ -14,6 +14,8 @@ def test_a_histogram_has_a_bar_for_each_count():
     counts = [int(count) for count in re.findall(r"<title>(\d+) targets", text)]
     assert sum(counts) == 4 and max(counts) == 2 and "of &lt;targets&gt;" in text and "LDS 0.460" in text
     assert ">-0.2<" in text and ">0.0<" in text and ">-0.0<" not in text
+    wide = charts.histogram(np.array([-0.95, 0.5]), 0.1, "correlations")
+    assert ">-0.8<" in wide and ">0.0<" in wide and ">-0.7<" not in wide
 
 
 @pytest.mark.parametrize("values", [{}, {"train": 0.0}, {"<fit>": 2.0, "train": 1.0}])

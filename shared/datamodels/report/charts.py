@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 WIDTH, HEIGHT, LEFT = 720, 200, 40
+TICKS = 13
+"""Most numbers below a histogram; if there are more, every second one is left out."""
 
 
 def svg(label: str, height: float, body: str, top: float = 12, width: float = WIDTH) -> str:
@@ -33,9 +35,10 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
         f"<title>{count} targets, {left:.3f} to {right:.3f}</title></rect>"
         for count, left, right in zip(counts, edges, edges[1:], strict=False)
     )
+    tenths = np.arange(round(10 * low) + 1, 10)  # whole numbers, or 0 might be "-0.0"
+    tenths = tenths if len(tenths) <= TICKS else tenths[tenths % 2 == 0]
     ticks = "".join(
-        f'<text x="{x(tick):.1f}" y="{height + 18}" text-anchor="middle">{tick:.1f}</text>'
-        for tick in np.arange(round(10 * low) + 1, 10) / 10  # of whole numbers, or 0 might be "-0.0"
+        f'<text x="{x(tick):.1f}" y="{height + 18}" text-anchor="middle">{tick:.1f}</text>' for tick in tenths / 10
     )
     line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-8" y2="{height}"/>'
     note = f'<text x="{x(mean) - 6:.1f}" y="4" text-anchor="end">LDS {mean:.3f}</text>'

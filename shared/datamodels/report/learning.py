@@ -60,7 +60,7 @@ def _point(point: Point, scale: _Scale) -> str:
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{scale.y(low):.1f}" y2="{scale.y(high):.1f}" class="line"/>'
         f'<circle cx="{x:.1f}" cy="{scale.y(point.lds):.1f}" r="4" class="mark">'
         f"<title>{point.models:,} models: LDS {point.lds:.3f}, {low:.3f} to {high:.3f}</title></circle>"
-        f'<text x="{x:.1f}" y="{scale.y(point.lds) - 14:.1f}" text-anchor="middle">{point.lds:.3f}</text>'
+        f'<text x="{x:.1f}" y="{scale.y(high) - 8:.1f}" text-anchor="middle">{point.lds:.3f}</text>'
     )
 
 

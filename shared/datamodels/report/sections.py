@@ -120,7 +120,7 @@ def curve(found: FitFindings) -> str:
     ahead = (
         "The dashed line forecasts the LDS of more models: 1/LDS² as a quadratic function of 1/models."
         if found.ahead
-        else "They are too few to forecast the LDS of more models."
+        else "There are too few points to forecast the LDS of more models."
     )
     return (
         f"<p>LDS of fits that use only the first models, with its {LEVEL:.0%} interval. {ahead}</p>"
@@ -165,8 +165,9 @@ def fragility(run: Run, found: Fragility) -> str:
         "<p>The support of a target is the smallest set of training examples without which models are predicted to "
         f"get it wrong. Of {counted.of:,} targets that are predicted to be right, {part} have a support of up to "
         f"{counted.limit:,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}). The median support has "
-        f"{found.median:,.0f} columns, {found.median / run.design.columns:.1%} of the pool. {counted.wrong:,} more "
-        "targets are predicted to be wrong with the whole pool. <code>datamodels support RUN TARGET --verify 20</code> "
+        f"{words.count(round(found.median), 'column')}, {found.median / run.design.columns:.1%} of the pool. "
+        f"{counted.wrong:,} more targets are predicted to be wrong with the whole pool. "
+        "<code>datamodels support RUN TARGET --verify 20</code> "
         f'trains models to check a support.</p><div class="panel">{chart}</div>'
     )
 

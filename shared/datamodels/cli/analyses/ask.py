@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def top(options: argparse.Namespace) -> None:
     effects, span = from_output(answer.provenance.output).effects, _span_of(answer.target)
     if span and not options.json:
         print(words.target(options.target, span))
+    if not answer.helpful and not answer.harmful:
+        print(f"datamodels: target {options.target}: has no weights", file=sys.stderr)
     for kind, listed in zip(effects, (answer.helpful, answer.harmful), strict=True):
         for influence in listed:
             fields = {"effect": kind} | _fields(influence, "column", "label", "weight")

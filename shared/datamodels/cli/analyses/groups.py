@@ -166,7 +166,7 @@ def _conflict_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{len(sure)} of {found['pairs']} pairs of groups are in conflict"
     for row in sure[:PAIRS]:
         yield (
-            f"examples of {words.label(row['source'], names):>3} {harm} targets of "
-            f"{words.label(row['target'], names):>3}: effect on the {found['output']} {words.number(row['effect'])} "
+            f"examples of {words.label(row['source'], names)} {harm} targets of "
+            f"{words.label(row['target'], names)}: effect on the {found['output']} {words.number(row['effect'])} "
             f"({words.interval(row['interval'])}), {worse} 0 for {row['harmed']:.0%} of them"
         )

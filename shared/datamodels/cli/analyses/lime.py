@@ -51,7 +51,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     """Format a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}" + (f"  {Span(**said['span'])}" if "span" in said else "")
-    of = f"{said['output_name']}, mean of {said['models']} models of the whole pool"
+    of = f"{said['output_name']}, mean of {words.count(said['models'], 'model')} of the whole pool"
     yield f"output     {words.number(said['output'])}  ({of})"
     yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
     yield ""
