@@ -15,7 +15,6 @@ from datamodels.cli.runs import refit
 from datamodels.report import summary
 from datamodels.run import runs, specs
 from datamodels.run.runs import Run
-from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
 from datamodels.runners.view import TerminalView, View
@@ -84,24 +83,17 @@ def _influences(run: Run, answer: query_pb2.TopInfluencesResponse) -> dict[str, 
 
 
 def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
-    given = _spec(options)
+    given = specs.load(options.spec)
     store = store_of(options, create=True)
     spec = runs.continued(store, given)
     if spec is not given and not options.quiet:
         print(f"continues run {spec.run}, created when evaluate.models was 20 by default", file=sys.stderr)
+    if options.settings:
+        spec = spec.with_fit(refit.changed(spec.fit, options.settings).model_dump(mode="json"))
     return pipeline.run(
         spec,
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
         store=store,
         view=View() if options.quiet else TerminalView(),
         until=until,
-    )
-
-
-def _spec(options: argparse.Namespace) -> RunSpec:
-    given = specs.load(options.spec)
-    return (
-        given.with_fit(refit.changed(given.fit, options.settings).model_dump(mode="json"))
-        if options.settings
-        else given
     )
