@@ -57,6 +57,15 @@ def test_few_subsets_have_an_interval_too():
     assert np.isfinite([low, high]).all() and low <= high
 
 
+def test_the_interval_surrounds_the_value_if_some_resamples_hardly_vary():
+    """Two of four subsets nearly agree, so resamples of these two alone have an R^2 far below 0."""
+    signal = np.array([0.0, 0.1, 1.0, 3.0])[:, None]
+    outputs = signal[:, None] + np.array([0.1, 0.11])[:, None]
+    found = agreement(signal, outputs, single=True)
+    low, high = found.interval
+    assert low <= found.r2 <= high
+
+
 def test_targets_that_never_vary_are_not_scored():
     signal, outputs = world(targets=3)
     outputs[:, :, 1] = 2.5

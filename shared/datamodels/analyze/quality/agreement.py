@@ -105,7 +105,8 @@ def agreement(
     return Agreement(
         models=1 if single else outputs.shape[1],
         r2=value,
-        interval=interval.around(value, resampled - resampled.mean(), most=1.0),
+        # A resample on which the truth hardly varies has an R^2 far below 0, which moves the mean but not the median.
+        interval=interval.around(value, resampled - np.median(resampled), most=1.0),
         ceiling=float(ceiling[scored].mean()),
         per_target=np.where(scored, r2, np.nan),
     )
