@@ -16,6 +16,7 @@ from datamodels.services.trainer.service import prepare, train_chunks
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
+from datamodels.analyze.quality import rank
 from datamodels.cli.analyses.evaluate import document
 from datamodels.cli.main import main
 from datamodels.fit.job import fits
@@ -109,7 +110,21 @@ def test_questions_are_answered_as_before(store):
     (before,) = recorded("evaluate.json")
     assert evaluated.pop("run") == before.pop("run") == RUN and evaluated.pop("output") == "margin"
     assert evaluated.pop("verdict")["word"]  # the first version gave none
+    # The first version did not correct the LDS of two models on each subset to that of twenty.
+    assert evaluated.pop("per_target") == pytest.approx(corrected(before))
+    for name in ("lds", "quantiles", "worst", "per_target"):
+        evaluated.pop(name, None), before.pop(name)
+    for name in ("r2_of_single_models", "r2_of_means"):  # intervals of few subsets did not lie around their value
+        low, high = evaluated[name].pop("interval")
+        assert low < before[name]["r2"] < high and before[name].pop("interval")
     assert dict(numbers(evaluated)) == pytest.approx(dict(numbers(before)), rel=1e-6, abs=1e-7)
+
+
+def corrected(before):
+    """The correlations of targets of an evaluation, corrected from two models on each subset to twenty."""
+    given = before.get("lds") if isinstance(before.get("lds"), dict) else before
+    one = rank.reliability_of_one(given["ceiling"], 1)
+    return np.minimum(rank.corrected(np.array(before["per_target"]), one, 2, 20), 1).tolist()
 
 
 def numbers(value, path=()):
@@ -154,6 +169,7 @@ def test_it_is_topped_up(store, tmp_path):
     assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)
     assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240
     (before,) = recorded("topped_up.json")
-    assert result.evaluation.lds == pytest.approx(before["lds"], abs=0.02)
-    assert result.evaluation.ceiling == pytest.approx(before["ceiling"], abs=0.02)
+    assert result.evaluation.lds == pytest.approx(np.mean(corrected(before)), abs=0.02)
+    one = rank.reliability_of_one(before["ceiling"], 1)
+    assert result.evaluation.ceiling == pytest.approx(rank.agreement(one, 10), abs=0.02)
     assert len(result.influences) == 3
