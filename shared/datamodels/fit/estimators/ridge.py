@@ -28,8 +28,8 @@ from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
 from datamodels.fit.contract.choice import Choice
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import means, moments
-from datamodels.fit.data import rows as row_blocks
-from datamodels.fit.data.means import PASS_ROWS, Means
+from datamodels.fit.data.covariance import Covariance
+from datamodels.fit.data.means import Means
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows, columns
 from datamodels.fit.kernels import conjugate
@@ -90,46 +90,25 @@ class _Equations:
         """`found` are the means over the span; keep bool[m, a] says which rows count, None that all do."""
         self.rows, self.span, self.keep, self.found = rows, span, keep, found
         self.right, self.zero = found.covariance, found.variance
-        self._means = found.mean_masks
         self._curvature = found.curvature(rows.problem.center)
-        self._eigen = _eigen(rows) if rows.problem.columns <= EIGEN_COLUMNS else None
-        self._masks = None
-        if self._eigen is not None and keep is None:
-            spans = moments.of_masks(rows)
-            self._masks = spans.fit if span == rows.fit else spans.whole
+        small = rows.problem.columns <= EIGEN_COLUMNS
+        self._eigen = _eigen(rows) if small else None
+        self._covariance = Covariance.of(rows, span, keep, found, gram=small)
 
     def unit(self) -> np.ndarray:
         """Return float64[a]: the best lambdas for an R^2 of one half."""
         total = self._curvature.sum(axis=1)
         return np.where(total > 0, total, 1) / self.found.count
 
-    def multiply(self, vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return G_j v_j of vectors [p, d] of the targets at these places int64[p], in the type of the vectors."""
-        dtype = vectors.dtype
-        if self._masks is not None:
-            exact = dtype == np.float64
-            return self._masks.exactly(vectors) if exact else vectors @ self._masks.gram
-        products = np.zeros_like(vectors)
-        for piece in row_blocks.partition(self.span, PASS_ROWS):
-            x = self.rows.block(piece)[:, :-1].astype(dtype, copy=False)
-            fitted = x @ vectors.T
-            if self.keep is not None:
-                fitted *= self.keep[piece][:, places]
-            products += fitted.T @ x
-        mean = self._of(self._means, places)
-        along = np.einsum("ij,ij->i", vectors, np.broadcast_to(mean, vectors.shape))
-        products /= self.found.count[places, None].astype(dtype)
-        return products - (along[:, None] * mean).astype(dtype)
-
     def neg_grad(self, theta: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return minus the gradient at theta [p, d], in its type."""
-        product = self.multiply(theta, places) if theta.any() else 0
+        product = self._covariance.multiply(theta, places) if theta.any() else 0
         return self.right[places].astype(theta.dtype) - product - lambda_[:, None].astype(theta.dtype) * theta
 
     def correction(self, neg_grad: np.ndarray, lambda_: np.ndarray, places: np.ndarray, gap: float, steps: int):
         """Return what to add to weights with this neg_grad [p, d] for a relative gap of at most `gap`."""
         found = conjugate.solve(
-            lambda vectors, chosen: self.multiply(vectors, places[chosen]),
+            lambda vectors, chosen: self._covariance.multiply(vectors, places[chosen]),
             self._precondition,
             neg_grad.astype(self.rows.dtype),
             lambda_,
@@ -137,7 +116,7 @@ class _Equations:
             steps,
         )
         # The weight of a column that never varies is only rounding.
-        return found * (self._of(self._curvature, places) > 0)
+        return found * (self._covariance.of_targets(self._curvature, places) > 0)
 
     def gap(self, neg_grad: np.ndarray, lambda_: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return float64[p]: relative duality gaps of weights with this neg_grad [p, d]."""
@@ -146,12 +125,8 @@ class _Equations:
 
     def level(self, theta: np.ndarray, places: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return float64[p]: the best intercepts for weights [p, d] of masks less `center`."""
-        mean = self._of(self._means, places)
+        mean = self._covariance.of_targets(self.found.mean_masks, places)
         return self.found.mean[places] - np.einsum("ij,ij->i", theta, np.broadcast_to(mean, theta.shape))
-
-    def _of(self, masks: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
-        """Return what is known of the masks: [p, d] of some targets, or [1, d] if it is the same for all."""
-        return masks if self.keep is None else masks[places]
 
     def _precondition(self, residual: np.ndarray, lambda_: np.ndarray) -> np.ndarray:
         if self._eigen is None:
