@@ -182,7 +182,11 @@ def test_own_columns_get_no_weight():
         ({"seed": -1, "solver": "saga"}, InputError, "seed = -1: must be a whole number from 0"),
         ({"threads": -3}, InputError, "threads = -3: must be a whole number from 0"),
         ({"threads": 1.5}, InputError, "threads = 1.5: must be a whole number"),
-        ({"estimator": "weighted"}, SpecError, "fit.estimator = 'weighted': .*; take lasso, ridge, difference or infl"),
+        (
+            {"estimator": "weighted"},
+            SpecError,
+            "fit.estimator = 'weighted': .*; take lasso, pooled, .* or infl",
+        ),
         ({"tolerance": "small"}, SpecError, "fit.tolerance = 'small': must be"),
         ({"speed": 3}, SpecError, "fit.speed: unknown field; fields here are "),
         ({"device": "tpu"}, SettingsError, "device = 'tpu'"),

@@ -156,7 +156,7 @@ def fit_arrays(
     device    cpu, cuda or auto
     threads   0 for as many as there are cores
     settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2; without the
-              estimator `weighted`, which compares the examples of a data set
+              estimators `weighted` and `prior`, which compare the examples of a data set
 
     Lambda is chosen for each target on held-out rows: pairs of neighbouring rows, a fraction `holdout` of all.
 

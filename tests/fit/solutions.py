@@ -10,8 +10,8 @@ from datamodels.testing import reference
 
 def same(a: Solution, b: Solution) -> bool:
     """Whether all fields have the same bits."""
-    names = [f.name for f in dataclasses.fields(Solution) if f.name not in ("d", "status")]
-    return a.status == b.status and all(
+    names = [f.name for f in dataclasses.fields(Solution) if f.name not in ("d", "status", "choice")]
+    return (a.status, a.choice) == (b.status, b.choice) and all(
         np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in names
     )
 

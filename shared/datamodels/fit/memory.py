@@ -19,6 +19,8 @@ from datamodels.fit.data.problem import NO_COLUMN, Problem
 from datamodels.fit.data.rows import CACHE_BYTES
 from datamodels.fit.estimators import base
 from datamodels.fit.lasso import fista, gap, gram, leave_out
+from datamodels.fit.pairs import pairs
+from datamodels.fit.residual import folds
 from datamodels.fit.solve import block_size, dtype_of, place_of
 from datamodels.run import precision
 from datamodels.run.estimators import ESTIMATORS
@@ -114,6 +116,11 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
             if not by_rows and not by_leave_out:  # only held-out rows are read, and only if their Gram is larger
                 floats = spare * (d + 1) * item if spare <= d else 0
     rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
+    if ESTIMATORS[settings.estimator].folds:
+        features = pairs.MOST * 4 * d if ESTIMATORS[settings.estimator].prior else 0
+        making += pairs.MODEL_BYTES if features else 0
+        making += folds.bytes_of(m, d, min(size.targets, folds.JUDGES), features, item)
+        each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each
     return Memory(
         rows=rows,
@@ -134,9 +141,10 @@ def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept:
 def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:
     """Raise SettingsError if the fit needs more memory than the limit. The process holds `held` bytes already.
 
-    Fits on a GPU, whose memory is not known here, and by estimators without a solver are never refused.
+    Fits on a GPU, whose memory is not known here, and by estimators whose memory is not known are never refused.
     """
-    if not ESTIMATORS[settings.estimator].solver or place_of(settings, how.device) != "cpu":
+    known = ESTIMATORS[settings.estimator]
+    if not (known.solver or known.folds) or place_of(settings, how.device) != "cpu":
         return
     budget = int(how.memory * GIB) or machine.memory()
 

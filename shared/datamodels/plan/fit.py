@@ -21,11 +21,10 @@ import threadpoolctl
 from datamodels import machine
 from datamodels.fit import memory
 from datamodels.fit.data import moments
-from datamodels.fit.data.prior import Prior
 from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators.base import solver_of, uses_sums
+from datamodels.fit.estimators.base import made_up_prior, solver_of, uses_sums
 from datamodels.fit.kernels import popcount
 from datamodels.fit.memory import Memory, Size
 from datamodels.fit.solve import dtype_of
@@ -38,6 +37,7 @@ TRIAL_MASK_COLUMNS = 1200
 """Columns of the problem on which the work on masks is timed."""
 SAMPLED_TARGETS = 64
 """Targets of the run whose fits `measure_rates_on` times."""
+DEFAULT = FitSpec()
 MATTER, EXPLAINED = 0.05, 0.45
 """Fraction of the columns that matter to a made-up output, and of its variance that they explain."""
 
@@ -93,14 +93,14 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
     solver = solver_of(settings)
     n = min(size.targets, solver.trial_targets)
     sizes = [min(d, size.columns) for d in solver.trial_columns]
-    small, large = (made_up(size, d, n, settings.holdout) for d in sizes)
-    solve(made_up(size, min(20, size.columns), 2), settings, 0, device=device, threads=1)  # compiles
+    small, large = (made_up(size, d, n, settings) for d in sizes)
+    solve(made_up(size, min(20, size.columns), 2, settings), settings, 0, device=device, threads=1)  # compiles
     times = [_target_seconds(made, settings, device) for made in (small, large)]
     each = [seconds / made.columns for seconds, made in zip(times, (small, large), strict=True)]
     wider = large.columns - small.columns
     square = max(each[1] - each[0], 0) / wider if wider else each[1] / large.columns
     linear = max(each[1] - square * large.columns, 0)
-    masks = made_up(size, min(size.columns, TRIAL_MASK_COLUMNS), 1)
+    masks = made_up(size, min(size.columns, TRIAL_MASK_COLUMNS), 1, settings)
     floats, counts, squares = _shared_seconds(masks, settings)
     wide, tall = size.columns / masks.columns, size.rows / masks.rows
     return Rates(
@@ -123,8 +123,8 @@ def measure_rates_on(problem: Problem, settings: FitSpec, *, device: str = "cpu"
     )
 
 
-def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
-    """Make a problem of d columns and n targets, with as many rows per column as `size` has and a constant prior."""
+def made_up(size: Size, d: int, n: int, settings: FitSpec = DEFAULT) -> Problem:
+    """Make a problem of d columns and n targets, with as many rows per column as `size` has."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)
     masks = designs.subsets(Design("uniform", 0, alpha, d), 0, m)
@@ -135,8 +135,8 @@ def made_up(size: Size, d: int, n: int, holdout: float = 0.1) -> Problem:
         columns=d,
         center=np.full(d, alpha, dtype=np.float32),
         own_column=np.where(np.arange(n) < n - own, NO_COLUMN, np.arange(n) % d).astype(np.int32),
-        heldout=is_heldout(np.arange(m), holdout),
-        prior=Prior(np.ones((n, 1), dtype=np.float32), np.ones((d, 1), dtype=np.float32)),
+        heldout=is_heldout(np.arange(m), settings.holdout),
+        prior=made_up_prior(settings, n, d),
     )
 
 

@@ -19,18 +19,22 @@ class Estimator:
     text     what the weights are, for people
     solve    the function that fits a block of targets, a `fit.contract.block.Solve`, as `module:name`
     targets  kinds of targets that it takes
-    prior    whether it needs a prior, made of features of the data set
+    prior    the module that makes what it knows beforehand of the weights: `of_run` from a run and its data set, and
+             `made_up` for n targets and d columns, to time fits; None if it knows nothing
     device   whether it uses a GPU if there is one; the others compute on the CPU
     solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand
+    folds    whether it chooses for all targets together by cross-validation, which takes memory that is known
+             beforehand, too
     shares   whether it predicts, in place of the output, the fraction of models past the output's threshold
     """
 
     text: str
     solve: str
     targets: tuple[str, ...] = TARGETS
-    prior: bool = False
+    prior: str | None = None
     device: bool = False
     solver: bool = False
+    folds: bool = False
     shares: bool = False
 
 
@@ -42,7 +46,19 @@ ESTIMATORS = {
         "the LASSO, with a smaller penalty for examples that look like the target; for `targets: test` only",
         "datamodels.fit.estimators.weighted:solve",
         targets=("test",),
-        prior=True,
+        prior="datamodels.fit.data.prior",
+    ),
+    "pooled": Estimator(
+        "the LASSO with one lambda for all targets, in units of their noise, or one for each, as cross-validation "
+        "prefers",
+        "datamodels.fit.estimators.prior:solve_pooled",
+        folds=True,
+    ),
+    "prior": Estimator(
+        "weights expected from inputs and labels, corrected by the outputs; the LASSO if cross-validation prefers it",
+        "datamodels.fit.estimators.prior:solve",
+        prior="datamodels.fit.pairs.pairs",
+        folds=True,
     ),
     "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve"),
     "difference": Estimator(

@@ -134,7 +134,8 @@ class FitSpec(_Part):
     """How weights are made."""
     features: Reference = "datamodels.fit.data.prior:flat"
     """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
-    float[examples, f], as `module:function`. Examples are compared by the cosine of their features."""
+    float[examples, f], as `module:function`. `weighted` compares the cosines of features; `prior` fits small models to
+    them, too."""
     solver: _Solver = Field(default=GRAM, description=_texts(SOLVERS))
     """How the LASSO is solved."""
     lambdas: int = Field(default=20, ge=1, le=1000)

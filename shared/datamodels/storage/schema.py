@@ -47,6 +47,9 @@ WEIGHTS = pa.schema(
 )
 """Fitted weights: one row per target, sparse, columns ascending, on the raw 0/1 scale of membership."""
 
+CHOICE = b"datamodels.choice"
+"""Metadata key of fitted weights: JSON of what the estimator has chosen for all targets together; absent for most."""
+
 
 def read(data: bytes) -> pa.Table:
     """Read a Parquet file from bytes and check its page checksums. Raises pa.ArrowException, OSError.

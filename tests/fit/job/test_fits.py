@@ -62,8 +62,8 @@ def commit(objects, given: FitRecord, solved: problem.Solution) -> FitRecord:
 
 
 def same(a: problem.Solution, b: problem.Solution) -> bool:
-    arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status")]
-    return (a.d, a.status) == (b.d, b.status) and all(
+    arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status", "choice")]
+    return (a.d, a.status, a.choice) == (b.d, b.status, b.choice) and all(
         np.array_equal(getattr(a, name), getattr(b, name), equal_nan=getattr(a, name).dtype.kind == "f")
         for name in arrays
     )

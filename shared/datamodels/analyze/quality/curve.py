@@ -12,11 +12,11 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality.trend import Point, from_document
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import ObjectNotFoundError
-from datamodels.fit.data import prior, problem, shards
+from datamodels.fit.data import problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators.base import uses_sums
+from datamodels.fit.estimators.base import prior_of, uses_sums
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_fit
 from datamodels.fit.solve import fit
@@ -62,7 +62,7 @@ def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads:
         return Point.of(models, unseen.predicted_by(solution).evaluate())
 
     order = np.argsort(rows.model_index)
-    known = prior.needed(run)
+    known = prior_of(run)
     settings, sums, points, added = run.spec.fit, None, [], 0
     for models in sizes(len(order))[:-1]:
         places = order[:models]

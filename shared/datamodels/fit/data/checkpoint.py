@@ -7,6 +7,7 @@ files, are ignored.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -63,8 +64,9 @@ class Checkpoint:
 
     def save_solution(self, solution: Solution) -> None:
         """Replace what was kept by the solution of the block. Raises StoreFullError if the disk is full."""
-        arrays = {f.name: np.asarray(getattr(solution, f.name)) for f in dataclasses.fields(Solution)}
-        self.save(SOLVED, arrays)
+        values = {f.name: getattr(solution, f.name) for f in dataclasses.fields(Solution)}
+        values["choice"] = json.dumps(solution.choice)
+        self.save(SOLVED, {name: np.asarray(value) for name, value in values.items()})
 
     def load_solution(self) -> Solution | None:
         """Return the solution of the block if it is finished, or None."""
@@ -72,4 +74,5 @@ class Checkpoint:
         if kept is None or kept[0] != SOLVED:
             return None
         fields: dict[str, Any] = dict(kept[1])
-        return Solution(**fields | {"d": int(fields["d"]), "status": fields["status"].tolist()})
+        choice = json.loads(str(fields.get("choice", "null")))
+        return Solution(**fields | {"d": int(fields["d"]), "status": fields["status"].tolist(), "choice": choice})

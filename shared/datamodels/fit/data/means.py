@@ -33,6 +33,10 @@ class Means:
     def __add__(self, other: Means) -> Means:
         return Means(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
+    def take(self, count: int) -> Means:
+        """Return the sums of the first `count` targets."""
+        return Means(*(getattr(self, f.name)[:count] for f in dataclasses.fields(self)))
+
     @property
     def mean_masks(self) -> np.ndarray:
         """Means of the masks, float64[a, d] or [1, d]."""

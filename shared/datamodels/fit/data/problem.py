@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datamodels.errors import InputError, MaskError, TargetRangeError
-from datamodels.fit.data.prior import Prior
 from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
 
@@ -65,8 +64,10 @@ class Problem:
                 None for the order in which they are
     stratum     int[d]; columns of the same number >= 0 share a fixed total in every mask, those of -1 never vary; None
                 to put all columns that vary into one stratum
-    prior       prior of the weights, for estimators that need it; None otherwise
+    prior       what the estimator knows beforehand of the weights, if it needs that: a `Prior` or `Pairs`
     threshold   for the estimator `influence`, which fits the fraction of models whose output is above it
+    pair        int64[rows]; rows of the same number are held out together in cross-validation; None for every two in
+                their order
 
     Masks and outputs may be memory-mapped. Raises InputError if the shapes do not fit each other.
     """
@@ -79,8 +80,9 @@ class Problem:
     heldout: np.ndarray
     order: np.ndarray | None = None
     stratum: np.ndarray | None = None
-    prior: Prior | None = None
+    prior: Any = None
     threshold: float = 0.0
+    pair: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, n = self.outputs.shape
@@ -90,6 +92,7 @@ class Problem:
             "own_column": (n,),
             "heldout": (rows,),
             "order": (rows,),
+            "pair": (rows,),
         }.items():
             found = np.shape(getattr(self, name))
             if found != shape and getattr(self, name) is not None:
@@ -105,6 +108,15 @@ class Problem:
     def strata(self) -> np.ndarray:
         """int[d]: the stratum of each column, -1 of those that never vary."""
         return np.where((self.center > 0) & (self.center < 1), 0, -1) if self.stratum is None else self.stratum
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """int64[rows]: numbers of the pairs that rows belong to."""
+        if self.pair is not None:
+            return self.pair
+        found = np.empty(self.rows, dtype=np.int64)
+        found[np.arange(self.rows) if self.order is None else self.order] = np.arange(self.rows) // 2
+        return found
 
     @property
     def rows(self) -> int:
@@ -129,6 +141,7 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
         order=np.argsort(model_index),
         stratum=run.design.stratum,
         threshold=run.output.threshold or 0.0,
+        pair=np.asarray(model_index, dtype=np.int64) // 2,
     )
 
 
@@ -157,6 +170,7 @@ class Solution:
     indptr      int64[n + 1]; row j is columns[indptr[j]:indptr[j + 1]], ascending
     columns     int32[nnz]
     weights     float32[nnz]; on the raw 0/1 scale of membership
+    choice      what an estimator has chosen for all targets together, as JSON values; None if it chooses nothing
     """
 
     d: int
@@ -168,6 +182,7 @@ class Solution:
     indptr: np.ndarray
     columns: np.ndarray
     weights: np.ndarray
+    choice: dict[str, Any] | None = None
 
     @property
     def n(self) -> int:
@@ -257,6 +272,7 @@ def concatenate(solutions: Iterable[Solution]) -> Solution:
         d=blocks[0].d,
         status=[status for block in blocks for status in block.status],
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        choice=blocks[0].choice,
         **joined,
     )
 
@@ -274,4 +290,5 @@ def rows_of(solution: Solution, first: int, last: int) -> Solution:
         indptr=solution.indptr[first : last + 1] - start,
         columns=solution.columns[start:stop],
         weights=solution.weights[start:stop],
+        choice=solution.choice,
     )

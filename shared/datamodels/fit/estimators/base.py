@@ -10,7 +10,9 @@ from datamodels.fit.contract.block import Solve
 from datamodels.fit.data import sums
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.lasso.base import Solver
+from datamodels.run import runs
 from datamodels.run.estimators import ESTIMATORS, SOLVERS
+from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 
 
@@ -28,6 +30,18 @@ def solver_of(settings: FitSpec) -> Solver:
 def _named(reference: str) -> Any:
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def prior_of(run: Run) -> Any:
+    """Return what the estimator of a run knows beforehand of its weights; None for most. Raises SpecError."""
+    module = ESTIMATORS[run.spec.fit.estimator].prior
+    return importlib.import_module(module).of_run(run, runs.load_dataset(run.spec)) if module else None
+
+
+def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:
+    """Return such a prior of n targets and d columns, to time fits; None for most estimators."""
+    module = ESTIMATORS[settings.estimator].prior
+    return importlib.import_module(module).made_up(n, d) if module else None
 
 
 def uses_sums(given: Problem, settings: FitSpec) -> bool:

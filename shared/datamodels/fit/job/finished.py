@@ -34,6 +34,7 @@ class FitRecord:
     columns           d
     targets           n
     seconds           seconds that the fit took
+    choice            what the estimator has chosen for all targets together, as `Solution.choice`; None for most
     """
 
     run: str
@@ -48,13 +49,30 @@ class FitRecord:
     targets: int
     blocks: tuple[Block, ...]
     seconds: float
+    choice: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        if self.choice is None:  # earlier versions do not know the field
+            del found["choice"]
+        return found
 
     @property
     def estimator(self) -> str:
         return FitSpec(**self.settings).estimator
+
+    @property
+    def chosen(self) -> str:
+        """How much of the weights is a prior and how much was measured, in one line; empty if there is no prior.
+
+        Each error is that of predictions in cross-validation over the variance of the outputs.
+        """
+        if self.choice is None:
+            return ""
+        errors = self.choice["errors"]
+        others = ", ".join(f"{way} {error:.3f}" for way, error in errors.items() if way != self.choice["way"])
+        mine = errors.get(self.choice["way"])
+        return f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others})")
 
     def of(self, run: Run) -> Run:
         """Return the run with the settings of this fit in its spec; it may have been created with others."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,10 +51,11 @@ def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int
     newest = read_newest_fit(store, record.run)
     if newest is not None and newest.digest == record.digest:
         return newest
-    blocks = tuple(_checked(store, record, first, last) for first, last in spans)
+    checked = [_checked(store, record, first, last) for first, last in spans]
+    blocks, choice = tuple(block for block, _ in checked), checked[0][1]
     number = -1 if newest is None else newest.number
     while True:
-        record = dataclasses.replace(record, number=number + 1, blocks=blocks)
+        record = dataclasses.replace(record, number=number + 1, blocks=blocks, choice=choice)
         if records.create(store, keys.fit(record.run, record.number), record.document()):
             return record
         # Another fitter took the number. If it fitted the same, this fit is done too.
@@ -62,11 +65,12 @@ def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int
         number = winner.number
 
 
-def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> Block:
+def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> tuple[Block, Any]:
+    """Return a block and the choice that was made for all targets."""
     key = keys.weights(record.run, record.digest, first, last)
     data = store.read(key)
-    _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
-    return Block(key, first, last, hashlib.sha256(data).hexdigest())
+    found = _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
+    return Block(key, first, last, hashlib.sha256(data).hexdigest()), found.choice
 
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:
@@ -100,9 +104,12 @@ def _encode(solution: Solution, first: int) -> bytes:
         pa.ListArray.from_arrays(offsets, pa.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
         pa.ListArray.from_arrays(offsets, pa.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
     ]
+    written = schema.WEIGHTS
+    if solution.choice is not None:
+        written = written.with_metadata({schema.CHOICE: records.canonical(solution.choice)})
     sink = io.BytesIO()
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema.WEIGHTS),
+        pa.Table.from_arrays(columns, schema=written),
         sink,
         compression=schema.COMPRESSION,
         write_page_checksum=True,
@@ -117,6 +124,7 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
         raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
     if not table.schema.equals(schema.WEIGHTS):
         raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
+    choice = (table.schema.metadata or {}).get(schema.CHOICE)
     table = table.combine_chunks()
     lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
     columns = lists["columns"].flatten().to_numpy()
@@ -136,4 +144,5 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
         indptr=lists["columns"].offsets.to_numpy().astype(np.int64),
         columns=columns,
         weights=lists["weights"].flatten().to_numpy(),
+        choice=json.loads(choice) if choice else None,
     )

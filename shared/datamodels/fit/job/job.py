@@ -18,10 +18,10 @@ from datamodels import machine, words
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import memory
-from datamodels.fit.data import prior, problem, scratch, shards
+from datamodels.fit.data import problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
-from datamodels.fit.estimators.base import uses_sums
+from datamodels.fit.estimators.base import prior_of, uses_sums
 from datamodels.fit.job import finished, fits, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
@@ -153,7 +153,7 @@ class FitJob:
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
         data = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
-        data = dataclasses.replace(data, prior=prior.needed(self.run))
+        data = dataclasses.replace(data, prior=prior_of(self.run))
         spec = self.run.spec
         grid = blocks(data, spec.fit, device=settings.device, block_targets=settings.block)
 

@@ -49,9 +49,9 @@ def solve(
     if not len(targets.able):
         return targets.unfitted()
     if sums is None:
-        data = _Data.of(rows, targets.columns(rows.whole)[0])
+        data = Standardised.of(rows, targets.columns(rows.whole)[0])
     else:
-        data = _Data.of_sums(rows, sums, targets.numbers)
+        data = Standardised.of_sums(rows, sums, targets.numbers)
     penalty = L1(None if factor is None else factor(targets.numbers))
     return block.solve(
         settings,
@@ -68,7 +68,7 @@ def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: 
 
     The status of all targets must be ok.
     """
-    path = Path(GramIteration(rows, _Data.of(rows, outputs), penalty, whole=False), settings)
+    path = Path(GramIteration(rows, Standardised.of(rows, outputs), penalty, whole=False), settings)
     while path.choice.active:
         tick(BlockProgress.on_path(0.0, 0.0))
         path.epoch()
@@ -76,7 +76,7 @@ def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Data:
+class Standardised:
     """The t targets of a block that can be fitted, standardised over all rows: raw output = location + spread * z.
 
     location, spread  float64[t] of NumPy
@@ -91,7 +91,7 @@ class _Data:
     heldout: Outputs
 
     @classmethod
-    def of(cls, rows: Rows, outputs: np.ndarray) -> _Data:
+    def of(cls, rows: Rows, outputs: np.ndarray) -> Standardised:
         """Standardise outputs [m, t]."""
         location = outputs.mean(axis=0, dtype=np.float64)
         square = rows.xp.zeros(len(location))
@@ -109,7 +109,7 @@ class _Data:
         )
 
     @classmethod
-    def of_sums(cls, rows: Rows, known: Sums, targets: np.ndarray) -> _Data:
+    def of_sums(cls, rows: Rows, known: Sums, targets: np.ndarray) -> Standardised:
         """Standardise targets int64[t] of the problem from sums over the rows: reads only the held-out rows."""
         shift = known.shift[targets]
         mean = (known.fit.total + known.heldout.total)[targets] / known.rows
@@ -139,7 +139,7 @@ class GramIteration:
     skips = False
     certify_every = CERTIFIED_EPOCHS
 
-    def __init__(self, rows: Rows, data: _Data, penalty: L1, *, whole: bool):
+    def __init__(self, rows: Rows, data: Standardised, penalty: L1, *, whole: bool):
         self.rows, self._data, self._penalty = rows, data, penalty
         spans = moments.of_masks(rows)
         self._masks: Masks = spans.whole if whole else spans.fit

@@ -1,0 +1,74 @@
+"""Prepare inputs for simple models: centre and scale them, and make nonlinear features of them.
+
+Nothing here depends on the outputs of the run's models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+JITTER = 1e-6
+"""Added to the diagonal of the landmarks' kernel matrix, so that it can be factorised if landmarks are equal."""
+
+
+def prepared(pool: np.ndarray, others: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (pool float64[N, f], others float64[n, f]), less the pool's mean, over its root mean squared length.
+
+    If there are more than `components` features, both are projected on the first principal components of the pool.
+    """
+    center = pool.mean(axis=0)
+    pool, others = pool - center, others - center
+    if pool.shape[1] > components:
+        axes = _principal_axes(pool, components)
+        pool, others = pool @ axes, others @ axes
+    scale = np.sqrt(np.einsum("ij,ij->", pool, pool) / len(pool))
+    scale = scale if scale > 0 else 1.0
+    return pool / scale, others / scale
+
+
+def _principal_axes(centred: np.ndarray, count: int) -> np.ndarray:
+    """Return the first principal axes of centred rows, float64[f, count], or fewer if there are fewer rows."""
+    rows, f = centred.shape
+    if f <= rows:
+        return linalg.eigh(centred.T @ centred, subset_by_index=(f - count, f - 1))[1][:, ::-1]
+    count = min(count, rows)
+    values, vectors = linalg.eigh(centred @ centred.T, subset_by_index=(rows - count, rows - 1))
+    axes = centred.T @ vectors[:, ::-1]
+    return axes / np.sqrt(np.maximum(values[::-1], np.finfo(np.float64).tiny))
+
+
+def with_constant(x: np.ndarray) -> np.ndarray:
+    """Return rows with a last column of ones."""
+    return np.hstack([x, np.ones((len(x), 1))])
+
+
+def rbf(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
+    """Return exp(-gamma ||a_i - b_j||^2), float64[len(a), len(b)]."""
+    square = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b) - 2 * a @ b.T
+    return np.exp(-gamma * np.maximum(square, 0))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosines of rows, float64[len(a), len(b)]; 0 for a row of zeros."""
+    return _unit(a) @ _unit(b).T
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 0, length, 1)
+
+
+def nystroem(pool: np.ndarray, others: np.ndarray, landmarks: np.ndarray, gamma: float) -> list[np.ndarray]:
+    """Return pool and others as features whose products approximate the RBF kernel (Williams and Seeger 2001).
+
+    landmarks  float64[p, f]; some rows of the pool
+
+    The features [.., p] are less their mean over the pool.
+    """
+    kernel = rbf(landmarks, landmarks, gamma)
+    kernel[np.diag_indices_from(kernel)] += JITTER
+    lower = np.linalg.cholesky(kernel)
+    found = [linalg.solve_triangular(lower, rbf(landmarks, x, gamma), lower=True).T for x in (pool, others)]
+    center = found[0].mean(axis=0)
+    return [x - center for x in found]

@@ -1,0 +1,149 @@
+"""Fit weights by the LASSO with one lambda for all targets, in units of the noise, to the outputs or to what a prior
+mean leaves of them.
+
+The lambda of target j is f sigma_j sqrt(2 ln d / m) sqrt(v), with sigma_j the standard deviation of what is fitted and
+v the mean variance of a column of the masks. At f = 1, outputs that no column changes get weights of 0 with high
+probability (Donoho and Johnstone 1994); the best f is smaller, the same for all targets, and hardly changes with m.
+Beside a prior mean B, the penalty of a column is multiplied by w_ji, proportional to (|B_ji| / rms_j + FLOOR)^(-1/2)
+with mean 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data.means import PASS_ROWS
+from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso.base import L1
+from datamodels.fit.lasso.refit import Refit
+from datamodels.fit.lasso.shared_gram import GramIteration, Standardised
+from datamodels.fit.residual.sample import Sample
+from datamodels.run.specs import FitSpec
+
+FRACTIONS = tuple((1.6 * 0.8**i) for i in range(24))
+"""Values of f that are tried, going down until the error has risen RISES times."""
+RISES = 2
+ON_THE_WAY = (4.0, 2.0, 1.0)
+"""Lambdas of the last fit, over the chosen one: each starts at the weights of the one before."""
+FLOOR = 0.1
+"""Added to |B| over its root mean square, so that the penalty of a column without a prior mean is finite."""
+GAP = 5e-3
+"""Relative duality gap at which errors of lambdas are compared, as on the path of the LASSO."""
+
+
+def penalty(prior: np.ndarray) -> L1:
+    """Return the penalty factors of prior means [a, d]."""
+    size = np.sqrt((prior**2).mean(axis=1, keepdims=True))
+    factor = 1 / np.sqrt(np.abs(prior) / np.where(size > 0, size, 1) + prior.dtype.type(FLOOR))
+    return L1(factor / factor.mean(axis=1, keepdims=True))
+
+
+def lambdas(rows: Rows, span: slice, fraction: float, count: int) -> np.ndarray:
+    """Return the lambda of standardised outputs over a span of rows, float64[count]: the same for all targets."""
+    variance = rows.problem.center * (1 - rows.problem.center)
+    varying = np.maximum((variance > 0).sum(), 2)
+    unit = np.sqrt(2 * np.log(varying) / (span.stop - span.start) * variance.sum() / varying)
+    return np.full(count, fraction * unit)
+
+
+def less(rows: Rows, outputs: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return outputs [m, a] less the prediction by a prior mean [a, d] of masks less `center`."""
+    found = np.empty_like(outputs)
+    for piece in row_blocks.partition(rows.whole, PASS_ROWS):
+        found[piece] = outputs[piece] - rows.block(piece)[:, :-1] @ prior.T
+    return found
+
+
+class Walk:
+    """Walks down lambdas that all targets share, over the rows to fit.
+
+    error    float64[t]; mean squared errors on held-out rows, of standardised outputs, at the last lambda
+    weights  [t, d]; at the last lambda, in the unit of the iteration
+    """
+
+    def __init__(self, iteration: GramIteration, settings: FitSpec, tick: Callable[[], None]):
+        """Start at zero weights."""
+        self._iteration, self._settings, self._tick = iteration, settings, tick
+        self._state, _ = iteration.start()
+        self._every = np.arange(len(self._state))
+        self.error = np.ones(len(self._state))
+
+    def to(self, fraction: float) -> None:
+        """Solve at the next fraction."""
+        iteration, state = self._iteration, self._state
+        iteration.set_lambda(state, self._every, lambdas(iteration.rows, iteration.rows.fit, fraction, len(state)))
+        goal = np.full(len(state), GAP)
+        measure = iteration.measure(state)
+        for number in range(self._settings.max_epochs):
+            if (measure.gap(state.lambda_) <= goal).all():
+                break
+            self._tick()
+            measure = iteration.epoch(state, number, goal)
+        self.error = iteration.heldout_error(state, self._every)
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self._iteration.weights(self._state, self._every)
+
+
+def walk(
+    rows: Rows, outputs: np.ndarray, penalty: L1, settings: FitSpec, tick: Callable[[], None]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield fractions, going down, with mean squared errors float64[t] on held-out rows.
+
+    Ends when the mean error has risen RISES times in a row.
+
+    outputs  [m, t]
+    """
+    data = Standardised.of(rows, outputs)
+    on_the_way = Walk(GramIteration(rows, data, penalty, whole=False), settings, tick)
+    least, rises = np.inf, 0
+    for fraction in FRACTIONS:
+        on_the_way.to(fraction)
+        yield fraction, on_the_way.error * data.spread**2
+        mean = float(on_the_way.error.mean())
+        rises, least = (rises + 1, least) if mean > least else (0, mean)
+        if rises >= RISES:
+            return
+
+
+def solve(
+    targets: Targets,
+    sample: Sample,
+    priors: Sequence[np.ndarray | None],
+    fraction: float,
+    settings: FitSpec,
+    tick: Callable[[], None],
+) -> Solution:
+    """Fit targets at one fraction, to what prior means leave of their outputs.
+
+    priors  prior means [a, d] fitted to the rows to fit, and to all rows; two None for the plain LASSO
+    """
+    rows = targets.rows
+    parts = [(sample.y, L1()) if prior is None else (less(rows, sample.y, prior), penalty(prior)) for prior in priors]
+    data = [Standardised.of(rows, outputs) for outputs, _ in parts]
+    fitting, last = (
+        GramIteration(rows, part, factor, whole=whole)
+        for part, (_, factor), whole in zip(data, parts, (False, True), strict=True)
+    )
+    on_the_way = Walk(fitting, settings, tick)
+    for times in ON_THE_WAY:
+        on_the_way.to(times * fraction)
+    refit = Refit(last, settings, lambdas(rows, rows.whole, fraction, len(sample.variance)), on_the_way.weights)
+    while refit.active:
+        tick()
+        refit.epoch()
+    found = refit.weights if priors[1] is None else (refit.weights + priors[1]).astype(np.float32)
+    return targets.solution(
+        found,
+        lambda_=refit.lambda_,
+        gap=refit.gap,
+        intercept=sample.intercept(found),
+        heldout_r2=targets.heldout_r2(on_the_way.error * data[0].spread ** 2),
+        tolerance=settings.tolerance,
+    )

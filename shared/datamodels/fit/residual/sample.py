@@ -1,0 +1,75 @@
+"""Hold the outputs of some targets over the rows, with the means and covariances that fits of them need."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import means
+from datamodels.fit.data.covariance import Covariance
+from datamodels.fit.data.rows import Rows
+
+GRAM_COLUMNS = 20_000
+"""Most columns for a Gram; products over more columns read the rows each time."""
+TALL = 0.5
+"""Rows over columns from which products by the Gram are faster: they take d^2 steps for each target, those by the rows
+2 m d."""
+
+
+class Sample:
+    """The a targets of a block that can be fitted.
+
+    y         [m, a]; outputs less `location`
+    keep      bool[m, a], or None if all rows count for all targets
+    location  float64[a]
+    variance  float64[a]; of the outputs over all rows that count, above 0
+    """
+
+    def __init__(self, targets: Targets):
+        rows = targets.rows
+        y, self.keep = targets.columns(rows.whole)
+        self.rows = rows
+        self.location = y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+        self.y = y - self.location
+        self._fit, self._heldout = (means.of(rows, span, self.y, self.keep) for span in (rows.fit, rows.heldout))
+        whole = self._fit + self._heldout
+        self.variance = np.where(whole.variance > 0, whole.variance, 1)
+
+    @classmethod
+    def read(cls, rows: Rows) -> Sample:
+        """Read all targets of a problem, all of which can be fitted."""
+        return cls(Targets.read(rows, 0, rows.problem.n))
+
+    def take(self, count: int) -> Sample:
+        """Return the first `count` targets, or all if there are fewer."""
+        found = copy.copy(self)
+        found.y, found.location, found.variance = self.y[:, :count], self.location[:count], self.variance[:count]
+        found.keep = None if self.keep is None else self.keep[:, :count]
+        found._fit, found._heldout = self._fit.take(count), self._heldout.take(count)
+        return found
+
+    def covariance(self, *, whole: bool) -> Covariance:
+        """Return the covariances over all rows, or over the rows to fit."""
+        rows, found = self.rows, self._fit + self._heldout if whole else self._fit
+        span = rows.whole if whole else rows.fit
+        d = rows.problem.columns
+        gram = TALL * d < span.stop and d <= GRAM_COLUMNS
+        return Covariance.of(rows, span, self.keep, found, gram=gram)
+
+    def heldout_error(self, theta: np.ndarray) -> np.ndarray:
+        """Return mean squared errors float64[a] on held-out rows of weights [a, d], at the intercepts of the fit."""
+        return means.heldout_error(self.rows, self.y, self.keep, theta, self.level(theta, self._fit))
+
+    def intercept(self, theta: np.ndarray) -> np.ndarray:
+        """Return the best intercepts float64[a] over all rows for weights [a, d] of masks."""
+        theta = theta.astype(np.float64)
+        level = self.level(theta, self._fit + self._heldout)
+        return self.location + level - theta @ self.rows.problem.center
+
+    @staticmethod
+    def level(theta: np.ndarray, found: means.Means) -> np.ndarray:
+        """Return the best intercepts float64[a] for weights [a, d] of masks less `center`."""
+        mean = np.broadcast_to(found.mean_masks, theta.shape)
+        return found.mean - np.einsum("ij,ij->i", theta.astype(np.float64), mean)

@@ -1,0 +1,191 @@
+"""The estimator that knows where to look: it uses a prior that helps, and drops one that does not."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+
+from datamodels.aggregate import manifest
+from datamodels.analyze.quality.unseen import Unseen
+from datamodels.errors import SpecError
+from datamodels.fit.job.finished import read_fit
+from datamodels.fit.job.fits import load
+from datamodels.fit.job.job import FitJob
+from datamodels.fit.pairs import pairs
+from datamodels.fit.pairs.pairs import Pairs
+from datamodels.fit.residual import folds
+from datamodels.fit.solve import fit
+from datamodels.run import runs, specs
+from datamodels.run.specs import FitSpec
+from datamodels.settings import FitterSettings
+from datamodels.storage.local import LocalStore
+from datamodels.testing import committed, reference
+from tests.fit.solutions import same
+
+PRIOR = FitSpec(estimator="prior", lambdas=8)
+LASSO = FitSpec(lambdas=8)
+D, TARGETS = 60, 8
+
+
+def known(*features) -> Pairs:
+    """Features of pairs that are given as arrays [n, d]."""
+    names = tuple(f"feature {k}" for k in range(len(features)))
+    given = np.stack(features).astype(np.float32)
+    return Pairs(names, (lambda targets: given[:, targets].copy(),), None, np.ones(given.shape[2], dtype=bool))
+
+
+@pytest.fixture
+def problem_of(made_problem):
+    """Makes (problem, its true weights [n, d], features of which the first is like them, by a factor)."""
+
+    def make(m=120, own=None, noise=1.0, seed=0):
+        made, x = made_problem(d=D, m=m, n=TARGETS, own=own, seed=seed)
+        rng = np.random.default_rng(seed + 1)
+        hint = rng.standard_t(3, size=(TARGETS, D))
+        truth = (hint + 0.5 * rng.normal(size=hint.shape)) * np.geomspace(1, 3, TARGETS)[:, None]
+        y = x @ truth.T
+        y = y + noise * y.std(axis=0) * rng.normal(size=y.shape) + 7
+        prior = known(hint, rng.normal(size=hint.shape))
+        return dataclasses.replace(made, outputs=y.astype(np.float32), prior=prior), truth
+
+    return make
+
+
+def excess(solution, truth) -> float:
+    """Error of the weights over the size of the truth, both less their means, which predict nothing."""
+    miss = solution.dense(range(TARGETS)) - truth
+    miss -= miss.mean(axis=1, keepdims=True)
+    return float((miss**2).sum() / ((truth - truth.mean(axis=1, keepdims=True)) ** 2).sum())
+
+
+@pytest.mark.parametrize("own", [None, [3, -1, 0, 17, 3, -1, 5, 9], list(range(8))], ids=["test", "both", "train"])
+def test_a_prior_that_helps_is_used(problem_of, own):
+    made, truth = problem_of(own=own)
+    solution = fit(made, PRIOR, 0)
+    assert solution.status == ["ok"] * TARGETS and (solution.gap <= PRIOR.tolerance).all()
+    assert solution.choice["way"].startswith("prior")
+    assert solution.choice["errors"][solution.choice["way"]] == min(solution.choice["errors"].values())
+    assert set(solution.choice["features"]) == {"feature 0", "feature 1"}
+    if own is not None:
+        truth = np.where(np.arange(D) == np.array(own)[:, None], solution.dense(range(TARGETS)), truth)
+    assert excess(solution, truth) < 0.5 * excess(fit(made, LASSO, 0), truth)
+    x, y = reference.design_of(made, 2)
+    assert solution.intercept[2] == pytest.approx((y - x @ solution.dense([2])[0]).mean(), abs=1e-3)
+    rest = y - x @ solution.dense([2])[0]
+    assert rest.var() < 0.7 * y.var()
+    assert np.isfinite(solution.heldout_r2).all()
+
+
+def test_more_models_leave_less_to_the_prior(problem_of):
+    shares = []
+    for m in (60, 2000):
+        made, _ = problem_of(m=m, noise=0.2)
+        choice = fit(made, PRIOR, 0).choice
+        shares.append(choice["errors"][choice["way"]] / choice["errors"]["prior alone"])
+    assert shares[1] < 0.6 * shares[0]
+
+
+def test_a_prior_of_noise_is_the_lasso_of_the_same_choice(problem_of):
+    made, _ = problem_of(m=600, noise=0.1)
+    noise = known(*np.random.default_rng(9).normal(size=(3, TARGETS, D)))
+    found = fit(dataclasses.replace(made, prior=noise), PRIOR, 0)
+    assert found.choice["way"] in (folds.LASSO, folds.LASSO_SHARED) and not found.choice["features"]
+    without = fit(made, PRIOR.model_copy(update={"estimator": "pooled"}), 0)
+    assert same(dataclasses.replace(found, choice=None), dataclasses.replace(without, choice=None))
+
+
+def test_the_lasso_with_one_lambda_is_the_lasso_at_this_lambda(problem_of):
+    made, _ = problem_of(m=80, noise=2.0)
+    settings = FitSpec(estimator="pooled", lambdas=8, tolerance=1e-5, max_epochs=2000)
+    found = fit(made, settings, 0)
+    assert found.choice["way"] == folds.LASSO_SHARED
+    for j in range(TARGETS):
+        x, y = reference.design_of(made, j)
+        lambda_ = found.choice["strength"] * y.std() * np.sqrt(2 * np.log(D) / len(y)) / 2
+        assert found.lambda_[j] == pytest.approx(lambda_, rel=1e-5)
+        theta, intercept, _ = reference.lasso(x, y, lambda_)
+        ours = reference.objective(x, y, found.dense([j])[0], found.intercept[j], lambda_)
+        assert ours == pytest.approx(reference.objective(x, y, theta, intercept, lambda_), rel=1e-4)
+
+
+def test_pairs_of_models_are_held_out_together(problem_of):
+    made, _ = problem_of(m=120)
+    index = np.random.default_rng(0).permutation(240)[:120]  # half of the models failed, and the rest is in any order
+    made = dataclasses.replace(made, order=np.argsort(index), pair=index // 2)
+    for fold in folds.folds(made, np.arange(3)):
+        held = set(index[fold.heldout].tolist())
+        assert 0.1 < len(held) / 120 < 0.3
+        assert not {i ^ 1 for i in held} & set(index[~fold.heldout].tolist())
+
+
+def test_a_problem_without_features_is_refused(problem_of):
+    made, _ = problem_of()
+    with pytest.raises(SpecError, match="has no features of pairs"):
+        fit(dataclasses.replace(made, prior=None), PRIOR, 0)
+
+
+SPEC = {
+    "name": "cancer",
+    "dataset": {"load": "datamodels.train.workloads.tabular:load_breast_cancer", "options": {"train": 40}},
+    "trainer": {"class": "a:B"},
+    "m": 60,
+    "chunk": 20,
+    "sub_chunk": 10,
+    "evaluate": {"subsets": 3, "models": 2},
+    "fit": {"estimator": "prior", "lambdas": 6},
+}
+
+
+def fitted(folder, unseen=0.0):
+    """(store, record, solution) of a run; `unseen` is added to the outputs of its last model on unseen subsets."""
+    store = LocalStore(str(folder / "store"))
+    made = specs.parse(SPEC)
+    run = runs.resolve(made, runs.load_dataset(made))
+    runs.create(store, run)
+
+    def outputs(run, models):
+        found = committed.outputs_of(run, models)
+        found[np.array(models, dtype=int) == run.spec.models - 1] += unseen
+        return found
+
+    committed.commit(store, run, outputs=outputs)
+    settings = FitterSettings(scratch=str(folder / "scratch"))
+    record = FitJob(store, run.name).solve(settings, progress=lambda *_: None, stop=threading.Event())
+    return store, record, load(store, record)
+
+
+def depends_on_unseen(folder) -> bool:
+    """Whether any figure of a fit changes with the outputs of models on unseen subsets."""
+    (_, _, one), (_, _, other) = fitted(folder / "a"), fitted(folder / "b", unseen=5.0)
+    return not same(one, other)
+
+
+def test_nothing_is_fitted_or_chosen_on_unseen_subsets(tmp_path):
+    assert not depends_on_unseen(tmp_path)
+
+
+def test_a_prior_that_peeks_at_unseen_subsets_is_caught(tmp_path, monkeypatch):
+    honest, folder = pairs.of_run, iter(("a", "b"))
+
+    def peeking(run, dataset):
+        store = LocalStore(str(tmp_path / next(folder) / "store"))
+        unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
+        outputs = unseen.outputs.mean(axis=1)
+        found = ((outputs - outputs.mean(axis=0)).T @ (unseen.members - 0.5)).astype(np.float32)
+        given = honest(run, dataset)
+        names, blocks = (*given.names, "peeking"), (*given.blocks, lambda targets: found[None, targets])
+        return dataclasses.replace(given, names=names, blocks=blocks)
+
+    monkeypatch.setattr(pairs, "of_run", peeking)
+    assert depends_on_unseen(tmp_path)
+
+
+def test_a_fit_of_a_run_tells_what_was_chosen(tmp_path):
+    store, record, solution = fitted(tmp_path)
+    assert set(solution.status) == {"ok"} and len(solution.weights)
+    assert read_fit(store, record.run, record.number).choice == record.choice == solution.choice
+    way, errors = record.choice["way"], record.choice["errors"]
+    assert {folds.LASSO, folds.PRIOR, folds.RIDGE} <= set(errors)
+    assert record.chosen.startswith(f"{way}, error {errors[way]:.3f} (others: ")
+    assert f"{folds.LASSO} {errors[folds.LASSO]:.3f}" in record.chosen or way == folds.LASSO
