@@ -153,4 +153,5 @@ def provenance_of(fitted: Fitted) -> types_pb2.Provenance:
         partial=fitted.record.rows < fitted.run.spec.m,
         estimator=fitted.run.spec.fit.estimator,
         output=codec.to_output(fitted.run.predicted),
+        chosen=fitted.record.chosen,
     )

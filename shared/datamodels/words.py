@@ -12,6 +12,8 @@ LEFT_OUT = (
     "and give the spec another name"
 )
 """What becomes of models that failed with both their seeds, and what to do. See docs/guides/trainer.md for why."""
+CHOSEN = "chosen by cross-validation:"
+"""Before `FitRecord.chosen`."""
 
 
 def count(number: int, noun: str) -> str:

@@ -39,6 +39,8 @@ def lead(found: Findings) -> str:
             f"Partial: {found.committed:,} of {run.spec.models:,} models are committed.{fitted} All figures below "
             "change as more models arrive."
         )
+    if found.fitted and found.fitted.record.chosen:
+        notes.append(f"Weights: {words.CHOSEN} {found.fitted.record.chosen}.")
     if found.dataset is None:
         notes.append("The data set cannot be loaded here, so examples are shown by number.")
     shown = "".join(f'<p class="note" role="note">{markup.escape(note)}</p>' for note in notes)

@@ -39,6 +39,8 @@ def _lines(result: Result) -> Iterator[str]:
     if result.stopped:
         saved = spec.models - result.committed
         yield f"stopped    {saved:,} of {spec.models:,} models saved: {result.stopped}"
+    if result.chosen:
+        yield f"weights    {words.CHOSEN} {result.chosen}"
     if evaluation:
         low, high = evaluation.interval
         yield (

@@ -58,6 +58,7 @@ class Result:
     stopped     decision that ended training before all models were trained; see `quality.stopping`
     fit         number of the newest fit
     fitted      models that it used
+    chosen      what cross-validation chose for it, see `FitRecord.chosen`; empty if nothing
     statuses    number of targets by status
     evaluation  None if the spec asks for none
     influences  of some targets, from the worst mean output to the best
@@ -72,6 +73,7 @@ class Result:
     stopped: stopping.Stop | None = None
     fit: int | None = None
     fitted: int = 0
+    chosen: str = ""
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     evaluation: Evaluation | None = None
     influences: list[query_pb2.TopInfluencesResponse] = dataclasses.field(default_factory=list)
@@ -239,11 +241,12 @@ class _Stages:
         self._await_fit(number)
         statuses = [target.status for target in self.query_client().targets(self._run.name, pages.MAX_SIZE)]
         self._result.statuses = collections.Counter(statuses)
+        record = fits.read_fit(self._store, self._run.name, number)
+        self._result.fitted, self._result.chosen = record.rows, record.chosen
         if spec.evaluate.subsets:
             snapshot = manifest.read_newest(self._store, self._run.name)
             self._unseen = Unseen.read(self._run, snapshot, self._store)
             self._result.evaluation = found = self._evaluate(self._unseen, problem.modelled(statuses))
-            self._result.fitted = fits.read_fit(self._store, self._run.name, number).rows
             self._view.evaluated(self._result.fitted, found.lds, found.interval)
         bar.reach(self._run.n)
 

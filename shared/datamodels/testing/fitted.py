@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def commit_fit(
     manifest_version: int = 4,
     intercept: np.ndarray | None = None,
     settings: dict[str, Any] | None = None,
+    choice: dict[str, Any] | None = None,
 ) -> FitRecord:
     """Commit weights as a finished fit of a run, and return its record.
 
@@ -55,6 +57,7 @@ def commit_fit(
     manifest_version  version of the manifest that the record names
     intercept         float[n]; by default target j has intercept j
     settings          fields of the fit section that the fit is said to have
+    choice            what the estimator is said to have chosen, as `Solution.choice`
     """
     n = len(theta)
     solution = problem.of_dense(
@@ -79,7 +82,7 @@ def commit_fit(
         blocks=(),
         seconds=1.0,
     )
-    fits.write(store, run.name, digest, 0, solution)
+    fits.write(store, run.name, digest, 0, dataclasses.replace(solution, choice=choice))
     return fits.commit(store, record, [(0, n)])
 
 

@@ -116,7 +116,7 @@ class RunRecord(_message.Message):
     def __init__(self, run: _Optional[str] = ..., spec_json: _Optional[str] = ..., design: _Optional[_Union[Design, _Mapping]] = ..., own_example: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Union[Tensor, _Mapping]] = ..., target_labels: _Optional[_Union[Tensor, _Mapping]] = ..., dtype: _Optional[_Union[Tensor.DType, str]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., label_names: _Optional[_Iterable[str]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator", "output")
+    __slots__ = ("run", "spec_hash", "alpha", "fit", "manifest_version", "solver", "models", "partial", "estimator", "output", "chosen")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class Provenance(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     ESTIMATOR_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
     run: str
     spec_hash: str
     alpha: float
@@ -137,4 +138,5 @@ class Provenance(_message.Message):
     partial: bool
     estimator: str
     output: Output
-    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ..., estimator: _Optional[str] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
+    chosen: str
+    def __init__(self, run: _Optional[str] = ..., spec_hash: _Optional[str] = ..., alpha: _Optional[float] = ..., fit: _Optional[int] = ..., manifest_version: _Optional[int] = ..., solver: _Optional[str] = ..., models: _Optional[int] = ..., partial: _Optional[bool] = ..., estimator: _Optional[str] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., chosen: _Optional[str] = ...) -> None: ...

@@ -57,4 +57,5 @@ def span(interval: tuple[float, float], digits: int = 3) -> str:
 def basis_line(found: dict[str, Any]) -> str:
     """Format a `service.basis` for people."""
     partial = ", which are not all models of the run" if "partial" in found else ""
-    return f"run {found['run']}, fit {found['fit']} of {words.count(found['models'], 'model')}{partial}"
+    chosen = f"; {words.CHOSEN} {found['chosen']}" if "chosen" in found else ""
+    return f"run {found['run']}, fit {found['fit']} of {words.count(found['models'], 'model')}{partial}{chosen}"

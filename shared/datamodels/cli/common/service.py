@@ -48,8 +48,10 @@ def class_names(client: QueryClient, run: str) -> tuple[str, ...]:
 def basis(answer: Answer[Any]) -> dict[str, Any]:
     """Name the fit that an answer comes from, and what its weights predict.
 
-    `partial` is there if not all models of the run were fitted.
+    `partial` is there if not all models of the run were fitted, `chosen` if the estimator has chosen between ways to
+    weigh a prior.
     """
     found = answer.provenance
     fields = {"run": found.run, "fit": found.fit, "models": found.models, "output": from_output(found.output).name}
-    return fields | ({"partial": True} if found.partial else {})
+    chosen = {"chosen": found.chosen} if found.chosen else {}
+    return fields | ({"partial": True} if found.partial else {}) | chosen

@@ -68,7 +68,7 @@ def document(store: ObjectStore, run: Run, *, verify: bool = False, every: bool 
 
 def _fit(store: ObjectStore, record: FitRecord, verify: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"fit": record.number, "estimator": record.estimator, "models": record.rows}
-    found |= {"targets": record.targets, "seconds": record.seconds}
+    found |= {"targets": record.targets, "seconds": record.seconds, "chosen": record.chosen or None}
     if verify:
         from datamodels.fit.job import fits  # PyArrow, which nobody else here needs
 
@@ -100,6 +100,8 @@ def lines(found: dict[str, Any], *, every: bool = False) -> Iterator[str]:
 def _fit_lines(fit: dict[str, Any], every: bool) -> Iterator[str]:
     size = f"{words.count(fit['models'], 'model')}, {words.count(fit['targets'], 'target')}, {fit['seconds']:.1f} s"
     yield f"fit {fit['fit']} ({fit['estimator']}) of {size}"
+    if fit["chosen"]:
+        yield f"{words.CHOSEN} {fit['chosen']}"
     if verified := fit.get("verified"):
         yield f"weights of {words.count(verified['targets'], 'target')} verified"
     if lds := fit["lds"]:
