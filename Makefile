@@ -109,7 +109,7 @@ $(VENV)/adelie:
 	mv $@.new $@
 
 # Trains the models of the digits first, unless .datamodels has them.
-bench-estimators: $(VENV)/.test ## compare the estimators on the digits: 3 minutes
+bench-estimators: $(VENV)/.test ## compare the estimators on five jobs: 15 minutes
 	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
 bench-designs: $(VENV)/.test ## compare designs of subsets on the digits: a minute
