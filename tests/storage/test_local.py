@@ -12,6 +12,7 @@ from datamodels.errors import NotFoundError, SettingsError, StoreFullError, Stor
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
+from tests.disks import files_up_to
 from tests.waiting import LIMIT
 
 
@@ -103,31 +104,15 @@ def test_of_racing_processes_one_writes_each_object(tmp_path):
     )
 
 
-LIMITED = """
-import resource, sys
-from datamodels.errors import StoreFullError
-from datamodels.storage.local import LocalStore
-store = LocalStore(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-store.create("a/small", bytes(5_000))
-try:
-    store.create("a/large", bytes(50_000))
-except StoreFullError as error:
-    print(error)
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(store.create("a/large", b"later"))
-"""
-
-
 def test_a_write_that_does_not_fit_leaves_nothing_and_can_be_repeated(tmp_path):
     """A file-size limit simulates a full disk: both make the write fail halfway."""
-    run = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=LIMIT, check=True
-    )
-    message, later = run.stdout.splitlines()
-    assert f"{tmp_path}/a/large" in message
-    assert "free some space" in message
-    assert later == "True"
+    store = LocalStore(tmp_path)
+    with files_up_to(10_000):
+        assert store.create("a/small", bytes(5_000))
+        with pytest.raises(StoreFullError, match="free some space") as raised:
+            store.create("a/large", bytes(50_000))
+    assert f"{tmp_path}/a/large" in str(raised.value)
+    assert store.create("a/large", b"later")
     assert leftovers(tmp_path) == []
     assert LocalStore(tmp_path).read("a/large") == b"later"
 

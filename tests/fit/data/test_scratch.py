@@ -1,10 +1,9 @@
-import resource
-
 import numpy as np
 import pytest
 
 from datamodels.errors import SettingsError, StoreFullError
 from datamodels.fit.data import scratch
+from tests.disks import files_up_to
 
 DTYPE = np.dtype(np.float32)
 
@@ -22,13 +21,8 @@ def test_nothing_is_mapped_for_no_numbers(tmp_path):
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(StoreFullError, match="free some space"):
-            scratch.mapped(tmp_path, (1000, 1), DTYPE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_up_to(1000), pytest.raises(StoreFullError, match="free some space"):
+        scratch.mapped(tmp_path, (1000, 1), DTYPE)
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):

@@ -1,6 +1,5 @@
 import dataclasses
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from datamodels.fit.data import shards
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
+from tests.disks import files_up_to
 
 FAILED = (0, 17, 18, 203)
 
@@ -164,29 +164,12 @@ def test_outputs_of_another_number_of_targets(made, tmp_path):
         shards.materialise(store, runs.Run(run.spec, run.design, other.own), snapshot, tmp_path / "shards")
 
 
-LIMITED = """
-import resource, sys
-from datamodels.aggregate import manifest
-from datamodels.errors import StoreFullError
-from datamodels.fit.data import shards
-from datamodels.run import runs
-from datamodels.storage.local import LocalStore
-store = LocalStore(sys.argv[1])
-run = runs.read(store, sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
-try:
-    shards.materialise(store, run, manifest.read_newest(store, run.name), __import__("pathlib").Path(sys.argv[3]))
-except StoreFullError as error:
-    print(error)
-"""
-
-
 def test_a_disk_without_room(made, tmp_path):
     """The file-size limit of a process stands in for a full disk: the write fails half-way likewise."""
-    _, run, _ = made
-    arguments = [str(tmp_path / "store"), run.name, str(tmp_path / "shards")]
-    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=True)
-    assert "free some space" in done.stdout and str(tmp_path / "shards") in done.stdout
+    store, run, snapshot = made
+    with files_up_to(1000), pytest.raises(StoreFullError, match="free some space") as raised:
+        shards.materialise(store, run, snapshot, tmp_path / "shards")
+    assert str(tmp_path / "shards") in str(raised.value)
     assert not list(tmp_path.glob("shards*"))
 
 
