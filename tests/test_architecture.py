@@ -21,7 +21,7 @@ SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob
 TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
-    *("extras", "errors", "words", "outputs", "spans", "settings", "machine", "telemetry", "storage"),
+    *("extras", "errors", "words", "outputs", "spans", "environment", "settings", "machine", "telemetry", "storage"),
     *("run.designs", "run", "aggregate"),
     *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *(
@@ -193,7 +193,7 @@ def test_no_heavy_package_is_imported_before_it_is_used():
 @pytest.mark.parametrize(
     "home, pattern",
     [
-        ("settings.py", r"os\.environ|getenv"),
+        ("environment.py", r"os\.environ|getenv"),
         ("machine.py", r"cpu_count|sched_getaffinity|/sys/fs/cgroup"),
         ("storage/schema.py", r"pa\.schema\("),
     ],

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import get_args, get_type_hints
 
 from datamodels import settings
-from datamodels.settings import Settings
+from datamodels.environment import Bytes, Settings
 from docs.generate.cli import parsers
 from docs.generate.markdown import code, link, table
 from docs.generate.source import CORE, SERVICES, modules, paragraphs, texts
@@ -100,7 +100,7 @@ def _default(value: object, hint: type) -> str:
         return code(str(value).lower())
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     unit = f" {get_args(hint)[1]}" if get_args(hint) else ""
-    large = f" ({value // 2**20:,} MiB)" if hint is settings.Bytes else ""
+    large = f" ({value // 2**20:,} MiB)" if hint is Bytes else ""
     return code(shown.replace(tempfile.gettempdir(), "/tmp")) + unit + large  # the same page on every machine
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datamodels import extras
 from datamodels.cli.common import faults, streams
 from datamodels.cli.parser import parser
+from datamodels.environment import drop_unusable
 from datamodels.errors import DatamodelsError, ExitCode
-from datamodels.settings import TelemetrySettings, drop_unusable
+from datamodels.settings import TelemetrySettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from datamodels.environment import Settings, child_environ
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError, UnavailableError
 from datamodels.run.runs import Run
 from datamodels.runners.base import SERVICES, Runner
@@ -22,10 +23,8 @@ from datamodels.settings import (
     ClientSettings,
     FitterSettings,
     ServeSettings,
-    Settings,
     StoreSettings,
     TrainerSettings,
-    child_environ,
 )
 
 START_TIMEOUT = 600.0
