@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from datamodels.run.dataset import Dataset, split
@@ -19,9 +22,7 @@ def load(train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
 
     x is float32[examples, 64], 0 (paper) to 1 (ink); y is int64. Raises SpecError if there are fewer digits.
     """
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
+    x, y = _read()
     return split(
         (x / GREY_LEVELS).astype(np.float32),
         y.astype(np.int64),
@@ -31,3 +32,18 @@ def load(train: int = 1400, test: int | None = None, seed: int = 0) -> Dataset:
         label_names=tuple(str(digit) for digit in range(10)),
         image_shape=(8, 8),
     )
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Read the images [1797, 64] and their digits [1797], as `sklearn.datasets.load_digits` returns them.
+
+    Reads its file: importing scikit-learn takes more than a second in every process of a run.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits
+
+        return load_digits(return_X_y=True)
+    table = np.loadtxt(file, delimiter=",")
+    return table[:, :-1], table[:, -1]
