@@ -8,9 +8,10 @@ import threading
 
 import numpy as np
 import pytest
+from datamodels.services.fitter.__main__ import build
 from datamodels.services.fitter.service import service
 
-from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, SpecError, UnavailableError
+from datamodels.errors import ExitCode, NotReadyError, RunNotFoundError, SettingsError, SpecError, UnavailableError
 from datamodels.fit.data import problem, scratch
 from datamodels.fit.job import fits
 from datamodels.fit.job.fitter import Fitter
@@ -276,13 +277,10 @@ def test_a_stopped_or_killed_fitter_continues_after_a_restart(store, tmp_path, h
     assert fits.load(store, fits.read_newest_fit(store, run.name)).status == ["ok"] * run.n
 
 
-def test_a_wrong_setting_ends_the_process_with_one_line(tmp_path):
-    environ = dict(os.environ) | FitterSettings(device="abacus").environ()
-    done = subprocess.run(
-        [sys.executable, "-m", "datamodels.services.fitter"], env=environ, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "abacus" in done.stderr and "Traceback" not in done.stderr
+def test_a_device_that_is_none_is_refused_before_the_first_fit(monkeypatch):
+    monkeypatch.setenv("DATAMODELS_FITTER_DEVICE", "abacus")
+    with pytest.raises(SettingsError, match="abacus"):
+        build()
 
 
 def test_a_watch_of_a_fitter_that_is_killed_before_it_answers_ends(store, tmp_path):

@@ -19,7 +19,7 @@ from datamodels.services.trainer import service as trainer
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
-from datamodels.errors import ConfigError, ExitCode
+from datamodels.errors import ConfigError, DatamodelsError, ExitCode
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.serve import Server
 from datamodels.run import designs, runs, specs
@@ -268,38 +268,29 @@ def test_a_users_class_that_always_raises_ends_the_process_with_its_line_and_los
     assert done.start == 0 and done.stop % 5 == 0
 
 
-def test_a_heartbeat_that_cannot_be_written_is_named(pipeline):
+def test_what_cannot_be_run_ends_with_one_line(pipeline):
     run = pipeline.create()
-    code, log = pipeline.train(
-        "--run", run.name, "--chunks", "0", DATAMODELS_TRAINER_HEARTBEAT_FILE="/no/such/folder/beat"
-    )
+    code, log = pipeline.train("--run", run.name)
     assert code == ExitCode.CONFIG
-    assert log[-1]["event"].startswith("DATAMODELS_TRAINER_HEARTBEAT_FILE=/no/such/folder/beat: cannot be written")
+    assert "no chunks: give --chunks" in log[-1]["event"] and log[-1]["level"] == "error"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "line"),
+    ("name", "chunk", "aggregator", "heartbeat", "code", "reason"),
     [
-        (["--run", "nobody-000000000000", "--chunks", "0"], ExitCode.CONFIG, "nobody-000000000000"),
-        (["--run", "RUN", "--chunks", "2"], ExitCode.CONFIG, "chunk = 2: must be 0 to 1"),
-        (["--run", "RUN", "--chunks", "one"], ExitCode.CONFIG, "--chunks 'one': must be numbers"),
-        (["--run", "RUN"], ExitCode.CONFIG, "no chunks: give --chunks"),
+        ("nobody-000000000000", 0, "", "", ExitCode.CONFIG, "nobody-000000000000"),
+        ("", 2, "", "", ExitCode.CONFIG, "chunk = 2: must be 0 to 1"),
+        ("", 0, "127.0.0.1:9", "", ExitCode.TRANSIENT, "127.0.0.1:9"),
+        ("", 0, "", "/no/such/beat", ExitCode.CONFIG, "^DATAMODELS_TRAINER_HEARTBEAT_FILE=/no/such/beat: cannot be"),
     ],
-    ids=["unknown run", "chunk out of range", "chunks that are no numbers", "no chunks"],
+    ids=["unknown run", "chunk out of range", "a service that may come back", "a file that cannot be written"],
 )
-def test_what_cannot_be_run_ends_with_one_line(pipeline, arguments, code, line):
-    run = pipeline.create()
-    found, log = pipeline.train(*(run.name if argument == "RUN" else argument for argument in arguments))
-    assert found == code
-    assert line in log[-1]["event"] and log[-1]["level"] == "error"
-
-
-def test_services_that_are_away_may_come_back(pipeline):
-    run = pipeline.create()
-    away = ClientSettings(aggregator="127.0.0.1:9").environ()["DATAMODELS_CLIENT_AGGREGATOR"]
-    code, log = pipeline.train("--run", run.name, "--chunks", "0", DATAMODELS_CLIENT_AGGREGATOR=away)
-    assert code == ExitCode.TRANSIENT
-    assert "127.0.0.1:9" in log[-1]["event"]
+def test_what_cannot_be_trained(pipeline, name, chunk, aggregator, heartbeat, code, reason):
+    name = name or pipeline.create().name
+    clients = ClientSettings(sampler=pipeline.address, aggregator=aggregator or pipeline.address, attempts=1)
+    with pytest.raises(DatamodelsError, match=reason) as raised:
+        trainer.train_chunks(name, [chunk], clients, TrainerSettings(heartbeat_file=heartbeat), threading.Event())
+    assert raised.value.exit_code == code
 
 
 def test_other_data_than_the_run_was_created_with_is_refused(pipeline):

@@ -11,9 +11,10 @@ import time
 
 import numpy as np
 import pytest
+from datamodels.services.aggregator.__main__ import build
 
 from datamodels.aggregate import manifest
-from datamodels.errors import DatamodelsError, UnavailableError
+from datamodels.errors import DatamodelsError, ExitCode, UnavailableError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage.local import LocalStore
@@ -127,10 +128,19 @@ def test_a_process_ends_with_its_parent(tmp_path):
     assert server.process.wait(timeout=LIMIT) == 0
 
 
+def test_a_process_that_cannot_start_logs_the_reason_in_one_line(tmp_path):
+    server = Process(tmp_path, DATAMODELS_STORE_URL="nowhere")
+    server.start()
+    assert server.process.wait(timeout=LIMIT) == ExitCode.CONFIG
+    server.kill()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (error,) = [line["event"] for line in lines if line["level"] == "error"]
+    assert "must be file://FOLDER or s3://BUCKET/PREFIX" in error
+
+
 @pytest.mark.parametrize(
     ("environ", "code", "expected"),
     [
-        ({"DATAMODELS_STORE_URL": "nowhere"}, 2, "must be file://FOLDER or s3://BUCKET/PREFIX"),
         ({"DATAMODELS_AGGREGATOR_PREFLIGHT_WRITERS": "0"}, 2, "PREFLIGHT_WRITERS=0: must be 2 to 1000"),
         ({"DATAMODELS_AGGREGATOR_PUBLISH_INTERVAL": "soon"}, 2, "PUBLISH_INTERVAL='soon': must be float"),
         (
@@ -146,11 +156,9 @@ def test_a_process_ends_with_its_parent(tmp_path):
         ),
     ],
 )
-def test_a_process_that_cannot_start_logs_the_reason_in_one_line(tmp_path, environ, code, expected):
-    server = Process(tmp_path, **environ)
-    server.start()
-    assert server.process.wait(timeout=LIMIT) == code
-    server.kill()
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    (error,) = [line["event"] for line in lines if line["level"] == "error"]
-    assert expected in error
+def test_what_an_aggregator_cannot_start_with(tmp_path, monkeypatch, environ, code, expected):
+    for name, value in ({"DATAMODELS_STORE_URL": f"file://{tmp_path}"} | environ).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DatamodelsError, match=expected) as raised:
+        build()
+    assert raised.value.exit_code == code
