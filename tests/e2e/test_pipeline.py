@@ -1,5 +1,10 @@
-"""The whole pipeline as a user runs it: the command, real processes, real sockets, a real folder."""
+"""The whole pipeline as a user runs it: the command, real processes, real sockets, a real folder.
 
+The command is a process of its own only if the test needs that: to start one takes a second of CPU time.
+"""
+
+import contextlib
+import io
 import os
 import re
 import signal
@@ -66,10 +71,26 @@ class Pipeline:
     def run(self, verb="run", *options):
         return self.finish(self.start(verb, *options))
 
-    def status(self, capsys, *options):
+    def command(self, *arguments):
+        """Run a command in this process, in the folder of the pipeline. Its services are processes as ever."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.chdir(self.folder)
+            patch.syspath_prepend(self.folder)
+            for name, value in self.environ.items():
+                patch.setenv(name, value)
+            code = main([str(argument) for argument in arguments])
+        return code, out.getvalue(), err.getvalue()
+
+    def status(self, *options):
         """Return what the command `status` prints of the run."""
-        assert main(["status", self.spec.run, "--home", str(self.folder / ".datamodels"), *options]) == 0
-        return capsys.readouterr().out
+        code, out, err = self.command("status", self.spec.run, *options)
+        assert code == 0, err
+        return out
 
     def store(self):
         return LocalStore(self.folder / ".datamodels" / "store")
@@ -106,7 +127,7 @@ class Pipeline:
             time.sleep(0.05)
 
 
-def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path, capsys):
+def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
     pipeline = Pipeline(tmp_path)
     code, out, err = pipeline.run("run", "--trainers", "1")
     assert code == 0, err
@@ -119,28 +140,26 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path, capsys
     page = report.read_text()
     assert page.count('"picture":"') > 100 and "http" not in page.replace("http-equiv", "")
 
-    shown = pipeline.status(capsys, "--verify")
+    shown = pipeline.status("--verify")
     assert "600 of 600 models committed" in shown and "600 models verified" in shown and f"LDS {lds:.3f}" in shown
 
     ridge = pipeline.spec.with_fit({"estimator": "ridge"})
     pipeline.path.write_text(yaml.safe_dump(ridge.document()))
-    code, out, err = pipeline.run("run", "--quiet")
+    code, out, err = pipeline.command("run", pipeline.path, "--quiet")
     assert code == 0 and err == ""
     assert re.search(r"^models +600 committed before, 0 failed", out, re.M)
     assert sorted(pipeline.committed()) == list(range(600))
     assert float(re.search(r"^LDS +([\d.]+)", out, re.M).group(1)) > 0.5
     assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), pipeline.spec.run).estimator == "ridge"
 
-    question = [sys.executable, "-m", "datamodels", "query", "top", pipeline.spec.run, "9999"]
-    wrong = subprocess.run(question, cwd=tmp_path, capture_output=True, text=True)
-    assert wrong.returncode == ExitCode.CONFIG
-    assert wrong.stderr == "datamodels: target 9999: must be 0 to 99\n"
+    wrong = pipeline.command("query", "top", pipeline.spec.run, "9999")
+    assert wrong == (ExitCode.CONFIG, "", "datamodels: target 9999: must be 0 to 99\n")
 
 
-def test_training_ends_early_and_stays_ended(tmp_path, capsys):
+def test_training_ends_early_and_stays_ended(tmp_path):
     """A few hundred of many models satisfy the rule, and the decision holds when the pipeline runs again."""
     pipeline = Pipeline(tmp_path, until={"lds": 0.3}, m=30_000, fit={"solver": "gram"}, **linear(pause=0.005))
-    code, out, err = pipeline.run("run", "--quiet", "--trainers", "1")
+    code, out, err = pipeline.command("run", pipeline.path, "--quiet", "--trainers", "1")
     assert code == 0, err
     stopped = re.search(r"^stopped    ([\d,]+) of 30,100 models saved: LDS (0\.\d+) .* is at least 0\.3$", out, re.M)
     committed = sorted(pipeline.committed())
@@ -148,11 +167,11 @@ def test_training_ends_early_and_stays_ended(tmp_path, capsys):
     assert set(range(30_000, 30_100)) <= set(committed), "the unseen subsets come first"
     assert float(stopped[2]) > 0.3 and float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.3
 
-    code, again, err = pipeline.run("train", "--quiet")
+    code, again, err = pipeline.command("train", pipeline.path, "--quiet")
     assert code == 0, err
     assert f"{len(committed):,} committed before" in again and stopped[0] in again
     assert sorted(pipeline.committed()) == committed
-    assert "stopped by until: LDS 0." in pipeline.status(capsys)
+    assert "stopped by until: LDS 0." in pipeline.status()
 
 
 def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
@@ -200,7 +219,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
         code, _, err = pipeline.finish(driver)
         assert code == ExitCode.TRANSIENT, f"{module} was killed: {err}"
 
-    code, out, err = pipeline.run("run", "--quiet")
+    code, out, err = pipeline.command("run", pipeline.path, "--quiet")
     assert code == 0, err
     assert sorted(pipeline.committed()) == list(range(pipeline.spec.models))
     assert "LDS" in out
@@ -220,10 +239,10 @@ class Hopeless:
 
 
 def test_a_trainer_whose_models_all_fail_is_told_why(tmp_path):
-    (tmp_path / "mine.py").write_text(TRAINER)
-    mine = linear() | {"trainer": {"class": "mine:Hopeless", "options": {}}}
+    (tmp_path / "hopeless.py").write_text(TRAINER)
+    mine = linear() | {"trainer": {"class": "hopeless:Hopeless", "options": {}}}
     pipeline = Pipeline(tmp_path, m=60, evaluate={"subsets": 0}, **mine)
-    code, out, err = pipeline.run("aggregate", "--quiet", "--trainers", "1")
+    code, out, err = pipeline.command("aggregate", pipeline.path, "--quiet", "--trainers", "1")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert "models on 6 of the 6 subsets so far failed, too many to be chance" in err
     assert "100 of 100 outputs are not finite" in err
@@ -233,7 +252,7 @@ def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
     pipeline = Pipeline(
         tmp_path, **linear() | {"trainer": {"class": "datamodels.testing.linear:Linear", "options": {"colour": "red"}}}
     )
-    code, out, err = pipeline.run()
+    code, out, err = pipeline.command("run", pipeline.path)
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: trainer.options.colour: unknown option of ")
     assert not (tmp_path / ".datamodels" / "logs").exists()
@@ -242,7 +261,7 @@ def test_a_wrong_trainer_is_refused_before_anything_starts(tmp_path):
 def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path):
     pipeline = Pipeline(tmp_path)
     pipeline.path.write_text(yaml.safe_dump(small(alpha=2, m="many")))
-    code, out, err = pipeline.run()
+    code, out, err = pipeline.command("run", pipeline.path)
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.splitlines() == [
         "datamodels: alpha = 2: must be less than 1",

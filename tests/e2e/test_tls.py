@@ -1,9 +1,6 @@
 """The pipeline with certificates on both sides and a token of the run, all of which are renewed during the run."""
 
-import os
 import re
-import subprocess
-import sys
 
 import boto3
 
@@ -48,12 +45,6 @@ class SecurePipeline(Pipeline):
         write(self.folder / "token", self.issuer.token(self.run_of_token).encode())
         return self.authority.issue("server"), self.authority.issue("client")
 
-    def ask(self, *question, **environ):
-        command = [sys.executable, "-m", "datamodels", "query", *question]
-        environ = os.environ | self.environ | environ
-        done = subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout, done.stderr
-
 
 def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_path, ministack):
     boto3.client("s3", endpoint_url=ministack, region_name="us-east-1").create_bucket(Bucket="pipeline")
@@ -72,13 +63,13 @@ def test_a_run_goes_to_s3_by_tls_while_certificates_and_token_are_renewed(tmp_pa
     assert "certificates reloaded" in logs
     token = (tmp_path / "token").read_text()
     assert not any(part in logs + out + err for part in token.split("."))
-    code, out, err = pipeline.ask("top", pipeline.spec.run, "3")
+    code, out, err = pipeline.command("query", "top", pipeline.spec.run, "3")
     assert code == 0 and "helpful  #" in out, err
 
 
 def test_the_token_of_another_run_commits_nothing(tmp_path):
     pipeline = SecurePipeline(tmp_path, run="another-run")
-    code, out, err = pipeline.run("train", "--quiet", "--trainers", "1")
+    code, out, err = pipeline.command("train", pipeline.path, "--quiet", "--trainers", "1")
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err == f"datamodels: the token is for run another-run, not for '{pipeline.spec.run}'\n"
     assert not list((tmp_path / ".datamodels" / "store").rglob("*.json")) and not pipeline.parts()
@@ -89,6 +80,7 @@ def test_who_asks_without_a_certificate_is_not_let_in(tmp_path):
     pipeline.store()  # makes the folder, for a command that reads does not
     for name in ("CERT_FILE", "KEY_FILE"):
         del pipeline.environ[f"DATAMODELS_CLIENT_{name}"]
-    code, out, err = pipeline.ask("runs", DATAMODELS_CLIENT_ATTEMPTS="1")
+    pipeline.environ["DATAMODELS_CLIENT_ATTEMPTS"] = "1"
+    code, out, err = pipeline.command("query", "runs")
     assert (code, out) == (ExitCode.TRANSIENT, "")
     assert len(err.splitlines()) == 1 and "UNAVAILABLE" in err
