@@ -41,6 +41,21 @@ def test_help_imports_declarations_alone(arguments):
     assert len(modules) < 150, "a declaration imports more than it used to: 55 modules, 102 for the version"
 
 
+def test_parts_and_weights_are_written_and_read_without_pandas(tmp_path):
+    """Arrow imports it when it converts arrays."""
+    script = f"""
+import sys
+from datamodels.fit.job import fits
+from datamodels.testing import committed, fitted
+store, run, _ = fitted.make_store({str(tmp_path)!r})
+assert fits.load(store, fits.read_newest_fit(store, run.name)).n == run.n
+run = committed.make_run(name="other")
+assert len(list(committed.commit(store, run).outputs(store))) > 1
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=LIMIT, check=True)
+
+
 def test_status_imports_no_solver_and_no_client(tmp_path):
     _, run, _ = fitted.make_store(tmp_path / "store")
     modules, out = imported("status", "--home", str(tmp_path))

@@ -156,7 +156,9 @@ def validate(
 def encode(outputs: Outputs) -> bytes:
     """Return the outputs as the bytes of a Parquet part."""
     found = schema.outputs(outputs.outputs.shape[1], outputs.outputs.dtype.name)
-    margins = pa.FixedSizeListArray.from_arrays(pa.array(outputs.outputs.reshape(-1)), type=found.field("margins").type)
+    margins = pa.FixedSizeListArray.from_arrays(
+        schema.array(outputs.outputs.reshape(-1)), type=found.field("margins").type
+    )
     metadata = {
         schema.PART: json.dumps({"run": outputs.run, "first": outputs.models.start, "last": outputs.models.stop}),
         schema.FAILED_MODELS: json.dumps([{"model_index": m, "reason": r} for m, r in outputs.failed.items()]),
@@ -164,7 +166,7 @@ def encode(outputs: Outputs) -> bytes:
     if outputs.retried:
         metadata[schema.RETRIED_MODELS] = json.dumps(outputs.retried)
     table = pa.Table.from_arrays(
-        [pa.array(outputs.model_index, pa.int32()), margins], schema=found.with_metadata(metadata)
+        [schema.array(outputs.model_index.astype(np.int32)), margins], schema=found.with_metadata(metadata)
     )
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -190,8 +192,8 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
         margins = table.schema.field("margins").type
         found, dtype = margins.list_size, np.dtype(margins.value_type.to_pandas_dtype()).name
-        model_index = table["model_index"].combine_chunks().to_numpy()
-        flat = table["margins"].combine_chunks().flatten().to_numpy()
+        model_index = schema.numbers(table["model_index"])
+        flat = schema.numbers(table["margins"].combine_chunks().flatten())
         complete = sorted([*model_index.tolist(), *failed]) == list(models)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptObjectError(

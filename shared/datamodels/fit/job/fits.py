@@ -93,16 +93,16 @@ def _read(store: ObjectStore, block: Block, d: int) -> Solution:
 
 
 def _encode(solution: Solution, first: int) -> bytes:
-    offsets = pa.array(solution.indptr.astype(np.int32))
+    offsets = schema.array(solution.indptr.astype(np.int32))
     columns = [
-        pa.array(np.arange(first, first + solution.n, dtype=np.int32)),
-        pa.array(solution.status),
-        pa.array(solution.lambda_),
-        pa.array(solution.gap),
-        pa.array(solution.heldout_r2),
-        pa.array(solution.intercept),
-        pa.ListArray.from_arrays(offsets, pa.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
-        pa.ListArray.from_arrays(offsets, pa.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
+        schema.array(np.arange(first, first + solution.n, dtype=np.int32)),
+        schema.texts(solution.status),
+        schema.array(solution.lambda_),
+        schema.array(solution.gap),
+        schema.array(solution.heldout_r2),
+        schema.array(solution.intercept),
+        pa.ListArray.from_arrays(offsets, schema.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
+        pa.ListArray.from_arrays(offsets, schema.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
     ]
     written = schema.WEIGHTS
     if solution.choice is not None:
@@ -127,7 +127,7 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     choice = (table.schema.metadata or {}).get(schema.CHOICE)
     table = table.combine_chunks()
     lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
-    columns = lists["columns"].flatten().to_numpy()
+    columns = schema.numbers(lists["columns"].flatten())
     outside = len(columns) and not 0 <= columns.min() <= columns.max() < d
     if table.column("target").to_pylist() != list(targets) or outside:
         raise CorruptObjectError(
@@ -137,12 +137,12 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     return Solution(
         d=d,
         status=table.column("status").to_pylist(),
-        lambda_=table.column("lambda").to_numpy(),
-        gap=table.column("gap").to_numpy(),
-        heldout_r2=table.column("heldout_r2").to_numpy(),
-        intercept=table.column("intercept").to_numpy(),
-        indptr=lists["columns"].offsets.to_numpy().astype(np.int64),
+        lambda_=schema.numbers(table.column("lambda")),
+        gap=schema.numbers(table.column("gap")),
+        heldout_r2=schema.numbers(table.column("heldout_r2")),
+        intercept=schema.numbers(table.column("intercept")),
+        indptr=schema.numbers(lists["columns"].offsets).astype(np.int64),
         columns=columns,
-        weights=lists["weights"].flatten().to_numpy(),
+        weights=schema.numbers(lists["weights"].flatten()),
         choice=json.loads(choice) if choice else None,
     )
