@@ -1,11 +1,16 @@
 """Commands obey what outputs mean: a penalty in euro, of which less is better, and a raw prediction."""
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
+from datamodels.services.query.service import service
 
 from datamodels.errors import ExitCode
+from datamodels.query.weights import WeightStore
+from datamodels.rpc.serve import Server
+from datamodels.settings import ServeSettings
 from datamodels.testing import committed, linear
 from tests.baselines.test_compare import EVALUATE, linear_outputs
 from tests.cli.test_main import run_main
@@ -18,17 +23,21 @@ PREDICTION = {"name": "prediction", "higher_is_better": None, "threshold": None}
 def ask(tmp_path_factory):
     """ask(output, command, *arguments) runs a command on a run whose weights are true; RUN stands for its name."""
     made = {}
-    for name, output in (("penalty", PENALTY), ("prediction", PREDICTION)):
-        folder = tmp_path_factory.mktemp("store")
-        store, run = linear.make_store(folder, output=output, evaluate=EVALUATE, chunk=20, sub_chunk=10)
-        committed.commit(store, run, outputs=linear_outputs)
-        made[name] = run.name, f"file://{folder}"
+    with contextlib.ExitStack() as stack:
+        for name, output in (("penalty", PENALTY), ("prediction", PREDICTION)):
+            folder = tmp_path_factory.mktemp("store")
+            store, run = linear.make_store(folder, output=output, evaluate=EVALUATE, chunk=20, sub_chunk=10)
+            committed.commit(store, run, outputs=linear_outputs)
+            server = stack.enter_context(Server(ServeSettings(), [service(WeightStore(store))]))
+            made[name] = run.name, f"file://{folder}", server.address
 
-    def ask(capsys, name, *arguments):
-        run, store = made[name]
-        return run_main(capsys, *(run if word == "RUN" else word for word in arguments), "--store", store)
+        def ask(capsys, name, *arguments):
+            run, store, address = made[name]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("DATAMODELS_CLIENT_QUERY", address)
+                return run_main(capsys, *(run if word == "RUN" else word for word in arguments), "--store", store)
 
-    return ask
+        yield ask
 
 
 def test_what_helps_lowers_the_penalty(capsys, ask):
