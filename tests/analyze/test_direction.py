@@ -17,6 +17,7 @@ from datamodels.errors import InputError
 from datamodels.fit.data import problem
 from datamodels.outputs import LOSS, MARGIN, Output
 from datamodels.testing import committed
+from tests.properties import examples
 
 RUN = committed.make_run(targets="both")
 D, N = RUN.design.columns, RUN.n
@@ -60,6 +61,7 @@ def everything(run, solution):
     return found
 
 
+@examples(8)
 @given(seed=st.integers(0, 2**32), threshold=st.sampled_from([0.0, 0.5, -1.25]))
 def test_the_negative_of_an_output_has_the_same_examples(seed, threshold):
     theta, intercept = world(seed)
