@@ -17,3 +17,8 @@ def check(values: Mapping[str, object], rules: Mapping[str, tuple[bool, str]]) -
     ]
     if faults:
         raise SpecError(faults)
+
+
+def check_counts(**values: int) -> None:
+    """Check options that are counts of at least 1. Raises SpecError with one line per fault."""
+    check(values, {name: (value >= 1, "at least 1") for name, value in values.items()})

@@ -23,6 +23,7 @@ from datamodels.train.images.graph_step import NetworkTrainer, Pool, Source
 from datamodels.train.images.load import check_images
 from datamodels.train.images.recipe import FAST, PAPER, SATELLITE, ImageRecipe, rates
 from datamodels.train.images.stream import CudaStream, Stream
+from datamodels.train.options import check_counts
 
 TARGETS_AT_ONCE = {"cpu": 128, "cuda": 2048}
 """Targets of one forward pass, which bounds its memory."""
@@ -94,9 +95,7 @@ class ImageTrainer(abc.ABC):
         ffcv_file: str = "",
         workers: int = 1,
     ):
-        for name, value in (("width", width), ("models_at_once", models_at_once), ("workers", workers)):
-            if value < 1:
-                raise SpecError(f"trainer.options.{name} = {value}: must be at least 1")
+        check_counts(width=width, models_at_once=models_at_once, workers=workers)
         self.models_at_once = models_at_once
         self.recipe = _with_changes(
             self.recipes,

@@ -20,6 +20,7 @@ from datamodels.train.device import choose, out_of_memory
 from datamodels.train.gradients.autograd import Functions, NetworkGradients
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.stream import CudaStream, Stream
+from datamodels.train.options import check_counts
 from datamodels.train.torch import options, problem, tensors
 from datamodels.train.torch.descent import Descent, Randomness, Setting, functional
 from datamodels.train.torch.optimisers import OfLightning
@@ -119,8 +120,7 @@ class TorchTrainer:
         models_at_once: int = 1,
         capture: bool = True,
     ):
-        if models_at_once < 1:
-            raise SpecError(f"trainer.options.models_at_once = {models_at_once}: must be at least 1")
+        check_counts(models_at_once=models_at_once)
         self.models_at_once = models_at_once
         self.device: torch.device = choose(device)
         chosen = precisions.choose(precision, self.device)

@@ -13,6 +13,7 @@ import torch
 
 from datamodels.errors import SpecError
 from datamodels.run.dataset import Dataset, Targets
+from datamodels.train.options import check_counts
 from datamodels.train.workloads.mlp import Classifier
 from datamodels.train.workloads.sgd import SgdRecipe
 
@@ -100,9 +101,7 @@ class CNN(Classifier):
         momentum: float = SgdRecipe.momentum,
         weight_decay: float = SgdRecipe.weight_decay,
     ):
-        for name, value in (("filters", filters), ("hidden", hidden)):
-            if value < 1:
-                raise SpecError(f"trainer.options.{name} = {value}: must be at least 1")
+        check_counts(filters=filters, hidden=hidden)
         shape = dataset.image_shape or ()
         if len(shape) not in (2, 3) or min(shape[:2]) < KERNEL + POOL - 1:
             raise SpecError(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodels.errors import SpecError
 from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
+from datamodels.train.options import check_counts
 from datamodels.train.workloads import sgd
 from datamodels.train.workloads.factors import FactoredGradients
 from datamodels.train.workloads.sgd import SgdRecipe
@@ -184,8 +184,7 @@ class MLP(Dense):
         momentum: float = SgdRecipe.momentum,
         weight_decay: float = SgdRecipe.weight_decay,
     ):
-        if hidden < 1:
-            raise SpecError(f"trainer.options.hidden = {hidden}: must be at least 1")
+        check_counts(hidden=hidden)
 
         def network(features: int, classes: int) -> OneHidden:
             return OneHidden(features, hidden, classes)
