@@ -30,12 +30,11 @@ def python(*arguments, executable=sys.executable, **how):
     return done.stdout
 
 
-def build_wheel(source, folder):
-    """Builds with the packages that are here, from no network. Returns the path of the wheel."""
-    options = ("--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", folder)
-    python("-m", "pip", "wheel", *options, source)
-    (path,) = folder.glob("*.whl")
-    return path
+def build(kind, source, folder):
+    """Calls the backend as pip does, with the packages that are here. Returns the path of the "wheel" or "sdist"."""
+    folder.mkdir(exist_ok=True)
+    script = f"import sys; from setuptools import build_meta; print(build_meta.build_{kind}(sys.argv[1]))"
+    return folder / python("-c", script, folder, cwd=source).splitlines()[-1]
 
 
 def contents(path):
@@ -57,7 +56,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(source, tmp_path_factory):
-    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +103,11 @@ def test_its_description_has_no_link_into_the_clone(wheel):
 
 
 def test_a_source_distribution_makes_the_same_wheel(source, wheel, tmp_path):
-    script = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    name = python("-c", script, tmp_path, cwd=source).splitlines()[-1]
-    with tarfile.open(tmp_path / name) as archive:
+    path = build("sdist", source, tmp_path)
+    with tarfile.open(path) as archive:
         archive.extractall(tmp_path, filter="data")
-    assert contents(build_wheel(tmp_path / name.removesuffix(".tar.gz"), tmp_path / "again")) == contents(wheel)
+    again = build("wheel", tmp_path / path.name.removesuffix(".tar.gz"), tmp_path / "again")
+    assert contents(again) == contents(wheel)
 
 
 def test_it_runs_outside_the_clone_next_to_foreign_packages(installed, tmp_path):
