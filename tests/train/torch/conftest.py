@@ -5,8 +5,14 @@ import pytest
 import torch
 from torch import nn
 
+from datamodels.run import runs, specs
 from datamodels.train import Dataset
 from datamodels.train.torch import TorchTrainer
+
+SUBSETS = [np.arange(0, 30), np.arange(10, 40), np.arange(0, 40, 2)]
+"""Two of one size, and one of another."""
+SEEDS = [5, 2**62, 7]
+REFERENCE = "tests.train.torch.conftest:dense"
 
 
 def dense(hidden=5, norm=False, dropout=0.0):
@@ -46,3 +52,13 @@ def make(data):
 
 def outputs(trainer, subsets, seeds):
     return trainer.outputs_many(trainer.train_many(subsets, seeds))
+
+
+def make_run(data, **options):
+    document = {
+        "name": "networks",
+        "dataset": {"load": "somewhere:load"},
+        "trainer": {"class": "somewhere:Some", "options": {"build": REFERENCE, "loss": "cross_entropy"} | options},
+        **{"m": 10, "chunk": 10, "sub_chunk": 5, "evaluate": {"subsets": 5, "models": 2}, "fit": {"holdout": 0.2}},
+    }
+    return runs.resolve(specs.parse(document), data)

@@ -12,8 +12,7 @@ from datamodels.train import Dataset
 from datamodels.train.batches import Batches
 from datamodels.train.observer import Observer
 from datamodels.train.torch import TorchTrainer
-from tests.train.torch.conftest import outputs
-from tests.train.torch.test_trainer import make_run
+from tests.train.torch.conftest import make_run, outputs
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,0 +1,141 @@
+"""Which networks, data and options TorchTrainer takes, and which it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from datamodels.errors import InputError, SpecError
+from datamodels.run import specs
+from datamodels.train import Dataset
+from datamodels.train.contract import load_trainer
+from datamodels.train.torch import TorchTrainer
+from tests.train.torch.conftest import SEEDS, SUBSETS, make_run, outputs
+
+
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(6, 4), nn.Linear(4, 2)
+
+    def forward(self, ids, mask):
+        assert ids.dtype == torch.int64 and mask.dtype == torch.bool
+        found = (self.words(ids) * mask[..., None]).sum(dim=1)
+        return {"unused": ids}, self.head(found)
+
+
+@pytest.mark.parametrize("names", [("ids", "mask"), ("f0", "f1")])
+def test_a_structured_x_gives_a_network_its_arguments(names):
+    generator = np.random.default_rng(1)
+    x = np.zeros(20, dtype=[(names[0], "i4", (5,)), (names[1], "?", (5,))])
+    x[names[0]] = generator.integers(0, 6, (20, 5))
+    x[names[1]] = generator.random((20, 5)) > 0.3
+    y = generator.integers(0, 2, 20)
+    data = Dataset(x=x, y=y, x_test=x[:4], y_test=y[:4])
+    options = {"build": Both, "loss": lambda returned, y: functional.cross_entropy(returned[1], y)}
+    trainer = TorchTrainer(data, data.targets("test"), epochs=2, **options, output="loss", models_at_once=2)
+    found = outputs(trainer, [np.arange(12), np.arange(8, 20)], [0, 1])
+    model = trainer.train_many([np.arange(12)], [0])[0]
+    network = Both()
+    network.load_state_dict(model)
+    logits = network(torch.from_numpy(x[names[0]][:4].astype(int)), torch.from_numpy(x[names[1]][:4].copy()))[1]
+    expected = functional.cross_entropy(logits, torch.from_numpy(y[:4]), reduction="none")
+    np.testing.assert_allclose(found[0], expected.detach(), rtol=1e-4)
+
+
+def test_regression_with_one_output_is_not_broadcast(data):
+    targets = data.x @ [1.0, -2.0, 0.5]
+    regression = Dataset(x=data.x, y=targets, x_test=data.x[:5], y_test=targets[:5])
+    trainer = TorchTrainer(
+        regression,
+        regression.targets("test"),
+        **{"build": lambda: nn.Linear(3, 1), "loss": "squared_error", "epochs": 300, "learning_rate": 0.05},
+    )
+    found = outputs(trainer, [np.arange(40)], [0])
+    assert found.max() < 0.01  # a linear function is learned exactly; of the broadcast loss, the mean would be
+
+
+def test_a_class_that_a_subset_lacks_and_an_empty_subset(make, data):
+    trainer = make(params={"norm": True})
+    found = outputs(trainer, [np.flatnonzero(data.y != 1)], [0])
+    assert np.isfinite(found).all() and found[0, data.y_test == 1].mean() < 0
+    with pytest.raises(InputError, match="subset 1 of 2 is empty"):
+        trainer.train_many([np.arange(3), np.arange(0)], [0, 1])
+
+
+def test_lazy_layers_get_the_sizes_of_the_data(make):
+    trainer = make(build=lambda: nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(3)), models_at_once=2)
+    first = outputs(trainer, SUBSETS, SEEDS)
+    assert trainer.network[0].weight.shape == (4, 3)
+    np.testing.assert_array_equal(outputs(trainer, SUBSETS, SEEDS), first)
+
+
+def test_a_spec_names_the_functions(data):
+    run = make_run(data, params={"hidden": 3}, schedule="cosine", optimiser="torch.optim:Adagrad", epochs=1)
+    document = run.spec.document()
+    document["trainer"]["class"] = "datamodels.train.torch:TorchTrainer"
+    trainer = load_trainer(specs.parse(document), data, data.targets("test"))
+    assert outputs(trainer, SUBSETS, SEEDS).shape == (3, 9)
+    assert trainer.network[0].out_features == 3
+
+
+def test_a_network_that_torch_func_cannot_vectorise(make):
+    def branching(x):
+        return x if x.sum() > 0 else -x
+
+    class Branches(nn.Linear):
+        def forward(self, x):
+            return branching(super().forward(x))
+
+    options = {"build": lambda: Branches(3, 3)}
+    assert outputs(make(**options), SUBSETS, SEEDS).shape == (3, 9)
+    assert list(make(**options).paces(SUBSETS[0], 0.01)) == [1]
+    with pytest.raises(SpecError, match=r"models_at_once = 2: torch.func cannot train several.*vmap.*; set it to 1"):
+        outputs(make(**options, models_at_once=2), SUBSETS, SEEDS)
+
+
+def test_paces_tries_numbers_of_models_at_once(make):
+    paces = make(epochs=20).paces(SUBSETS[0], 0.02)
+    assert list(paces) == [1, 4, 16, 64][: len(paces)] and len(paces) > 1 and min(paces.values()) > 0
+    assert list(make(params={"dropout": 0.1}).paces(SUBSETS[0], 0.01)) == [1]
+
+
+def unbroadcast(predicted, y):
+    return functional.mse_loss(predicted, y.float())
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"build": "nowhere:net"}, "trainer.options.build = 'nowhere:net': cannot be imported"),
+        ({"build": "net"}, "trainer.options.build = 'net': must be module:function"),
+        ({"build": lambda: 3}, "build: returned int: must be a torch.nn.Module"),
+        ({"build": lambda: nn.Linear(3, 2)}, "the network has 2 classes, and y has a class 2"),
+        ({"build": lambda: nn.Linear(3, 1), "loss": unbroadcast, "output": "loss"}, "Using a target size"),
+        ({"loss": None}, "trainer.options.loss: is missing"),
+        ({"loss": "hinge"}, "loss = 'hinge': must be cross_entropy, .* or module:function"),
+        (
+            {"loss": lambda returned, y: returned, "output": "margin"},
+            r"loss: returned a tensor \[4, 3\] for 4 examples",
+        ),
+        ({"output": lambda returned, y: returned.mean()}, r"output: returned a tensor \[\] for 4 targets"),
+        ({"optimiser": "adam"}, "optimiser = 'adam': must be adamw, sgd or module:function"),
+        ({"optimiser_params": {"lr": 1}}, "are for your own optimiser, not for adamw"),
+        ({"schedule": "step"}, "schedule = 'step': must be constant, linear, cosine or module:function"),
+        ({"precision": "half"}, "precision = 'half'"),
+        ({"device": "tpu"}, "device = 'tpu': must be auto, cpu or cuda"),
+        ({"models_at_once": 0}, "models_at_once = 0: must be at least 1"),
+        ({"epochs": 0}, "epochs = 0: must be at least 1"),
+        ({"clip": 0}, "clip = 0: must be greater than 0"),
+    ],
+)
+def test_faulty_options_are_refused_before_the_first_model(make, options, fault):
+    with pytest.raises((SpecError, UserWarning), match=fault):
+        make(**options)
+
+
+def test_labels_must_be_numbers(make, data):
+    named = Dataset(x=data.x, y=np.array(["a", "b"] * 20), x_test=data.x[:2], y_test=np.array(["a", "b"]))
+    with pytest.raises(SpecError, match="y is <U1: this trainer needs numbers"):
+        make(named)
