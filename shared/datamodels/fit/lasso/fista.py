@@ -49,62 +49,32 @@ RESUMED = ("theta", "ahead", "neg_grad", "past_ahead", "past_neg_grad", *HOST)
 """Fields of a state that are saved in checkpoints; `start` makes the others again. Those of HOST are always NumPy's."""
 
 
-@dataclasses.dataclass
-class FistaState:
-    """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
+@dataclasses.dataclass(kw_only=True)
+class FistaState(rowwise.RowwiseState):
+    """Targets that are being solved. Their weights, theta, are the last proximal point.
 
-    Arrays of the array module (numpy or cupy), float32 or float64:
+    Arrays of the array module:
 
-    theta       [d, a]; the last proximal point, of weights for standardised outputs
     ahead       [d, a]; the point z: theta and its momentum
     neg_grad    [d, a]; minus the gradient at z
     past_ahead, past_neg_grad  [d, a]; the last z, and neg_grad there, at the previous lambda
     products    [d, a]; neg_grad at zero weights
-    y           [m, a]; standardised outputs, 0 if the row does not count
-    keep        bool[m, a]; which rows count; None if all do
-    mean_x      [d, a]; mean of the rows that count
-    varies      bool[d, a]; columns that vary among the rows that count: neg_grad of the others is 0
 
-    Arrays of NumPy, float64 unless stated:
+    Arrays of NumPy, float64:
 
-    target   int64[a]; which of the targets of the block
-    share    [a]; fraction of the rows that count
-    location, spread  [a]; mean and deviation of the raw outputs over the rows that count
-    lambda_  [a]; for the standardised outputs: raw lambda / spread
     here     [a]; the lambda that `ahead` was computed for; infinite before the first
     before   [a]; the lambda that `past_ahead` was computed for
-    step     [a]; step size
     speed    [a]; Nesterov's t
     """
 
-    theta: np.ndarray
     ahead: np.ndarray
     neg_grad: np.ndarray
     past_ahead: np.ndarray
     past_neg_grad: np.ndarray
     products: np.ndarray
-    y: np.ndarray
-    keep: np.ndarray | None
-    mean_x: np.ndarray
-    varies: np.ndarray
-    target: np.ndarray
-    share: np.ndarray
-    location: np.ndarray
-    spread: np.ndarray
-    lambda_: np.ndarray
     here: np.ndarray
     before: np.ndarray
-    step: np.ndarray
     speed: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of targets."""
-        return len(self.target)
-
-    def take(self, chosen: np.ndarray) -> FistaState:
-        """Return the state of the targets at some places, int[...]."""
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return FistaState(**{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
 
 
 class Fista:

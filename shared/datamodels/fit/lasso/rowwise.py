@@ -5,15 +5,16 @@ Lambdas and weights are those of the raw outputs, because the rows to fit and al
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
 from datamodels.fit.contract.block import Arrays, Tick
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data.problem import Solution
-from datamodels.fit.data.rows import Rows, columns, partition
+from datamodels.fit.data.rows import Rows, columns, partition, squeezed
 from datamodels.fit.lasso import base, block, gap
 from datamodels.fit.lasso.base import ROUNDING, Certificate, Measure
 from datamodels.run.specs import FitSpec
@@ -22,16 +23,52 @@ REFRESH = 64
 """Epochs after which accumulated sums are computed afresh, to remove their rounding."""
 
 
-class RowwiseState(base.State, Protocol):
+@dataclasses.dataclass(kw_only=True)
+class RowwiseState:
     """Targets that are being solved, for outputs standardised over the span of rows.
 
-    varies   bool[d, a] of the array module; columns that vary among the rows that count
-    location, spread  float64[a]; mean and deviation of the raw outputs over the rows that count
+    The last axis of every array is the target; `take` relies on it. In the shapes, c is d, or d + 1 with the intercept.
+    Arrays of the array module (numpy or cupy), float32 or float64:
+
+    theta   [c, a]; weights for standardised outputs
+    y       [m, a]; standardised outputs, 0 if the row does not count
+    keep    bool[m, a]; which rows count; None if all do
+    mean_x  [c, a]; mean of the rows that count
+    varies  bool[d, a]; columns that vary among the rows that count; the gradient of the others is 0
+
+    Arrays of NumPy, float64 unless stated:
+
+    target   int64[a]; which of the targets of the block
+    share    [a]; fraction of the rows that count
+    location, spread  [a]; mean and deviation of the raw outputs over the rows that count
+    lambda_  [a]; for the standardised outputs: raw lambda / spread
+    step     [a]; step size
     """
 
+    theta: np.ndarray
+    y: np.ndarray
+    keep: np.ndarray | None
+    mean_x: np.ndarray
     varies: np.ndarray
+    target: np.ndarray
+    share: np.ndarray
     location: np.ndarray
     spread: np.ndarray
+    lambda_: np.ndarray
+    step: np.ndarray
+
+    REUSED: ClassVar[tuple[str, ...]] = ()
+    """Arrays whose memory `take` uses again: after it, the state that they were taken from must not be used."""
+
+    def __len__(self) -> int:
+        """Number of targets."""
+        return len(self.target)
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Return the state of the targets at some places, int[...]."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        reused = {name: squeezed(arrays.pop(name), chosen) for name in self.REUSED}
+        return type(self)(**reused, **{name: columns(array, chosen) for name, array in arrays.items()})
 
 
 S = TypeVar("S", bound=RowwiseState)

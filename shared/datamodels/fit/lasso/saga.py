@@ -45,61 +45,29 @@ RESUMED = ("theta", "average", "table", *HOST)
 """Fields of a state that are saved in checkpoints; `start` makes the others again. Those of HOST are always NumPy's."""
 
 
-@dataclasses.dataclass
-class SagaState:
-    """Targets that are being solved. The last axis of every array is the target; `take` relies on it.
+@dataclasses.dataclass(kw_only=True)
+class SagaState(rowwise.RowwiseState):
+    """Targets that are being solved. The last weight is the intercept over `Rows.tail`.
 
-    Arrays of the array module (numpy or cupy), float32 or float64:
+    Arrays of the array module:
 
-    theta    [d + 1, a]; weights for standardised outputs, then the intercept over `Rows.tail`
     average  [d + 1, a]; X' table / m
     table    [m, a]; residuals as each row's batch last saw them, 0 if the row does not count
-    y        [m, a]; standardised outputs, 0 if the row does not count
-    keep     bool[m, a]; which rows count; None if all do
-    mean_x   [d + 1, a]; mean of the rows that count
-    varies   bool[d, a]; columns that vary among the rows that count; the gradient of the others is 0
 
-    Arrays of NumPy, float64 unless stated:
+    Arrays of NumPy, float64:
 
-    target   int64[a]; which of the targets of the block
-    share    [a]; fraction of the rows that count
-    location, spread  [a]; mean and deviation of the raw outputs over the rows that count
-    lambda_  [a]; for the standardised outputs: raw lambda / spread
-    step     [a]; step size
     moved    [a]; sum of squares of the changes of the table in the last epoch
     lowest   [a]; lowest gap at this lambda
     stalled  [a]; epochs since the gap fell by a tenth
     """
 
-    theta: np.ndarray
     average: np.ndarray
     table: np.ndarray
-    y: np.ndarray
-    keep: np.ndarray | None
-    mean_x: np.ndarray
-    varies: np.ndarray
-    target: np.ndarray
-    share: np.ndarray
-    location: np.ndarray
-    spread: np.ndarray
-    lambda_: np.ndarray
-    step: np.ndarray
     moved: np.ndarray
     lowest: np.ndarray
     stalled: np.ndarray
 
-    def __len__(self) -> int:
-        """Number of targets."""
-        return len(self.target)
-
-    def take(self, chosen: np.ndarray) -> SagaState:
-        """Return the state of the targets at some places, int[...].
-
-        It takes over the memory of the arrays that are as long as the rows: this state must not be used any more.
-        """
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        long = {name: row_blocks.squeezed(arrays.pop(name), chosen) for name in ("table", "y")}
-        return SagaState(**long, **{name: row_blocks.columns(array, chosen) for name, array in arrays.items()})
+    REUSED = ("table", "y")  # they are as long as the rows
 
 
 class Saga:
