@@ -25,6 +25,9 @@ class StoreTests:
     `store` returns an empty store for each test. `alter` damages an object, so that checksums have something to find.
     """
 
+    rounds = 20
+    """How often writers race for an object."""
+
     @pytest.fixture
     def store(self) -> ObjectStore:
         """Return an empty store."""
@@ -101,8 +104,8 @@ class StoreTests:
         self.alter(store, "a/b.parquet", data)
         assert store.get("a/b.parquet", sha256=sha256) == data
 
-    def test_of_32_racing_writers_one_wins_in_each_of_20_rounds(self, store):
-        writers, rounds = 32, 20
+    def test_of_32_racing_writers_one_wins_in_each_round(self, store):
+        writers, rounds = 32, self.rounds
         together = threading.Barrier(writers)
 
         def write(round_: int, writer: int) -> bool:
