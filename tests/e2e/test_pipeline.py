@@ -207,7 +207,11 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
         )
     )
 
-    # Nor is any other service that dies, at its start or at work; see also `tests/runners/test_local.py`.
+    # Nor is any other service that dies, at its start or at work; see also `tests/runners/test_local.py`. The fit would
+    # take minutes, so that it does not end before it is killed.
+    quick = pipeline.path.read_text()
+    slow = pipeline.spec.with_fit({"solver": "saga", "lambdas": 1000, "tolerance": 1e-6, "patience": 1000})
+    pipeline.path.write_text(yaml.safe_dump(slow.document()))
     for verb, module, at_work in (
         ("train", "datamodels.services.sampler", False),
         ("fit", "datamodels.services.fitter", True),
@@ -218,6 +222,7 @@ def test_every_process_can_be_killed_and_the_same_command_goes_on(tmp_path):
         pipeline.kill(module, driver)
         code, _, err = pipeline.finish(driver)
         assert code == ExitCode.TRANSIENT, f"{module} was killed: {err}"
+    pipeline.path.write_text(quick)
 
     code, out, err = pipeline.command("run", pipeline.path, "--quiet")
     assert code == 0, err
