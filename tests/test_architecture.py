@@ -36,7 +36,7 @@ ORDER = [
         "fit.job",
     ),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
-    *("query", "baselines", "exchange"),
+    *("query", "baselines", "baselines.gradients", "exchange"),
     *("rpc", "rpc.clients"),
     *("runners", "runners.cluster", "plan", "report"),
     "api",

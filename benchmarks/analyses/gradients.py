@@ -25,8 +25,8 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from datamodels.baselines import curvature, influence, tracin, trak
 from datamodels.baselines.context import Trained
+from datamodels.baselines.gradients import curvature, influence, tracin, trak
 from datamodels.train.gradients.autograd import class_margin
 from datamodels.train.torch import TorchTrainer
 from datamodels.train.torch.examples import cnn

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from datamodels.baselines import curvature, influence, neighbours, scoring, tracin, trak
+from datamodels.baselines import neighbours, scoring
 from datamodels.baselines.context import Context, Trained
+from datamodels.baselines.gradients import curvature, influence, tracin, trak
 from datamodels.errors import InputError
 from datamodels.run import runs, specs
 from datamodels.storage.local import LocalStore

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodels.baselines import curvature
+from datamodels.baselines.gradients import curvature
 from datamodels.train.workloads import factors
 from datamodels.train.workloads.factors import FactoredGradients
 from tests.baselines import networks as made

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodels.baselines import influence, trak
+from datamodels.baselines.gradients import influence, trak
 from tests.baselines import networks as made
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodels.baselines import tracin
+from datamodels.baselines.gradients import tracin
 from tests.baselines import networks as made
 
 

@@ -43,13 +43,17 @@ METHODS = {
         "how much more often models are right with an example than without",
         f"{_HERE}feldman_zhang:attribution",
     ),
-    "tracin": Method(NETWORKS, "products of gradients at checkpoints", f"{_HERE}tracin:attribution", helps=True),
-    "last_layer": Method(NETWORKS, "influence functions of the last layer", f"{_HERE}influence:last_layer"),
-    "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC", f"{_HERE}influence:ekfac"),
-    "influence": Method(
-        NETWORKS, "influence functions of all weights, by conjugate gradients or exactly", f"{_HERE}influence:whole"
+    "tracin": Method(
+        NETWORKS, "products of gradients at checkpoints", f"{_HERE}gradients.tracin:attribution", helps=True
     ),
-    "trak": Method(NETWORKS, "a linear model of projected gradients", f"{_HERE}trak:attribution"),
+    "last_layer": Method(NETWORKS, "influence functions of the last layer", f"{_HERE}gradients.influence:last_layer"),
+    "ekfac": Method(NETWORKS, "influence functions of all weights, by EK-FAC", f"{_HERE}gradients.influence:ekfac"),
+    "influence": Method(
+        NETWORKS,
+        "influence functions of all weights, by conjugate gradients or exactly",
+        f"{_HERE}gradients.influence:whole",
+    ),
+    "trak": Method(NETWORKS, "a linear model of projected gradients", f"{_HERE}gradients.trak:attribution"),
     "representations": Method(
         NETWORKS, "similarity in the last hidden layer", f"{_HERE}neighbours:representations", helps=True
     ),

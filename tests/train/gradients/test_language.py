@@ -94,8 +94,8 @@ def test_representations_are_those_of_the_tokens_that_count(case):
 
 def test_baselines_of_gradients_take_it(case):
     """Of all weights exactly, of the last layer, and of TRAK: of the right shape, and finite."""
-    from datamodels.baselines import influence, tracin, trak
     from datamodels.baselines.context import Trained
+    from datamodels.baselines.gradients import influence, tracin, trak
 
     trainer, model = case
     trained = Trained(trainer, [(0.02, [model])], 0.0)

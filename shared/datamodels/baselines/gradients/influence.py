@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodels.baselines import curvature
 from datamodels.baselines.context import Trained
-from datamodels.baselines.products import with_losses
+from datamodels.baselines.gradients import curvature
+from datamodels.baselines.gradients.products import with_losses
 from datamodels.train.gradients import Gradients
 from datamodels.train.workloads.factors import FactoredGradients
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.baselines.context import Trained
-from datamodels.baselines.products import with_losses
+from datamodels.baselines.gradients.products import with_losses
 from datamodels.train.workloads.factors import FactoredGradients, dots
 
 

@@ -1,0 +1,1 @@
+"""Baselines that need the gradients of networks, or differentiate through their trainings."""
