@@ -10,6 +10,7 @@ Trainer, BatchTrainer            what a trainer must have
 Output                           what the number that is recorded of a model on a target means
 GradientTrainer, Gradients       what a trainer may have, for methods that need gradients
 LayerFactors                     gradients of one layer, as EK-FAC needs them
+Replay, ReplayTrainer            what a trainer may have, for derivatives through whole trainings
 Text, language_dataset           texts as tokens, and the data set of a language model
 load_spec                        a spec from a YAML file, or an example by its name
 errors, DatamodelsError          all errors, and their base
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from datamodels.rpc.clients.query import QueryClient
     from datamodels.run.dataset import Dataset, Targets
     from datamodels.settings import ClientSettings
-    from datamodels.train.gradients import Gradients, GradientTrainer, LayerFactors
+    from datamodels.train.gradients import Gradients, GradientTrainer, LayerFactors, Replay, ReplayTrainer
     from datamodels.train.protocols import BatchTrainer, Trainer
     from datamodels.train.texts import Text, language_dataset
 
@@ -48,6 +49,8 @@ __all__ = [
     "LayerFactors",
     "Output",
     "QueryClient",
+    "Replay",
+    "ReplayTrainer",
     "StoredRun",
     "Targets",
     "Text",
@@ -68,7 +71,7 @@ _HOMES = {
     "datamodels.run.dataset": ("Dataset", "Targets"),
     "datamodels.outputs": ("Output",),
     "datamodels.settings": ("ClientSettings",),
-    "datamodels.train.gradients": ("GradientTrainer", "Gradients", "LayerFactors"),
+    "datamodels.train.gradients": ("GradientTrainer", "Gradients", "LayerFactors", "Replay", "ReplayTrainer"),
     "datamodels.train.protocols": ("BatchTrainer", "Trainer"),
     "datamodels.train.texts": ("Text", "language_dataset"),
 }

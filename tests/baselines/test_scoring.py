@@ -16,12 +16,12 @@ from tests.baselines.test_neighbours import given
 
 def test_every_baseline_scores_every_column(tmp_path):
     """But for that which needs committed models, which is asked below."""
-    asked = given(tmp_path, made.dataset())
+    asked = dataclasses.replace(given(tmp_path, made.dataset()), trainings=3)
     for name in set(scoring.METHODS) - {"feldman_zhang"}:
         entry = scoring.compute(asked, name)
         assert entry.scores.shape == (made.TARGETS, made.EXAMPLES) and np.isfinite(entry.scores).all(), name
         assert (entry.scores != 0).any(axis=1).all(), name
-        assert entry.models == (2 if scoring.METHODS[name].needs == scoring.NETWORKS else 0)
+        assert entry.models == {scoring.NETWORKS: 2, scoring.REPLAYS: 3}.get(scoring.METHODS[name].needs, 0)
 
 
 def test_a_group_does_what_its_examples_do_together(tmp_path):

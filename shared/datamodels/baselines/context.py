@@ -13,12 +13,14 @@ import numpy as np
 from datamodels.analyze.what_if import pool
 from datamodels.baselines import feldman_zhang
 from datamodels.baselines.feldman_zhang import Shares
+from datamodels.baselines.methods import TRAININGS
 from datamodels.errors import InputError
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 from datamodels.train.contract import load_trainer, model_seed
 from datamodels.train.gradients import Gradients, GradientTrainer, offered
+from datamodels.train.protocols import BatchTrainer
 
 SEED_OFFSET = 1_000_000
 """Added to the numbers of models that baselines train, so that no seed is that of a model of the run or of a check."""
@@ -59,10 +61,12 @@ class Trained:
 class Context:
     """Input of a baseline.
 
-    dataset  data set of the run
-    store    store with the outputs of the run's models
-    models   number of networks to train for baselines that need some, at least 1
-    layers   layers that gradients are restricted to; empty for all
+    dataset    data set of the run
+    store      store with the outputs of the run's models
+    models     number of networks to train for baselines that need some, at least 1
+    layers     layers that gradients are restricted to; empty for all
+    trainings  number of trainings to differentiate through, at least 1
+    costly     whether a baseline may take longer than the run
     """
 
     run: Run
@@ -70,10 +74,13 @@ class Context:
     store: ObjectStore
     models: int
     layers: Sequence[str] = ()
+    trainings: int = TRAININGS
+    costly: bool = True
 
     def __post_init__(self) -> None:
-        if self.models < 1:
-            raise InputError(f"models = {self.models}: must be at least 1")
+        for name in ("models", "trainings"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}: must be at least 1")
 
     @property
     def targets(self) -> Targets:
@@ -85,11 +92,15 @@ class Context:
         return feldman_zhang.of_run(self.run, self.store)
 
     @functools.cached_property
+    def loaded(self) -> BatchTrainer:
+        """Trainer of the run, loaded on first use."""
+        return load_trainer(self.run.spec, self.dataset, self.targets)
+
+    @functools.cached_property
     def trained(self) -> Trained:
         """Networks, trained on first use. Raises InputError if the run's trainer has no gradients to offer."""
         spec = self.run.spec
-        loaded = load_trainer(spec, self.dataset, self.targets)
-        trainer = offered(loaded)
+        trainer = offered(self.loaded)
         if trainer is None:
             raise InputError(
                 f"trainer.class = {spec.trainer.cls!r}: has no gradients of single examples to offer: no methods "
@@ -102,7 +113,7 @@ class Context:
         if at_once is None:
             parts = [[(rate, [model]) for rate, model in trainer.checkpoints(examples, seed)] for seed in seeds]
         else:
-            size = loaded.models_at_once
+            size = self.loaded.models_at_once
             parts = [list(at_once(examples, seeds[start : start + size])) for start in range(0, len(seeds), size)]
         epochs = zip(*parts, strict=True)
         found = [(epoch[0][0], [model for _, models in epoch for model in models]) for epoch in epochs]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from datamodels.baselines.context import Context
-from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS
+from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS, REPLAYS
 from datamodels.errors import InputError
 from datamodels.run.runs import reference
 
@@ -26,7 +26,7 @@ class MethodScores:
 
     scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as weights do
     models   number of models that were trained for the method
-    seconds  time that the method took after training
+    seconds  time that the method took after training; with it for methods that go back through trainings
     """
 
     name: str
@@ -60,7 +60,7 @@ def compute(context: Context, name: str) -> MethodScores:
     groups = context.run.design.column_of_each
     if groups is not None:
         scores = _of_groups(scores, groups, context.run.design.columns)
-    models = len(trained.models) if trained else 0
+    models = len(trained.models) if trained else context.trainings if method.needs == REPLAYS else 0
     return MethodScores(name, scores, models, time.perf_counter() - started)
 
 

@@ -26,7 +26,8 @@ def test_methods_are_lines_of_two_tables(capsys, place):
         methods = [line.split()[0] for line in table.splitlines()[2:]]
         assert methods == ["datamodels", "feldman_zhang", "inputs", "random"]
     left_out = "tracin, last_layer, ekfac, influence, trak, representations: left out: trainer.class = "
-    assert err.startswith(f"{left_out}'datamodels.testing.linear:Linear': has no gradients") and err.count("\n") == 1
+    assert err.startswith(f"{left_out}'datamodels.testing.linear:Linear': has no gradients") and err.count("\n") == 2
+    assert "\nmagic: left out: trainer.class = 'datamodels.testing.linear:Linear': has no trainings" in err
 
 
 def test_as_json(capsys, place):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from datamodels.analyze.patterns.names import BY_INPUTS, BY_WEIGHTS, GROUPS
-from datamodels.baselines.methods import LIME_MODELS, LIME_SAMPLES, METHODS
+from datamodels.baselines.methods import LIME_MODELS, LIME_SAMPLES, METHODS, TRAININGS
 from datamodels.cli.analyses.questions import COLUMNS, SUBSET
 from datamodels.cli.common.options import (
     Subparsers,
@@ -109,6 +109,7 @@ def _add_compare(subparsers: Subparsers) -> None:
         "targets to test, spread evenly; those that models get wrong anyway are left out",
     )
     add_count(parser, "--models", 20, "models to train on the whole pool, for methods that need gradients")
+    add_count(parser, "--trainings", TRAININGS, "trainings to differentiate through, for magic")
     what = "models to train without the removed examples, to see whether the target goes wrong"
     set_parameters(add_count(parser, "--retrain", 10, what), "models")
     parser.add_argument(

@@ -26,7 +26,8 @@ def compare(options: argparse.Namespace) -> None:
     names = scoring.chosen(options.baselines)
     store = store_of(options)
     run = runs.read(store, options.run).judged(options.threshold)
-    context = Context(run, runs.load_dataset(run.spec), store, options.models, options.layers)
+    dataset, costly = runs.load_dataset(run.spec), bool(options.baselines)
+    context = Context(run, dataset, store, options.models, options.layers, options.trainings, costly)
     view = View() if options.quiet or options.json else TerminalView()
     found = [row.document() for row in rows(context, names, options, view)]
     print_json(*found) if options.json else print("\n".join(lines(found)))

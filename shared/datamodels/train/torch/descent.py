@@ -72,6 +72,17 @@ class Randomness:
             self._state = (torch.get_rng_state(), *([torch.cuda.get_rng_state()] if cuda else []))
 
 
+def drawn(setting: Setting, random: Randomness, subset: np.ndarray, seed: int) -> tuple[nn.Module, torch.Tensor]:
+    """Draw what a seed decides for one model: (the new network on the CPU, int64[steps, rows]: its minibatches)."""
+    recipe, members = setting.recipe, len(subset)
+    count, rows = steps(recipe, members)
+    with random.seeded(seed):
+        network = setting.build()
+        order = torch.rand((recipe.epochs, members)).argsort(dim=1, stable=True)
+    chosen = torch.from_numpy(np.asarray(subset, dtype=np.int64))[order]
+    return network, chosen.reshape(-1)[: count * rows].reshape(count, rows)
+
+
 class Descent:
     """Trains models: `begin`, then `run` through all steps, then `end`.
 
@@ -107,11 +118,7 @@ class Descent:
         with self._context():
             examples = torch.empty((count, len(seeds), rows), dtype=torch.int64)
             for at, (subset, seed) in enumerate(zip(subsets, seeds, strict=True)):
-                with self._random.seeded(seed):
-                    network = self._setting.build()
-                    order = torch.rand((recipe.epochs, members)).argsort(dim=1, stable=True)
-                chosen = torch.from_numpy(np.asarray(subset, dtype=np.int64))[order]
-                examples[:, at] = chosen.reshape(-1)[: count * rows].reshape(count, rows)
+                network, examples[:, at] = drawn(self._setting, self._random, subset, seed)
                 self._take(network, at)
             self._allocate(count, examples.shape[1:])
             self._capture()

@@ -22,6 +22,20 @@ def cnn() -> nn.Module:
     )
 
 
+def smooth_cnn() -> nn.Module:
+    """Return a smaller one without kinks, so that its trainings can be differentiated exactly."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 8, 3),
+        nn.GELU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 32),
+        nn.GELU(),
+        nn.Linear(32, 10),
+    )
+
+
 def transformer(words: int = 1000, length: int = 48, classes: int = 8) -> nn.Module:
     """Return a BERT of one layer with new weights, for `text.load_tokens`; needs `transformers`."""
     from transformers import BertConfig, BertForSequenceClassification

@@ -26,6 +26,7 @@ from datamodels.train.torch.descent import Descent, Randomness, Setting, functio
 from datamodels.train.torch.optimisers import OfLightning
 from datamodels.train.torch.probe import probe
 from datamodels.train.torch.recipe import SCHEDULES, Recipe
+from datamodels.train.torch.replay import NetworkReplay
 from datamodels.train.torch.tensors import Tree
 from datamodels.train.torch.weights import Model
 
@@ -154,6 +155,7 @@ class TorchTrainer:
         self.network.to(device=self.device, dtype=chosen.dtype)
         draws = probe(self._setting, self.network, self._targets)
         self.network.eval()
+        self._draws = draws
         self._one_by_one = draws or not isinstance(self._setting.optimiser, str)
         self._descents: dict[int | None, Descent] = {}
 
@@ -183,6 +185,19 @@ class TorchTrainer:
                 descent.run(done, until)
                 yield float(np.mean(descent.rates[done:until])), descent.end()[0]
             done = until
+
+    def replay(self, subset: np.ndarray, seed: int) -> NetworkReplay:
+        """Return the training of one model, step by step; see `train.gradients.replay`.
+
+        Raises InputError if it cannot be differentiated; see NetworkReplay.
+        """
+        _check_members([subset])
+        if self._draws:
+            raise InputError(
+                "trainer.options: the network or the augmentation draws random numbers in training, as dropout does, "
+                "so its steps cannot be repeated"
+            )
+        return NetworkReplay(self._setting, subset, seed)
 
     def paces(self, subset: np.ndarray, seconds: float) -> dict[int, float]:
         """Return the seconds of one model's training, by the number of models at once.

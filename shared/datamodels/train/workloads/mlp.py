@@ -14,6 +14,7 @@ from datamodels.train import outputs
 from datamodels.train.options import check_counts
 from datamodels.train.workloads import sgd
 from datamodels.train.workloads.factors import FactoredGradients
+from datamodels.train.workloads.replay import DenseReplay
 from datamodels.train.workloads.sgd import SgdRecipe
 
 TARGETS_AT_ONCE = 1024
@@ -27,6 +28,9 @@ class OneHidden:
 
     `factors(weights, x, dz)` returns (inputs [r, rows, a], signals [r, rows, b]) for each layer. The gradient of one
     row's dz . logits by the layer's weights is the outer product of its inputs and its signals.
+
+    `logits(weights, x)` returns the logits of one model, [rows, classes], for PyTorch to differentiate. There, all
+    weights are matrices [inputs, outputs].
     """
 
     def __init__(self, features: int, hidden: int, classes: int):
@@ -49,6 +53,11 @@ class OneHidden:
         torch.ops.aten.threshold_backward.grad_input(back, hidden, 0, grad_input=back)
         np.matmul(x.transpose(0, 2, 1), dh[:, :, :-1], out=gradients[0])
 
+    def logits(self, weights: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        first, second = weights
+        hidden = torch.relu(x @ first)
+        return hidden @ second[:-1] + second[-1]
+
     def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
         first, second = weights
         found = np.matmul(x, first)
@@ -69,7 +78,7 @@ class OneHidden:
 class NoHidden:
     """Multinomial logistic regression, features -> classes; an `sgd.Network`. Its matrix is [classes, features + 1].
 
-    `factors` is that of OneHidden.
+    `factors` and `logits` are those of OneHidden.
     """
 
     def __init__(self, features: int, classes: int):
@@ -81,6 +90,9 @@ class NoHidden:
 
     def backward(self, weights, x, dz, gradients) -> None:
         np.matmul(dz, x, out=gradients[0])
+
+    def logits(self, weights: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return x @ weights[0]
 
     def factors(self, weights, x, dz) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(x, np.swapaxes(dz, -1, -2))]
@@ -148,8 +160,9 @@ class Classifier:
                 logits[:, start : start + TARGETS_AT_ONCE] = self.network.forward(weights, x).transpose(0, 2, 1)
         return logits
 
-    def outputs_many(self, models: np.ndarray) -> np.ndarray:
+    def outputs_many(self, models: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return outputs, float32[r, n]; those of a model that diverged are not finite."""
+        models = np.asarray(models)
         with np.errstate(over="ignore", invalid="ignore"):
             return self.output_of(self.logits(models), self.y_targets)
 
@@ -160,6 +173,10 @@ class Dense(Classifier):
     def gradients(self, model: np.ndarray, layers: Sequence[str] = ()) -> FactoredGradients:
         """Return the gradients of a model by all its weights, or by those of some layers: "0" is the first."""
         return FactoredGradients(self, model, layers)
+
+    def replay(self, subset: np.ndarray, seed: int) -> DenseReplay:
+        """Return the training of one model, step by step; see `train.gradients.replay`."""
+        return DenseReplay(self.network, self.recipe, self.x, self.y, subset, seed)
 
 
 class MLP(Dense):

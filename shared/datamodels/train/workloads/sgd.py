@@ -133,6 +133,38 @@ def checkpoints(
         yield rate, weights.copy()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A step of one model's training.
+
+    examples  int64[rows]; the minibatch
+    shares    [rows]; their weights in its loss, which sum to 1
+    rate      the learning rate
+    """
+
+    examples: np.ndarray
+    shares: np.ndarray
+    rate: float
+
+
+def schedule(
+    network: Network, recipe: SgdRecipe, x: np.ndarray, y: np.ndarray, subset: np.ndarray, seed: int
+) -> tuple[np.ndarray, list[Step]]:
+    """Return (initial weights [parameters], steps) of the model that `train` trains on a subset with a seed."""
+    descent = _Descent(network, recipe, x, y, [subset], [seed])
+    steps, found = descent.minibatches.steps, []
+    for epoch in range(recipe.epochs):
+        for step, rows in enumerate(descent.minibatches.epoch()[:, 0]):
+            share = np.broadcast_to(descent.share(step), (1, 1, len(rows)))[0, 0].astype(x.dtype)
+            found.append(Step(rows[share > 0], share[share > 0], _rate(recipe, epoch * steps + step, steps)))
+    return descent.start[0], found
+
+
+def _rate(recipe: SgdRecipe, done: int, steps: int) -> float:
+    """Return the learning rate after `done` steps, of `steps` per epoch."""
+    return recipe.learning_rate * (1 - done / (recipe.epochs * steps))
+
+
 class _Descent:
     """Trains models whose epochs have the same number of steps."""
 
@@ -151,6 +183,10 @@ class _Descent:
         *_, (_, weights) = self.epochs()
         return weights
 
+    def share(self, step: int) -> torch.Tensor | float:
+        """Return the weights of the rows of a minibatch in its loss, [r, 1, rows], or the weight of each."""
+        return self.last_share if step == self.minibatches.steps - 1 else 1 / self.recipe.batch_size
+
     def epochs(self) -> Iterator[tuple[float, np.ndarray]]:
         """Yield (mean learning rate, weights [r, parameters]) of each epoch; the next epoch overwrites the weights."""
         recipe, network = self.recipe, self.network
@@ -163,12 +199,11 @@ class _Descent:
             right = self.y_offset[chosen] + self.offset
             with np.errstate(over="ignore", invalid="ignore"):
                 for step in range(steps):
-                    rate = recipe.learning_rate * (1 - (epoch * steps + step) / (recipe.epochs * steps))
-                    share = self.last_share if step == steps - 1 else 1 / recipe.batch_size
+                    rate = _rate(recipe, epoch * steps + step, steps)
                     np.take(
                         self.x, chosen[step], axis=0, out=xb, mode="clip"
                     )  # clip avoids a copy; all indices are in range
-                    dz = _logit_gradient(network.forward(ahead.matrices, xb), right[step], share * -rate)
+                    dz = _logit_gradient(network.forward(ahead.matrices, xb), right[step], self.share(step) * -rate)
                     network.backward(ahead.matrices, xb, dz, gradient.matrices)
                     # `gradient` is -rate times the gradient of the cross-entropy. A step is two passes over memory:
                     # here' = ahead - rate * full gradient; ahead' = here' + momentum * (here' - here).
