@@ -136,6 +136,9 @@ bench-gradients: $(VENV)/.trainer ## compare TracIn, TRAK and influence function
 bench-export: $(VENV)/.test ## measure the export of a run of 60,000 targets: 10 minutes
 	$(BIN)/python benchmarks/exchange/export.py $(BENCH)
 
+bench-magic: $(VENV)/.trainer ## compare derivatives through trainings with trainings that lack examples: 5 minutes
+	$(BIN)/python benchmarks/analyses/magic.py $(BENCH)
+
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 

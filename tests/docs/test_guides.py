@@ -16,6 +16,7 @@ from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
 from datamodels.testing.server import serve
+from datamodels.train.gradients import metagradients
 from datamodels.train.torch import examples as networks
 from tests.waiting import LIMIT
 
@@ -106,6 +107,25 @@ def test_a_trainer_of_your_own(tmp_path, monkeypatch, capsys, folder, page, clas
         assert main(["trainer", "check", f"mine:{name}", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
         assert "subset     another one moves outputs" in capsys.readouterr().out
     del sys.modules["mine"]
+
+
+def test_a_replay_of_your_own():
+    """Its derivatives are finite differences of trainings."""
+    (code,) = (block for block in examples("trainer.md") if "Replay" in block)
+    exec(code, mine := {})
+    rng, subset, step = np.random.default_rng(0), np.arange(6), 1e-5
+    x, y, slopes = rng.normal(size=(8, 4)), rng.integers(0, 3, 8), rng.normal(size=(1, 12))
+
+    def last(weight):
+        replay = mine["Linear"](x, y, subset)
+        examples, shares = replay.minibatch(0)
+        replay.minibatch = lambda step: (examples, shares * (1 + weight * (examples == 2).double()))
+        return metagradients.Metagradients(replay)
+
+    (scores,) = last(0).of(lambda rows: slopes, np.array([True]), 8)
+    up, down = (slopes @ last(weight).last[0].numpy() for weight in (step, -step))
+    np.testing.assert_allclose(scores[2], (up - down)[0] / (2 * step), rtol=1e-5)
+    assert (scores[6:] == 0).all()
 
 
 def test_a_network_of_your_own(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from datamodels.errors import SpecError
+from datamodels.train.gradients.metagradients import Metagradients
 from datamodels.train.texts import Text, language_dataset
 from datamodels.train.torch import TorchTrainer
 from datamodels.train.torch.problem import LOSSES, Problem
@@ -102,3 +103,13 @@ def test_baselines_of_gradients_take_it(case):
     for method in (influence.whole, influence.last_layer, influence.ekfac, tracin.attribution, trak.attribution):
         found = method(trained)
         assert found.shape == (2, POOL) and np.isfinite(found).all() and found.std() > 0
+
+
+def test_its_trainings_can_be_differentiated(case):
+    trainer, model = case
+    replay = trainer.replay(np.arange(POOL), 0)
+    found = Metagradients(replay)
+    last = replay.model(found.last)
+    np.testing.assert_allclose(trainer.outputs_many([last]), trainer.outputs_many([model]), rtol=1e-5)
+    scores = found.of(trainer.gradients(last).of_outputs, np.array([True, True]), POOL)
+    assert not found._loops and np.isfinite(scores).all() and (scores != 0).all()
