@@ -147,7 +147,7 @@ bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)
 
 # Stopped, it continues from the parts that are measured.
-reproduce: $(VENV)/.trainer $(VENV)/.bench ## check the claims made of datamodels, and write docs/benchmarks/reproduction.md: 9 minutes
+reproduce: $(VENV)/.trainer $(VENV)/.bench ## check the claims made of datamodels, and write docs/benchmarks/reproduction.md: 12 minutes
 	$(BIN)/python benchmarks/analyses/reproduce.py $(BENCH)
 
 $(BIN)/python:

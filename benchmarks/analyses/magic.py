@@ -42,7 +42,7 @@ NETWORKS: dict[str, Callable[[Any], Any]] = {
     "MLP": lambda data: MLP(data, data.targets("test")),
     "relu without curvature": lambda data: MLP(data, data.targets("test")),
     "smooth_cnn": lambda data: network(data, smooth_cnn),
-    "smooth_cnn, adamw": lambda data: network(data, smooth_cnn, optimiser="adamw", learning_rate=0.005),
+    "smooth_cnn by adamw": lambda data: network(data, smooth_cnn, optimiser="adamw", learning_rate=0.005),
     "cnn": lambda data: network(data, cnn),
 }
 

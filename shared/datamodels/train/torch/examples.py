@@ -1,4 +1,4 @@
-"""Define the networks of the example specs. docs/guides/trainer.md shows them as a user would write them."""
+"""Define the networks of the example specs, and of benchmarks. docs/guides shows them as a user would write them."""
 
 from __future__ import annotations
 
