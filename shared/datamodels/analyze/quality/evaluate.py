@@ -46,8 +46,8 @@ class Evaluation:
     interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
     ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: the
                 most that noise lets any prediction reach, for means of half as many models
-    per_target  float64[n]; NaN for targets that are not scored. Single ones are cut at 1 if a correction exceeds it, but
-                not for their mean, the LDS
+    per_target  float64[n]; NaN for targets that are not scored. If a correction exceeds 1, single ones are cut at
+                1, but not for their mean, the LDS
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
     mean_of     models whose mean the LDS is about; `models` if it is not corrected
