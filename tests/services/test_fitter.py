@@ -228,7 +228,7 @@ def slow_run():
         chunk=200,
         sub_chunk=100,
         targets="both",
-        fit={"solver": "saga", "lambdas": 40, "batch": 20, "tolerance": 1e-5, "patience": 40},
+        fit={"solver": "saga", "lambdas": 200, "batch": 20, "tolerance": 1e-5, "patience": 200},
     )
 
 

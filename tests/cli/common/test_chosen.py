@@ -27,7 +27,7 @@ def test_the_choice_is_stored_served_and_shown(tmp_path):
     record = fitted.commit_fit(store, run, np.ones((3, 6)), digest="d1", choice=CHOICE)
     assert plain.choice is None and "choice" not in plain.document() and not plain.chosen
     assert record.choice == fits.load(store, record).choice == CHOICE and record.chosen == TEXT
-    lines = list(status.lines(store, run, every=True))
+    lines = list(status.lines(status.document(store, run, every=True), every=True))
     assert [line for line in lines if "chosen" in line] == [f"chosen by cross-validation: {TEXT}"]
     with server.serve(store) as address, QueryClient(address) as client:
         answer = client.predict(run.name, np.zeros((1, 1), dtype=np.uint8))
