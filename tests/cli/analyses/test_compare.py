@@ -39,12 +39,21 @@ def test_as_json(capsys, place):
     assert set(rows[0]["figures"]) == {"lds", "unsure", "flips_at_5", "flips_at_20"}
 
 
+def test_lds_alone(capsys, place):
+    code, out, err = run_main(capsys, *place, "--targets", "0", "--quiet", "--baselines", "random")
+    assert (code, err) == (0, "")
+    title, head, *rows = out.splitlines()
+    assert title == "LDS of 6 targets" and head.split() == ["method", "LDS", "95%", "interval", "models", "seconds"]
+    assert [row.split()[0] for row in rows] == ["datamodels", "random"]
+
+
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
         (["--baselines", "tracin"], "has no gradients of single examples to offer"),
         (["--baselines", "lasso"], "--baselines 'lasso': must be of"),
         (["--targets", "9"], "--targets 9: must be 2 to 6"),
+        (["--targets", "-1"], "--targets -1: must be 2 to 6"),
         (["--retrain", "1"], "--retrain 1: must be 2 to"),
     ],
 )

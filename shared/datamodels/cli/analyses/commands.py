@@ -102,11 +102,13 @@ def _add_compare(subparsers: Subparsers) -> None:
     notes = f"methods to compare with:\n{methods}"
     parser = add_command(subparsers, "compare", what, "datamodels.cli.analyses.compare:compare", notes=notes)
     add_run(parser)
-    add_count(
-        parser,
+    parser.add_argument(
         "--targets",
-        100,
-        "targets to test, spread evenly; those that models get wrong anyway are left out",
+        metavar="N",
+        type=whole,
+        default=100,
+        help="targets to test by retraining, spread evenly; those that models get wrong anyway are left out; 0 to "
+        "measure LDS alone (default: %(default)s)",
     )
     add_count(parser, "--models", 20, "models to train on the whole pool, for methods that need gradients")
     add_count(parser, "--trainings", TRAININGS, "trainings to differentiate through, for magic")

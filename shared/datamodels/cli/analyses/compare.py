@@ -40,12 +40,13 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, vi
     InputError or ConfigError instead.
     """
     retrainer = None
-    try:
-        context.run.output.judged()
-    except InputError as error:
-        print(f"flip rates are left out: {error}", file=sys.stderr)
-    else:
-        retrainer = Retrainer(context.run, context.dataset, options.retrain)
+    if options.targets:
+        try:
+            context.run.output.judged()
+        except InputError as error:
+            print(f"flip rates are left out: {error}", file=sys.stderr)
+        else:
+            retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with view.stage("compare", "sets") as bar:
         comparison = Comparison(context, retrainer, options.targets, options.remove)
