@@ -8,3 +8,9 @@ def test_a_baseline_that_wins_is_shown_winning(tmp_path):
     shown = "".join(made.parsed(text).texts)
     assert "<trac in>" in shown and "0.70* 0.60 to 0.80" in shown and "0.60 0.50 to 0.70" in shown
     assert "80 removed" in shown and baselines.body(ROWS).count("<circle") == 4
+
+
+def test_lds_alone_has_no_chart_of_flips():
+    rows = [row | {"figures": {"lds": row["figures"]["lds"], "unsure": None}} for row in ROWS]
+    text = baselines.body(rows)
+    assert "0.70*" in text and "flip" not in text and text.count('class="panel') == 1

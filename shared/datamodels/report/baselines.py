@@ -18,12 +18,17 @@ def body(rows: Rows) -> str:
     flips = [name for name in rows[0]["figures"] if name not in (LDS, UNSURE)]
     heads = ["method", "LDS", *(f"{_k(name)} removed" for name in flips), "seconds"]
     table = "".join(_row(row, i, flips) for i, row in enumerate(rows))
+    flipped = chart = ""
+    if flips:
+        flipped = (
+            " The columns after it give the share of targets that flip, i.e. that models get wrong, if the examples "
+            "with the highest scores are removed from training."
+        )
+        chart = f'<div class="panel">{_chart(rows, flips)}</div>'
     return (
         "<p>Each method scores the training examples of each target. The LDS says how well the scores predict unseen "
-        "subsets. The columns after it give the share of targets that flip, i.e. that models get wrong, if the "
-        "examples with the highest scores are removed from training. Small figures are 95% intervals. A star marks a "
-        "figure above that of the datamodels, if the interval of the difference is above 0.</p>"
-        f'<div class="panel">{_chart(rows, flips) if flips else ""}</div>'
+        f"subsets.{flipped} Small figures are 95% intervals. A star marks a figure above that of the datamodels, if "
+        f"the interval of the difference is above 0.</p>{chart}"
         '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
         + f"</tr></thead><tbody>{table}</tbody></table></div>"

@@ -232,7 +232,7 @@ class Explorer {
   }
 
   support({ status, size, limit }) {
-    if (status === "found") return [`${size.toLocaleString("en")} ${size === 1 ? "example" : "examples"}`, `${(100 * size / DATA.pool).toFixed(1)}% of the pool`];
+    if (status === "found") return [`${size.toLocaleString("en")} ${size === 1 ? "example" : "examples"}`, `${show(100 * size / DATA.pool, 1)}% of the pool`];
     return status === "wrong" ? ["none needed", "predicted to be wrong"] : ["none found", `up to ${limit.toLocaleString("en")}`];
   }
 
