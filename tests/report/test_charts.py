@@ -8,11 +8,11 @@ from tests.report import made
 
 
 def test_a_histogram_has_a_bar_for_each_count():
-    values = np.array([0.61, 0.62, 0.91, -0.3])
+    values = np.array([0.61, 0.62, 0.91, -0.3, 1.02])
     text = charts.histogram(values, 0.46, "of <targets>")
     made.parsed(text)
     counts = [int(count) for count in re.findall(r"<title>(\d+) targets", text)]
-    assert sum(counts) == 4 and max(counts) == 2 and "of &lt;targets&gt;" in text and "LDS 0.460" in text
+    assert sum(counts) == 5 and max(counts) == 2 and "of &lt;targets&gt;" in text and "LDS 0.460" in text
     assert ">-0.2<" in text and ">0.0<" in text and ">-0.0<" not in text
     wide = charts.histogram(np.array([-0.95, 0.5]), 0.1, "correlations")
     assert ">-0.8<" in wide and ">0.0<" in wide and ">-0.7<" not in wide

@@ -21,9 +21,9 @@ def svg(label: str, height: float, body: str, top: float = 12, width: float = WI
 
 
 def histogram(values: np.ndarray, mean: float, label: str) -> str:
-    """Draw counts of values up to 1, in bins of 1/40, with their mean."""
+    """Draw counts of values in bins of 1/40, with their mean. Corrected correlations above 1 count as 1."""
     low = min(0.5, float(np.floor(values.min() * 10) / 10))
-    counts, edges = np.histogram(values, bins=np.linspace(low, 1, round((1 - low) * 40) + 1))
+    counts, edges = np.histogram(np.minimum(values, 1), bins=np.linspace(low, 1, round((1 - low) * 40) + 1))
     most, width, height = max(1, counts.max()), 480, 270
 
     def x(value: float) -> float:
@@ -40,9 +40,9 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
     ticks = "".join(
         f'<text x="{x(tick):.1f}" y="{height + 18}" text-anchor="middle">{tick:.1f}</text>' for tick in tenths / 10
     )
-    line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-8" y2="{height}"/>'
-    note = f'<text x="{x(mean) - 6:.1f}" y="4" text-anchor="end">LDS {mean:.3f}</text>'
-    return svg(label, height + 24, marks + line + note + ticks, width=width)
+    line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-20" y2="{height}"/>'
+    note = f'<text x="{x(mean) - 6:.1f}" y="-8" text-anchor="end">LDS {mean:.3f}</text>'
+    return svg(label, height + 24, marks + line + note + ticks, top=24, width=width)  # the note is above all bars
 
 
 def bars(values: dict[str, float], label: str, unit: str) -> str:
