@@ -117,7 +117,8 @@ def test_points_without_any_correlation_say_nothing():
 
 
 def test_sizes_are_nested_doublings():
-    assert curve.sizes(12_000) == [375, 750, 1500, 3000, 6000, 12_000]
+    assert curve.sizes(12_000) == [93, 187, 375, 750, 1500, 3000, 6000, 12_000]
+    assert curve.sizes(1_599) == [49, 99, 199, 399, 799, 1599]
     assert curve.sizes(3) == [1, 3]
 
 

@@ -24,12 +24,15 @@ from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
 
 DOUBLINGS = 5
-"""The first point has m / 2^5 models."""
+"""There are at least so many points before the last."""
+FEWEST = 50
+"""Models of the first point, or up to twice as many, if more than DOUBLINGS points are beyond it."""
 
 
 def sizes(rows: int) -> list[int]:
-    """Return the numbers of models of the points: rows / 32, rows / 16, ..., rows."""
-    return sorted({rows >> i for i in range(DOUBLINGS + 1)} - {0})
+    """Return the numbers of models of the points: ..., rows / 4, rows / 2, rows."""
+    doublings = max(DOUBLINGS, (rows // FEWEST).bit_length() - 1)
+    return sorted({rows >> i for i in range(doublings + 1)} - {0})
 
 
 def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Point]:
