@@ -14,6 +14,8 @@ ALL_LETTERS = 1_000_000
 """Most letters of all excerpts of a run: answers of 4 MiB and requests of 8 MiB must hold them."""
 CUT = " … "
 """What stands for letters that an excerpt leaves out."""
+JOINERS = "\u200c\u200d"
+"""Letters that have no shape, and move nothing: they join others, as in Persian, or keep them apart."""
 
 
 class Span(NamedTuple):
@@ -37,7 +39,10 @@ class Span(NamedTuple):
 
 def plain(text: str) -> str:
     """Return a text as one line: white space becomes blanks, and letters that cannot be printed become U+FFFD."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    kept = (c.isprintable() or c in JOINERS for c in text)
+    return "".join(
+        c if keep else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c, keep in zip(text, kept, strict=True)
+    )
 
 
 def most_letters(spans: int) -> int:

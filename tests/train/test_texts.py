@@ -32,6 +32,8 @@ def test_tokens_and_letters_find_each_other():
         (lambda: Text([1]), "has 1 token: needs two"),
         (lambda: Text([1, -2]), "has the token -2"),
         (lambda: Text([1, 2], "ab", [(0, 1)]), "2 tokens and 1 offsets"),
+        (lambda: Text([1, 2], "ab", [(1, 2), (0, 1)]), "letters of it, which has 2, in their order"),
+        (lambda: Text([1, 2], "ab", [(0, 1), (1, 3)]), "letters of it, which has 2, in their order"),
         (
             lambda: language_dataset([WORDS], [(WORDS, 0, 2)]),
             "target 0 is the tokens 0 <= token < 2 of a text of 4",
@@ -52,3 +54,10 @@ def test_counts_of_tokens_are_features():
     fields = np.zeros(2, dtype=[("input_ids", int, (3,)), ("attention_mask", int, (3,))])
     fields["input_ids"] = x
     np.testing.assert_array_equal(counts(fields), found)
+
+
+def test_special_tokens_are_no_letters():
+    """A tokenizer of Hugging Face gives them the offset (0, 0)."""
+    text = Text([1, 2, 3, 4], "hello world", [(0, 0), (0, 5), (6, 11), (0, 0)])
+    parts = [(text, 1, 4), (text, 2, 4), (text, 3, 4), (text, 1, 2)]
+    assert language_dataset([text], parts).spans_test == [(0, 11), (6, 11), (11, 11), (0, 5)]

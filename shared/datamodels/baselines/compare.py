@@ -112,7 +112,8 @@ def right_targets(retrainer: Retrainer, run: Run, modelled: np.ndarray, count: i
     right = candidates[~run.output.wrong(np.array([measured.mean for measured in found]))]
     if len(right) < 2:
         raise NotReadyError(
-            f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right; ask for more targets"
+            f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right; "
+            "ask for more targets, or for none, which leaves flip rates out"
         )
     return right
 

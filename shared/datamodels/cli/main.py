@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from datamodels import extras
+from datamodels import extras, spans
 from datamodels.cli.common import faults, streams
 from datamodels.cli.parser import parser
 from datamodels.environment import drop_unusable
@@ -32,7 +32,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if TelemetrySettings.load().level == "debug":
             traceback.print_exc()
         for line in faults.lines(error, options, sys.argv[1:] if arguments is None else arguments):
-            print(f"datamodels: {line}", file=sys.stderr)
+            print(f"datamodels: {spans.plain(line)}", file=sys.stderr)  # it may quote the words of a user's exception
         return int(error.exit_code)
     except ModuleNotFoundError as error:
         if not extras.advice(error):

@@ -118,7 +118,14 @@ def _parquet(path: Path) -> Source:
 
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise InputError(f"{path}: has no .parquet files")
+        exported = [path / name for name in ("models", "masks.npy") if (path / name).exists()]
+        hint = ""
+        if exported:
+            outputs = f" {path / 'outputs.npy'}" if exported[0].suffix else ""
+            hint = f"; of this export, give {exported[0]}{outputs}"
+        elif list(path.glob("*.csv")):
+            hint = "; CSV is not read: export as npz, npy or parquet"
+        raise InputError(f"{path}: has no .parquet files{hint}")
 
     def blocks() -> Blocks:
         for file in files:

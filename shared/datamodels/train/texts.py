@@ -26,7 +26,7 @@ class Text:
     tokens   int[t]; numbers of the tokens, at least two
     text     the text itself, for people; by default the numbers
     offsets  (first, last) for each token: it is the letters `first <= letter < last` of the text. A tokenizer of
-             Hugging Face gives them as `offset_mapping`
+             Hugging Face gives them as `offset_mapping`, and (0, 0) for special tokens, which are no letters
 
     Raises SpecError if they do not fit each other.
     """
@@ -55,6 +55,12 @@ class Text:
                 f"dataset: the text {self.text[:40]!r} has {len(self.tokens)} tokens and {len(self.offsets)} offsets: "
                 "must be equal"
             )
+        starts = [0, *(start for start, end in self.offsets if start != end)]
+        if starts != sorted(starts) or any(not 0 <= start <= end <= len(self.text) for start, end in self.offsets):
+            raise SpecError(
+                f"dataset: offsets of the text {self.text[:40]!r} must be (first, last) letters of it, which has "
+                f"{len(self.text)}, in their order"
+            )
 
     def tokens_of(self, first: int, last: int) -> tuple[int, int]:
         """Return (i, j): tokens `i <= token < j` have some of the letters `first <= letter < last`.
@@ -67,8 +73,15 @@ class Text:
         return found[0], found[-1] + 1
 
     def letters_of(self, first: int, last: int) -> tuple[int, int]:
-        """Return the letters of the tokens `first <= token < last`, which are at least one."""
-        return int(self.offsets[first][0]), int(self.offsets[last - 1][1])
+        """Return the letters of the tokens `first <= token < last`, which are at least one.
+
+        If they are special tokens, which are no letters, both ends are where the letters before them end.
+        """
+        letters = [(start, end) for start, end in self.offsets[first:last] if start != end]
+        if letters:
+            return int(letters[0][0]), int(letters[-1][1])
+        here = max((int(end) for _, end in self.offsets[:first]), default=0)
+        return here, here
 
 
 Part = tuple[Text, int, int]
@@ -121,6 +134,8 @@ def language_dataset(
 
 def _checked(targets: Sequence[Part]) -> Iterator[Part]:
     for row, (text, first, last) in enumerate(targets):
+        if not all(isinstance(token, int | np.integer) for token in (first, last)):
+            raise SpecError(f"dataset: target {row} is the tokens {first!r} to {last!r}: must be whole numbers")
         if not 1 <= first < last <= len(text.tokens):
             raise SpecError(
                 f"dataset: target {row} is the tokens {first} <= token < {last} of a text of {len(text.tokens)}: must "

@@ -64,7 +64,7 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, vi
             try:
                 entry = scoring.compute(context, name)
             except (InputError, ConfigError) as error:
-                if options.baselines:
+                if options.baselines and len(names) == 1:
                     raise
                 left_out.setdefault(str(error), []).append(name)
                 continue

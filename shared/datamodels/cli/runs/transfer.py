@@ -91,7 +91,9 @@ def export_run(options: argparse.Namespace) -> None:
         record=record,
         evaluation=None if record is None else evaluate.recorded(store, run.name, record.number),
     )
-    path = Path(options.output or (f"{run.name}.npz" if options.format == "npz" else run.name))
+    path = Path(options.output or run.name)
+    if options.format == "npz" and path.suffix != ".npz":
+        path = path.with_name(f"{path.name}.npz")  # by which `datamodels import` knows it
     write(contents, path, options.format)
     weights = "no fit" if record is None else f"weights of fit {record.number}"
     if options.json:
