@@ -94,7 +94,8 @@ class Flips:
     def less(self, other: Flips) -> Difference:
         """Return the difference of two rates on the same targets."""
         change = self.flipped.astype(np.float64) - other.flipped
-        return Difference(float(change.mean()), interval.mean(change))
+        low, high = interval.mean(change)
+        return Difference(float(change.mean()), (max(low, -1.0), min(high, 1.0)))
 
 
 def right_targets(retrainer: Retrainer, run: Run, modelled: np.ndarray, count: int) -> np.ndarray:

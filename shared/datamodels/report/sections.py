@@ -29,7 +29,7 @@ def lead(found: Findings) -> str:
     run, left_out = found.run, " and are left out" if found.failed else ""
     text = (
         f"{found.committed:,} models were trained on random subsets ({run.design.summary()})"
-        + (f", and one sparse linear model was fitted to each of {run.n:,} targets" if found.fitted else "")
+        + (f", and one linear model was fitted to each of {run.n:,} targets" if found.fitted else "")
         + f". {words.count(found.failed, 'model')} failed{left_out}. The recorded output is the {run.meaning}."
     )
     notes = [f"Training ended early: {stop}." for stop in found.stopped[-1:]]

@@ -74,7 +74,7 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     word = NOTHING if low <= 0 else _word(value)
     goal = _goal(word)
     if goal is None:
-        return Verdict(word, f"{_MEANING[word]}. `support --verify` checks single claims.", value, None, None)
+        return Verdict(word, f"{_MEANING[word]}. `counterfactual --verify` checks single claims.", value, None, None)
     needed = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
     chance = "" if low > 0 else ", as an LDS of 0 is within the interval" if high >= 0 else ", as the LDS is below 0"
     more = f"{_share(goal)} takes {_between(needed, models)}"

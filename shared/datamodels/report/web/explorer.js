@@ -286,13 +286,14 @@ class Removal {
     const { title, threshold } = PREDICTED;
     const frame = this.plot = new Frame(`Expected ${title} as examples are removed`, widthOf(this.chart.parentElement), 230,
       [0, last * 1.02], extent(threshold === null ? bounds : [...bounds, threshold]), ["examples removed", `expected ${title}`]);
-    if (known && one !== null) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
+    if (known && one) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
     if (known) frame.band(k, mean.map((v, i) => v - half(i)), mean.map((v, i) => v + half(i)));
     if (threshold !== null) frame.line([0, last * 1.02], [threshold, threshold], "zero");
     frame.line(k, mean);
     this.dot = frame.add("circle", { class: "now", r: 5 });
+    const bands = `${one ? "Dark band" : "Band"}: 95% interval of the change in the mean output of models.${one ? " Light band: the same for one model." : ""}`;
     this.chart.replaceChildren(frame.element, make("p", { className: "small" },
-      known ? "Dark band: 95% interval of the change in the mean output of models. Light band: the same for one model. Neither includes the error at the start, which has an interval of its own: the whole pool is larger than the subsets that the weights were fitted to. datamodels support --verify trains models to check."
+      known ? `${bands} ${one ? "Neither includes" : "It leaves out"} the error at the start, which has an interval of its own: the whole pool is larger than the subsets that the weights were fitted to. datamodels counterfactual --verify trains models to check.`
             : "There are too few committed models for an interval."));
   }
 
