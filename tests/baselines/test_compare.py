@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import compare
-from datamodels.baselines.compare import LDS, UNSURE, Comparison, flips_at, read_documents
+from datamodels.baselines.compare import LDS, UNSURE, Comparison, Flips, flips_at, read_documents
 from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.errors import InputError, NotReadyError
@@ -112,3 +112,9 @@ def test_another_file_is_refused(tmp_path, text):
         read_documents(tmp_path / "file")
     with pytest.raises(InputError, match="No such file"):
         read_documents(tmp_path / "none")
+
+
+def test_rates_of_few_targets_differ_by_no_more_than_1():
+    targets = np.arange(3)
+    most = Flips(targets, np.array([True, True, False])).less(Flips(targets, np.zeros(3, dtype=bool)))
+    assert most.value == pytest.approx(2 / 3) and -1 <= most.interval[0] < 0 and most.interval[1] == 1

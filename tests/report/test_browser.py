@@ -76,6 +76,19 @@ def test_what_lime_says_beside_the_examples(opened, tmp_path, shape):
     assert bool(label) == (shape is not None) and dom.count('<rect class="adds"') == (3 if shape else 0)
 
 
+def test_long_names_of_features_stay_in_their_column(opened, tmp_path):
+    """Tables lie side by side in pairs, clusters and components; none reaches past its card."""
+    script = """
+      const over = [...document.querySelectorAll("figure table")].filter((table) =>
+        table.getBoundingClientRect().right > table.closest("figure").getBoundingClientRect().right + 1);
+      document.title = `${over.length} of ${document.querySelectorAll(".couple table").length} are too wide`;
+    """
+    names = tuple(f"standardised concentration of substance {i}" for i in range(4))
+    found = made.findings(tmp_path, data=made.dataset(image_shape=None, feature_names=names))
+    title = re.search(r"<title>(\d+) of (\d+) are too wide", opened(found, script=script))
+    assert title[1] == "0" and int(title[2]) > 0
+
+
 def test_by_the_keyboard(opened, tmp_path):
     """An arrow key moves to the next target, and the slider takes examples out."""
     script = """

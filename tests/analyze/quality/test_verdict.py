@@ -35,6 +35,11 @@ def test_an_lds_is_judged_by_its_thresholds_and_its_interval(lds, low, high, wor
     assert ("an LDS of 0 is within the interval" in found.text) == (low <= 0)
 
 
+def test_a_good_verdict_names_a_check_that_takes_every_output():
+    """`support` refuses outputs without a threshold."""
+    assert judged(0.93, 0.92, 0.94, 1000).text.endswith("`counterfactual --verify` checks single claims.")
+
+
 def test_an_lds_below_0_is_called_that():
     """0 is then not within the interval."""
     found = judged(-0.15, -0.21, -0.02, 1000)
