@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.analyze.patterns import similar
-from datamodels.analyze.target import HARMFUL, HELPFUL, strongest
+from datamodels.analyze.target import HARMFUL, HELPFUL, score_of, strongest
 from datamodels.analyze.what_if import support
 from datamodels.errors import TargetRangeError
 from tests.report import made
@@ -52,3 +52,14 @@ def test_what_models_say_is_counted_on_subsets_that_count(found):
         unseen.mean.value == pytest.approx(unseen.means.mean())
         and unseen.mean.low <= unseen.mean.value <= unseen.mean.high
     )
+
+
+def test_a_score_that_was_cut_at_1_is_not_certain():
+    """Few models for each subset: what is measured is 0.77, and the correction for their noise goes past 1."""
+    predicted = np.arange(50.0)
+    means = predicted + 25 * np.random.default_rng(0).permutation(50) / 25
+    measured = score_of(0.0, predicted, means)
+    cut = score_of(1.0, predicted, means)
+    assert cut.value == cut.high == 1 and measured.low < cut.low < 0.95
+    opposite = score_of(-1.0, -predicted, means)
+    assert (opposite.low, opposite.high) == (-1, pytest.approx(-cut.low))

@@ -15,6 +15,7 @@ from datamodels.analyze.quality import interval
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import Estimate, Z
 from datamodels.analyze.quality.noise import Noise
+from datamodels.analyze.quality.rank import Ranks, spearman
 from datamodels.analyze.quality.unseen import Predictions
 from datamodels.analyze.what_if import support
 from datamodels.analyze.what_if.counterfactual import before_interval, removal_errors
@@ -61,7 +62,8 @@ class UnseenOutputs:
     models     number of models
     mean       of `means`
     wrong      share of outputs that are wrong; None if the output has no threshold
-    score      Spearman's correlation of `predicted` with `means`; None if the target is not scored
+    score      Spearman's correlation of `predicted` with `means`, corrected as the evaluation corrects it; None if the
+               target is not scored
     """
 
     predicted: np.ndarray
@@ -195,5 +197,17 @@ class Targets:
             mean=Estimate(float(means.mean()), *interval.mean(means)),
             # Models of one subset are correlated, so the interval assumes one model for each subset.
             wrong=None if wrong is None else Estimate(wrong, *interval.share(wrong * subsets, subsets)),
-            score=Estimate(score, *interval.correlation(score, subsets)) if np.isfinite(score) else None,
+            score=score_of(score, self._predictions.predicted[usable, target], means) if np.isfinite(score) else None,
         )
+
+
+def score_of(score: float, predicted: np.ndarray, means: np.ndarray) -> Estimate:
+    """Return a target's score with its interval.
+
+    The interval is that of the measured correlation, stretched as much as the score was by its correction: a score that
+    was cut at 1 is not certain.
+    """
+    measured = float(spearman(Ranks(predicted[:, None]), Ranks(means[:, None]), np.ones(len(means), dtype=np.int64))[0])
+    factor = max(1.0, score / measured) if measured else 1.0
+    low, high = (min(1.0, max(-1.0, end * factor)) for end in interval.correlation(measured, len(means)))
+    return Estimate(score, low, high)
