@@ -136,6 +136,10 @@ class Outputs:
     def __add__(self, other: Outputs) -> Outputs:
         return Outputs(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))
 
+    def __sub__(self, other: Outputs) -> Outputs:
+        """Return the sums over the rows of this span that are not in the other one."""
+        return Outputs(*(getattr(self, f.name) - getattr(other, f.name) for f in dataclasses.fields(self)))
+
     def take(self, places: np.ndarray) -> Outputs:
         """Return the sums of some targets, int64[p] of the array module."""
         return Outputs(self.rows, self.products[places], self.total[places], self.square[places])

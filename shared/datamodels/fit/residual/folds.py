@@ -41,10 +41,17 @@ FEWEST_FOLDS, JUDGED_ROWS = 2, 200
 """With many rows, not all folds are judged: at least two, and as many as make so many held-out rows."""
 JUDGES = 256
 """Most targets on which the prior is fitted and a way is chosen, spread evenly over all."""
+FEWEST_JUDGES = 96
+"""Fewest of them. Beyond MANY_ROWS rows there are fewer in proportion, so that the outputs are as many."""
+MANY_ROWS = 1000
 RIDGE_JUDGES = 128
-"""Most of them on which h is chosen. The prior mean, which is the better the more there are, is fitted to all."""
+"""Most of them on which h is chosen. The prior mean, which is the better the more there are, is fitted to all.
+Beyond MANY_ROWS rows there are fewer in proportion, too, and at least LASSO_JUDGES."""
 LASSO_JUDGES = 48
 """Most of them on which ways by the LASSO are compared with others: a path takes longer than all values of h."""
+WORSE = 4.0
+"""A way is not tried on further folds if it is worse than the best one by so many standard errors, over targets, of the
+difference."""
 
 VECTORS = 12
 """Vectors [d] of each target of a block in the last fit: prior means, weights, directions of both fits, temporaries."""
@@ -84,14 +91,14 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     features = None if pairs is None else pairs.of(judges)
     errors = Errors()
     for fold in folds(rows.problem, judges):
-        _judge(Rows(fold, dtype=rows.dtype, threads=rows.threads), features, settings, errors, tick)
+        sample = Sample.read(Rows(fold, dtype=rows.dtype, threads=rows.threads))
+        _judge(sample, features, settings, errors, tick)
     ways = errors.best()
-    way = min(ways, key=lambda way: ways[way][1])
+    way = next(iter(ways))
     found = {way: error for way, (_, error) in ways.items()}
     log.info("prior weighed", way=way, strength=ways[way][0], errors={way: round(e, 5) for way, e in found.items()})
     mean = None
     if features is not None and way not in (LASSO, LASSO_SHARED):
-        sample = Sample.read(Rows(_of_targets(rows.problem, judges), dtype=rows.dtype, threads=rows.threads))
         mean = pooled.fit(features, sample.covariance(whole=True), sample.variance)
     return Choice(way, ways[way][0], mean, found)
 
@@ -108,13 +115,18 @@ def bytes_of(m: int, d: int, judges: int, features: int, item: int) -> int:
 def judged(rows: Rows) -> np.ndarray:
     """Return the targets int64[t] that a way is chosen on, in random order: at most JUDGES that each fold can fit."""
     given = rows.problem
-    some = np.unique(np.linspace(0, given.n - 1, min(JUDGES, given.n)).round().astype(np.int64))
+    most = _fewer(JUDGES, FEWEST_JUDGES, given.rows)
+    some = np.unique(np.linspace(0, given.n - 1, min(most, given.n)).round().astype(np.int64))
     able = np.ones(len(some), dtype=bool)
     for fold in folds(given, some):
         here = Rows(fold, dtype=rows.dtype)
         status, _ = sorting.sort(here, here.outputs(0, len(some)), here.keep(0, len(some)))
         able &= status == OK
     return np.random.default_rng(0).permutation(some[able])
+
+
+def _fewer(most: int, least: int, rows: int) -> int:
+    return max(least, min(most, most * MANY_ROWS // max(rows, 1)))
 
 
 def folds(given: Problem, targets: np.ndarray) -> Iterator[Problem]:
@@ -129,30 +141,34 @@ def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
     return dataclasses.replace(given, outputs=outputs, own_column=given.own_column[targets], prior=None)
 
 
-def _judge(rows: Rows, features: np.ndarray | None, settings: FitSpec, errors: Errors, tick: Tick) -> None:
-    """Add the errors of all ways on the held-out rows of one fold."""
-    sample = Sample.read(rows)
-    few = sample.take(LASSO_JUDGES)
-    tick()
-    errors.add(LASSO, 0.0, _error_with_a_lambda_each(few, settings, tick) / few.variance)
+def _judge(sample: Sample, features: np.ndarray | None, settings: FitSpec, errors: Errors, tick: Tick) -> None:
+    """Add the errors of all ways that may be the best on the held-out rows of one fold."""
+    rows, few = sample.rows, sample.take(LASSO_JUDGES)
+    ways = [way for way in (LASSO, LASSO_SHARED, PRIOR, RIDGE, WEIGHTED) if errors.may_be_best(way)]
     by_gram = sample.keep is None and gram.applies(rows)
-    if by_gram:
-        for fraction, error in lasso.walk(rows, few.y, L1(), settings, tick):
+    tick()
+    if LASSO in ways:
+        errors.add(LASSO, 0.0, _error_with_a_lambda_each(few, settings, tick) / few.variance)
+    if by_gram and LASSO_SHARED in ways:
+        for fraction, error in lasso.walk(rows, lasso.standardised(few, None), L1(), settings, tick):
             errors.add(LASSO_SHARED, fraction, error / few.variance)
-    if features is None:
+    if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
         return
     covariance = sample.covariance(whole=False)
     mean = pooled.fit(features, covariance, sample.variance)
     prior = pooled.weights(features, mean, covariance)
-    errors.add(PRIOR, 0.0, sample.heldout_error(prior) / sample.variance)
-    some = sample.take(RIDGE_JUDGES)
-    given = prior[:RIDGE_JUDGES], some.covariance(whole=False), np.array(ridge.SHARES)
-    deltas, _ = ridge.solve(*given, ridge.CHOICE_GAP, ridge.CHOICE_STEPS, tick)
-    for share, delta in zip(ridge.SHARES, deltas, strict=True):
-        errors.add(RIDGE, share, some.heldout_error(given[0] + delta) / some.variance)
-    if by_gram:
+    if PRIOR in ways:
+        errors.add(PRIOR, 0.0, sample.heldout_error(prior) / sample.variance)
+    if RIDGE in ways:
+        some = sample.take(_fewer(RIDGE_JUDGES, LASSO_JUDGES, rows.problem.rows))
+        given = prior[: len(some.variance)], some.covariance(whole=False), np.array(ridge.SHARES)
+        deltas, _ = ridge.solve(*given, ridge.CHOICE_GAP, ridge.CHOICE_STEPS, tick)
+        for share, delta in zip(ridge.SHARES, deltas, strict=True):
+            errors.add(RIDGE, share, some.heldout_error(given[0] + delta) / some.variance)
+    if by_gram and WEIGHTED in ways:
         first = prior[:LASSO_JUDGES]
-        for fraction, error in lasso.walk(rows, lasso.less(rows, few.y, first), lasso.penalty(first), settings, tick):
+        data = lasso.standardised(few, first)
+        for fraction, error in lasso.walk(rows, data, lasso.penalty(first), settings, tick):
             errors.add(WEIGHTED, fraction, error / few.variance)
 
 
@@ -179,29 +195,63 @@ def _error_with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> 
 
 
 class Errors:
-    """Mean squared errors of each way at each of its strengths, over the variance of the outputs, summed over folds."""
+    """Mean squared errors of each way at each of its strengths, over the variance of the outputs, in each fold.
+
+    A way that is clearly worse than another may be given up after a fold. All ways are tried on the first one.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, float], np.ndarray] = {}
-        self._folds: dict[tuple[str, float], int] = {}
+        self._folds: dict[tuple[str, float], list[np.ndarray]] = {}
 
     def add(self, way: str, strength: float, relative: np.ndarray) -> None:
         """Add the errors of a fold, float64[t], of its first t targets."""
-        key = way, strength
-        self._sums[key] = self._sums.get(key, 0.0) + relative
-        self._folds[key] = self._folds.get(key, 0) + 1
+        self._folds.setdefault((way, strength), []).append(relative)
+
+    def may_be_best(self, way: str) -> bool:
+        """Tell whether to try a way on one more fold: unless it is clearly worse than the best one."""
+        found = self._found()
+        if not found:
+            return True
+        if way not in found or not self._complete(found, way):
+            return False
+        worse = (found[way][1] - found[self._best(found)][1]).mean(axis=0)
+        return bool(worse.mean() <= WORSE * worse.std() / np.sqrt(len(worse)))
 
     def best(self) -> dict[str, tuple[float, float]]:
-        """Return (best strength, its mean error) of each way. Errors of all ways are over the same targets.
+        """Return (best strength, its mean error) of each way, over the same targets; the best way is the first.
 
-        The best strength is by all targets that the way was tried on. One that was not tried in all folds does not
-        count.
+        A way that was given up is compared with the best one on the folds of both: its error is that of the best one
+        and the difference there.
         """
-        most = max(self._folds.values())
-        tried = {key: found / most for key, found in self._sums.items() if self._folds[key] == most}
-        few = min(len(found) for found in tried.values())
+        found = self._found()
+        way = self._best(found)
+        best = found[way][1]
+        ways = {way: found.pop(way)} | found
+        return {
+            way: (strength, float(best.mean() + (error - best[: len(error)]).mean()))
+            for way, (strength, error) in ways.items()
+        }
+
+    def _best(self, found: dict[str, tuple[float, np.ndarray]]) -> str:
+        return min((way for way in found if self._complete(found, way)), key=lambda way: found[way][1].mean())
+
+    @staticmethod
+    def _complete(found: dict[str, tuple[float, np.ndarray]], way: str) -> bool:
+        return len(found[way][1]) == max(len(error) for _, error in found.values())
+
+    def _found(self) -> dict[str, tuple[float, np.ndarray]]:
+        """Return (best strength, errors float64[folds, t] of the targets that all ways were tried on) of each way.
+
+        The best strength is by all targets that the way was tried on. One that was not tried in all folds of the way
+        does not count.
+        """
+        most: dict[str, int] = {}
+        for (way, _), parts in self._folds.items():
+            most[way] = max(most.get(way, 0), len(parts))
+        tried = {key: np.stack(parts) for key, parts in self._folds.items() if len(parts) == most[key[0]]}
+        few = min((errors.shape[1] for errors in tried.values()), default=0)
         best: dict[str, float] = {}
-        for (way, strength), found in tried.items():
-            if way not in best or found.mean() < tried[way, best[way]].mean():
+        for (way, strength), errors in tried.items():
+            if way not in best or errors.mean() < tried[way, best[way]].mean():
                 best[way] = strength
-        return {way: (strength, float(tried[way, strength][:few].mean())) for way, strength in best.items()}
+        return {way: (strength, tried[way, strength][:, :few]) for way, strength in best.items()}

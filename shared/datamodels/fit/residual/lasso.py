@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from datamodels.fit.contract.targets import Targets
-from datamodels.fit.data import rows as row_blocks
-from datamodels.fit.data.means import PASS_ROWS
+from datamodels.fit.data import moments
+from datamodels.fit.data.means import Means
+from datamodels.fit.data.moments import Masks, Outputs
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso.base import L1
@@ -51,12 +52,57 @@ def lambdas(rows: Rows, span: slice, fraction: float, count: int) -> np.ndarray:
     return np.full(count, fraction * unit)
 
 
-def less(rows: Rows, outputs: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Return outputs [m, a] less the prediction by a prior mean [a, d] of masks less `center`."""
-    found = np.empty_like(outputs)
-    for piece in row_blocks.partition(rows.whole, PASS_ROWS):
-        found[piece] = outputs[piece] - rows.block(piece)[:, :-1] @ prior.T
-    return found
+def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
+    """Return the targets of a sample, less the predictions by a prior mean [a, d], standardised.
+
+    All rows must count for all targets. The sums come from those of the sample and the counts of the masks, so only the
+    held-out rows are read.
+    """
+    rows = sample.rows
+    spans, center = moments.of_masks(rows), rows.problem.center.astype(np.float64)
+    fit, whole = (
+        _less(sample.sums(whole=which), masks, center, prior)
+        for which, masks in ((False, spans.fit), (True, spans.whole))
+    )
+    location = whole.total / whole.rows
+    variance = whole.square / whole.rows - location**2
+    spread = np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)
+
+    def scaled(found: Outputs, masks: Masks) -> Outputs:
+        return Outputs(
+            found.rows,
+            (found.products - np.outer(location, found.rows * (masks.mean - center))) / spread[:, None],
+            (found.total - found.rows * location) / spread,
+            np.maximum(found.square - 2 * location * found.total + found.rows * location**2, 0) / spread**2,
+        )
+
+    fit, whole = scaled(fit, spans.fit), scaled(whole, spans.whole)
+    held = sample.y[rows.heldout]
+    if prior is not None:
+        held = held - rows.unpacked(rows.heldout)[:, :-1] @ prior.T
+    return Standardised(
+        location=location,
+        spread=spread,
+        heldout_z=((held - location) / spread).astype(rows.dtype),
+        fit=fit,
+        heldout=whole - fit,
+    )
+
+
+def _less(found: Means, masks: Masks, center: np.ndarray, prior: np.ndarray | None) -> Outputs:
+    """Return sums of the outputs less the predictions by a prior mean [a, d] of masks less `center`."""
+    plain = Outputs(masks.rows, found.products, found.total, found.square)
+    if prior is None:
+        return plain
+    theta, shift = prior.astype(np.float64), masks.mean - center
+    along = theta @ shift
+    products = masks.rows * (masks.exactly(theta) + np.outer(along, shift))
+    return Outputs(
+        masks.rows,
+        plain.products - products,
+        plain.total - masks.rows * along,
+        plain.square + np.einsum("ij,ij->i", theta, products - 2 * plain.products),
+    )
 
 
 class Walk:
@@ -92,15 +138,12 @@ class Walk:
 
 
 def walk(
-    rows: Rows, outputs: np.ndarray, penalty: L1, settings: FitSpec, tick: Callable[[], None]
+    rows: Rows, data: Standardised, penalty: L1, settings: FitSpec, tick: Callable[[], None]
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield fractions, going down, with mean squared errors float64[t] on held-out rows.
 
     Ends when the mean error has risen RISES times in a row.
-
-    outputs  [m, t]
     """
-    data = Standardised.of(rows, outputs)
     on_the_way = Walk(GramIteration(rows, data, penalty, whole=False), settings, tick)
     least, rises = np.inf, 0
     for fraction in FRACTIONS:
@@ -125,11 +168,10 @@ def solve(
     priors  prior means [a, d] fitted to the rows to fit, and to all rows; two None for the plain LASSO
     """
     rows = targets.rows
-    parts = [(sample.y, L1()) if prior is None else (less(rows, sample.y, prior), penalty(prior)) for prior in priors]
-    data = [Standardised.of(rows, outputs) for outputs, _ in parts]
+    data = [standardised(sample, prior) for prior in priors]
     fitting, last = (
-        GramIteration(rows, part, factor, whole=whole)
-        for part, (_, factor), whole in zip(data, parts, (False, True), strict=True)
+        GramIteration(rows, part, L1() if prior is None else penalty(prior), whole=whole)
+        for part, prior, whole in zip(data, priors, (False, True), strict=True)
     )
     on_the_way = Walk(fitting, settings, tick)
     for times in ON_THE_WAY:

@@ -50,9 +50,13 @@ class Sample:
         found._fit, found._heldout = self._fit.take(count), self._heldout.take(count)
         return found
 
+    def sums(self, *, whole: bool) -> means.Means:
+        """Return the sums over all rows, or over the rows to fit."""
+        return self._fit + self._heldout if whole else self._fit
+
     def covariance(self, *, whole: bool) -> Covariance:
         """Return the covariances over all rows, or over the rows to fit."""
-        rows, found = self.rows, self._fit + self._heldout if whole else self._fit
+        rows, found = self.rows, self.sums(whole=whole)
         span = rows.whole if whole else rows.fit
         d = rows.problem.columns
         gram = TALL * d < span.stop and d <= GRAM_COLUMNS
