@@ -55,8 +55,8 @@ class Text:
                 f"dataset: the text {self.text[:40]!r} has {len(self.tokens)} tokens and {len(self.offsets)} offsets: "
                 "must be equal"
             )
-        starts = [0, *(start for start, end in self.offsets if start != end)]
-        if starts != sorted(starts) or any(not 0 <= start <= end <= len(self.text) for start, end in self.offsets):
+        ordered = [start for start, end in self.offsets if start != end]
+        if ordered != sorted(ordered) or any(not 0 <= start <= end <= len(self.text) for start, end in self.offsets):
             raise SpecError(
                 f"dataset: offsets of the text {self.text[:40]!r} must be (first, last) letters of it, which has "
                 f"{len(self.text)}, in their order"
@@ -73,7 +73,7 @@ class Text:
         return found[0], found[-1] + 1
 
     def letters_of(self, first: int, last: int) -> tuple[int, int]:
-        """Return the letters of the tokens `first <= token < last`, which are at least one.
+        """Return the letters (first, last) of the tokens `first <= token < last`, which are at least one token.
 
         If they are special tokens, which are no letters, both ends are where the letters before them end.
         """
