@@ -233,7 +233,9 @@ class Errors:
         }
 
     def _best(self, found: dict[str, tuple[float, np.ndarray]]) -> str:
-        return min((way for way in found if self._complete(found, way)), key=lambda way: found[way][1].mean())
+        """Return the way with the smallest error; of those that are equal but for rounding, the one tried first."""
+        able = (way for way in found if self._complete(found, way))
+        return min(able, key=lambda way: round(float(found[way][1].mean()), 9))
 
     @staticmethod
     def _complete(found: dict[str, tuple[float, np.ndarray]], way: str) -> bool:
