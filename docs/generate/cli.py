@@ -61,6 +61,7 @@ def _row(action: argparse.Action) -> tuple[str, str, str]:
         if action.nargs == 0
         else action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper())
     )
+    value = " ".join(value) if isinstance(value, tuple) else value
     names = ", ".join(code(f"{flag} {value}".strip()) for flag in action.option_strings) or code(_named(action))
     stated = DEFAULT.search(said)
     if stated:
@@ -68,5 +69,5 @@ def _row(action: argparse.Action) -> tuple[str, str, str]:
     elif action.required and action.nargs not in ("?", "*"):
         default = "required"
     else:
-        default = "" if action.default in (None, False, "", ()) else code(action.default)
+        default = "" if action.nargs == 0 or action.default in (None, "", ()) else code(action.default)
     return names, default, sentence(DEFAULT.sub("", said))
