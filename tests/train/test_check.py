@@ -81,6 +81,13 @@ class Hopeless(Mixing, Forgetful):
     pass
 
 
+class Far(Nearest):
+    """Its outputs are as far from 0 as float32 cannot resolve."""
+
+    def outputs(self, model):
+        return super().outputs(model).astype(np.float64) + 1e12
+
+
 def check(trainer, tolerance=1e-3):
     reported = {}
     made = trainer if hasattr(trainer, "train_many") else OneByOne(trainer)
@@ -102,6 +109,7 @@ def test_a_trainer_that_keeps_the_contract_passes(trainer):
     [
         (Forgetful(), "the same subset and seed give outputs that differ by .*draw all randomness from the seed"),
         (Deaf(), "outputs do not depend on the subset"),
+        (Far(), "float32 rounds away all that the subset changes in the outputs; rescale the outputs: subtract"),
         (Diverging(), r"1 of 1 models failed, model 0 on a subset of 64 examples: 50 of 50 outputs are not finite"),
         (
             Mixing(),

@@ -18,6 +18,7 @@ from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
 from datamodels.train.snr import SignalToNoise, signal_to_noise
 
+RESCALE = "rescale the outputs: subtract what they have in common, in float64, or multiply them"
 SMALL_SHARE = 0.1
 """Fraction of a run's subset that the checks of the contract train on."""
 SMALL_EXAMPLES = 64
@@ -68,7 +69,7 @@ class Check:
         self._scale = float(np.sqrt(alone.var(axis=0, dtype=np.float64).mean())) or 1.0
         faults = [
             self._check_repeatable(alone[0], subsets[0]),
-            self._check_subset_matters(alone[0], self._models(self._batches, [0], [subsets[1]])[0]),
+            self._check_subset_matters(alone[0], subsets),
         ]
         if models_at_once(self._trainer) > 1:
             faults.append(
@@ -135,9 +136,12 @@ class Check:
         self._say("seed", f"another one {known}")
         return None
 
-    def _check_subset_matters(self, first: np.ndarray, other: np.ndarray) -> str | None:
-        moved = self._distance(first, other)
+    def _check_subset_matters(self, first: np.ndarray, subsets: list) -> str | None:
+        moved = self._distance(first, self._models(self._batches, [0], [subsets[1]])[0])
         if moved <= self._tolerance:
+            one, other = (self._trained(self._batches, [0], [subset]) for subset in subsets[:2])
+            if (one != other).any():
+                return f"{self._run.dtype} rounds away all that the subset changes in the outputs; {RESCALE}"
             return "outputs do not depend on the subset; train on the given examples only"
         self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
         return None
@@ -189,7 +193,7 @@ def _storage(coarse: int, run: Run) -> str:
         return f"{run.dtype} is exact enough for all {run.n:,} targets"
     return (
         f"{run.dtype} rounds the outputs of {coarse:,} of {run.n:,} targets by a tenth of their spread or more; "
-        "rescale the outputs: subtract what they have in common, in float64, or multiply them"
+        f"{RESCALE}"
     )
 
 
