@@ -39,10 +39,13 @@ class Span(NamedTuple):
 
 def plain(text: str) -> str:
     """Return a text as one line: white space becomes blanks, and letters that cannot be printed become U+FFFD."""
-    kept = (c.isprintable() or c in JOINERS for c in text)
-    return "".join(
-        c if keep else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c, keep in zip(text, kept, strict=True)
-    )
+    return "".join(map(_plain, text))
+
+
+def _plain(letter: str) -> str:
+    if letter.isprintable() or letter in JOINERS:
+        return letter
+    return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def most_letters(spans: int) -> int:

@@ -98,8 +98,8 @@ class Evaluation:
 
 def size(subsets: int, models: int, mean_of: int) -> str:
     """Say on how many subsets and models an evaluation rests."""
-    corrected = f", corrected to {mean_of}" if mean_of != models else ""
-    return f"{subsets} unseen subsets x {words.count(models, 'model')}{corrected}"
+    of = f", corrected to {mean_of}" if mean_of != models else ""
+    return f"{subsets} unseen subsets x {words.count(models, 'model')}{of}"
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:

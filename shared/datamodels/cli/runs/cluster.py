@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any
 
 from datamodels.cli.common.output import print_json
@@ -36,6 +37,10 @@ def _print(options: argparse.Namespace, fields: dict[str, Any], line: str) -> No
     print_json(fields) if options.json else print(line, flush=True)
 
 
+def _print_note(options: argparse.Namespace, run: str, line: str) -> None:
+    _print(options, {"run": run, "note": line}, line)
+
+
 def _fields(found: Listed) -> dict[str, Any]:
     return {"run": found.run, "state": found.state.value, "reason": found.reason or None}
 
@@ -52,8 +57,7 @@ def submit(options: argparse.Namespace) -> None:
             print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows its progress")
         return
     for each in wanted:
-        name = each.run
-        runs.watch(cluster, name, lambda line, name=name: _print(options, {"run": name, "note": line}, line))  # type: ignore[misc]
+        runs.watch(cluster, each.run, functools.partial(_print_note, options, each.run))
 
 
 def logs(options: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def of_run(run: Run, dataset: Dataset) -> Prior:
         grouped = np.zeros((run.design.columns, pool.shape[1]))
         np.add.at(grouped, groups, pool)
         pool = grouped / sizes[:, None]
-    return Prior(*(_unit(rows - center).astype(np.float32) for rows in (theirs, pool)))
+    return Prior(*(unit(rows - center).astype(np.float32) for rows in (theirs, pool)))
 
 
 def require_same(run: Run, dataset: Dataset) -> Targets:
@@ -111,6 +111,7 @@ def features(run: Run, x: np.ndarray) -> np.ndarray:
     return found
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
+def unit(features: np.ndarray) -> np.ndarray:
+    """Return rows of length 1; rows of zeros stay."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(length > 0, length, 1)

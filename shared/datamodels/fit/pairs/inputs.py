@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
+from datamodels.fit.data.prior import unit
+
 JITTER = 1e-6
 """Added to the diagonal of the landmarks' kernel matrix, so that it can be factorised if landmarks are equal."""
 
@@ -51,12 +53,7 @@ def rbf(a: np.ndarray, b: np.ndarray, gamma: float) -> np.ndarray:
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the cosines of rows, float64[len(a), len(b)]; 0 for a row of zeros."""
-    return _unit(a) @ _unit(b).T
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)
+    return unit(a) @ unit(b).T
 
 
 def nystroem(pool: np.ndarray, others: np.ndarray, landmarks: np.ndarray, gamma: float) -> list[np.ndarray]:

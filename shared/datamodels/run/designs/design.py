@@ -146,13 +146,10 @@ class Design:
         if len(set(pins)) != len(pins):
             yield "design pins a column twice: pin each at most once, in or out"
             return
-        free = self.columns - len(pins)
-        if KINDS[self.kind].stored:
+        kind, free = KINDS[self.kind], self.columns - len(pins)
+        if kind.stored:
             return
-        kind, given = (
-            KINDS[self.kind],
-            f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns",
-        )
+        given = f"design.kind = {self.kind!r} with alpha = {self.alpha} and {free} unpinned columns"
         if kind.paired and (self.alpha != 0.5 or free % 2):
             yield f"{given}: needs alpha = 0.5 and an even number of them (pin one out)"
         elif kind.matrix and (self.alpha != 0.5 or free < hadamard.LEAST):
