@@ -50,6 +50,7 @@ SHELL = {"rpc", "v1", "report", "cli", "runners", "plan", "services", "testing",
 HEAVY = ("torch", "cupy", "ffcv", "kubernetes", "boto3", "sklearn", "numba")
 HEAVY_AT_HOME = {
     "datamodels.storage.s3": "boto3",
+    "datamodels.run.designs.compiled": "numba",
     "datamodels.fit.kernels.coordinate_descent": "numba",
     "datamodels.fit.kernels.bitwise": "numba",
     "datamodels.fit.kernels.leave_out_descent": "numba",

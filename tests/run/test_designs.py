@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from datamodels.errors import InputError, MaskError
 from datamodels.run import designs as sample
-from datamodels.run.designs import Design
+from datamodels.run.designs import Design, compiled
+from datamodels.run.designs.drawing import COMPILED_FROM
 from tests.properties import examples
 
 FOURTHS = np.arange(23, dtype=np.int32) % 4
@@ -69,6 +70,28 @@ def test_a_subset_is_the_same_in_any_order_and_any_range(design, first, count, r
     again = Design(**{field: getattr(design, field) for field in Design.__dataclass_fields__})
     for row in order:
         assert np.flatnonzero(masks[row]).tolist() == sample.subset(again, first + row).tolist()
+
+
+@given(designs(kinds=["uniform", "complement", "stratified", "grouped"]), st.integers(0, 2**62), st.integers(1, 9))
+def test_compiled_loops_draw_the_same(design, first, count):
+    masks, done = compiled.subsets(design, first, first + count)
+    assert done.all()
+    assert (masks == sample.subsets(design, first, first + count)).all()
+
+
+def test_a_subset_that_compiled_loops_cannot_draw_is_reported():
+    design = Design("stratified", 5, 0.3, 1000, np.arange(1000, dtype=np.int32) % 3)
+    masks, done = compiled.subsets(design, 0, 200, deviations=0.5)
+    assert 0 < done.sum() < 200
+    assert (masks == sample.subsets(design, 0, 200))[done].all()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "complement"])
+def test_large_subsets_are_those_that_are_drawn_alone(kind):
+    design = Design(kind, 2**64 - 1, 0.5, COMPILED_FROM + 6, None, (1, 8000), (3, 5))
+    first = 2**63 - 1
+    for row, mask in enumerate(sample.unpack(sample.subsets(design, first, first + 5), design.columns)):
+        assert np.flatnonzero(mask).tolist() == sample.subset(design, first + row).tolist()
 
 
 @given(designs(kinds=["complement"]), st.integers(0, 2**61))

@@ -17,6 +17,9 @@ from datamodels.run.designs import hadamard
 from datamodels.run.designs.design import KINDS, Design
 from datamodels.run.designs.packing import pack, unpack
 
+COMPILED_FROM = 8192
+"""Columns from which compiled loops pay, which take seconds to compile once per installation."""
+
 
 def subset(design: Design, index: int) -> np.ndarray:
     """Return int32[size]: the columns of subset `index` >= 0, ascending."""
@@ -33,10 +36,23 @@ def subsets(design: Design, first: int, last: int) -> np.ndarray:
         raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
     if design.masks is not None:
         return design.masks.read(first, last)
+    if design.columns >= COMPILED_FROM and not KINDS[design.kind].matrix:
+        return _compiled(design, first, last)
     masks = np.zeros((last - first, design.columns), dtype=bool)
     for row, index in enumerate(range(first, last)):
         _draw(design, index, masks[row])
     return pack(masks)
+
+
+def _compiled(design: Design, first: int, last: int) -> np.ndarray:
+    from datamodels.run.designs import compiled
+
+    masks, done = compiled.subsets(design, first, last)
+    for row in np.flatnonzero(~done):
+        mask = np.zeros(design.columns, dtype=bool)
+        _draw(design, first + int(row), mask)
+        masks[row] = pack(mask)
+    return masks
 
 
 def _draw(design: Design, index: int, mask: np.ndarray) -> None:
