@@ -54,6 +54,7 @@ HEAVY_AT_HOME = {
     "datamodels.fit.kernels.coordinate_descent": "numba",
     "datamodels.fit.kernels.bitwise": "numba",
     "datamodels.fit.kernels.leave_out_descent": "numba",
+    "datamodels.fit.kernels.membership": "numba",
     "datamodels.testing.reference": "numba",
     "datamodels.train.gradients.autograd": "torch",
     "datamodels.train.gradients.kinks": "torch",

@@ -23,7 +23,7 @@ from datamodels.fit.job import fits
 from datamodels.fit.job.finished import newest_number
 from datamodels.query import pages
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
-from datamodels.run import designs, runs
+from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.settings import QuerySettings
 from datamodels.storage import ObjectStore, keys
@@ -35,8 +35,6 @@ MAX_CHUNK_WEIGHTS = 80_000
 """Most weights in one message of a stream. Each takes 8 bytes, so messages stay under 1 MB."""
 ROW_ROOM = 8
 """Size of a row of a message without its weights, as a number of weights."""
-MEMBERS_BYTES = 8 * 2**20
-"""Size of the subsets that are unpacked at a time, so that a call's memory does not grow with its request."""
 
 IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits in memory.")
 LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")
@@ -115,25 +113,14 @@ class Fitted:
 
         Raises MaskError, and InputError if the result would not fit into one message.
         """
-        count, d = self.n if targets is None else len(targets), self.run.design.columns
+        count = self.n if targets is None else len(targets)
         if len(masks) * count * 8 > MAX_ANSWER_BYTES:
             raise InputError(
                 f"{len(masks)} subsets x {count} targets: at most {MAX_ANSWER_BYTES // 8} predictions in one "
                 "call; ask for fewer subsets or targets"
             )
         PREDICTIONS.inc(len(masks) * count)
-        theta, intercept = self.theta, self.solution.intercept
-        if targets is not None:
-            theta, intercept = theta[targets], intercept[targets]
-        found = np.empty((len(masks), count))
-        step = max(1, MEMBERS_BYTES // (4 * d))
-        for first in range(0, max(1, len(masks)), step):
-            members = designs.unpack(masks[first : first + step], d)
-            # A vector for one subset: SciPy takes a third of the time that a matrix of one column takes.
-            members = members[0] if len(members) == 1 else members.T
-            found[first : first + step] = (theta @ members.astype(np.float32, order="C")).T
-        found += intercept
-        return found
+        return self.solution.predict_packed(masks, targets)
 
     def top(self, target: int, k: int) -> tuple[Weights, Weights]:
         """Return the k most helpful and the k most harmful columns of a target, strongest first; see `strongest`.

@@ -17,18 +17,24 @@ penalises lambda_j / 2 * ||theta||^2 instead, `weighted` penalises some columns 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datamodels.errors import InputError, MaskError, TargetRangeError
+from datamodels.run import designs
 from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
 
 if TYPE_CHECKING:
     from scipy import sparse
 
+COMPILED_FROM = 4
+"""Masks from which compiled loops predict faster than products with one mask after another."""
+COMPILED_SUMS = 2**26
+"""Weights to add, for all masks and targets, from which it pays to load the compiled loops."""
 OK = "ok"
 CONSTANT = "constant"
 """The output never varies: no weights; the intercept is its value."""
@@ -193,7 +199,7 @@ class Solution:
         """bool[n]: which targets have weights."""
         return modelled(self.status)
 
-    @property
+    @functools.cached_property
     def theta(self) -> sparse.csr_array:
         """The weights, float32[n, d], not copied."""
         from scipy import sparse  # takes a third of a second, which readers of records alone need not wait for
@@ -217,7 +223,28 @@ class Solution:
             raise MaskError(
                 f"masks have shape {members.shape}: must be (subsets, {self.d}), bool, one value per column"
             )
-        return (self.theta @ members.T.astype(np.float32)).T + self.intercept
+        return self.predict_packed(designs.pack(members.astype(bool)))
+
+    def predict_packed(self, masks: np.ndarray, targets: np.ndarray | None = None) -> np.ndarray:
+        """Return predictions float64[s, t] for packed masks uint8[s, ceil(d / 8)].
+
+        targets  int[t], valid ones; all of them if None
+
+        Raises MaskError.
+        """
+        designs.check_packed(masks, self.d)
+        count = self.n if targets is None else len(targets)
+        if len(masks) >= COMPILED_FROM and len(masks) * len(self.weights) * count >= COMPILED_SUMS * self.n:
+            from datamodels.fit.kernels import membership
+
+            chosen = np.arange(self.n) if targets is None else targets
+            found = membership.sums(self.indptr, self.columns, self.weights, chosen, masks, self.d)
+        else:
+            theta = self.theta if targets is None else self.theta[targets]
+            found = np.empty((len(masks), count))
+            for row, mask in enumerate(masks):
+                found[row] = theta @ designs.unpack(mask, self.d).astype(np.float32)
+        return found + (self.intercept if targets is None else self.intercept[targets])
 
     def dense(self, targets: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return weight vectors float32[t, d] of some targets, with zeros filled in. Raises TargetRangeError."""

@@ -11,10 +11,13 @@ def pack(masks: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
-    """Unpack masks to bool[..., d].
+    """Unpack masks to bool[..., d]. Raises MaskError, as `check_packed` does."""
+    check_packed(packed, columns)
+    return np.unpackbits(packed, axis=-1, count=columns, bitorder="little").view(bool)
 
-    Raises MaskError if the length is not that of d columns, or if a bit beyond them is set.
-    """
+
+def check_packed(packed: np.ndarray, columns: int) -> None:
+    """Raise MaskError if the length of packed masks is not that of d columns, or if a bit beyond them is set."""
     expected = (columns + 7) // 8
     if packed.dtype != np.uint8 or packed.shape[-1] != expected:
         raise MaskError(
@@ -23,7 +26,6 @@ def unpack(packed: np.ndarray, columns: int) -> np.ndarray:
     spare = expected * 8 - columns
     if spare and (packed[..., -1] >> (8 - spare)).any():
         raise MaskError(f"mask has a bit set beyond its {columns} columns")
-    return np.unpackbits(packed, axis=-1, count=columns, bitorder="little").view(bool)
 
 
 def mask_of(columns: np.ndarray, count: int) -> np.ndarray:
