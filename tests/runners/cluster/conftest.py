@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,11 +21,23 @@ from datamodels.settings import ClusterSettings
 from tests.helm.conftest import VALUES, render
 
 NAMESPACE = "ns"
+TICK = 0.02
+"""Seconds between two looks of a watch at the objects."""
 FIELDS = {
+    "metadata.name": ("metadata", "name"),
+    "status.phase": ("status", "phase"),
     "involvedObject.kind": ("involvedObject", "kind"),
     "involvedObject.name": ("involvedObject", "name"),
     "type": ("type",),
 }
+
+
+FINISHED = {
+    "metadata": {"name": "finished", "labels": {}, "managedFields": ["x" * 3000]},
+    "spec": {"nodeName": "node", "containers": [{"name": "trainer", "env": ["x" * 3000]}]},
+    "status": {"phase": "Succeeded", "message": "x" * 3000},
+}
+"""A pod of about 9 kB, the size of a trainer's on a real cluster."""
 
 
 class FakeApi:
@@ -33,6 +46,9 @@ class FakeApi:
     kueue     whether Kueue is installed
     refusals  {(method, kind): (status, message)}, answered in place of what was asked, once
     page      objects of one page of a list
+    finished  pods that have succeeded, beyond those in `objects`; only a list of finished pods has them
+    expired   whether versions to watch from are too old; reset by the next watch
+    sent      bytes of answers about lists, and of watches
     """
 
     def __init__(self):
@@ -42,8 +58,14 @@ class FakeApi:
         self.refusals = {}
         self.calls = []
         self.page = 2
+        self.finished = 0
+        self.expired = False
+        self.sent = 0
+        self.closed = threading.Event()
+        self._versions = {}
         self.lock = threading.RLock()
         self._numbers = itertools.count(1)
+        self._version_numbers = itertools.count(1)
 
     def add(self, kind, thing):
         with self.lock:
@@ -121,11 +143,49 @@ class FakeApi:
             self.remove_job(name)
 
     def _listed(self, kind, query):
-        found = [o for o in self.objects[kind].values() if self._selected(o, query)]
+        found = list(self._selection(kind, query).values())
+        if kind == "pods" and "status.phase!=Succeeded" not in query.get("fieldSelector", ""):
+            found += [FINISHED] * self.finished
         start = int(query.get("continue", "0"))
         rest = start + self.page < len(found)
-        metadata = {"continue": str(start + self.page)} if rest else {}
+        metadata = {"resourceVersion": self._version(kind, query)}
+        metadata |= {"continue": str(start + self.page)} if rest else {}
         return {"items": found[start : start + self.page], "metadata": metadata}
+
+    def _selection(self, kind, query):
+        return {name: o for name, o in self.objects[kind].items() if self._selected(o, query)}
+
+    def _version(self, kind, query):
+        """Remembers what a query finds now, and returns a number for it."""
+        number = str(next(self._version_numbers))
+        self._versions[number] = {name: json.dumps(o) for name, o in self._selection(kind, query).items()}
+        return number
+
+    def watched(self, kind, query):
+        """Yields changes after a version as they happen, and a bookmark after each."""
+        known = self._versions[query["resourceVersion"]]
+        ends = time.monotonic() + float(query["timeoutSeconds"])
+        while time.monotonic() < ends and not self.closed.wait(TICK):
+            if self.expired:
+                self.expired = False
+                yield {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old", "metadata": {}}}
+                return
+            with self.lock:
+                number = self._version(kind, query)
+            now = self._versions[number]
+            for name in [name for name in known if name not in now]:
+                yield self._event("DELETED", known[name], number)
+            for name in [name for name in now if now[name] != known.get(name)]:
+                yield self._event("MODIFIED" if name in known else "ADDED", now[name], number)
+            if now != known:
+                yield self._event("BOOKMARK", '{"metadata": {}}', number)
+            known = now
+
+    @staticmethod
+    def _event(kind, text, number):
+        thing = json.loads(text)
+        thing["metadata"]["resourceVersion"] = number
+        return {"type": kind, "object": thing}
 
     def _selected(self, thing, query):
         labels = thing["metadata"].get("labels", {})
@@ -134,11 +194,11 @@ class FakeApi:
             if (key.removeprefix("!") in labels) if term.startswith("!") else (labels.get(key) != value or not equals):
                 return False
         for term in filter(None, query.get("fieldSelector", "").split(",")):
-            key, _, value = term.partition("=")
+            key, unequal, value = re.fullmatch(r"([\w.]+?)(!?)=(.*)", term).groups()
             place = thing
             for step in FIELDS[key]:
-                place = place[step]
-            if place != value:
+                place = place.get(step, {})
+            if (place == value) == bool(unequal):
                 return False
         return True
 
@@ -168,6 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = {"message": message}
         elif path[3]:
             return self._send(200, "\n".join(self.api.logs[path[2]]).encode() + b"\n", "text/plain")
+        elif query.get("watch"):
+            return self._stream(self.api.watched(path[1], query), path[1])
         else:
             status, answer = self.api.answer(self.command, path[1], path[2] or "", query, body)
         self._send(status, json.dumps(answer).encode(), "application/json")
@@ -177,7 +239,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.api.sent += len(body)
         self.wfile.write(body)
+
+    def _stream(self, events, kind):
+        self.api.calls.append(("WATCH", kind, ""))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for event in events:
+                line = json.dumps(event).encode() + b"\n"
+                self.api.sent += len(line)
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            self.wfile.write(b"0\r\n\r\n")
 
     do_GET = do_POST = do_DELETE = _serve
 
@@ -205,6 +280,7 @@ def served(folder):
     (jobs,) = [o for o in chart("defaults").objects if o["metadata"]["name"] == "dm-jobs"]
     fake.add("configmaps", jobs)
     yield fake
+    fake.closed.set()
     server.shutdown()
     thread.join()
     server.server_close()

@@ -189,12 +189,12 @@ def test_time_in_a_queue_is_not_time_to_start(api, cluster, caplog):
     class Queued(KubernetesRunner):
         """Its fitter's Job is in a queue as soon as it is there, and has a pod long after the time to start."""
 
-        def _look(self, name):
+        def _look(self, cluster, name):
             if not api.objects["workloads"]:
                 api.queue(FIT, "insufficient unused quota")
             elif time.monotonic() > admitted:
                 api.add_pod("fit-pod", job=FIT, status=READY)
-            return super()._look(name)
+            return super()._look(cluster, name)
 
     runner = Queued(cluster, impatient, chart("gpu"), tick=0.01)
     with caplog.at_level("WARNING"), runner.fitter(RUN, SERVICES) as found:
@@ -207,9 +207,9 @@ def test_a_fitter_that_cannot_start_says_why(api, cluster):
     class Doomed(KubernetesRunner):
         """Its fitter's Job fails as soon as it is there."""
 
-        def _look(self, name):
+        def _look(self, cluster, name):
             api.finish(name, "Failed", condition={"reason": "PodFailurePolicy"})
-            return super()._look(name)
+            return super()._look(cluster, name)
 
     ended = {"exitCode": 2, "message": "no CUDA device", "finishedAt": "t"}
     api.add_pod("fit-pod", job=FIT, status={"containerStatuses": [{"name": "c", "state": {"terminated": ended}}]})

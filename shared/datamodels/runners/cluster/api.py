@@ -6,6 +6,7 @@ Objects are plain dicts, as in the API. Only this module knows the `kubernetes` 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +21,33 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between the attempts of a call that the API server does not answer."""
 TIMEOUT = (10, 60)
 """Seconds to connect, and to answer."""
+QUIET = 150
+"""Seconds without a line after which a watch is taken for dead. A bookmark comes about every minute."""
 PAGE = 500
 """Objects of one page of a list."""
 KUEUE = "kueue.x-k8s.io"
 """Kueue's API group, which is also the prefix of its labels and annotations."""
+NOT_SUCCEEDED = "status.phase!=Succeeded"
+"""Field selector of pods that run, wait or failed. Of a Job of thousands of pods, most have succeeded."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A list of objects.
+
+    kind    a name of `Cluster._lists`
+    labels  selector by labels
+    fields  selector by fields
+    """
+
+    kind: str
+    labels: str = ""
+    fields: str = ""
+
+
+class ExpiredError(NotFoundError):
+    """The API server no longer has the version that a watch was to begin at."""
 
 
 class Cluster:
@@ -39,10 +62,17 @@ class Cluster:
         from kubernetes import client
 
         self.namespace = namespace
+        self.api_client = api_client
         self._batch = client.BatchV1Api(api_client)
         self._core = client.CoreV1Api(api_client)
         self._apis = client.ApisApi(api_client)
         self._custom = client.CustomObjectsApi(api_client)
+        self._lists: dict[str, Callable[..., Any]] = {
+            "jobs": self._batch.list_namespaced_job,
+            "pods": self._core.list_namespaced_pod,
+            "events": self._core.list_namespaced_event,
+            "configmaps": self._core.list_namespaced_config_map,
+        }
 
     def create_job(self, job: Object) -> Object:
         return self._call("create", job, self._batch.create_namespaced_job, self.namespace, job)
@@ -55,7 +85,7 @@ class Cluster:
             return None
 
     def jobs(self, selector: str) -> list[Object]:
-        return self._list(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
+        return self._found(Query("jobs", selector))
 
     def delete_job(self, name: str) -> None:
         """Delete a Job after its pods and the Jobs that it owns. Does nothing if there is none."""
@@ -64,13 +94,13 @@ class Cluster:
                 "delete", name, self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Foreground"
             )
 
-    def pods(self, selector: str) -> list[Object]:
-        return self._list(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
+    def pods(self, selector: str, fields: str = "") -> list[Object]:
+        return self._found(Query("pods", selector, fields))
 
     def warnings(self, kind: str, name: str) -> list[Object]:
         """Return the events of type Warning about an object, the newest last."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
-        events = self._list(self._core.list_namespaced_event, self.namespace, field_selector=selector)
+        events = self._found(Query("events", fields=selector))
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def workload(self, job: Object) -> Object | None:
@@ -84,12 +114,12 @@ class Cluster:
             if KUEUE in versions:
                 place = (KUEUE, versions[KUEUE], self.namespace, "workloads")
                 selector = f"{KUEUE}/job-uid={job['metadata']['uid']}"
-                found = self._list(self._custom.list_namespaced_custom_object, *place, label_selector=selector)
+                found, _ = self._list(self._custom.list_namespaced_custom_object, *place, label_selector=selector)
                 return found[-1] if found else None
         return None
 
     def config_maps(self, selector: str) -> list[Object]:
-        return self._list(self._core.list_namespaced_config_map, self.namespace, label_selector=selector)
+        return self._found(Query("configmaps", selector))
 
     def log(self, pod: str, *, tail: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield lines of a pod's log; with `follow`, until it ends. `tail` limits them to the last ones."""
@@ -103,16 +133,37 @@ class Cluster:
             for line in response:
                 yield line.decode(errors="replace").rstrip("\n")
 
-    def _list(self, function: Callable[..., Any], *place: str, **options: Any) -> list[Object]:
+    def read(self, query: Query) -> tuple[list[Object], str]:
+        """Return the objects that a query finds, and the version of the list, to watch it from."""
+        selectors = {"label_selector": query.labels, "field_selector": query.fields}
+        return self._list(self._lists[query.kind], self.namespace, **selectors)
+
+    def watch(self, query: Query, version: str, seconds: int) -> Any:
+        """Return a response whose lines are the changes after a version, as they happen, for so many seconds."""
+        options = {
+            "label_selector": query.labels,
+            "field_selector": query.fields,
+            "watch": True,
+            "resource_version": version,
+            "allow_watch_bookmarks": True,
+            "timeout_seconds": seconds,
+            "_request_timeout": (TIMEOUT[0], QUIET),
+        }
+        return self._answer("watch", query.kind, self._lists[query.kind], self.namespace, options)
+
+    def _found(self, query: Query) -> list[Object]:
+        return self.read(query)[0]
+
+    def _list(self, function: Callable[..., Any], *place: str, **options: Any) -> tuple[list[Object], str]:
         found: list[Object] = []
         token = None
         while True:
             paging = {"limit": PAGE} | ({"_continue": token} if token else {})
             page = self._call("list", "", function, *place, **options, **paging)
-            found += page["items"]
+            found += map(slim, page["items"])
             token = page["metadata"].get("continue")
             if not token:
-                return found
+                return found, page["metadata"].get("resourceVersion", "")
 
     def _call(self, verb: str, thing: Object | str, function: Callable[..., Any], *arguments: Any, **options: Any):
         name = thing if isinstance(thing, str) else thing["metadata"]["name"]
@@ -137,6 +188,12 @@ class Cluster:
             raise UnavailableError(f"the Kubernetes API does not answer ({what}): {_line(str(error))}") from error
 
 
+def slim(thing: Object) -> Object:
+    """Leave out what nothing here reads, half of an object: who set each field."""
+    thing["metadata"].pop("managedFields", None)
+    return thing
+
+
 def _translated(what: str, namespace: str, error: Any) -> Exception:
     try:
         text = json.loads(error.body)["message"]
@@ -154,6 +211,8 @@ def _translated(what: str, namespace: str, error: Any) -> Exception:
             return ClusterError(
                 f"{message}; ask for the rights of the chart's role, or choose another namespace or context"
             )
+        case 410:
+            return ExpiredError(message)
         case 429:
             return UnavailableError(message)
         case status if status is None or status >= 500:

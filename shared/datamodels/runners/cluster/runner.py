@@ -19,6 +19,7 @@ from datamodels.runners.cluster import runs, templates
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster.api import Cluster, Object
 from datamodels.runners.cluster.state import JobState
+from datamodels.runners.cluster.watching import Watching
 from datamodels.settings import ClientSettings, ClusterSettings
 from datamodels.telemetry import logger
 
@@ -27,7 +28,7 @@ log = logger(__name__)
 TICK = 0.5
 """Seconds between two calls of `tick` by default."""
 LOOK = 4
-"""Ticks between two reads of a Job."""
+"""Ticks between two looks at a Job. They cost no calls, because it is watched."""
 
 
 class KubernetesRunner(Runner):
@@ -54,17 +55,18 @@ class KubernetesRunner(Runner):
         job = self._ensure(templates.trainer_job(self._templates, run.spec, chunks, self._owner))
         name = job["metadata"]["name"]
         obstacles: list[str] = []
-        while not states.state(job).ended:
-            for _ in range(LOOK):
-                time.sleep(self._tick)
-                with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
-                    if tick():
-                        runs.remove(self._cluster, name)
-                        _show_trainers({}, [])
-                        return
-            job = self._look(name)
-            obstacles = self._obstacles(run, job, runs.pods_of(self._cluster, job), obstacles)
-            _show_trainers(job, obstacles)
+        with Watching(self._cluster) as watched:
+            while not states.state(job).ended:
+                for _ in range(LOOK):
+                    time.sleep(self._tick)
+                    with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
+                        if tick():
+                            runs.remove(self._cluster, name)
+                            _show_trainers({}, [])
+                            return
+                job = self._look(watched, name)
+                obstacles = self._obstacles(watched, run, job, runs.pods_of(watched, job), obstacles)
+                _show_trainers(job, obstacles)
         if states.state(job) is JobState.FAILED:
             raise self._failure(run, job)
 
@@ -75,9 +77,11 @@ class KubernetesRunner(Runner):
             return
         job = self._ensure(templates.fitter_job(self._templates, run.spec, self._owner))
         try:
+            with Watching(self._cluster) as watched:
+                address = self._address(watched, run, job)
             # The pod is called by its IP address, which no certificate contains, so check the name of the service.
             name = services.server_name or services.fitter.rpartition("/")[2].rpartition(":")[0]
-            yield dataclasses.replace(services, fitter=self._address(run, job), server_name=name)
+            yield dataclasses.replace(services, fitter=address, server_name=name)
         finally:
             self._cluster.delete_job(job["metadata"]["name"])
 
@@ -94,17 +98,19 @@ class KubernetesRunner(Runner):
         with contextlib.suppress(ConflictError):  # the call was repeated because its answer was lost
             self._cluster.create_job(wanted)
         log.info("job created", job=name)
-        return self._look(name)
+        return self._look(self._cluster, name)
 
-    def _look(self, name: str) -> Object:
-        job = self._cluster.job(name)
+    def _look(self, cluster: Cluster, name: str) -> Object:
+        job = cluster.job(name)
         if job is None:
             raise StageError(f"Job {name} was deleted; submit the run again to resume", ExitCode.TRANSIENT)
         return job
 
-    def _obstacles(self, run: Run, job: Object, pods: Sequence[Object], shown: Sequence[str]) -> list[str]:
+    def _obstacles(
+        self, cluster: Cluster, run: Run, job: Object, pods: Sequence[Object], shown: Sequence[str]
+    ) -> list[str]:
         """Return what keeps a Job from running. Logs each obstacle that is not among `shown`."""
-        found = runs.obstacles(self._cluster, job, pods)
+        found = runs.obstacles(cluster, job, pods)
         for obstacle in found:
             if obstacle not in shown:
                 log.warning("held up", run=run.name, job=job["metadata"]["name"], reason=obstacle)
@@ -119,7 +125,7 @@ class KubernetesRunner(Runner):
             ExitCode.CONFIG if code == ExitCode.CONFIG else ExitCode.FAILED,
         )
 
-    def _address(self, run: Run, job: Object) -> str:
+    def _address(self, cluster: Cluster, run: Run, job: Object) -> str:
         """Wait until the fitter's pod is ready, and return its address.
 
         Raises StageError if the Job ends, or after the time limit. Time in a queue does not count: it may be days.
@@ -128,16 +134,16 @@ class KubernetesRunner(Runner):
         obstacles: list[str] = []
         end = time.monotonic() + self._owner.fitter_start
         while time.monotonic() < end:
-            pods = runs.pods_of(self._cluster, job)
+            pods = runs.pods_of(cluster, job)
             for pod in pods:
                 ready = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions") or []}.get("Ready")
                 if ready == "True" and "deletionTimestamp" not in pod["metadata"]:
                     return _address_of(pod)
-            job = self._look(name)
+            job = self._look(cluster, name)
             if states.state(job).ended:
                 code, words = [(1, states.reason(job)), *states.failures(runs.pods_of(self._cluster, job))][-1]
                 raise StageError(f"the fitter cannot start: {words}", code)
-            obstacles = self._obstacles(run, job, pods, obstacles)
+            obstacles = self._obstacles(cluster, run, job, pods, obstacles)
             queued = states.queued(job)
             time.sleep(LOOK * self._tick if queued else self._tick)
             if queued:

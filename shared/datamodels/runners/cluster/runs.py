@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import json
 import time
@@ -23,9 +24,10 @@ from datamodels.run.specs import RunSpec
 from datamodels.runners.base import SERVICES
 from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster import templates
-from datamodels.runners.cluster.api import Cluster, Object
+from datamodels.runners.cluster.api import NOT_SUCCEEDED, Cluster, Object
 from datamodels.runners.cluster.state import JobState
 from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
+from datamodels.runners.cluster.watching import Watching
 
 GONE_TIMEOUT = 300.0
 """Seconds to wait until a Job and its pods are deleted."""
@@ -33,6 +35,8 @@ POLL = 2.0
 """Seconds between two queries about a run that is watched."""
 ASKED_ABOUT = 3
 """Number of pods that do not start whose events are read, to limit calls."""
+STARTING = 10.0
+"""Seconds for which a pod may start before its events are read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +164,21 @@ def obstacles(cluster: Cluster, job: Object, pods: Sequence[Object]) -> list[str
 
 def _unstarted(cluster: Cluster, pods: Sequence[Object]) -> list[str]:
     """Return why a pod does not start on its node, in the kubelet's words. Reads events of at most ASKED_ABOUT pods."""
-    for pod in itertools.islice(filter(states.creating, pods), ASKED_ABOUT):
+    slow = (pod for pod in pods if states.creating(pod) and _age(pod) > STARTING)
+    for pod in itertools.islice(slow, ASKED_ABOUT):
         if events := cluster.warnings("Pod", pod["metadata"]["name"]):
             return [states.of_event(events[-1])]
     return []
 
 
+def _age(thing: Object) -> float:
+    """Return the seconds since an object was created."""
+    return time.time() - datetime.datetime.fromisoformat(thing["metadata"]["creationTimestamp"]).timestamp()
+
+
 def pods_of(cluster: Cluster, job: Object) -> list[Object]:
-    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}")
+    """Return the pods of a Job that have not succeeded."""
+    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}", NOT_SUCCEEDED)
 
 
 def listed(cluster: Cluster) -> Iterator[Listed]:
@@ -182,23 +193,27 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
     Raises StageError if it fails, RunNotFoundError if it is deleted meanwhile.
     """
     shown: list[str] = []
-    while True:
-        job = _driver(cluster, run)  # read before the lines, so that the last lines say how it ended
-        found = list(lines(cluster, run))
-        for line in found:
-            if line not in shown:
-                show(line)
-        shown = found
-        if states.state(job) is JobState.DONE:
-            return
-        if states.state(job) is JobState.FAILED:
-            code, words = [(1, states.reason(job)), *states.failures(pods_of(cluster, job))][-1]
-            known = words.startswith(f"run {run}:")  # the driver's own error, which has advice
-            raise StageError(
-                words if known else f"run {run}: {words}; fix it and submit the run again, what is committed is kept",
-                code,
-            )
-        time.sleep(POLL)
+    with Watching(cluster) as watched:
+        while True:
+            job = _driver(watched, run)  # read before the lines, so that the last lines say how it ended
+            found = list(lines(watched, run))
+            for line in found:
+                if line not in shown:
+                    show(line)
+            shown = found
+            if states.state(job) is JobState.DONE:
+                return
+            if states.state(job) is JobState.FAILED:
+                raise _failure(run, job, pods_of(cluster, job))
+            time.sleep(POLL)
+
+
+def _failure(run: str, job: Object, pods: Sequence[Object]) -> StageError:
+    code, words = [(1, states.reason(job)), *states.failures(pods)][-1]
+    known = words.startswith(f"run {run}:")  # the driver's own error, which has advice
+    return StageError(
+        words if known else f"run {run}: {words}; fix it and submit the run again, what is committed is kept", code
+    )
 
 
 def log(cluster: Cluster, run: str, *, index: int | None = None, follow: bool = False) -> Iterator[str]:
@@ -251,7 +266,7 @@ def _component(job: Object) -> str:
 def service_lines(cluster: Cluster) -> Iterator[str]:
     """Yield the obstacles of the chart's services."""
     for name in SERVICES:
-        pods = cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}")
+        pods = cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}", NOT_SUCCEEDED)
         for obstacle in states.obstacles(None, pods, []) + _unstarted(cluster, pods):
             yield f"{name}: {obstacle}"
 
