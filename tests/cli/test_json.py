@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from datamodels.errors import ExitCode
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.run import runs
+from datamodels.runners.cluster.templates import named
 from datamodels.settings import ServeSettings
 from datamodels.storage.local import LocalStore
 from tests.cli.declared import endings
@@ -147,8 +149,9 @@ def test_a_run_prints_its_result(place):
 
 def test_cluster_commands(place, api, capsys):  # noqa: F811
     for line in CLUSTER:
+        ends = threading.Timer(0.5, api.finish, (named(place.run, "dm"), "Complete"))
         if "--watch" in line:
-            api.finish(place.run, "Complete")
+            ends.start()
         assert main([*place.words(line), "--kubeconfig", api.kubeconfig, "--json"]) == 0
         found = read(capsys.readouterr().out)
         assert found and all(value["run"] == place.run for value in found), line

@@ -22,8 +22,8 @@ def test_a_submitted_run_goes_on_after_its_driver_was_killed(api, cluster, place
     environ, controller = place
     spec = parse({"name": "driven", "m": 180, "chunk": 100, "evaluate": {"subsets": 10, "models": 2}} | linear())
     runs.submit(cluster, spec)
-    job = api.objects["jobs"][spec.run]
-    train = templates.trainer_name(spec)
+    job = api.objects["jobs"][templates.named(spec.run, "dm")]
+    train = templates.trainer_name(spec, "dm")
     with drive(environ, job) as first:
         eventually(lambda: train in api.objects["jobs"], while_true=lambda: first.poll() is None)
         first.send_signal(signal.SIGKILL)

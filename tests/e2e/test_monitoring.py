@@ -16,7 +16,7 @@ from datamodels.errors import ExitCode, RunNotFoundError
 from datamodels.rpc.clients.fitter import FitState, FitterClient
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.run.specs import parse
-from datamodels.runners.cluster import runs
+from datamodels.runners.cluster import runs, templates
 from datamodels.runners.cluster.api import connect
 from datamodels.settings import ClientSettings
 from tests.e2e import prometheus
@@ -109,7 +109,10 @@ def _taken(api, environ, addresses, chosen):
     runs.submit(connect(kubeconfig=api.kubeconfig), chosen)
     with (
         serving_at(addresses / f"{chosen.run}-driver.json") as where,
-        drive(environ | where | {"DATAMODELS_CLUSTER_SETTLE": "2.5"}, api.objects["jobs"][chosen.run]) as driver,
+        drive(
+            environ | where | {"DATAMODELS_CLUSTER_SETTLE": "2.5"},
+            api.objects["jobs"][templates.named(chosen.run, "dm")],
+        ) as driver,
     ):
         _, err = driver.communicate(timeout=LIMIT)
     assert driver.returncode == ExitCode.DONE, err

@@ -16,7 +16,7 @@ TARGETS, TOP = 3, 5
 
 def text(result: Result) -> str:
     """Render the summary, without a final line break."""
-    return "\n".join(_lines(result))
+    return "\n".join([*brief(result), *_examples(result)])
 
 
 def rate(result: Result) -> float:
@@ -24,7 +24,8 @@ def rate(result: Result) -> float:
     return result.trained / result.seconds["train"] if result.seconds.get("train") else 0.0
 
 
-def _lines(result: Result) -> Iterator[str]:
+def brief(result: Result) -> Iterator[str]:
+    """Yield the lines of the summary about the run as a whole."""
     spec, evaluation = result.run.spec, result.evaluation
     yield f"run        {result.run.name}"
     if result.run.declared is None:
@@ -57,6 +58,10 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"targets    {result.run.n:,}, of them " + ", ".join(f"{n} {status}" for status, n in unusual.items())
     seconds = "  ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     yield f"seconds    {seconds}  total {sum(result.seconds.values()):.1f}"
+
+
+def _examples(result: Result) -> Iterator[str]:
+    """Yield the strongest influences on a few targets."""
     for answer in _few(result.influences):
         yield ""
         yield words.target(answer.target.target, result.run.target_name(answer.target.target))

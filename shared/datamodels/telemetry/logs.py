@@ -45,6 +45,7 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each lost connection; callers say what matters
 
 
 def _renderers(settings: TelemetrySettings) -> list:

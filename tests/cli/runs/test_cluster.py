@@ -1,13 +1,18 @@
+import threading
+
 import pytest
 
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.run import specs
+from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.state import JobState
 from tests.runners.cluster.conftest import api, service_labels, spec  # noqa: F401 - fixture
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 4000\nchunk: 100\nevaluate: {subsets: 0}\n"
 RUN = spec().run
+DRIVER = templates.named(RUN, "dm")
+WHERE = "(release dm, store s3://bucket/prefix)"
 
 
 @pytest.fixture
@@ -29,10 +34,11 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     code, out, _ = datamodels("submit", "SPEC")
     assert code == 0 and out.splitlines()[0] == f"run {RUN} is submitted" and "status" in out.splitlines()[1]
     assert datamodels("submit", "SPEC", "-n", "ns")[1].startswith(f"run {RUN} is already submitted; nothing to do")
-    assert datamodels("list") == (0, f"{RUN}  {JobState.WAITING.value}\n", "")
-    assert datamodels("status", RUN) == (0, f"{RUN}  waiting\n", "")
-    assert datamodels("status")[1] == f"{RUN}  waiting\n"
-    api.add_pod("driver", job=RUN)
+    assert datamodels("list", "--release", "dm") == (0, f"{RUN}  {JobState.WAITING.value}  {WHERE}\n", "")
+    assert datamodels("list", "--release", "other") == (0, "", "")
+    assert datamodels("status", RUN) == (0, f"{RUN}  waiting  {WHERE}\n", "")
+    assert datamodels("status")[1] == f"{RUN}  waiting  {WHERE}\n"
+    api.add_pod("driver", job=DRIVER)
     api.logs["driver"] = ["hello"]
     assert datamodels("logs", RUN) == (0, "hello\n", "")
     assert datamodels("cancel", RUN)[0] == 0
@@ -50,12 +56,16 @@ def test_status_of_a_namespace_says_what_keeps_its_services(api, datamodels):  #
 
 def test_watch_stays_until_the_end(api, datamodels):  # noqa: F811
     datamodels("submit", "SPEC")
-    api.finish(RUN, "Complete")
-    assert datamodels("submit", "SPEC", "--watch") == (
-        0,
-        f"run {RUN} is already done; nothing to do\n{RUN}  done\n",
-        "",
-    )
+    ends = threading.Timer(0.5, api.finish, (DRIVER, "Complete"))
+    ends.start()
+    code, out, err = datamodels("submit", "SPEC", "--watch")
+    ends.join()
+    assert (code, err) == (0, "") and out.splitlines() == [
+        f"run {RUN} is already submitted; nothing to do",
+        f"{RUN}  waiting  {WHERE}",
+        f"{RUN}  done  {WHERE}",
+        f"next       datamodels report {RUN} --store s3://bucket/prefix",
+    ]
 
 
 @pytest.mark.parametrize(

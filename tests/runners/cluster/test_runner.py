@@ -18,7 +18,7 @@ from tests.runners.cluster.conftest import OWNER, spec
 from tests.runners.cluster.conftest import templates as chart
 
 RUN = Run(spec(), Design(kind="uniform", seed=0, alpha=0.5, examples=10), own=np.full(3, -1, dtype=np.int32))
-TRAIN, FIT = templates.trainer_name(RUN.spec), templates.fitter_name(RUN.spec)
+TRAIN, FIT = templates.trainer_name(RUN.spec, "dm"), templates.fitter_name(RUN.spec, "dm")
 SERVICES = ClientSettings(fitter="dns:///fitter:50051")
 
 

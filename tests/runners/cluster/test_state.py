@@ -23,6 +23,8 @@ def pod(phase="Pending", conditions=(), **container):
         (None, JobState.ABSENT),
         ({"metadata": {}, "spec": {}}, JobState.WAITING),
         (job(active=1), JobState.WAITING),
+        (job(uncountedTerminatedPods={"succeeded": ["uid"]}), JobState.RUNNING),
+        (job(succeeded=1), JobState.RUNNING),
         (job(active=1, ready=1), JobState.RUNNING),
         (job({"type": "Complete", "status": "True"}), JobState.DONE),
         (job({"type": "Failed", "status": "True"}), JobState.FAILED),
@@ -86,7 +88,7 @@ def test_what_stands_in_the_way_is_one_line_that_says_what_to_do(thing, words):
 
 @pytest.mark.parametrize("thing", [pod(), waiting("ContainerCreating"), pod("Running", state={"running": {}}), {}])
 def test_what_passes_by_itself_is_no_obstacle(thing):
-    assert state.obstacles(job(), [thing], [{"reason": "Old", "message": "news"}]) == []
+    assert state.obstacles(job(active=1), [thing], [{"reason": "Old", "message": "news"}]) == []
 
 
 def test_a_job_without_pods_says_why():
@@ -95,6 +97,27 @@ def test_a_job_without_pods_says_why():
         "FailedCreate: exceeded quota: pods; raise the quota, or ask for less in the chart's values"
     ]
     assert state.obstacles(job({"type": "Complete", "status": "True"}), [], events) == []
+
+
+QUOTA = {"reason": "FailedCreate", "message": "exceeded quota: pods"}
+
+
+@pytest.mark.parametrize(
+    ("active", "done", "seen", "told"),
+    [
+        (2, "", "2026-01-01T10:00:05Z", True),
+        (2, "", "2026-01-01T09:59:59Z", False),  # pods were created since
+        (4, "", "2026-01-01T10:00:05Z", False),  # it has all its pods
+        (2, "0-7", "2026-01-01T10:00:05Z", False),  # and needs no more
+        (2, "0-6", "2026-01-01T10:00:05Z", True),
+    ],
+)
+def test_a_quota_that_is_reached_midway_is_told(active, done, seen, told):
+    thing = job(spec={"parallelism": 4, "completions": 10}, active=active, completedIndexes=done)
+    pods = [
+        pod("Running") | {"metadata": {"creationTimestamp": f"2026-01-01T{at}Z"}} for at in ("09:00:00", "10:00:00")
+    ]
+    assert bool(state.obstacles(thing, pods, [QUOTA | {"lastTimestamp": seen}])) == told
 
 
 def test_a_suspended_job_says_what_it_waits_for():
@@ -141,9 +164,9 @@ def test_failures_come_in_order_with_their_last_words():
         ended(137, "t0", ""),
     ]
     assert state.failures(pods) == [
-        (137, "it logged nothing"),
-        (1, "ValueError: x"),
-        (2, "store s3://b: there is no such bucket"),
+        state.Failure("t0", 137, "it logged nothing"),
+        state.Failure("t1", 1, "ValueError: x"),
+        state.Failure("t2", 2, "store s3://b: there is no such bucket"),
     ]
 
 

@@ -45,7 +45,7 @@ def test_the_driver_is_named_by_the_spec_and_carries_it():
     job = filled()[0]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     env = {e["name"]: e.get("value") for e in container["env"]}
-    assert job["metadata"]["name"] == spec().run
+    assert job["metadata"]["name"] == f"{spec().run}-dm"
     assert json.loads(env["DATAMODELS_CLUSTER_SPEC"]) == spec().document()
     assert job["metadata"]["labels"][templates.RUN_LABEL] == spec().run
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "dm-jobs", "uid": "uid-of-the-chart", "controller": True}
@@ -111,8 +111,10 @@ def test_more_indexes_than_the_job_api_allows_are_no_spec():
 
 def test_names_of_pods_stay_within_63_characters():
     run = spec(name="x" * 40)
-    assert len(run.run) <= 63 - len("-abcde")
-    assert len(f"{templates.trainer_name(run)}-99999-abcde") <= 63
+    for release in ("dm", "r" * 53):
+        for name in (templates.named(run.run, release), templates.trainer_name(run, release)):
+            assert len(f"{name}-99999-abcde") <= 63 and name != templates.named(run.run, "r" * 52)
+    assert templates.named("digits-0123456789ab", "dm") == "digits-0123456789ab-dm"
 
 
 def test_a_list_of_chunks_that_is_too_long_becomes_all_of_them():

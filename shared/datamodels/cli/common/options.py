@@ -99,6 +99,12 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kubeconfig", metavar="FILE", default="", help="kubeconfig file (default: KUBECONFIG, or ~/.kube/config)"
     )
+    parser.add_argument(
+        "--release",
+        metavar="NAME",
+        default="",
+        help="release of the chart (default: the only one of the namespace)",
+    )
 
 
 def add_trainers(parser: argparse.ArgumentParser) -> None:

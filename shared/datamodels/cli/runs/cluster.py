@@ -20,8 +20,8 @@ def status(options: argparse.Namespace) -> None:
         raise SettingsError("--verify reads the store; give --store instead of --namespace, --context and --kubeconfig")
     cluster = _cluster(options)
     if options.run:
-        found = runs.described(cluster, options.run)
-        notes = list(runs.notes(cluster, options.run))
+        found = runs.described(cluster, options.run, options.release)
+        notes = list(runs.notes(cluster, options.run, options.release))
         _print(options, _fields(found) | {"notes": notes}, "\n".join([f"{found}", *notes]))
         return
     _print_runs(cluster, options)
@@ -42,7 +42,8 @@ def _print_note(options: argparse.Namespace, run: str, line: str) -> None:
 
 
 def _fields(found: Listed) -> dict[str, Any]:
-    return {"run": found.run, "state": found.state.value, "reason": found.reason or None}
+    where = {"release": found.release or None, "store": found.store or None}
+    return {"run": found.run, "state": found.state.value, "reason": found.reason or None} | where
 
 
 def submit(options: argparse.Namespace) -> None:
@@ -57,18 +58,19 @@ def submit(options: argparse.Namespace) -> None:
             print(f"datamodels status {wanted[-1].run} --namespace {cluster.namespace}   # shows its progress")
         return
     for each in wanted:
-        runs.watch(cluster, each.run, functools.partial(_print_note, options, each.run))
+        runs.watch(cluster, each.run, functools.partial(_print_note, options, each.run), options.release)
 
 
 def logs(options: argparse.Namespace) -> None:
     """Print the log of a pod."""
-    for line in runs.log(_cluster(options), options.run, index=options.index, follow=options.follow):
+    chosen = {"index": options.index, "follow": options.follow, "release": options.release}
+    for line in runs.log(_cluster(options), options.run, **chosen):
         print(line, flush=True)
 
 
 def cancel(options: argparse.Namespace) -> None:
     """Stop a run."""
-    runs.cancel(_cluster(options), options.run)
+    runs.cancel(_cluster(options), options.run, options.release)
     said = "is cancelled; what is committed is kept, submit it again to resume"
     _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
 
@@ -79,5 +81,5 @@ def list_runs(options: argparse.Namespace) -> None:
 
 
 def _print_runs(cluster: Cluster, options: argparse.Namespace) -> None:
-    for found in runs.listed(cluster):
+    for found in runs.listed(cluster, options.release):
         _print(options, _fields(found), f"{found}")

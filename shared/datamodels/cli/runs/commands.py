@@ -233,12 +233,6 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     submit = add_command(subparsers, "submit", what, "datamodels.cli.runs.cluster:submit")
     submit.add_argument("specs", metavar="SPEC", nargs="+", help=f"YAML file that describes a run, or {EXAMPLE}")
     submit.add_argument("--watch", action="store_true", help="print how the runs go, until they end")
-    submit.add_argument(
-        "--release",
-        metavar="NAME",
-        default="",
-        help="release of the chart to use (default: the only one of the namespace)",
-    )
     what = "print the log of the driver of a run, or of one of its trainers"
     logs = add_command(subparsers, "logs", what, "datamodels.cli.runs.cluster:logs")
     logs.add_argument(

@@ -24,6 +24,8 @@ from datamodels.telemetry import bound, configure_logging, logger
 
 log = logger(__name__)
 
+TERMINATION_LOG = Path("/dev/termination-log")
+"""File whose text Kubernetes keeps in the state of a container that has ended: at most 4096 bytes."""
 EVERY = 30.0
 """Seconds between two log lines about one stage."""
 
@@ -41,6 +43,8 @@ def drive(options: argparse.Namespace) -> None:
         store = open_store(StoreSettings.load())
         result = pipeline.run(chosen, runner=runner, store=store, view=WatchedView())
         print(summary.text(result), flush=True)
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text("\n".join(summary.brief(result)), encoding="utf-8")
         log.info("done")
 
 

@@ -101,7 +101,7 @@ class Cluster:
         """Return the events of type Warning about an object, the newest last."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
         events = self._found(Query("events", fields=selector))
-        return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return sorted(events, key=seen)
 
     def workload(self, job: Object) -> Object | None:
         """Return Kueue's object for a Job, which says whether the Job is admitted, and why not.
@@ -186,6 +186,12 @@ class Cluster:
             raise _translated(what, self.namespace, error) from error
         except (HTTPError, OSError) as error:
             raise UnavailableError(f"the Kubernetes API does not answer ({what}): {_line(str(error))}") from error
+
+
+def seen(event: Object) -> str:
+    """Return when an event was last seen, as an ISO time; empty if it does not say."""
+    series = (event.get("series") or {}).get("lastObservedTime")
+    return series or event.get("lastTimestamp") or event.get("eventTime") or ""
 
 
 def slim(thing: Object) -> Object:

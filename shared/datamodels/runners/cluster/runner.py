@@ -118,11 +118,11 @@ class KubernetesRunner(Runner):
 
     def _failure(self, run: Run, job: Object) -> StageError:
         failed = states.failures(runs.pods_of(self._cluster, job))
-        code, words = failed[-1] if failed else (ExitCode.FAILED, states.reason(job))
+        last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *failed][-1]
         return StageError(
-            f"run {run.name}: trainers failed ({states.indexes(job)}), the last because: {words}; what is committed "
-            "is kept, submit the run again to train the rest",
-            ExitCode.CONFIG if code == ExitCode.CONFIG else ExitCode.FAILED,
+            f"run {run.name}: trainers failed ({states.indexes(job)}), the last because: {last.words}; what is "
+            "committed is kept, submit the run again to train the rest",
+            ExitCode.CONFIG if last.code == ExitCode.CONFIG else ExitCode.FAILED,
         )
 
     def _address(self, cluster: Cluster, run: Run, job: Object) -> str:
@@ -141,8 +141,9 @@ class KubernetesRunner(Runner):
                     return _address_of(pod)
             job = self._look(cluster, name)
             if states.state(job).ended:
-                code, words = [(1, states.reason(job)), *states.failures(runs.pods_of(self._cluster, job))][-1]
-                raise StageError(f"the fitter cannot start: {words}", code)
+                failed = states.failures(runs.pods_of(self._cluster, job))
+                last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *failed][-1]
+                raise StageError(f"the fitter cannot start: {last.words}", last.code)
             obstacles = self._obstacles(cluster, run, job, pods, obstacles)
             queued = states.queued(job)
             time.sleep(LOOK * self._tick if queued else self._tick)

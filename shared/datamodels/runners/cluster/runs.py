@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from datamodels.errors import (
     ClusterError,
+    ConfigError,
     ConflictError,
+    ExitCode,
     NotFoundError,
     NotReadyError,
     RunNotFoundError,
@@ -26,9 +28,11 @@ from datamodels.runners.cluster import state as states
 from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.api import NOT_SUCCEEDED, Cluster, Object
 from datamodels.runners.cluster.state import JobState
-from datamodels.runners.cluster.templates import CHART, COMPONENT, RUN_LABEL
+from datamodels.runners.cluster.templates import CHART, COMPONENT, INSTANCE, RUN_LABEL
 from datamodels.runners.cluster.watching import Watching
 
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""Label of a Job's pods."""
 GONE_TIMEOUT = 300.0
 """Seconds to wait until a Job and its pods are deleted."""
 POLL = 2.0
@@ -58,7 +62,7 @@ class Submitted:
             case JobState.DONE if self.changed:
                 return "is submitted again, because its fit, until or output changed; its models are kept"
             case JobState.DONE:
-                return "is already done; nothing to do"
+                return "is submitted again, although it was done: the driver trains and fits what its store lacks"
             case JobState.RUNNING | JobState.WAITING:
                 return "is already submitted; nothing to do"
             case JobState.FAILED:
@@ -67,13 +71,16 @@ class Submitted:
 
 
 def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
-    """Create the driver's Job of a run. Does nothing if it exists and has not failed.
+    """Create the driver's Job of a run. Does nothing if it is running.
+
+    A run that is done is submitted again, too: only its driver can tell whether the store still has everything.
 
     Raises ConfigError if the chart is not installed, SpecError, ClusterError if the cluster refuses the Job, and
     ConflictError if the run is already running with another fit, until or output.
     """
-    job = templates.driver_job(templates.find(cluster, release), spec)
-    there = cluster.job(spec.run)
+    chart = templates.find(cluster, release)
+    job = templates.driver_job(chart, spec)
+    there = next(iter(_drivers(cluster, spec.run, templates.release_of(chart))), None)
     before = states.state(there)
     changed = there is not None and not templates.drives(there, spec)
     if before in (JobState.RUNNING, JobState.WAITING):
@@ -83,10 +90,8 @@ def submit(cluster: Cluster, spec: RunSpec, release: str = "") -> Submitted:
                 "ends"
             )
         return Submitted(spec.run, before)
-    if before is JobState.DONE and not changed:
-        return Submitted(spec.run, before)
-    if before is not JobState.ABSENT:
-        remove(cluster, spec.run)
+    if there is not None:
+        remove(cluster, there["metadata"]["name"])
     try:
         cluster.create_job(job)
     except ConflictError:  # another process just created it
@@ -106,40 +111,47 @@ def remove(cluster: Cluster, name: str) -> None:
         time.sleep(0.5)
 
 
-def cancel(cluster: Cluster, run: str) -> None:
+def cancel(cluster: Cluster, run: str, release: str = "") -> None:
     """Delete a run's driver and all Jobs that it owns. What is committed is kept. Raises RunNotFoundError."""
-    _driver(cluster, run)
-    cluster.delete_job(run)
+    cluster.delete_job(_driver(cluster, run, release)["metadata"]["name"])
 
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """A run of a cluster. reason: why it failed; empty if it has not."""
+    """A run of a cluster.
+
+    release  of the chart
+    store    URL of its store; empty if unknown
+    reason   why it failed; empty if it has not
+    """
 
     run: str
+    release: str
+    store: str
     state: JobState
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.run}  {self.state.value}{self.reason and f': {self.reason}'}"
+        words = f"{self.run}  {self.state.value}{self.reason and f': {self.reason}'}"
+        return f"{words}  (release {self.release}, store {self.store})" if self.store else words
 
 
-def lines(cluster: Cluster, run: str) -> Iterator[str]:
+def lines(cluster: Cluster, run: str, release: str = "") -> Iterator[str]:
     """Describe a run: its state, then its `notes`. Raises RunNotFoundError."""
-    yield f"{described(cluster, run)}"
-    yield from notes(cluster, run)
+    yield f"{described(cluster, run, release)}"
+    yield from notes(cluster, run, release)
 
 
-def described(cluster: Cluster, run: str) -> Listed:
-    """Return the state of a run. Raises RunNotFoundError."""
-    return _listed(_driver(cluster, run))
+def described(cluster: Cluster, run: str, release: str = "") -> Listed:
+    """Return the state of a run. Raises RunNotFoundError, and ConfigError if several releases have it."""
+    return _listed(_driver(cluster, run, release))
 
 
-def notes(cluster: Cluster, run: str) -> Iterator[str]:
-    """Describe the Jobs of a run, and the obstacles that keep it from running. Raises RunNotFoundError."""
-    job = _driver(cluster, run)
+def notes(cluster: Cluster, run: str, release: str = "") -> Iterator[str]:
+    """Describe the Jobs of a run, the obstacles that keep it from running, and its result. Raises as `described`."""
+    job = _driver(cluster, run, release)
     state = states.state(job)
-    owned = [j for j in cluster.jobs(f"{RUN_LABEL}={run}") if j["metadata"]["name"] != run]
+    owned = [child for child in cluster.jobs(f"{RUN_LABEL}={run}") if _owns(job, child)]
     for child in owned:
         what = states.indexes(child) if child["spec"].get("completionMode") == "Indexed" else "serves the fit"
         yield f"{_component(child)}  {states.state(child).value}: {what}"
@@ -149,10 +161,18 @@ def notes(cluster: Cluster, run: str) -> Iterator[str]:
             yield f"{_component(each)}: {obstacle}"
         failed = states.failures(pods)
         if failed and states.state(each) is not JobState.DONE:
-            yield f"{_component(each)}: last ended with exit code {failed[-1][0]}: {failed[-1][1]}"
+            last, since = failed[-1], "; another pod works since" if states.works(pods) else ""
+            yield f"{_component(each)}: last ended at {last.at} with exit code {last.code}: {last.words}{since}"
     if not state.ended:
         yield from service_lines(cluster)
         yield from _progress(cluster, job)
+    if state is JobState.DONE:
+        yield from states.message(cluster.pods(f"{JOB_LABEL}={job['metadata']['name']}")).splitlines()
+        yield f"next       datamodels report {run} --store {templates.store_of(job)}"
+
+
+def _owns(job: Object, child: Object) -> bool:
+    return job["metadata"]["uid"] in [owner["uid"] for owner in child["metadata"].get("ownerReferences", [])]
 
 
 def obstacles(cluster: Cluster, job: Object, pods: Sequence[Object]) -> list[str]:
@@ -178,25 +198,25 @@ def _age(thing: Object) -> float:
 
 def pods_of(cluster: Cluster, job: Object) -> list[Object]:
     """Return the pods of a Job that have not succeeded."""
-    return cluster.pods(f"batch.kubernetes.io/job-name={job['metadata']['name']}", NOT_SUCCEEDED)
+    return cluster.pods(f"{JOB_LABEL}={job['metadata']['name']}", NOT_SUCCEEDED)
 
 
-def listed(cluster: Cluster) -> Iterator[Listed]:
-    """Yield the runs of the namespace, the newest last."""
-    jobs = cluster.jobs(f"{CHART},{COMPONENT}=driver")
+def listed(cluster: Cluster, release: str = "") -> Iterator[Listed]:
+    """Yield the runs of the namespace, or of one release in it, the newest last."""
+    jobs = cluster.jobs(_of_release(f"{CHART},{COMPONENT}=driver", release))
     return map(_listed, sorted(jobs, key=lambda j: j["metadata"].get("creationTimestamp", "")))
 
 
-def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
-    """Call `show` with new lines about a run until it is done.
+def watch(cluster: Cluster, run: str, show: Callable[[str], None], release: str = "") -> None:
+    """Call `show` with new lines about a run until it is done. Its last lines are its result.
 
     Raises StageError if it fails, RunNotFoundError if it is deleted meanwhile.
     """
     shown: list[str] = []
     with Watching(cluster) as watched:
         while True:
-            job = _driver(watched, run)  # read before the lines, so that the last lines say how it ended
-            found = list(lines(watched, run))
+            job = _driver(watched, run, release)  # before the lines, so that the last lines say how it ended
+            found = list(lines(watched, run, release))
             for line in found:
                 if line not in shown:
                     show(line)
@@ -209,31 +229,27 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None]) -> None:
 
 
 def _failure(run: str, job: Object, pods: Sequence[Object]) -> StageError:
-    code, words = [(1, states.reason(job)), *states.failures(pods)][-1]
-    known = words.startswith(f"run {run}:")  # the driver's own error, which has advice
-    return StageError(
-        words if known else f"run {run}: {words}; fix it and submit the run again, what is committed is kept", code
-    )
+    last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *states.failures(pods)][-1]
+    known = last.words.startswith(f"run {run}:")  # the driver's own error, which has advice
+    advice = "fix it and submit the run again, what is committed is kept"
+    return StageError(last.words if known else f"run {run}: {last.words}; {advice}", last.code)
 
 
-def log(cluster: Cluster, run: str, *, index: int | None = None, follow: bool = False) -> Iterator[str]:
+def log(
+    cluster: Cluster, run: str, *, index: int | None = None, follow: bool = False, release: str = ""
+) -> Iterator[str]:
     """Return lines of the log of a run's newest driver pod or, with an index, of the newest trainer pod for it.
 
     Raises RunNotFoundError, and NotReadyError if there is no such pod yet, or no longer.
     """
-    name = run
+    job = _driver(cluster, run, release)
     if index is not None:
-        (name, *_) = [
-            j["metadata"]["name"]
-            for j in cluster.jobs(f"{RUN_LABEL}={run}")
-            if j["spec"].get("completionMode") == "Indexed"
-        ] or [""]
-    elif cluster.job(run) is None:
-        raise _absent(cluster, run)
-    selector = f"batch.kubernetes.io/job-name={name}"
-    if index is not None:
-        selector += f",batch.kubernetes.io/job-completion-index={index}"
-    pods = cluster.pods(selector) if name else []
+        owned = [child for child in cluster.jobs(f"{RUN_LABEL}={run}") if _owns(job, child)]
+        job = next((child for child in owned if child["spec"].get("completionMode") == "Indexed"), {})
+    pods = []
+    if job:
+        chosen = "" if index is None else f",batch.kubernetes.io/job-completion-index={index}"
+        pods = cluster.pods(f"{JOB_LABEL}={job['metadata']['name']}{chosen}")
     if not pods:
         who = "driver" if index is None else f"trainer of index {index}"
         raise NotReadyError(f"run {run}: its {who} has no pod now; `datamodels status {run}` says why")
@@ -241,22 +257,34 @@ def log(cluster: Cluster, run: str, *, index: int | None = None, follow: bool = 
     return cluster.log(newest["metadata"]["name"], follow=follow)
 
 
-def _driver(cluster: Cluster, run: str) -> Object:
-    job = cluster.job(run) if specs.is_run(run) else None
-    if job is None:
-        raise _absent(cluster, run)
-    return job
+def _driver(cluster: Cluster, run: str, release: str) -> Object:
+    """Return the driver's Job of a run. Raises RunNotFoundError, and ConfigError if several releases have one."""
+    found = _drivers(cluster, run, release) if specs.is_run(run) else []
+    if not found:
+        raise RunNotFoundError(
+            f"no such run: {run[:100]!r} in namespace {cluster.namespace}; `datamodels list` lists the runs. The Job "
+            "of a run that has ended is removed after some time; the store keeps its results, which `datamodels "
+            "status RUN --store URL` shows"
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(map(templates.release_of, found)))
+        raise ConfigError(f"run {run}: the releases {names} have it; choose one with --release")
+    return found[0]
 
 
-def _absent(cluster: Cluster, run: str) -> RunNotFoundError:
-    return RunNotFoundError(
-        f"no such run: {run[:100]!r} in namespace {cluster.namespace}; `datamodels list` lists the runs"
-    )
+def _drivers(cluster: Cluster, run: str, release: str) -> list[Object]:
+    return cluster.jobs(_of_release(f"{CHART},{COMPONENT}=driver,{RUN_LABEL}={run}", release))
+
+
+def _of_release(selector: str, release: str) -> str:
+    return f"{selector},{INSTANCE}={release}" if release else selector
 
 
 def _listed(job: Object) -> Listed:
     state = states.state(job)
-    return Listed(job["metadata"]["name"], state, states.reason(job) if state is JobState.FAILED else "")
+    reason = states.reason(job) if state is JobState.FAILED else ""
+    run = job["metadata"]["labels"][RUN_LABEL]
+    return Listed(run, templates.release_of(job), templates.store_of(job), state, reason)
 
 
 def _component(job: Object) -> str:

@@ -5,11 +5,12 @@ The functions are pure: they turn objects of the API into text.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from datamodels.runners.cluster.api import KUEUE, Object
+from datamodels.runners.cluster.api import KUEUE, Object, seen
 
 WAITING = {
     "ErrImagePull": "set image in the chart's values to one that is there, or imagePullSecrets",
@@ -57,7 +58,9 @@ def state(job: Object | None) -> JobState:
     for condition in job.get("status", {}).get("conditions") or []:
         if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
             return JobState.DONE if condition["type"] == "Complete" else JobState.FAILED
-    return JobState.RUNNING if job.get("status", {}).get("ready") else JobState.WAITING
+    status = job.get("status", {})
+    ends = status.get("succeeded") or status.get("uncountedTerminatedPods", {}).get("succeeded")
+    return JobState.RUNNING if status.get("ready") or ends else JobState.WAITING
 
 
 def reason(job: Object) -> str:
@@ -119,9 +122,19 @@ def obstacles(
             queue = job["metadata"].get("labels", {}).get(f"{KUEUE}/queue-name", "")
             why = _of_workload(workload or {})
             found.append(f"waits in queue {queue} of Kueue{why}" if queue else "is suspended; resume it with kubectl")
-        if not pods and events and not state(job).ended:
+        if events and not state(job).ended and (not pods or _refused(job, pods, events[-1])):
             found.append(of_event(events[-1]))
     return list(dict.fromkeys(found))
+
+
+def _refused(job: Object, pods: Sequence[Object], event: Object) -> bool:
+    """Return whether a Job lacks pods since its newest one was created, and the event says why."""
+    spec, status = job["spec"], job.get("status", {})
+    done = count(status.get("completedIndexes", "")) + count(status.get("failedIndexes", ""))
+    wanted = min(spec.get("parallelism", 1), spec.get("completions", 1) - done)
+    if (status.get("active") or 0) >= wanted:
+        return False
+    return seen(event)[:19] >= max(pod["metadata"]["creationTimestamp"] for pod in pods)[:19]
 
 
 def _of_workload(workload: Object) -> str:
@@ -159,15 +172,44 @@ def _of_pod(pod: Object) -> Iterator[str]:
             yield f"{container['name']} was killed for memory; raise its resources.limits.memory"
 
 
-def failures(pods: Iterable[Object]) -> list[tuple[int, str]]:
-    """Return (exit code, last line of its log) for every container that failed, the newest last."""
+@dataclasses.dataclass(frozen=True, order=True)
+class Failure:
+    """How a container ended.
+
+    at     ISO time
+    words  last line of its log
+    """
+
+    at: str
+    code: int
+    words: str
+
+
+def failures(pods: Iterable[Object]) -> list[Failure]:
+    """Return every container that failed, the newest last."""
     ended = []
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses") or []:
             how = (container.get("state") or {}).get("terminated")
             if how and how["exitCode"] != 0:
-                ended.append((how.get("finishedAt") or "", how["exitCode"], last_words(how)))
-    return [(code, words) for _, code, words in sorted(ended)]
+                ended.append(Failure(how.get("finishedAt") or "", how["exitCode"], last_words(how)))
+    return sorted(ended)
+
+
+def works(pods: Iterable[Object]) -> bool:
+    """Return whether one of the pods runs."""
+    return any(pod.get("status", {}).get("phase") == "Running" for pod in pods)
+
+
+def message(pods: Iterable[Object]) -> str:
+    """Return what the newest container that succeeded has left as its termination message."""
+    ended = [
+        (how.get("finishedAt") or "", how.get("message") or "")
+        for pod in pods
+        for container in pod.get("status", {}).get("containerStatuses") or []
+        if (how := (container.get("state") or {}).get("terminated")) and how["exitCode"] == 0
+    ]
+    return max(ended, default=("", ""))[1]
 
 
 def last_words(terminated: Object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,16 @@ from datamodels.rpc.auth import audience
 from datamodels.run import specs
 from datamodels.run.specs import RunSpec
 from datamodels.runners.cluster.api import KUEUE, Cluster, Object
-from datamodels.settings import ClusterSettings
+from datamodels.settings import ClusterSettings, StoreSettings
 
 RUN_LABEL = "datamodels/run"
 CHART = "app.kubernetes.io/name=datamodels"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
+LONGEST = 63 - len("-99999-abcde")
+"""Most characters of a Job's name: with the index of a pod and its suffix it is a host name."""
+STORE_VARIABLE = f"{StoreSettings.prefix}_URL"
+"""Environment variable that gives a driver its store."""
 SPEC_VARIABLE = f"{ClusterSettings.prefix}_SPEC"
 """Environment variable that gives a driver its spec."""
 TOKEN_VOLUME = "run-token"
@@ -60,7 +65,7 @@ def read(folder: Path) -> Mapping[str, str]:
 
 
 def driver_job(config_map: Object, spec: RunSpec) -> Object:
-    """Make the driver's Job of a run, which has the name of the run. Raises SpecError if the spec is too large.
+    """Make the driver's Job of a run. Raises SpecError if the spec is too large.
 
     The ConfigMap with the templates owns it, so uninstalling the chart ends its runs.
     """
@@ -68,7 +73,7 @@ def driver_job(config_map: Object, spec: RunSpec) -> Object:
     text = json.dumps(spec.request())
     if len(text) > MAX_SPEC:
         raise SpecError(f"spec {spec.name}: takes {len(text)} bytes, at most {MAX_SPEC} allowed; shorten its options")
-    job["metadata"]["name"] = spec.run
+    job["metadata"]["name"] = named(spec.run, release_of(job))
     _own(job, "v1", "ConfigMap", config_map["metadata"]["name"], config_map["metadata"]["uid"])
     container["env"].append({"name": SPEC_VARIABLE, "value": text})
     return job
@@ -91,7 +96,7 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
     if len(text) > MAX_CHUNKS_TEXT:  # too many gaps: take all chunks, since committed ones end at once
         text, count = chunk_list(range(spec.chunks)), spec.chunks
     indexes = min(count, max(1, -(-spec.models // MIN_MODELS)))
-    job["metadata"]["name"] = trainer_name(spec)
+    job["metadata"]["name"] = trainer_name(spec, release_of(job))
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     job["spec"]["completions"] = indexes
     if "maxFailedIndexes" in job["spec"]:  # the API refuses a number above that of the indexes
@@ -108,18 +113,40 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
 def fitter_job(templates: Mapping[str, str], spec: RunSpec, owner: ClusterSettings) -> Object:
     """Make the Job whose pod serves one fit."""
     job, _ = _load(templates, "fitter", spec)
-    job["metadata"]["name"] = fitter_name(spec)
+    job["metadata"]["name"] = fitter_name(spec, release_of(job))
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     return job
 
 
-def trainer_name(spec: RunSpec) -> str:
-    """Return the name of the trainer Job. It is short: with the index it is a host name, of at most 63 characters."""
-    return f"train-{spec.hash[:12]}"
+def trainer_name(spec: RunSpec, release: str) -> str:
+    return named(f"train-{spec.hash[:12]}", release)
 
 
-def fitter_name(spec: RunSpec) -> str:
-    return f"fit-{spec.hash[:12]}"
+def fitter_name(spec: RunSpec, release: str) -> str:
+    return named(f"fit-{spec.hash[:12]}", release)
+
+
+def named(stem: str, release: str) -> str:
+    """Return the name of a Job, of at most LONGEST characters: two releases in one namespace must not share a Job."""
+    name = f"{stem}-{release}"
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST - 9].rstrip('-.')}-{digest}"
+
+
+def release_of(thing: Object) -> str:
+    """Return the release of the chart that an object belongs to."""
+    return thing["metadata"].get("labels", {}).get(INSTANCE, "")
+
+
+def store_of(job: Object) -> str:
+    """Return the URL of the store that a driver's Job uses; empty if it does not say."""
+    for container in job["spec"]["template"]["spec"]["containers"]:
+        for variable in container.get("env") or ():
+            if variable["name"] == STORE_VARIABLE:
+                return variable.get("value", "")
+    return ""
 
 
 def chunk_list(chunks: Sequence[int]) -> str:
