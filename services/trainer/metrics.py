@@ -32,6 +32,9 @@ MODEL_SECONDS = Histogram(
     buckets=[1e-3 * 4**i for i in range(12)],  # 1 ms to 70 minutes
 )
 SUBSET_WAIT = Counter("datamodels_train_subset_wait_seconds_total", "Seconds that training waited for subsets.")
+DRAWN_HERE = Counter(
+    "datamodels_train_drawn_here_total", "Sub-chunks whose subsets this process drew itself, as no sampler answered."
+)
 PUT_WAIT = Counter("datamodels_train_put_wait_seconds_total", "Seconds that training waited for a commit.")
 SUB_CHUNKS = Counter("datamodels_train_sub_chunks_total", "Sub-chunks that this process committed.")
 HALVED = Counter(
@@ -102,6 +105,10 @@ class Watch(Observer):
         SUBSET_WAIT.inc(seconds)
         self.waiting += seconds
         self._heartbeat.beat()
+
+    def drawn_here(self, reason: str) -> None:
+        DRAWN_HERE.inc()
+        log.warning("no sampler answers: subsets are drawn here", reason=reason)
 
     def trained(self, models: int, seconds: float) -> None:
         MODELS.inc(models)

@@ -14,10 +14,11 @@ from datamodels.rpc.serve import Server
 from datamodels.run import runs
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
 from datamodels.telemetry import configure_logging, logger
+from datamodels.train.batches import Stopped
 from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
 from datamodels.train.failures import Failures
-from datamodels.train.job import run_chunk
+from datamodels.train.job import patiently, run_chunk
 from datamodels.train.protocols import BatchTrainer
 
 from .metrics import CHUNK, Heartbeat, Watch
@@ -83,7 +84,10 @@ def train_chunks(
         AggregatorClient(clients.aggregator, clients) as aggregator,
         SamplerClient(clients.sampler, clients) as sampler,
     ):
-        run = aggregator.run(name)
+        try:
+            run = patiently(lambda: aggregator.run(name), stop, settings.patience)
+        except Stopped:
+            return False
         for chunk in chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run)
@@ -93,7 +97,7 @@ def train_chunks(
             for chunk in chunks:
                 CHUNK.set(chunk)
                 started, watch = time.perf_counter(), Watch(heartbeat)
-                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures)
+                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures, settings.patience)
                 seconds = round(time.perf_counter() - started, 3)
                 log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
                 if not whole:

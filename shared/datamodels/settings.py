@@ -194,6 +194,8 @@ class TrainerSettings(Settings):
     """How long a trainer may make no progress before the local runner kills it and restarts it. These events count as
     progress: the process starts, subsets arrive, a batch of models ends, a commit ends. The default leaves time for a
     batch of large models, which may take many minutes."""
+    patience: Seconds = 600.0
+    """How long a trainer waits for an aggregator that does not answer, before it ends with exit code 75."""
     heartbeat_file: str = ""
     """A file whose modification time is that of the last progress. The local runner and the chart set it."""
     tolerated_failures: float = 0.1

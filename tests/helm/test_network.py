@@ -101,7 +101,7 @@ def test_metrics_can_be_read_from_the_named_namespaces(rendered):
 
 def test_only_services_have_budgets_and_scaling(rendered):
     everything = rendered["everything"]
-    assert [p["metadata"]["name"] for p in everything.of("PodDisruptionBudget")] == ["dm-query"]
+    assert [p["metadata"]["name"] for p in everything.of("PodDisruptionBudget")] == ["dm-query", "dm-sampler"]
     (scaler,) = everything.of("HorizontalPodAutoscaler")
     assert scaler["spec"]["scaleTargetRef"]["name"] == "dm-query"
     assert "replicas" not in everything.one("Deployment", "query")["spec"]

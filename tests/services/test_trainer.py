@@ -288,8 +288,9 @@ def test_what_cannot_be_run_ends_with_one_line(pipeline):
 def test_what_cannot_be_trained(pipeline, name, chunk, aggregator, heartbeat, code, reason):
     name = name or pipeline.create().name
     clients = ClientSettings(sampler=pipeline.address, aggregator=aggregator or pipeline.address, attempts=1)
+    settings = TrainerSettings(heartbeat_file=heartbeat, patience=0.1)
     with pytest.raises(DatamodelsError, match=reason) as raised:
-        trainer.train_chunks(name, [chunk], clients, TrainerSettings(heartbeat_file=heartbeat), threading.Event())
+        trainer.train_chunks(name, [chunk], clients, settings, threading.Event())
     assert raised.value.exit_code == code
 
 

@@ -4,7 +4,15 @@ import threading
 import numpy as np
 import pytest
 
-from datamodels.errors import ConfigError, ExitCode, OutputsError, SpecError, StageError, UnavailableError
+from datamodels.errors import (
+    ConfigError,
+    DeadlineError,
+    ExitCode,
+    OutputsError,
+    SpecError,
+    StageError,
+    UnavailableError,
+)
 from datamodels.run import designs, runs
 from datamodels.train import job
 from datamodels.train.contract import OneByOne, model_seed
@@ -300,6 +308,46 @@ def test_a_stopped_job_does_not_wait_for_a_service_that_is_away(run, trainer, sa
     stop = threading.Event()
     assert not job.run_chunk(run, 0, trainer, sampler, aggregator, stop, Stop(stop, after=5))
     assert not aggregator.parts
+
+
+def test_patience_with_a_service_ends(run, trainer, sampler, aggregator):
+    aggregator.faults = [UnavailableError("away")] * 50
+    with pytest.raises(UnavailableError, match="away"):
+        job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER, patience=0.1)
+
+
+def test_progress_is_asked_for_until_it_is_told(run, trainer, sampler, aggregator):
+    class Away(type(aggregator)):
+        asked = 0
+
+        def progress(self, name):
+            self.asked += 1
+            if self.asked < 3:
+                raise DeadlineError("slow")
+            return super().progress(name)
+
+    aggregator.__class__ = Away
+    assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
+    assert aggregator.asked == 3 and aggregator.committed() == list(range(10))
+
+
+def test_without_a_sampler_the_same_subsets_are_drawn_here(run, trainer, sampler, aggregator):
+    class Away:
+        def subsets(self, design, first, last):
+            raise UnavailableError("no sampler answers")
+
+    told = []
+
+    class Told(job.Observer):
+        def drawn_here(self, reason):
+            told.append(reason)
+
+    assert job.run_chunk(run, 0, trainer, Away(), aggregator, NEVER, Told())
+    assert told and set(told) == {"no sampler answers"}
+    again = MemoryAggregator(run.spec.models)
+    assert job.run_chunk(run, 0, trainer, sampler, again, NEVER)
+    for models, (_, outputs, _) in aggregator.parts.items():
+        assert np.array_equal(outputs, again.parts[models][1])
 
 
 def test_a_refused_commit_ends_the_job(run, trainer, sampler, aggregator):

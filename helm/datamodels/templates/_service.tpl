@@ -32,7 +32,7 @@ spec:
     {{- end }}
     {{- include "datamodels.tls.server.volume" . | nindent 4 }}
     {{- include "datamodels.tokens.server.volume" . | nindent 4 }}
-  {{- if eq .component "query" }}
+  {{- if .values.topologySpread }}
   topologySpreadConstraints:
     - maxSkew: 1
       topologyKey: {{ .values.topologySpread.topologyKey }}

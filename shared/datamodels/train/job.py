@@ -9,11 +9,12 @@ batch.
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,8 +28,12 @@ from datamodels.train.failures import Failures
 from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
 
-PUT_ATTEMPTS = 8
-"""Attempts of one commit, with waits of 1, 2, 4, ... seconds: two minutes, enough for a pod to move to another node."""
+PATIENCE = 600.0
+"""Seconds for which a call is repeated by default."""
+LONGEST = 30.0
+"""Most seconds between two tries."""
+
+T = TypeVar("T")
 
 
 class Sampler(Protocol):
@@ -85,18 +90,24 @@ def run_chunk(
     stop: threading.Event,
     observer: Observer | None = None,
     failures: Failures | None = None,
+    patience: float = PATIENCE,
 ) -> bool:
     """Train and commit the models of a chunk that are not committed yet.
 
     failures  counts failed models; give the same for all chunks of a process
+    patience  seconds to wait for an aggregator that does not answer; without a sampler, subsets are drawn here
 
     Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer broke its contract or
     too many models failed, SpecError if there is no such chunk, and what the clients raise; complete sub-chunks are
     committed first.
     """
     observer, failures = observer or Observer(), failures or Failures(run)
-    missing = missing_sub_chunks(run, chunk, aggregator.progress(run.name))
-    with _Committer(run, aggregator, stop, observer) as committer:
+    try:
+        progress = patiently(lambda: aggregator.progress(run.name), stop, patience)
+    except Stopped:
+        return False
+    missing = missing_sub_chunks(run, chunk, progress)
+    with _Committer(run, aggregator, stop, observer, patience) as committer:
         batches = Batches(run, trainer, stop, observer, between=committer.wait)
         for models in missing:
             try:
@@ -121,7 +132,7 @@ def train_sub_chunk(
     the seed of attempt 1: after the others, or at once if too many have failed.
     """
     started = time.perf_counter()
-    subsets = fetch_subsets(run, models, sampler)
+    subsets = fetch_subsets(run, models, sampler, observer)
     observer.fetched(time.perf_counter() - started)
     outputs = np.zeros((len(models), run.n), dtype=np.float32)
     waiting: dict[int, str] = {}
@@ -171,20 +182,49 @@ def _reason(run: Run, model: int, first: str, second: str) -> str:
     return f"model {model} (seed {seeds[0]}): {first}; again with seed {seeds[1]}: {again}"
 
 
-def fetch_subsets(run: Run, models: range, sampler: Sampler) -> list[np.ndarray]:
-    """Return the training examples of each model, int32[k], ascending. Models of one subset share the array."""
+def fetch_subsets(run: Run, models: range, sampler: Sampler, observer: Observer) -> list[np.ndarray]:
+    """Return the training examples of each model, int32[k], ascending. Models of one subset share the array.
+
+    If no sampler answers, the subsets are drawn here: they follow from the design and the index.
+    """
     index = [run.spec.subset_index(model) for model in models]
-    packed = sampler.subsets(run.design, index[0], index[-1] + 1)
+    span = index[0], index[-1] + 1
+    try:
+        packed = sampler.subsets(run.design, *span)
+    except (UnavailableError, DeadlineError) as error:
+        observer.drawn_here(str(error))
+        packed = designs.subsets(run.design, *span)
     masks = designs.unpack(packed, run.design.columns)
     examples = [run.design.members(np.flatnonzero(mask)) for mask in masks]
     return [examples[i - index[0]] for i in index]
 
 
+def patiently(call: Callable[[], T], stop: threading.Event, patience: float = PATIENCE) -> T:
+    """Return the result of an idempotent call, which is repeated while the service or its store does not answer.
+
+    Waits between tries double up to LONGEST, and are random, so that thousands of trainers do not come back at once.
+
+    Raises what the last try raised, and Stopped if `stop` is set meanwhile.
+    """
+    ends, wait = time.monotonic() + patience, 1.0
+    while True:
+        try:
+            return call()
+        except (UnavailableError, DeadlineError, StoreUnavailableError):
+            pause = wait * random.uniform(0.5, 1.0)
+            if time.monotonic() + pause > ends:
+                raise
+            if stop.wait(pause):
+                raise Stopped from None
+            wait = min(2 * wait, LONGEST)
+
+
 class _Committer:
     """Commits one sub-chunk at a time in a thread of its own. Leaving the context waits for the last commit."""
 
-    def __init__(self, run: Run, aggregator: Aggregator, stop: threading.Event, observer: Observer):
+    def __init__(self, run: Run, aggregator: Aggregator, stop: threading.Event, observer: Observer, patience: float):
         self._run, self._aggregator, self._stop, self._observer = run, aggregator, stop, observer
+        self._patience = patience
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._pending: Future[bool] | None = None
         self.abandoned = False
@@ -218,16 +258,10 @@ class _Committer:
 
     def _commit(self, done: SubChunk) -> bool:
         """Return True once the sub-chunk is committed, False if the service does not answer and `stop` is set."""
-        for attempt in range(1, PUT_ATTEMPTS + 1):
-            try:
-                self._aggregator.put(
-                    self._run.name, done.models, done.model_index, done.outputs, done.failed, done.retried
-                )
-                self._observer.committed(done.models)
-                return True
-            except (UnavailableError, DeadlineError, StoreUnavailableError):
-                if attempt == PUT_ATTEMPTS:
-                    raise
-                if self._stop.wait(2.0 ** (attempt - 1)):
-                    return False
-        return False
+        outputs = done.model_index, done.outputs, done.failed, done.retried
+        try:
+            patiently(lambda: self._aggregator.put(self._run.name, done.models, *outputs), self._stop, self._patience)
+        except Stopped:
+            return False
+        self._observer.committed(done.models)
+        return True

@@ -11,6 +11,9 @@ class Observer:
     def fetched(self, seconds: float) -> None:
         """Receive the seconds that training waited for subsets."""
 
+    def drawn_here(self, reason: str) -> None:
+        """Receive why the sampler gave no subsets, so that they are drawn here."""
+
     def trained(self, models: int, seconds: float) -> None:
         """Receive the size of a batch, and the seconds of its training and of computing its outputs."""
 

@@ -12,7 +12,7 @@ from datamodels.run.designs import Design
 from datamodels.run.runs import Run
 from datamodels.runners import metrics
 from datamodels.runners.cluster import templates
-from datamodels.runners.cluster.runner import KubernetesRunner
+from datamodels.runners.cluster.runner import MOST_TRANSIENT, KubernetesRunner
 from datamodels.settings import ClientSettings
 from tests.runners.cluster.conftest import OWNER, spec
 from tests.runners.cluster.conftest import templates as chart
@@ -117,6 +117,21 @@ def test_a_job_that_somebody_deleted_is_a_passing_failure(api, runner):
     with pytest.raises(StageError, match=f"Job {TRAIN} was deleted") as raised:
         runner.train(RUN, [0], SERVICES, lambda: api.objects["jobs"].clear())
     assert raised.value.exit_code == ExitCode.TRANSIENT
+
+
+def test_trainers_that_gave_up_waiting_too_often_end_the_stage(api, runner):
+    ended = {"exitCode": 75, "message": json.dumps({"event": "the aggregator does not answer"}), "finishedAt": "t"}
+    status = {"phase": "Failed", "containerStatuses": [{"name": "c", "state": {"terminated": ended}}]}
+    ticks = []
+
+    def tick():
+        ticks.append(len(api.objects["pods"]))
+        api.add_pod(f"p{len(ticks)}", job=TRAIN, status=status)
+
+    with pytest.raises(StageError, match="trainers gave up waiting, the last because: the aggregator does") as raised:
+        runner.train(RUN, [0], SERVICES, tick)
+    assert raised.value.exit_code == ExitCode.TRANSIENT and TRAIN not in api.objects["jobs"]
+    assert len(ticks) > MOST_TRANSIENT
 
 
 def test_an_aggregator_that_is_away_for_a_moment_does_not_end_the_driver(api, runner):

@@ -31,6 +31,10 @@ LOOK = 4
 """Ticks between two looks at a Job. They cost no calls, because it is watched."""
 
 
+MOST_TRANSIENT = 6
+"""Pods per index of a trainer Job that may end because a service was away. Each has waited ten minutes for it."""
+
+
 class KubernetesRunner(Runner):
     """Runs trainers as an Indexed Job, and the fitter as a Job if the chart has a template for it.
 
@@ -65,8 +69,10 @@ class KubernetesRunner(Runner):
                             _show_trainers({}, [])
                             return
                 job = self._look(watched, name)
-                obstacles = self._obstacles(watched, run, job, runs.pods_of(watched, job), obstacles)
+                pods = runs.pods_of(watched, job)
+                obstacles = self._obstacles(watched, run, job, pods, obstacles)
                 _show_trainers(job, obstacles)
+                self._limit_transient(run, job, pods)
         if states.state(job) is JobState.FAILED:
             raise self._failure(run, job)
 
@@ -124,6 +130,17 @@ class KubernetesRunner(Runner):
             "committed is kept, submit the run again to train the rest",
             ExitCode.CONFIG if last.code == ExitCode.CONFIG else ExitCode.FAILED,
         )
+
+    def _limit_transient(self, run: Run, job: Object, pods: Sequence[Object]) -> None:
+        """Give a Job up if too many of its pods have ended because a service was away; they do not count as failed."""
+        away = [failure for failure in states.failures(pods) if failure.code == ExitCode.TRANSIENT]
+        if len(away) > MOST_TRANSIENT * job["spec"].get("completions", 1) and not states.state(job).ended:
+            runs.remove(self._cluster, job["metadata"]["name"])
+            raise StageError(
+                f"run {run.name}: {len(away)} trainers gave up waiting, the last because: {away[-1].words}; what is "
+                "committed is kept, submit the run again to train the rest",
+                ExitCode.TRANSIENT,
+            )
 
     def _address(self, cluster: Cluster, run: Run, job: Object) -> str:
         """Wait until the fitter's pod is ready, and return its address.
