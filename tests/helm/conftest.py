@@ -68,7 +68,7 @@ def render(name, values):
     files = chart().render(values, name="dm", namespace="ns")
     notes = next(text for path, text in files.items() if path.endswith("NOTES.txt"))
     documents = [d for path, text in files.items() if path.endswith(".yaml") for d in yaml.load_all(text, LOADER) if d]
-    jobs = next(d for d in documents if d["metadata"]["name"] == "dm-jobs")["data"]
+    jobs = next(d for d in documents if d["kind"] == "ConfigMap" and label(d, "component") == "jobs")["data"]
     templates = {name.removesuffix(".yaml"): yaml.load(text, LOADER) for name, text in jobs.items()}
     return Rendered(name, tuple(documents), templates, notes)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.helm.conftest import CHART, render
+from tests.helm.conftest import CHART, COMPONENTS, VALUES, render
 from tests.helm.schemas import VERSIONS, validator
 
 FOREIGN = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate")
@@ -179,3 +179,41 @@ def test_env_in_the_values_overrides_the_charts_settings(enabled):
         assert len(set(names)) == len(names), who
         seen += "MINE" in names and set(env.items()) <= set(found)
     assert seen == 6, "sampler, aggregator, query, driver, trainer, and the fitter as a service or a Job"
+
+
+POD = {
+    "labels": {"team": "vision", "app.kubernetes.io/component": "mine"},
+    "annotations": {"sidecar.example/inject": "false"},
+    "affinity": {"nodeAffinity": {}},
+    "serviceAccountName": "mine",
+    "env": [
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+        {"name": "DATAMODELS_LOG_LEVEL", "value": "debug"},
+    ],
+    "envFrom": [{"configMapRef": {"name": "proxy"}}],
+    "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    "initContainers": [{"name": "fetch", "image": "busybox"}],
+}
+
+
+def test_pods_have_what_the_values_add():
+    parts = {name: {"pod": POD} for name in COMPONENTS}
+    jobs = {"driver": {"pod": POD}, "trainer": {"pod": POD}, "fitter": {"enabled": True}}
+    found = render("pod", VALUES["defaults"] | parts | {"jobs": jobs, "fullnameOverride": "models"})
+    pods = {who: pod for who, pod in found.pods() if "Job submit" not in who and "test" not in who}
+    assert len(pods) == 6
+    for who, pod in pods.items():
+        spec, (container,) = pod["spec"], pod["spec"]["containers"]
+        assert pod["metadata"]["labels"]["team"] == "vision", who
+        assert pod["metadata"]["labels"]["app.kubernetes.io/component"] == container["name"] != "mine"
+        assert POD["annotations"].items() <= pod["metadata"]["annotations"].items()
+        assert spec["affinity"] == POD["affinity"] and spec["serviceAccountName"] == "mine"
+        assert spec["initContainers"] == POD["initContainers"] and POD["volumes"][0] in spec["volumes"]
+        assert POD["volumeMounts"][0] in container["volumeMounts"] and container["envFrom"] == POD["envFrom"]
+        assert POD["env"] == container["env"][-2:]
+        names = [variable["name"] for variable in container["env"]]
+        assert len(names) == len(set(names)), "the API server refuses a name twice"
+    for thing in found.all():
+        assert thing["metadata"].get("name", "models-").startswith("models-"), thing["metadata"]
+        assert not list(validator(VERSIONS[-1], thing["kind"], thing["apiVersion"]).iter_errors(thing)), thing["kind"]

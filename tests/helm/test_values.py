@@ -35,7 +35,8 @@ def objects(node, schema, path=()):
 def test_the_schema_is_closed(schema):
     found = dict(objects(schema, schema))
     assert len(found) > 50
-    free = [path for path, node in found.items() if node.get("additionalProperties", True) is True]
+    inside = [path for path in found if "pod" in path[:-1]]  # objects of Kubernetes, which its API server checks
+    free = [p for p, node in found.items() if node.get("additionalProperties", True) is True and p not in inside]
     assert sorted(free) == [("global",), ("runs", "additionalProperties")]
 
 
@@ -51,12 +52,14 @@ def test_the_schema_has_the_same_fields_as_the_values(schema):
     def strip(value):
         """Omit objects of Kubernetes, whose fields the defaults need not list."""
         if isinstance(value, dict):
-            parts = {"image", "resources", "egress", "api", "store", "metrics"}
+            parts = {"image", "resources", "egress", "api", "store", "metrics", "pod"}
             return {k: ({} if k in parts and path_is_partial(k, v) else strip(v)) for k, v in value.items()}
         return value
 
     def path_is_partial(name, value):
-        return isinstance(value, dict) and (name == "resources" or set(value) <= {"cidrs", "namespaces", "ports"})
+        return isinstance(value, dict) and (
+            name in ("resources", "pod") or set(value) <= {"cidrs", "namespaces", "ports"}
+        )
 
     values = strip(DEFAULTS)
     values["devStore"]["image"] = {}
@@ -102,6 +105,12 @@ def test_strict_lint(name):
         (("tls", "enable"), True),
         (("tls", "certManager", "issuerRef", "names"), "x"),
         (("auth", "tokens", "expirationSeconds"), 60),
+        (("query", "pdb", "maxUnavailable"), 0),
+        (("sampler", "pdb", "maxUnavailable"), "0%"),
+        (("jobs", "trainer", "dataClaim"), "My_Claim"),
+        (("store", "existingSecret"), "-x"),
+        (("jobs", "trainer", "pod"), {"containers": []}),
+        (("jobs", "driver", "pod"), {"env": [{"value": "x"}]}),
     ],
 )
 def test_wrong_values_are_refused(path, value):
@@ -112,6 +121,19 @@ def test_wrong_values_are_refused(path, value):
     node[path[-1]] = value
     with pytest.raises(helm_python.HelmValuesError, match=str(path[min(len(path) - 1, 1)])):
         chart().render(values, name="dm", namespace="ns")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"query": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}}, "minReplicas is above max"),
+        ({"fitter": {"replicas": 0}}, "fitter.replicas: 0 leaves no fitter"),
+        ({"jobs": {"kueue": {"minParallelism": 2}}}, "minParallelism: needs jobs.kueue.queue"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(values, message):
+    with pytest.raises(helm_python.HelmError, match=message):
+        chart().render(VALUES["defaults"] | values, name="dm", namespace="ns")
 
 
 def test_a_store_is_required():

@@ -1,7 +1,7 @@
 {{/* Helpers take a dict with `root` (the chart's context), `component`, and `values` (the component's values). */}}
 
 {{- define "datamodels.fullname" -}}
-{{- printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .component }}
+{{- printf "%s-%s" (.root.Values.fullnameOverride | default .root.Release.Name | trunc 40 | trimSuffix "-") .component }}
 {{- end }}
 
 {{- define "datamodels.selector" -}}
@@ -37,7 +37,7 @@ labels: {{- include "datamodels.labels" . | nindent 2 }}
 {{- end }}
 
 {{- define "datamodels.account" -}}
-{{- printf "%s-%s" (.root.Release.Name | trunc 40 | trimSuffix "-") .account }}
+{{- include "datamodels.fullname" (dict "root" .root "component" .account) }}
 {{- end }}
 
 {{- define "datamodels.address" -}}
@@ -67,7 +67,7 @@ securityContext:
   seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{- range . }}
-  - name: {{ . }}
+  - name: {{ ternary . (get (ternary dict . (kindIs "string" .)) "name") (kindIs "string" .) }}
 {{- end }}
 {{- end }}
 {{- range $field := list "nodeSelector" "tolerations" "priorityClassName" "runtimeClassName" }}
@@ -75,6 +75,44 @@ imagePullSecrets: {{- range . }}
 {{ $field }}: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A pod template with what the values add to it. `pod`: the template. `more`: fields as in the schema's $defs/pod. What
+the chart sets itself wins, except for environment variables of the same name. */}}
+{{- define "datamodels.extended" -}}
+{{- $more := .more | default dict }}
+{{- $metadata := .pod.metadata }}
+{{- $spec := .pod.spec }}
+{{- range $field := list "labels" "annotations" }}
+{{- with merge (dict) (get $metadata $field | default dict) (get $more $field | default dict) }}
+{{- $_ := set $metadata $field . }}
+{{- end }}
+{{- end }}
+{{- range $field := list "affinity" "initContainers" "serviceAccountName" "topologySpreadConstraints" }}
+{{- with get $more $field }}
+{{- $_ := set $spec $field . }}
+{{- end }}
+{{- end }}
+{{- with $more.volumes }}
+{{- $_ := set $spec "volumes" (concat $spec.volumes .) }}
+{{- end }}
+{{- $container := first $spec.containers }}
+{{- range $field := list "volumeMounts" "envFrom" }}
+{{- with get $more $field }}
+{{- $_ := set $container $field (concat (get $container $field | default list) .) }}
+{{- end }}
+{{- end }}
+{{- with $more.env }}
+{{- $names := list }}
+{{- range . }}{{- $names = append $names .name }}{{- end }}
+{{- $env := list }}
+{{- range $container.env }}
+{{- if not (has .name $names) }}{{- $env = append $env . }}{{- end }}
+{{- end }}
+{{- $_ := set $container "env" (concat $env .) }}
+{{- end }}
+{{- $_ := set $spec "containers" (list $container) }}
+{{- toYaml .pod }}
 {{- end }}
 
 {{/* Fields of every container, except its command and mounts. */}}

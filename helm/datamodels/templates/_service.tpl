@@ -1,5 +1,5 @@
 {{/* The pod template of a service. `store`: whether it uses the object store. `scratch`: size of its disk, if any. */}}
-{{- define "datamodels.service.pod" -}}
+{{- define "datamodels.service.plain" -}}
 metadata:
   labels: {{- include "datamodels.labels" . | nindent 4 }}
     {{- if .store }}{{- with .root.Values.serviceAccount.podLabels }}{{- toYaml . | nindent 4 }}{{- end }}{{- end }}
@@ -39,6 +39,10 @@ spec:
       whenUnsatisfiable: {{ .values.topologySpread.whenUnsatisfiable }}
       labelSelector: {{- include "datamodels.match" . | nindent 8 }}
   {{- end }}
+{{- end }}
+
+{{- define "datamodels.service.pod" -}}
+{{- include "datamodels.extended" (dict "pod" (include "datamodels.service.plain" . | fromYaml) "more" .values.pod) }}
 {{- end }}
 
 {{- define "datamodels.deployment" -}}

@@ -66,7 +66,7 @@ def test_what_the_failure_policies_must_say():
     """Rows a1 to a3: preemption and SIGTERM cost no try, a configuration error is not tried again."""
     driver, trainer = (job["spec"] for job in filled())
     rules = [(r["action"], r.get("onExitCodes", {}).get("values")) for r in trainer["podFailurePolicy"]["rules"]]
-    assert rules == [("Ignore", None), ("Ignore", [143]), ("FailIndex", [2])]
+    assert rules == [("Ignore", None), ("Ignore", [143]), ("Ignore", [75]), ("FailIndex", [2])]
     assert trainer["podFailurePolicy"]["rules"][0]["onPodConditions"] == [
         {"type": "DisruptionTarget", "status": "True"}
     ]
