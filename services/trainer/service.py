@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from datamodels.errors import ConfigError, DatamodelsError, ExitCode, SettingsError
+from datamodels.errors import ConfigError, DatamodelsError, ExitCode
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
@@ -21,7 +21,9 @@ from datamodels.train.failures import Failures
 from datamodels.train.job import patiently, run_chunk
 from datamodels.train.protocols import BatchTrainer
 
+from . import shares
 from .metrics import CHUNK, Heartbeat, Watch
+from .shares import Shares
 
 log = logger(__name__)
 
@@ -34,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logging(TelemetrySettings.load(), "trainer")
         shared = options.chunks is None or options.indexes  # else the index, which any Job sets, means nothing here
         job = IndexedJobSettings.load() if shared else IndexedJobSettings()
-        chunks = chosen_chunks(options.chunks, options.indexes, job)
+        chosen = shares.parse(options.chunks, options.indexes, job)
         with Server(ServeSettings.load(), name="trainer") as server:
             server.handle_signals()
-            log.info("started", run=options.run, chunks=len(chunks), metrics_address=server.metrics_address)
-            whole = train_chunks(options.run, chunks, ClientSettings.load(), TrainerSettings.load(), server.stopping)
+            log.info("started", run=options.run, chunks=len(chosen.own()), metrics_address=server.metrics_address)
+            whole = train_chunks(options.run, chosen, ClientSettings.load(), TrainerSettings.load(), server.stopping)
         log.info("done" if whole else "stopped", run=options.run)
         return int(ExitCode.DONE if whole else ExitCode.TERMINATED)
     except DatamodelsError as error:
@@ -56,29 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen_chunks(text: str | None, indexes: int, job: IndexedJobSettings) -> list[int]:
-    """Return the chunks to train: those given, or this index's share of them. Raises SettingsError for none."""
-    index = job.completion_index
-    if text is None or indexes:
-        if index < 0:
-            raise SettingsError("no chunks: give --chunks 0,1,2, or run in an Indexed Job (JOB_COMPLETION_INDEX)")
-        if text is None:
-            return [index]
-    chunks: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise SettingsError(
-                f"--chunks {text!r:.100}: must be numbers and ranges with commas between, such as 0-3,7"
-            )
-        chunks += range(int(first), int(last if dash else first) + 1)
-    return chunks[len(chunks) * index // indexes : len(chunks) * (index + 1) // indexes] if indexes else chunks
-
-
 def train_chunks(
-    name: str, chunks: Sequence[int], clients: ClientSettings, settings: TrainerSettings, stop: threading.Event
+    name: str, chosen: Shares, clients: ClientSettings, settings: TrainerSettings, stop: threading.Event
 ) -> bool:
-    """Train chunks in order. Returns False if `stop` was set before all were committed. Raises DatamodelsError."""
+    """Train the chunks of a trainer's own share in order, and then chunks that others have left.
+
+    Returns False if `stop` was set before all were committed. Raises DatamodelsError.
+    """
     heartbeat = Heartbeat(settings.heartbeat_file)
     with (
         AggregatorClient(clients.aggregator, clients) as aggregator,
@@ -88,20 +74,34 @@ def train_chunks(
             run = patiently(lambda: aggregator.run(name), stop, settings.patience)
         except Stopped:
             return False
-        for chunk in chunks:
+        for chunk in chosen.chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run)
         failures = Failures(run, settings.tolerated_failures)
         heartbeat.beat()
+
+        def train(chunk: int) -> bool:
+            CHUNK.set(chunk)
+            started, watch = time.perf_counter(), Watch(heartbeat)
+            whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures, settings.patience)
+            seconds = round(time.perf_counter() - started, 3)
+            log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
+            return whole
+
+        def left() -> int | None:
+            progress = patiently(lambda: aggregator.progress(name), stop, settings.patience)
+            return chosen.of_others(lambda chunk: progress.covers(run.spec.chunk_range(chunk)))
+
         with limit_threads(settings.threads):
-            for chunk in chunks:
-                CHUNK.set(chunk)
-                started, watch = time.perf_counter(), Watch(heartbeat)
-                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures, settings.patience)
-                seconds = round(time.perf_counter() - started, 3)
-                log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
-                if not whole:
-                    return False
+            if not all(map(train, chosen.own())):
+                return False
+            try:
+                while (other := left()) is not None:
+                    log.info("takes a chunk of another index", chunk=other)
+                    if not train(other):
+                        return False
+            except Stopped:
+                return False
     return True
 
 

@@ -16,6 +16,7 @@ import pytest
 from datamodels.services.aggregator.service import service as aggregator_service
 from datamodels.services.sampler.service import service as sampler_service
 from datamodels.services.trainer import service as trainer
+from datamodels.services.trainer.shares import Shares
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
@@ -268,6 +269,15 @@ def test_a_users_class_that_always_raises_ends_the_process_with_its_line_and_los
     assert done.start == 0 and done.stop % 5 == 0
 
 
+def test_a_trainer_that_is_done_takes_over_what_others_leave(pipeline):
+    """Index 1 of 2 trains its share, chunks 2 and 3, and then chunk 1; chunk 0 is for index 0, which is not there."""
+    run = pipeline.create(m=80)
+    code, log = pipeline.train("--run", run.name, "--chunks", "0-3", "--indexes", "2", JOB_COMPLETION_INDEX="1")
+    assert code == ExitCode.DONE
+    assert [line["chunk"] for line in log if line["event"] == "chunk done"] == [2, 3, 1]
+    assert pipeline.committed(run) == [range(20, 80)]
+
+
 def test_what_cannot_be_run_ends_with_one_line(pipeline):
     run = pipeline.create()
     code, log = pipeline.train("--run", run.name)
@@ -290,7 +300,7 @@ def test_what_cannot_be_trained(pipeline, name, chunk, aggregator, heartbeat, co
     clients = ClientSettings(sampler=pipeline.address, aggregator=aggregator or pipeline.address, attempts=1)
     settings = TrainerSettings(heartbeat_file=heartbeat, patience=0.1)
     with pytest.raises(DatamodelsError, match=reason) as raised:
-        trainer.train_chunks(name, [chunk], clients, settings, threading.Event())
+        trainer.train_chunks(name, Shares([chunk]), clients, settings, threading.Event())
     assert raised.value.exit_code == code
 
 
@@ -307,5 +317,5 @@ def test_a_stop_before_the_first_chunk_trains_nothing(pipeline):
     stop = threading.Event()
     stop.set()
     clients = ClientSettings(sampler=pipeline.address, aggregator=pipeline.address)
-    assert not trainer.train_chunks(run.name, [0, 1], clients, TrainerSettings(), stop)
+    assert not trainer.train_chunks(run.name, Shares([0, 1]), clients, TrainerSettings(), stop)
     assert pipeline.committed(run) == []

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from datamodels.services.trainer.service import chosen_chunks
+from datamodels.services.trainer import shares as trainer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,14 +94,11 @@ def test_a_run_may_start_with_fewer_pods_than_it_asks_for(chunks, fewest):
     assert "annotations" not in filled()[1]["metadata"]
 
 
-@pytest.mark.parametrize(("m", "chunk"), [(300_000, 10), (300_000, 100), (300_000, 1000), (1_000_000, 10), (4000, 100)])
-def test_a_run_takes_at_most_one_pod_for_100_models(m, chunk):
-    run = spec(m=m, chunk=chunk, sub_chunk=10)
-    completions = templates.trainer_job(chart(), run, range(run.chunks), OWNER)["spec"]["completions"]
-    assert completions == min(run.chunks, m // 100)
-    assert completions <= 100_000
-    if m == 300_000:
-        assert completions <= 3000
+@pytest.mark.parametrize(("chunks", "indexes"), [(1, 1), (15, 15), (16, 16), (3000, 16)])
+def test_a_run_takes_a_few_pods_for_each_that_runs_at_once(chunks, indexes):
+    run = spec(m=100 * chunks)
+    job = templates.trainer_job(chart(), run, range(chunks), OWNER)
+    assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (4, indexes)
 
 
 def test_more_indexes_than_the_job_api_allows_are_no_spec():
@@ -121,7 +118,7 @@ def test_a_list_of_chunks_that_is_too_long_becomes_all_of_them():
     run = spec(m=10_000_000, chunk=100)
     job = templates.trainer_job(chart(), run, range(0, run.chunks, 2), OWNER)
     assert job["spec"]["template"]["spec"]["containers"][0]["args"][3] == "0-99999"
-    assert job["spec"]["completions"] == 100_000
+    assert job["spec"]["completions"] == 16
 
 
 @given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50))
@@ -130,7 +127,7 @@ def test_the_indexes_share_the_chunks(chunks, indexes):
     chunks = sorted(chunks)
     indexes = min(indexes, len(chunks))
     text = templates.chunk_list(chunks)
-    shares = [chosen_chunks(text, indexes, IndexedJobSettings(i)) for i in range(indexes)]
+    shares = [trainer.parse(text, indexes, IndexedJobSettings(i)).own() for i in range(indexes)]
     assert [chunk for share in shares for chunk in share] == chunks
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

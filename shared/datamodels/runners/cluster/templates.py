@@ -32,8 +32,9 @@ TOKEN_VOLUME = "run-token"
 """Volume with a token of the pod's account, for the audience of the run."""
 MIN_PARALLELISM = f"{KUEUE}/job-min-parallelism"
 """Annotation of a Job that may start with fewer pods in parallel than it asks for."""
-MIN_MODELS = 100
-"""Least models of one index of a trainer Job, so that 300,000 models make at most 3,000 pods."""
+PODS = 4
+"""Indexes of a trainer Job for each pod that it runs at once. A pod takes seconds to start, so a few must do; more of
+them let the Job be scaled up later, and are tried again one by one. What an index leaves, others take over."""
 MAX_CHUNKS_TEXT = 64 * 1024
 """Most bytes of a list of chunks as an argument; Linux allows 128 KiB."""
 MAX_SPEC = 100 * 1024
@@ -95,7 +96,7 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
     text, count = chunk_list(chunks), len(chunks)
     if len(text) > MAX_CHUNKS_TEXT:  # too many gaps: take all chunks, since committed ones end at once
         text, count = chunk_list(range(spec.chunks)), spec.chunks
-    indexes = min(count, max(1, -(-spec.models // MIN_MODELS)))
+    indexes = min(count, PODS * job["spec"]["parallelism"])
     job["metadata"]["name"] = trainer_name(spec, release_of(job))
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     job["spec"]["completions"] = indexes
