@@ -75,7 +75,10 @@ LINES = [
     "import FOLDER/masks.npy FOLDER/outputs.npy",
 ]
 """What users type: each command, without --json. `run` makes the run; test_cluster_commands has those of a cluster."""
-CLUSTER = ["submit SPEC", "list", "status RUN -n ns", "submit SPEC --watch", "cancel RUN"]
+CLUSTER = [
+    *("submit SPEC", "list", "scale RUN 2", "suspend RUN", "resume RUN", "status RUN -n ns", "submit SPEC --watch"),
+    "cancel RUN",
+]
 
 
 @dataclasses.dataclass
@@ -149,6 +152,11 @@ def test_a_run_prints_its_result(place):
 
 def test_cluster_commands(place, api, capsys):  # noqa: F811
     for line in CLUSTER:
+        if line.startswith("scale"):
+            owner = api.objects["jobs"][named(place.run, "dm")]["metadata"]["uid"]
+            labels = {"datamodels/run": place.run}
+            metadata = {"name": "train", "labels": labels, "ownerReferences": [{"uid": owner}]}
+            api.add("jobs", {"metadata": metadata, "spec": {"completionMode": "Indexed", "completions": 4}})
         ends = threading.Timer(0.5, api.finish, (named(place.run, "dm"), "Complete"))
         if "--watch" in line:
             ends.start()

@@ -47,6 +47,25 @@ def test_a_run_from_submit_to_cancel(api, datamodels, eventually):  # noqa: F811
     assert code == ExitCode.CONFIG and err.startswith(f"datamodels: no such run: '{RUN}' in namespace ns")
 
 
+def test_trainers_are_scaled_suspended_and_resumed(api, datamodels):  # noqa: F811
+    datamodels("submit", "SPEC")
+    code, _, err = datamodels("scale", RUN, "3")
+    assert code == ExitCode.FAILED and f"run {RUN}: has no trainers now" in err
+    owner = [{"uid": api.objects["jobs"][DRIVER]["metadata"]["uid"]}]
+    labels = {templates.RUN_LABEL: RUN}
+    spec = {"completionMode": "Indexed", "completions": 16, "parallelism": 4}
+    train = api.add(
+        "jobs", {"metadata": {"name": "train", "labels": labels, "ownerReferences": owner}, "spec": spec, "status": {}}
+    )
+    assert datamodels("scale", RUN, "8") == (0, f"run {RUN} has up to 8 trainers at once\n", "")
+    train["status"]["completedIndexes"] = "0-9"
+    assert ", of which 6 find work" in datamodels("scale", RUN, "8")[1]
+    assert train["spec"]["parallelism"] == 8
+    assert datamodels("suspend", RUN)[0] == 0 and train["spec"]["suspend"] is True
+    assert "is suspended; `datamodels resume RUN`" in datamodels("status", RUN)[1]
+    assert datamodels("resume", RUN) == (0, f"run {RUN} goes on\n", "") and train["spec"]["suspend"] is False
+
+
 def test_status_of_a_namespace_says_what_keeps_its_services(api, datamodels):  # noqa: F811
     waiting = {"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
     api.add_pod("agg", status={"containerStatuses": [waiting]}, **service_labels("aggregator"))

@@ -133,6 +133,8 @@ class FakeApi:
                 return 200, self._listed(kind, query)
             if found is None:
                 return 404, {"message": f'{kind}.batch "{name}" not found'}
+            if method == "PATCH":
+                found["spec"] |= body["spec"]
             if method == "DELETE":
                 found["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z"
                 threading.Timer(0.2, self._swept, (name,)).start()
@@ -254,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.wfile.write(b"0\r\n\r\n")
 
-    do_GET = do_POST = do_DELETE = _serve
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
     def log_message(self, *args):
         pass

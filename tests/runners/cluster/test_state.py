@@ -122,7 +122,7 @@ def test_a_quota_that_is_reached_midway_is_told(active, done, seen, told):
 
 def test_a_suspended_job_says_what_it_waits_for():
     thing = job(spec={"suspend": True})
-    assert state.obstacles(thing, [], []) == ["is suspended; resume it with kubectl"]
+    assert state.obstacles(thing, [], []) == ["is suspended; `datamodels resume RUN`"]
     thing["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus"}
     assert state.obstacles(thing, [], []) == ["waits in queue gpus of Kueue"]
 

@@ -75,6 +75,29 @@ def cancel(options: argparse.Namespace) -> None:
     _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
 
 
+def scale(options: argparse.Namespace) -> None:
+    """Change how many trainers of a run work at once."""
+    able = runs.scale(_cluster(options), options.run, options.trainers, options.release)
+    said = f"has up to {options.trainers} trainers at once"
+    if able < options.trainers:
+        said += f", of which {able} find work: its Job has no more indexes left"
+    _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
+
+
+def suspend(options: argparse.Namespace) -> None:
+    """Stop the trainers of a run."""
+    runs.suspend(_cluster(options), options.run, True, options.release)
+    said = "is suspended: its trainers commit what is whole and stop; `datamodels resume` lets them go on"
+    _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Let the trainers of a run go on."""
+    runs.suspend(_cluster(options), options.run, False, options.release)
+    said = "goes on"
+    _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
+
+
 def list_runs(options: argparse.Namespace) -> None:
     """Print one line for each run."""
     _print_runs(_cluster(options), options)

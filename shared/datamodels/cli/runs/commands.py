@@ -244,13 +244,20 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="print new lines until the pod ends")
     what = "stop a run of a cluster; what it committed is kept"
     cancel = add_command(subparsers, "cancel", what, "datamodels.cli.runs.cluster:cancel")
-    for parser in (logs, cancel):
+    what = "change how many trainers of a run of a cluster work at once"
+    scale = add_command(subparsers, "scale", what, "datamodels.cli.runs.cluster:scale")
+    what = "stop the trainers of a run of a cluster until `resume`; they commit what is whole"
+    suspend = add_command(subparsers, "suspend", what, "datamodels.cli.runs.cluster:suspend")
+    what = "let the trainers of a run go on that `suspend` has stopped"
+    resume = add_command(subparsers, "resume", what, "datamodels.cli.runs.cluster:resume")
+    for parser in (logs, cancel, scale, suspend, resume):
         parser.add_argument("run", metavar="RUN", help="name of the run; `datamodels list` lists them")
+    scale.add_argument("trainers", metavar="N", type=positive, help="most trainers at once")
     what = "list the runs of a Kubernetes cluster with their states; `status` lists those in the store"
     listed = add_command(subparsers, "list", what, "datamodels.cli.runs.cluster:list_runs")
-    for parser in (submit, logs, cancel, listed):
+    for parser in (submit, logs, cancel, scale, suspend, resume, listed):
         add_cluster(parser)
-    for parser in (submit, cancel, listed):
+    for parser in (submit, cancel, scale, suspend, resume, listed):
         add_json(parser, lines=True)
     what = "run the pipeline as the driver pod of a cluster, which `submit` starts"
     add_command(subparsers, "drive", what, "datamodels.cli.runs.drive:drive")

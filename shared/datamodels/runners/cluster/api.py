@@ -87,6 +87,10 @@ class Cluster:
     def jobs(self, selector: str) -> list[Object]:
         return self._found(Query("jobs", selector))
 
+    def patch_job(self, name: str, spec: Object) -> Object:
+        """Change fields of a Job's spec."""
+        return self._call("change", name, self._batch.patch_namespaced_job, name, self.namespace, {"spec": spec})
+
     def delete_job(self, name: str) -> None:
         """Delete a Job after its pods and the Jobs that it owns. Does nothing if there is none."""
         with contextlib.suppress(NotFoundError):

@@ -116,6 +116,31 @@ def cancel(cluster: Cluster, run: str, release: str = "") -> None:
     cluster.delete_job(_driver(cluster, run, release)["metadata"]["name"])
 
 
+def scale(cluster: Cluster, run: str, pods: int, release: str = "") -> int:
+    """Change how many trainers of a run work at once. Returns how many can: a Job has only so many indexes left.
+
+    Raises RunNotFoundError, and NotReadyError if the run has no trainers now.
+    """
+    job = _trainers(cluster, run, release)
+    cluster.patch_job(job["metadata"]["name"], {"parallelism": pods})
+    return min(
+        pods, job["spec"].get("completions", 1) - states.count(job.get("status", {}).get("completedIndexes", ""))
+    )
+
+
+def suspend(cluster: Cluster, run: str, whether: bool, release: str = "") -> None:
+    """Stop a run's trainers, after they have committed what is whole, or let them go on. Raises as `scale`."""
+    cluster.patch_job(_trainers(cluster, run, release)["metadata"]["name"], {"suspend": whether})
+
+
+def _trainers(cluster: Cluster, run: str, release: str) -> Object:
+    driver = _driver(cluster, run, release)
+    for child in cluster.jobs(f"{RUN_LABEL}={run}"):
+        if _owns(driver, child) and child["spec"].get("completionMode") == "Indexed" and not states.state(child).ended:
+            return child
+    raise NotReadyError(f"run {run}: has no trainers now; `datamodels status {run}` says what it does")
+
+
 @dataclasses.dataclass(frozen=True)
 class Listed:
     """A run of a cluster.

@@ -121,7 +121,7 @@ def obstacles(
         if queued(job):
             queue = job["metadata"].get("labels", {}).get(f"{KUEUE}/queue-name", "")
             why = _of_workload(workload or {})
-            found.append(f"waits in queue {queue} of Kueue{why}" if queue else "is suspended; resume it with kubectl")
+            found.append(f"waits in queue {queue} of Kueue{why}" if queue else "is suspended; `datamodels resume RUN`")
         if events and not state(job).ended and (not pods or _refused(job, pods, events[-1])):
             found.append(of_event(events[-1]))
     return list(dict.fromkeys(found))
