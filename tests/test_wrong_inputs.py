@@ -219,6 +219,15 @@ WRONG = [
         lambda: arrays(y=np.array([1, "a", 2], dtype=object)),
         "dataset: y holds int and str: must be all numbers or all texts",
     ),
+    (
+        lambda: runs.resolve(spec(), arrays(y=[1, -1, 1])),
+        "dataset: y has -1 at example 1: integers are classes, from 0 to 2147483647; number the classes with "
+        "np.unique(y, return_inverse=True)[1], or give numbers that are no classes as floats",
+    ),
+    (
+        lambda: runs.resolve(spec(), arrays(y_test=[10**12])),
+        "dataset: y of the targets has 1000000000000 at example 0: integers are classes, from 0 to 2147483647; ~",
+    ),
     (lambda: arrays(y=["a", "b", "a"]), "dataset: y holds texts and y_test numbers: must both hold one or the other"),
     (
         lambda: tabular(["a", "b"] * 3, "Ridge"),

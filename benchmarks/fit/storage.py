@@ -81,7 +81,7 @@ def types(run: Run, outputs: np.ndarray) -> None:
             seconds = time.perf_counter() - started
             unseen = given[m:].reshape(s.subsets, s.models, -1)
             lds = evaluate(solution.predict(masks[m:]), unseen, resamples=1).lds
-            coarse = int(precision.coarse(given, name).sum()) if name in precision.DTYPES else "-"
+            coarse = int(precision.spread(given, name).coarse.sum()) if name in precision.DTYPES else "-"
             print(f"| {unit} | {name} | {coarse} | {lds:.3f} | {seconds:.1f} |", flush=True)
 
 

@@ -200,7 +200,8 @@ class TrainerSettings(Settings):
     """A file whose modification time is that of the last progress. The local runner and the chart set it."""
     tolerated_failures: float = 0.1
     """The fraction of subsets whose models may fail, 0 to 1. If more fail than chance explains at this rate, such as
-    the first six, the trainer stops with the reason. 0 stops at the first failed model, 1 never stops."""
+    the first six, the trainer stops with the reason. 0 stops at the first failed model. With 1 it never stops, also not
+    if the outputs of the first models are all the same, or vary only in digits that storage rounds away."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat > 0:  # also true for NaN

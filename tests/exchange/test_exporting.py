@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import tracemalloc
 
@@ -10,10 +11,13 @@ from pyarrow import parquet
 from datamodels.api import open_run
 from datamodels.cli.main import main
 from datamodels.exchange import importing, sources
+from datamodels.exchange.contents import Contents
 from datamodels.exchange.exporting import FORMATS
 from datamodels.exchange.importing import Given
+from datamodels.fit.job import fits
 from datamodels.outputs import Output
 from datamodels.run import runs
+from datamodels.spans import Span
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
 from tests.exchange.conftest import D, M, N
@@ -157,6 +161,50 @@ def test_what_outputs_mean_goes_both_ways(saved, tmp_path, capsys, kind):
     assert second.label_names == first.label_names == ("cat", "dog")
     np.testing.assert_array_equal(second.labels, first.labels)
     np.testing.assert_array_equal(second.target_labels, [1, 0, 1])
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "parquet"])
+def test_an_export_is_imported_with_its_unseen_subsets_and_spans(tmp_path, capsys, kind):
+    store = LocalStore(tmp_path / "home" / "store")
+    spans = tuple(Span(f"the{' long' * i}, odd … text {i}", 4, 7) for i in range(5))
+    run = dataclasses.replace(committed.make_run(m=40, evaluate={"subsets": 8, "models": 3}), spans=spans)
+    runs.create(store, run)
+    committed.commit(store, run, failed=(3, 44))
+    path = export(tmp_path / "home", open_run(store, run.name), kind, tmp_path)
+    files = {"npz": [path], "npy": [path / "masks.npy", path / "outputs.npy"], "parquet": [path / "models"]}[kind]
+    capsys.readouterr()
+    other = ["--home", str(tmp_path / "other")]
+    assert main(["import", *map(str, files), "--fit", "lambdas=4", "--json", *other]) == 0
+    told = capsys.readouterr()
+    assert "the export's models on unseen subsets are imported, too: 3 on each of 8" in told.err
+    found = json.loads(told.out)
+    # The one that failed among those to fit is not in the export; the one on an unseen subset is there as NaN.
+    assert (found["models"], found["failed"]) == (39 + 24, 1) and found["fit"]["lds"]["subsets"] == 8
+    assert found["fit"]["lds"]["ceiling_interval"][0] <= found["fit"]["lds"]["ceiling"]
+    before = open_run(store, run.name)
+    again = open_run(LocalStore(tmp_path / "other" / "store"), found["run"])
+    np.testing.assert_array_equal(again.unseen.members, before.unseen.members)
+    np.testing.assert_array_equal(again.unseen.outputs, before.unseen.outputs)
+    assert again.run.spans == spans
+    assert main(["report", found["run"], *other]) == 0
+    assert main(["import", *map(str, files), "--no-fit", *other]) == 0
+    assert "63 models (1 failed: their outputs are NaN, and fits leave them out)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_of_targets_have_their_spans(home, opened, tmp_path, kind):
+    spans = [Span(f'say "{i}", twice', 5, 6) for i in range(5)]
+    run = dataclasses.replace(opened.run, spans=tuple(spans))
+    path = tmp_path / "out"
+    record = fits.read_newest_fit(opened.store, run.name)
+    FORMATS[kind](Contents(opened.store, run, opened.snapshot, record, None), path)
+    if kind == "csv":
+        with open(path / "spans.csv", newline="", encoding="utf-8") as file:
+            rows = [(row["text"], int(row["first"]), int(row["last"])) for row in csv.DictReader(file)]
+    else:
+        table = parquet.read_table(path / "targets").to_pydict()
+        rows = list(zip(*(table[f"span_{name}"] for name in Span._fields), strict=True))
+    assert rows == [tuple(span) for span in spans]
 
 
 def test_hugging_face_datasets_loads_the_folder(home, opened, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -85,8 +86,8 @@ def written(folder, saved, arrays, kind):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"masks": lambda a: a.masks.astype(int) * 2}, "masks have the value 2: must be 0 or 1"),
-        ({"masks": lambda a: np.where(a.masks, np.nan, 0)}, "masks have the value nan: must be 0 or 1"),
+        ({"masks": lambda a: a.masks.astype(int) * 2}, r"masks.npy: row 0, column \d+: is 2: must be 0 or 1"),
+        ({"masks": lambda a: np.where(a.masks, np.nan, 0)}, r"masks.npy: row 0, column \d+: is nan: must be 0 or 1"),
         ({"masks": lambda a: a.masks[1:]}, "masks have 119 rows and outputs 120: must be equal"),
         ({"masks": lambda a: a.masks[0]}, r"masks have shape \(24,\): must be models by columns"),
         ({"masks": lambda a: a.masks & (np.arange(D) != 7)}, "1 columns .* column 7 is in no mask, .* --constant"),
@@ -94,16 +95,25 @@ def written(folder, saved, arrays, kind):
         ({"masks": lambda a: a.masks.astype("U1")}, "masks have type <U1 and outputs float64: must be bool or 0/1"),
         ({"outputs": lambda a: a.outputs[:, :0]}, r"outputs have shape \(120, 0\): must be models by targets"),
         (
-            {"outputs": lambda a: with_nan(a, [(3, 1)])},
-            "output of model 3 on target 1 is nan: 1 of 3 .* all outputs must",
+            {"outputs": lambda a: with_nan(a.outputs, [(3, 1)])},
+            "/outputs.npy: row 3, column 1: is nan; of this model, 1 of 3 .* all outputs must be NaN",
         ),
-        ({"outputs": lambda a: a.outputs * 1e37}, "output of model .* beyond float32, .* rescale the outputs"),
+        (
+            {"outputs": lambda a: a.outputs * 1e37},
+            "outputs.npy: row 0, column 0: is .* beyond float32, .* rescale the outputs",
+        ),
+        ({"outputs": lambda a: np.ones((M, N))}, "the outputs of all 3 targets are the same for each model"),
         ({"outputs": lambda a: a.outputs * np.nan}, "0 models have outputs: at least 10 are needed"),
         (
             {"unseen_outputs": lambda a: a.unseen_outputs[:, :1]},
             r"must be \(s, 24\) and \(s, r, 3\), for r >= 2 models",
         ),
         ({"unseen_masks": lambda a: a.unseen_masks[:, 1:]}, r"unseen masks have shape \(8, 23\)"),
+        (
+            {"unseen_outputs": lambda a: with_nan(a.unseen_outputs, [(5, 1, 2)])},
+            "unseen outputs: subset 5, model 1, target 2: is nan; of this model, 1 of 3",
+        ),
+        ({"outputs": lambda a: a.outputs * 1e-50}, "float32 rounds away what varies .* of 3 of 3 targets; rescale"),
     ],
 )
 def test_bad_arrays_are_refused_by_name(store, saved, arrays, change, fault):
@@ -114,11 +124,11 @@ def test_bad_arrays_are_refused_by_name(store, saved, arrays, change, fault):
     assert not list(store.list(""))
 
 
-def with_nan(arrays, places):
-    outputs = arrays.outputs.copy()
-    for row, target in places:
-        outputs[row, target] = np.nan
-    return outputs
+def with_nan(outputs, places):
+    found = outputs.copy()
+    for place in places:
+        found[place] = np.nan
+    return found
 
 
 def test_a_row_of_nan_is_a_model_that_failed(store, saved, arrays):
@@ -145,6 +155,11 @@ def test_constant_columns_that_are_allowed_are_pinned(store, saved, arrays):
     [
         ({"labels": np.zeros(D - 1, int)}, "labels: has 23 entries for 24 examples"),
         ({"target_labels": np.zeros(N)}, r"target_labels: have shape \(3,\) and type float64: must be one integer"),
+        (
+            {"labels": np.arange(D) - 1},
+            "labels: has -1 at example 0: integers are classes, from 0 to 2147483647; number",
+        ),
+        ({"target_labels": np.full(N, 10**12)}, "target_labels: has 1000000000000 at example 0: integers are classes"),
         ({"names": ["x" * 50_000] * D}, "names: have 1,200,000 characters, at most 1,000,000"),
         ({"label_names": ["cat"]}, "label_names: name classes, and no example has a label; give --labels"),
         (
@@ -162,6 +177,23 @@ def test_constant_columns_that_are_allowed_are_pinned(store, saved, arrays):
 def test_labels_and_data_must_fit(store, saved, fields, fault):
     with pytest.raises((InputError, SpecError), match=fault):
         importing.import_run(store, "mine", given(saved, **fields), FIT)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pickle"])
+def test_objects_in_an_array_are_refused_without_advice_to_run_them(saved, arrays, tmp_path, capsys, kind):
+    rows = np.array([[1.0], [1.0, 2.0]] * 60, dtype=object)
+    path = tmp_path / "bad.npy"
+    np.save(path, rows, allow_pickle=True)
+    files = [saved("masks"), str(path)]
+    if kind == "npz":
+        np.savez(tmp_path / "bad.npz", masks=arrays.masks, outputs=rows)
+        files = [str(tmp_path / "bad.npz")]
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(rows))
+    assert main(["import", *files, "--home", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err
+    assert "allow_pickle" not in said and "holds Python objects, and not numbers; make it an array of one" in said
+    assert ("bad.npz: outputs: holds" if kind == "npz" else "bad.npy: holds") in said
 
 
 def test_masks_that_are_gone_or_altered_are_noticed(store, saved, tmp_path):

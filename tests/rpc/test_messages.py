@@ -13,7 +13,9 @@ from datamodels.v1 import query_pb2, types_pb2
 def quality():
     agreement = Agreement(20, 0.5, (0.25, 0.75), 0.875, np.array([0.5, np.nan]))
     points = Points(np.array([1, 0], np.int32), *(np.array([i, -i], np.float32) for i in range(3)))
-    evaluation = Evaluation(0.5, (-0.25, 1.0), 0.75, np.array([np.nan, 0.5]), 100, 2, 20, np.ones(3))
+    evaluation = Evaluation(
+        0.5, (-0.25, 1.0), 0.75, np.array([np.nan, 0.5]), 100, 2, 20, (0.5, 0.875), 1, 2, np.ones(3)
+    )
     return Quality(evaluation, agreement, dataclasses.replace(agreement, models=1), points)
 
 

@@ -23,15 +23,30 @@ from datamodels.run import precision
 )
 def test_a_target_is_coarse_if_rounding_changes_its_outputs_by_much(scale, mean, dtype, coarse):
     outputs = np.random.default_rng(0).normal(size=(200, 3)) * scale + mean
-    assert precision.coarse(outputs, dtype).tolist() == [coarse] * 3
+    assert precision.spread(outputs, dtype).coarse.tolist() == [coarse] * 3
     lost = np.std(precision.stored(outputs, dtype).astype(np.float64) - outputs) / outputs.std()
     assert (lost > precision.COARSE / 4) == coarse
 
 
-def test_outputs_that_do_not_vary_or_are_not_finite_are_not_coarse():
-    outputs = np.array([[7.0, np.nan, 1e300, 1.0], [7.0, np.inf, 1e300, 2.0]])
-    assert not precision.coarse(outputs, "float32").any()
-    assert not precision.coarse(outputs[:0], "float32").any()
+def test_outputs_that_do_not_vary_or_cannot_be_stored_are_not_coarse():
+    outputs = np.array([[0.7, 3.0], [0.7, np.inf], [0.7, 1e300], [0.7, 3.5]])
+    found = precision.spread(outputs, "float32")
+    assert found.constant.tolist() == [True, False] and not found.coarse.any() and not found.lost
+    assert found.models == 2
+    nothing = precision.spread(outputs[:0], "float32")
+    assert nothing.constant.all() and not nothing.coarse.any() and not nothing.lost
+
+
+@pytest.mark.parametrize(("mean", "lost"), [(0, False), (1e6, False), (3e7, False), (2.0**28, True), (1e12, True)])
+def test_outputs_are_lost_if_what_is_stored_does_not_follow_them(mean, lost, monkeypatch):
+    """In pieces, as if there were many targets. Some outputs may be on both sides of where rounding changes."""
+    monkeypatch.setattr(precision, "PIECE", 32)
+    outputs = np.random.default_rng(0).normal(size=(200, 3)) + mean
+    found = precision.spread(outputs, "float32")
+    expected = [np.corrcoef(outputs[:, j], np.float32(outputs[:, j]))[0, 1] if not lost else 0.0 for j in range(3)]
+    np.testing.assert_allclose(found.kept, expected, atol=1e-6)
+    assert found.lost == lost
+    assert "float32 rounds away what varies in the outputs of" in found.how_lost
 
 
 @pytest.mark.parametrize(

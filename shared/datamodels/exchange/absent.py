@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from datamodels.errors import InputError
 from datamodels.run.dataset import Dataset, Targets
+from datamodels.spans import Span
 
 
 def load(
@@ -19,21 +21,34 @@ def load(
     target_labels: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
     target_names: Sequence[str] | None = None,
+    spans: Sequence[tuple[str, int, int]] = (),
 ) -> Dataset:
     """Return examples that have a number, perhaps a label and a name, and no inputs.
 
     examples, targets      how many
     labels, target_labels  class of each
     names, target_names    text to show for each
+    spans                  (text, first, last) of each target of the run, if targets are parts of texts
     """
-    return Dataset(
+    return _Shown(
         x=np.zeros((examples, 0)),
         y=_labels(labels, examples),
         x_test=np.zeros((targets, 0)),
         y_test=_labels(target_labels, targets),
         texts=names,
         texts_test=target_names,
+        shown=tuple(Span(*span) for span in spans),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown(Dataset):
+    """A data set that knows of its texts only what people see of the targets."""
+
+    shown: tuple[Span, ...] = ()
+
+    def spans(self, kind: str) -> tuple[Span, ...]:
+        return self.shown
 
 
 def _labels(labels: Sequence[int] | None, count: int) -> np.ndarray:

@@ -133,6 +133,14 @@ class Contents:
             "lds": np.full(run.n, np.nan) if scores is None else scores.per_target,
         }
 
+    @property
+    def spans(self) -> dict[str, np.ndarray]:
+        """Columns of a table with the span of each target; none if targets are no parts of texts."""
+        if not self.run.spans:
+            return {}
+        text, first, last = zip(*self.run.spans, strict=True)
+        return {"text": np.array(text), "first": np.array(first, np.int32), "last": np.array(last, np.int32)}
+
     def facts(self) -> dict[str, Any]:
         """Return the rest as JSON values: the run, its spec, the fit, and the evaluation without its targets.
 
@@ -150,6 +158,7 @@ class Contents:
             "label_names": list(run.label_names),
             "labels": None if run.labels is None else run.labels.tolist(),
             "target_labels": None if run.target_labels is None else run.target_labels.tolist(),
+            "spans": [list(span) for span in run.spans],
             "models": self.models,
             "columns": run.design.columns,
             "targets": run.n,

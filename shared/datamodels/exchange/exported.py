@@ -1,4 +1,4 @@
-"""Read back what an export says and its arrays do not: what outputs mean, which targets there are, and classes."""
+"""Read back what an export says beside masks and outputs: what outputs mean, targets, classes, unseen subsets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.exchange.sources import Source, load_arrays
+from datamodels.errors import InputError
+from datamodels.exchange.sources import MASKS, OUTPUTS, Source, load_arrays, member, open_all, read_array
 
 FACTS = "facts.json"
 """File of an export with all facts; in a .npz file it is the array `facts`."""
@@ -26,6 +27,8 @@ class Exported:
     labels                   int64[columns]; class of each column; None if there are none, or columns are groups
     target_labels            int64[...]; the same of each test example
     label_names              name of each class; empty if classes have none
+    spans                    (text, first, last) of each target; empty if targets are no parts of texts
+    unseen                   (masks [s, d], outputs [s, r, n]) of models on unseen subsets; None if there are none
     """
 
     where: str = ""
@@ -34,6 +37,8 @@ class Exported:
     labels: np.ndarray | None = None
     target_labels: np.ndarray | None = None
     label_names: Sequence[str] = ()
+    spans: Sequence[tuple[str, int, int]] = ()
+    unseen: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def read(paths: Sequence[str], source: Source) -> Exported:
@@ -41,31 +46,53 @@ def read(paths: Sequence[str], source: Source) -> Exported:
 
     source  arrays of these files
     """
-    for where, text in _candidates(paths):
+    for path, where, text in _candidates(paths):
         try:
             facts = json.loads(text)
         except ValueError:  # a file of someone else
             continue
         if isinstance(facts, dict) and {"run", "spec", "output"} <= facts.keys():
-            return _exported(where, facts, source)
+            return dataclasses.replace(_exported(where, facts, source), unseen=_unseen(path, facts, source))
     return Exported()
 
 
-def _candidates(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _candidates(paths: Sequence[str]) -> Iterator[tuple[Path, str, str]]:
+    """Yield (path, file with facts, its text) of paths that may be of an export."""
     for path in map(Path, paths):
         if path.suffix == ".npz":
             arrays = load_arrays(path)
             if "facts" in arrays:
-                yield f"{path}: facts", str(arrays["facts"])
+                yield path, f"{path}: facts", str(arrays["facts"])
         elif (file := path.parent / FACTS).is_file():
-            yield str(file), file.read_text(encoding="utf-8", errors="replace")
+            yield path, str(file), file.read_text(encoding="utf-8", errors="replace")
 
 
 def _exported(where: str, facts: dict[str, Any], source: Source) -> Exported:
-    targets, labels = facts["spec"]["targets"], facts["labels"]
-    found = Exported(where, facts["output"], targets)
+    targets, labels, spans = facts["spec"]["targets"], facts["labels"], facts.get("spans", ())
+    found = Exported(where, facts["output"], targets, spans=spans if len(spans) == source.targets else ())
     if labels is None or len(labels) != source.columns:
         return found
     tests = source.targets - (0 if targets == "test" else source.columns)
     of_tests = np.array(facts["target_labels"][:tests]) if tests > 0 else None
     return dataclasses.replace(found, labels=np.array(labels), target_labels=of_tests, label_names=facts["label_names"])
+
+
+def _unseen(path: Path, facts: dict[str, Any], source: Source) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the models on unseen subsets that an export has; None if it has none, or of other columns or targets."""
+    shape = facts["spec"]["evaluate"]["subsets"], facts["spec"]["evaluate"]["models"]
+    masks, outputs = (f"unseen_{name}" for name in (MASKS, OUTPUTS))
+    folder = path.parent / "unseen"
+    if path.suffix == ".npz":
+        arrays = load_arrays(path)
+        found = tuple(member(path, arrays, name) for name in (masks, outputs)) if masks in arrays else None
+    elif (path.parent / f"{masks}.npy").is_file():
+        found = tuple(read_array(str(path.parent / f"{name}.npy")) for name in (masks, outputs))
+    elif path.name == "models" and folder.is_dir():
+        rows = [np.concatenate(parts) for parts in zip(*open_all([str(folder)])[0].blocks(), strict=True)]
+        if len(rows[0]) != shape[0] * shape[1]:
+            raise InputError(f"{folder}: has {len(rows[0])} rows, {shape[0]} x {shape[1]} are expected; export again")
+        found = rows[0][:: shape[1]], rows[1].reshape(*shape, -1)
+    else:
+        found = None
+    fits = found is not None and (found[0].shape[1], found[1].shape[2]) == (source.columns, source.targets)
+    return (found[0], found[1]) if found is not None and fits else None

@@ -11,6 +11,7 @@ outputs and weights are
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +127,11 @@ def _csv(contents: Contents, path: Path) -> None:
     if contents.record is not None:
         _table(path / "weights.csv", ["target", "column", "weight"], _weight_lines(contents))
         _table(path / "targets.csv", list(contents.targets), _rows(*contents.targets.values()))
+    if contents.spans:
+        with open(path / "spans.csv", "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["target", *contents.spans])
+            rows.writerows(zip(range(run.n), *contents.spans.values(), strict=True))
     _write_facts(contents, path)
 
 
@@ -176,7 +182,8 @@ def _parquet(contents: Contents, path: Path) -> None:
         tables["unseen"] = _model_tables(contents, contents.unseen())
     if contents.record is not None:
         tables["weights"] = (_weight_table(first, block) for first, block in contents.weights())
-        tables["targets"] = iter([pa.table(contents.targets)])
+        spans = {f"span_{name}": values for name, values in contents.spans.items()}
+        tables["targets"] = iter([pa.table(contents.targets | spans)])
     for name, found in tables.items():
         _write_parquet(path / name, found)
     configs = "\n".join(f"- config_name: {name}\n  data_files: {name}/*.parquet" for name in tables)

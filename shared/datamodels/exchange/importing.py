@@ -19,6 +19,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.errors import InputError
 from datamodels.exchange.sources import Source
 from datamodels.run import designs, precision, runs, specs
+from datamodels.run.dataset import fault_of_classes
 from datamodels.run.designs.masks import BLOCK_BYTES, Block, Masks
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -52,6 +53,7 @@ class Given:
     constant whether columns that no mask has, or all have, are allowed; they get no weights
     output   what outputs mean, as the section `output` of a spec
     label_names  name of each class; empty if they have none
+    spans    (text, first, last) of each target, if targets are parts of texts; see `spans.Span`
     """
 
     models: Sequence[Source]
@@ -66,6 +68,7 @@ class Given:
     constant: bool = False
     output: dict[str, Any] | None = None
     label_names: Sequence[str] = ()
+    spans: Sequence[tuple[str, int, int]] = ()
 
     @property
     def columns(self) -> int:
@@ -88,13 +91,25 @@ class Facts:
                make another run
     inclusion  float32[d]; of the masks of the models to fit
     blocks     blocks of packed masks
-    coarse     number of targets whose outputs float32 rounds too much
+    spread     of the outputs of the models to fit
     """
 
     seed: int
     inclusion: np.ndarray
     blocks: tuple[Block, ...]
-    coarse: int
+    spread: precision.Spread
+
+    def notes(self) -> Iterator[str]:
+        """Say what people should know of the outputs. Raises InputError if they say nothing about the examples."""
+        coarse, constant = self.spread.coarse, self.spread.constant
+        if constant.all():
+            raise InputError(precision.same(len(constant)))
+        if self.spread.lost:
+            raise InputError(self.spread.how_lost)
+        if constant.any():
+            yield f"outputs of {constant.sum():,} of {len(constant):,} targets never vary: these get no weights"
+        if coarse.any():
+            yield precision.rounded(int(coarse.sum()), len(coarse), precision.DTYPE)
 
 
 def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any], say: Say = lambda text: None) -> Run:
@@ -107,11 +122,8 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
     Raises InputError for arrays that are not masks and outputs, SpecError for a wrong name or fit.
     """
     facts = survey(given)
-    if facts.coarse:
-        say(
-            f"{precision.DTYPE} rounds the outputs of {facts.coarse} of {given.n} targets by a tenth of their spread "
-            "or more; rescale them"
-        )
+    for text in facts.notes():
+        say(text)
     run = make_run(name, given, facts, fit)
     for block, packed in _packed_blocks(given):
         store.create(keys.masks(run.name, block.start, block.stop), packed.tobytes())
@@ -132,15 +144,14 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
 def survey(given: Given) -> Facts:
     """Read all arrays once, and check them. Raises InputError."""
     digests, ones = [hashlib.sha256(), hashlib.sha256()], np.zeros(given.columns, dtype=np.int64)
-    moments, usable = _Moments(given.n), 0
-    for masks, first, outputs in _checked(given):
-        if first < given.rows:
-            ones += np.count_nonzero(masks, axis=0)
-            usable += len(masks) - int(np.isnan(outputs).all(axis=1).sum())
-        _require_outputs(outputs, first)
-        moments.add(outputs)
-        digests[0].update(designs.pack(masks).tobytes())
-        digests[1].update(np.ascontiguousarray(outputs, dtype="<f8").tobytes())
+    spread, usable = precision.Spread(given.n, precision.DTYPE), 0
+    for block in _checked(given):
+        if block.fitted:
+            spread.add(block.outputs)
+            ones += np.count_nonzero(block.masks, axis=0)
+            usable += len(block.outputs) - int(np.isnan(block.outputs).all(axis=1).sum())
+        digests[0].update(designs.pack(block.masks).tobytes())
+        digests[1].update(np.ascontiguousarray(block.outputs, dtype="<f8").tobytes())
     if usable < FEWEST:
         raise InputError(f"{usable} models have outputs: at least {FEWEST} are needed")
     constant = np.flatnonzero((ones == 0) | (ones == given.rows))
@@ -155,7 +166,7 @@ def survey(given: Given) -> Facts:
         for block, packed in _packed_blocks(given)
     )
     seed = int(records.digest([digest.hexdigest() for digest in digests])[:15], 16)
-    return Facts(seed, (ones / given.rows).astype(np.float32), blocks, moments.coarse())
+    return Facts(seed, (ones / given.rows).astype(np.float32), blocks, spread)
 
 
 def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any]) -> Run:
@@ -228,6 +239,8 @@ def _dataset(given: Given) -> dict[str, Any]:
         if len(values) != count:
             raise InputError(f"{field}: has {len(values)} entries for {count} examples: must be equal")
         options[field] = _labels(field, values) if field.endswith("labels") else list(values)
+    if given.spans:
+        options["spans"] = [[str(text), int(first), int(last)] for text, first, last in given.spans]
     size = sum(len(name) for field in ("names", "target_names") for name in options.get(field, []))
     if size > LABEL_LIMIT:
         raise InputError(
@@ -241,6 +254,8 @@ def _labels(field: str, values: np.ndarray) -> list[int]:
     found = np.asarray(values)
     if found.ndim != 1 or found.dtype.kind not in "biu":
         raise InputError(f"{field}: have shape {found.shape} and type {found.dtype}: must be one integer per example")
+    if fault := fault_of_classes(found):
+        raise InputError(f"{field}: {fault}")
     return found.astype(int).tolist()
 
 
@@ -248,12 +263,28 @@ def _named(field: str, reference: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     return {field: reference[0], "options": reference[1]}
 
 
-def _checked(given: Given) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
-    """Yield (masks bool[b, d], number of the first model, outputs [b, n]); [r, n] of one mask if it is unseen."""
-    first = 0
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Block:
+    """Rows of what is imported, checked.
+
+    masks    bool[b, d]
+    outputs  [r, n]; of one model on each mask, or of several models on one mask
+    fitted   whether fits see them
+    """
+
+    masks: np.ndarray
+    outputs: np.ndarray
+    fitted: bool = True
+
+
+def _checked(given: Given) -> Iterator[_Block]:
+    """Yield blocks of all arrays. Raises InputError for what is no mask or output, with its place in its array."""
     for source in given.models:
+        first = 0
         for masks, outputs in source.blocks():
-            yield require_masks(masks, source.name, given.columns), first, outputs
+            members = require_masks(masks, source.in_masks, given.columns, first)
+            _require_outputs(outputs, f"{source.in_outputs}: row {{}}, column {{}}", first)
+            yield _Block(members, outputs)
             first += len(masks)
     if given.unseen is not None:
         masks, outputs = given.unseen
@@ -264,55 +295,41 @@ def _checked(given: Given) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
                 f"(s, r, {given.n}), for r >= 2 models on each of s >= 3 subsets"
             )
         for i in range(len(masks)):
-            yield require_masks(masks[i : i + 1], "unseen masks", given.columns), first, np.asarray(outputs[i])
-            first += outputs.shape[1]
+            members = require_masks(masks[i : i + 1], "unseen masks", given.columns, i)
+            _require_outputs(np.asarray(outputs[i]), f"unseen outputs: subset {i}, model {{}}, target {{}}", 0)
+            yield _Block(members, np.asarray(outputs[i]), fitted=False)
 
 
-def require_masks(masks: np.ndarray, name: str, columns: int) -> np.ndarray:
-    """Return masks as bool[b, d]. Raises InputError for anything but zeros and ones."""
+def require_masks(masks: np.ndarray, place: str, columns: int, first: int = 0) -> np.ndarray:
+    """Return masks as bool[b, d]. Raises InputError for anything but zeros and ones.
+
+    place  where the masks are
+    first  number of their first row there
+    """
     if masks.shape[1] != columns:
-        raise InputError(f"{name}: a mask has {masks.shape[1]} columns, others have {columns}: must be equal")
+        raise InputError(f"{place}: a mask has {masks.shape[1]} columns, others have {columns}: must be equal")
     if masks.dtype == bool:
         return masks
-    wrong = masks[(masks != 0) & (masks != 1)]
-    if wrong.size:
-        raise InputError(f"{name}: masks have the value {wrong[0]}: must be 0 or 1, whether a model saw an example")
+    wrong = np.argwhere((masks != 0) & (masks != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        raise InputError(
+            f"{place}: row {first + row}, column {column}: is {masks[row, column]}: must be 0 or 1, whether a model "
+            "saw an example"
+        )
     return masks.astype(bool)
 
 
-def _require_outputs(outputs: np.ndarray, first: int) -> None:
+def _require_outputs(outputs: np.ndarray, place: str, first: int) -> None:
     """Raise InputError for outputs that cannot be stored. A row of nothing but NaN is a model that failed."""
     rows = np.flatnonzero(~np.isnan(outputs).all(axis=1))
     bad = np.argwhere(~np.isfinite(precision.stored(outputs[rows], precision.DTYPE)))
     if len(bad):
         row, target = rows[bad[0, 0]], bad[0, 1]
         raise InputError(
-            f"output of model {first + row} on target {target} is {outputs[row, target]}: "
+            f"{place.format(first + row, target)}: is {outputs[row, target]}; of this model, "
             f"{precision.fault(outputs[row], precision.DTYPE)}; of a model that failed, all outputs must be NaN"
         )
-
-
-class _Moments:
-    """The spread of each target and its largest output, over blocks of rows."""
-
-    def __init__(self, n: int):
-        self.finite = 0
-        self._shift, self._sum, self._square, self._largest = (np.zeros(n) for _ in range(4))
-
-    def add(self, outputs: np.ndarray) -> None:
-        rows = outputs[~np.isnan(outputs).all(axis=1)].astype(np.float64)
-        if len(rows):
-            self._shift = self._shift if self.finite else rows[0]
-            self.finite += len(rows)
-            self._sum += (rows - self._shift).sum(axis=0)
-            self._square += np.square(rows - self._shift).sum(axis=0)
-            self._largest = np.maximum(self._largest, np.abs(rows).max(axis=0))
-
-    def coarse(self) -> int:
-        """Return how many targets are stored too coarsely."""
-        mean = self._sum / self.finite
-        deviation = np.sqrt(np.maximum(self._square / self.finite - mean**2, 0))
-        return int(np.count_nonzero(precision.too_coarse(self._largest, deviation, precision.DTYPE)))
 
 
 class _Cut:
@@ -336,12 +353,12 @@ class _Cut:
 
 
 def _outputs(given: Given) -> Iterator[np.ndarray]:
-    return (outputs for _, _, outputs in _checked(given))
+    return (block.outputs for block in _checked(given))
 
 
 def _packed_blocks(given: Given) -> Iterator[tuple[range, np.ndarray]]:
     """Yield (subsets, packed masks) of each block."""
-    rows = _Cut(masks for masks, _, _ in _checked(given))
+    rows = _Cut(block.masks for block in _checked(given))
     step, first = max(1, BLOCK_BYTES // ((given.columns + 7) // 8)), 0
     while len(found := rows.take(step)):
         yield range(first, first + len(found)), designs.pack(found)

@@ -6,7 +6,10 @@ arrays or columns `masks` and `outputs`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,15 @@ Blocks = Iterator[tuple[np.ndarray, np.ndarray]]
 class Source:
     """Masks [rows, d] and outputs [rows, n] of some files.
 
-    name    of the files, for errors
-    blocks  starts to read; yields (masks, outputs) of consecutive rows
+    name        of the files, for errors
+    in_masks    where the masks are, for errors about a row of them
+    in_outputs  the same of the outputs
+    blocks      starts to read; yields (masks, outputs) of consecutive rows
     """
 
     name: str
+    in_masks: str
+    in_outputs: str
     rows: int
     columns: int
     targets: int
@@ -51,7 +58,8 @@ def open_all(paths: Sequence[str]) -> list[Source]:
             absent = [name for name in (MASKS, OUTPUTS) if name not in arrays]
             if absent:
                 raise InputError(f"{path}: has no array {absent[0]!r}, only {', '.join(sorted(arrays)) or 'none'}")
-            found.append(_of_arrays(str(path), arrays[MASKS], arrays[OUTPUTS]))
+            masks, outputs = (member(path, arrays, name) for name in (MASKS, OUTPUTS))
+            found.append(_of_arrays(str(path), f"{path}: {MASKS}", f"{path}: {OUTPUTS}", masks, outputs))
         elif path.suffix == ".parquet" or path.is_dir():
             found.append(_parquet(path))
         else:
@@ -68,7 +76,16 @@ def open_all(paths: Sequence[str]) -> list[Source]:
 
 def read_array(path: str) -> np.ndarray:
     """Open one .npy file, memory-mapped. Raises InputError."""
-    return load_arrays(Path(path))
+    found = load_arrays(Path(path))
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: holds several arrays: must be one array, as `numpy.save` writes it")
+    return found
+
+
+def member(path: Path, arrays: Any, name: str) -> np.ndarray:
+    """Return an array of a .npz file. Raises InputError if it cannot be read."""
+    with _reading(f"{path}: {name}"):
+        return arrays[name]
 
 
 def read_lines(path: str) -> list[str]:
@@ -81,18 +98,30 @@ def read_lines(path: str) -> list[str]:
 
 def load_arrays(path: Path) -> Any:
     """Open a .npy file, memory-mapped, or a .npz file. Raises InputError."""
-    try:
+    with _reading(str(path)):
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"{path}: cannot be read as NumPy arrays: {said}") from None
+
+
+@contextlib.contextmanager
+def _reading(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if "pickle" in said or "Python objects" in said:  # NumPy advises to run code that is in the file
+            raise InputError(
+                f"{where}: holds Python objects, and not numbers; make it an array of one number type before you save "
+                "it, such as np.array(rows, dtype=np.float32), for which all rows need the same length"
+            ) from None
+        raise InputError(f"{where}: cannot be read as NumPy arrays: {said}") from None
 
 
 def _pair(masks: Path, outputs: Path) -> Source:
-    return _of_arrays(f"{masks} and {outputs}", load_arrays(masks), load_arrays(outputs))
+    name = f"{masks} and {outputs}"
+    return _of_arrays(name, str(masks), str(outputs), read_array(str(masks)), read_array(str(outputs)))
 
 
-def _of_arrays(name: str, masks: np.ndarray, outputs: np.ndarray) -> Source:
+def _of_arrays(name: str, in_masks: str, in_outputs: str, masks: np.ndarray, outputs: np.ndarray) -> Source:
     for what, array in ((MASKS, masks), (OUTPUTS, outputs)):
         if array.ndim != 2 or not array.size:
             of = "columns" if what == MASKS else "targets"
@@ -109,7 +138,7 @@ def _of_arrays(name: str, masks: np.ndarray, outputs: np.ndarray) -> Source:
         for first in range(0, len(masks), step):
             yield np.asarray(masks[first : first + step]), np.asarray(outputs[first : first + step])
 
-    return Source(name, len(masks), masks.shape[1], outputs.shape[1], blocks)
+    return Source(name, in_masks, in_outputs, len(masks), masks.shape[1], outputs.shape[1], blocks)
 
 
 def _parquet(path: Path) -> Source:
@@ -147,7 +176,7 @@ def _parquet(path: Path) -> Source:
         step = max(1, BLOCK_BYTES // (d + 8 * n + 1))
     except (pa.ArrowException, OSError, StopIteration) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from None
-    return Source(str(path), rows, d, n, blocks)
+    return Source(str(path), f"{path}: {MASKS}", f"{path}: {OUTPUTS}", rows, d, n, blocks)
 
 
 def _matrix(path: Path, name: str, column: Any) -> np.ndarray:

@@ -59,7 +59,9 @@ def _cards(found: Findings) -> Iterator[tuple[str, str]]:
     if evaluation:
         low, high = evaluation.interval
         yield f"{evaluation.lds:.3f}", f"LDS, {LEVEL:.0%} interval {low:.3f} to {high:.3f}"
-        yield f"{evaluation.ceiling:.3f}", f"noise ceiling: agreement of two halves of {evaluation.mean_of} models"
+        value, _, ends = evaluation.ceiling_text.partition(" ")
+        known = f", {LEVEL:.0%} interval {ends.strip('()')}" if ends else ""
+        yield value, f"noise ceiling: agreement of two halves of {evaluation.mean_of} models{known}"
     yield f"{found.committed:,}", f"models of {run.spec.models:,}"
     yield f"{run.n:,}", "targets"
     yield f"{run.design.columns:,}", "training columns"
@@ -92,7 +94,7 @@ def quality(found: Findings) -> str:
     verdict = found.fitted.verdict
     limit = (
         "Training is random, which limits the LDS of any prediction to about the noise ceiling, "
-        f"{evaluation.ceiling:.3f}: the correlation between two halves of {evaluation.mean_of} models."
+        f"{evaluation.ceiling_text}: the correlation between two halves of {evaluation.mean_of} models."
         if evaluation.ceiling < NOT_RANDOM
         else "The noise ceiling is 1: models on one subset do not differ, so noise does not limit the LDS."
     )

@@ -49,7 +49,7 @@ def brief(result: Result) -> Iterator[str]:
             f"{evaluation.size}, {evaluation.targets} targets)"
         )
         yield (
-            f"ceiling    {evaluation.ceiling:.3f}  (noise ceiling, about the best LDS that noise allows: the "
+            f"ceiling    {evaluation.ceiling_text}  (noise ceiling, about the best LDS that noise allows: the "
             f"correlation of two halves of {evaluation.mean_of} models)"
         )
         yield f"verdict    {result.verdict}"

@@ -187,6 +187,18 @@ def _fault_of(y: np.ndarray) -> str:
     return f"holds {' and '.join(kinds)}: must be all numbers or all texts" if kinds else ""
 
 
+def fault_of_classes(labels: np.ndarray) -> str:
+    """Return what is wrong with class labels, int[examples]; empty if nothing is."""
+    most = np.iinfo(np.int32).max
+    wrong = np.flatnonzero((labels < 0) | (labels > most))
+    if not len(wrong):
+        return ""
+    return (
+        f"has {labels[wrong[0]]} at example {wrong[0]}: integers are classes, from 0 to {most}; number the classes "
+        "with np.unique(y, return_inverse=True)[1], or give numbers that are no classes as floats"
+    )
+
+
 def split(
     x: np.ndarray,
     y: np.ndarray,

@@ -27,7 +27,7 @@ from datamodels.errors import (
 from datamodels.outputs import Output
 from datamodels.run import designs, faults, precision, spellings
 from datamodels.run import specs as spec
-from datamodels.run.dataset import Dataset
+from datamodels.run.dataset import Dataset, fault_of_classes
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS
@@ -237,7 +237,7 @@ def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, decl
     Raises SpecError if they do not fit each other.
     """
     targets = dataset.targets(spec.targets)
-    labels, target_labels = _labels(dataset.y), _labels(targets.y)
+    labels, target_labels = _labels("y", dataset.y), _labels("y of the targets", targets.y)
     groups, kind = None, KINDS[spec.design.kind]
     if kind.groups:
         groups = labels if dataset.groups is None and kind.labels else dataset.groups
@@ -289,8 +289,12 @@ def require_threshold(run: Run) -> None:
         raise SpecError(f"fit.estimator = {run.spec.fit.estimator!r}: counts models that are right; {error}") from None
 
 
-def _labels(y: np.ndarray) -> np.ndarray | None:
-    return y.astype(np.int32) if y.dtype.kind in "iub" and y.ndim == 1 else None
+def _labels(name: str, y: np.ndarray) -> np.ndarray | None:
+    if y.dtype.kind not in "iub" or y.ndim != 1:
+        return None
+    if fault := fault_of_classes(y):
+        raise SpecError(f"dataset: {name} {fault}")
+    return y.astype(np.int32)
 
 
 def create(store: ObjectStore, run: Run) -> bool:

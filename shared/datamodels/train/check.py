@@ -18,7 +18,6 @@ from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
 from datamodels.train.snr import SignalToNoise, signal_to_noise
 
-RESCALE = "rescale the outputs: subtract what they have in common, in float64, or multiply them"
 SMALL_SHARE = 0.1
 """Fraction of a run's subset that the checks of the contract train on."""
 SMALL_EXAMPLES = 64
@@ -119,7 +118,7 @@ class Check:
         subsets = int(np.clip(seconds / (each * SEEDS), MIN_SUBSETS, MAX_SUBSETS))
         chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
         outputs = self._trained(self._batches, range(len(chosen)), chosen)
-        coarse = int(np.count_nonzero(precision.coarse(outputs, self._run.dtype)))
+        coarse = int(np.count_nonzero(precision.spread(outputs, self._run.dtype).coarse))
         self._say("storage", _storage(coarse, self._run))
         return signal_to_noise(precision.stored(outputs, self._run.dtype).reshape(subsets, SEEDS, -1))
 
@@ -141,7 +140,7 @@ class Check:
         if moved <= self._tolerance:
             one, other = (self._trained(self._batches, [0], [subset]) for subset in subsets[:2])
             if (one != other).any():
-                return f"{self._run.dtype} rounds away all that the subset changes in the outputs; {RESCALE}"
+                return f"{self._run.dtype} rounds away all that the subset changes in the outputs; {precision.RESCALE}"
             return "outputs do not depend on the subset; train on the given examples only"
         self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
         return None
@@ -191,10 +190,7 @@ class Check:
 def _storage(coarse: int, run: Run) -> str:
     if not coarse:
         return f"{run.dtype} is exact enough for all {run.n:,} targets"
-    return (
-        f"{run.dtype} rounds the outputs of {coarse:,} of {run.n:,} targets by a tenth of their spread or more; "
-        f"{RESCALE}"
-    )
+    return precision.rounded(coarse, run.n, run.dtype)
 
 
 def _has_both(trainer: object) -> bool:

@@ -1,7 +1,8 @@
-"""Count the subsets whose models fail, and stop a run that is hopeless.
+"""Count the subsets whose models fail, or whose outputs are all the same, and stop a run that is hopeless.
 
 A few failed models are normal: they are recorded and left out. If the first models all fail, or too many to be chance,
-the trainer is at fault, and to go on only costs time.
+the trainer is at fault, and to go on only costs time. The same is true if no target's output differs between the first
+models, or only in digits that storage rounds away.
 """
 
 from __future__ import annotations
@@ -9,13 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Sequence
 
+import numpy as np
+
 from datamodels.errors import ConfigError, SettingsError
+from datamodels.run import precision
 from datamodels.run.runs import Run
 from datamodels.settings import TrainerSettings
 
 SETTING = f"{TrainerSettings.prefix}_TOLERATED_FAILURES"
+GO_ON = f"To train all models nevertheless, set {SETTING}=1"
+ENOUGH = TrainerSettings.tolerated_failures
+"""Rounding is judged after as many subsets as must fail at this tolerated rate."""
 CHANCE = 1e-6
 """Training stops if so many failures are less likely than this at the tolerated rate."""
+SAME, SAME_WHOLE = 0.5, 0.9
+"""Fraction of the models that may have the same outputs on all targets, and if these are whole numbers: hits and ranks
+seldom differ on a few easy targets. So training stops after 20, or after 132, equal models."""
 
 
 class Failures:
@@ -23,7 +33,7 @@ class Failures:
 
     Models of one subset fail together if the subset is to blame, so the first model of each subset counts.
 
-    tolerated  fraction of the subsets that may fail, 0 to 1; with 1, training never stops
+    tolerated  fraction of the subsets that may fail, 0 to 1; with 1, training never stops, whatever the outputs are
 
     Raises SettingsError for another fraction.
     """
@@ -34,6 +44,8 @@ class Failures:
         self._run, self._tolerated = run, tolerated
         self._tried = self._failed = 0
         self._last = -1
+        self._spread: precision.Spread | None = precision.Spread(run.n, run.dtype) if tolerated < 1 else None
+        self._seen: set[int] = set()
 
     def too_many(self, models: Sequence[int], failed: Container[int]) -> bool:
         """Return whether too many would have failed, if these models were counted, too."""
@@ -50,6 +62,23 @@ class Failures:
                 f"fraction that may fail, now {self._tolerated:g}"
             )
         self._tried, self._failed, self._last = tried, lost, self._run.spec.subset_index(models[-1])
+
+    def saw(self, models: Sequence[int], outputs: np.ndarray) -> None:
+        """Take outputs float[r, n], as the trainer returned them. Raises ConfigError if no example has any effect."""
+        if self._spread is None:
+            return
+        found = self._spread.add(outputs)
+        usable = np.isfinite(precision.stored(outputs, self._run.dtype)).all(axis=1)
+        self._seen |= {self._run.spec.subset_index(models[row]) for row in np.flatnonzero(usable).tolist()}
+        tried, constant = len(self._seen), found.constant
+        where = f"{self._run.spec.trainer.cls}: models on the first {tried} subsets"
+        if not constant.all():
+            if found.lost and unlikely(tried, tried, ENOUGH):
+                raise ConfigError(f"{where}: {found.how_lost}. {GO_ON}")
+            if unlikely(tried, tried, SAME):
+                self._spread = None  # enough was seen
+        elif unlikely(tried, tried, SAME_WHOLE if found.whole else SAME):
+            raise ConfigError(f"{where}: {precision.same(self._run.n)}. {GO_ON}")
 
     def _with(self, models: Sequence[int], failed: Container[int]) -> tuple[int, int]:
         """Return the numbers of subsets tried and failed, these models included."""

@@ -97,9 +97,9 @@ def run_chunk(
     failures  counts failed models; give the same for all chunks of a process
     patience  seconds to wait for an aggregator that does not answer; without a sampler, subsets are drawn here
 
-    Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer broke its contract or
-    too many models failed, SpecError if there is no such chunk, and what the clients raise; complete sub-chunks are
-    committed first.
+    Returns False if `stop` was set before all were committed. Raises ConfigError if the trainer broke its contract, too
+    many models failed, or outputs say nothing about subsets, SpecError if there is no such chunk, and what the clients
+    raise; complete sub-chunks are committed first.
     """
     observer, failures = observer or Observer(), failures or Failures(run)
     try:
@@ -149,6 +149,7 @@ def train_sub_chunk(
             else:
                 outputs = widened(outputs, found)
                 outputs[rows[batch]] = found
+                failures.saw(chosen[batch], found)
                 yield batch.stop, unusable(chosen[batch], found, run.dtype)
 
     def train_again() -> None:
@@ -171,7 +172,7 @@ def train_sub_chunk(
     failures.add(models[:done], failed)
     kept = np.array([model not in failed for model in models])
     outputs = outputs[kept]
-    observer.coarse(int(np.count_nonzero(precision.coarse(outputs, run.dtype))), run.dtype)
+    observer.coarse(int(np.count_nonzero(precision.spread(outputs, run.dtype).coarse)), run.dtype)
     index = np.array(models, dtype=np.int32)[kept]
     return SubChunk(models, index, precision.stored(outputs, run.dtype), failed, sorted(retried))
 

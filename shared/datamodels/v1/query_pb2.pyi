@@ -383,7 +383,7 @@ class Quality(_message.Message):
     def __init__(self, evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., single: _Optional[_Union[Agreement, _Mapping]] = ..., mean: _Optional[_Union[Agreement, _Mapping]] = ..., points: _Optional[_Union[Points, _Mapping]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("lds", "interval", "ceiling", "per_target", "subsets", "models", "mean_of")
+    __slots__ = ("lds", "interval", "ceiling", "per_target", "subsets", "models", "mean_of", "ceiling_interval", "constant", "coarse")
     LDS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
@@ -391,6 +391,9 @@ class Evaluation(_message.Message):
     SUBSETS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MEAN_OF_FIELD_NUMBER: _ClassVar[int]
+    CEILING_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    COARSE_FIELD_NUMBER: _ClassVar[int]
     lds: float
     interval: Interval
     ceiling: float
@@ -398,7 +401,10 @@ class Evaluation(_message.Message):
     subsets: int
     models: int
     mean_of: int
-    def __init__(self, lds: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., ceiling: _Optional[float] = ..., per_target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., subsets: _Optional[int] = ..., models: _Optional[int] = ..., mean_of: _Optional[int] = ...) -> None: ...
+    ceiling_interval: Interval
+    constant: int
+    coarse: int
+    def __init__(self, lds: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., ceiling: _Optional[float] = ..., per_target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., subsets: _Optional[int] = ..., models: _Optional[int] = ..., mean_of: _Optional[int] = ..., ceiling_interval: _Optional[_Union[Interval, _Mapping]] = ..., constant: _Optional[int] = ..., coarse: _Optional[int] = ...) -> None: ...
 
 class Agreement(_message.Message):
     __slots__ = ("models", "r2", "interval", "ceiling", "per_target")

@@ -74,6 +74,46 @@ def test_outputs_that_are_chance_alone_earn_nothing_by_correction():
     assert found.interval[0] < 0 < found.interval[1] and abs(found.ceiling) < 0.3
 
 
+@pytest.mark.parametrize("models", [2, 20])
+def test_the_ceiling_has_an_interval_that_covers_it(models):
+    """One target, so that its ceiling moves with the subsets. Without noise there is nothing to be unsure of."""
+    expected = 6 / np.pi * np.arcsin(1 / 1.9 / 2)  # of halves of 10 models, whose means have reliability 1 / (1 + 9/10)
+    covered = 0
+    for seed in range(20):
+        found = evaluate(*noisy_truth(models=models, targets=1, noise=3.0, seed=seed), resamples=200)
+        low, high = found.ceiling_interval
+        assert low <= found.ceiling <= high and low < high
+        covered += low <= expected <= high
+    assert covered >= 17
+    assert evaluate(*noisy_truth(models=models, noise=0.0)).ceiling_interval == pytest.approx((1, 1))
+    rng = np.random.default_rng(5)
+    chance = evaluate(rng.normal(size=(30, 1)), rng.normal(size=(30, models, 1)))
+    assert chance.ceiling_interval[0] <= 0 and chance.ceiling_text == (
+        f"{chance.ceiling:.3f} ({chance.ceiling_interval[0]:.3f} to {chance.ceiling_interval[1]:.3f})"
+    )
+
+
+def test_outputs_that_do_not_vary_or_are_stored_coarsely_are_counted():
+    signal, outputs = noisy_truth(targets=4)
+    outputs = np.float32(outputs * [1, 0, 1e-3, 1] + [0, 7, 1e4, 1e3])
+    counts = np.ones(signal.shape, dtype=bool)
+    counts[:, 3] = False  # not scored
+    found = evaluate(signal, outputs, counts=counts, resamples=2)
+    assert (found.targets, found.constant, found.coarse) == (3, 1, 1)
+    assert evaluate(signal, outputs, resamples=2, dtype="float16").coarse == 2
+
+
+def test_a_record_without_an_interval_of_the_ceiling_is_read():
+    found = evaluate(*noisy_truth(), resamples=2)
+    document = json.loads(json.dumps(found.document()))
+    assert from_document(document).ceiling_interval == found.ceiling_interval
+    del document["ceiling_interval"], document["constant"], document["coarse"]
+    early = from_document(document)
+    assert np.isnan(early.ceiling_interval).all() and early.ceiling_text == f"{found.ceiling:.3f}"
+    again = from_document(json.loads(json.dumps(early.document())))
+    assert np.isnan(again.ceiling_interval).all() and (again.constant, again.coarse) == (0, 0)
+
+
 def test_an_early_record_is_of_the_models_that_it_counts():
     document = evaluate(*noisy_truth(models=20), resamples=1).document()
     del document["mean_of"]

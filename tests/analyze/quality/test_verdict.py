@@ -8,8 +8,9 @@ from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.train.snr import SignalToNoise
 
 
-def judged(lds, low, high, models, ceiling=1.0):
-    return verdict.of_evaluation(Evaluation(lds, (low, high), ceiling, np.array([lds]), 50, 4), models)
+def judged(lds, low, high, models, ceiling=1.0, targets=1, **stored):
+    evaluation = Evaluation(lds, (low, high), ceiling, np.full(targets, lds), 50, 4, **stored)
+    return verdict.of_evaluation(evaluation, models)
 
 
 def snr(ratio, low=None, high=None):
@@ -72,6 +73,34 @@ def test_an_lds_that_may_be_0_may_take_any_number_of_models():
     assert "models or more" in found.text and "raise the SNR" in found.text
     hopeless = judged(-0.2, -0.3, -0.1, 200)
     assert hopeless.word == verdict.NOTHING and "more models than can be said" in hopeless.text
+
+
+def test_a_number_of_models_that_was_not_enough_is_not_advised():
+    """100 models gave less than nothing, and the interval reaches an LDS that fewer would give."""
+    assert "takes more than 100 models; how many more cannot be said" in judged(-0.1, -0.6, 0.9, 100).text
+    assert "takes more than 100 models, and about 260 at most" in judged(0.5, 0.42, 0.7, 100).text
+
+
+@pytest.mark.parametrize("word, low", [(verdict.FAIR, 0.65), (verdict.GOOD, 0.9)])
+def test_a_verdict_that_rests_on_few_subsets_says_so(word, low):
+    found = judged(low, 0.05, 1.0, 100)
+    assert found.word == word
+    assert "But the interval of the LDS begins at 0.05, so this is not sure: more than 50 unseen subsets" in found.text
+    assert "not sure" not in judged(low, low - 0.02, low + 0.02, 100).text
+
+
+def test_outputs_that_storage_holds_badly_are_the_reason_and_not_too_few_models():
+    same = judged(0.0, 0.0, 0.0, 100, targets=6, constant=6)
+    assert same.word == verdict.NOTHING and (same.goal, same.needed) == (None, None)
+    assert same.text.startswith("the weights mean nothing: the outputs of all 6 targets are the same for each model")
+    most = judged(0.1, -0.2, 0.4, 100, targets=6, constant=1, coarse=2)
+    assert (most.word, most.needed) == (verdict.NOTHING, None) and "takes" not in most.text
+    assert "The outputs of 1 of 6 targets are the same for each model. Rounding costs some of the LDS" in most.text
+    assert "the outputs of 2 of 6 targets vary by fewer than ten steps of the numbers that store them" in most.text
+    few = judged(0.5, 0.48, 0.52, 100, targets=6, coarse=2)
+    assert "takes about" in few.text and "of 2 of 6 targets vary by fewer" in few.text
+    good = judged(0.9, 0.88, 0.92, 100, targets=6, coarse=5)
+    assert good.word == verdict.GOOD and "of 5 of 6 targets vary by fewer" in good.text
 
 
 @pytest.mark.parametrize("models, ridge", [(500, 0.401), (2000, 0.712), (10_000, 0.901)])

@@ -32,10 +32,14 @@ from datamodels.analyze.quality.rank import (
     spearman,
 )
 from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
+from datamodels.run import precision
 from datamodels.storage import ObjectStore, keys, records
 
 NOT_RANDOM = 0.9995
 """A noise ceiling of at least this, which is written as 1.000, means that the seed changes nothing."""
+
+UNKNOWN = (math.nan, math.nan)
+"""An interval that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +55,9 @@ class Evaluation:
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
     mean_of     models whose mean the LDS is about; `models` if it is not corrected
+    ceiling_interval  of the ceiling, by the same resamples; NaN if it is not known, as of early records
+    constant    scored targets whose stored outputs are the same for all models
+    coarse      other scored targets whose stored outputs vary by too few steps; see `precision.Spread`
     deviations  float64[resamples]; LDS of each resample less their mean. Evaluations of one run with one seed resample
                 the same subsets, so the deviations of a difference of two LDS are the difference of theirs. Not
                 recorded
@@ -63,16 +70,22 @@ class Evaluation:
     subsets: int
     models: int
     mean_of: int = 0
+    ceiling_interval: tuple[float, float] = UNKNOWN
+    constant: int = 0
+    coarse: int = 0
     deviations: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         # Early records and servers do not give it, and correct nothing.
         object.__setattr__(self, "mean_of", self.mean_of or self.models)
+        if self.ceiling > self.ceiling_interval[1] == 0:
+            object.__setattr__(self, "ceiling_interval", UNKNOWN)
 
     def document(self) -> dict[str, Any]:
         """Return the evaluation as JSON values, without its deviations."""
         scores = [None if np.isnan(score) else score for score in self.per_target.tolist()]
         document = dataclasses.asdict(self) | {"per_target": scores, "interval": list(self.interval)}
+        document["ceiling_interval"] = [None if math.isnan(end) else end for end in self.ceiling_interval]
         del document["deviations"]
         return document
 
@@ -80,6 +93,11 @@ class Evaluation:
     def size(self) -> str:
         """Say on how many subsets and models it rests."""
         return size(self.subsets, self.models, self.mean_of)
+
+    @property
+    def ceiling_text(self) -> str:
+        """Write the noise ceiling with its interval."""
+        return ceiling(self.ceiling, self.ceiling_interval)
 
     @property
     def targets(self) -> int:
@@ -102,10 +120,17 @@ def size(subsets: int, models: int, mean_of: int) -> str:
     return f"{subsets} unseen subsets x {words.count(models, 'model')}{of}"
 
 
+def ceiling(value: float, ends: Sequence[float | None]) -> str:
+    """Write a noise ceiling with its interval, "0.123 (0.100 to 0.150)"; without one if it is not known."""
+    low, high = (math.nan if end is None else end for end in ends)
+    return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
 def from_document(document: dict[str, Any]) -> Evaluation:
     """Read back what `Evaluation.document` returns."""
     fields = {"per_target": np.array(document["per_target"], dtype=np.float64), "interval": tuple(document["interval"])}
-    return Evaluation(**document | fields)
+    ceiling = tuple(math.nan if end is None else end for end in document.get("ceiling_interval", UNKNOWN))
+    return Evaluation(**document | fields | {"ceiling_interval": ceiling})
 
 
 def recorded(store: ObjectStore, run: str, fit: int) -> Evaluation | None:
@@ -127,6 +152,7 @@ def evaluate(
     *,
     counts: np.ndarray | None = None,
     seed: int = 0,
+    dtype: str = precision.DTYPE,
     resamples: int = RESAMPLES,
     progress: Report = lambda fraction: None,
 ) -> Evaluation:
@@ -136,6 +162,7 @@ def evaluate(
     outputs      float[s, r, n]: of r models trained on each subset; NaN rows for models that failed
     counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
                  count is not scored
+    dtype        type that the outputs are stored in
     progress     called after each resample with the fraction of them that is done; what it raises stops the work
 
     Subsets with fewer than two trained models are left out. Raises InputError if the shapes do not fit or s < 3,
@@ -166,32 +193,40 @@ def evaluate(
     models, average = outputs.shape[1], float(trained.sum(axis=1).mean())
 
     def score(weights: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return the correlations of targets, float64[n], and the reliability of one model."""
-        found = spearman(predicted, true, weights)
-        if models >= STANDARD:
-            return found, math.nan
-        one = reliability_of_one(spearman(*halves, weights)[scored].mean(), average / 2)
-        return corrected(found, one, average, STANDARD), one
+        """Return the correlations of targets, float64[n], and that of the two halves, averaged over targets."""
+        found, between = spearman(predicted, true, weights), float(spearman(*halves, weights)[scored].mean())
+        if models < STANDARD:
+            found = corrected(found, reliability_of_one(between, average / 2), average, STANDARD)
+        return found, between
+
+    def as_ceiling(between: float) -> float:
+        """Return what the halves of STANDARD models correlate by, if those of fewer do by so much."""
+        return between if models >= STANDARD else agreement(reliability_of_one(between, average / 2), STANDARD / 2)
 
     draws = interval.draws(len(outputs), seed, resamples)
-    resampled = np.empty(resamples)
+    resampled = np.empty((2, resamples))
     for i, drawn in enumerate(draws):
-        resampled[i] = score(drawn if counts is None else drawn[:, None] * once)[0][scored].mean()
+        found, resampled[1, i] = score(drawn if counts is None else drawn[:, None] * once)
+        resampled[0, i] = found[scored].mean()
         progress((i + 1) / resamples)
-    per_target, one = score(once)
+    per_target, between = score(once)
     lds = min(1.0, float(per_target[scored].mean()))
     # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
     # as much as their spread. Centred on their own mean they cover what they should.
-    deviations = resampled - resampled.mean()
-    ceiling = spearman(*halves, once)[scored].mean() if math.isnan(one) else agreement(one, STANDARD / 2)
+    deviations, of_halves = resampled - resampled.mean(axis=1, keepdims=True)
+    low, high = interval.around(between, of_halves, most=1.0)
+    kept = precision.spread(outputs[trained][:, scored], dtype)
     return Evaluation(
         lds=lds,
         interval=interval.around(lds, deviations, most=1.0),
-        ceiling=float(ceiling),
+        ceiling=as_ceiling(between),
         per_target=np.where(scored, np.minimum(per_target, 1.0), np.nan),
         subsets=len(outputs),
         models=models,
         mean_of=max(models, STANDARD),
+        ceiling_interval=(as_ceiling(low), as_ceiling(high)),
+        constant=int(np.count_nonzero(kept.constant)),
+        coarse=int(np.count_nonzero(kept.coarse)),
         deviations=deviations,
     )
 

@@ -25,7 +25,7 @@ from datamodels.analyze.quality.interval import RESAMPLES
 from datamodels.analyze.quality.progress import Report
 from datamodels.errors import NotReadyError
 from datamodels.fit.data.problem import Solution
-from datamodels.run import designs
+from datamodels.run import designs, precision
 from datamodels.run.dataset import NOT_IN_POOL
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
@@ -39,16 +39,19 @@ class Predictions:
     outputs    float32[s, r, n]; NaN for models that failed or are not committed
     counts     bool[s, n]: which subsets count for which target; None if all count for all. See `counting_subsets`
     seed       of the bootstrap over subsets
+    dtype      type that the outputs are stored in
     """
 
     predicted: np.ndarray
     outputs: np.ndarray
     counts: np.ndarray | None
     seed: int
+    dtype: str = precision.DTYPE
 
     def evaluate(self, *, resamples: int = RESAMPLES, progress: Report = lambda fraction: None) -> Evaluation:
         """Compute LDS with its interval and its noise ceiling. Raises NotReadyError if too few models are trained."""
-        return evaluate.evaluate(self.predicted, self.outputs, **self._given, resamples=resamples, progress=progress)
+        given = self._given | {"dtype": self.dtype}
+        return evaluate.evaluate(self.predicted, self.outputs, **given, resamples=resamples, progress=progress)
 
     def quality(self, *, resamples: int = RESAMPLES, progress: Report = lambda fraction: None) -> Quality:
         """Compute all figures. Raises NotReadyError if too few models are trained."""
@@ -119,7 +122,7 @@ class Unseen:
         """
         counts = counting_subsets(self.run, self.masks, modelled)
         counts = None if counts is None else counts[:, targets]
-        return Predictions(predicted, self.outputs[:, :, targets], counts, self.run.spec.seed)
+        return Predictions(predicted, self.outputs[:, :, targets], counts, self.run.spec.seed, self.run.dtype)
 
 
 def counting_subsets(run: Run, masks: np.ndarray, modelled: np.ndarray) -> np.ndarray | None:

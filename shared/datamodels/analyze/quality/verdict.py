@@ -33,6 +33,7 @@ import math
 
 from datamodels import words
 from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.run import precision
 from datamodels.train.snr import SignalToNoise
 
 NOTHING, WEAK, FAIR, GOOD = "nothing yet", "weak", "fair", "good"
@@ -79,15 +80,46 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     """Judge the LDS of a fit of this many models."""
     best = best_lds(evaluation.ceiling)
     value, low, high = (min(1.0, end / best) for end in (evaluation.lds, *evaluation.interval))
+    constant, coarse, targets = evaluation.constant, evaluation.coarse, evaluation.targets
+    if constant == targets:
+        return Verdict(NOTHING, f"the weights mean nothing: {precision.same(targets)}.", value, None, None)
     word = NOTHING if low <= 0 else _word(value)
     goal = _goal(word)
+    stored = _stored(constant, coarse, targets)
+    if goal is not None and 2 * (constant + coarse) >= targets:  # more models would not help
+        return Verdict(word, f"{_MEANING[word]}. {stored}", value, None, None)
     if goal is None:
-        return Verdict(word, f"{_MEANING[word]}. `counterfactual --verify` checks single claims.", value, None, None)
+        text = f"{_MEANING[word]}. {_unsure(low, evaluation)}`counterfactual --verify` checks single claims. {stored}"
+        return Verdict(word, text.rstrip(), value, None, None)
     needed = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
     chance = "" if low > 0 else ", as an LDS of 0 is within the interval" if high >= 0 else ", as the LDS is below 0"
     more = f"{_share(goal)} takes {_between(needed, models)}"
     other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
-    return Verdict(word, f"{_MEANING[word]}{chance}. {more}{other}.", value, goal, needed)
+    text = f"{_MEANING[word]}{chance}. {_unsure(low, evaluation) if word == FAIR else ''}{more}{other}. {stored}"
+    return Verdict(word, text.rstrip(), value, goal, needed)
+
+
+def _unsure(low: float, evaluation: Evaluation) -> str:
+    """Say that the interval of an LDS reaches from where weights mean nothing; empty if it does not."""
+    if low >= LEAST:
+        return ""
+    return (
+        f"But the interval of the LDS begins at {evaluation.interval[0]:.2f}, so this is not sure: more than "
+        f"{words.count(evaluation.subsets, 'unseen subset')} (evaluate.subsets) would tell. "
+    )
+
+
+def _stored(constant: int, coarse: int, targets: int) -> str:
+    """Say that outputs do not vary, or hardly more than the numbers that store them; empty if all do."""
+    said = []
+    if constant:
+        said.append(f"The outputs of {constant:,} of {targets:,} targets are the same for each model.")
+    if coarse:
+        said.append(
+            f"Rounding costs some of the LDS: the outputs of {coarse:,} of {targets:,} targets vary by fewer than ten "
+            f"steps of the numbers that store them; {precision.RESCALE}."
+        )
+    return " ".join(said)
 
 
 def of_snr(snr: SignalToNoise, columns: int, models: int) -> Verdict:
@@ -148,12 +180,15 @@ def _models_for(lds: float, b: float) -> float:
 
 
 def _between(needed: tuple[float, float], models: int) -> str:
+    """Write how many models are needed, if so many were not enough."""
     low, high = needed
-    low = max(low, models)
     if math.isinf(low):
         return "more models than can be said"
+    least = f"more than {words.count(models, 'model')}"
     if math.isinf(high):
-        return f"{_rounded(low)} models or more"
+        return f"{_rounded(low)} models or more" if low > models else f"{least}; how many more cannot be said"
+    if low <= models:
+        return least if _rounded(high) == _rounded(models) else f"{least}, and about {_rounded(high)} at most"
     return (
         f"about {_rounded(low)} models"
         if _rounded(low) == _rounded(high)

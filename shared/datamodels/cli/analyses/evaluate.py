@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodels import words
 from datamodels.analyze.quality.agreement import Agreement
-from datamodels.analyze.quality.evaluate import NOT_RANDOM, size
+from datamodels.analyze.quality.evaluate import NOT_RANDOM, ceiling, size
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
@@ -96,7 +96,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; "
         f"{size(lds['subsets'], lds['models'], lds['mean_of'])}, {lds['targets']} targets); noise ceiling "
-        f"{lds['ceiling']:.3f}, between halves of the models"
+        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}, between halves of the models"
     )
     yield f"verdict  {found['verdict']['word']}: {found['verdict']['text']}"
     quantiles = "  ".join(f"{float(q):.0%} {value:.3f}" for q, value in found["quantiles"].items())

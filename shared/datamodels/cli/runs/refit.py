@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,15 +13,17 @@ from typing import Any
 from datamodels import words
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
+from datamodels.analyze.quality.evaluate import ceiling
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.cli.common.output import print_json, quality, span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, NotReadyError
+from datamodels.fit.data import problem
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.job.job import FitJob
-from datamodels.run import documents, runs, specs
+from datamodels.run import documents, precision, runs, specs
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.runners.view import TerminalView, View
@@ -86,7 +89,9 @@ def fitted(store: ObjectStore, run: Run, settings: FitSpec, *, quiet: bool = Fal
     fields = ("number", "estimator", "rows", "targets", "seconds")
     names = ("fit", "estimator", "models", "targets", "seconds")
     found = {name: getattr(record, field) for name, field in zip(names, fields, strict=True)}
-    return found | {"known": known, "lds": None, "verdict": None} | _quality(store, record.of(run), record)
+    statuses = collections.Counter(word for block in fits.blocks(store, record) for word in block.status)
+    found |= {"statuses": dict(statuses), "known": known, "lds": None, "verdict": None}
+    return found | _quality(store, record.of(run), record)
 
 
 def _quality(store: ObjectStore, run: Run, record: FitRecord) -> dict[str, Any]:
@@ -107,10 +112,15 @@ def line(found: dict[str, Any]) -> str:
     models = words.count(found["models"], "model")
     known = ", done before" if found["known"] else ""
     of = f"fit {found['fit']} ({found['estimator']}) of {models}, {found['seconds']:.1f} s{known}"
+    targets, unusual = found["targets"], {word: n for word, n in found["statuses"].items() if word != problem.OK}
+    if unusual:
+        of += f"; {targets:,} targets, of them {', '.join(f'{n:,} {word}' for word, n in unusual.items())}"
     if found["lds"] is None:
-        return f"{of}; no models on unseen subsets to measure LDS on"
+        why = f"\n{precision.same(targets)}" if unusual.get(problem.CONSTANT) == targets else ""
+        return f"{of}; no models on unseen subsets to measure LDS on{why}"
     lds, verdict = found["lds"], found["verdict"]
     return (
-        f"{of}; LDS {lds['lds']:.3f} ({span(lds['interval'])}), ceiling {lds['ceiling']:.3f}\n"
+        f"{of}; LDS {lds['lds']:.3f} ({span(lds['interval'])}), ceiling "
+        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}\n"
         f"{verdict['word']}: {verdict['text']}"
     )

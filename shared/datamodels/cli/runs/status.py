@@ -106,6 +106,7 @@ def _fit_lines(fit: dict[str, Any], every: bool) -> Iterator[str]:
         yield f"weights of {words.count(verified['targets'], 'target')} verified"
     if lds := fit["lds"]:
         low, high = lds["interval"]
-        yield f"LDS {lds['lds']:.3f} ({low:.3f} to {high:.3f}), noise ceiling {lds['ceiling']:.3f}"
+        ceiling = evaluate.ceiling(lds["ceiling"], lds["ceiling_interval"])
+        yield f"LDS {lds['lds']:.3f} ({low:.3f} to {high:.3f}), noise ceiling {ceiling}"
         word, text = fit["verdict"]["word"], fit["verdict"]["text"]
         yield f"{word}: {text}" if every else word

@@ -31,12 +31,15 @@ def import_arrays(options: argparse.Namespace) -> None:
     given = _given(options)
     settings = changed(FitSpec(), options.settings)
     run = import_run(store, options.name, given, settings.model_dump(mode="json"), _warn)
+    failed = len(manifest.read_newest(store, run.name).failed)
     if not options.json:
-        print(f"{run.name}  {run.spec.models:,} models, {run.design.columns:,} columns, {run.n:,} targets")
+        lost = f" ({failed:,} failed: their outputs are NaN, and fits leave them out)" if failed else ""
+        print(f"{run.name}  {run.spec.models:,} models{lost}, {run.design.columns:,} columns, {run.n:,} targets")
         print(f"output  {run.meaning}", flush=True)
     found = fitted(store, run, settings) if options.fits else None
     if options.json:
-        print_json(_facts(run) | {"models": run.spec.models, "output": run.output, "fit": found})
+        facts = _facts(run) | {"models": run.spec.models, "failed": failed}
+        print_json(facts | {"output": run.output, "fit": found})
     elif found:
         print(line(found))
 
@@ -47,6 +50,12 @@ def _given(options: argparse.Namespace) -> Given:
     export = exported.read(options.files, models[0])
     if export.where:
         _warn(f"{export.where}: says what outputs, targets and classes are; options have precedence")
+    unseen = export.unseen
+    if options.unseen:
+        unseen = sources.read_array(options.unseen[0]), sources.read_array(options.unseen[1])
+    elif unseen is not None:
+        subsets, each, _ = unseen[1].shape
+        _warn(f"the export's models on unseen subsets are imported, too: {each} on each of {subsets}")
     labels, target_labels = (
         np.array(sources.read_array(path)) if (path := getattr(options, name)) else getattr(export, name)
         for name in ("labels", "target_labels")
@@ -54,7 +63,7 @@ def _given(options: argparse.Namespace) -> Given:
     names = export.label_names if options.data is None else ()
     return Given(
         models=models,
-        unseen=options.unseen and tuple(sources.read_array(path) for path in options.unseen),
+        unseen=unseen,
         targets=options.targets or export.targets,
         data=options.data and (options.data, _mapping("--data-options", options.data_options)),
         trainer=options.trainer and (options.trainer, _mapping("--trainer-options", options.trainer_options)),
@@ -65,6 +74,7 @@ def _given(options: argparse.Namespace) -> Given:
         target_names=options.target_names and sources.read_lines(options.target_names),
         output=export.output | _mapping("--output", options.output),
         label_names=sources.read_lines(options.label_names) if options.label_names else names,
+        spans=export.spans if options.data is None else (),
     )
 
 
