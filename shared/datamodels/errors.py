@@ -61,8 +61,8 @@ class ExitCode(enum.IntEnum):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and the message of any error, without line breaks."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """Return the type and the message, if there is one, of any error, without line breaks."""
+    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
 
 
 class DatamodelsError(Exception):

@@ -61,3 +61,17 @@ def test_an_error_of_a_call_itself_has_no_place(mine):
         mine["own"](1)
     except TypeError as error:
         assert user_code.where(error.with_traceback(None)) == ""
+
+
+def test_sources_of_compiled_modules_are_not_the_users():
+    """Cython names them in tracebacks, by paths as they were where the module was compiled."""
+    frames = [("/home/me/mine.py", 7, "load"), ("/usr/lib/x/site-packages/pandas/frame.py", 4, "get")]
+    frames.append(("pandas/_libs/hashtable_class_helper.pxi", 7090, "get_item"))
+    assert user_code.place(frames) == "/home/me/mine.py:7 in load"
+
+
+def test_a_machine_without_memory_has_a_place(mine, tmp_path):
+    with pytest.raises(MemoryError) as raised:
+        exec(compile("\n\nnp.zeros(10**15)", str(tmp_path / "mine.py"), "exec"), mine)
+    error = raised.value.with_traceback(raised.value.__traceback__.tb_next)
+    assert user_code.why(error).endswith(f"({tmp_path}{os.sep}mine.py:3 in <module>)")

@@ -6,6 +6,7 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from datamodels import extras
@@ -17,6 +18,8 @@ PYTHON = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platst
 """The folders of the standard library."""
 INSTALLED = re.compile(rf"^.*{os.sep}(site|dist)-packages{os.sep}")
 """The folder of installed packages, at the beginning of a path."""
+COMPILED = (".pyx", ".pxd", ".pxi")
+"""Endings of sources of compiled modules. Their paths are relative to nothing that is here."""
 
 
 def why(error: BaseException) -> str:
@@ -33,10 +36,16 @@ def where(error: BaseException) -> str:
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_shown(error.filename)}:{error.lineno}"
-    places = [place for place in traceback.extract_tb(error.__traceback__) if not _is_internal(place.filename)]
-    written = [place for place in places if not INSTALLED.search(place.filename)]
-    for place in written[-1:] or places[:1]:
-        return f"{_shown(place.filename)}:{place.lineno} in {place.name}"
+    stack = traceback.extract_tb(error.__traceback__)
+    return place([(frame.filename, frame.lineno or 0, frame.name) for frame in stack])
+
+
+def place(frames: Sequence[tuple[str, int, str]]) -> str:
+    """Return what `where` returns, from the frames of a stack, the newest last: (file, line, function) each."""
+    places = [frame for frame in frames if not _is_internal(frame[0])]
+    written = [frame for frame in places if not INSTALLED.search(frame[0]) and not frame[0].endswith(COMPILED)]
+    for file, line, function in written[-1:] or places[:1]:
+        return f"{_shown(file)}:{line} in {function}"
     return ""
 
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import IO, Any
 from datamodels.environment import Settings, child_environ
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, StageError, UnavailableError
 from datamodels.run.runs import Run
+from datamodels.runners import ends
 from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.pulse import Pulse
 from datamodels.settings import (
@@ -119,7 +119,7 @@ class LocalRunner(Runner):
         serve = dataclasses.replace(
             ServeSettings.load(), port=0, metrics_port=0, address_file=str(address_file), follow_stdin=True
         )
-        environ = child_environ(self._store, serve, self._fitter_settings(), *settings)
+        environ = {"PYTHONFAULTHANDLER": "1"} | child_environ(self._store, serve, self._fitter_settings(), *settings)
         try:
             for file in (log_file, address_file):
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -208,27 +208,20 @@ class _Process:
             raise self.error(code) from cause
 
     def error(self, code: int) -> StageError:
-        """Describe how the process ended, with the last line of its log."""
+        """Describe how the process ended, and what it said of that."""
         if code < 0 and self.pulse is not None and self.pulse.silent():
             how = f"made no progress for {self.pulse.limit:g} s and was killed; its log is {self.log}; if a batch may"
             longer = f"take longer, set {TrainerSettings.prefix}_HEARTBEAT to more seconds"
             return StageError(f"{self.name} {how} {longer}", ExitCode.TRANSIENT)
+        log = self._log()
         if code < 0:
-            how = f"was killed by {signal.Signals(-code).name}; run the same command again to resume"
-            return StageError(f"{self.name} {how}", ExitCode.TRANSIENT)
-        return StageError(f"{self.name} ended with exit code {code}: {self._last_words()}", code)
+            return StageError(f"{self.name} {ends.of_signal(-code, log)} (log: {self.log})", ExitCode.TRANSIENT)
+        return StageError(f"{self.name} ended with exit code {code}: {ends.said(log)} (log: {self.log})", code)
 
-    def _last_words(self) -> str:
+    def _log(self) -> str:
         with open(self.log, "rb") as log:
             log.seek(self.log_start)
-            lines = log.read().decode(errors="replace").strip().splitlines()
-        if not lines:
-            return f"its log {self.log} is empty"
-        try:
-            entry = json.loads(lines[-1])
-            return f"{entry['event']} (log: {self.log})"
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return f"{lines[-1]} (log: {self.log})"
+            return log.read().decode(errors="replace")
 
     def ask_to_stop(self) -> None:
         if self.popen.poll() is None:

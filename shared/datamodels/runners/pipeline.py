@@ -188,7 +188,8 @@ class _Stages:
         if after.committed < spec.models and not self._result.stopped:
             raise StageError(
                 f"run {self._run.name}: {spec.models - after.committed:,} of {spec.models:,} models are not committed "
-                "though every trainer ended; run the same command again to train them"
+                "though every trainer ended; run the same command again to train them; if it ends so again, something "
+                "ends the trainers with exit code 0, such as os._exit(0) or a library that the trainer calls"
             )
 
     def aggregate(self, bar: Bar) -> None:

@@ -5,6 +5,7 @@ If the class raises on a batch, its halves are trained apart, so that only the m
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,11 @@ from datamodels.train import device
 from datamodels.train.contract import model_seed, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoMemory:
+    why: str
 
 
 class Stopped(Exception):
@@ -83,8 +89,8 @@ class Batches:
             started = time.perf_counter()
             rows = slice(done, done + next_batch(ends[-1] - done, self.models_at_once))
             found = self._attempt(models[rows], subsets[rows], attempt)
-            if found is None:
-                self._halve(models[rows])
+            if isinstance(found, _NoMemory):
+                self._halve(models[rows], found.why)
                 continue
             if isinstance(found, str) and rows.stop - done > 1:
                 ends += [rows.stop, (done + rows.stop) // 2]
@@ -96,15 +102,17 @@ class Batches:
             self._between()
             yield rows, found
 
-    def _attempt(self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int) -> np.ndarray | str | None:
-        """Return outputs float[r, n] of one batch, why the trainer raised, or None if memory ran out."""
+    def _attempt(
+        self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int
+    ) -> np.ndarray | str | _NoMemory:
+        """Return outputs float[r, n] of one batch, why the trainer raised, or where memory ran out."""
         seeds = [model_seed(self._run.spec.seed, model, attempt) for model in models]
         cls, who = self._run.spec.trainer.cls, _named(models, seeds)
         try:
             outputs = np.asarray(self._trainer.outputs_many(self._trainer.train_many(subsets, seeds)))
         except (Exception, SystemExit) as error:  # the user's class may raise anything, or call exit()
             if device.out_of_memory(error):
-                return None
+                return _NoMemory(user_code.why(error))
             reason = f"raised {user_code.why(error)}"
             if isinstance(error, DatamodelsError):  # its message says that no other subset or seed will help
                 raise ConfigError(f"{cls} on {who} {reason}") from error
@@ -120,12 +128,12 @@ class Batches:
             )
         return outputs
 
-    def _halve(self, models: Sequence[int]) -> None:
+    def _halve(self, models: Sequence[int], why: str) -> None:
         """Halve the batch. Called after the exception is gone, because its traceback keeps the failed models alive."""
         if len(models) == 1:
             raise StageError(
-                f"model {models[0]}: out of memory with one model at a time; give the trainer more memory, or train a "
-                "smaller model",
+                f"model {models[0]}: out of memory with one model at a time, {why}; give the trainer more memory, or "
+                "train a smaller model",
                 ExitCode.TRANSIENT,
             )
         device.free()

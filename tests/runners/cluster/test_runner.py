@@ -70,7 +70,7 @@ def test_a_job_of_an_earlier_try_makes_room(api, runner, how):
 
 
 def test_failed_indexes_end_in_a_summary_with_the_last_words(api, runner):
-    words = json.dumps({"event": "a:B raised on model 3: ValueError"})
+    words = json.dumps({"event": "a:B raised on model 3: ValueError", "level": "error"})
     ended = {"exitCode": 2, "message": words, "finishedAt": "t"}
 
     def tick():
@@ -226,7 +226,7 @@ def test_a_fitter_that_cannot_start_says_why(api, cluster):
             api.finish(name, "Failed", condition={"reason": "PodFailurePolicy"})
             return super()._look(cluster, name)
 
-    ended = {"exitCode": 2, "message": "no CUDA device", "finishedAt": "t"}
+    ended = {"exitCode": 2, "message": "datamodels: no CUDA device", "finishedAt": "t"}
     api.add_pod("fit-pod", job=FIT, status={"containerStatuses": [{"name": "c", "state": {"terminated": ended}}]})
     runner = Doomed(cluster, OWNER, chart("gpu"))
     with (

@@ -141,7 +141,7 @@ def test_status_tells_of_driver_trainers_and_services(api, cluster, submitted):
             "status": {"completedIndexes": "0-9", "failedIndexes": "11", "ready": 3},
         },
     )
-    message = json.dumps({"event": "a:B raised on model 3"})
+    message = json.dumps({"event": "a:B raised on model 3", "level": "error"})
     ended = {"state": {"terminated": {"exitCode": 2, "message": message, "finishedAt": "t"}}, "name": "trainer"}
     api.add_pod("train-x-11", job="train-x", status={"phase": "Failed", "containerStatuses": [ended]})
     api.add_pod("train-x-12", job="train-x", status={"phase": "Running"})

@@ -153,6 +153,9 @@ def test_kueue_says_why_a_job_waits(message, advice):
     assert state.obstacles(thing, [], [], {"status": {"conditions": conditions}}) == ["waits in queue gpus of Kueue"]
 
 
+DIED = "it died without a message: something called os._exit, or a library ended the process"
+
+
 def test_failures_come_in_order_with_their_last_words():
     def ended(code, at, message):
         return pod(state={"terminated": {"exitCode": code, "finishedAt": at, "message": message}})
@@ -162,11 +165,17 @@ def test_failures_come_in_order_with_their_last_words():
         ended(0, "t3", "fine"),
         ended(1, "t1", "Traceback\nValueError: x"),
         ended(137, "t0", ""),
+        ended(3, "t4", LOG.replace("error", "info")),
+        ended(139, "t5", ""),
+        ended(139, "t6", LOG.replace("error", "info")),
     ]
     assert state.failures(pods) == [
         state.Failure("t0", 137, "it logged nothing"),
         state.Failure("t1", 1, "ValueError: x"),
         state.Failure("t2", 2, "store s3://b: there is no such bucket"),
+        state.Failure("t4", 3, f"{DIED}; before that, it logged: store s3://b: there is no such bucket"),
+        state.Failure("t5", 139, "it logged nothing"),
+        state.Failure("t6", 139, "crashed by SIGSEGV: compiled code failed, of a library or your own"),
     ]
 
 

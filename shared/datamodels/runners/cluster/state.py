@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from datamodels.runners import ends
 from datamodels.runners.cluster.api import KUEUE, Object, seen
+
+SIGNALLED = 128
+"""Exit codes above this are of containers that a signal ended: this and its number."""
 
 WAITING = {
     "ErrImagePull": "set image in the chart's values to one that is there, or imagePullSecrets",
@@ -177,7 +180,7 @@ class Failure:
     """How a container ended.
 
     at     ISO time
-    words  last line of its log
+    words  what it said of its failure, see `last_words`
     """
 
     at: str
@@ -213,11 +216,10 @@ def message(pods: Iterable[Object]) -> str:
 
 
 def last_words(terminated: Object) -> str:
-    """Return the last line that a container logged, as text; else the reason why it ended."""
-    lines = (terminated.get("message") or "").strip().splitlines()
-    if not lines:
-        return terminated.get("reason") or "it logged nothing"
-    try:
-        return str(json.loads(lines[-1])["event"])
-    except (ValueError, TypeError, KeyError):
-        return lines[-1].removeprefix("datamodels: ")
+    """Return what a container said of its failure; else the reason why it ended, or that it died."""
+    log, reason = terminated.get("message") or "", terminated.get("reason")
+    if not log.strip():
+        return reason or "it logged nothing"
+    if reason == "OOMKilled":
+        return ends.message(log) or reason
+    return ends.crash(terminated["exitCode"] - SIGNALLED, log) or ends.said(log)
