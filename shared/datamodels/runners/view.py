@@ -1,13 +1,16 @@
-"""Show the progress of a pipeline to a person: one bar for each stage."""
+"""Show the progress of a pipeline to a person: a bar for each stage on a terminal, and lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+EVERY = 30.0
+"""Seconds between two lines of a stage, if standard error is no terminal; a shorter stage writes none."""
 LAYOUT = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
 
 
@@ -64,3 +67,41 @@ class TerminalView(View):
             total=1, desc=name, unit=unit, file=sys.stderr, bar_format=LAYOUT, mininterval=0.2, dynamic_ncols=True
         ) as bar:
             yield _TerminalBar(bar)
+
+
+class _LineBar(Bar):
+    def __init__(self, name: str, unit: str, clock: Callable[[], float]):
+        self._name, self._unit, self._clock = name, unit, clock
+        self._told = clock()
+        self._total, self._shown = 1.0, False
+
+    def expect(self, total: float, done: float) -> None:
+        self._total = total
+
+    def move(self, done: float, total: float) -> None:
+        self._total = total
+        self.reach(done)
+
+    def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
+        if self._clock() < self._told + EVERY and not (self._shown and done == self._total):
+            return
+        self._told, self._shown = self._clock(), done != self._total
+        left = "" if remaining is None else f", {tqdm.format_interval(remaining)} left"
+        part = f"{done:.0%}" if self._total == 1 else f"{done:,.12g} of {self._total:,.12g} {self._unit}"
+        print(f"datamodels: {self._name}: {part}{left}{f', {note}' if note else ''}", file=sys.stderr, flush=True)
+
+
+class LinesView(View):
+    """Writes a line for each EVERY seconds to standard error, for logs and pipes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        yield _LineBar(name, unit, self._clock)
+
+
+def view(*, quiet: bool = False) -> View:
+    """Return the view of a command: bars on a terminal, lines elsewhere, and nothing if it should be quiet."""
+    return View() if quiet else TerminalView() if sys.stderr.isatty() else LinesView()

@@ -39,6 +39,12 @@ def test_as_json(capsys, place):
     assert set(rows[0]["figures"]) == {"lds", "unsure", "flips_at_5", "flips_at_20"}
 
 
+def test_named_methods_that_can_take_part_do_and_a_pipe_gets_no_bar(capsys, place):
+    code, out, err = run_main(capsys, *place, "--targets", "0", "--baselines", "magic,random")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[2:]] == ["datamodels", "random"]
+    assert err.startswith("magic: left out: ") and err.count("\n") == 1
+
+
 def test_lds_alone(capsys, place):
     code, out, err = run_main(capsys, *place, "--targets", "0", "--quiet", "--baselines", "random")
     assert (code, err) == (0, "")
@@ -50,7 +56,12 @@ def test_lds_alone(capsys, place):
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (["--baselines", "tracin"], "has no gradients of single examples to offer"),
+        (
+            ["--baselines", "tracin"],
+            "tracin: left out: trainer.class = 'datamodels.testing.linear:Linear': has no grad",
+        ),
+        (["--baselines", "tracin,ekfac,magic"], "tracin, ekfac: left out: trainer.class"),
+        (["--baselines", "tracin,ekfac,magic"], "; magic: left out: trainer.class"),
         (["--baselines", "lasso"], "--baselines 'lasso': must be of"),
         (["--targets", "9"], "--targets 9: must be 2 to 6"),
         (["--targets", "-1"], "--targets -1: must be 2 to 6"),

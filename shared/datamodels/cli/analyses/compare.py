@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,11 +13,12 @@ from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import scoring
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
 from datamodels.baselines.context import Context
+from datamodels.baselines.scoring import MethodScores
 from datamodels.cli.common.output import print_json, span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import ConfigError, InputError
 from datamodels.run import runs
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import View, view
 from datamodels.settings import TrainerSettings
 from datamodels.train.device import limit_threads
 
@@ -28,16 +30,16 @@ def compare(options: argparse.Namespace) -> None:
     run = runs.read(store, options.run).judged(options.threshold)
     dataset, costly = runs.load_dataset(run.spec), bool(options.baselines)
     context = Context(run, dataset, store, options.models, options.layers, options.trainings, costly)
-    view = View() if options.quiet or options.json else TerminalView()
-    found = [row.document() for row in rows(context, names, options, view)]
+    shown = view(quiet=options.quiet or options.json)
+    found = [row.document() for row in rows(context, names, options, shown)]
     print_json(*found) if options.json else print("\n".join(lines(found)))
 
 
-def rows(context: Context, names: Sequence[str], options: argparse.Namespace, view: View) -> Iterator[Row]:
+def rows(context: Context, names: Sequence[str], options: argparse.Namespace, shown: View) -> Iterator[Row]:
     """Yield the row of the datamodels, then the row of each method that `names` has.
 
-    Leaves out methods that cannot take part and says why, once for each reason. If the options name methods, raises
-    InputError or ConfigError instead.
+    Leaves out methods that cannot take part and says why, once for each reason. Raises InputError if the options name
+    methods, and none of them can.
     """
     retrainer = None
     if options.targets:
@@ -48,7 +50,7 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, vi
         else:
             retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
-    with view.stage("compare", "sets") as bar:
+    with shown.stage("compare", "sets") as bar:
         comparison = Comparison(context, retrainer, options.targets, options.remove)
         steps, done = (1 + len(names)) * (len(options.remove) if retrainer else 1), 0
         bar.expect(steps, 0)
@@ -58,19 +60,29 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, vi
             done += 1
             bar.reach(done)
 
-        yield comparison.row(comparison.reference, tick)
         left_out: dict[str, list[str]] = {}
-        for name in names:
-            try:
-                entry = scoring.compute(context, name)
-            except (InputError, ConfigError) as error:
-                if options.baselines and len(names) == 1:
-                    raise
-                left_out.setdefault(str(error), []).append(name)
-                continue
+        entries = _computed(context, names, left_out)
+        first = next(entries, None)
+        if first is None and options.baselines:  # before any model is trained to compare with
+            raise InputError("; ".join(_reasons(left_out)))
+        yield comparison.row(comparison.reference, tick)
+        for entry in itertools.chain(filter(None, [first]), entries):
             yield comparison.row(entry, tick)
-    for why, methods in left_out.items():
-        print(f"{', '.join(methods)}: left out: {why}", file=sys.stderr)
+    for line in _reasons(left_out):
+        print(line, file=sys.stderr)
+
+
+def _computed(context: Context, names: Sequence[str], left_out: dict[str, list[str]]) -> Iterator[MethodScores]:
+    """Yield the scores of methods that can take part; add the names of the others to `left_out`, by the reason."""
+    for name in names:
+        try:
+            yield scoring.compute(context, name)
+        except (InputError, ConfigError) as error:
+            left_out.setdefault(str(error), []).append(name)
+
+
+def _reasons(left_out: dict[str, list[str]]) -> Iterator[str]:
+    return (f"{', '.join(methods)}: left out: {why}" for why, methods in left_out.items())
 
 
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.codec import from_output
 from datamodels.runners.local import LocalRunner
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import view
 from datamodels.settings import ClientSettings
 
 
@@ -34,9 +33,8 @@ def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
 
 @contextlib.contextmanager
 def progress(name: str) -> Iterator[Tell]:
-    """Yield a function that shows the progress of a long analysis, if standard error is a terminal."""
-    view = TerminalView() if sys.stderr.isatty() else View()
-    with view.stage(name, "of it") as bar:
+    """Yield a function that shows the progress of a long analysis."""
+    with view().stage(name, "of it") as bar:
         yield lambda stage, fraction: bar.reach(round(fraction, 2), stage)
 
 

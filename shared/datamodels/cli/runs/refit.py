@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from datamodels.fit.job.job import FitJob
 from datamodels.run import documents, precision, runs, specs
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import view
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
@@ -72,14 +71,13 @@ def yaml_of(option: str, text: str) -> Any:
 def fitted(store: ObjectStore, run: Run, settings: FitSpec, *, quiet: bool = False) -> dict[str, Any]:
     """Fit a run, unless its newest fit is that, and return the fit and its quality as JSON values.
 
-    Records the evaluation if there are unseen subsets. Shows progress if standard error is a terminal and not `quiet`.
+    Records the evaluation if there are unseen subsets. Shows progress unless `quiet`.
     """
     job = FitJob(store, run.name, settings.model_dump(mode="json"))
     record = job.finished()
     known = record is not None
     if record is None:
-        view = TerminalView() if sys.stderr.isatty() and not quiet else View()
-        with view.stage("fit", "of it") as bar:
+        with view(quiet=quiet).stage("fit", "of it") as bar:
             record = job.solve(
                 FitterSettings.load(),
                 progress=lambda fraction, block, stage, left: bar.reach(round(fraction, 2), stage, left),

@@ -17,7 +17,7 @@ from datamodels.run import runs, specs
 from datamodels.run.runs import Run
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import view
 from datamodels.v1 import query_pb2
 
 
@@ -94,6 +94,6 @@ def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
         spec,
         runner=LocalRunner(options.home, store=store_settings(options), trainers=options.trainers),
         store=store,
-        view=View() if options.quiet else TerminalView(),
+        view=view(quiet=options.quiet),
         until=until,
     )
