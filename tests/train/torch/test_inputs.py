@@ -44,6 +44,32 @@ def test_a_structured_x_gives_a_network_its_arguments(names):
     np.testing.assert_allclose(found[0], expected.detach(), rtol=1e-4)
 
 
+def test_a_column_of_labels_is_the_same_as_labels(data, make):
+    columns = Dataset(data.x, data.y[:, None], data.x_test, data.y_test[:, None])
+    assert columns.y.shape == data.y.shape
+    np.testing.assert_array_equal(*(outputs(make(given), SUBSETS, SEEDS) for given in (data, columns)))
+
+
+def of_errors(predicted, y):
+    return (predicted - y).square().mean()
+
+
+def of_each(predicted, y):
+    return (predicted - y).square().mean(dim=-1)
+
+
+@pytest.mark.parametrize("loss", [of_errors, of_each])
+def test_a_loss_of_the_users_own_that_broadcasts_is_refused(data, loss):
+    """A column for y is what makes such a loss right, and a data set makes it a row."""
+    y = data.x @ [1.0, -2.0, 0.5]
+    regression = Dataset(x=data.x, y=y[:, None], x_test=data.x_test, y_test=y[:9, None])
+    given = regression, regression.targets("test")
+    with pytest.raises(SpecError, match="compares each prediction with the y of all examples"):
+        TorchTrainer(*given, build=lambda: nn.Linear(3, 1), loss=loss, output="squared_error")
+    flat = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    TorchTrainer(*given, build=lambda: flat, loss=of_errors, output="squared_error")
+
+
 def test_regression_with_one_output_is_not_broadcast(data):
     targets = data.x @ [1.0, -2.0, 0.5]
     regression = Dataset(x=data.x, y=targets, x_test=data.x[:5], y_test=targets[:5])

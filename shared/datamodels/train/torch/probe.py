@@ -9,7 +9,7 @@ from torch import nn
 
 from datamodels.errors import SpecError
 from datamodels.train.torch.descent import Setting
-from datamodels.train.torch.tensors import Examples, Tree, ranges
+from datamodels.train.torch.tensors import Examples, Tree, ranges, row
 
 ROWS = 4
 """Examples that a network is tried on."""
@@ -37,6 +37,7 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
                 "the mean of them"
             )
         network.eval()
+        _check_alone(setting, network, x, y)
         x, y = targets.batch(slice(0, ROWS))
         outputs = setting.problem.outputs(network, x, y)
         if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != (len(y),):
@@ -44,6 +45,29 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
                 f"trainer.options.output: returned {_shown(outputs)} for {len(y)} targets: must be a number for each"
             )
     return draws
+
+
+def _check_alone(setting: Setting, network: nn.Module, x: Tree, y: torch.Tensor) -> None:
+    """Raise SpecError if a loss of the user's own broadcasts predictions [rows, 1] and y [rows] to [rows, rows].
+
+    Then it is another one for a minibatch than for its examples alone, and the same if y is a column, too.
+    """
+    if y.ndim != 1 or len(y) < 2:
+        return
+    try:
+        whole = setting.problem.of(network, x, y)
+        rows = [setting.problem.of(network, *row(number, x, y)).reshape(()) for number in range(len(y))]
+        alone = torch.stack(rows) if whole.ndim else torch.stack(rows).mean()
+        if torch.allclose(whole, alone, rtol=1e-3):
+            return
+        column = setting.problem.of(network, x, y[:, None]).reshape(whole.shape)
+    except (RuntimeError, ValueError, TypeError, IndexError, SpecError):  # it takes no single example, or no column
+        return
+    if torch.allclose(column, alone, rtol=1e-3):
+        raise SpecError(
+            f"trainer.options.loss: compares each prediction with the y of all examples, because predictions are "
+            f"[{len(y)}, 1] and y is [{len(y)}]; take network(x).squeeze(-1)"
+        )
 
 
 def _classes(setting: Setting, network: nn.Module, x: Tree) -> int | None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from datamodels.errors import InputError, SpecError
 from datamodels.train.gradients.autograd import class_margin, class_odds
 from datamodels.train.texts import IGNORED
-from datamodels.train.torch.tensors import Tree, call, mapped
+from datamodels.train.torch.tensors import Tree, call, row
 
 Function = Callable[[Any, torch.Tensor], torch.Tensor]
 """Takes what the network returns for a minibatch, and y [rows, ...]. Returns one number per example, [rows]. A loss may
@@ -171,7 +171,7 @@ class Problem:
         found = self.of(network, x, y)
         if found.ndim or len(y) == 1:
             return found.reshape(len(y))
-        return torch.cat([self.losses(network, *_row(row, x, y)) for row in range(len(y))])
+        return torch.cat([self.losses(network, *row(number, x, y)) for number in range(len(y))])
 
     def outputs(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
         """Return the output of each example of a minibatch, [rows]."""
@@ -237,10 +237,6 @@ class Problem:
             step: Any = network.training_step
             return _of_step(step((x, y), 0))
         return self._loss(call(network, x), y)
-
-
-def _row(row: int, x: Tree, y: torch.Tensor) -> tuple[Tree, torch.Tensor]:
-    return mapped(lambda tensor: tensor[row : row + 1], x), y[row : row + 1]
 
 
 def _of_step(returned: Any) -> torch.Tensor:

@@ -80,6 +80,11 @@ def mapped(function: Callable[[torch.Tensor], Any], tree: Tree) -> Tree:
     return function(tree)
 
 
+def row(number: int, x: Tree, y: torch.Tensor) -> tuple[Tree, torch.Tensor]:
+    """Return x and y of one example of a minibatch, [1, ...] each."""
+    return mapped(lambda tensor: tensor[number : number + 1], x), y[number : number + 1]
+
+
 def ranges(tree: Tree) -> str:
     """Say which numbers are in x, and the shape of an example."""
     named = tree if isinstance(tree, dict) else dict(enumerate(tree)) if isinstance(tree, tuple) else {"": tree}
