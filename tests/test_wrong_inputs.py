@@ -228,6 +228,18 @@ WRONG = [
         lambda: runs.resolve(spec(), arrays(y_test=[10**12])),
         "dataset: y of the targets has 1000000000000 at example 0: integers are classes, from 0 to 2147483647; ~",
     ),
+    (
+        lambda: arrays(own_test=[0, 1]),
+        "dataset: own_test has shape [2] and type int64: must be an integer for each of 1 test examples",
+    ),
+    (
+        lambda: arrays(own_test=[3]),
+        "dataset: own_test 0 is 3: must be a pool example, 0 to 2, or -1 for none",
+    ),
+    (
+        lambda: runs.resolve(spec(fit={"estimator": "weighted"}), arrays(own_test=[2])),
+        "fit.estimator = 'weighted': takes no targets that are training examples (own_test)",
+    ),
     (lambda: arrays(y=["a", "b", "a"]), "dataset: y holds texts and y_test numbers: must both hold one or the other"),
     (
         lambda: tabular(["a", "b"] * 3, "Ridge"),

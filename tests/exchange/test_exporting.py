@@ -164,10 +164,11 @@ def test_what_outputs_mean_goes_both_ways(saved, tmp_path, capsys, kind):
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "parquet"])
-def test_an_export_is_imported_with_its_unseen_subsets_and_spans(tmp_path, capsys, kind):
+def test_an_export_is_imported_with_its_unseen_subsets_spans_and_own_examples(tmp_path, capsys, kind):
     store = LocalStore(tmp_path / "home" / "store")
     spans = tuple(Span(f"the{' long' * i}, odd … text {i}", 4, 7) for i in range(5))
-    run = dataclasses.replace(committed.make_run(m=40, evaluate={"subsets": 8, "models": 3}), spans=spans)
+    run = committed.make_run(m=40, evaluate={"subsets": 8, "models": 3})
+    run = dataclasses.replace(run, spans=spans, own=np.array([-1, 3, -1, -1, 7], np.int32))
     runs.create(store, run)
     committed.commit(store, run, failed=(3, 44))
     path = export(tmp_path / "home", open_run(store, run.name), kind, tmp_path)
@@ -185,7 +186,7 @@ def test_an_export_is_imported_with_its_unseen_subsets_and_spans(tmp_path, capsy
     again = open_run(LocalStore(tmp_path / "other" / "store"), found["run"])
     np.testing.assert_array_equal(again.unseen.members, before.unseen.members)
     np.testing.assert_array_equal(again.unseen.outputs, before.unseen.outputs)
-    assert again.run.spans == spans
+    assert again.run.spans == spans and again.run.own.tolist() == run.own.tolist()
     assert main(["report", found["run"], *other]) == 0
     assert main(["import", *map(str, files), "--no-fit", *other]) == 0
     assert "63 models (1 failed: their outputs are NaN, and fits leave them out)" in capsys.readouterr().out

@@ -18,6 +18,17 @@ def test_the_pool_predicts_every_next_token_and_a_target_those_of_its_part():
     assert data.spans("train") == () and data.blank_token == 9
 
 
+def test_parts_of_texts_of_the_pool_are_left_out_if_told_so():
+    other, alike = Text([5, 6, 9]), Text([5, 6, 7, 8], "another text of the same tokens", [(0, 1)] * 4)
+    pool, targets = [other, WORDS], [(Text([1, 2]), 1, 2), (WORDS, 1, 3), (alike, 2, 4)]
+    assert language_dataset(pool, targets).targets("test").own.tolist() == [-1, -1, -1]
+    data = language_dataset(pool, targets, leave_out=True)
+    assert data.targets("test").own.tolist() == [-1, 1, 1]
+    assert data.targets("both").own.tolist() == [-1, 1, 1, 0, 1]
+    with pytest.raises(SpecError, match="leave_out: no target is a part of a text of the pool"):
+        language_dataset([other], targets, leave_out=True)
+
+
 def test_tokens_and_letters_find_each_other():
     assert WORDS.tokens_of(5, 9) == (1, 3) and WORDS.letters_of(1, 3) == (4, 11)
     numbered = Text([10, 2, 300])

@@ -21,6 +21,7 @@ def load(
     target_labels: Sequence[int] | None = None,
     names: Sequence[str] | None = None,
     target_names: Sequence[str] | None = None,
+    own: Sequence[int] | None = None,
     spans: Sequence[tuple[str, int, int]] = (),
 ) -> Dataset:
     """Return examples that have a number, perhaps a label and a name, and no inputs.
@@ -28,6 +29,7 @@ def load(
     examples, targets      how many
     labels, target_labels  class of each
     names, target_names    text to show for each
+    own                    the training example that each target is, or is a part of, or -1
     spans                  (text, first, last) of each target of the run, if targets are parts of texts
     """
     return _Shown(
@@ -37,6 +39,7 @@ def load(
         y_test=_labels(target_labels, targets),
         texts=names,
         texts_test=target_names,
+        own_test=own,
         shown=tuple(Span(*span) for span in spans),
     )
 

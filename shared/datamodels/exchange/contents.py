@@ -158,6 +158,7 @@ class Contents:
             "label_names": list(run.label_names),
             "labels": None if run.labels is None else run.labels.tolist(),
             "target_labels": None if run.target_labels is None else run.target_labels.tolist(),
+            "own_example": run.own.tolist(),
             "spans": [list(span) for span in run.spans],
             "models": self.models,
             "columns": run.design.columns,

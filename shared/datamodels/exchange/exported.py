@@ -27,6 +27,7 @@ class Exported:
     labels                   int64[columns]; class of each column; None if there are none, or columns are groups
     target_labels            int64[...]; the same of each test example
     label_names              name of each class; empty if classes have none
+    own                      the training example that each test example is, or -1; empty if none is one
     spans                    (text, first, last) of each target; empty if targets are no parts of texts
     unseen                   (masks [s, d], outputs [s, r, n]) of models on unseen subsets; None if there are none
     """
@@ -37,6 +38,7 @@ class Exported:
     labels: np.ndarray | None = None
     target_labels: np.ndarray | None = None
     label_names: Sequence[str] = ()
+    own: Sequence[int] = ()
     spans: Sequence[tuple[str, int, int]] = ()
     unseen: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -69,10 +71,13 @@ def _candidates(paths: Sequence[str]) -> Iterator[tuple[Path, str, str]]:
 
 def _exported(where: str, facts: dict[str, Any], source: Source) -> Exported:
     targets, labels, spans = facts["spec"]["targets"], facts["labels"], facts.get("spans", ())
+    tests = source.targets - (0 if targets == "test" else source.columns)
     found = Exported(where, facts["output"], targets, spans=spans if len(spans) == source.targets else ())
+    own = facts.get("own_example", ())[: max(0, tests)]
+    if len(own) == tests and max(own, default=-1) >= 0:
+        found = dataclasses.replace(found, own=own)
     if labels is None or len(labels) != source.columns:
         return found
-    tests = source.targets - (0 if targets == "test" else source.columns)
     of_tests = np.array(facts["target_labels"][:tests]) if tests > 0 else None
     return dataclasses.replace(found, labels=np.array(labels), target_labels=of_tests, label_names=facts["label_names"])
 

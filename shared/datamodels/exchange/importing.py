@@ -53,6 +53,7 @@ class Given:
     constant whether columns that no mask has, or all have, are allowed; they get no weights
     output   what outputs mean, as the section `output` of a spec
     label_names  name of each class; empty if they have none
+    own      the training example that each test example is, or is a part of, or -1; empty if none is one
     spans    (text, first, last) of each target, if targets are parts of texts; see `spans.Span`
     """
 
@@ -68,6 +69,7 @@ class Given:
     constant: bool = False
     output: dict[str, Any] | None = None
     label_names: Sequence[str] = ()
+    own: Sequence[int] = ()
     spans: Sequence[tuple[str, int, int]] = ()
 
     @property
@@ -239,6 +241,8 @@ def _dataset(given: Given) -> dict[str, Any]:
         if len(values) != count:
             raise InputError(f"{field}: has {len(values)} entries for {count} examples: must be equal")
         options[field] = _labels(field, values) if field.endswith("labels") else list(values)
+    if given.own:
+        options["own"] = [int(example) for example in given.own]
     if given.spans:
         options["spans"] = [[str(text), int(first), int(last)] for text, first, last in given.spans]
     size = sum(len(name) for field in ("names", "target_names") for name in options.get(field, []))

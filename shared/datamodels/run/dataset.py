@@ -45,6 +45,8 @@ class Dataset:
     x_test, y_test     the same for examples that are never trained on
     groups             int[examples] or None: the group of each pool example, for grouped and stratified designs.
                        Stratified designs use integer y if there are no groups
+    own_test           int[test examples] or None: the pool example that each of them is, or is a part or a copy of, or
+                       NOT_IN_POOL. Its fit leaves out the subsets with that example, as if it were a training example
 
     The other fields are for display, and for LIME:
 
@@ -76,6 +78,7 @@ class Dataset:
     spans_test: Sequence[tuple[int, int]] | None = None
     token_names: Sequence[str] = ()
     blank_token: int = 0
+    own_test: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, read in (("x", np.asarray), ("y", _labels), ("x_test", np.asarray), ("y_test", _labels)):
@@ -97,6 +100,7 @@ class Dataset:
             kinds = ["texts" if y.dtype.kind in "US" else "numbers" for y in (self.y, self.y_test)]
             raise SpecError(f"dataset: y holds {kinds[0]} and y_test {kinds[1]}: must both hold one or the other")
         self._check_texts()
+        self._check_own()
         if not len(self.y):
             raise SpecError("dataset: has no training examples")
         if len(self.y_test) and self.x.shape[1:] != self.x_test.shape[1:]:
@@ -119,6 +123,23 @@ class Dataset:
         for row, ((first, last), text) in enumerate(zip(given, self.texts_test, strict=True)):
             if not 0 <= first <= last <= len(text):
                 raise SpecError(f"dataset: spans_test {row} is {first} to {last}, of a text of {len(text)} letters")
+
+    def _check_own(self) -> None:
+        if self.own_test is None:
+            return
+        own = np.asarray(self.own_test)
+        if own.shape != (len(self.y_test),) or own.dtype.kind not in "iu":
+            raise SpecError(
+                f"dataset: own_test has shape {list(own.shape)} and type {own.dtype}: must be an integer for each of "
+                f"{len(self.y_test)} test examples"
+            )
+        wrong = np.flatnonzero((own < NOT_IN_POOL) | (own >= len(self.y)))
+        if len(wrong):
+            raise SpecError(
+                f"dataset: own_test {wrong[0]} is {own[wrong[0]]}: must be a pool example, 0 to {len(self.y) - 1}, or "
+                f"{NOT_IN_POOL} for none"
+            )
+        object.__setattr__(self, "own_test", own.astype(np.int32))
 
     def spans(self, kind: str) -> tuple[Span, ...]:
         """Return what people see of targets that are parts of texts: one for each target, or none if no target is.
@@ -145,7 +166,8 @@ class Dataset:
 
         Raises SpecError if there are none.
         """
-        test = Targets(self.x_test, self.y_test, np.full(len(self.y_test), NOT_IN_POOL, dtype=np.int32))
+        own = np.full(len(self.y_test), NOT_IN_POOL) if self.own_test is None else self.own_test
+        test = Targets(self.x_test, self.y_test, np.asarray(own, dtype=np.int32))
         train = Targets(self.x, self.y, np.arange(len(self.y), dtype=np.int32))
         if kind == "both":
             chosen = Targets(*(np.concatenate([getattr(t, part) for t in (test, train)]) for part in ("x", "y", "own")))

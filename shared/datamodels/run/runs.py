@@ -27,7 +27,7 @@ from datamodels.errors import (
 from datamodels.outputs import Output
 from datamodels.run import designs, faults, precision, spellings
 from datamodels.run import specs as spec
-from datamodels.run.dataset import Dataset, fault_of_classes
+from datamodels.run.dataset import NOT_IN_POOL, Dataset, fault_of_classes
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS
@@ -271,6 +271,11 @@ def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, decl
     if spec.output is not None:
         run = dataclasses.replace(run, declared=spec.output.over(run.output))
     require_threshold(run)
+    taken = ESTIMATORS[spec.fit.estimator].targets
+    if "train" not in taken and (run.own != NOT_IN_POOL).any():
+        raise SpecError(
+            f"fit.estimator = {spec.fit.estimator!r}: takes no targets that are training examples (own_test)"
+        )
     return run
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodels import words
 from datamodels.errors import SpecError
-from datamodels.run.dataset import Dataset
+from datamodels.run.dataset import NOT_IN_POOL, Dataset
 
 IGNORED = -100
 """Label of positions that do not count, as in PyTorch and transformers."""
@@ -89,14 +89,22 @@ Part = tuple[Text, int, int]
 
 
 def language_dataset(
-    pool: Sequence[Text], targets: Sequence[Part], *, length: int | None = None, blank: int = 0, **display: Any
+    pool: Sequence[Text],
+    targets: Sequence[Part],
+    *,
+    leave_out: bool = False,
+    length: int | None = None,
+    blank: int = 0,
+    **display: Any,
 ) -> Dataset:
     """Return a data set for models that predict the next token.
 
     pool     the texts that subsets are drawn from
     targets  parts of texts; the output of a model is about the tokens of the part, which it reads after all tokens
-             before them. A text may have several parts. It should not be in the pool, unless you ask what the model
-             remembers of it
+             before them. A text may have several parts. If it is in the pool, its own weight says what the model
+             remembers of it, unless `leave_out`
+    leave_out  for parts of texts of the pool, whether to leave out the subsets with their text, so that weights say
+             which other texts matter
     length   tokens that a model reads at once; by default as many as the longest text has
     blank    number of the token that fills up shorter texts, and that LIME puts in place of tokens: one that stands for
              nothing, or for an unknown word
@@ -106,7 +114,8 @@ def language_dataset(
     and, of targets, outside of the part. So the loss `cross_entropy` is the mean over tokens, and the output
     `log_likelihood` that over the part.
 
-    Raises SpecError for texts that are too long, and parts that are not inside their texts.
+    Raises SpecError for texts that are too long, parts that are not inside their texts, and `leave_out` if no part is
+    of a text of the pool.
     """
     texts = [*pool, *(text for text, _, _ in targets)]
     longest = max((len(text.tokens) for text in texts), default=0)
@@ -126,10 +135,20 @@ def language_dataset(
         y_test,
         texts=[text.text for text in pool],
         texts_test=[text.text for text, _, _ in targets],
+        own_test=_own(pool, targets) if leave_out else None,
         spans_test=[text.letters_of(first, last) for text, first, last in targets],
         blank_token=blank,
         **display,
     )
+
+
+def _own(pool: Sequence[Text], targets: Sequence[Part]) -> list[int]:
+    """Return for each part which text of the pool it is of; the first of several with the same tokens."""
+    place = {tuple(text.tokens): row for row, text in reversed(list(enumerate(pool)))}
+    own = [place.get(tuple(text.tokens), NOT_IN_POOL) for text, _, _ in targets]
+    if all(row == NOT_IN_POOL for row in own):
+        raise SpecError("dataset: leave_out: no target is a part of a text of the pool; give it the pool's own texts")
+    return own
 
 
 def _checked(targets: Sequence[Part]) -> Iterator[Part]:

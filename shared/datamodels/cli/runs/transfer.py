@@ -74,6 +74,7 @@ def _given(options: argparse.Namespace) -> Given:
         target_names=options.target_names and sources.read_lines(options.target_names),
         output=export.output | _mapping("--output", options.output),
         label_names=sources.read_lines(options.label_names) if options.label_names else names,
+        own=export.own if options.data is None else (),
         spans=export.spans if options.data is None else (),
     )
 

@@ -227,7 +227,7 @@ class Explorer {
     if (one.r2 !== null) found.push(["R² on held-out models", show(one.r2), ""]);
     found.push(["examples with weight", one.nonzeros.toLocaleString("en"), one.status === "ok" ? "" : one.status.replace("_", " ")]);
     if (one.support) found.push(["support", ...this.support(one.support)]);
-    if (one.own >= 0) found.push(["is training example", `#${one.own}`, "left out of its own fit"]);
+    if (one.own >= 0) found.push([one.span ? "is part of training example" : "is training example", `#${one.own}`, "left out of its fit"]);
     return found;
   }
 
