@@ -90,7 +90,10 @@ def written(folder, saved, arrays, kind):
         ({"masks": lambda a: np.where(a.masks, np.nan, 0)}, r"masks.npy: row 0, column \d+: is nan: must be 0 or 1"),
         ({"masks": lambda a: a.masks[1:]}, "masks have 119 rows and outputs 120: must be equal"),
         ({"masks": lambda a: a.masks[0]}, r"masks have shape \(24,\): must be models by columns"),
-        ({"masks": lambda a: a.masks & (np.arange(D) != 7)}, "1 columns .* column 7 is in no mask, .* --constant"),
+        (
+            {"masks": lambda a: a.masks & (np.arange(D) != 7)},
+            "do not vary in 1 column: column 7 is in no mask, .* --constant",
+        ),
         ({"masks": lambda a: a.masks | (np.arange(D) == 0)}, "column 0 is in every mask"),
         ({"masks": lambda a: a.masks.astype("U1")}, "masks have type <U1 and outputs float64: must be bool or 0/1"),
         ({"outputs": lambda a: a.outputs[:, :0]}, r"outputs have shape \(120, 0\): must be models by targets"),
@@ -179,7 +182,7 @@ def test_labels_and_data_must_fit(store, saved, fields, fault):
         importing.import_run(store, "mine", given(saved, **fields), FIT)
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "pickle"])
+@pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_objects_in_an_array_are_refused_without_advice_to_run_them(saved, arrays, tmp_path, capsys, kind):
     rows = np.array([[1.0], [1.0, 2.0]] * 60, dtype=object)
     path = tmp_path / "bad.npy"
@@ -188,12 +191,27 @@ def test_objects_in_an_array_are_refused_without_advice_to_run_them(saved, array
     if kind == "npz":
         np.savez(tmp_path / "bad.npz", masks=arrays.masks, outputs=rows)
         files = [str(tmp_path / "bad.npz")]
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(rows))
     assert main(["import", *files, "--home", str(tmp_path / "home")]) == 2
     said = capsys.readouterr().err
     assert "allow_pickle" not in said and "holds Python objects, and not numbers; make it an array of one" in said
     assert ("bad.npz: outputs: holds" if kind == "npz" else "bad.npy: holds") in said
+
+
+@pytest.mark.parametrize("content", [pickle.dumps([1.0]), b"0.5, 0.3", b"PK\3\4 cut off", b""])
+def test_files_of_other_programs_are_refused(saved, tmp_path, capsys, content):
+    path = tmp_path / "bad.npy"
+    path.write_bytes(content)
+    assert main(["import", saved("masks"), str(path), "--home", str(tmp_path / "home")]) == 2
+    said = capsys.readouterr().err
+    assert "bad.npy: cannot be read as NumPy arrays: " in said and "pickle" not in said and said.count("\n") == 1
+
+
+def test_facts_that_are_no_exports_are_ignored_and_damaged_ones_refused(saved, arrays, tmp_path, capsys):
+    path, place = tmp_path / "mine.npz", ["--no-fit", "--home", str(tmp_path / "home")]
+    for facts, code in (("hello", 0), (np.array({"a": 1}), 0), ('{"run": 1, "spec": 2, "output": 3}', 2)):
+        np.savez(path, masks=arrays.masks, outputs=arrays.outputs, facts=facts)
+        assert main(["import", str(path), *place]) == code
+    assert "mine.npz: facts: is not what `datamodels export` writes (TypeError" in capsys.readouterr().err
 
 
 def test_masks_that_are_gone_or_altered_are_noticed(store, saved, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,13 @@ def read(paths: Sequence[str], source: Source) -> Exported:
         except ValueError:  # a file of someone else
             continue
         if isinstance(facts, dict) and {"run", "spec", "output"} <= facts.keys():
-            return dataclasses.replace(_exported(where, facts, source), unseen=_unseen(path, facts, source))
+            try:
+                return dataclasses.replace(_exported(where, facts, source), unseen=_unseen(path, facts, source))
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                raise InputError(
+                    f"{where}: is not what `datamodels export` writes ({type(error).__name__}: {error}); export again, "
+                    "or move the arrays away from it"
+                ) from None
     return Exported()
 
 
@@ -63,8 +70,10 @@ def _candidates(paths: Sequence[str]) -> Iterator[tuple[Path, str, str]]:
     for path in map(Path, paths):
         if path.suffix == ".npz":
             arrays = load_arrays(path)
-            if "facts" in arrays:
-                yield path, f"{path}: facts", str(arrays["facts"])
+            found = ""
+            with contextlib.suppress(InputError):  # objects of someone else
+                found = str(member(path, arrays, "facts")) if "facts" in arrays else ""
+            yield path, f"{path}: facts", found
         elif (file := path.parent / FACTS).is_file():
             yield path, str(file), file.read_text(encoding="utf-8", errors="replace")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.aggregate import part
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import InputError
@@ -160,8 +161,8 @@ def survey(given: Given) -> Facts:
     if len(constant) and not given.constant:
         where = "no mask" if ones[constant[0]] == 0 else "every mask"
         raise InputError(
-            f"{len(constant)} columns of the masks never vary: column {constant[0]} is in {where}, so its effect is "
-            "unknown; leave them out, or allow them with --constant, and they get no weights"
+            f"the masks do not vary in {words.count(len(constant), 'column')}: column {constant[0]} is in {where}, so "
+            "its effect is unknown; leave such columns out, or allow them with --constant, and they get no weights"
         )
     blocks = tuple(
         Block(block.start, block.stop, hashlib.sha256(packed.tobytes()).hexdigest())

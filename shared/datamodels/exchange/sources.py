@@ -99,6 +99,10 @@ def read_lines(path: str) -> list[str]:
 def load_arrays(path: Path) -> Any:
     """Open a .npy file, memory-mapped, or a .npz file. Raises InputError."""
     with _reading(str(path)):
+        with open(path, "rb") as file:
+            beginning = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if not np.lib.format.MAGIC_PREFIX.startswith(beginning[:6]) and not beginning.startswith(b"PK"):
+            raise ValueError("it has no array of numpy.save or numpy.savez at its beginning")
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -127,8 +131,10 @@ def _of_arrays(name: str, in_masks: str, in_outputs: str, masks: np.ndarray, out
             of = "columns" if what == MASKS else "targets"
             raise InputError(f"{name}: {what} have shape {array.shape}: must be models by {of}")
     if masks.dtype.kind not in "biuf" or outputs.dtype.kind not in "fiu":
+        hint = "; make them numbers, outputs.astype(np.float32)" if outputs.dtype.kind == "b" else ""
         raise InputError(
-            f"{name}: masks have type {masks.dtype} and outputs {outputs.dtype}: must be bool or 0/1, and numbers"
+            f"{name}: masks have type {masks.dtype} and outputs {outputs.dtype}: must be bool or 0/1, and numbers, in "
+            f"this order{hint}"
         )
     if len(masks) != len(outputs):
         raise InputError(f"{name}: masks have {len(masks)} rows and outputs {len(outputs)}: must be equal")

@@ -160,10 +160,10 @@ def rounded(coarse: int, n: int, dtype: str) -> str:
     return f"{dtype} rounds the outputs of {coarse:,} of {n:,} targets by a tenth of their spread or more; {RESCALE}"
 
 
-def same(n: int) -> str:
-    """Say that the outputs of all n targets are the same for each model, and what to do."""
+def same(n: int, of: str = "") -> str:
+    """Say that the outputs of all n targets are the same for each model, or only for models `of` some subsets."""
     return (
-        f"the outputs of all {n:,} targets are the same for each model, so no example has an effect; each model must "
-        "be trained on its own subset, and if outputs are large numbers that differ little, subtract what they have in "
+        f"the outputs of all {n:,} targets are the same for each model{of}, so no example has an effect; each model "
+        "must be trained on its own subset, and if outputs are large numbers that differ little, subtract what they have in "
         "common, in float64"
     )

@@ -95,7 +95,10 @@ def test_outputs_that_storage_holds_badly_are_the_reason_and_not_too_few_models(
     assert same.text.startswith("the weights mean nothing: the outputs of all 6 targets are the same for each model")
     most = judged(0.1, -0.2, 0.4, 100, targets=6, constant=1, coarse=2)
     assert (most.word, most.needed) == (verdict.NOTHING, None) and "takes" not in most.text
-    assert "The outputs of 1 of 6 targets are the same for each model. Rounding costs some of the LDS" in most.text
+    assert (
+        "of 1 of 6 targets are the same for each model of the unseen subsets. Rounding costs some of the LDS"
+        in most.text
+    )
     assert "the outputs of 2 of 6 targets vary by fewer than ten steps of the numbers that store them" in most.text
     few = judged(0.5, 0.48, 0.52, 100, targets=6, coarse=2)
     assert "takes about" in few.text and "of 2 of 6 targets vary by fewer" in few.text

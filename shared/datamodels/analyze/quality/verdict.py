@@ -42,6 +42,7 @@ LEAST, USEFUL, SURE = 0.2, 0.6, 0.8
 three quarters of the most helpful examples recur."""
 LEAST_CEILING = 0.02
 """A noise ceiling below this, which few subsets may give by chance, counts as this."""
+UNSEEN = " of the unseen subsets"
 
 _RECUR = "of the five most helpful examples of a target,"
 _ALIKE = "fewer if many help about equally"
@@ -82,7 +83,7 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     value, low, high = (min(1.0, end / best) for end in (evaluation.lds, *evaluation.interval))
     constant, coarse, targets = evaluation.constant, evaluation.coarse, evaluation.targets
     if constant == targets:
-        return Verdict(NOTHING, f"the weights mean nothing: {precision.same(targets)}.", value, None, None)
+        return Verdict(NOTHING, f"the weights mean nothing: {precision.same(targets, UNSEEN)}.", value, None, None)
     word = NOTHING if low <= 0 else _word(value)
     goal = _goal(word)
     stored = _stored(constant, coarse, targets)
@@ -113,7 +114,7 @@ def _stored(constant: int, coarse: int, targets: int) -> str:
     """Say that outputs do not vary, or hardly more than the numbers that store them; empty if all do."""
     said = []
     if constant:
-        said.append(f"The outputs of {constant:,} of {targets:,} targets are the same for each model.")
+        said.append(f"The outputs of {constant:,} of {targets:,} targets are the same for each model{UNSEEN}.")
     if coarse:
         said.append(
             f"Rounding costs some of the LDS: the outputs of {coarse:,} of {targets:,} targets vary by fewer than ten "
