@@ -164,6 +164,6 @@ def same(n: int, of: str = "") -> str:
     """Say that the outputs of all n targets are the same for each model, or only for models `of` some subsets."""
     return (
         f"the outputs of all {n:,} targets are the same for each model{of}, so no example has an effect; each model "
-        "must be trained on its own subset, and if outputs are large numbers that differ little, subtract what they have in "
-        "common, in float64"
+        "must be trained on its own subset, and if outputs are large numbers that differ little, subtract what they "
+        "have in common, in float64"
     )
