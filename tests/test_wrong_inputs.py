@@ -229,6 +229,10 @@ WRONG = [
         "dataset: y of the targets has 1000000000000 at example 0: integers are classes, from 0 to 2147483647; ~",
     ),
     (
+        lambda: arrays(y=np.ma.masked_equal([1, 0, 1], 0)),
+        "dataset: y has masked values, 1 of 3; fill them, or leave the examples out",
+    ),
+    (
         lambda: arrays(own_test=[0, 1]),
         "dataset: own_test has shape [2] and type int64: must be an integer for each of 1 test examples",
     ),

@@ -8,7 +8,7 @@ import torch
 from datamodels.errors import ConfigError, ExitCode, StageError
 from datamodels.train import batches
 from datamodels.train.batches import Batches
-from datamodels.train.contract import model_seed
+from datamodels.train.contract import OneByOne, model_seed
 from datamodels.train.observer import Observer
 
 NEVER = threading.Event()
@@ -146,3 +146,21 @@ def test_batches_are_even_and_no_larger_than_asked(count, most):
         sizes.append(batches.next_batch(count - sum(sizes), most))
     assert sum(sizes) == count and len(sizes) == -(-count // most)
     assert max(sizes) <= most and max(sizes) - min(sizes) <= 1
+
+
+class Shuffling:
+    """Shuffles its examples in place, as many do, and masks outputs that are above a number."""
+
+    def train(self, subset, seed):
+        np.random.default_rng(seed).shuffle(subset)
+        return float(subset[0])
+
+    def outputs(self, model):
+        return np.ma.masked_greater([model, 1.0, 7.0], 5.0)
+
+
+def test_what_a_class_does_to_its_subset_changes_no_other_model_and_masked_outputs_are_nan(run):
+    subset = np.array([3, 1, 4, 0, 5], dtype=np.int32)
+    found = Batches(run, OneByOne(Shuffling()), NEVER, Observer()).train(range(3), [subset] * 3)
+    assert subset.tolist() == [3, 1, 4, 0, 5]
+    assert np.isnan(found[:, 2]).all() and (found[:, 1] == 1.0).all()

@@ -81,6 +81,13 @@ class Dataset:
     own_test: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "x_test", "y_test"):
+            given = getattr(self, name)
+            if np.ma.is_masked(given):
+                raise SpecError(
+                    f"dataset: {name} has masked values, {np.ma.count_masked(given)} of {given.size}; fill them, or "
+                    "leave the examples out"
+                )
         for name, read in (("x", np.asarray), ("y", _labels), ("x_test", np.asarray), ("y_test", _labels)):
             object.__setattr__(self, name, read(getattr(self, name)))
         for x, y in (("x", "y"), ("x_test", "y_test")):

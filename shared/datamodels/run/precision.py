@@ -28,6 +28,9 @@ adds a thousandth to their variance."""
 LOST = 0.5
 """If stored outputs correlate by less than this with the given ones, on average over targets, they say nothing."""
 
+ALIKE = "if outputs are large numbers that differ little, subtract what they have in common, in float64"
+"""What to do about equal outputs that may have been rounded by whoever gives them."""
+
 RESCALE = "rescale the outputs: subtract what they have in common, in float64, or multiply them"
 
 
@@ -164,6 +167,5 @@ def same(n: int, of: str = "") -> str:
     """Say that the outputs of all n targets are the same for each model, or only for models `of` some subsets."""
     return (
         f"the outputs of all {n:,} targets are the same for each model{of}, so no example has an effect; each model "
-        "must be trained on its own subset, and if outputs are large numbers that differ little, subtract what they "
-        "have in common, in float64"
+        f"must be trained on its own subset, and {ALIKE}"
     )

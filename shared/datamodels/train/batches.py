@@ -16,7 +16,7 @@ from datamodels.errors import ConfigError, DatamodelsError, ExitCode, StageError
 from datamodels.run import precision, user_code
 from datamodels.run.runs import Run
 from datamodels.train import device
-from datamodels.train.contract import model_seed, models_at_once
+from datamodels.train.contract import as_outputs, model_seed, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
 
@@ -109,7 +109,9 @@ class Batches:
         seeds = [model_seed(self._run.spec.seed, model, attempt) for model in models]
         cls, who = self._run.spec.trainer.cls, _named(models, seeds)
         try:
-            outputs = np.asarray(self._trainer.outputs_many(self._trainer.train_many(subsets, seeds)))
+            # Copies, because a user's code may shuffle them in place, and several models have the same ones.
+            given = [subset.copy() for subset in subsets]
+            outputs = as_outputs(self._trainer.outputs_many(self._trainer.train_many(given, seeds)))
         except (Exception, SystemExit) as error:  # the user's class may raise anything, or call exit()
             if device.out_of_memory(error):
                 return _NoMemory(user_code.why(error))

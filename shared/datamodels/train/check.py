@@ -141,7 +141,7 @@ class Check:
             one, other = (self._trained(self._batches, [0], [subset]) for subset in subsets[:2])
             if (one != other).any():
                 return f"{self._run.dtype} rounds away all that the subset changes in the outputs; {precision.RESCALE}"
-            return "outputs do not depend on the subset; train on the given examples only"
+            return f"outputs do not depend on the subset; train on the given examples only; {precision.ALIKE}"
         self._say("subset", f"another one moves outputs by {moved:.2g} of their spread")
         return None
 

@@ -56,7 +56,14 @@ class OneByOne:
         return [self.trainer.train(subset, seed) for subset, seed in zip(subsets, seeds, strict=True)]
 
     def outputs_many(self, models: list[Any]) -> np.ndarray:
-        return np.stack([np.asarray(self.trainer.outputs(model)) for model in models])
+        return np.stack([as_outputs(self.trainer.outputs(model)) for model in models])
+
+
+def as_outputs(found: Any) -> np.ndarray:
+    """Return what a user's class gives as an array; masked values of numbers become NaN."""
+    if isinstance(found, np.ma.MaskedArray) and found.dtype.kind in "fiu":
+        return np.ma.filled(found.astype(np.float64), np.nan)
+    return np.asarray(found)
 
 
 def model_seed(seed: int, model: int, attempt: int = 0) -> int:
@@ -134,7 +141,9 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
         raise
     except (Exception, SystemExit) as error:  # whatever the user's class raises
         if device.out_of_memory(error):
-            raise StageError(f"{spec.trainer.cls}: out of memory before the first model", ExitCode.TRANSIENT) from error
+            raise StageError(
+                f"{spec.trainer.cls}: out of memory before the first model, {why(error)}", ExitCode.TRANSIENT
+            ) from error
         fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"
         raise SpecError(f"{fault}: {why(error)}") from error
     if not _trains_many(cls):

@@ -63,5 +63,6 @@ def test_a_class_that_breaks_the_contract_is_told_in_one_line(capsys, path, tmp_
     assert code == ExitCode.CONFIG
     assert err == (
         "datamodels: trainer.class = 'constant:Constant': outputs do not depend on the subset; train on the given "
-        "examples only\n"
+        "examples only; if outputs are large numbers that differ little, subtract what they have in common, in "
+        "float64\n"
     )
