@@ -51,7 +51,7 @@ def message(log: str) -> str:
     lines = log.strip().splitlines()
     for line in reversed(lines):
         entry = _entry(line)
-        if entry.get("level") == "error":
+        if entry and entry.get("level", "error") == "error":
             return str(entry["event"])
         if _ERROR.search(line):
             return line
