@@ -25,22 +25,29 @@ def digest(body: Any) -> str:
     return hashlib.sha256(canonical(body)).hexdigest()
 
 
-def create(store: ObjectStore, key: str, body: Any) -> bool:
-    """Write a record unless the key is taken. Returns and raises as `ObjectStore.create` does."""
-    return store.create(key, canonical({"body": body, "sha256": digest(body)}))
+def encode(body: Any) -> bytes:
+    """Return the bytes of the record of a body."""
+    return canonical({"body": body, "sha256": digest(body)})
 
 
-def read(store: ObjectStore, key: str) -> Any:
-    """Return the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
-    data = store.read(key)
+def decode(data: bytes, where: str) -> Any:
+    """Return the body of a record. Raises CorruptObjectError, which names `where`, if the record was altered."""
     try:
         record = json.loads(data)
         body, expected = record["body"], record["sha256"]
         found = digest(body)
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise CorruptObjectError(f"{store.url}/{key}: is not a record; restore it from a copy") from None
+        raise CorruptObjectError(f"{where}: is not a record; restore it from a copy") from None
     if found != expected:
-        raise CorruptObjectError(
-            f"{store.url}/{key}: sha256 is {found}, its writer recorded {expected}; restore it from a copy"
-        )
+        raise CorruptObjectError(f"{where}: sha256 is {found}, its writer recorded {expected}; restore it from a copy")
     return body
+
+
+def create(store: ObjectStore, key: str, body: Any) -> bool:
+    """Write a record unless the key is taken. Returns and raises as `ObjectStore.create` does."""
+    return store.create(key, encode(body))
+
+
+def read(store: ObjectStore, key: str) -> Any:
+    """Return the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
+    return decode(store.read(key), f"{store.url}/{key}")

@@ -1,16 +1,21 @@
+import contextlib
 import dataclasses
+import os
 import subprocess
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datamodels.aggregate import manifest
-from datamodels.errors import CorruptObjectError, NotReadyError, SettingsError, StoreFullError
+from datamodels.errors import CorruptObjectError, NotReadyError, SettingsError, StoreFullError, StoreUnavailableError
 from datamodels.fit.data import shards
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 from tests.disks import files_up_to
+from tests.properties import examples
 
 FAILED = (0, 17, 18, 203)
 
@@ -59,7 +64,7 @@ def test_half_made_shards_are_never_used(made, tmp_path):
     assert not (tmp_path / "shards").exists()
     # A SIGKILL would have left some files.
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "outputs.f2").write_bytes(b"half")
+    (tmp_path / "shards" / "outputs.bin").write_bytes(b"half")
     found = shards.materialise(store, run, snapshot, tmp_path / "shards")
     assert len(found.outputs) == 197
     assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
@@ -100,7 +105,7 @@ def test_a_killed_addition_leaves_what_there_was(tmp_path):
         shards.materialise(store, run, second, tmp_path / "shards", progress=kill)
     assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == kept
     # A SIGKILL would have left rows that do not count.
-    with open(tmp_path / "shards" / "outputs.f2", "ab") as file:
+    with open(tmp_path / "shards" / "outputs.bin", "ab") as file:
         file.write(b"half a row")
     found = shards.materialise(store, run, second, tmp_path / "shards")
     assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
@@ -116,7 +121,7 @@ def test_shards_of_a_part_that_is_gone_or_changed_are_made_again(tmp_path):
         shards.materialise(store, run, changed, tmp_path / "shards")
 
 
-@pytest.mark.parametrize("damage", ["foreign", "torn", "short", "nonsense"])
+@pytest.mark.parametrize("damage", ["foreign", "torn", "short", "gone", "nonsense", "altered"])
 def test_shards_that_are_foreign_or_torn_are_made_again(tmp_path, damage):
     store, run, (snapshot,) = in_steps(tmp_path, [range(9)])
     folder = tmp_path / "shards"
@@ -127,12 +132,96 @@ def test_shards_that_are_foreign_or_torn_are_made_again(tmp_path, damage):
     elif damage == "torn":
         shape.write_text(shape.read_text()[:40])
     elif damage == "short":
-        (folder / "masks.u1").write_bytes(b"short")
+        (folder / "masks.bin").write_bytes(b"short")
+    elif damage == "gone":
+        (folder / "outputs.bin").unlink()
+    elif damage == "altered":
+        shape.write_text(shape.read_text().replace('"failed":1', '"failed":0'))
     else:
         shape.write_text("[1, 2]")
     found = shards.materialise(store, run, snapshot, folder)
     assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
     assert len(found.masks) == 87
+
+
+class Counted(LocalStore):
+    """Lists the keys that are read."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.keys = []
+
+    def read(self, key):
+        self.keys.append(key)
+        return super().read(key)
+
+
+@contextlib.contextmanager
+def altered(path, place, flip):
+    """Flip bits of a byte of a file while the body runs."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= flip
+    with open(path, "r+b") as file:  # in place, as a disk alters it
+        file.write(data)
+    try:
+        yield
+    finally:
+        data[place] ^= flip
+        assert path.read_bytes() == data, "the rows were not repaired"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """(store, run, snapshot, folder) with all shards in the folder."""
+    folder = tmp_path_factory.mktemp("kept")
+    store, run, (snapshot,) = in_steps(folder, [range(12)])
+    store = Counted(folder / "store")
+    shards.materialise(store, run, snapshot, folder / "shards")
+    return store, run, snapshot, folder / "shards"
+
+
+@examples(40)
+@given(draw=st.data(), name=st.sampled_from(["masks.bin", "outputs.bin", "models.bin"]), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_found_and_its_part_alone_is_read_again(kept, draw, name, bit):
+    store, run, snapshot, folder = kept
+    place = draw.draw(st.integers(0, os.path.getsize(folder / name) - 1))
+    before = shards.DAMAGED._value.get()
+    store.keys.clear()
+    with altered(folder / name, place, 1 << bit):
+        found = shards.materialise(store, run, snapshot, folder)
+        assert np.array_equal(found.outputs, committed.outputs_of(run, found.model_index.tolist()))
+        assert np.array_equal(found.masks, [designs.subsets(run.design, i, i + 1)[0] for i in found.model_index])
+    row = place * len(found.masks) // os.path.getsize(folder / name)
+    assert store.keys == [part.key for part in snapshot.parts if found.model_index[row] in part.models]
+    assert shards.DAMAGED._value.get() == before + 1
+
+
+def test_damage_that_the_store_cannot_make_good_is_no_fit(kept):
+    store, run, snapshot, folder = kept
+    part, data = snapshot.parts[0], store.read(snapshot.parts[0].key)
+    with altered(folder / "outputs.bin", 5, 1):
+        store.delete(part.key)
+        with pytest.raises(CorruptObjectError, match=part.key):
+            shards.materialise(store, run, snapshot, folder)
+        store.create(part.key, data)
+        shards.materialise(store, run, snapshot, folder)
+
+
+def test_a_disk_that_keeps_altering_rows_is_named(kept, monkeypatch):
+    store, run, snapshot, folder = kept
+    write = os.pwrite
+
+    def alters(file, data, place):
+        return write(file, bytes([data[0] ^ 1]) + bytes(data[1:]), place)
+
+    with altered(folder / "outputs.bin", 5, 1):
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(StoreUnavailableError, match="other bytes than were written"),
+        ):
+            patched.setattr(os, "pwrite", alters)
+            shards.materialise(store, run, snapshot, folder)
+        shards.materialise(store, run, snapshot, folder)
 
 
 def test_a_part_that_is_not_what_was_committed_is_named(made, tmp_path):

@@ -1,35 +1,50 @@
 """Keep a committed snapshot as memory-mapped arrays (shards) on the local disk, for solvers that read it many times.
 
-A folder holds packed masks, outputs and model indices as raw little-endian arrays, and `shards.json`, which says how
-many rows there are and from which parts. Rows of new parts are appended. They are valid once `shards.json`
-lists them, and it is replaced only when they are durable. So a folder is always usable, and a killed attempt leaves
-only rows that are not listed. Only one process at a time may write to it.
+A folder holds packed masks, outputs and model indices as raw little-endian arrays, and `shards.json`, which lists the
+parts whose rows these are, with checksums. Rows of new parts are appended. They are valid once `shards.json` lists
+them, and it is replaced only when they are durable. So a folder is always usable, and a killed attempt leaves only rows
+that are not listed. Only one process at a time may write to it.
+
+Local disks have no checksums of their own in most machines. So all rows are checked against theirs each time before
+they are mapped, and the rows of a part that differ are read from the store again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
+from prometheus_client import Counter
 
+from datamodels import machine
 from datamodels.aggregate.manifest import Part, Snapshot
-from datamodels.errors import CorruptObjectError, NotReadyError
+from datamodels.errors import CorruptObjectError, NotReadyError, StoreUnavailableError
 from datamodels.fit.data import scratch
+from datamodels.fit.data.row_files import RowFiles, checksums
 from datamodels.run import designs
 from datamodels.run.runs import Run
-from datamodels.storage import ObjectStore, disk
+from datamodels.settings import FitterSettings
+from datamodels.storage import ObjectStore, disk, records
+from datamodels.telemetry import logger
 
-_SHAPE = "shards.json"
+log = logger(__name__)
+
+_LIST = "shards.json"
 _MASKS, _OUTPUTS, _MODELS = "masks.bin", "outputs.bin", "models.bin"
-_VERSION = 2
+_VERSION = 3
 """Version of the folder's layout. A folder of another version is made again."""
+
+DAMAGED = Counter(
+    "datamodels_fit_damaged_parts_total",
+    "Parts whose copy on the fitter's disk was damaged and was read from the store again. If it counts on, replace "
+    "the disk.",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,27 +78,31 @@ def materialise(
 ) -> Shards:
     """Return the shards of a snapshot, in `folder`: read the missing parts, or all if the folder has other parts.
 
-    progress  called after each part with the fraction of them that is done; what it raises stops the work
+    progress  called with the fraction of the missing parts that is read; what it raises stops the work
 
     Raises NotReadyError if the snapshot has no model to fit, CorruptObjectError naming the part, StoreFullError if the
-    disk is full. A folder that is only half written is never used.
+    disk is full, StoreUnavailableError if it returns other bytes than were written. A folder that is only half written
+    is never used.
     """
-    parts = parts_of_fit(run, snapshot)
+    parts = {identity(part): part for part in parts_of_fit(run, snapshot)}
     with scratch.room(folder):
-        shape = _Shape.read(folder, run)
-        if shape is None or not shape.parts <= {identity(part) for part in parts}:
+        rows = _Rows.read(folder, run)
+        if rows is None or not {block.part for block in rows.blocks} <= parts.keys():
             shutil.rmtree(folder, ignore_errors=True)
-            shape = _Shape.of(run)
-        missing = [part for part in parts if identity(part) not in shape.parts]
+            rows = _Rows.of(run)
+        present = {block.part for block in rows.blocks}
+        missing = [part for name, part in parts.items() if name not in present]
         if missing:
-            shape = _append(store, run, missing, folder, shape, progress)
-    if not shape.rows:
+            rows = _append(store, run, missing, folder, rows, progress)
+        if rows.blocks:
+            _repair(store, run, parts, folder, rows, progress)
+    if not rows.count:
         shutil.rmtree(folder, ignore_errors=True)
         raise NotReadyError(
             f"run {run.name}: manifest {snapshot.version} has no outputs of the models 0 to {run.spec.m - 1}; "
             "train some first"
         )
-    return shape.open(folder)
+    return rows.open(folder)
 
 
 def identity(part: Part) -> tuple[str, str]:
@@ -92,124 +111,166 @@ def identity(part: Part) -> tuple[str, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shape:
-    """The contents of `shards.json`.
+class _Block:
+    """The rows of one part, which follow those of the block before.
 
-    parts  `identity` of the parts whose rows are in the folder
+    part    `identity` of the part
+    rows    number of rows
+    failed  number of models of the fit that have none
+    crc32   checksums of the bytes of these rows in each file
     """
+
+    part: tuple[str, str]
+    rows: int
+    failed: int
+    crc32: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The contents of `shards.json`: which rows the folder has."""
 
     run: str
     n: int
     dtype: str
     mask_bytes: int
-    rows: int = 0
-    failed: int = 0
-    parts: frozenset[tuple[str, str]] = frozenset()
+    blocks: tuple[_Block, ...] = ()
 
     @property
     def row_bytes(self) -> dict[str, int]:
+        """Bytes of a row in each file."""
         return {_MASKS: self.mask_bytes, _OUTPUTS: np.dtype(self.dtype).itemsize * self.n, _MODELS: 4}
 
     @property
-    def identity(self) -> tuple[str, int, str, int]:
-        """What the rows are of; those of another identity are of no use."""
-        return self.run, self.n, self.dtype, self.mask_bytes
+    def count(self) -> int:
+        return sum(block.rows for block in self.blocks)
+
+    @property
+    def starts(self) -> list[int]:
+        """First row of each block."""
+        return np.cumsum([0, *(block.rows for block in self.blocks)])[:-1].tolist()
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """Return the shape of a folder without rows."""
+        """Return a folder without rows."""
         return cls(run.name, run.n, run.dtype, run.design.mask_bytes)
 
     @classmethod
     def read(cls, folder: Path, run: Run) -> Self | None:
         """Read the file of a folder; return None if this run cannot use it."""
         try:
-            found = json.loads((folder / _SHAPE).read_text(encoding="utf-8"))
-            version = found.pop("version")
-            shape = cls(**found | {"parts": frozenset(map(tuple, found["parts"]))})
-            whole = all((folder / name).stat().st_size >= shape.rows * size for name, size in shape.row_bytes.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = records.decode((folder / _LIST).read_bytes(), str(folder / _LIST))
+            if found.pop("version") != _VERSION:
+                return None
+            blocks = tuple(
+                _Block(tuple(block["part"]), block["rows"], block["failed"], tuple(block["crc32"]))
+                for block in found.pop("blocks")
+            )
+            rows = cls(**found, blocks=blocks)
+        except (OSError, CorruptObjectError, KeyError, TypeError, AttributeError):
             return None
-        mine = version == _VERSION and shape.identity == cls.of(run).identity
-        return shape if mine and whole else None
+        return rows if dataclasses.replace(rows, blocks=()) == cls.of(run) else None
 
     def write(self, folder: Path) -> None:
-        document = dataclasses.asdict(self) | {"version": _VERSION, "parts": sorted(self.parts)}
-        temporary = folder / f"{_SHAPE}.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(document, file)
+        temporary = folder / f"{_LIST}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(records.encode(dataclasses.asdict(self) | {"version": _VERSION}))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, folder / _SHAPE)
+        os.replace(temporary, folder / _LIST)
         disk.flush(folder)
 
     def open(self, folder: Path) -> Shards:
         def array(name: str, dtype: str, *width: int) -> np.ndarray:
-            return np.memmap(folder / name, dtype=dtype, mode="r", shape=(self.rows, *width))
+            return np.memmap(folder / name, dtype=dtype, mode="r", shape=(self.count, *width))
 
         return Shards(
             masks=array(_MASKS, "u1", self.mask_bytes),
             outputs=array(_OUTPUTS, np.dtype(self.dtype).newbyteorder("<").str, self.n),
             model_index=array(_MODELS, "<i4"),
-            failed=self.failed,
+            failed=sum(block.failed for block in self.blocks),
         )
 
 
 def _append(
-    store: ObjectStore, run: Run, parts: Sequence[Part], folder: Path, shape: _Shape, progress: Callable[[float], None]
-) -> _Shape:
+    store: ObjectStore, run: Run, parts: Sequence[Part], folder: Path, rows: _Rows, progress: Callable[[float], None]
+) -> _Rows:
     """Add the rows of parts. On an error, the folder is restored, or removed if it did not exist."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows, failed = shape.rows, shape.failed
+    count, blocks = rows.count, list(rows.blocks)
     try:
-        with contextlib.ExitStack() as stack:
-            masks, outputs, models = (
-                stack.enter_context(_opened_after(folder / name, shape.rows * size))
-                for name, size in shape.row_bytes.items()
-            )
-            for model_index, values, gone in _rows(store, run, parts, progress):
-                # Not `tofile`: its errors do not say why it failed.
-                masks.write(_masks(run, model_index).tobytes())
-                outputs.write(values.astype(np.dtype(run.dtype).newbyteorder("<"), copy=False).tobytes())
-                models.write(model_index.astype("<i4").tobytes())
-                rows, failed = rows + len(model_index), failed + gone
-            for file in (masks, outputs, models):
-                file.flush()
-                os.fsync(file.fileno())
-        added = shape.parts | {identity(part) for part in parts}
-        shape = dataclasses.replace(shape, rows=rows, failed=failed, parts=added)
-        shape.write(folder)
+        with RowFiles(folder, rows.row_bytes) as files:
+            for done, part in enumerate(parts, 1):
+                contents, block = _contents(store, run, part)
+                files.write(count, contents)
+                count += block.rows
+                blocks.append(block)
+                progress(done / len(parts))
+            files.end(count)
+        rows = dataclasses.replace(rows, blocks=tuple(blocks))
+        rows.write(folder)
     except BaseException:
-        if shape.parts:
-            for name, size in shape.row_bytes.items():
-                os.truncate(folder / name, shape.rows * size)
+        if rows.blocks:
+            with RowFiles(folder, rows.row_bytes) as files:
+                files.end(rows.count)
         else:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return shape
+    return rows
 
 
-def _opened_after(path: Path, size: int) -> BinaryIO:
-    """Open a file to append to its first `size` bytes; whatever follows them is cut off."""
-    file = open(path, "ab")  # noqa: SIM115 - the caller closes it
-    file.truncate(size)
-    return file
+def _repair(
+    store: ObjectStore,
+    run: Run,
+    parts: dict[tuple[str, str], Part],
+    folder: Path,
+    rows: _Rows,
+    progress: Callable[[float], None],
+) -> None:
+    """Check all rows, and write those of a part again if they are not what was written."""
+    with RowFiles(folder, rows.row_bytes) as files, ThreadPoolExecutor(machine.cores()) as pool:
+
+        def damaged(first: int, block: _Block) -> bool:
+            return files.checksums(first, block.rows) != block.crc32
+
+        bad = []
+        for i, wrong in enumerate(pool.map(damaged, rows.starts, rows.blocks)):
+            if wrong:
+                bad.append(i)
+            progress(1.0)
+        for i in bad:
+            key = rows.blocks[i].part[0]
+            log.warning("rows on the local disk are damaged; reading their part again", folder=str(folder), key=key)
+            DAMAGED.inc()
+            contents, _ = _contents(store, run, parts[rows.blocks[i].part])
+            files.write(rows.starts[i], contents)
+        if bad:
+            files.end(rows.count)
+        for i in bad:
+            if damaged(rows.starts[i], rows.blocks[i]):
+                raise StoreUnavailableError(
+                    f"{folder}: the disk returns other bytes than were written to it; use another disk "
+                    f"({FitterSettings.prefix}_SCRATCH)"
+                )
 
 
-def _rows(
-    store: ObjectStore, run: Run, parts: Sequence[Part], progress: Callable[[float], None]
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Yield (model_index int32[r], outputs [r, n], failed models) of each part, for models of the fit only."""
-    for done, part in enumerate(parts, 1):
-        found = part.read(store, run.name)
-        if found.outputs.shape[1] != run.n:
-            raise CorruptObjectError(
-                f"{store.url}/{part.key}: has outputs on {found.outputs.shape[1]} targets, run {run.name} has {run.n}; "
-                "restore it from a copy"
-            )
-        mine = found.model_index < run.spec.m
-        yield found.model_index[mine], found.outputs[mine], sum(model < run.spec.m for model in found.failed)
-        progress(done / len(parts))
+def _contents(store: ObjectStore, run: Run, part: Part) -> tuple[tuple[bytes, ...], _Block]:
+    """Read a part; return the bytes of its rows in each file, for models of the fit only, and their block."""
+    found = part.read(store, run.name)
+    if found.outputs.shape[1] != run.n:
+        raise CorruptObjectError(
+            f"{store.url}/{part.key}: has outputs on {found.outputs.shape[1]} targets, run {run.name} has {run.n}; "
+            "restore it from a copy"
+        )
+    mine = found.model_index < run.spec.m
+    model_index, outputs = found.model_index[mine], found.outputs[mine]
+    contents = (
+        _masks(run, model_index).tobytes(),
+        outputs.astype(np.dtype(run.dtype).newbyteorder("<"), copy=False).tobytes(),
+        model_index.astype("<i4").tobytes(),
+    )
+    failed = sum(model < run.spec.m for model in found.failed)
+    return contents, _Block(identity(part), len(model_index), failed, checksums(contents))
 
 
 def _masks(run: Run, model_index: np.ndarray) -> np.ndarray:

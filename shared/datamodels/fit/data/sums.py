@@ -23,8 +23,8 @@ PASS_ROWS = 2048
 """Rows that are converted to float64 at a time."""
 MOST_BYTES = 4 * 2**30
 """Most memory of the sums of all targets. Above it, each block of targets computes its own from the rows."""
-_VERSION = 1
-"""Version of the file. A file of another version is ignored."""
+_VERSION = 2
+"""Version of the file. A file of another version is ignored. The sums of version 1 came from rows without checksums."""
 
 
 @dataclasses.dataclass(eq=False)
