@@ -6,6 +6,12 @@ from datamodels.errors import ObjectNotFoundError
 from datamodels.storage.base import ObjectStore
 
 
+def flipped(data: bytes, place: int) -> bytes:
+    """Return the bytes with one bit of the byte at this place, counted round and round, inverted."""
+    place %= len(data)
+    return data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+
+
 class MemoryStore(ObjectStore):
     """Stores objects in a dict. Tests of faults derive stores from it that break one guarantee each."""
 
@@ -36,3 +42,18 @@ class MemoryStore(ObjectStore):
 
     def delete(self, key):
         self.objects.pop(key, None)
+
+
+class FlippingStore(MemoryStore):
+    """Flips a bit of what the next reads return. `faults` lists the byte of each, or None for a good read."""
+
+    def __init__(self):
+        super().__init__()
+        self.faults: list[int | None] = []
+        self.reads = 0
+
+    def read(self, key):
+        data = super().read(key)
+        self.reads += 1
+        place = self.faults.pop(0) if self.faults else None
+        return data if place is None else flipped(data, place)

@@ -250,7 +250,7 @@ def test_metric_names_follow_the_convention():
     names = set(re.findall(r"(?:Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code))
     ours = {n for n in names if n.startswith("datamodels_")}
     assert ours and all(n.startswith(("datamodels_", "grpc_server_")) for n in names)
-    assert {n.split("_")[1] for n in ours} <= {"run", "sample", "train", "aggregate", "fit", "query"}
+    assert {n.split("_")[1] for n in ours} <= {"run", "sample", "train", "aggregate", "fit", "query", "store"}
 
 
 def test_a_module_is_of_a_size_that_can_be_read():

@@ -24,6 +24,7 @@ PROCESSES = {
     "datamodels_fit_": "fitter",
     "datamodels_query_": "query",
     "datamodels_run_": "driver",
+    "datamodels_store_": "every process that opens the store",
     "grpc_server_": "every process",
 }
 """Which process has a metric, by the start of its name."""

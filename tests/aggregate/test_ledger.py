@@ -1,11 +1,14 @@
 """Two aggregators that publish one run at the same time. The rest is tested in test_committer and test_protocol."""
 
+import hashlib
+
 import pytest
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.ledger import Ledger
 from datamodels.run import runs
 from datamodels.storage import keys
+from tests.memory import FlippingStore
 
 
 @pytest.fixture
@@ -68,3 +71,16 @@ def test_a_second_refresh_soon_after_does_not_ask_the_store(protocol, store, run
     assert faulty.calls == []
     ledger.refresh()
     assert faulty.calls == [f"exists {keys.manifest(run.name, 0)}"]
+
+
+def test_no_manifest_has_the_checksum_of_a_bad_read(run, sub_chunks, make_outputs):
+    """A part that no manifest lists is read at the start; each bit of that read may be wrong."""
+    store = FlippingStore()
+    runs.create(store, run)
+    Ledger(store, run).put(make_outputs(sub_chunks[0], 1))
+    (key,) = store.list(keys.parts(run.name))
+    for place in range(0, len(store.objects[key]), 29):
+        store.faults = [place]
+        ledger = Ledger(store, run)
+        assert ledger.get(sub_chunks[0]).sha256 == hashlib.sha256(store.objects[key]).hexdigest()
+        assert store.faults == []

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 
@@ -224,6 +225,23 @@ def test_masks_that_are_gone_or_altered_are_noticed(store, saved, tmp_path):
     store.delete(key)
     with pytest.raises(CorruptObjectError, match="is gone"):
         open_run(store, run.name).masks.sum()
+
+
+def test_masks_that_change_between_the_two_passes_are_not_stored(store, saved):
+    """The first pass computes the checksums that the run's record has, the second one writes."""
+    source, passes = given(saved).models[0], []
+
+    def blocks():
+        passes.append(0)
+        for masks, outputs in source.blocks():
+            masks = np.array(masks)
+            masks[3, 1] ^= len(passes) == 3  # one pass each for sums, checksums, and writing
+            yield masks, outputs
+
+    changing = Given([dataclasses.replace(source, blocks=blocks)])
+    with pytest.raises(InputError, match=f"masks 0 to {M}: changed while they were read"):
+        importing.import_run(store, "mine", changing, FIT)
+    assert len(passes) == 3 and not list(store.list("aggregate/"))
 
 
 def test_subsets_that_were_not_imported_are_refused():

@@ -1,6 +1,7 @@
 """Faults that only S3 has. They are real: a proxy between the store and MiniStack loses or replaces answers."""
 
 import dataclasses
+import hashlib
 import http.client
 import http.server
 import inspect
@@ -31,12 +32,14 @@ from datamodels.run.dataset import Dataset
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
+from tests.memory import flipped
 from tests.storage.conftest import client_of, empty
 from tests.waiting import LIMIT
 
 FORWARD = "forward"
 LOSE_ANSWER = "lose the answer"
 CUT_ANSWER = "cut the answer"
+FLIP_BIT = "flip a bit of the answer"
 
 
 class Proxy:
@@ -44,6 +47,7 @@ class Proxy:
 
     LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
     CUT_ANSWER      the connection is closed halfway through the answer's body
+    FLIP_BIT        the answer's body is altered on the way
     (status, code)  the request is not forwarded, and is answered with this error
     """
 
@@ -51,6 +55,7 @@ class Proxy:
         self.server = urllib.parse.urlsplit(server).netloc
         self.faults: dict[str, list] = {}
         self.seen: list[str] = []
+        self.connections: list[int] = []
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,6 +77,7 @@ class Proxy:
 
     def handle(self, request, body: bytes) -> None:
         self.seen.append(request.command)
+        self.connections.append(request.client_address[1])
         waiting = self.faults.get(request.command, [])
         fault = waiting.pop(0) if waiting else FORWARD
         if isinstance(fault, tuple):
@@ -83,6 +89,8 @@ class Proxy:
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
+        if fault == FLIP_BIT:
+            data = flipped(data, 3)
         if fault == LOSE_ANSWER:
             request.close_connection = True
             return
@@ -123,6 +131,7 @@ def proxy(shared):
     empty(direct)
     proxy.faults.clear()
     proxy.seen.clear()
+    proxy.connections.clear()
     return proxy
 
 
@@ -197,6 +206,21 @@ def test_transient_errors_are_retried(store, proxy, fault):
     assert proxy.seen == ["PUT"] * 3
     proxy.faults["GET"] = [fault, CUT_ANSWER]
     assert store.read("a/b") == b"mine"
+
+
+@pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
+def test_an_answer_that_was_altered_on_the_way_is_read_again_on_a_new_connection(proxy, direct, bucket, checksums):
+    """With boto3's checksums, it finds the damage; without, we do."""
+    settings = StoreSettings(url=f"s3://{bucket}/p", s3_endpoint=proxy.address, s3_checksums=checksums)
+    store, data = S3Store(settings), b"data"
+    sha256 = hashlib.sha256(data).hexdigest()
+    direct.create("a/b", data)
+    proxy.faults["GET"] = [FLIP_BIT]
+    assert store.get("a/b", sha256=sha256) == data
+    assert proxy.seen == ["GET", "GET"] and len(set(proxy.connections)) == 2
+    proxy.faults["GET"] = [FLIP_BIT, FLIP_BIT]
+    with pytest.raises(CorruptObjectError, match="a/b"):
+        store.get("a/b", sha256=sha256)
 
 
 @pytest.mark.parametrize(

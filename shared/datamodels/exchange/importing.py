@@ -128,8 +128,11 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
     for text in facts.notes():
         say(text)
     run = make_run(name, given, facts, fit)
-    for block, packed in _packed_blocks(given):
-        store.create(keys.masks(run.name, block.start, block.stop), packed.tobytes())
+    for listed, (block, packed) in zip(facts.blocks, _packed_blocks(given), strict=True):
+        data = packed.tobytes()
+        if hashlib.sha256(data).hexdigest() != listed.sha256:
+            raise InputError(f"masks {block.start} to {block.stop}: changed while they were read; import them again")
+        store.create(keys.masks(run.name, block.start, block.stop), data)
     with Committer(store) as committer:
         committer.create(run)
         sub_chunks = (m for chunk in range(run.spec.chunks) for m in run.spec.sub_chunks(run.spec.chunk_range(chunk)))

@@ -16,6 +16,8 @@ def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
 
     Raises SettingsError if the URL is not valid, NotFoundError if a folder does not exist and may not be created.
     """
+    from datamodels.storage import metrics  # noqa: F401 - so that they are served from the start, as zeros
+
     scheme, separator, rest = settings.url.partition("://")
     if separator and rest and scheme == "file":
         from datamodels.storage.local import LocalStore

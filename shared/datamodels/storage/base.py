@@ -5,9 +5,18 @@ from __future__ import annotations
 import abc
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from datamodels.errors import CorruptObjectError, InputError
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+Decoded = TypeVar("Decoded")
+
+AGREEMENT_READS = 4
+"""Most reads of an object until two of them agree."""
 
 _KEY = re.compile(r"(?=.{1,1000}\Z)[A-Za-z0-9_-][\w.-]{0,200}(/[A-Za-z0-9_-][\w.-]{0,200})*", re.ASCII)
 
@@ -47,6 +56,10 @@ class ObjectStore(abc.ABC):
     def read(self, key: str) -> bytes:
         """Return the bytes of an object, unchecked. Raises ObjectNotFoundError, StoreUnavailableError."""
 
+    def reread(self, key: str) -> bytes:
+        """Return what `read` does, but on a new connection and past caches, which may be what alters the bytes."""
+        return self.read(key)
+
     @abc.abstractmethod
     def exists(self, key: str) -> bool:
         """Return whether the key has an object. Raises StoreUnavailableError."""
@@ -64,13 +77,51 @@ class ObjectStore(abc.ABC):
 
     def get(self, key: str, *, sha256: str) -> bytes:
         """Return the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""
-        data = self.read(key)
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise CorruptObjectError(
-                f"{self.url}/{key}: sha256 is {found}, its writer recorded {sha256}; restore it from a copy"
-            )
-        return data
+
+        def check(data: bytes) -> bytes:
+            found = hashlib.sha256(data).hexdigest()
+            if found != sha256:
+                raise CorruptObjectError(
+                    f"{self.url}/{key}: sha256 is {found}, its writer recorded {sha256}; restore it from a copy"
+                )
+            return data
+
+        return self.checked(key, check)
+
+    def checked(self, key: str, decode: Callable[[bytes], Decoded]) -> Decoded:
+        """Return `decode(data)` of an object. If that raises CorruptObjectError, `reread` gives it a second chance.
+
+        One bad read is no damage: most bits flip on the way, in memory or in a network card. Raises what `read` and
+        `decode` raise.
+        """
+        try:
+            return decode(self.read(key))
+        except CorruptObjectError as error:
+            from datamodels.storage import metrics  # needs prometheus_client, which clients do not have
+
+            metrics.REREAD.inc()
+            log.warning("object differs from what was written; reading it once more", key=key, reason=str(error))
+        return decode(self.reread(key))
+
+    def read_twice(self, key: str) -> bytes:
+        """Return the bytes of an object that no record has a checksum of yet: those in which two reads agree.
+
+        So the checksum that the caller records is that of the object, and not of one bad read. Raises
+        CorruptObjectError if no two successive reads agree, and what `read` raises.
+        """
+        before = None
+        for read in (self.read, *[self.reread] * (AGREEMENT_READS - 1)):
+            try:
+                data = read(key)
+            except CorruptObjectError as error:  # the connection's own checksum failed
+                log.warning("an object arrived damaged; reading it once more", key=key, reason=str(error))
+                continue
+            if data == before:
+                return data
+            before = data
+        raise CorruptObjectError(
+            f"{self.url}/{key}: {AGREEMENT_READS} reads of it differ; check the network and the memory of this machine"
+        )
 
     def newest(self, key_of, known: int = -1) -> int:
         """Return the largest number v for which `key_of(v)` exists, or -1 if no such key exists.

@@ -107,6 +107,13 @@ class LocalStore(ObjectStore):
             self._check_root()
             raise ObjectNotFoundError(f"{self.url}/{key}: the object does not exist") from None
 
+    def reread(self, key: str) -> bytes:
+        """Return what the disk has, not what the system keeps of it in memory, as far as the system can be told."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError), self._path(key).open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return self.read(key)
+
     def exists(self, key: str) -> bool:
         path = self._path(key)
         try:

@@ -50,4 +50,4 @@ def create(store: ObjectStore, key: str, body: Any) -> bool:
 
 def read(store: ObjectStore, key: str) -> Any:
     """Return the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
-    return decode(store.read(key), f"{store.url}/{key}")
+    return store.checked(key, lambda data: decode(data, f"{store.url}/{key}"))

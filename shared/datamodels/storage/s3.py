@@ -65,8 +65,14 @@ class S3Store(ObjectStore):
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._attempts = max(1, settings.attempts)
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        self._settings = settings
+        self._client = self._connect()
+
+    def _connect(self) -> Any:
+        """Return a client with connections and credentials of its own. Sends no request. Raises SettingsError."""
+        settings = self._settings
         try:
-            self._client = boto3.session.Session().client(
+            return boto3.session.Session().client(
                 "s3",
                 endpoint_url=settings.s3_endpoint or None,
                 region_name=settings.s3_region,
@@ -103,7 +109,14 @@ class S3Store(ObjectStore):
             ) from error
 
     def read(self, key: str) -> bytes:
-        return self._call("get_object", key, lambda answer: answer["Body"].read())
+        return self._call("get_object", key, _body)
+
+    def reread(self, key: str) -> bytes:
+        client = self._connect()
+        try:
+            return self._call("get_object", key, _body, client=client)
+        finally:
+            client.close()
 
     def exists(self, key: str) -> bool:
         try:
@@ -132,18 +145,30 @@ class S3Store(ObjectStore):
         where = f"{self.url}/{check_key(key)}"
         return self._send(operation, where, use, Key=self._prefix + key, **arguments)
 
-    def _send(self, operation: str, where: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
+    def _send(
+        self,
+        operation: str,
+        where: str,
+        use: Callable[[Any], Any] = lambda answer: answer,
+        *,
+        client: Any = None,
+        **arguments: Any,
+    ):
         """Send a request, retry it after transient errors, and return `use(answer)`."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                return use(getattr(self._client, operation)(Bucket=self._bucket, **arguments))
+                return use(getattr(client or self._client, operation)(Bucket=self._bucket, **arguments))
             except (exceptions.BotoCoreError, exceptions.ClientError) as error:
                 translated = translate(error, where)
                 if not isinstance(translated, StoreUnavailableError) or attempt == self._attempts:
                     raise translated from error
             time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+
+
+def _body(answer: Any) -> bytes:
+    return answer["Body"].read()
 
 
 def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:

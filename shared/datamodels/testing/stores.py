@@ -41,6 +41,7 @@ class StoreTests:
         data = bytes(range(256)) * 100
         assert store.create("a/b/c.bin", data) is True
         assert store.read("a/b/c.bin") == data
+        assert store.reread("a/b/c.bin") == store.read_twice("a/b/c.bin") == data
         assert store.get("a/b/c.bin", sha256=hashlib.sha256(data).hexdigest()) == data
         assert store.exists("a/b/c.bin")
 
@@ -59,6 +60,8 @@ class StoreTests:
         assert not store.exists("a/b")
         with pytest.raises(ObjectNotFoundError, match="a/b"):
             store.read("a/b")
+        with pytest.raises(ObjectNotFoundError):
+            store.reread("a/b")
         with pytest.raises(ObjectNotFoundError):
             store.get("a/b", sha256="0" * 64)
         store.delete("a/b")

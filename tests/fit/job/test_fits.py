@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit.data import problem
@@ -11,6 +13,8 @@ from datamodels.fit.job import finished, fits
 from datamodels.fit.job.finished import FitRecord
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
+from tests.memory import FlippingStore, MemoryStore, flipped
+from tests.properties import examples
 
 
 @pytest.fixture
@@ -144,6 +148,33 @@ def test_a_flipped_byte_is_found_and_named(objects):
     objects.create(key, bytes(data))
     with pytest.raises(CorruptObjectError, match=key):
         fits.load(objects, committed)
+
+
+@examples(60)
+@given(place=st.integers(0, 10**4), known=st.booleans())
+def test_no_record_has_the_checksum_of_a_bad_read(place, known):
+    """Flips any bit of one read of each block, some of which no checksum inside of Parquet covers."""
+    store, solved, spans = FlippingStore(), solution(8), [(0, 4), (4, 8)]
+    run, digest = "digits-0123456789ab", "0" * 16
+    sha256 = {s: fits.write(store, run, digest, s[0], problem.rows_of(solved, *s)) for s in spans}
+    reads = 1 if known else 2  # of each block, if all are good
+    store.faults = [place, *[None] * reads, place]
+    committed = fits.commit(store, record(solved), spans, sha256 if known else None)
+    assert [block.sha256 for block in committed.blocks] == list(sha256.values())
+    assert same(fits.load(store, committed), solved)
+
+
+def test_a_block_that_was_damaged_when_it_was_written_is_not_committed():
+    class Alters(MemoryStore):
+        def create(self, key, data):
+            return super().create(key, flipped(data, -20) if key.endswith("parquet") else data)
+
+    store, solved = Alters(), solution(4)
+    sha256 = fits.write(store, "digits-0123456789ab", "0" * 16, 0, solved)
+    assert fits.write(store, "digits-0123456789ab", "0" * 16, 0, solved) is None
+    with pytest.raises(CorruptObjectError, match="0000000000-0000000004"):
+        fits.commit(store, record(solved), [(0, 4)], {(0, 4): sha256})
+    assert fits.read_newest_fit(store, "digits-0123456789ab") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])

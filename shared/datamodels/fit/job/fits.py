@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,15 @@ from datamodels.storage import keys, records, schema
 from datamodels.storage.base import ObjectStore
 
 
-def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> None:
+def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> str | None:
     """Write the weights of the targets from `first` on, unless an earlier attempt at the same fit has written them.
 
-    Raises StoreFullError, StoreUnavailableError; after those, write again.
+    Returns the sha256 of what it wrote, computed before the bytes leave this process; None if it wrote nothing. Raises
+    StoreFullError, StoreUnavailableError; after those, write again.
     """
-    store.create(keys.weights(run, digest, first, first + solution.n), _encode(solution, first))
+    data = _encode(solution, first)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return sha256 if store.create(keys.weights(run, digest, first, first + solution.n), data) else None
 
 
 def missing(store: ObjectStore, run: str, digest: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -41,8 +44,16 @@ def missing(store: ObjectStore, run: str, digest: str, spans: Sequence[tuple[int
     return [span for span in spans if not store.exists(keys.weights(run, digest, *span))]
 
 
-def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int]]) -> FitRecord:
+def commit(
+    store: ObjectStore,
+    record: FitRecord,
+    spans: Sequence[tuple[int, int]],
+    written: Mapping[tuple[int, int], str] | None = None,
+) -> FitRecord:
     """Write the record of a fit whose blocks (first, last) are all written; return it as committed.
+
+    written  sha256 of blocks, where they are known. All blocks are read and checked before the record lists them:
+             these against their sha256, the others by reading them twice
 
     `record.number` and `record.blocks` are ignored. If the newest fit of the run has the same digest, nothing is
     written and that fit is returned. Raises CorruptObjectError if a block is damaged, StoreFullError,
@@ -51,7 +62,7 @@ def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int
     newest = read_newest_fit(store, record.run)
     if newest is not None and newest.digest == record.digest:
         return newest
-    checked = [_checked(store, record, first, last) for first, last in spans]
+    checked = [_checked(store, record, span, (written or {}).get(span)) for span in spans]
     blocks, choice = tuple(block for block, _ in checked), checked[0][1]
     number = -1 if newest is None else newest.number
     while True:
@@ -65,12 +76,14 @@ def commit(store: ObjectStore, record: FitRecord, spans: Sequence[tuple[int, int
         number = winner.number
 
 
-def _checked(store: ObjectStore, record: FitRecord, first: int, last: int) -> tuple[Block, Any]:
-    """Return a block and the choice that was made for all targets."""
-    key = keys.weights(record.run, record.digest, first, last)
-    data = store.read(key)
-    found = _decode(data, f"{store.url}/{key}", range(first, last), record.columns)
-    return Block(key, first, last, hashlib.sha256(data).hexdigest()), found.choice
+def _checked(
+    store: ObjectStore, record: FitRecord, span: tuple[int, int], sha256: str | None
+) -> tuple[Block, dict[str, Any] | None]:
+    """Return a block and the choice that was made for all targets. `sha256` is that of the block if it is known."""
+    key = keys.weights(record.run, record.digest, *span)
+    data = store.read_twice(key) if sha256 is None else store.get(key, sha256=sha256)
+    found = _decode(data, f"{store.url}/{key}", range(*span), record.columns)
+    return Block(key, *span, hashlib.sha256(data).hexdigest()), found.choice
 
 
 def load(store: ObjectStore, record: FitRecord) -> Solution:

@@ -137,7 +137,8 @@ class FitJob:
         earlier = finished.find(self._store, self.run.name, self.digest)
         if earlier is None:
             return None
-        return fits.commit(self._store, earlier, [(block.first, block.last) for block in earlier.blocks])
+        written = {(block.first, block.last): block.sha256 for block in earlier.blocks}
+        return fits.commit(self._store, earlier, list(written), written)
 
     def _solve(
         self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
@@ -157,8 +158,12 @@ class FitJob:
         spec = self.run.spec
         grid = blocks(data, spec.fit, device=settings.device, block_targets=settings.block)
 
+        written: dict[tuple[int, int], str] = {}
+
         def finished(first: int, last: int, solution: Solution) -> None:
-            fits.write(self._store, self.run.name, self.digest, first, solution)
+            sha256 = fits.write(self._store, self.run.name, self.digest, first, solution)
+            if sha256 is not None:
+                written[first, last] = sha256
             for status in problem.STATUSES:
                 metrics.STATUSES.labels(status).inc(solution.status.count(status))
 
@@ -179,7 +184,8 @@ class FitJob:
         progress(1.0, sum(last - first for first, last in share.spans(grid)), "committing", 0.0)
         record = None
         if not fits.missing(self._store, self.run.name, self.digest, grid):
-            record = fits.commit(self._store, self._record(len(rows.model_index), time.monotonic() - started), grid)
+            made = self._record(len(rows.model_index), time.monotonic() - started)
+            record = fits.commit(self._store, made, grid, written)
             metrics.SECONDS.observe(time.monotonic() - started)
         shutil.rmtree(home / self.digest, ignore_errors=True)
         scratch.shrink(home.parent, settings.keep_bytes, ours=home)
