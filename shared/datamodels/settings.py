@@ -35,6 +35,10 @@ class StoreSettings(Settings):
     """How long one request to S3 may take to connect, and to send more data."""
     attempts: int = 5
     """How many times one request is tried, including the first."""
+    patience: Seconds = 180.0
+    """How long a request to S3 is repeated if credentials have expired, if the clock is wrong, or if the store refuses
+    credentials that it accepted before. They are read anew before each try. The default is longer than credentials
+    take to be replaced."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,14 +2,11 @@
 
 import dataclasses
 import hashlib
-import http.client
-import http.server
 import inspect
 import pathlib
 import re
 import threading
 import time
-import urllib.parse
 
 import numpy as np
 import pytest
@@ -32,87 +29,9 @@ from datamodels.run.dataset import Dataset
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
-from tests.memory import flipped
 from tests.storage.conftest import client_of, empty
+from tests.storage.proxy import CUT_ANSWER, FLIP_BIT, FORWARD, LOSE_ANSWER, Proxy
 from tests.waiting import LIMIT
-
-FORWARD = "forward"
-LOSE_ANSWER = "lose the answer"
-CUT_ANSWER = "cut the answer"
-FLIP_BIT = "flip a bit of the answer"
-
-
-class Proxy:
-    """Forwards requests to a server. `faults` lists, by HTTP method, what happens to the next requests instead.
-
-    LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
-    CUT_ANSWER      the connection is closed halfway through the answer's body
-    FLIP_BIT        the answer's body is altered on the way
-    (status, code)  the request is not forwarded, and is answered with this error
-    """
-
-    def __init__(self, server: str):
-        self.server = urllib.parse.urlsplit(server).netloc
-        self.faults: dict[str, list] = {}
-        self.seen: list[str] = []
-        self.connections: list[int] = []
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                proxy.handle(self, body)
-
-            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any
-
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def handle(self, request, body: bytes) -> None:
-        self.seen.append(request.command)
-        self.connections.append(request.client_address[1])
-        waiting = self.faults.get(request.command, [])
-        fault = waiting.pop(0) if waiting else FORWARD
-        if isinstance(fault, tuple):
-            status, code = fault
-            self.answer(request, status, [], f"<Error><Code>{code}</Code><Message>by test</Message></Error>".encode())
-            return
-        connection = http.client.HTTPConnection(self.server, timeout=LIMIT)
-        connection.request(request.command, request.path, body, dict(request.headers.items()))
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        if fault == FLIP_BIT:
-            data = flipped(data, 3)
-        if fault == LOSE_ANSWER:
-            request.close_connection = True
-            return
-        self.answer(request, answer.status, answer.getheaders(), data, cut=fault == CUT_ANSWER)
-
-    @staticmethod
-    def answer(request, status, headers, data, cut=False):
-        request.send_response(status)
-        for name, value in headers:
-            if name.lower() not in {"content-length", "connection", "transfer-encoding", "date", "server"}:
-                request.send_header(name, value)
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(data[: len(data) // 2] if cut else data)
-        if cut:
-            request.wfile.flush()
-            request.close_connection = True
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +39,7 @@ def shared(ministack, bucket):
     """(Proxy, the store behind it, the store through it)"""
     proxy = Proxy(ministack)
     direct = StoreSettings(url=f"s3://{bucket}/p", s3_endpoint=ministack)
-    through = dataclasses.replace(direct, s3_endpoint=proxy.address, timeout=LIMIT, attempts=3)
+    through = dataclasses.replace(direct, s3_endpoint=proxy.address, timeout=LIMIT, attempts=3, patience=0)
     yield proxy, S3Store(direct), S3Store(through)
     proxy.close()
 
@@ -129,9 +48,7 @@ def shared(ministack, bucket):
 def proxy(shared):
     proxy, direct, _ = shared
     empty(direct)
-    proxy.faults.clear()
-    proxy.seen.clear()
-    proxy.connections.clear()
+    proxy.reset()
     return proxy
 
 
@@ -231,8 +148,8 @@ def test_an_answer_that_was_altered_on_the_way_is_read_again_on_a_new_connection
         (507, "InsufficientStorage", StoreFullError, 1),
         (507, "", StoreFullError, 1),
         (403, "QuotaExceeded", StoreFullError, 1),
-        (403, "AccessDenied", SettingsError, 1),
-        (403, "SignatureDoesNotMatch", SettingsError, 1),
+        (403, "AccessDenied", SettingsError, 2),
+        (403, "SignatureDoesNotMatch", SettingsError, 2),
         (400, "AuthorizationHeaderMalformed", SettingsError, 1),
         (404, "NoSuchBucket", SettingsError, 1),
         (501, "NotImplemented", StoreUnsafeError, 1),
@@ -242,7 +159,7 @@ def test_an_answer_that_was_altered_on_the_way_is_read_again_on_a_new_connection
 def test_errors_repeat_what_the_store_answered(store, proxy, direct, status, code, error, tries):
     proxy.faults["PUT"] = [(status, code)] * 3
     with pytest.raises(DatamodelsError) as caught:
-        store.create("a/b", b"mine")
+        S3Store(dataclasses.replace(store._settings, patience=LIMIT)).create("a/b", b"mine")
     assert type(caught.value) is error
     assert f"{store.url}/a/b" in str(caught.value)
     assert f"{status} {code}" in str(caught.value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import boto3
 from botocore import exceptions
@@ -19,13 +20,15 @@ from datamodels.errors import (
     DatamodelsError,
     ObjectNotFoundError,
     SettingsError,
-    StoreError,
-    StoreFullError,
     StoreUnavailableError,
-    StoreUnsafeError,
 )
 from datamodels.settings import StoreSettings
+from datamodels.storage import dialects
 from datamodels.storage.base import ObjectStore, check_key
+from datamodels.storage.dialects import DELETE, GET, HEAD, LIST, PUT, Doubt, Right
+from datamodels.telemetry import logger
+
+log = logger(__name__)
 
 CONNECTIONS = 64
 """Size of the connection pool: more than the threads of a server, so that no thread waits for another."""
@@ -43,11 +46,15 @@ _UNREACHED = (
 
 _ALTERED = (exceptions.ChecksumError, exceptions.FlexibleChecksumError)
 
-_FULL = {"InsufficientStorage", "StorageFull", "XMinioStorageFull", "QuotaExceeded", "QuotaExceededException"}
-_BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
-_DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-"""Error codes of a store that received other bytes than were sent."""
-_MISSING = {"NoSuchKey", "NotFound", "404"}
+_NO_CREDENTIALS = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)
+"""Errors of botocore if it finds no credentials: there are none, or they are being replaced."""
+
+_FAILED = (exceptions.BotoCoreError, exceptions.ClientError)
+"""Base classes of everything that a request raises."""
+Failure: TypeAlias = exceptions.BotoCoreError | exceptions.ClientError
+
+_LONGEST_WAIT = 5.0
+"""Most seconds between two tries of a request."""
 
 
 class S3Store(ObjectStore):
@@ -55,6 +62,9 @@ class S3Store(ObjectStore):
 
     Each object has metadata with its sha256 and a nonce of its writer. The constructor sends no request. It and the
     calls raise SettingsError if the settings, or the credentials in the usual AWS variables, are not valid.
+
+    If the store refuses the credentials, they are read anew. If it accepted them before, they are being replaced:
+    requests are repeated for `settings.patience` seconds before they raise StoreUnavailableError.
     """
 
     PAGE = 1000
@@ -66,6 +76,9 @@ class S3Store(ObjectStore):
         self._attempts = max(1, settings.attempts)
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._settings = settings
+        self._granted: set[tuple[Right, str]] = set()
+        self._known: str | None = None
+        self._renewing = threading.Lock()
         self._client = self._connect()
 
     def _connect(self) -> Any:
@@ -93,7 +106,7 @@ class S3Store(ObjectStore):
         nonce = uuid.uuid4().hex
         metadata = {"sha256": hashlib.sha256(data).hexdigest(), "nonce": nonce}
         try:
-            self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata=metadata)
+            self._call(PUT, key, Body=data, IfNoneMatch="*", Metadata=metadata)
         except ConflictError:
             # If the nonce is ours, the write succeeded, and only its acknowledgement was lost.
             return self._nonce(key) == nonce
@@ -102,25 +115,25 @@ class S3Store(ObjectStore):
     def _nonce(self, key: str) -> str | None:
         """Return the nonce of an existing object's writer."""
         try:
-            return self._call("head_object", key)["Metadata"].get("nonce")
+            return dialects.metadata(self._call(HEAD, key)).get("nonce")
         except ObjectNotFoundError as error:
             raise StoreUnavailableError(
                 f"{self.url}/{key}: was deleted while it was written; write it again"
             ) from error
 
     def read(self, key: str) -> bytes:
-        return self._call("get_object", key, _body)
+        return self._call(GET, key, _body)
 
     def reread(self, key: str) -> bytes:
         client = self._connect()
         try:
-            return self._call("get_object", key, _body, client=client)
+            return self._call(GET, key, _body, client=client)
         finally:
             client.close()
 
     def exists(self, key: str) -> bool:
         try:
-            self._call("head_object", key)
+            self._call(HEAD, key)
         except ObjectNotFoundError:
             return False
         return True
@@ -128,18 +141,16 @@ class S3Store(ObjectStore):
     def list(self, prefix: str) -> Iterator[str]:
         if prefix:
             check_key(prefix.rstrip("/"))
-        more: dict[str, Any] = {}
-        while True:
-            where = f"{self.url}/{prefix}"
-            answer = self._send("list_objects_v2", where, Prefix=self._prefix + prefix, MaxKeys=self.PAGE, **more)
-            for found in answer.get("Contents", ()):
-                yield found["Key"].removeprefix(self._prefix)
-            if not answer.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+        start, where = self._prefix + prefix, f"{self.url}/{prefix}"
+
+        def ask(more: dict[str, str]) -> Any:
+            arguments: dict[str, Any] = {"Prefix": start, "MaxKeys": self.PAGE} | more
+            return self._send(LIST, where, **arguments)
+
+        return (key.removeprefix(self._prefix) for key in dialects.pages(ask, start, where))
 
     def delete(self, key: str) -> None:
-        self._call("delete_object", key)
+        self._call(DELETE, key)
 
     def _call(self, operation: str, key: str, use: Callable[[Any], Any] = lambda answer: answer, **arguments: Any):
         where = f"{self.url}/{check_key(key)}"
@@ -155,26 +166,97 @@ class S3Store(ObjectStore):
         **arguments: Any,
     ):
         """Send a request, retry it after transient errors, and return `use(answer)`."""
-        attempt = 0
+        right, key = dialects.RIGHTS[operation], arguments.get("Key", "")
+        started, attempt, passes = time.monotonic(), 0, None
+        scope = right, key.removeprefix(self._prefix).partition("/")[0]
         while True:
             attempt += 1
+            used = client or self._client
             try:
-                return use(getattr(client or self._client, operation)(Bucket=self._bucket, **arguments))
-            except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-                translated = translate(error, where)
-                if not isinstance(translated, StoreUnavailableError) or attempt == self._attempts:
-                    raise translated from error
-            time.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))
+                answer = use(getattr(used, operation)(Bucket=self._bucket, **arguments))
+            except _FAILED as error:
+                translated, doubt = translate(error, where, self._needed(right)), doubt_of(error)
+                if doubt is Doubt.NONE:
+                    if attempt >= self._attempts or not isinstance(translated, StoreUnavailableError):
+                        raise translated from error
+                else:
+                    if passes is None:
+                        passes = doubt is Doubt.EXPIRED or self._are_replaced(right, key, scope, where)
+                    elif not passes:
+                        raise translated from error
+                    if time.monotonic() - started >= self._settings.patience:
+                        raise StoreUnavailableError(
+                            f"{translated}; credentials were read anew for {self._settings.patience:.0f} s"
+                        ) from error
+                    log.warning("the store does not take the credentials; reading them anew", reason=str(translated))
+                    self._renew(used)
+                    client = None
+            else:
+                self._granted.add(scope)
+                if right is Right.GET:
+                    self._known = key
+                return answer
+            time.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
+
+    def _renew(self, used: Any) -> None:
+        """Replace the client by one that reads its credentials anew, unless another thread has done so."""
+        with self._renewing:
+            if self._client is used:
+                try:
+                    self._client = self._connect()
+                except SettingsError as error:  # a file of credentials that is half written
+                    log.warning("credentials could not be read", reason=str(error))
+
+    def _are_replaced(self, right: Right, key: str, scope: tuple[Right, str], where: str) -> bool:
+        """Return whether credentials that were refused will probably be taken again, because they were before.
+
+        Raises ObjectNotFoundError if a listing says that the object does not exist, and SettingsError if the store
+        takes the credentials, but not to list: then it answers in the same way for objects that do not exist.
+        """
+        listed = self._listed(key) if right is Right.GET else None
+        if listed is False:
+            raise ObjectNotFoundError(f"{where}: the object does not exist")
+        if self._known is None:
+            return False
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=self._known)
+        except _FAILED as error:
+            if doubt_of(error) is not Doubt.NONE:
+                return True
+        if right is Right.GET and listed is None and key != self._known:
+            raise SettingsError(
+                f"{where}: the store answered that it is forbidden, which is also its answer for objects that do not "
+                f"exist if credentials lack {self._needed(Right.LIST)}; grant it, see {dialects.GUIDE}"
+            )
+        return scope in self._granted
+
+    def _listed(self, key: str) -> bool | None:
+        """Return whether a listing has an object; None if there is no listing."""
+
+        def ask(more: dict[str, str]) -> Any:
+            return self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=self.PAGE, **more)
+
+        try:
+            return key in dialects.pages(ask, key, self.url)
+        except _FAILED:
+            return None
+
+    def _needed(self, right: Right) -> str:
+        """Return a right, and on what it is needed, as a bucket policy says it."""
+        objects = f"{right.value} on {self._bucket}/{self._prefix}*"
+        whole = f"{Right.LIST.value} on the bucket {self._bucket}"
+        return {Right.LIST: whole, Right.GET: f"{objects} and {whole}"}.get(right, objects)
 
 
 def _body(answer: Any) -> bytes:
     return answer["Body"].read()
 
 
-def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: str) -> DatamodelsError:
-    """Convert an error of botocore to an error of this package."""
+def translate(error: Failure, where: str, needed: str = "") -> DatamodelsError:
+    """Convert an error of botocore to an error of this package. `needed` is the right that the request needs."""
     if isinstance(error, exceptions.ClientError):
-        return _translate_answer(error, where)
+        text = error.response.get("Error", {}).get("Message", "no reason given")
+        return dialects.error_of(*_answered(error), text, where, needed)
     reason = f"{where}: {' '.join(str(error).split())}"
     if isinstance(error, _UNREACHED):
         return StoreUnavailableError(f"{reason}; is the store running, and its address right?")
@@ -183,22 +265,14 @@ def translate(error: exceptions.BotoCoreError | exceptions.ClientError, where: s
     return SettingsError(f"{reason}; see DATAMODELS_STORE_* and the usual AWS variables")
 
 
-def _translate_answer(error: exceptions.ClientError, where: str) -> DatamodelsError:
-    """Convert an error response by the code in its body, or by its HTTP status if it has no body."""
-    answer = error.response.get("Error", {})
-    code, status = answer.get("Code", ""), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = f"{where}: the store answered {status} {code}: {answer.get('Message', 'no reason given')}"
-    if code in _FULL or status == 507:
-        return StoreFullError(f"{message}; free some space, nothing of it was kept")
-    if status == 412:
-        return ConflictError(message)
-    if code in _MISSING:
-        return ObjectNotFoundError(f"{where}: the object does not exist")
-    # 409: another conditional write of the key is in progress; only a retry can tell its result.
-    if code in _BUSY | _DAMAGED or status in (409, 429, 500, 502, 503, 504):
-        return StoreUnavailableError(message)
-    if status == 501:
-        return StoreUnsafeError(f"{message}; it does not support conditional writes: use a store that does")
-    if code == "NoSuchBucket" or status in (301, 307, 400, 401, 403):
-        return SettingsError(f"{message}; see DATAMODELS_STORE_* and the usual AWS variables")
-    return StoreError(message)
+def doubt_of(error: Failure) -> Doubt:
+    """Return whether an error is about credentials."""
+    if isinstance(error, exceptions.ClientError):
+        return dialects.doubt(*_answered(error))
+    return Doubt.REFUSED if isinstance(error, _NO_CREDENTIALS) else Doubt.NONE
+
+
+def _answered(error: exceptions.ClientError) -> tuple[str, int]:
+    """Return the code in the body of an error response, and its HTTP status."""
+    response = error.response
+    return response.get("Error", {}).get("Code", ""), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
