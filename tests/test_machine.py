@@ -81,5 +81,31 @@ def test_a_group_outside_of_the_namespace_counts_by_what_is_mounted(system):
     assert machine.cores(root) == 2 and machine.memory(root) == GIB
 
 
+def test_free_memory_is_what_the_machine_and_every_group_have_left(system, tmp_path):
+    assert machine.free_memory(tmp_path / "nowhere") == 256 * GIB
+    files = (
+        two("/batch", memory_max=f"{4 * GIB}", memory_current=f"{3 * GIB}", memory_stat=f"inactive_file {2 * GIB}\n")
+        | two("/batch/job", memory_max="max", memory_current=f"{GIB}")
+        | {"proc/meminfo": f"MemTotal: 1 kB\nMemAvailable: {5 * GIB // 1024} kB\n"}
+    )
+    root = system("0::/batch/job\n", TWO_MOUNTS.format(top="/"), files)
+    assert machine.free_memory(root) == 3 * GIB
+    files["proc/meminfo"] = f"MemAvailable: {2 * GIB // 1024} kB\n"
+    assert machine.free_memory(system("0::/batch/job\n", TWO_MOUNTS.format(top="/"), files)) == 2 * GIB
+    files |= two("/batch", memory_current=f"{7 * GIB}")
+    assert machine.free_memory(system("0::/batch/job\n", TWO_MOUNTS.format(top="/"), files)) == 0
+
+
+def test_free_memory_in_version_1(system):
+    memory = "sys/fs/cgroup/memory"
+    files = {
+        f"{memory}/memory.limit_in_bytes": f"{3 * GIB}\n",
+        f"{memory}/memory.usage_in_bytes": f"{2 * GIB}\n",
+        f"{memory}/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB // 2}\n",
+    }
+    assert machine.free_memory(system(ONE.format(path="/"), ONE_MOUNTS.format(top="/"), files)) == 3 * GIB // 2
+
+
 def test_this_machine_has_some():
     assert 1 <= machine.cores() <= os.cpu_count() and 2**26 < machine.memory() < 2**50
+    assert 0 <= machine.free_memory() <= machine.memory()

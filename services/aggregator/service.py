@@ -50,16 +50,17 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             raise InputError("PutOutputs: the first message must be the header")
         run = self._committer.run(header.header.run)
         models = range(header.header.first, header.header.last)
-        assembly = Assembly(run, models)
+        assembly = Assembly(run, models)  # takes no memory before rows are added
         known = self._committer.part(run.name, models)
         if known is not None:
             metrics.PARTS.labels("dropped").inc()
             return aggregator_pb2.PutOutputsResponse(committed=False, rows=known.rows)
-        for message in request_iterator:
-            if message.WhichOneof("message") != "rows":
-                raise InputError("PutOutputs: every message after the first must have rows")
-            _add(assembly, message.rows, run.n)
-        committed = self._committer.put(assembly.finish())
+        with self._committer.reserved(run, models):
+            for message in request_iterator:
+                if message.WhichOneof("message") != "rows":
+                    raise InputError("PutOutputs: every message after the first must have rows")
+                _add(assembly, message.rows, run.n)
+            committed = self._committer.put(assembly.finish())
         part = self._committer.part(run.name, models)
         assert part is not None, "the committer knows the part after `put`, whoever committed it"
         return aggregator_pb2.PutOutputsResponse(committed=committed, rows=part.rows)

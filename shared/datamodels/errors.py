@@ -23,6 +23,7 @@
     │   ├── StoreUnsafeError
     │   └── CorruptObjectError
     ├── UnavailableError
+    │   └── BusyError
     ├── DeadlineError
     ├── AccessError
     │   ├── TokenError
@@ -256,6 +257,15 @@ class UnavailableError(DatamodelsError):
 
     grpc_code = "UNAVAILABLE"
     exit_code = ExitCode.TRANSIENT
+
+
+class BusyError(UnavailableError):
+    """A service has no memory for the call at the moment.
+
+    Wait and try again; if it lasts, give the service more memory, or send less at a time.
+    """
+
+    grpc_code = "RESOURCE_EXHAUSTED"
 
 
 class DeadlineError(DatamodelsError):

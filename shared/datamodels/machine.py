@@ -48,6 +48,29 @@ def memory(root: Path = ROOT) -> int:
     return allowed
 
 
+def free_memory(root: Path = ROOT) -> int:
+    """Return the bytes that this process may still take, without those that only cache files.
+
+    It is the least of what the machine has available, and what each control group has left.
+
+    root  folder with proc and sys; tests give another
+    """
+    free = memory(root)
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = min(free, int(line.split()[1]) * 1024)
+    for group in _groups(root, "memory"):
+        cached = dict(line.split() for line in _lines(group / "memory.stat") if "inactive_file" in line)
+        for limit_name, used_name, cached_name in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit, used = _numbers(group / limit_name, 1), _numbers(group / used_name, 1)
+            if limit and used:
+                free = min(free, int(limit[0] - used[0]) + int(cached.get(cached_name, 0)))
+    return max(free, 0)
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the process's control group and of all above it, for version 1 and version 2 of cgroups."""
     own = _own_groups(root)

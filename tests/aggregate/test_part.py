@@ -22,6 +22,11 @@ MODELS = range(4, 8)
 INDEX = np.arange(4, 8)
 
 
+@pytest.fixture(params=[part.GROUP_BYTES, 1], ids=["one row group", "a row group for each model"])
+def groups(request, monkeypatch):
+    monkeypatch.setattr(part, "GROUP_BYTES", request.param)
+
+
 @pytest.fixture
 def values(run):
     return np.arange(4 * run.n, dtype=np.float32).reshape(4, run.n)
@@ -45,7 +50,7 @@ def decoded(data, run, models=MODELS, n=None):
     reason=st.text(min_size=1, max_size=400).filter(str.strip),
     cuts=st.sets(st.integers(1, 3)),
 )
-def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, reason, cuts):
+def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, groups, rows, retried, reason, cuts):
     index, outputs, dtype, kept = np.array(rows[0], dtype=np.int64), *rows[1:]
     assembly = Assembly(dataclasses.replace(run, dtype=kept), MODELS)
     edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
@@ -65,7 +70,7 @@ def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, rows, retried, r
 
 
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "fastparquet"])
-def test_other_programs_read_parts(run, values, tmp_path, reader):
+def test_other_programs_read_parts(run, values, groups, tmp_path, reader):
     module = pytest.importorskip(reader, reason=f"{reader} is not installed; `pip install {reader}`")
     path = tmp_path / "part.parquet"
     values = values / 3
@@ -211,14 +216,14 @@ def test_a_refused_batch_leaves_the_assembly_as_it_was(run, values):
     np.testing.assert_array_equal(assembly.finish().outputs, values)
 
 
-def test_every_truncation_is_corrupt(run, values):
+def test_every_truncation_is_corrupt(run, values, groups):
     data = part.encode(part.validate(run, MODELS, INDEX, values))
     for length in range(len(data)):
         with pytest.raises(CorruptObjectError, match="store/key: is not a complete part"):
             decoded(data[:length], run)
 
 
-def test_a_flipped_byte_never_changes_an_output(run, values):
+def test_a_flipped_byte_never_changes_an_output(run, values, groups):
     """Page checksums protect the outputs without the sha256 of a manifest, as when parts are recovered."""
     whole = part.validate(run, MODELS, INDEX, values)
     data = part.encode(whole)

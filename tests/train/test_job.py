@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import (
+    BusyError,
     ConfigError,
     DeadlineError,
     ExitCode,
@@ -297,8 +298,9 @@ def test_outputs_of_the_wrong_shape_or_type_are_the_trainers_fault(run, sampler,
     assert not aggregator.parts
 
 
-def test_a_commit_is_tried_again_when_the_service_is_away(run, trainer, sampler, aggregator):
-    aggregator.faults = [UnavailableError("away")]
+@pytest.mark.parametrize("fault", [UnavailableError("away"), BusyError("no memory for it")])
+def test_a_commit_is_tried_again_when_the_service_is_away_or_busy(run, trainer, sampler, aggregator, fault):
+    aggregator.faults = [fault]
     assert job.run_chunk(run, 0, trainer, sampler, aggregator, NEVER)
     assert aggregator.committed() == list(range(10))
 

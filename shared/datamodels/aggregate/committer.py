@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Self
 
 import numpy as np
 
+from datamodels import machine
 from datamodels.aggregate import metrics
 from datamodels.aggregate.ledger import Ledger
 from datamodels.aggregate.manifest import Part
 from datamodels.aggregate.part import Outputs
 from datamodels.aggregate.progress import CommittedModels
 from datamodels.aggregate.publisher import Publisher
+from datamodels.aggregate.room import FACTOR, Room
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.run import runs
 from datamodels.run.dataset import NOT_IN_POOL
@@ -39,7 +42,7 @@ class Committer:
     publishes what is left. Raises SettingsError for a wrong interval.
     """
 
-    def __init__(self, store: ObjectStore, settings: AggregatorSettings | None = None):
+    def __init__(self, store: ObjectStore, settings: AggregatorSettings | None = None, room: Room | None = None):
         self.store = store
         self._interval = (settings or AggregatorSettings()).publish_interval
         if not 0 <= self._interval < float("inf"):
@@ -50,6 +53,7 @@ class Committer:
         self._opening: dict[str, threading.Lock] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._publisher: Publisher | None = None
+        self._room = room or Room()
 
     def create(self, run: Run) -> bool:
         """Create a run. Returns False if it exists already.
@@ -69,10 +73,11 @@ class Committer:
             )
         row = run.n * np.dtype(run.dtype).itemsize
         size = min(run.spec.sub_chunk, run.spec.models) * row
-        if size > MAX_PART_BYTES:
+        most = min(MAX_PART_BYTES, int(machine.memory() / FACTOR))
+        if size > most:
             raise SpecError(
                 f"sub_chunk = {run.spec.sub_chunk}: makes parts of {size / 2**30:.1f} GiB with {run.n} targets, at "
-                f"most {MAX_PART_BYTES / 2**30:.0f} GiB allowed; lower it to {MAX_PART_BYTES // row} or less"
+                f"most {most / 2**30:.1f} GiB allowed; lower it to {max(1, most // row)} or less"
             )
         return runs.create(self.store, run)
 
@@ -83,6 +88,13 @@ class Committer:
     def part(self, name: str, models: range) -> Part | None:
         """Return the committed part of a sub-chunk, or None if this process knows of none."""
         return self._ledger(name).get(models)
+
+    def reserved(self, run: Run, models: range) -> AbstractContextManager[None]:
+        """Return a context that holds memory for a sub-chunk, from its first outputs to its commit.
+
+        Entering it raises BusyError if there is not enough.
+        """
+        return self._room.reserved(run.name, models, len(models) * run.n * np.dtype(run.dtype).itemsize)
 
     def put(self, outputs: Outputs) -> bool:
         """Commit a sub-chunk. Returns False, and drops `outputs`, if the sub-chunk was committed before.

@@ -20,6 +20,10 @@ PARTS = Counter(
     ("result",),
 )
 start_at_zero(PARTS, "committed", "dropped")
+REFUSED = Counter(
+    "datamodels_aggregate_refused_parts_total",
+    "Sub-chunks that were refused because there was no memory for them. Trainers wait and send them again.",
+)
 PART_BYTES = Counter("datamodels_aggregate_part_bytes_total", "Bytes of the parts that this process committed.")
 PUT_SECONDS = Histogram(
     "datamodels_aggregate_put_seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterable, Mapping
 
@@ -15,6 +16,9 @@ from datamodels.run import precision
 from datamodels.run.runs import Run
 from datamodels.storage import schema
 
+GROUP_BYTES = 8 * 2**20
+"""About the size of the outputs that are encoded at a time, as a row group. Encoding takes two to three times as much
+memory as it encodes; a whole part at once took 4 times the part, and twice as long."""
 LONGEST_REASON = 300
 """Characters to which the reason of a failed model is cut, because each manifest holds all reasons of its run."""
 
@@ -97,7 +101,15 @@ class Assembly:
         if strange:
             raise OutputsError(f"model {strange[0]} of run {self._run.name}: is in retried but has no outputs")
         failed, retried = dict(sorted(self._failed.items())), tuple(sorted(self._retried))
-        return Outputs(self._run.name, self._models, model_index, self._outputs[self._present], failed, retried)
+        return Outputs(self._run.name, self._models, model_index, self._squeezed(), failed, retried)
+
+    def _squeezed(self) -> np.ndarray:
+        """Return the rows that are present, in the memory of the array: they move up in place."""
+        rows = np.flatnonzero(self._present)
+        for place, row in enumerate(rows.tolist()):
+            if place != row:
+                self._outputs[place] = self._outputs[row]
+        return self._outputs[: len(rows)]
 
     def _check_shapes(self, model_index: np.ndarray, outputs: np.ndarray) -> None:
         if model_index.ndim != 1 or (model_index.size and model_index.dtype.kind not in "iu"):
@@ -155,28 +167,29 @@ def validate(
 
 def encode(outputs: Outputs) -> bytes:
     """Return the outputs as the bytes of a Parquet part."""
-    found = schema.outputs(outputs.outputs.shape[1], outputs.outputs.dtype.name)
-    margins = pa.FixedSizeListArray.from_arrays(
-        schema.array(outputs.outputs.reshape(-1)), type=found.field("margins").type
-    )
+    n = outputs.outputs.shape[1]
+    found = schema.outputs(n, outputs.outputs.dtype.name)
     metadata = {
         schema.PART: json.dumps({"run": outputs.run, "first": outputs.models.start, "last": outputs.models.stop}),
         schema.FAILED_MODELS: json.dumps([{"model_index": m, "reason": r} for m, r in outputs.failed.items()]),
     }
     if outputs.retried:
         metadata[schema.RETRIED_MODELS] = json.dumps(outputs.retried)
-    table = pa.Table.from_arrays(
-        [schema.array(outputs.model_index.astype(np.int32)), margins], schema=found.with_metadata(metadata)
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    found, step = found.with_metadata(metadata), max(1, GROUP_BYTES // (n * outputs.outputs.itemsize))
+    sink = io.BytesIO()  # unlike Arrow's, it gives its bytes away without a copy
+    with pq.ParquetWriter(
         sink,
+        found,
         compression=schema.COMPRESSION,
         use_dictionary=False,
         write_page_checksum=True,  # the only checksum of a part that no manifest lists yet
-    )
-    return sink.getvalue().to_pybytes()
+    ) as writer:
+        for first in range(0, max(len(outputs.outputs), 1), step):
+            values = schema.array(outputs.outputs[first : first + step].reshape(-1))
+            margins = pa.FixedSizeListArray.from_arrays(values, type=found.field("margins").type)
+            index = schema.array(outputs.model_index[first : first + step].astype(np.int32))
+            writer.write_table(pa.Table.from_arrays([index, margins], schema=found), row_group_size=step)
+    return sink.getvalue()
 
 
 def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = None) -> Outputs:
@@ -185,15 +198,15 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
     Raises CorruptObjectError, which names `where`, if the bytes are not the part of these models.
     """
     try:
-        table = schema.read(data)
-        metadata = table.schema.metadata or {}
+        file = schema.opened(data)
+        written = file.schema_arrow
+        metadata = written.metadata or {}
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
         retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
-        margins = table.schema.field("margins").type
+        margins = written.field("margins").type
         found, dtype = margins.list_size, np.dtype(margins.value_type.to_pandas_dtype()).name
-        model_index = schema.numbers(table["model_index"])
-        flat = schema.numbers(table["margins"].combine_chunks().flatten())
+        model_index, flat = _values(file)
         complete = sorted([*model_index.tolist(), *failed]) == list(models)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptObjectError(
@@ -202,8 +215,34 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
     expected = {"run": run, "first": models.start, "last": models.stop}
     if part != expected:
         raise CorruptObjectError(f"{where}: is the part {part}, its name says {expected}; restore it from a copy")
-    if dtype not in precision.DTYPES or not table.schema.equals(schema.outputs(found if n is None else n, dtype)):
+    if dtype not in precision.DTYPES or not written.equals(schema.outputs(found if n is None else n, dtype)):
         raise CorruptObjectError(f"{where}: its columns are not those of a part of {n or found} targets")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
     return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried)
+
+
+def _values(file: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray]:
+    """Read (model_index int32[r], outputs [r * n]) of a part, one row group after the other.
+
+    So it takes little more memory than the outputs. Raises pa.ArrowException, OSError.
+    """
+    index, flat = [], []
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, use_threads=False)
+        index.append(schema.numbers(table["model_index"]))
+        flat.append(schema.numbers(table["margins"].combine_chunks().flatten()))
+    return _joined(index), _joined(flat)
+
+
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays, dropping each from the list as soon as it is copied; one alone is not copied."""
+    if len(pieces) == 1:
+        return pieces.pop()
+    whole = np.empty(sum(map(len, pieces)), dtype=pieces[0].dtype if pieces else np.float32)
+    place = len(whole)
+    while pieces:
+        piece = pieces.pop()
+        place -= len(piece)
+        whole[place : place + len(piece)] = piece
+    return whole

@@ -63,8 +63,12 @@ def read(data: bytes) -> pa.Table:
     Uses only the caller's thread: `parquet.read_table` starts threads even if told not to, and these occasionally
     abort the process at its exit.
     """
-    file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
-    return file.read(use_threads=False)
+    return opened(data).read(use_threads=False)
+
+
+def opened(data: bytes) -> parquet.ParquetFile:
+    """Open a Parquet file from bytes, to read one row group after the other. Checks and raises as `read` does."""
+    return parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
 
 
 def array(values: np.ndarray) -> pa.Array:

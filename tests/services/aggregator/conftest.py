@@ -63,8 +63,8 @@ class Kit:
         return aggregator_pb2.PutOutputsRequest(rows=message)
 
     @staticmethod
-    def serve(store, interval=0.05, watches=8, **fields):
-        committer = Committer(store, AggregatorSettings(publish_interval=interval))
+    def serve(store, interval=0.05, watches=8, room=None, **fields):
+        committer = Committer(store, AggregatorSettings(publish_interval=interval), room)
         committer.start()
         return Server(ServeSettings(**{"grace": 5.0} | fields), [service(committer, watches)], "aggregator")
 
