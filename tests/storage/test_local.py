@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -182,16 +183,48 @@ def test_other_errors_of_reading_are_unavailable(tmp_path):
         store.read("loop")
 
 
+def aged(path, seconds):
+    path.write_bytes(b"half-writt")
+    long_ago = time.time() - seconds
+    os.utime(path, (long_ago, long_ago))
+    return path
+
+
 def test_temporary_files_of_dead_writers_are_swept_and_those_of_live_ones_kept(tmp_path):
+    """A living writer may be slow, or the clocks of two machines differ: its lock tells that it lives."""
     LocalStore(tmp_path)
-    old, new = tmp_path / ".tmp" / "old", tmp_path / ".tmp" / "new"
-    for path in (old, new):
-        path.write_bytes(b"half-writt")
-    long_ago = time.time() - LocalStore.STALE - 60
-    os.utime(old, (long_ago, long_ago))
+    folder = tmp_path / ".tmp"
+    aged(folder / "dead", LocalStore.YOUNG + 1)
+    aged(folder / "young", LocalStore.YOUNG - 30)
+    with aged(folder / "slow", 2 * LocalStore.STALE).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        store = LocalStore(tmp_path)
+        assert sorted(leftovers(tmp_path)) == ["slow", "young"]
+    assert list(store.list("")) == []
+
+
+def test_a_file_system_without_locks_is_swept_after_a_day(tmp_path, monkeypatch):
+    LocalStore(tmp_path)
+    aged(tmp_path / ".tmp" / "old", LocalStore.STALE + 60)
+    aged(tmp_path / ".tmp" / "new", LocalStore.STALE - 60)
+
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
     store = LocalStore(tmp_path)
     assert leftovers(tmp_path) == ["new"]
-    assert list(store.list("")) == []
+    assert store.create("a", b"1")
+
+
+def test_a_store_that_stays_open_sweeps_too(tmp_path):
+    store = LocalStore(tmp_path)
+    aged(tmp_path / ".tmp" / "dead", LocalStore.YOUNG + 1)
+    store.create("a", b"1")
+    assert leftovers(tmp_path) == ["dead"]
+    store.SWEEP_SECONDS = -1
+    store.create("b", b"1")
+    assert leftovers(tmp_path) == []
 
 
 def test_a_writer_killed_at_any_moment_leaves_only_whole_objects(tmp_path):

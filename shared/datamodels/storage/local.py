@@ -43,13 +43,18 @@ class LocalStore(ObjectStore):
     Raises NotFoundError if the folder does not exist and may not be created, SettingsError if it cannot be used.
     """
 
+    YOUNG = 60
+    """Seconds since the last write to a temporary file during which it is never removed."""
     STALE = 24 * 3600
-    """Seconds after which the temporary file of a writer that died is removed."""
+    """Seconds after which a temporary file is removed if the file system has no locks to tell if its writer lives."""
+    SWEEP_SECONDS = 3600
+    """Seconds between two searches for temporary files of writers that were killed."""
 
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = True):
         self._root = Path(folder).absolute()
         self._temporary = self._root / ".tmp"  # no key has a hidden part
         self._durable: set[Path] = set()
+        self._swept = float("-inf")
         self.url = f"file://{self._root}"
         try:
             if create:
@@ -71,6 +76,8 @@ class LocalStore(ObjectStore):
                 if self._mark == self._root:
                     self._temporary.mkdir(exist_ok=True)
                 self._make_folder(path.parent)
+                if time.monotonic() - self._swept > self.SWEEP_SECONDS:
+                    self._sweep()
                 _write(temporary, data)
                 created = self._link(temporary, path)
                 # The loser flushes too, because its caller may rely on the object being durable.
@@ -160,19 +167,26 @@ class LocalStore(ObjectStore):
 
     def _make_folder(self, folder: Path) -> None:
         """Create a folder and its parents, durably. Never creates the root, because its disk may be unmounted."""
-        if folder in self._durable or folder == self._root:
+        if folder in self._durable:
             return
-        self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        disk.flush(folder.parent)  # even if another writer created it: that writer may not have flushed yet
+        if folder == self._root:
+            for above in folder.parents:  # the store's own folder, and those above, may be as new as the object
+                with contextlib.suppress(OSError):  # others' folders, which this process may not open
+                    disk.flush(above)
+        else:
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            disk.flush(folder.parent)  # even if another writer created it: that writer may not have flushed yet
         self._durable.add(folder)
 
     def _sweep(self) -> None:
-        stale = time.time() - self.STALE
+        """Remove the temporary files of writers that were killed. Living writers hold a lock on theirs."""
+        self._swept, now = time.monotonic(), time.time()
         with os.scandir(self._temporary) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # its writer has just removed it
-                    if entry.stat(follow_symlinks=False).st_mtime < stale:
+                    age = now - entry.stat(follow_symlinks=False).st_mtime
+                    if age > self.YOUNG and _is_dead(entry.path, without_locks=age > self.STALE):
                         os.unlink(entry.path)
 
     def _check_root(self) -> None:
@@ -186,11 +200,25 @@ class LocalStore(ObjectStore):
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a new file and flush it to the disk."""
+    """Write a new file and flush it to the disk. It is locked meanwhile, if the file system has locks."""
     with path.open("xb") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.write(data)
         file.flush()
         _sync(file.fileno())
+
+
+def _is_dead(path: str, *, without_locks: bool) -> bool:
+    """Return whether no writer has a file locked; `without_locks` if the file system has no locks."""
+    with open(path, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return without_locks
+    return True
 
 
 def _sync(descriptor: int) -> None:
