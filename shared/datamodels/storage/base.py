@@ -109,16 +109,18 @@ class ObjectStore(abc.ABC):
         So the checksum that the caller records is that of the object, and not of one bad read. Raises
         CorruptObjectError if no two successive reads agree, and what `read` raises.
         """
-        before = None
+        before = b""
         for read in (self.read, *[self.reread] * (AGREEMENT_READS - 1)):
             try:
                 data = read(key)
             except CorruptObjectError as error:  # the connection's own checksum failed
                 log.warning("an object arrived damaged; reading it once more", key=key, reason=str(error))
                 continue
-            if data == before:
+            found = hashlib.sha256(data).digest()  # and not the bytes, so that no two copies are in memory
+            if found == before:
                 return data
-            before = data
+            before = found
+            del data
         raise CorruptObjectError(
             f"{self.url}/{key}: {AGREEMENT_READS} reads of it differ; check the network and the memory of this machine"
         )
