@@ -45,6 +45,15 @@ def test_named_methods_that_can_take_part_do_and_a_pipe_gets_no_bar(capsys, plac
     assert err.startswith("magic: left out: ") and err.count("\n") == 1
 
 
+def test_lds_remains_if_models_get_too_few_targets_right(capsys, place):
+    """No model is right by a margin above a million, and then no target can flip."""
+    code, out, err = run_main(capsys, *place, "--quiet", "--threshold", "1e6", "--baselines", "random")
+    assert code == 0 and out.startswith("LDS of 6 targets") and "flip" not in out
+    assert (
+        err.startswith("flip rates are left out: run ") and "models of the whole pool get 0 of 6 targets right" in err
+    )
+
+
 def test_lds_alone(capsys, place):
     code, out, err = run_main(capsys, *place, "--targets", "0", "--quiet", "--baselines", "random")
     assert (code, err) == (0, "")

@@ -16,7 +16,7 @@ from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.cli.common.output import print_json, span
 from datamodels.cli.common.store import store_of
-from datamodels.errors import ConfigError, InputError
+from datamodels.errors import ConfigError, InputError, NotReadyError
 from datamodels.run import runs
 from datamodels.runners.view import View, view
 from datamodels.settings import TrainerSettings
@@ -51,7 +51,14 @@ def rows(context: Context, names: Sequence[str], options: argparse.Namespace, sh
             retrainer = Retrainer(context.run, context.dataset, options.retrain)
     limit_threads(TrainerSettings.load().threads)
     with shown.stage("compare", "sets") as bar:
-        comparison = Comparison(context, retrainer, options.targets, options.remove)
+        try:
+            comparison = Comparison(context, retrainer, options.targets, options.remove)
+        except NotReadyError as error:
+            if retrainer is None:
+                raise
+            retrainer = None  # too few targets are right, unless LDS cannot be measured either
+            comparison = Comparison(context, retrainer, 0, options.remove)
+            print(f"flip rates are left out: {error}", file=sys.stderr)
         steps, done = (1 + len(names)) * (len(options.remove) if retrainer else 1), 0
         bar.expect(steps, 0)
 
