@@ -89,6 +89,16 @@ def test_long_names_of_features_stay_in_their_column(opened, tmp_path):
     assert title[1] == "0" and int(title[2]) > 0
 
 
+def test_long_words_stay_in_the_list_of_targets(opened, tmp_path):
+    script = """
+      const list = document.getElementById("targets");
+      document.title = `${list.scrollWidth - list.clientWidth} too wide, ${list.children.length} targets`;
+    """
+    texts = [f"scipy.interpolate.{'InterpolatedUnivariateSpline' * 2} {i}" for i in range(5)]
+    found = made.findings(tmp_path, data=made.dataset(image_shape=None, texts_test=texts))
+    assert "<title>0 too wide, 5 targets" in opened(found, script=script)
+
+
 def test_by_the_keyboard(opened, tmp_path):
     """An arrow key moves to the next target, and the slider takes examples out."""
     script = """
