@@ -13,6 +13,7 @@ from datamodels.services.fitter.service import service as fitter
 from datamodels.services.query.service import service as query
 from datamodels.services.sampler.service import service as sampler
 from datamodels.services.trainer.service import prepare, train_chunks
+from datamodels.services.trainer.shares import Shares
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
@@ -61,7 +62,7 @@ class InProcess(Runner):
             yield ClientSettings(**dict.fromkeys(names, server.address))
 
     def train(self, run, chunks, services, tick):
-        train_chunks(run.name, chunks, services, TrainerSettings(), threading.Event())
+        train_chunks(run.name, Shares(list(chunks)), services, TrainerSettings(), threading.Event())
         tick()
 
 
