@@ -71,8 +71,10 @@ def test_targets_that_never_vary_are_not_scored():
     outputs[:, :, 1] = 2.5
     found = agreement(signal, outputs, single=False, resamples=20)
     assert np.isnan(found.per_target).tolist() == [False, True, False] and np.isfinite(found.r2)
+    same = agreement(signal[:, 1:2], outputs[:, :, 1:2], single=True, resamples=20)
+    assert np.isnan([same.r2, *same.interval, same.ceiling, *same.per_target]).all() and same.models == 1
     with pytest.raises(NotReadyError, match="no target has 3"):
-        agreement(signal[:, 1:2], outputs[:, :, 1:2], single=True, resamples=20)
+        agreement(signal, outputs, counts=np.zeros((len(signal), 3), bool), single=True, resamples=20)
 
 
 def test_points_are_pairs_of_the_data():

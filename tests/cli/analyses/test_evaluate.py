@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from datamodels.services.query.service import service
 
@@ -53,6 +54,19 @@ def test_models_trained_on_other_shares_are_set_beside(capsys, tmp_path):
         ):
             code, out, err = run_main(capsys, *asked, *wrong)
             assert (code, out) == (2, "") and fault in err and err.count("\n") == 1
+
+
+def test_outputs_that_never_vary_are_named_as_the_reason(capsys, tmp_path):
+    store, run = linear.make_store(tmp_path, chunk=20, sub_chunk=10, evaluate={"subsets": 4, "models": 2})
+    committed.commit(store, run, outputs=lambda run, models: np.full((len(models), run.n), 0.5, np.float16))
+    with Server(ServeSettings(), [service(WeightStore(store))]) as server:
+        code, out, err = run_main(capsys, "evaluate", run.name, "--address", server.address)
+        assert code == 0, err
+        assert f"mean nothing: the outputs of all {run.n} targets are the same for each model of the unseen" in out
+        assert "R²       is not defined for single models, since their outputs are the same" in out
+        _, out, _ = run_main(capsys, "evaluate", run.name, "--address", server.address, "--json")
+    found = json.loads(out)
+    assert found["lds"]["constant"] == run.n and found["r2_of_means"]["r2"] is None
 
 
 def test_a_run_that_is_not_there_is_told_in_one_line(capsys, served):

@@ -10,6 +10,7 @@ Works on arrays alone; `quality.unseen` reads them from a run.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,6 +36,8 @@ class Agreement:
     interval    of r2, at `interval.LEVEL`; a centred bootstrap over subsets
     ceiling     mean over targets of the largest r2 that chance allows, 1 - variance by chance / variance of the truth
     per_target  float64[n]; r2 of each; NaN for a target that is not scored, or whose true outputs do not vary
+
+    All are NaN if the true outputs of no target vary.
     """
 
     models: int
@@ -88,9 +91,12 @@ def agreement(
     """
     sums = _sums(predictions, outputs, counts, single)
     r2, ceiling = _shares(sums.sum(axis=1))
-    scored = ((sums[0] > 0).sum(axis=0) >= 3) & ~np.isnan(r2)
+    enough, models = (sums[0] > 0).sum(axis=0) >= 3, 1 if single else outputs.shape[1]
+    if not enough.any():
+        raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
+    scored = enough & ~np.isnan(r2)
     if not scored.any():
-        raise NotReadyError("no target has 3 unseen subsets on which its outputs differ: more of them are needed")
+        return Agreement(models, math.nan, (math.nan, math.nan), math.nan, np.full(len(r2), np.nan))
     draws = interval.draws(sums.shape[1], seed, resamples).astype(np.float64)
     resampled = np.empty(resamples)
     for first in range(0, resamples, BLOCK):
@@ -103,7 +109,7 @@ def agreement(
     resampled = resampled[~np.isnan(resampled)]  # a resample of few subsets may be one subset alone
     value = float(r2[scored].mean())
     return Agreement(
-        models=1 if single else outputs.shape[1],
+        models=models,
         r2=value,
         # A resample on which the truth hardly varies has an R^2 far below 0, which moves the mean but not the median.
         interval=interval.around(value, resampled - np.median(resampled), most=1.0),

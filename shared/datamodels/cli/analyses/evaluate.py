@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,6 +104,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"targets  LDS quantiles {quantiles}"
     yield "worst    " + "  ".join(f"{row['target']} ({row['lds']:.3f})" for row in found["worst"])
     for row, what in ((mean, f"means of {mean['models']} models"), (single, "single models")):
+        if math.isnan(row["r2"]):
+            yield f"R²       is not defined for {what}, since their outputs are the same"
+            continue
         random = "training is random" if row["ceiling"] < NOT_RANDOM else "the seed changes nothing"
         best = f"at best {max(0.0, row['ceiling']):.3f}: {random}"  # the estimate from few models may be below 0
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
