@@ -38,6 +38,14 @@ def test_quality_begins_with_the_verdict(tmp_path):
     assert text.startswith(f"<p><strong>{judged.word.capitalize()}</strong>: {judged.text}</p>")
 
 
+def test_outputs_that_never_vary_are_not_called_random(tmp_path):
+    found = made.findings(tmp_path)
+    assert "Training is random" in sections.quality(found)
+    same = dataclasses.replace(found.evaluation, constant=found.evaluation.targets)
+    text = sections.quality(dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, evaluation=same)))
+    assert "Training is random" not in text and "are the same for each model of the unseen subsets" in text
+
+
 def test_quality_says_why_it_is_not_there(tmp_path):
     assert "fewer than 3 of the unseen subsets" in sections.quality(made.findings(tmp_path, stop=100))
 

@@ -93,7 +93,9 @@ def quality(found: Findings) -> str:
     assert found.fitted is not None and found.fitted.verdict is not None, "an evaluation is of a fit"
     verdict = found.fitted.verdict
     limit = (
-        "Training is random, which limits the LDS of any prediction to about the noise ceiling, "
+        ""  # the verdict says that outputs never vary
+        if evaluation.constant == evaluation.targets
+        else "Training is random, which limits the LDS of any prediction to about the noise ceiling, "
         f"{evaluation.ceiling_text}: the correlation between two halves of {evaluation.mean_of} models."
         if evaluation.ceiling < NOT_RANDOM
         else "The noise ceiling is 1: models on one subset do not differ, so noise does not limit the LDS."
