@@ -28,13 +28,14 @@ import numpy as np
 from bare_server import DECODE, NAME
 from clients import Ask, Clients, Measured, memory
 
+from datamodels.environment import child_environ
 from datamodels.fit.data import problem
 from datamodels.fit.job import fits
 from datamodels.rpc import codec
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.run import designs, runs, specs
 from datamodels.run.runs import Run
-from datamodels.settings import ClientSettings, ServeSettings, StoreSettings, TelemetrySettings, child_environ
+from datamodels.settings import ClientSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
 from datamodels.v1 import query_pb2

@@ -127,4 +127,5 @@ def service(committer: Committer, watches: int = 8) -> Service:
         servicer=Aggregator(committer, watches),
         close=committer.close,
         run_of=_run_of,
+        check=committer.store.ping,
     )

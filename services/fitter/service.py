@@ -73,4 +73,5 @@ def service(fitter: Fitter, watches: int = 8) -> Service:
         servicer=FitterService(fitter, watches),
         close=fitter.close,
         run_of=lambda request: request.run,
+        check=fitter.ping,
     )

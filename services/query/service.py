@@ -260,4 +260,5 @@ def service(weights: WeightStore) -> Service:
         add=query_pb2_grpc.add_QueryServiceServicer_to_server,
         servicer=servicer,
         close=servicer.operations.close,
+        check=weights.store.ping,
     )

@@ -57,14 +57,18 @@ class ServeSettings(Settings):
     """A file that the process writes once it serves: a JSON object with `address` and `metrics_address`. The file
     appears complete or not at all."""
     workers: int = 16
-    """Threads that answer calls. Each call occupies one thread until it ends. In the aggregator and the fitter, calls
-    that watch progress get at most half of the threads."""
+    """The most threads that answer calls of one method. Each call occupies one thread until it ends. Each method has
+    threads of its own, so that calls that wait for the store never delay health checks and other methods. At most half
+    as many callers may watch progress of the aggregator or the fitter at the same time."""
     reflection: bool = False
     """Whether the server lists its methods, for tools such as `grpcurl`."""
     max_message_bytes: Bytes = 8 * 2**20
     """The largest request message. Answers stay under 4 MiB, the default limit of gRPC clients."""
     max_deadline: Seconds = 3600.0
     """The longest that a call may last. A call without a deadline gets this one."""
+    idle: Seconds = 120.0
+    """How long a caller may send nothing that its call waits for, or take nothing of what the call sends. Then the call
+    ends. If other calls wait for its thread, it ends after 5 seconds."""
     grace: Seconds = 10.0
     """How long running calls may continue after the process is told to stop."""
     follow_stdin: bool = False

@@ -6,6 +6,7 @@ import helm_python
 import pytest
 
 from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
+from tests.calls import SERVICES
 from tests.helm.conftest import COMPONENTS, VALUES, render
 
 SECURE = ("tls", "everything")
@@ -72,13 +73,15 @@ def test_without_mutual_tls_only_the_services_have_a_certificate():
         assert ClientSettings.load(environ(pod)[0]).cert_file == ""
 
 
-def test_probes_use_the_port_without_tls(each):
+def test_probes_use_the_port_without_tls_and_only_readiness_asks_for_the_store(each):
     port = 50052 if each.name in SECURE else 50051
     for component, pod in services(each).items():
         (container,) = pod["spec"]["containers"]
         probes = {container[f"{kind}Probe"]["grpc"]["port"] for kind in ("startup", "readiness", "liveness")}
         assert probes == {port}, component
         assert port in {p["containerPort"] for p in container["ports"]}
+        assert "service" not in container["livenessProbe"]["grpc"], "a store that hangs is no reason to restart"
+        assert container["readinessProbe"]["grpc"]["service"] in SERVICES, component
         settings = ServeSettings.load(environ(pod)[0])
         assert port == (settings.health_port or settings.port)
 

@@ -16,7 +16,8 @@ spec:
       ports: {{- include "datamodels.ports" . | nindent 8 }}
         {{- include "datamodels.tls.port" . | nindent 8 }}
       startupProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}
-      readinessProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 5, timeoutSeconds: 5}
+      {{- /* The health of the service is that of its store; the health without a name, which the others ask for, is that of the process. */}}
+      readinessProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}, service: datamodels.v1.{{ title .component }}Service}, periodSeconds: 5, timeoutSeconds: 5}
       livenessProbe: {grpc: {port: {{ include "datamodels.tls.probePort" . }}}, periodSeconds: 20, failureThreshold: 6, timeoutSeconds: 10}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}

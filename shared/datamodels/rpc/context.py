@@ -58,6 +58,8 @@ class CallContext:
         self._late = None if remaining is None else time.monotonic() + 0.99 * remaining - 0.05
         self._watches = watches
         self._stopped = False
+        self._idle_since: float | None = None
+        self._expired = False
         self.aborted: grpc.StatusCode | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -97,8 +99,35 @@ class CallContext:
         if not self._context.add_callback(release):  # the call has already ended
             release()
 
+    def await_caller(self) -> None:
+        """Note that the call now waits for its caller: to send a message, or to take one."""
+        self._idle_since = time.monotonic()
+
+    def resume(self) -> None:
+        """Note that the caller has done its part."""
+        self._idle_since = None
+
+    def idle_seconds(self) -> float:
+        """Return for how long the call has been waiting for its caller; 0 if it does not wait."""
+        since = self._idle_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def late(self) -> bool:
+        """Return whether the deadline of the server has passed."""
+        return time.monotonic() >= self._ends
+
+    def expire(self) -> None:
+        """End a call whose caller is idle, from any thread.
+
+        The caller sees CANCELLED: gRPC sends another status only from the call's own thread, which is waiting.
+        """
+        self._expired = True
+        self._context.cancel()
+
     def ending(self) -> grpc.StatusCode | None:
-        """Return CANCELLED or DEADLINE_EXCEEDED if the caller has ended this call, else None."""
+        """Return CANCELLED or DEADLINE_EXCEEDED if the call has been ended from outside, else None."""
+        if self._expired:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
         if self._context.is_active():
             return None
         late = self._late is not None and time.monotonic() >= self._late
@@ -106,7 +135,7 @@ class CallContext:
 
     def check(self) -> None:
         """Raise DeadlineError or UnavailableError if the server has ended this call."""
-        if time.monotonic() >= self._ends:
+        if self.late():
             raise DeadlineError("the call took longer than the server allows; ask for less, or give it a deadline")
         if self._stopped:
             raise UnavailableError("the server is stopping; call again")

@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from datamodels.errors import DatamodelsError, InputError, StoreError
+from datamodels.errors import DatamodelsError, InputError, StoreError, UnavailableError
 from datamodels.rpc import status
 from datamodels.rpc.context import CallContext, Watches
+from datamodels.rpc.watchdog import Budget, Watchdog
 from datamodels.telemetry import logger, metrics
 
 log = logger(__name__)
@@ -53,15 +54,21 @@ class CallInterceptor(grpc.ServerInterceptor):
     max_deadline  longest duration of a call, in seconds
     watches       registry of the calls that run until something ends them
     gates         access checks by the full name of the gRPC service; see `auth.Guard.gate`
+    watchdog      gives each method its threads, and ends calls whose callers are idle
     """
 
-    def __init__(self, service: str, max_deadline: float, watches: Watches, gates: Mapping[str, Gate]):
+    def __init__(
+        self, service: str, max_deadline: float, watches: Watches, gates: Mapping[str, Gate], watchdog: Watchdog
+    ):
         self._service = service
         self._max_deadline = max_deadline
         self._watches = watches
         self._gates = gates
-        self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
-        """(original, wrapped) handlers by method. A cache, because gRPC asks for every call in its only thread."""
+        self._watchdog = watchdog
+        self._refusing = watchdog.budget("refusals").pool
+        self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler, Budget]] = {}
+        """(original, wrapped) handlers by method, and the threads of the method. A cache, because gRPC asks for every
+        call in its only thread."""
 
     def intercept_service(self, continuation, handler_call_details):
         handler = continuation(handler_call_details)
@@ -76,46 +83,69 @@ class CallInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
-            known = self._wrapped[method] = handler, self._wrap(handler, behaviour, method)
-        return known[1]
+            budget = known[2] if known else self._watchdog.budget(method.rpartition("/")[2])
+            known = self._wrapped[method] = handler, self._wrap(handler, behaviour, method, budget), budget
+        _, wrapped, budget = known
+        return wrapped if budget.expect() else self._refusal(method)
 
-    def _wrap(self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str) -> grpc.RpcMethodHandler:
+    def _refusal(self, method: str) -> grpc.RpcMethodHandler:
+        def refuse(requests, context: grpc.ServicerContext) -> NoReturn:
+            context.abort_with_status(
+                status.to_status(UnavailableError(f"{method}: too many calls wait for their turn; call again later"))
+            )
+
+        refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    def _wrap(
+        self, handler: grpc.RpcMethodHandler, behaviour: Callable, method: str, budget: Budget
+    ) -> grpc.RpcMethodHandler:
+        """Return a handler that calls `behaviour`.
+
+        To gRPC every method has a stream of requests. If it knew of the others, it would wait for their only message
+        before it calls the handler, and nothing would end a call whose caller never sends it.
+        """
         decode = _decoder(handler.request_deserializer, method)
         encode = handler.response_serializer or bytes  # without a serializer, responses are already bytes
         service, _, name = method.lstrip("/").partition("/")
         gate = self._gates.get(service, _open)
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
 
-        def arguments(request, call: CallContext):
+        def arguments(requests: Iterator[bytes], call: CallContext):
+            if call.ending():  # while the call waited for its thread
+                raise UnavailableError("the caller has ended the call")
             check = gate(call.invocation_metadata())
+            messages = _checked(map(decode, _received(requests, call)), check)
             if handler.request_streaming:
-                return _checked(map(decode, request), check)
-            message = decode(request)
-            check(message)
-            return message
+                return messages
+            for message in messages:
+                return message
+            raise InputError(f"{method}: the call ended without its message")
 
-        def one(request, context: grpc.ServicerContext) -> bytes:
-            with self._call(series, method, context) as call:
-                return encode(behaviour(arguments(request, call), call))
+        def one(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            with self._call(series, method, context, budget) as call:
+                return encode(behaviour(arguments(requests, call), call))
 
-        def many(request, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with self._call(series, method, context) as call:
-                for response in behaviour(arguments(request, call), call):
+        def many(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            with self._call(series, method, context, budget) as call:
+                for response in behaviour(arguments(requests, call), call):
                     call.check()
-                    yield encode(response)
+                    encoded = encode(response)
+                    call.await_caller()
+                    yield encoded
+                    call.resume()
 
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
-        return make(many if handler.response_streaming else one)
+        answer: Any = many if handler.response_streaming else one
+        answer.experimental_thread_pool = budget.pool
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     @contextlib.contextmanager
-    def _call(self, series: _Series, method: str, context: grpc.ServicerContext):
+    def _call(self, series: _Series, method: str, context: grpc.ServicerContext, budget: Budget):
         """Run one call: measure it, and end it with a status."""
         call = CallContext(context, self._max_deadline, self._watches)
+        budget.begin(call)
         series.started.inc()
         started = time.perf_counter()
         code = grpc.StatusCode.OK
@@ -132,6 +162,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 raise
             self._abort(error, method, call)
         finally:
+            budget.end(call)
             seconds = time.perf_counter() - started
             series.handled(_name(code)).inc()
             series.seconds.observe(seconds)
@@ -166,6 +197,18 @@ class _Series:
 
 def _open(metadata: Iterable[Any]) -> Callable[[Any], None]:
     return lambda message: None
+
+
+def _received(requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
+    """Yield the messages of a call as they arrive, up to its deadline."""
+    while True:
+        call.await_caller()
+        message = next(requests, None)
+        call.resume()
+        call.check()
+        if message is None:
+            return
+        yield message
 
 
 def _checked(messages: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -23,7 +24,8 @@ from grpc_reflection.v1alpha import reflection
 from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
 from datamodels.rpc import auth, tls
 from datamodels.rpc.context import Watches
-from datamodels.rpc.interceptors import CallInterceptor, expect_calls
+from datamodels.rpc.interceptors import CallInterceptor, Gate, expect_calls
+from datamodels.rpc.watchdog import Watchdog
 from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
 from datamodels.storage import disk
 from datamodels.telemetry import configure_logging, logger
@@ -50,6 +52,8 @@ class Service:
     close       called once, after the last call has ended
     run_of      returns the run that a call is about, given its first message; if tokens are required, a call needs a
                 token of that run. None if calls need no token
+    check       raises an error if what the service depends on, such as its store, does not answer. It decides about
+                the health of the service, but not about that of the process. None if it depends on nothing
     """
 
     descriptor: ServiceDescriptor
@@ -57,10 +61,14 @@ class Service:
     servicer: Any
     close: Callable[[], None] = lambda: None
     run_of: Callable[[Any], str] | None = None
+    check: Callable[[], None] | None = None
 
 
 class Server:
     """A gRPC server with health checks, reflection and /metrics. It serves while its context is entered.
+
+    The health of the service "" is that of the process. The health of a service of this package is NOT_SERVING while
+    its `check` fails or does not end.
 
     If the settings name a certificate, it accepts only TLS, except on the ports for /metrics and for health checks.
     `guard` checks tokens. Entering raises PortInUseError, or SettingsError if it cannot listen for another reason.
@@ -86,19 +94,20 @@ class Server:
         self._watches = Watches()
         self._health = health.HealthServicer()
         self._exits = contextlib.ExitStack()
+        # For what has no threads of its own: watches of health, and calls of unknown methods.
         self._pool = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="grpc")
+        self._watchdog = Watchdog(settings.workers, settings.idle)
+        self._name = name
         gates = {s.descriptor.full_name: guard.gate(s.run_of) for s in services if guard and s.run_of}
-        self._server = grpc.server(
-            self._pool,
-            interceptors=[CallInterceptor(name, settings.max_deadline, self._watches, gates)],
-            options=_options(settings),
-        )
+        self._server = self._create(gates)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as exits:
             exits.callback(self._pool.shutdown, wait=False)
             for service in self._services:
                 exits.callback(service.close)
+            exits.callback(self._watchdog.close)
+            self._watchdog.start()
             self._metrics = self._serve_metrics()
             exits.callback(self._metrics.close)
             self.metrics_address = _address(self._settings.host, self._metrics.port)
@@ -154,8 +163,12 @@ class Server:
         self._watches.end()
         stopped.wait()
 
+    def _create(self, gates: Mapping[str, Gate]) -> grpc.Server:
+        calls = CallInterceptor(self._name, self._settings.max_deadline, self._watches, gates, self._watchdog)
+        return grpc.server(self._pool, interceptors=[calls], options=_options(self._settings))
+
     def _serve_health(self) -> grpc.Server:
-        server = grpc.server(self._pool, options=_options(self._settings))
+        server = self._create({})
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.health_address = self._bind(server, "HEALTH_PORT", self._settings.health_port, None)
         server.start()
@@ -179,13 +192,21 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [health.SERVICE_NAME]
         for service in self._services:
+            name = service.descriptor.full_name
             service.add(service.servicer, self._server)
             expect_calls(service.descriptor)
-            names.append(service.descriptor.full_name)
-        for name in ("", *names):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            names.append(name)
+            self._tell(name, service.check is None)
+            if service.check:
+                self._watchdog.follow(name, service.check, functools.partial(self._tell, name))
+        for name in ("", health.SERVICE_NAME):
+            self._tell(name, True)
         if self._settings.reflection:
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+    def _tell(self, name: str, healthy: bool) -> None:
+        answers = health_pb2.HealthCheckResponse
+        self._health.set(name, answers.SERVING if healthy else answers.NOT_SERVING)
 
     def _follow_stdin(self) -> None:
         with contextlib.suppress(OSError):  # the process may have been started without a standard input

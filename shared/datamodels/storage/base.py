@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from datamodels.errors import CorruptObjectError, InputError
+from datamodels.errors import CorruptObjectError, DatamodelsError, InputError, StoreUnavailableError
+from datamodels.storage import keys
 from datamodels.telemetry import logger
 
 log = logger(__name__)
@@ -74,6 +75,15 @@ class ObjectStore(abc.ABC):
     @abc.abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
+
+    def ping(self) -> None:
+        """Send the store a small request. Raises StoreUnavailableError if it does not answer, and accepts a refusal."""
+        try:
+            self.exists(keys.PING)
+        except StoreUnavailableError:
+            raise
+        except DatamodelsError as error:
+            log.debug("the store refuses a ping", reason=str(error))
 
     def get(self, key: str, *, sha256: str) -> bytes:
         """Return the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""

@@ -23,6 +23,8 @@ writes below its own prefix, so that a bucket policy can say who may write what.
 from __future__ import annotations
 
 RUNS = "runs/"
+PING = "preflight/ping"
+"""An object that does not exist. Services ask for it to learn whether the store answers."""
 _RUN_SUFFIX = ".json"
 
 

@@ -99,6 +99,10 @@ class Fitter:
     def _is_news(self, seen: FitProgress, active: Callable[[], bool]) -> bool:
         return self._progress.get((seen.run, seen.digest)) != seen or not active()
 
+    def ping(self) -> None:
+        """Raise StoreUnavailableError if the store does not answer."""
+        self._store.ping()
+
     def wake(self) -> None:
         """Make all watches call their `active` again."""
         with self._changed:
