@@ -13,7 +13,8 @@ from .service import service
 def build() -> list[Service]:
     settings = QuerySettings.load()
     store = open_store(StoreSettings.load())
-    return [service(WeightStore(store, refresh=settings.refresh, capacity=settings.capacity))]
+    weights = WeightStore(store, refresh=settings.refresh, capacity=settings.capacity, keep_bytes=settings.keep_bytes)
+    return [service(weights)]
 
 
 if __name__ == "__main__":

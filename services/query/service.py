@@ -31,8 +31,8 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
 
     def ListRuns(self, request, context):
-        runs, token = self._weights.page_of_runs(request.page_size, request.page_token)
-        return query_pb2.ListRunsResponse(runs=[self._run(run) for run in runs], next_page_token=token)
+        found, token = self._weights.page_of_runs(request.page_size, request.page_token, self._run)
+        return query_pb2.ListRunsResponse(runs=found, next_page_token=token)
 
     def ListTargets(self, request, context):
         asked = {"run": request.run}
@@ -43,10 +43,11 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
         except ObjectNotFoundError:  # a forged token may name a fit that does not exist
             raise PageTokenError(pages.FOREIGN) from None
         start = min(start, fitted.n)
-        stop = min(start + size, fitted.n)
+        found, taken = pages.fill(range(start, min(start + size, fitted.n)), lambda t: _target(fitted, t))
+        stop = start + taken
         return query_pb2.ListTargetsResponse(
             provenance=provenance_of(fitted),
-            targets=[_target(fitted, target) for target in range(start, stop)],
+            targets=found,
             next_page_token=pages.token(asked, fitted.record.number, stop) if stop < fitted.n else "",
         )
 

@@ -304,4 +304,11 @@ class QuerySettings(Settings):
     refresh: Seconds = 5.0
     """How long the newest known fit of a run is used before the service asks the store for a newer one."""
     capacity: int = 8
-    """How many fits stay in memory. The least recently used fit is dropped first."""
+    """The most fits that stay in memory. The least recently used fit is dropped first."""
+    keep_bytes: Bytes = 2 * 2**30
+    """The most memory that the fits in memory may take. The least recently used fit is dropped first; the fit that was
+    asked for last stays, however large it is. While fits are read, up to two more take memory."""
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise SettingsError(f"{self.prefix}_CAPACITY={self.capacity}: must be at least 1")

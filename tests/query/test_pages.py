@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from datamodels.errors import InputError, PageTokenError
 from datamodels.query import pages
+from datamodels.query.limits import MAX_ANSWER_BYTES
 
 
 @given(st.dictionaries(st.text(), st.integers()), st.integers(0, 2**63 - 1), st.text())
@@ -39,3 +40,23 @@ def test_page_sizes():
     assert [pages.size(n) for n in (0, 7, 10**6)] == [pages.DEFAULT_SIZE, 7, pages.MAX_SIZE]
     with pytest.raises(InputError, match="at least 0"):
         pages.size(-1)
+
+
+class Sized:
+    def __init__(self, size):
+        self.size = size
+
+    def ByteSize(self):
+        return self.size
+
+
+def test_a_page_ends_where_its_bytes_do():
+    sizes = [MAX_ANSWER_BYTES // 2, 100, 0, MAX_ANSWER_BYTES // 2, 100]
+    found, taken = pages.fill(sizes, Sized)
+    assert ([message.size for message in found], taken) == (sizes[:3], 3)
+    assert pages.fill(sizes[3:], Sized)[1] == 2
+
+
+def test_what_does_not_fit_any_page_is_left_out():
+    found, taken = pages.fill([1, MAX_ANSWER_BYTES, 2, None], lambda size: size and Sized(size))
+    assert ([message.size for message in found], taken) == ([1, 2], 4)

@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from datamodels.errors import (
     CorruptObjectError,
@@ -12,10 +13,16 @@ from datamodels.errors import (
     RunNotFoundError,
     TargetRangeError,
 )
+from datamodels.query.cache import size_of
 from datamodels.query.weights import WeightStore
 from datamodels.run import designs, runs
 from datamodels.storage import keys
 from datamodels.testing import fitted as made
+from datamodels.v1 import query_pb2
+
+
+def message(run):
+    return query_pb2.Run(run=run.name)
 
 
 @pytest.fixture
@@ -125,7 +132,7 @@ def test_a_damaged_run_and_foreign_objects_hide_no_other_run(tmp_path):
     store, run, _ = made.make_store(tmp_path)
     store.create("runs/README.txt", b"hello")
     store.create(keys.run("bad-000000000000"), b"{}")
-    assert [r.name for r in WeightStore(store).page_of_runs(0, "")[0]] == [run.name]
+    assert [r.run for r in WeightStore(store).page_of_runs(0, "", message)[0]] == [run.name]
 
 
 def test_memory_is_bounded_by_capacity(tmp_path):
@@ -138,6 +145,21 @@ def test_memory_is_bounded_by_capacity(tmp_path):
         weights.fitted(run.name, number)
     assert weights.fitted(run.name, 0) is not first
     assert weights.fitted(run.name, 4) is weights.fitted(run.name, 4)
+
+
+def test_memory_is_bounded_by_bytes(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    for number in range(1, 5):
+        made.commit_fit(store, run, theta, digest=f"d{number}")
+    loaded = WeightStore(store).fitted(run.name, 0)
+    size = size_of(loaded.solution) + size_of(loaded.run)
+    assert size > loaded.solution.weights.nbytes + loaded.solution.columns.nbytes
+    weights = WeightStore(store, keep_bytes=2 * size + 100)
+    found = [weights.fitted(run.name, number) for number in range(5)]
+    shown = REGISTRY.get_sample_value("datamodels_query_memory_bytes")
+    assert 0.9 * 2 * size < shown <= 2 * size + 100
+    assert weights.fitted(run.name, 4) is found[4] and weights.fitted(run.name, 3) is found[3]
+    assert weights.fitted(run.name, 2) is not found[2]
 
 
 def test_concurrent_calls_load_a_fit_once(tmp_path):
@@ -160,10 +182,10 @@ def test_runs_come_in_pages(tmp_path):
         names.add(other.name)
     weights, token, seen = WeightStore(store), "", []
     for _ in range(10):
-        page, token = weights.page_of_runs(3, token)
-        seen += [run.name for run in page]
+        page, token = weights.page_of_runs(3, token, message)
+        seen += [run.run for run in page]
         if not token:
             break
     assert seen == sorted(names)
     with pytest.raises(PageTokenError):
-        weights.page_of_runs(3, "nonsense")
+        weights.page_of_runs(3, "nonsense", message)

@@ -1,6 +1,7 @@
 """Every list call returns pages as AIP-158 defines them."""
 
 import base64
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from datamodels.errors import InputError, PageTokenError
 from datamodels.query import pages
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
+from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
 from datamodels.run import runs, specs
 from datamodels.settings import ClientSettings, ServeSettings
@@ -118,3 +120,16 @@ def test_a_forged_token_is_refused(page, number):
     body["position"][0] = number
     with pytest.raises(PageTokenError):
         page(page_token=base64.urlsafe_b64encode(json.dumps(body).encode()).decode())
+
+
+def test_a_list_of_large_runs_has_more_pages(tmp_path):
+    """A list of runs with long names of classes, 6 MB of them; an answer has at most 4 MiB."""
+    store, names = LocalStore(tmp_path), tuple(f"{'class' * 1000} {i}" for i in range(50))
+    many = [dataclasses.replace(make_run(f"run-{number}"), label_names=names) for number in range(24)]
+    for run in many:
+        runs.create(store, run)
+    with (
+        Server(ServeSettings(), [service(WeightStore(store))]) as server,
+        QueryClient(server.address, ClientSettings(attempts=1)) as client,
+    ):
+        assert [run.run for run in client.runs()] == sorted(run.name for run in many)

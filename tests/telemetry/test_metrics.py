@@ -1,12 +1,14 @@
 import socket
+import threading
 import time
 import urllib.request
 
 import pytest
 from prometheus_client import Counter
 
+from datamodels.telemetry import metrics
 from datamodels.telemetry.metrics import MetricsServer, start_at_zero
-from tests.waiting import LIMIT
+from tests.waiting import LIMIT, eventually
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -65,3 +67,27 @@ def test_settle_returns_at_once_if_nobody_has_read(server):
     began = time.monotonic()
     server.settle(10 * LIMIT)
     assert time.monotonic() - began < LIMIT
+
+
+def threads():
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(server):
+    """Each holds a thread, of which there are only so many."""
+    before = threads()
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * metrics.MAX_CONNECTIONS)]
+    assert "grpc_server" in read(server)
+    eventually(lambda: threads() <= before + metrics.MAX_CONNECTIONS)
+    for connection in slow:
+        connection.close()
+
+
+def test_a_slow_connection_ends():
+    server = MetricsServer("127.0.0.1", 0, seconds=0.2)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT) as slow:
+            slow.send(b"GET /metrics HT")
+            assert slow.recv(100) == b""
+    finally:
+        server.close()

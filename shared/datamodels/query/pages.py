@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from datamodels.errors import InputError, PageTokenError
+from datamodels.query.limits import MAX_ANSWER_BYTES
 from datamodels.storage import records
+from datamodels.telemetry import logger
+
+log = logger(__name__)
+
+E = TypeVar("E")
 
 DEFAULT_SIZE = 100
 MAX_SIZE = 1000
+ENTRY_BYTES = 8
+"""Most bytes of a page for an entry besides its own: its field and its length."""
 FOREIGN = "page_token: was not issued by this service; start again without one"
 
 
@@ -22,6 +31,37 @@ def size(asked: int) -> int:
     if asked < 0:
         raise InputError(f"page_size = {asked}: must be at least 0")
     return min(asked or DEFAULT_SIZE, MAX_SIZE)
+
+
+class Message(Protocol):
+    """What a page is made of: a message that knows the size of its encoding."""
+
+    def ByteSize(self) -> int: ...
+
+
+M = TypeVar("M", bound=Message)
+
+
+def fill(entries: Iterable[E], encode: Callable[[E], M | None]) -> tuple[list[M], int]:
+    """Encode entries until a page is full, and return their messages and how many entries the page took.
+
+    `encode` returns None for an entry to leave out. An entry that does not even fit on a page of its own is left out.
+    """
+    found: list[M] = []
+    taken, room = 0, MAX_ANSWER_BYTES
+    for entry in entries:
+        message = encode(entry)
+        if message is not None:
+            size = message.ByteSize() + ENTRY_BYTES
+            if size > MAX_ANSWER_BYTES:
+                log.warning("entry left out of a list: it is too large for an answer", entry=str(entry), bytes=size)
+            elif size > room:
+                break
+            else:
+                found.append(message)
+                room -= size
+        taken += 1
+    return found, taken
 
 
 def token(request: dict[str, Any], *position: int | str) -> str:

@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,11 +18,12 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality import noise, stopping
 from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.target import Weights, strongest
-from datamodels.errors import CorruptObjectError, InputError, TargetRangeError
+from datamodels.errors import CorruptObjectError, InputError, RunNotFoundError, TargetRangeError
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import newest_number
 from datamodels.query import pages
+from datamodels.query.cache import Cache, size_of
 from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.run import runs
 from datamodels.run.runs import Run
@@ -31,12 +33,20 @@ from datamodels.telemetry import logger
 
 log = logger(__name__)
 
+T = TypeVar("T", bound=pages.Message)
+
 MAX_CHUNK_WEIGHTS = 80_000
 """Most weights in one message of a stream. Each takes 8 bytes, so messages stay under 1 MB."""
 ROW_ROOM = 8
 """Size of a row of a message without its weights, as a number of weights."""
 
+LOADS = 2
+"""Most fits that are read at the same time, because each takes memory beyond that of the fits that are kept."""
+RUNS_BYTES = 64 * 2**20
+"""Size of the runs that are kept, besides those of the fits in memory."""
+
 IN_MEMORY = Gauge("datamodels_query_fits_in_memory", "Fits in memory.")
+MEMORY = Gauge("datamodels_query_memory_bytes", "Size of the fits in memory.")
 LOAD_SECONDS = Histogram("datamodels_query_load_seconds", "Seconds to read a fit from the object store.")
 PREDICTIONS = Counter("datamodels_query_predictions_total", "Outputs predicted, one for each subset and target.")
 
@@ -175,31 +185,42 @@ class Fitted:
 class WeightStore:
     """Reads the finished fits of all runs of an object store. Safe to use from any thread.
 
-    refresh   seconds for which the newest known fit of a run, and what is declared of its outputs, is used before the
-              store is asked for a newer one
-    capacity  number of fits kept in memory, the most recently used ones
+    refresh     seconds for which the newest known fit of a run, and what is declared of its outputs, is used before the
+                store is asked for a newer one
+    capacity    most fits kept in memory
+    keep_bytes  most bytes of the fits kept in memory; the fit that was asked for last is kept in any case
     """
 
     def __init__(
-        self, store: ObjectStore, *, refresh: float = QuerySettings.refresh, capacity: int = QuerySettings.capacity
+        self,
+        store: ObjectStore,
+        *,
+        refresh: float = QuerySettings.refresh,
+        capacity: int = QuerySettings.capacity,
+        keep_bytes: int = QuerySettings.keep_bytes,
     ):
         self.store = store
         self._refresh = refresh
-        self._capacity = capacity
         self._lock = threading.Lock()
         self._loading: dict[tuple[str, int], threading.Lock] = collections.defaultdict(threading.Lock)
-        self._fitted: collections.OrderedDict[tuple[str, int], Fitted] = collections.OrderedDict()
+        self._loads = threading.BoundedSemaphore(LOADS)
+        self._fitted: Cache[tuple[str, int], Fitted] = Cache(keep_bytes, capacity)
         self._newest: dict[str, tuple[float, int]] = {}
-        self._runs: dict[str, tuple[float, int, Run]] = {}
+        self._runs: Cache[str, tuple[float, int, Run]] = Cache(RUNS_BYTES)
 
     def run(self, name: str) -> Run:
         """Return a run, with what is declared of its outputs. Raises RunNotFoundError."""
-        checked, number, run = self._runs.get(name, (-np.inf, -1, None))
+        with self._lock:
+            known = self._runs.get(name)
+        checked, number, run = known or (-np.inf, -1, None)
         if time.monotonic() - checked >= self._refresh or run is None:
             newest = runs.newest_meaning(self.store, name, number)
+            size = None  # as before
             if run is None or newest > number:
                 run = runs.read(self.store, name)
-            self._runs[name] = (time.monotonic(), newest, run)
+                size = size_of(run)
+            with self._lock:
+                self._runs.put(name, (time.monotonic(), newest, run), size)
         return run
 
     def fits(self, name: str) -> int:
@@ -210,22 +231,25 @@ class WeightStore:
             self._newest[name] = (time.monotonic(), newest)
         return newest + 1
 
-    def page_of_runs(self, page_size: int, page_token: str) -> tuple[list[Run], str]:
-        """Return a page of runs, ordered by name, and the token of the next page or an empty string."""
-        after = pages.position({}, page_token, str)[0] if page_token else ""
-        names = runs.names(self.store)
-        size = pages.size(page_size)
-        rest = [name for name in names if name > after]
-        chosen = rest[:size]
-        return list(self._readable(chosen)), pages.token({}, chosen[-1]) if len(rest) > size else ""
+    def page_of_runs(self, page_size: int, page_token: str, encode: Callable[[Run], T]) -> tuple[list[T], str]:
+        """Return a page of runs, each encoded as a message, ordered by name, and the token of the next page.
 
-    def _readable(self, names: list[str]) -> Iterator[Run]:
-        for name in names:
-            try:
-                yield self.run(name)
-            except CorruptObjectError as error:
-                # One damaged record must not hide the other runs. `run` raises the error for this one.
-                log.warning("run left out of a list", run=name, reason=str(error))
+        The page has fewer runs than asked for if more would not fit into one answer. The token is empty on the last
+        page.
+        """
+        after = pages.position({}, page_token, str)[0] if page_token else ""
+        rest = [name for name in runs.names(self.store) if name > after]
+        chosen = rest[: pages.size(page_size)]
+        found, fitting = pages.fill(chosen, lambda name: self._readable(name, encode))
+        return found, pages.token({}, rest[fitting - 1]) if fitting < len(rest) else ""
+
+    def _readable(self, name: str, encode: Callable[[Run], T]) -> T | None:
+        try:
+            return encode(self.run(name))
+        except (CorruptObjectError, RunNotFoundError) as error:
+            # One damaged record must not hide the other runs. `run` raises the error for this one.
+            log.warning("run left out of a list", run=name, reason=str(error))
+            return None
 
     def fitted(self, name: str, number: int | None = None) -> Fitted:
         """Return a finished fit of a run, by default the newest.
@@ -238,32 +262,36 @@ class WeightStore:
             number = newest_number(name, self.fits(name) - 1)
         key = (name, number)
         with self._lock:
-            if key in self._fitted:
-                self._fitted.move_to_end(key)
-                return self._meaning(key, run)
+            known = self._fitted.get(key)
+            if known is not None:
+                return self._meaning(key, known, run)
             loading = self._loading[key]
         with loading:
             with self._lock:
-                if key in self._fitted:
-                    return self._meaning(key, run)
+                known = self._fitted.get(key)
+                if known is not None:
+                    return self._meaning(key, known, run)
             try:
-                with LOAD_SECONDS.time():
+                with self._loads, LOAD_SECONDS.time():
                     fitted = self._load(run, number)
-                with self._lock:
-                    self._fitted[key] = fitted
-                    while len(self._fitted) > self._capacity:
-                        self._fitted.popitem(last=False)
-                    IN_MEMORY.set(len(self._fitted))
+                self._keep(key, fitted)
             finally:
                 with self._lock:
                     self._loading.pop(key, None)
             return fitted
 
-    def _meaning(self, key: tuple[str, int], run: Run) -> Fitted:
+    def _keep(self, key: tuple[str, int], fitted: Fitted) -> None:
+        size = size_of(fitted.solution) + size_of(fitted.run)
+        with self._lock:
+            self._fitted.put(key, fitted, size)
+            IN_MEMORY.set(len(self._fitted))
+            MEMORY.set(self._fitted.bytes)
+
+    def _meaning(self, key: tuple[str, int], fitted: Fitted, run: Run) -> Fitted:
         """Return a fit in memory with what is declared of its run now. The caller holds `_lock`."""
-        fitted = self._fitted[key]
         if (fitted.run.declared, fitted.run.label_names) != (run.declared, run.label_names):
-            fitted = self._fitted[key] = dataclasses.replace(fitted, run=fitted.run.as_declared(run))
+            fitted = dataclasses.replace(fitted, run=fitted.run.as_declared(run))
+            self._fitted.put(key, fitted)
         return fitted
 
     def _load(self, run: Run, number: int) -> Fitted:

@@ -66,8 +66,8 @@ class Budget:
         for call in calls:
             idle = call.idle_seconds()
             if idle >= limit or (idle >= CROWDED_SECONDS and (crowded or call.late())):
-                call.expire()
                 log.warning("idle call ended", method=self._method, idle=round(idle, 1), peer=call.peer())
+                call.expire()
 
 
 class Readiness:

@@ -6,10 +6,12 @@ label must not grow with models, subsets, targets or runs.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
 import time
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import Counter, Histogram, disable_created_metrics, make_wsgi_app
@@ -18,6 +20,11 @@ disable_created_metrics()  # each counter would get a second series, which Prome
 
 OTHER = "other"
 """Labels `grpc_service` and `grpc_method` of calls to unknown methods, so that callers cannot create new labels."""
+
+MAX_CONNECTIONS = 16
+"""Most connections to /metrics at a time; each holds a thread. A new one closes the oldest."""
+CONNECTION_SECONDS = 10.0
+"""How long a connection to /metrics may last. A scrape takes some milliseconds."""
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -46,11 +53,14 @@ def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
 
 
 class MetricsServer:
-    """Serves GET /metrics on its own port, in daemon threads. Raises OSError if it cannot bind the port."""
+    """Serves GET /metrics on its own port, in daemon threads. Raises OSError if it cannot bind the port.
 
-    def __init__(self, host: str, port: int):
+    seconds  how long a connection may last
+    """
+
+    def __init__(self, host: str, port: int, seconds: float = CONNECTION_SECONDS):
         self._read = threading.Event()
-        self._server = make_server(host, port, make_wsgi_app(), _listener(host, port), self._handler())
+        self._server = make_server(host, port, make_wsgi_app(), _listener(host, port, seconds), self._handler())
         self.port: int = self._server.server_port
         # With the default poll interval, each stop would take half a second.
         self._thread = threading.Thread(
@@ -82,14 +92,40 @@ class MetricsServer:
         return Handler
 
 
-def _listener(host: str, port: int) -> type[WSGIServer]:
+def _listener(host: str, port: int, seconds: float) -> type[WSGIServer]:
     class Listener(socketserver.ThreadingMixIn, WSGIServer):
         daemon_threads = True
         address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
 
         def server_bind(self) -> None:
+            self._begun: dict[socket.socket, float] = {}  # oldest first
             socketserver.TCPServer.server_bind(self)  # HTTPServer.server_bind does a DNS lookup, which may take seconds
             self.server_name, self.server_port = self.socket.getsockname()[:2]
             self.setup_environ()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            for oldest in list(self._begun)[: 1 - MAX_CONNECTIONS]:
+                self._hang_up(oldest)
+            self._begun[request] = time.monotonic()
+            super().process_request(request, client_address)
+
+        def service_actions(self) -> None:
+            super().service_actions()
+            for request, begun in list(self._begun.items()):
+                if time.monotonic() - begun >= seconds:
+                    self._hang_up(request)
+
+        def shutdown_request(self, request: Any) -> None:
+            self._begun.pop(request, None)
+            super().shutdown_request(request)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Print nothing: peers may leave."""
+
+        def _hang_up(self, request: socket.socket) -> None:
+            """Make the thread of a connection see its end."""
+            self._begun.pop(request, None)
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     return Listener
