@@ -27,6 +27,10 @@ search: $(VENV)/.test ## run the property tests with many new examples, for some
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=search --hypothesis-seed=$(SEED) --timeout=0
 	$(BIN)/python -m tests.fit.search --seconds 120
 
+# TORTURE has rows and options: TORTURE="calls --minutes 60". The exit status says whether there was a fault.
+torture: $(VENV)/.test ## torture the services and stores: minutes, or hours with TORTURE="--minutes 120"
+	$(BIN)/python -m tests.torture $(TORTURE)
+
 # Without a GPU, each of these tests says why it is skipped.
 test-gpu: $(VENV)/.test ## run the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu -rs

@@ -44,8 +44,8 @@ class FitterService(fitter_pb2_grpc.FitterServiceServicer):
 def _settings(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise SpecError(f"settings = {text[:100]!r}: is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"settings = {text[:100]!r}: is not JSON, or is nested too deeply: {error}") from None
 
 
 def _progress(progress: FitProgress) -> fitter_pb2.FitProgress:

@@ -121,6 +121,7 @@ def test_settings_that_a_run_cannot_be_fitted_with(store, client):
         ('{"lambdas": 0}', "fit.lambdas = 0"),
         ('{"colour": 1}', "fit.colour"),
         ("[", "is not JSON"),
+        ("[" * 100_000, "is not JSON, or is nested too deeply"),
         ('{"holdout": 0.001}', "holds out less than 2"),
     ):
         with pytest.raises(SpecError, match=re.escape(expected)):

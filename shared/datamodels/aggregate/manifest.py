@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
-from datamodels.storage import ObjectStore, keys, records
+from datamodels.storage import ObjectStore, decode, keys, records
 
 if TYPE_CHECKING:
     from datamodels.aggregate.part import Outputs
@@ -54,9 +54,11 @@ class Part:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        """Return the entry that `document` made. Raises KeyError, TypeError."""
-        failed = tuple((f["model_index"], f["reason"]) for f in document["failed"])
-        return cls(**document | {"failed": failed})
+        """Return the entry that `document` made. Raises KeyError, TypeError, ValueError."""
+        found = decode.build(cls, document | {"failed": [(f["model_index"], f["reason"]) for f in document["failed"]]})
+        if not 0 <= found.first < found.last or found.rows + len(found.failed) != len(found.models):
+            raise ValueError(f"part {found.key!r:.100}: has other models than its name says")
+        return found
 
     def read(self, store: ObjectStore, run: str) -> Outputs:
         """Read and check the outputs of the part. Raises CorruptObjectError, also if the object is gone."""
@@ -122,11 +124,9 @@ def read(store: ObjectStore, run: str, version: int) -> Snapshot:
     """Read one version. Raises ObjectNotFoundError, CorruptObjectError."""
     key = keys.manifest(run, version)
     body = records.read(store, key)
-    try:
+    with decode.decoding(f"{store.url}/{key}", "a manifest"):
         parts = tuple(Part.from_document(document) for document in body["parts"])
         consistent = body["version"] == version and all(p.key == keys.part(run, p.first, p.last) for p in parts)
-    except (KeyError, TypeError) as error:
-        raise CorruptObjectError(f"{store.url}/{key}: is not a manifest; restore it from a copy") from error
     if not consistent or any(a.last > b.first for a, b in itertools.pairwise(parts)):
         raise CorruptObjectError(
             f"{store.url}/{key}: lists a model twice, or a part of another run; restore it from a copy"

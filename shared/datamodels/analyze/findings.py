@@ -26,7 +26,7 @@ from datamodels.analyze.target import Targets
 from datamodels.analyze.what_if import mislabel
 from datamodels.analyze.what_if.composition import commonest
 from datamodels.analyze.what_if.mislabel import Suspects
-from datamodels.errors import ConflictError, InputError, NotReadyError, ObjectNotFoundError, SpecError
+from datamodels.errors import ConflictError, InputError, NotReadyError, SpecError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
@@ -35,7 +35,7 @@ from datamodels.outputs import Output
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
-from datamodels.storage import ObjectStore, keys, records
+from datamodels.storage import ObjectStore
 
 T = TypeVar("T")
 
@@ -263,10 +263,7 @@ def _evaluation(store: ObjectStore, record: FitRecord, predictions: Predictions,
 
 
 def _curve(store: ObjectStore, record: FitRecord) -> list[Point]:
-    try:
-        return trend.from_document(records.read(store, keys.curve(record.run, record.number)))
-    except ObjectNotFoundError:
-        return []
+    return trend.recorded(store, record.run, record.number) or []
 
 
 def groups(run: Run, solution: Solution) -> Groups | None:

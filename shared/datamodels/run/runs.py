@@ -17,7 +17,6 @@ import numpy as np
 from datamodels import outputs, words
 from datamodels.errors import (
     ConflictError,
-    CorruptObjectError,
     DatamodelsError,
     InputError,
     ObjectNotFoundError,
@@ -34,7 +33,7 @@ from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.spans import Span
-from datamodels.storage import ObjectStore, keys, records
+from datamodels.storage import ObjectStore, decode, keys, records
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,9 +153,9 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
         "groups": _decode_optional(design["groups"]),
         "masks": Masks.from_document(design.get("masks"), parsed.run, store),
     }
-    return Run(
+    found = Run(
         spec=parsed,
-        design=Design(**design | pins | arrays),
+        design=decode.build(Design, design | pins | arrays),
         own=_decode(document["own"]),
         labels=_decode_optional(document["labels"]),
         target_labels=_decode_optional(document["target_labels"]),
@@ -164,6 +163,12 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
         spans=_decode_spans(document.get("spans")),
         **_decode_meaning(document),
     )
+    decode.check_length("labels", found.labels, found.design.examples)
+    decode.check_length("target_labels", found.target_labels, found.n)
+    decode.check_length("spans", found.spans, found.n)
+    if ((found.own < NOT_IN_POOL) | (found.own >= found.design.examples)).any():
+        raise ValueError(f"own: has {found.own.min()} to {found.own.max()}, must be an example or {NOT_IN_POOL}")
+    return found
 
 
 def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
@@ -313,7 +318,9 @@ def create(store: ObjectStore, run: Run) -> bool:
     document = run.document()
     if records.create(store, keys.run(run.name), document):
         return True
-    changed = changes(records.read(store, keys.run(run.name)), document)
+    created = records.read(store, keys.run(run.name))
+    with decode.decoding(f"{store.url}/{keys.run(run.name)}", "a run"):
+        changed = changes(created, document)
     if changed:
         raise ConflictError(
             f"run {run.name}: {', '.join(changed)} is not what the run was created with, so the data set has "
@@ -382,15 +389,12 @@ def read(store: ObjectStore, name: str) -> Run:
         document = records.read(store, key)
     except ObjectNotFoundError:
         raise RunNotFoundError(absent) from None
-    try:
+    with decode.decoding(f"{store.url}/{key}", "a run"):
         run = from_document(document, store)
-        number = newest_meaning(store, name)
-        if number < 0:
-            return run
-        key = keys.meaning(name, number)
-        return dataclasses.replace(run, **_decode_meaning(records.read(store, key)))
-    except (SpecError, InputError, KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
-        raise CorruptObjectError(
-            f"{store.url}/{key}: is not a run as this version of datamodels writes it: "
-            f"{' '.join(str(error).split())[:200]}"
-        ) from error
+    number = newest_meaning(store, name)
+    if number < 0:
+        return run
+    key = keys.meaning(name, number)
+    document = records.read(store, key)
+    with decode.decoding(f"{store.url}/{key}", "a declaration of outputs"):
+        return dataclasses.replace(run, **_decode_meaning(document))

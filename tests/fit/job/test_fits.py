@@ -13,6 +13,7 @@ from datamodels.fit.job import finished, fits
 from datamodels.fit.job.finished import FitRecord
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
+from datamodels.testing import fitted as made
 from tests.memory import FlippingStore, MemoryStore, flipped
 from tests.properties import examples
 
@@ -193,6 +194,39 @@ def test_a_leftover_block_that_is_no_weights_is_refused(objects, content):
     objects.create(key, content)
     with pytest.raises(CorruptObjectError, match=key):
         commit(objects, record(solved), solved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "other-0123456789ab"},
+        {"number": 1},
+        {"targets": 6},
+        {"rows": 10**400},
+        {"columns": "30"},
+        {"settings": {"estimator": 3}},
+        {"choice": {"errors": []}},
+        {"blocks": []},
+        {"blocks": [{"key": "x", "first": 1, "last": 5, "sha256": ""}]},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_record_that_contradicts_itself_is_refused(objects, change):
+    """With a right checksum: its writer had a fault."""
+    good = dataclasses.replace(record(solution(5)), number=0, blocks=(fits.Block("x", 0, 5, ""),))
+    name = good.run
+    records.create(objects, keys.fit(name, 0), good.document() | change)
+    with pytest.raises(CorruptObjectError, match="not the record of a fit"):
+        finished.read_fit(objects, name, 0)
+
+
+def test_a_fit_of_other_targets_is_none_of_the_run():
+    run = made.make_run()
+    with pytest.raises(
+        CorruptObjectError, match=f"has {run.n} targets over {run.design.columns} columns, its fit -1 5"
+    ):
+        record(solution(5)).of(run)
 
 
 def test_a_record_of_something_else_is_refused(objects):

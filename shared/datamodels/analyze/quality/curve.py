@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodels.aggregate import manifest
-from datamodels.analyze.quality.trend import Point, from_document
+from datamodels.analyze.quality.trend import Point, recorded
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.errors import ObjectNotFoundError
 from datamodels.fit.data import problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
@@ -41,16 +40,15 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     Raises NotReadyError if the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
     """
     record = require_fit(store, run.name)
-    key = keys.curve(run.name, record.number)
-    try:
-        return from_document(records.read(store, key))
-    except ObjectNotFoundError:
-        snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
+    known = recorded(store, run.name, record.number)
+    if known is not None:
+        return known
+    snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
     unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
         points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
-    records.create(store, key, [point.document() for point in points])
+    records.create(store, keys.curve(run.name, record.number), [point.document() for point in points])
     return points
 
 

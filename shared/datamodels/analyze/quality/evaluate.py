@@ -33,7 +33,7 @@ from datamodels.analyze.quality.rank import (
 )
 from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
 from datamodels.run import precision
-from datamodels.storage import ObjectStore, keys, records
+from datamodels.storage import ObjectStore, decode, keys, records
 
 NOT_RANDOM = 0.9995
 """A noise ceiling of at least this, which is written as 1.000, means that the seed changes nothing."""
@@ -128,17 +128,20 @@ def ceiling(value: float, ends: Sequence[float | None]) -> str:
 
 def from_document(document: dict[str, Any]) -> Evaluation:
     """Read back what `Evaluation.document` returns."""
-    fields = {"per_target": np.array(document["per_target"], dtype=np.float64), "interval": tuple(document["interval"])}
+    scores = np.array(document["per_target"], dtype=np.float64)
     ceiling = tuple(math.nan if end is None else end for end in document.get("ceiling_interval", UNKNOWN))
-    return Evaluation(**document | fields | {"ceiling_interval": ceiling})
+    return decode.build(Evaluation, document | {"per_target": scores, "ceiling_interval": ceiling})
 
 
 def recorded(store: ObjectStore, run: str, fit: int) -> Evaluation | None:
     """Read the evaluation of a fit; None if it is not recorded. Raises CorruptObjectError."""
+    key = keys.evaluation(run, fit)
     try:
-        return from_document(records.read(store, keys.evaluation(run, fit)))
+        body = records.read(store, key)
     except ObjectNotFoundError:
         return None
+    with decode.decoding(f"{store.url}/{key}", "an evaluation"):
+        return from_document(body)
 
 
 def record(store: ObjectStore, run: str, fit: int, evaluation: Evaluation) -> None:

@@ -21,9 +21,8 @@ from typing import Any, Self
 
 from datamodels.analyze.quality.interval import Estimate
 from datamodels.analyze.quality.trend import Point, trend
-from datamodels.errors import CorruptObjectError
 from datamodels.run.specs import UntilSpec
-from datamodels.storage import ObjectStore, keys, records
+from datamodels.storage import ObjectStore, decode, keys, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Stop:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
         """Read back what `document` returns."""
-        gain = document["gain"] and Estimate(**document["gain"])
-        return cls(**document | {"interval": tuple(document["interval"]), "gain": gain})
+        return decode.build(cls, document)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -81,12 +79,10 @@ def recorded(store: ObjectStore, run: str) -> list[Stop]:
     """Return every decision about a run, under any rule. Raises CorruptObjectError."""
     found = []
     for number in range(store.newest(lambda n: keys.stop(run, n), -1) + 1):
-        try:
-            found.append(Stop.from_document(records.read(store, keys.stop(run, number))))
-        except (TypeError, KeyError) as error:
-            raise CorruptObjectError(
-                f"{store.url}/{keys.stop(run, number)}: is not a decision; restore it from a copy"
-            ) from error
+        key = keys.stop(run, number)
+        body = records.read(store, key)
+        with decode.decoding(f"{store.url}/{key}", "a decision to end training"):
+            found.append(Stop.from_document(body))
     return found
 
 

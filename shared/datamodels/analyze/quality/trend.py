@@ -24,6 +24,8 @@ import numpy as np
 
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import TAILS, Estimate
+from datamodels.errors import ObjectNotFoundError
+from datamodels.storage import ObjectStore, decode, keys, records
 
 FORMS = ((3, 3), (2, 2))
 """(terms, doublings that they are fitted to): of the curve, then of the line."""
@@ -54,9 +56,20 @@ class Point:
 def from_document(document: list[dict[str, Any]]) -> list[Point]:
     """Read back the documents of points."""
     return [
-        Point(**p | {"interval": tuple(p["interval"]), "deviations": np.array(p["deviations"], dtype=np.float64)})
-        for p in document
+        decode.build(Point, point | {"deviations": np.array(point["deviations"], dtype=np.float64)})
+        for point in document
     ]
+
+
+def recorded(store: ObjectStore, run: str, fit: int) -> list[Point] | None:
+    """Read the learning curve up to a fit; None if it is not recorded. Raises CorruptObjectError."""
+    key = keys.curve(run, fit)
+    try:
+        body = records.read(store, key)
+    except ObjectNotFoundError:
+        return None
+    with decode.decoding(f"{store.url}/{key}", "a learning curve"):
+        return from_document(body)
 
 
 class Trend:

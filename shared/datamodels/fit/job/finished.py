@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError
+from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError, SpecError
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
-from datamodels.storage import keys, records
+from datamodels.storage import decode, keys, records
 from datamodels.storage.base import ObjectStore
 
 
@@ -75,8 +75,21 @@ class FitRecord:
         return f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others})")
 
     def of(self, run: Run) -> Run:
-        """Return the run with the settings of this fit in its spec; it may have been created with others."""
-        return run.with_fit(self.settings)
+        """Return the run with the settings of this fit in its spec; it may have been created with others.
+
+        Raises CorruptObjectError if this is no fit of the run.
+        """
+        if (self.columns, self.targets) != (run.design.columns, run.n):
+            raise CorruptObjectError(
+                f"run {run.name}: has {run.n} targets over {run.design.columns} columns, its fit {self.number} "
+                f"{self.targets} over {self.columns}; restore the records of both from a copy"
+            )
+        try:
+            return run.with_fit(self.settings)
+        except SpecError as error:
+            raise CorruptObjectError(
+                f"run {run.name}: the settings of fit {self.number} are not valid: {error}; restore them from a copy"
+            ) from error
 
 
 def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
@@ -114,14 +127,25 @@ def newest_number(run: str, number: int) -> int:
 
 def read_fit(store: ObjectStore, run: str, number: int) -> FitRecord:
     """Return a finished fit by its number. Raises ObjectNotFoundError, CorruptObjectError."""
-    body = records.read(store, keys.fit(run, number))
-    try:
-        return FitRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
-    except (TypeError, KeyError) as error:
-        raise CorruptObjectError(
-            f"{store.url}/{keys.fit(run, number)}: is not the record of a fit ({error}); was it written by another "
-            "version of datamodels?"
-        ) from None
+    key = keys.fit(run, number)
+    body = records.read(store, key)
+    with decode.decoding(f"{store.url}/{key}", "the record of a fit"):
+        record = decode.build(FitRecord, body)
+        _check(record, run, number)
+        return record
+
+
+def _check(record: FitRecord, run: str, number: int) -> None:
+    """Raise an error if a record contradicts itself or its name."""
+    if (record.run, record.number) != (run, number):
+        raise ValueError(f"it is of fit {record.number} of run {record.run!r:.100}")
+    ends = [0, *(block.last for block in record.blocks)]
+    if [block.first for block in record.blocks] != ends[:-1] or ends[-1] != record.targets or min(ends[1:]) < 1:
+        raise ValueError(f"its blocks do not hold each of {record.targets} targets once")
+    if not all(0 <= count < 2**31 for count in (record.rows, record.columns, record.manifest_version)):
+        raise ValueError("its rows, columns or manifest_version are out of range")
+    FitSpec(**record.settings)
+    _ = record.chosen  # reads `choice`
 
 
 def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:

@@ -24,7 +24,7 @@ from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job.finished import Block, FitRecord, read_fit, read_newest_fit
-from datamodels.storage import keys, records, schema
+from datamodels.storage import decode, keys, records, schema
 from datamodels.storage.base import ObjectStore
 
 
@@ -133,16 +133,19 @@ def _encode(solution: Solution, first: int) -> bytes:
 def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
     try:
         table = schema.read(data)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
     if not table.schema.equals(schema.WEIGHTS):
         raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
-    choice = (table.schema.metadata or {}).get(schema.CHOICE)
+    written = (table.schema.metadata or {}).get(schema.CHOICE)
+    with decode.decoding(where, "a block of a fit"):
+        choice = json.loads(written) if written else None
     table = table.combine_chunks()
     lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
     columns = schema.numbers(lists["columns"].flatten())
     outside = len(columns) and not 0 <= columns.min() <= columns.max() < d
-    if table.column("target").to_pylist() != list(targets) or outside:
+    aligned = lists["columns"].offsets.equals(lists["weights"].offsets)
+    if table.column("target").to_pylist() != list(targets) or outside or not aligned:
         raise CorruptObjectError(
             f"{where}: does not hold the targets {targets.start} to {targets.stop - 1} over {d} columns; delete it "
             "if no finished fit lists it, or restore it from a copy"
@@ -157,5 +160,5 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
         indptr=schema.numbers(lists["columns"].offsets).astype(np.int64),
         columns=columns,
         weights=schema.numbers(lists["weights"].flatten()),
-        choice=json.loads(choice) if choice else None,
+        choice=choice,
     )
