@@ -146,6 +146,9 @@ bench-magic: $(VENV)/.trainer ## compare derivatives through trainings with trai
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 
+bench-aggregate: $(VENV)/.test ## compare commits through the aggregator with bare writes of the same parts
+	$(BIN)/python benchmarks/aggregate/commits.py $(BENCH)
+
 # BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)

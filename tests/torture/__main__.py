@@ -15,10 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import calls, files
+from tests.torture import calls, files, kills
 from tests.torture.rows import Budget, Row
 
 ROWS = {
+    "kills": Row("f1: SIGKILL of the aggregator while writers race", kills.run),
     "calls": Row("f3: wrong messages to every call of every service", calls.run),
     "files": Row("f3: damaged objects, read by every call and command", files.run),
 }
