@@ -21,7 +21,7 @@ from datamodels.query.weights import Fitted, WeightStore
 from datamodels.rpc import codec, messages
 from datamodels.rpc.context import CallContext
 from datamodels.run.runs import Run
-from datamodels.storage import keys, records
+from datamodels.storage import decode, keys, records
 from datamodels.v1 import query_pb2, types_pb2
 
 DEFAULT_COMPONENTS, DEFAULT_EXTREMES = 5, 10
@@ -128,7 +128,8 @@ class LongCalls:
                 else:
                     answer = response()
                     answer.provenance.partial |= not final
-                    getattr(answer, field).MergeFromString(found)
+                    with decode.decoding(f"{self._weights.store.url}/{key}", "the result of an analysis"):
+                        getattr(answer, field).MergeFromString(found)
                     yield answer
         finally:
             self._streams.release()

@@ -9,7 +9,7 @@ from datamodels.services.query.service import service
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.errors import NotReadyError, RunNotFoundError
+from datamodels.errors import CorruptObjectError, NotReadyError, RunNotFoundError
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
@@ -84,6 +84,16 @@ def test_an_evaluation_equals_that_of_the_core_and_is_stored(tmp_path, serve):
     reports.clear()
     assert client.evaluate(run.name, tell=lambda *progress: reports.append(progress)).found.mean.r2 == expected.mean.r2
     assert not reports
+
+
+def test_a_stored_answer_that_is_no_message_is_a_damaged_object(tmp_path, serve):
+    store, run = make_store(tmp_path)
+    serve(store)[0].evaluate(run.name)
+    (key,) = kept(store, run)
+    store.delete(key)
+    records.create(store, key, {"answer": "////"})
+    with pytest.raises(CorruptObjectError, match=f"{key}: is not the result of an analysis"):
+        serve(store)[0].evaluate(run.name)
 
 
 def test_an_answer_about_a_run_that_still_trains_is_partial_and_not_stored(tmp_path, serve):

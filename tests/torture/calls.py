@@ -94,7 +94,9 @@ class Call:
         """Make the call and return the name of its code."""
         began = time.monotonic()
         path = f"/{self.method.containing_service.full_name}/{self.method.name}"
-        answers = channel.stream_stream(path)(iter(self.messages), timeout=CALL_SECONDS)
+        # A watch lasts as long as what it watches.
+        seconds = STREAM_SECONDS if self.method.name.startswith("Watch") else CALL_SECONDS
+        answers = channel.stream_stream(path)(iter(self.messages), timeout=seconds)
         if self.leaves:
             threading.Timer(LEAVE_SECONDS, answers.cancel).start()
         try:
