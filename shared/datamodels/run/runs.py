@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import dataclasses
 import functools
 import importlib
 import json
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -112,14 +110,14 @@ class Run:
         given |= {} if unseen is None else {"unseen_from": unseen}
         document = {
             "spec": self.spec.document(),
-            "design": design | {"groups": _encode_optional(self.design.groups)} | given,
-            "own": _encode(self.own),
-            "labels": _encode_optional(self.labels),
-            "target_labels": _encode_optional(self.target_labels),
+            "design": design | {"groups": decode.packed(self.design.groups)} | given,
+            "own": decode.packed(self.own),
+            "labels": decode.packed(self.labels),
+            "target_labels": decode.packed(self.target_labels),
             "dtype": self.dtype,
         }
         if self.spans:
-            document["spans"] = _encode_spans(self.spans)
+            document["spans"] = decode.packed_text(json.dumps(self.spans))
         return document | self._meaning()
 
     def _meaning(self) -> dict[str, Any]:
@@ -150,17 +148,17 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
     pins = {pin: tuple(design[pin]) for pin in ("pinned_in", "pinned_out")}
     parsed = spec.parse(document["spec"])
     arrays = {
-        "groups": _decode_optional(design["groups"]),
+        "groups": decode.unpacked_optional(design["groups"]),
         "masks": Masks.from_document(design.get("masks"), parsed.run, store),
     }
     found = Run(
         spec=parsed,
         design=decode.build(Design, design | pins | arrays),
-        own=_decode(document["own"]),
-        labels=_decode_optional(document["labels"]),
-        target_labels=_decode_optional(document["target_labels"]),
+        own=decode.unpacked_array(document["own"]),
+        labels=decode.unpacked_optional(document["labels"]),
+        target_labels=decode.unpacked_optional(document["target_labels"]),
         dtype=dtype,
-        spans=_decode_spans(document.get("spans")),
+        spans=_spans(document.get("spans")),
         **_decode_meaning(document),
     )
     decode.check_length("labels", found.labels, found.design.examples)
@@ -171,6 +169,10 @@ def from_document(document: dict[str, Any], store: ObjectStore | None = None) ->
     return found
 
 
+def _spans(text: str | None) -> tuple[Span, ...]:
+    return () if text is None else tuple(Span(*span) for span in json.loads(decode.unpacked_text(text)))
+
+
 def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a Run that `Run._meaning` describes. Records of early versions have none of them."""
     output = document.get("output")
@@ -178,30 +180,6 @@ def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
         "declared": None if output is None else outputs.from_document(output),
         "label_names": tuple(map(str, document.get("label_names", ()))),
     }
-
-
-def _encode(array: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(array.astype("<i4").tobytes())).decode()
-
-
-def _encode_spans(spans: tuple[Span, ...]) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(spans).encode())).decode()
-
-
-def _decode_spans(text: str | None) -> tuple[Span, ...]:
-    return () if text is None else tuple(Span(*span) for span in json.loads(zlib.decompress(base64.b64decode(text))))
-
-
-def _encode_optional(array: np.ndarray | None) -> str | None:
-    return None if array is None else _encode(array)
-
-
-def _decode(text: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i4")
-
-
-def _decode_optional(text: str | None) -> np.ndarray | None:
-    return None if text is None else _decode(text)
 
 
 def reference(field: str, text: str) -> Callable[..., Any]:

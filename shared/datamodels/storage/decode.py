@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
 import types
 import typing
+import zlib
 from collections.abc import Iterator, Sized
 from typing import Any, TypeVar
+
+import numpy as np
 
 from datamodels.errors import CorruptObjectError, DatamodelsError, InputError, SpecError, one_line
 
@@ -25,6 +29,31 @@ def build(kind: type[T], value: Any) -> T:
     Raises TypeError, which names the value.
     """
     return _build(kind, value, kind.__name__)
+
+
+def packed_text(text: str | bytes) -> str:
+    """Return a text or bytes as a short text for JSON: compressed, in base64."""
+    return base64.b64encode(zlib.compress(text.encode() if isinstance(text, str) else text)).decode()
+
+
+def unpacked_text(text: str) -> bytes:
+    """Return the bytes of what `packed_text` returned. Raises ValueError, TypeError, zlib.error."""
+    return zlib.decompress(base64.b64decode(text))
+
+
+def packed(array: np.ndarray | None, dtype: str = "<i4") -> str | None:
+    """Return an array as a short text for JSON; None for None."""
+    return None if array is None else packed_text(array.astype(dtype).tobytes())
+
+
+def unpacked_array(text: str, dtype: str = "<i4") -> np.ndarray:
+    """Return the array that `packed` made a text of. Raises as `unpacked_text` does."""
+    return np.frombuffer(unpacked_text(text), dtype=dtype)
+
+
+def unpacked_optional(text: str | None, dtype: str = "<i4") -> np.ndarray | None:
+    """Return what was given to `packed`, which may be None. Raises as `unpacked_text` does."""
+    return None if text is None else unpacked_array(text, dtype)
 
 
 def check_length(name: str, found: Sized | None, length: int) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import threading
-import zlib
 from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
 from datamodels.errors import CorruptObjectError, InputError, ObjectNotFoundError
-from datamodels.storage import ObjectStore, keys
+from datamodels.storage import ObjectStore, decode, keys
 
 BLOCK_BYTES = 16 * 2**20
 """Most bytes of a block."""
@@ -78,7 +76,7 @@ class Masks:
 
     def document(self) -> dict[str, Any]:
         """Return the masks as JSON values, without the masks themselves."""
-        inclusion = base64.b64encode(zlib.compress(self.inclusion.astype("<f4").tobytes())).decode()
+        inclusion = decode.packed(self.inclusion, "<f4")
         return {"inclusion": inclusion, "blocks": [dataclasses.asdict(block) for block in self.blocks]}
 
     @classmethod
@@ -86,7 +84,7 @@ class Masks:
         """Read back what `document` returned, with the blocks that a store has of a run; None for None."""
         if document is None:
             return None
-        inclusion = np.frombuffer(zlib.decompress(base64.b64decode(document["inclusion"])), dtype="<f4")
+        inclusion = decode.unpacked_array(document["inclusion"], "<f4")
         blocks = tuple(Block(**block) for block in document["blocks"])
 
         def fetch(block: Block) -> bytes:
