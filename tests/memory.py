@@ -1,9 +1,10 @@
 """A correct object store in memory, fast enough for thousands of crashes."""
 
 import threading
+import time
 
 from datamodels.errors import ObjectNotFoundError
-from datamodels.storage.base import ObjectStore
+from datamodels.storage.base import Entry, ObjectStore
 
 
 def flipped(data: bytes, place: int) -> bytes:
@@ -19,6 +20,7 @@ class MemoryStore(ObjectStore):
 
     def __init__(self):
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, float] = {}
         self.lock = threading.Lock()
 
     def create(self, key, data):
@@ -26,6 +28,7 @@ class MemoryStore(ObjectStore):
             if key in self.objects:
                 return False
             self.objects[key] = data
+            self.modified[key] = time.time()
             return True
 
     def read(self, key):
@@ -37,8 +40,10 @@ class MemoryStore(ObjectStore):
     def exists(self, key):
         return key in self.objects
 
-    def list(self, prefix):
-        return iter(sorted(key for key in list(self.objects) if key.startswith(prefix)))
+    def entries(self, prefix, *, after="", deep=True):
+        found = sorted(key for key in list(self.objects) if key.startswith(prefix) and key > after)
+        kept = [key for key in found if deep or "/" not in key.removeprefix(prefix)]
+        return iter([Entry(key, len(self.objects.get(key, b"")), self.modified.get(key, 0.0)) for key in kept])
 
     def delete(self, key):
         self.objects.pop(key, None)

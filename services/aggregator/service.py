@@ -54,7 +54,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         known = self._committer.part(run.name, models)
         if known is not None:
             metrics.PARTS.labels("dropped").inc()
-            return aggregator_pb2.PutOutputsResponse(committed=False, rows=known.rows)
+            return aggregator_pb2.PutOutputsResponse(committed=False, rows=known.rows_of(models))
         with self._committer.reserved(run, models):
             for message in request_iterator:
                 if message.WhichOneof("message") != "rows":
@@ -63,7 +63,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             committed = self._committer.put(assembly.finish())
         part = self._committer.part(run.name, models)
         assert part is not None, "the committer knows the part after `put`, whoever committed it"
-        return aggregator_pb2.PutOutputsResponse(committed=committed, rows=part.rows)
+        return aggregator_pb2.PutOutputsResponse(committed=committed, rows=part.rows_of(models))
 
     def GetProgress(
         self, request: aggregator_pb2.GetProgressRequest, context: CallContext

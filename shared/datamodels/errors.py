@@ -17,10 +17,12 @@
     ├── TargetRangeError
     ├── ConflictError
     ├── NotReadyError
+    ├── RunInUseError
     ├── StoreError
     │   ├── StoreUnavailableError
     │   ├── StoreFullError
     │   ├── StoreUnsafeError
+    │   ├── SupersededError
     │   └── CorruptObjectError
     ├── UnavailableError
     │   └── BusyError
@@ -166,7 +168,7 @@ class RunNotFoundError(NotFoundError):
 class ObjectNotFoundError(NotFoundError):
     """The store lacks an object that should be there.
 
-    Check the run with `datamodels status RUN --verify`, and restore the object from a backup.
+    Check the run with `datamodels verify RUN`, and restore the object from a backup.
     """
 
     exit_code = ExitCode.FAILED
@@ -196,6 +198,15 @@ class NotReadyError(DatamodelsError):
     """The preceding stage has not yet committed what is needed.
 
     Wait for that stage, or run it.
+    """
+
+    grpc_code = "FAILED_PRECONDITION"
+
+
+class RunInUseError(DatamodelsError):
+    """Something may be working on the run, so it is not changed.
+
+    Stop what works on it, or wait until it has ended. `--force` changes the run all the same.
     """
 
     grpc_code = "FAILED_PRECONDITION"
@@ -240,10 +251,21 @@ class StoreUnsafeError(StoreError):
     exit_code = ExitCode.CONFIG
 
 
+class SupersededError(StoreError):
+    """An object was removed by `datamodels vacuum`, `prune` or `delete` after this read had begun.
+
+    Start again. It then reads what replaced the object, or says that the run is gone.
+    """
+
+    grpc_code = "ABORTED"
+    exit_code = ExitCode.TRANSIENT
+
+
 class CorruptObjectError(StoreError):
     """An object differs from what its writer recorded.
 
-    Restore it from a backup. Do not delete it: the manifest that lists it would become unreadable.
+    Restore it from a backup. Do not delete it: the manifest that lists it would become unreadable. Without a backup of
+    outputs, `datamodels repair RUN --damaged` has their models trained again.
     """
 
     grpc_code = "DATA_LOSS"

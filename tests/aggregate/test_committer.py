@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from datamodels.aggregate import committer as committers
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import (
@@ -22,6 +23,7 @@ from datamodels.run import specs
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed
 from tests.waiting import eventually
 
 NEVER = AggregatorSettings(publish_interval=100_000)
@@ -133,7 +135,7 @@ def test_a_truncated_part_found_after_a_crash_is_named(committer, store, tmp_pat
     committer.put(make_outputs(sub_chunks[2]))
     key = keys.part(run.name, 8, 12)
     (tmp_path / key).write_bytes((tmp_path / key).read_bytes()[:100])
-    with pytest.raises(CorruptObjectError, match=f"{key}: .* or delete it to have its models trained again"):
+    with pytest.raises(CorruptObjectError, match=f"{key}: .* or train its models again with .datamodels repair"):
         Committer(store).progress(run.name)
     store.delete(key)
     assert Committer(store).progress(run.name).committed == 0
@@ -244,3 +246,34 @@ def test_a_watch_that_is_no_longer_active_ends_when_woken(committer, run):
         committer.wake()
         watcher.join(0.01)
     assert len(seen) == 1
+
+
+def test_runs_that_nobody_asks_for_are_forgotten(monkeypatch, protocol, run, make_outputs, sub_chunks):
+    """But not one with a part that no manifest lists."""
+    names = [run.name]
+    committer = Committer(protocol.MemoryStore())
+    committer.create(run)
+    for name in ("one", "two"):
+        other = committed.make_run(name=name)
+        committer.create(other)
+        names.append(other.name)
+    monkeypatch.setattr(committers, "IDLE_SECONDS", 0.0)
+    committer.put(make_outputs(sub_chunks[0], 1))
+    for name in names[1:]:
+        committer.progress(name)
+    assert list(committer._ledgers) == [run.name, names[2]]
+    committer.publish(run.name)
+    committer.progress(names[1])
+    assert list(committer._ledgers) == [names[1]]
+    assert committer.progress(run.name).committed == 4
+
+
+def test_a_run_that_is_deleted_can_be_made_again_at_once(protocol, run, make_outputs, sub_chunks):
+    store = protocol.MemoryStore()
+    committer = Committer(store)
+    for writer in range(2):
+        assert committer.create(run)
+        assert committer.put(make_outputs(sub_chunks[0], writer))
+        assert committer.publish(run.name) == 0
+        for key in list(store.list("")):
+            store.delete(key)

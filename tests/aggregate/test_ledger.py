@@ -6,6 +6,7 @@ import pytest
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.ledger import Ledger
+from datamodels.errors import RunNotFoundError
 from datamodels.run import runs
 from datamodels.storage import keys
 from tests.memory import FlippingStore
@@ -70,7 +71,32 @@ def test_a_second_refresh_soon_after_does_not_ask_the_store(protocol, store, run
     ledger.refresh(older_than=1000)
     assert faulty.calls == []
     ledger.refresh()
-    assert faulty.calls == [f"exists {keys.manifest(run.name, 0)}"]
+    assert faulty.calls == [f"exists {keys.manifest(run.name, 0)}", f"list aggregate/{run.name}/manifest/"]
+
+
+def test_a_run_that_was_deleted_and_made_again_is_begun_anew(store, run, sub_chunks, make_outputs):
+    """An aggregator outlives many runs."""
+    ledger = Ledger(store, run)
+    ledger.put(make_outputs(sub_chunks[0], 1))
+    ledger.publish()
+    for key in list(store.list("")):
+        store.delete(key)
+    with pytest.raises(RunNotFoundError, match="was deleted"):
+        ledger.refresh()
+    runs.create(store, run)
+    ledger.refresh()
+    assert ledger.progress().committed == 0
+    assert ledger.put(make_outputs(sub_chunks[0], 2))[1] and ledger.publish() == 0
+
+
+def test_a_run_that_was_deleted_before_its_first_manifest_gets_none(store, run, sub_chunks, make_outputs):
+    ledger = Ledger(store, run)
+    ledger.put(make_outputs(sub_chunks[0], 1))
+    for key in list(store.list("")):
+        store.delete(key)
+    with pytest.raises(RunNotFoundError, match="was deleted"):
+        ledger.publish()
+    assert not store.objects
 
 
 def test_no_manifest_has_the_checksum_of_a_bad_read(run, sub_chunks, make_outputs):

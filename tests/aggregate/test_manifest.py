@@ -6,7 +6,7 @@ import pytest
 from datamodels.aggregate import manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.aggregate.manifest import NONE, Part, Snapshot, merged
-from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError, SupersededError
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 
@@ -111,8 +111,8 @@ def test_records_that_are_not_manifests(store, committed, change):
 
 def test_create_never_replaces_a_version(store, committed):
     parts = manifest.read(store, committed, 0).parts
-    assert not manifest.create(store, committed, 1, parts)
-    assert manifest.create(store, committed, 2, reversed(parts))
+    assert not manifest.create(store, Snapshot(committed, 0, ()).rewritten(parts))
+    assert manifest.create(store, Snapshot(committed, 1, ()).rewritten(reversed(parts)))
     assert manifest.read_newest(store, committed).parts == parts
 
 
@@ -126,3 +126,55 @@ def test_entries_survive_conversion_to_documents():
 def test_merged_ranges():
     assert merged([]) == []
     assert merged([range(8, 9), range(0, 4), range(4, 6)]) == [range(0, 6), range(8, 9)]
+
+
+def entry(run, first, sha="0" * 64):
+    return Part(keys.part(run, first, first + 4), first, first + 4, 4, (), sha, 100)
+
+
+def test_a_record_holds_what_its_version_adds(store, run):
+    """And the parts of records before it that have no more parts: sizes at least double from one to the next."""
+    snapshot, sizes, bodies = Snapshot(run.name, NONE, ()), [], []
+    for number in range(7):
+        snapshot = snapshot.followed([entry(run.name, 4 * number)])
+        assert manifest.create(store, snapshot)
+        assert manifest.read(store, run.name, number) == manifest.read_newest(store, run.name) == snapshot
+        sizes.append([len(segment.parts) for segment in snapshot.segments])
+        bodies.append(records.read(store, keys.manifest(run.name, number)))
+    assert sizes == [[1], [2], [1, 2], [4], [1, 4], [2, 4], [1, 2, 4]]
+    # A record that lists everything is as earlier versions wrote it, and no other one can be taken for it.
+    assert [sorted(body) for body in bodies[:4:3]] == 2 * [["parts", "version"]]
+    assert sorted(bodies[2]) == ["added", "base", "retired", "version"] and bodies[2]["base"] == 1
+    whole = snapshot.followed([], whole=True)
+    assert len(whole.segments) == 1 and whole.parts == snapshot.parts and whole.version == 7
+
+
+def test_many_commits_write_few_bytes(run):
+    """A part is in few records, and a version is read from few."""
+    snapshot, written = Snapshot(run.name, NONE, ()), 0
+    for first in range(0, 3000, 4):
+        snapshot = snapshot.followed([entry(run.name, first)])
+        written += len(snapshot.segments[0].parts)
+        assert len(snapshot.segments) <= 10
+    assert written < 6 * len(snapshot.parts)
+
+
+def test_a_version_whose_base_is_gone_says_so(store, run):
+    snapshot = Snapshot(run.name, NONE, ())
+    for number in range(3):
+        snapshot = snapshot.followed([entry(run.name, 4 * number)])
+        assert manifest.create(store, snapshot)
+    store.delete(keys.manifest(run.name, 1))
+    with pytest.raises(SupersededError, match=r"builds on manifest 1, which is gone; .*repair"):
+        manifest.read_newest(store, run.name)
+    left = manifest.read_newest(store, run.name, partial=True)
+    assert not left.complete and [part.first for part in left.parts] == [8]
+    assert [segment.parts for segment in left.followed([]).segments] == [left.parts]
+
+
+def test_parts_found_by_model():
+    row = [Part("", first, last, 0, (), "", 0) for first, last in ((4, 8), (8, 16), (20, 24))]
+    snapshot = Snapshot("r", 0, tuple(row))
+    found = [snapshot.find(model) for model in (0, 4, 7, 8, 15, 16, 19, 23, 24)]
+    assert snapshot.rows_below(22) == 4 + 8 + 2 and snapshot.rows_below(6) == 2
+    assert found == [None, row[0], row[0], row[1], row[1], None, None, row[2], None]

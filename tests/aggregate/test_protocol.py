@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import StoreUnavailableError
+from datamodels.storage import keys
 from tests.properties import examples
 
 
@@ -129,7 +130,7 @@ class Aggregators(RuleBasedStateMachine):
     @rule(who=WHO)
     def publish_lists_everything_acknowledged(self, who):
         version = self.committers[who].publish(self.run.name)
-        newest = self.memory.newest(lambda v: f"aggregate/{self.run.name}/manifest/{v:010d}.json")
+        newest = self.memory.newest(keys.manifests(self.run.name))
         assert version <= newest
         progress = self.committers[who].progress(self.run.name)
         assert all(progress.covers(outputs.models) for outputs, _ in self.acknowledged)

@@ -189,3 +189,19 @@ def test_runs_come_in_pages(tmp_path):
     assert seen == sorted(names)
     with pytest.raises(PageTokenError):
         weights.page_of_runs(3, "nonsense", message)
+
+
+def test_a_deleted_run_is_forgotten(tmp_path):
+    store, run, theta = made.make_store(tmp_path)
+    weights = WeightStore(store, refresh=0)
+    assert weights.fitted(run.name).record.number == 0
+    record = store.read(keys.run(run.name))
+    for key in list(store.list("")):
+        store.delete(key)
+    with pytest.raises(RunNotFoundError):
+        weights.fitted(run.name)
+    store.create(keys.run(run.name), record)
+    with pytest.raises(NotReadyError):
+        weights.fitted(run.name)
+    made.commit_fit(store, run, 2 * theta)
+    assert weights.fitted(run.name).theta.sum() == pytest.approx(2 * theta.sum(), rel=1e-4)

@@ -9,6 +9,7 @@ nothing that was acknowledged.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Self
@@ -30,6 +31,8 @@ from datamodels.run.runs import Run
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import ObjectStore
 
+IDLE_SECONDS = 3600.0
+"""A run that nobody asked for so long is forgotten once all its parts are listed; it is opened again when needed."""
 MAX_PART_BYTES = 2**31
 """Largest size of one sub-chunk's outputs. It limits the memory that one put takes."""
 
@@ -52,6 +55,7 @@ class Committer:
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._ledgers: dict[str, Ledger] = {}
+        self._used: dict[str, float] = {}
         self._publisher: Publisher | None = None
         self._room = room or Room()
 
@@ -79,7 +83,12 @@ class Committer:
                 f"sub_chunk = {run.spec.sub_chunk}: makes parts of {size / 2**30:.1f} GiB with {run.n} targets, at "
                 f"most {most / 2**30:.1f} GiB allowed; lower it to {max(1, most // row)} or less"
             )
-        return runs.create(self.store, run)
+        created = runs.create(self.store, run)
+        if created:  # what this process knows of an earlier run of this name was deleted with it
+            with self._lock:
+                self._ledgers.pop(run.name, None)
+                self._used.pop(run.name, None)
+        return created
 
     def run(self, name: str) -> Run:
         """Return a run. Raises RunNotFoundError."""
@@ -133,10 +142,9 @@ class Committer:
 
         Several changes may be combined into one. `active` is called on every change, and on `wake`.
         """
-        ledger = self._ledger(name)
         sent = None
         while active():
-            progress = self.progress(name)
+            ledger, progress = self._ledger(name), self.progress(name)
             if progress != sent:
                 yield progress
                 sent = progress
@@ -154,9 +162,17 @@ class Committer:
         with self._lock:
             return list(self._ledgers.values())
 
+    def _forget_idle(self) -> None:
+        """Forget runs that nobody asks for. The caller holds `_lock`."""
+        now = time.monotonic()
+        for name, used in list(self._used.items()):
+            if now - used > IDLE_SECONDS and not self._ledgers[name].unlisted:
+                del self._ledgers[name], self._used[name]
+
     def _ledger(self, name: str) -> Ledger:
         with self._lock:
             if name in self._ledgers:
+                self._used[name] = time.monotonic()
                 return self._ledgers[name]
             opening = self._opening.setdefault(name, threading.Lock())
         # One thread recovers a run while others wait for it. Nothing is kept for a run that does not exist.
@@ -167,6 +183,8 @@ class Committer:
                         return self._ledgers[name]
                 ledger = Ledger(self.store, runs.read(self.store, name))
                 with self._lock:
+                    self._forget_idle()
+                    self._used[name] = time.monotonic()
                     return self._ledgers.setdefault(name, ledger)
             finally:
                 with self._lock:

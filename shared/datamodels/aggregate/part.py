@@ -1,16 +1,21 @@
-"""Check the outputs of one sub-chunk of models as they arrive, and convert them to and from a Parquet part."""
+"""Check the outputs of one sub-chunk of models as they arrive, and convert them to and from a Parquet part.
+
+Parts of several sub-chunks can be merged into one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodels.aggregate.manifest import Part
 from datamodels.errors import CorruptObjectError, OutputsError
 from datamodels.run import precision
 from datamodels.run.runs import Run
@@ -25,14 +30,15 @@ LONGEST_REASON = 300
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """Outputs of the models of one sub-chunk on every target.
+    """Outputs of the models of one sub-chunk, or of several whose parts were merged, on every target.
 
     run          name of the run
-    models       the sub-chunk, first <= index < last
+    models       first <= index < last
     model_index  int32[r], ascending
     outputs      float16 or float32 [r, n], finite; the type is that of the run
     failed       {model: reason} for each model of the sub-chunk that is not in model_index
     retried      models in model_index that were trained with their second seed, ascending; see `train.job`
+    merged       sha256 of the parts that were merged; empty for the outputs of one sub-chunk
     """
 
     run: str
@@ -41,6 +47,33 @@ class Outputs:
     outputs: np.ndarray
     failed: dict[int, str]
     retried: tuple[int, ...] = ()
+    merged: tuple[str, ...] = ()
+
+    def only(self, models: range) -> Outputs:
+        """Return the outputs of some of the models, a range within them."""
+        chosen = (self.model_index >= models.start) & (self.model_index < models.stop)
+        return dataclasses.replace(
+            self,
+            models=models,
+            model_index=self.model_index[chosen],
+            outputs=self.outputs[chosen],
+            failed={model: reason for model, reason in self.failed.items() if model in models},
+            retried=tuple(model for model in self.retried if model in models),
+            merged=(),
+        )
+
+
+def joined(pieces: Sequence[Outputs], merged: Sequence[str]) -> Outputs:
+    """Return the outputs of ranges of models that follow each other. merged: the sha256 of the parts they come from."""
+    return Outputs(
+        run=pieces[0].run,
+        models=range(pieces[0].models.start, pieces[-1].models.stop),
+        model_index=np.concatenate([piece.model_index for piece in pieces]),
+        outputs=np.concatenate([piece.outputs for piece in pieces]),
+        failed={model: reason for piece in pieces for model, reason in piece.failed.items()},
+        retried=tuple(model for piece in pieces for model in piece.retried),
+        merged=tuple(merged),
+    )
 
 
 class Assembly:
@@ -175,6 +208,8 @@ def encode(outputs: Outputs) -> bytes:
     }
     if outputs.retried:
         metadata[schema.RETRIED_MODELS] = json.dumps(outputs.retried)
+    if outputs.merged:
+        metadata[schema.MERGED_PARTS] = json.dumps(outputs.merged)
     found, step = found.with_metadata(metadata), max(1, GROUP_BYTES // (n * outputs.outputs.itemsize))
     sink = io.BytesIO()  # unlike Arrow's, it gives its bytes away without a copy
     with pq.ParquetWriter(
@@ -204,6 +239,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         part = json.loads(metadata[schema.PART])
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
         retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
+        merged = tuple(json.loads(metadata.get(schema.MERGED_PARTS, b"[]")))
         margins = written.field("margins").type
         found, dtype = margins.list_size, np.dtype(margins.value_type.to_pandas_dtype()).name
         model_index, flat = _values(file)
@@ -219,7 +255,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         raise CorruptObjectError(f"{where}: its columns are not those of a part of {n or found} targets")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
-    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried)
+    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried, merged)
 
 
 def _values(file: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray]:
@@ -246,3 +282,17 @@ def _joined(pieces: list[np.ndarray]) -> np.ndarray:
         place -= len(piece)
         whole[place : place + len(piece)] = piece
     return whole
+
+
+def describe(outputs: Outputs, key: str, data: bytes) -> Part:
+    """Return the manifest's entry for a part: its outputs, its key and its bytes."""
+    return Part(
+        key=key,
+        first=outputs.models.start,
+        last=outputs.models.stop,
+        rows=len(outputs.model_index),
+        failed=tuple(outputs.failed.items()),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        merged=outputs.merged,
+    )

@@ -74,16 +74,17 @@ class Contents:
         Outputs are NaN for models that failed or are not committed.
         """
         spec = self.run.spec
-        committed = {part.first: part for part in self.snapshot.parts}
+        part, found = None, None
         for chunk in range(spec.m // spec.chunk, spec.chunks):
             for models in spec.sub_chunks(spec.chunk_range(chunk)):
                 index = np.arange(max(models.start, spec.m), models.stop)
                 if not len(index):
                     continue
                 outputs = np.full((len(index), self.run.n), np.nan, dtype=self.run.dtype)
-                if models.start in committed:
-                    found = committed[models.start].read(self.store, self.run.name)
-                    mine = found.model_index >= spec.m
+                if (listed := self.snapshot.find(models.start)) is not None:
+                    if listed != part or found is None:  # a merged part has several sub-chunks
+                        part, found = listed, listed.read(self.store, self.run.name)
+                    mine = np.isin(found.model_index, index)
                     outputs[found.model_index[mine] - index[0]] = found.outputs[mine]
                 yield index, outputs
 

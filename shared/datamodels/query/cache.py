@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -47,6 +47,11 @@ class Cache(Generic[K, V]):
         while len(self._kept) > max(1, self._capacity) or (self.bytes > self._keep_bytes and len(self._kept) > 1):
             _, (_, dropped) = self._kept.popitem(last=False)
             self.bytes -= dropped
+
+    def drop(self, chosen: Callable[[K], bool]) -> None:
+        """Drop the values whose keys are chosen."""
+        for key in [key for key in self._kept if chosen(key)]:
+            self.bytes -= self._kept.pop(key)[1]
 
 
 def size_of(value: Any) -> int:

@@ -18,7 +18,14 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality import noise, stopping
 from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.target import Weights, strongest
-from datamodels.errors import CorruptObjectError, InputError, RunNotFoundError, TargetRangeError
+from datamodels.errors import (
+    CorruptObjectError,
+    InputError,
+    ObjectNotFoundError,
+    RunNotFoundError,
+    SupersededError,
+    TargetRangeError,
+)
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import newest_number
@@ -89,11 +96,17 @@ class Fitted:
     def final(self) -> bool:
         """Return whether no later fit of the run can have more models.
 
-        True if the run's training has ended, or was stopped, and this fit used the newest manifest.
+        True if the run's training has ended, or was stopped, and this fit used all models of the newest manifest.
         """
         snapshot = manifest.read_newest(self.store, self.run.name)
         ended = snapshot.committed >= self.run.spec.models or bool(stopping.recorded(self.store, self.run.name))
-        return ended and snapshot.version == self.record.manifest_version
+        if not ended or snapshot.version == self.record.manifest_version:
+            return ended
+        try:
+            mine = manifest.read(self.store, self.run.name, self.record.manifest_version)
+        except (ObjectNotFoundError, SupersededError):  # it was pruned
+            return self.record.rows >= snapshot.rows_below(self.run.spec.m)
+        return mine.ranges == snapshot.ranges  # a newer one may list the same models in other parts
 
     @property
     def n(self) -> int:
@@ -214,6 +227,9 @@ class WeightStore:
             known = self._runs.get(name)
         checked, number, run = known or (-np.inf, -1, None)
         if time.monotonic() - checked >= self._refresh or run is None:
+            if run is not None and not self.store.exists(keys.run(name)):
+                self._forget(name)  # `runs.read` says that it is gone
+                run = None
             newest = runs.newest_meaning(self.store, name, number)
             size = None  # as before
             if run is None or newest > number:
@@ -227,9 +243,18 @@ class WeightStore:
         """Return the number of finished fits of a run."""
         checked, newest = self._newest.get(name, (-np.inf, -1))
         if time.monotonic() - checked >= self._refresh:
-            newest = self.store.newest(lambda number: keys.fit(name, number), known=newest)
+            known, newest = newest, self.store.newest(keys.fits(name), known=newest)
+            if newest < known:  # the run was deleted, and perhaps made again
+                self._forget(name)
             self._newest[name] = (time.monotonic(), newest)
         return newest + 1
+
+    def _forget(self, name: str) -> None:
+        """Forget a run that was deleted."""
+        with self._lock:
+            self._runs.drop(lambda run: run == name)
+            self._newest.pop(name, None)
+            self._fitted.drop(lambda key: key[0] == name)
 
     def page_of_runs(self, page_size: int, page_token: str, encode: Callable[[Run], T]) -> tuple[list[T], str]:
         """Return a page of runs, each encoded as a message, ordered by name, and the token of the next page.

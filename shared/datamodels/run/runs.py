@@ -346,7 +346,7 @@ def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
 
 def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:
     """Return the number of the newest declaration beside a run, -1 if there is none; `known` is known to exist."""
-    return store.newest(lambda number: keys.meaning(name, number), known)
+    return store.newest(keys.meanings(name), known)
 
 
 def names(store: ObjectStore) -> list[str]:

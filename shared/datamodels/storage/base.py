@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from datamodels.errors import CorruptObjectError, DatamodelsError, InputError, StoreUnavailableError
 from datamodels.storage import keys
+from datamodels.storage.keys import Numbered
 from datamodels.telemetry import logger
 
 log = logger(__name__)
@@ -30,6 +32,19 @@ def check_key(key: str) -> str:
             "empty, hidden or over 200 characters"
         )
     return key
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An object as a listing describes it.
+
+    bytes     its size
+    modified  when it was written, in seconds since 1970 by the clock of the store
+    """
+
+    key: str
+    bytes: int
+    modified: float
 
 
 class ObjectStore(abc.ABC):
@@ -66,10 +81,11 @@ class ObjectStore(abc.ABC):
         """Return whether the key has an object. Raises StoreUnavailableError."""
 
     @abc.abstractmethod
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the keys that start with prefix, ascending.
+    def entries(self, prefix: str, *, after: str = "", deep: bool = True) -> Iterator[Entry]:
+        """Yield the objects whose keys start with prefix, by ascending key. Raises StoreUnavailableError.
 
-        Only recovery and housekeeping list a store; readers follow manifests.
+        after  leave out keys up to and including this one
+        deep   also yield keys with a slash after the prefix
         """
 
     @abc.abstractmethod
@@ -135,17 +151,40 @@ class ObjectStore(abc.ABC):
             f"{self.url}/{key}: {AGREEMENT_READS} reads of it differ; check the network and the memory of this machine"
         )
 
-    def newest(self, key_of, known: int = -1) -> int:
-        """Return the largest number v for which `key_of(v)` exists, or -1 if no such key exists.
+    def list(self, prefix: str, *, after: str = "", deep: bool = True) -> Iterator[str]:
+        """Yield the keys of `entries`.
 
-        The keys must be numbered without gaps from 0. `known` is a number whose key is known to exist, or -1. The
-        search does not list the store: it doubles its steps upwards from `known`, then bisects.
+        Only recovery and housekeeping list a store; readers follow manifests.
         """
+        return (entry.key for entry in self.entries(prefix, after=after, deep=deep))
+
+    def newest(self, keys: Numbered, known: int = -1) -> int:
+        """Return the largest number whose key exists, or -1 if there is none.
+
+        `known` is a number whose key has existed, or -1. The search doubles its steps upwards from `known`, then
+        bisects. The smallest numbers may be gone, because `datamodels prune` or a rule of the bucket removed them. So
+        the search lists the numbers above the one it found, unless it found `known` itself.
+        """
+        found = self._gallop(keys, known)
+        if found == known >= 0 and self.exists(keys(known)):
+            return found
+        while (later := next(self.numbers(keys, found), None)) is not None:
+            found = self._gallop(keys, later)
+        return -1 if found == known else found  # `known` itself is gone, and so is everything after it
+
+    def _gallop(self, keys: Numbered, known: int) -> int:
+        """Return the largest number that is reached from `known` without a gap."""
         low, step = known, 1
-        while self.exists(key_of(low + step)):
+        while self.exists(keys(low + step)):
             low, step = low + step, step * 2
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self.exists(key_of(middle)) else (low, middle)
+            low, high = (middle, high) if self.exists(keys(middle)) else (low, middle)
         return low
+
+    def numbers(self, keys: Numbered, known: int = -1) -> Iterator[int]:
+        """Yield the numbers above `known` whose keys exist, ascending. Lists the store."""
+        after = keys(known) if known >= 0 else ""
+        found = (keys.number(key) for key in self.list(keys.prefix, after=after, deep=False))
+        return (number for number in found if number is not None)

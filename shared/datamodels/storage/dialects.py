@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from datamodels.errors import (
     ConflictError,
@@ -119,20 +119,28 @@ def metadata(answer: Mapping[str, Any]) -> dict[str, str]:
     return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
 
 
-def pages(ask: Callable[[dict[str, str]], Mapping[str, Any]], prefix: str, where: str) -> Iterator[str]:
-    """Yield all keys that begin with a prefix, ascending, each once.
+Ask: TypeAlias = Callable[[dict[str, str]], Mapping[str, Any]]
+
+
+def pages(ask: Ask, prefix: str, where: str) -> Iterator[str]:
+    """Yield the keys of `items`."""
+    return (item["Key"] for item in items(ask, prefix, where))
+
+
+def items(ask: Ask, prefix: str, where: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what a listing says of all objects whose keys begin with a prefix, by ascending key, each once.
 
     ask  sends ListObjectsV2 with further arguments: none, a ContinuationToken, or StartAfter
 
     Raises StoreError if the store repeats a page for ever.
     """
-    found: set[str] = set()
+    found: dict[str, Mapping[str, Any]] = {}
     tokens: set[str] = set()
     more: dict[str, str] = {}
     while True:
         answer = ask(more)
-        page = {item["Key"] for item in answer.get("Contents", ())}
-        new = bool(page - found)
+        page = {item["Key"]: item for item in answer.get("Contents", ())}
+        new = bool(page.keys() - found.keys())
         found |= page
         token = answer.get("NextContinuationToken") or ""
         if not answer.get("IsTruncated", bool(token)) or ("StartAfter" in more and not page):
@@ -144,4 +152,4 @@ def pages(ask: Callable[[dict[str, str]], Mapping[str, Any]], prefix: str, where
             more = {"StartAfter": max(found)}
         else:
             raise StoreError(f"{where}: the store lists the same page for ever; use another store")
-    yield from sorted(key for key in found if key.startswith(prefix) and not key.endswith("/"))
+    yield from (found[key] for key in sorted(found) if key.startswith(prefix) and not key.endswith("/"))

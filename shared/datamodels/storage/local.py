@@ -26,7 +26,7 @@ from datamodels.errors import (
     StoreUnsafeError,
 )
 from datamodels.storage import disk
-from datamodels.storage.base import ObjectStore, check_key
+from datamodels.storage.base import Entry, ObjectStore, check_key
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -131,26 +131,43 @@ class LocalStore(ObjectStore):
             self._check_root()
             return False
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def entries(self, prefix: str, *, after: str = "", deep: bool = True) -> Iterator[Entry]:
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self._root
         self._check_root()
-        yield from (key for key in self._walk(start, f"{folder}/" if folder else "") if key.startswith(prefix))
+        for key, path in self._walk(start, f"{folder}/" if folder else "", prefix, after, deep):
+            try:
+                found = path.stat()
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise self._translated(error, key) from error
+                continue  # deleted since
+            yield Entry(key, found.st_size, found.st_mtime)
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        """Yield the keys of the files below a folder, ascending. A folder sorts as its name with a slash."""
+    def list(self, prefix: str, *, after: str = "", deep: bool = True) -> Iterator[str]:
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._root
+        self._check_root()
+        return (key for key, _ in self._walk(start, f"{folder}/" if folder else "", prefix, after, deep))
+
+    def _walk(self, folder: Path, base: str, prefix: str, after: str, deep: bool) -> Iterator[tuple[str, Path]]:
+        """Yield (key, path) of the files below a folder, ascending. A folder sorts as its name with a slash.
+
+        base  what the keys of its files begin with
+        """
         try:
             with os.scandir(folder) as entries:
-                found = [(e.name + "/" * e.is_dir(), e.path) for e in entries if not e.name.startswith(".")]
+                found = [base + e.name + "/" * e.is_dir() for e in entries if not e.name.startswith(".")]
         except OSError as error:
             if error.errno in _ABSENT:
                 return
-            raise self._translated(error, prefix) from error
-        for name, path in sorted(found):
+            raise self._translated(error, base) from error
+        for name in sorted(found):
             if name.endswith("/"):
-                yield from self._walk(Path(path), prefix + name)
-            else:
-                yield prefix + name
+                if deep and name.startswith(prefix[: len(name)]) and (name > after or after.startswith(name)):
+                    yield from self._walk(self._root / name, name, prefix, after, deep)
+            elif name.startswith(prefix) and name > after:
+                yield name, self._root / name
 
     def delete(self, key: str) -> None:
         path = self._path(key)

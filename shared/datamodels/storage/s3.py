@@ -24,7 +24,7 @@ from datamodels.errors import (
 )
 from datamodels.settings import StoreSettings
 from datamodels.storage import dialects
-from datamodels.storage.base import ObjectStore, check_key
+from datamodels.storage.base import Entry, ObjectStore, check_key
 from datamodels.storage.dialects import DELETE, GET, HEAD, LIST, PUT, Doubt, Right
 from datamodels.telemetry import logger
 
@@ -138,16 +138,20 @@ class S3Store(ObjectStore):
             return False
         return True
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def entries(self, prefix: str, *, after: str = "", deep: bool = True) -> Iterator[Entry]:
         if prefix:
             check_key(prefix.rstrip("/"))
         start, where = self._prefix + prefix, f"{self.url}/{prefix}"
+        begin: dict[str, Any] = {"Prefix": start, "MaxKeys": self.PAGE} | ({} if deep else {"Delimiter": "/"})
+        begin |= {"StartAfter": self._prefix + after} if after else {}
 
         def ask(more: dict[str, str]) -> Any:
-            arguments: dict[str, Any] = {"Prefix": start, "MaxKeys": self.PAGE} | more
-            return self._send(LIST, where, **arguments)
+            return self._send(LIST, where, **begin | more)
 
-        return (key.removeprefix(self._prefix) for key in dialects.pages(ask, start, where))
+        for item in dialects.items(ask, start, where):
+            key = item["Key"].removeprefix(self._prefix)
+            if key > after:
+                yield Entry(key, item["Size"], item["LastModified"].timestamp())
 
     def delete(self, key: str) -> None:
         self._call(DELETE, key)

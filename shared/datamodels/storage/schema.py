@@ -35,6 +35,9 @@ FAILED_MODELS = b"datamodels.failed_models"
 RETRIED_MODELS = b"datamodels.retried_models"
 """Metadata key of a part: JSON list of the models that were trained with their second seed; absent if none were."""
 
+MERGED_PARTS = b"datamodels.merged_parts"
+"""Metadata key of a part: JSON list of the sha256 of the parts that were merged into it; absent if none were."""
+
 PART = b"datamodels.part"
 """Metadata key of a part: JSON {"run", "first", "last"}, so that readers notice a part under the key of another."""
 

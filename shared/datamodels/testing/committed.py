@@ -5,7 +5,6 @@ The outputs are linear in the subsets, by weights that `truth` returns, with a l
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -79,20 +78,12 @@ def commit(
                 continue
             index = np.array([model for model in models if model not in failed], dtype=np.int32)
             reasons = {model: "would not train" for model in models if model in failed}
-            data = part.encode(part.validate(run, models, index, outputs(run, index.tolist()), reasons))
+            outputs_ = part.validate(run, models, index, outputs(run, index.tolist()), reasons)
+            data = part.encode(outputs_)
             key = keys.part(run.name, models.start, models.stop)
             store.create(key, data)
-            listed.append(
-                manifest.Part(
-                    key=key,
-                    first=models.start,
-                    last=models.stop,
-                    rows=len(index),
-                    failed=tuple(reasons.items()),
-                    sha256=hashlib.sha256(data).hexdigest(),
-                    bytes=len(data),
-                )
-            )
-    version = manifest.read_newest(store, run.name).version + 1
-    assert manifest.create(store, run.name, version, listed), f"manifest {version} of {run.name} exists"
+            listed.append(part.describe(outputs_, key, data))
+    newest = manifest.read_newest(store, run.name)
+    following = newest.rewritten(listed)
+    assert manifest.create(store, following), f"manifest {following.version} of {run.name} exists"
     return manifest.read_newest(store, run.name)

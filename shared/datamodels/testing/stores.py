@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import threading
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from datamodels.errors import CorruptObjectError, InputError, ObjectNotFoundError
 from datamodels.storage import ObjectStore
+from datamodels.storage.keys import Numbered
 
 PARTS = st.text("abcXYZ019_-", min_size=1, max_size=8)
 KEYS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).map(lambda key: key + ".bin")
+NUMBERED = Numbered("numbered/", 6)
 SUPPRESSED = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
 """Health checks to turn off: examples share the store of their test, and the classes of several stores share tests."""
 
@@ -82,6 +85,20 @@ class StoreTests:
         assert list(store.list("a/b")) == ["a/b-c", "a/b.d", "a/b/1", "a/b/2", "a/b0"]
         assert list(store.list("a/b/")) == ["a/b/1", "a/b/2"]
         assert list(store.list("nothing/")) == []
+        assert list(store.list("a/", after="a/b.d")) == ["a/b/1", "a/b/2", "a/b0"]
+        assert list(store.list("a/b/", after="a/b/1")) == list(store.list("", after="a/b/1"))[:1] == ["a/b/2"]
+        assert list(store.list("", deep=False)) == ["ab"]
+        assert list(store.list("a/b", deep=False)) == ["a/b-c", "a/b.d", "a/b0"]
+        assert list(store.list("a/", after="a/b-c", deep=False)) == ["a/b.d", "a/b0"]
+
+    def test_entries_have_sizes_and_times(self, store):
+        before = time.time()
+        for size in (3, 5):
+            store.create(f"sizes/{size}", bytes(size))
+        found = list(store.entries("sizes/"))
+        assert [(entry.key, entry.bytes) for entry in found] == [("sizes/3", 3), ("sizes/5", 5)]
+        # S3 tells whole seconds, by the clock of its server.
+        assert all(before - 5 < entry.modified < time.time() + 5 for entry in found)
 
     @pytest.mark.parametrize(
         "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", ".tmp/x", "a/.b", "a\0b", "é"]
@@ -123,11 +140,25 @@ class StoreTests:
         assert len(list(store.list("race/"))) == rounds
 
     def test_newest_of_numbered_keys(self, store):
-        assert store.newest(lambda v: f"numbered/{v}") == -1
+        assert store.newest(NUMBERED) == -1
         for version in range(12):
-            store.create(f"numbered/{version}", b"")
-            assert store.newest(lambda v: f"numbered/{v}") == version
-            assert store.newest(lambda v: f"numbered/{v}", known=version // 2) == version
+            store.create(NUMBERED(version), b"")
+            assert store.newest(NUMBERED) == version
+            assert store.newest(NUMBERED, known=version // 2) == version
+
+    @pytest.mark.parametrize("left", [{3}, {11}, {4, 5, 11}, {0, 1, 7}, {2, 10, 11}, set()])
+    def test_newest_of_numbered_keys_of_which_some_were_removed(self, store, left):
+        for key in ("numbered/00000012.json", "numbered/0000x3.json", "numbered/000099/a", "numbered/abc/000099.json"):
+            store.create(key, b"")
+        for number in left:
+            store.create(NUMBERED(number), b"")
+        assert list(store.numbers(NUMBERED)) == sorted(left)
+        for known in (-1, 0, 2, 3):
+            expected = max(left, default=-1)
+            if known not in left or known + 1 in left or known < 0:
+                assert store.newest(NUMBERED, known) == (expected if expected > known or known in left else -1)
+            else:
+                assert store.newest(NUMBERED, known) in left  # while `known` exists, what follows is thought to, too
 
     # The store is emptied first, and each backend's class runs this as its own test.
     @settings(

@@ -105,8 +105,7 @@ class Pipeline:
         self.everything = everything
         self.ranges = manifest.merged(ranges)
         listed = [p for p in everything if any(r.start <= p.first and p.last <= r.stop for r in self.ranges)]
-        version = manifest.read_newest(self.store, self.run.name).version + 1
-        manifest.create(self.store, self.run.name, version, listed)
+        manifest.create(self.store, manifest.read_newest(self.store, self.run.name).rewritten(listed))
 
     def fit(self):
         self.fits += 1

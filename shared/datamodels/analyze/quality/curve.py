@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from datamodels.aggregate import manifest
+from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.quality.trend import Point, recorded
 from datamodels.analyze.quality.unseen import Unseen
+from datamodels.errors import NotReadyError, ObjectNotFoundError, SupersededError
 from datamodels.fit.data import problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import prior_of, uses_sums
 from datamodels.fit.job import fits
-from datamodels.fit.job.finished import require_fit
+from datamodels.fit.job.finished import FitRecord, require_fit
 from datamodels.fit.solve import fit
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -43,13 +45,27 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     known = recorded(store, run.name, record.number)
     if known is not None:
         return known
-    snapshot, run = manifest.read(store, run.name, record.manifest_version), record.of(run)
+    snapshot, run = _fitted(store, run, record), record.of(run)
     unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
         points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
     records.create(store, keys.curve(run.name, record.number), [point.document() for point in points])
     return points
+
+
+def _fitted(store: ObjectStore, run: Run, record: FitRecord) -> Snapshot:
+    """Return the snapshot whose models a fit used; the newest if its own was pruned and no model was added since."""
+    try:
+        return manifest.read(store, run.name, record.manifest_version)
+    except (ObjectNotFoundError, SupersededError):
+        newest = manifest.read_newest(store, run.name)
+    if newest.rows_below(run.spec.m) != record.rows:
+        raise NotReadyError(
+            f"run {run.name}: has {newest.rows_below(run.spec.m):,} models by now, and the manifest of fit "
+            f"{record.number} with its {record.rows:,} was pruned; fit the run again"
+        )
+    return newest
 
 
 def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads: int = 0) -> list[Point]:

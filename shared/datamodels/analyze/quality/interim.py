@@ -12,7 +12,7 @@ from datamodels.analyze.quality.stopping import Stop
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import NotReadyError
-from datamodels.fit.job import fits
+from datamodels.fit.job import finished, fits
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
@@ -89,7 +89,8 @@ class InterimEvaluations:
         name, store = self._run.name, self._store
         unseen = self._unseen = self._unseen or Unseen.read(self._run, manifest.read_newest(store, name), store)
         most = fits.read_fit(store, name, newest).rows
-        for number in [newest] if self._rule.slope is None else range(newest + 1):
+        earlier = [] if self._rule.slope is None else [n for n in finished.numbers(store, name) if n < newest]
+        for number in [*earlier, newest]:
             fit = None if number in self._points else fits.read_fit(store, name, number)
             if fit is not None and fit.rows * USED >= most:
                 found = unseen.predicted_by(fits.load(store, fit)).evaluate(resamples=RESAMPLES)

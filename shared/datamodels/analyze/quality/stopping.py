@@ -78,7 +78,7 @@ def decide(rule: UntilSpec, points: Sequence[Point], fit: int) -> Stop | None:
 def recorded(store: ObjectStore, run: str) -> list[Stop]:
     """Return every decision about a run, under any rule. Raises CorruptObjectError."""
     found = []
-    for number in range(store.newest(lambda n: keys.stop(run, n), -1) + 1):
+    for number in store.numbers(keys.stops(run)):
         key = keys.stop(run, number)
         body = records.read(store, key)
         with decode.decoding(f"{store.url}/{key}", "a decision to end training"):
@@ -95,9 +95,9 @@ def find(store: ObjectStore, run: str, rule: UntilSpec) -> Stop | None:
 def record(store: ObjectStore, run: str, stop: Stop) -> Stop:
     """Record a decision. Returns the one that holds: that of another driver if it was first."""
     while True:
-        known = recorded(store, run)
-        for earlier in known:
+        newest = store.newest(keys.stops(run))
+        for earlier in recorded(store, run):
             if earlier.rule == stop.rule:
                 return earlier
-        if records.create(store, keys.stop(run, len(known)), stop.document()):
+        if records.create(store, keys.stop(run, newest + 1), stop.document()):
             return stop

@@ -13,7 +13,7 @@ from datamodels.analyze.quality import evaluate, stopping, verdict
 from datamodels.cli.common.output import print_json, quality
 from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError
-from datamodels.fit.job.finished import FitRecord, read_fit, read_newest_fit
+from datamodels.fit.job.finished import FitRecord, numbers, read_fit, read_newest_fit
 from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
@@ -62,8 +62,10 @@ def document(store: ObjectStore, run: Run, *, verify: bool = False, every: bool 
         rows = sum(len(part.model_index) for part in snapshot.outputs(store))
         found["verified"] = {"parts": len(snapshot.parts), "models": rows}
     newest = read_newest_fit(store, run.name)
-    numbers = [] if newest is None else range(newest.number + 1) if every else [newest.number]
-    return found | {"fits": [_fit(store, read_fit(store, run.name, number), verify) for number in numbers]}
+    fits = [newest] if newest else []
+    if every:
+        fits = [read_fit(store, run.name, number) for number in numbers(store, run.name)]
+    return found | {"fits": [_fit(store, record, verify) for record in fits]}
 
 
 def _fit(store: ObjectStore, record: FitRecord, verify: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError, SpecError
+from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError, ObjectNotFoundError, SpecError
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import decode, keys, records
@@ -102,7 +102,7 @@ def read_newest_fit(store: ObjectStore, run: str, known: int = -1) -> FitRecord 
 
     Raises CorruptObjectError.
     """
-    number = store.newest(lambda number: keys.fit(run, number), known)
+    number = store.newest(keys.fits(run), known)
     return None if number < 0 else read_fit(store, run, number)
 
 
@@ -111,11 +111,15 @@ def require_fit(store: ObjectStore, run: str, number: int | None = None) -> FitR
 
     Raises NotReadyError if the run has no fit yet, NotFoundError if it has none of this number, CorruptObjectError.
     """
-    newest = newest_number(run, store.newest(lambda number: keys.fit(run, number)))
-    if number is not None and not 0 <= number <= newest:
-        fits = f"its fits are 0 to {newest}" if newest else "its only fit is 0"
-        raise NotFoundError(f"run {run}: no fit {number}; {fits}")
-    return read_fit(store, run, newest if number is None else number)
+    if number is None:
+        return read_fit(store, run, newest_number(run, store.newest(keys.fits(run))))
+    try:
+        return read_fit(store, run, number)
+    except ObjectNotFoundError:
+        found = numbers(store, run)
+        newest_number(run, max(found, default=-1))
+        fits = f"its fits are {found[0]} to {found[-1]}" if len(found) > 1 else f"its only fit is {found[0]}"
+        raise NotFoundError(f"run {run}: no fit {number}; {fits}") from None
 
 
 def newest_number(run: str, number: int) -> int:
@@ -150,6 +154,10 @@ def _check(record: FitRecord, run: str, number: int) -> None:
 
 def find(store: ObjectStore, run: str, digest: str) -> FitRecord | None:
     """Return the newest finished fit of a run with this digest, or None. Raises CorruptObjectError."""
-    newest = store.newest(lambda number: keys.fit(run, number))
-    found = (read_fit(store, run, number) for number in range(newest, -1, -1))
+    found = (read_fit(store, run, number) for number in reversed(numbers(store, run)))
     return next((record for record in found if record.digest == digest), None)
+
+
+def numbers(store: ObjectStore, run: str) -> list[int]:
+    """Return the numbers of all finished fits of a run, ascending. Lists the store, for fits may have been pruned."""
+    return list(store.numbers(keys.fits(run)))

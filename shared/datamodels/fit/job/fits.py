@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodels.errors import CorruptObjectError, ObjectNotFoundError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError, StoreUnavailableError, SupersededError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job.finished import Block, FitRecord, read_fit, read_newest_fit
@@ -68,6 +68,12 @@ def commit(
     while True:
         record = dataclasses.replace(record, number=number + 1, blocks=blocks, choice=choice)
         if records.create(store, keys.fit(record.run, record.number), record.document()):
+            if missing(store, record.run, record.digest, spans):  # of an earlier attempt, long ago
+                store.delete(keys.fit(record.run, record.number))
+                raise StoreUnavailableError(
+                    f"fit {record.number} of run {record.run}: a vacuum removed blocks of an earlier attempt just "
+                    "before they were used; fit again"
+                )
             return record
         # Another fitter took the number. If it fitted the same, this fit is done too.
         winner = read_fit(store, record.run, record.number)
@@ -93,16 +99,20 @@ def load(store: ObjectStore, record: FitRecord) -> Solution:
 
 def blocks(store: ObjectStore, record: FitRecord) -> Iterator[Solution]:
     """Yield the weights of a finished fit block by block, in the order of targets. Raises as `load` does."""
-    return (_read(store, block, record.columns) for block in record.blocks)
+    return (_read(store, record, block) for block in record.blocks)
 
 
-def _read(store: ObjectStore, block: Block, d: int) -> Solution:
+def _read(store: ObjectStore, record: FitRecord, block: Block) -> Solution:
     where = f"{store.url}/{block.key}"
     try:
         data = store.get(block.key, sha256=block.sha256)
     except ObjectNotFoundError as error:
+        if not store.exists(keys.fit(record.run, record.number)):
+            raise SupersededError(
+                f"{where}: fit {record.number} of run {record.run} was removed after this read began; start it again"
+            ) from error
         raise CorruptObjectError(f"{where}: belongs to a finished fit and is gone; restore it from a copy") from error
-    return _decode(data, where, range(block.first, block.last), d)
+    return _decode(data, where, range(block.first, block.last), record.columns)
 
 
 def _encode(solution: Solution, first: int) -> bytes:

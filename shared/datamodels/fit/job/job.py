@@ -93,7 +93,7 @@ class FitJob:
         made_from = self._settings
         if ESTIMATORS[self.run.spec.fit.estimator].shares and self.run.output.threshold:
             made_from = made_from | {"threshold": self.run.output.threshold}
-        self.digest = finished.digest(name, [part.sha256 for part in parts], made_from)
+        self.digest = finished.digest(name, [sha256 for part in parts for sha256 in part.written], made_from)
 
     def finished(self) -> FitRecord | None:
         """Return the newest fit of the run if it is of the same data and settings, or None."""
