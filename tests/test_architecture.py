@@ -36,13 +36,13 @@ ORDER = [
         "fit.job",
     ),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
-    *("query", "baselines", "baselines.gradients", "exchange"),
+    *("query", "baselines", "baselines.gradients", "exchange", "lifecycle"),
     *("rpc", "rpc.clients"),
     *("runners", "runners.cluster", "plan", "report"),
     "api",
     *("services", "services.sampler", "services.trainer", "services.aggregator", "services.fitter", "services.query"),
     "testing",
-    *("cli.common", "cli.analyses", "cli.runs", "cli"),
+    *("cli.common", "cli.analyses", "cli.runs", "cli.upkeep", "cli"),
 ]
 """All packages and top modules of datamodels. Each may import only those before it."""
 SHELL = {"rpc", "v1", "report", "cli", "runners", "plan", "services", "testing", ""}
@@ -223,7 +223,7 @@ def test_nothing_is_asked_for_by_the_name_that_a_spec_gives_it():
 
 
 def test_only_keys_spells_an_object_key():
-    pattern = re.compile(r"^(runs|aggregate|fit|query|preflight)/")
+    pattern = re.compile(r"^(runs|aggregate|fit|query|upkeep|preflight)/")
     places = {module_of(p) for p in SOURCES if any(pattern.match(text) for text in literals(p))}
     assert places == {"datamodels.storage.keys"}
 

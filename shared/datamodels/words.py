@@ -21,6 +21,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def size(count: int) -> str:
+    """Spell a number of bytes: "12 bytes", "3.4 MB", "1,200 GB"."""
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= of:
+            return f"{count / of:,.{0 if count >= 100 * of else 1}f} {unit}"
+    return f"{count} bytes"
+
+
 def number(value: float, *, signed: bool = False) -> str:
     """Write an output, a weight or an effect with at least three significant digits: "2.860", "0.0123", "1.20e-07".
 

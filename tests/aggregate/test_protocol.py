@@ -2,13 +2,16 @@
 
 import random
 import threading
+import time
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from datamodels.aggregate import ledger, manifest
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import StoreUnavailableError
+from datamodels.lifecycle import compaction, objects, removal, repair, vacuum
 from datamodels.storage import keys
 from tests.properties import examples
 
@@ -106,14 +109,15 @@ class Aggregators(RuleBasedStateMachine):
             store.fault = None
 
     WHO = st.integers(0, 2)
-    FAULT = st.none() | st.tuples(st.integers(0, 6), st.booleans())
+    FAULT = st.none() | st.tuples(st.integers(0, 6) | st.integers(0, 40), st.booleans())
 
     @rule(who=WHO, which=st.integers(0, 6), fails=st.integers(0, 2), fault=FAULT)
     def put(self, who, which, fails, fault):
         models = self.sub_chunks[which]
         self.writers += 1
         outputs = self.make_outputs(models, self.writers % 900, tuple(models[:fails]))
-        self.attempt(who, fault, lambda c: self.acknowledged.append((outputs, c.put(outputs))))
+        retired = manifest.read_newest(self.memory, self.run.name).retired.get(models.start, 0)
+        self.attempt(who, fault, lambda c: self.acknowledged.append((outputs, c.put(outputs), retired)))
 
     @rule(who=WHO, fault=FAULT)
     def publish(self, who, fault):
@@ -122,6 +126,42 @@ class Aggregators(RuleBasedStateMachine):
     @rule(who=WHO, fault=FAULT)
     def progress(self, who, fault):
         self.attempt(who, fault, lambda c: c.progress(self.run.name))
+
+    @rule(who=WHO, fault=FAULT, small=st.booleans())
+    def compact(self, who, fault, small):
+        self.housekeep(who, fault, lambda store: compaction.compact(store, self.run.name, 4000 if small else 2**20))
+
+    @rule(who=WHO, fault=FAULT, first=st.integers(0, 25), count=st.integers(1, 9))
+    def repair(self, who, fault, first, count):
+        def action(store):
+            models = range(first, min(first + count, self.run.spec.models))
+            repair.retire(store, self.run.name, repair.faulty(store, self.run.name, models))
+
+        self.housekeep(who, fault, action)
+
+    @rule(who=WHO, fault=FAULT)
+    def prune(self, who, fault):
+        def action(store):
+            removal.make_whole(store, self.run.name)
+            found = objects.of_run(store, self.run.name)
+            known = objects.references(store, found)
+            removal.remove(store, removal.pruning(found, known, ended=time.time() + 1))
+
+        self.housekeep(who, fault, action)
+
+    @rule(who=WHO, fault=FAULT)
+    def vacuum(self, who, fault):
+        """Two vacuums, a day apart."""
+
+        def action(store):
+            for now in (time.time() + 2 * objects.DAY, time.time() + 4 * objects.DAY):
+                vacuum.vacuum(store, vacuum.find(store, objects.of_run(store, self.run.name), now=now))
+
+        self.housekeep(who, fault, action)
+
+    def housekeep(self, who, fault, action):
+        """Run a command that keeps runs, beside the aggregators."""
+        self.attempt(who, fault, lambda committer: action(self.stores[who]))
 
     @rule(who=WHO)
     def restart(self, who):
@@ -132,8 +172,12 @@ class Aggregators(RuleBasedStateMachine):
         version = self.committers[who].publish(self.run.name)
         newest = self.memory.newest(keys.manifests(self.run.name))
         assert version <= newest
-        progress = self.committers[who].progress(self.run.name)
-        assert all(progress.covers(outputs.models) for outputs, _ in self.acknowledged)
+        progress, newest = (
+            self.committers[who].progress(self.run.name),
+            manifest.read_newest(self.memory, self.run.name),
+        )
+        kept = [o.models for o, _, times in self.acknowledged if newest.retired.get(o.models.start, 0) == times]
+        assert all(progress.covers(models) for models in kept)
 
     @invariant()
     def holds(self):
@@ -142,7 +186,10 @@ class Aggregators(RuleBasedStateMachine):
 
 
 @pytest.mark.hypothesis  # for `make search`; Hypothesis marks what has `given` itself
-def test_any_order_of_puts_publishes_and_crashes(protocol, run, sub_chunks, make_outputs):
+def test_any_order_of_puts_publishes_and_crashes(monkeypatch, protocol, run, sub_chunks, make_outputs):
+    # A vacuum deletes what has been unused for a day, and by then every aggregator has looked for a newer manifest.
+    monkeypatch.setattr(ledger, "STALE_SECONDS", 0.0)
+
     class Machine(Aggregators):
         fixtures = (protocol, run, sub_chunks, make_outputs)
 

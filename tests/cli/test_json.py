@@ -73,6 +73,12 @@ LINES = [
     "query predict RUN 0-9 0 ADDRESS",
     "export RUN --format npy --output FOLDER",
     "import FOLDER/masks.npy FOLDER/outputs.npy",
+    "prune RUN --keep 1 --dry-run",
+    "vacuum RUN --compact",
+    "verify RUN",
+    "copy RUN --to file://FOLDER/copy",
+    "repair RUN --damaged",
+    "delete RUN --dry-run",
 ]
 """What users type: each command, without --json. `run` makes the run; test_cluster_commands has those of a cluster."""
 CLUSTER = [

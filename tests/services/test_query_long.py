@@ -1,6 +1,7 @@
 """The long calls of the query service, on a real socket."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from datamodels.services.query.service import service
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import CorruptObjectError, NotReadyError, RunNotFoundError
+from datamodels.lifecycle import compaction, objects, removal
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.client import connect
 from datamodels.rpc.clients.query import QueryClient
@@ -107,6 +109,21 @@ def test_a_fit_older_than_the_newest_manifest_is_not_final(tmp_path, serve):
     committed.commit(store, run)
     serve(store)[0].evaluate(run.name)
     assert not kept(store, run)
+
+
+def test_a_run_that_was_compacted_and_pruned_has_the_same_answers(tmp_path, serve):
+    """Its newest manifest is not that of the fit, but lists the same models."""
+    store, run = make_store(tmp_path)
+    before = serve(store)[0].evaluate(run.name).found.evaluation.lds
+    (key,) = kept(store, run)
+    compaction.compact(store, run.name)
+    for _ in range(2):
+        store.delete(key)
+        answer = serve(store)[0].evaluate(run.name)
+        assert answer.found.evaluation.lds == before and not answer.provenance.partial and kept(store, run) == [key]
+        found = objects.of_run(store, run.name)
+        gone = removal.pruning(found, objects.references(store, found), keep=1, ended=time.time() + 1)
+        assert removal.remove(store, gone) in (0, 1)
 
 
 def test_training_that_was_stopped_is_final(tmp_path, serve):

@@ -11,6 +11,7 @@ from datamodels.cli.analyses import questions
 from datamodels.cli.common.arguments import Parser
 from datamodels.cli.common.options import Subparsers, add_command
 from datamodels.cli.runs import commands as runs
+from datamodels.cli.upkeep import commands as upkeep
 from datamodels.extras import DISTRIBUTION
 
 EPILOG = """\
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for declared in (runs, analyses, questions):
+    for declared in (runs, upkeep, analyses, questions):
         declared.register(subparsers)
     _add_completion(subparsers)
     return found

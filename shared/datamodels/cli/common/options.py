@@ -193,6 +193,11 @@ def above_zero(text: str) -> float:
     return _number(text, lambda value: 0 < value < math.inf, "above 0")
 
 
+def at_least_zero(text: str) -> float:
+    """Parse a finite number of at least 0, such as a number of days."""
+    return _number(text, lambda value: 0 <= value < math.inf, "of at least 0")
+
+
 def between(text: str) -> float:
     """Parse a number between 0 and 1, both exclusive."""
     return _number(text, lambda value: 0 < value < 1, "between 0 and 1")

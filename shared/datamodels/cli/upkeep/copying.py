@@ -1,0 +1,42 @@
+"""Run `datamodels copy`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from datamodels.cli.common.store import store_settings
+from datamodels.cli.upkeep.chosen import chosen, idle, outcome
+from datamodels.lifecycle import copying
+from datamodels.lifecycle.journal import Journal
+from datamodels.lifecycle.objects import Objects
+from datamodels.runners.view import TerminalView, View
+from datamodels.storage import ObjectStore, open_store
+
+
+def copy(options: argparse.Namespace) -> None:
+    """Copy a run to another store. A copy that was stopped goes on: a file in --home says what is copied."""
+    store, found = chosen(options)
+    target = open_store(dataclasses.replace(store_settings(options), url=options.to), create=not options.dry_run)
+    for run, known in idle(store, found, options):
+        missing = copying.missing(run, known, target)
+        if not options.dry_run:
+            _copy(store, target, run, missing, options)
+        outcome(options, run.run, "copied", missing, run.bytes(missing))
+
+
+def _copy(
+    store: ObjectStore, target: ObjectStore, run: Objects, missing: list[str], options: argparse.Namespace
+) -> None:
+    view = View() if options.quiet or options.json else TerminalView()
+    with (
+        Journal(options.home / "copy", [store.url, target.url, run.run]) as journal,
+        view.stage("copy", "objects") as bar,
+    ):
+        there = journal.done - set(missing)  # what an earlier attempt copied may have been deleted since
+        bar.expect(len(there) + len(missing), len(there))
+
+        def copied(key: str) -> None:
+            bar.reach(min(journal.add(key), len(there) + len(missing)))
+
+        copying.copy(store, target, run, done=there, tell=copied)

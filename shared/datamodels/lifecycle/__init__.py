@@ -1,0 +1,1 @@
+"""Keep runs for years: delete, prune, vacuum, repair, verify and copy what the store has of them."""
