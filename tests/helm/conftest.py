@@ -47,6 +47,8 @@ class Rendered:
             who = f"{self.name}: {thing['kind']} {thing['metadata'].get('name', label(thing, 'component'))}"
             if thing["kind"] == "Pod":
                 yield who, thing
+            elif thing["kind"] == "CronJob":
+                yield who, thing["spec"]["jobTemplate"]["spec"]["template"]
             elif "template" in thing.get("spec", {}):
                 yield who, thing["spec"]["template"]
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from datamodels.cli.parser import parser
 from tests.helm.conftest import CHART, COMPONENTS, VALUES, render
 from tests.helm.schemas import VERSIONS, validator
 
@@ -217,3 +218,21 @@ def test_pods_have_what_the_values_add():
     for thing in found.all():
         assert thing["metadata"].get("name", "models-").startswith("models-"), thing["metadata"]
         assert not list(validator(VERSIONS[-1], thing["kind"], thing["apiVersion"]).iter_errors(thing)), thing["kind"]
+
+
+def test_upkeep_is_off_until_asked_for(rendered):
+    assert not rendered["defaults"].of("CronJob")
+    cron = rendered["everything"].one("CronJob", "upkeep")["spec"]
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    assert (cron["schedule"], cron["concurrencyPolicy"], pod["serviceAccountName"]) == (
+        "0 4 * * 0",
+        "Forbid",
+        "dm-store",
+    )
+    lines = [container["command"] for container in (*pod["initContainers"], *pod["containers"])]
+    prune, vacuum = (parser().parse_args(words[1:]) for words in lines)
+    assert (prune.keep, prune.older_than, prune.grace, prune.run, prune.force) == (5, 90, 48, None, False)
+    assert (vacuum.compact, vacuum.grace, vacuum.run, vacuum.force) == (True, 48, None, False)
+    dev = render("upkeep", {"devStore": {"enabled": True}, "upkeep": {"enabled": True, "compact": False}})
+    assert "--compact" not in json.dumps(dev.one("CronJob", "upkeep"))
+    assert '"upkeep"' in json.dumps(dev.one("NetworkPolicy", "devstore")["spec"]["ingress"])

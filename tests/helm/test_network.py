@@ -58,6 +58,7 @@ def test_only_components_that_use_the_store_reach_it(rendered):
         users = {c for c in (*COMPONENTS, "trainer", "test") if outside(rendered[name], c) == {port}}
         assert users | {"driver"} == STORE_USERS
         assert outside(rendered[name], "driver") == {port, 443, 6443}
+    assert outside(rendered["everything"], "upkeep") == {9000}
     dev = rendered["dev"]
     assert {c for c in (*COMPONENTS, "trainer", "driver") if "devstore" in reached(dev, c)} == STORE_USERS
     assert components(policy(dev, "devstore")["ingress"][0]["from"]) == STORE_USERS

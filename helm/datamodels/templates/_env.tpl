@@ -77,3 +77,9 @@ server refuses duplicate names. */}}
 - {name: DATAMODELS_CLUSTER_FITTER_START, value: {{ .root.Values.jobs.fitter.startSeconds | quote }}}
 - {name: DATAMODELS_CLUSTER_SETTLE, value: {{ add .root.Values.monitoring.interval 5 | quote }}}
 {{- end }}
+
+{{- define "datamodels.env.upkeep" -}}
+- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
+- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{ include "datamodels.env.store" . }}
+{{- end }}
