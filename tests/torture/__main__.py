@@ -15,12 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import calls, files, kills
+from tests.torture import calls, files, kills, lives
 from tests.torture.rows import Budget, Row
 
 ROWS = {
     "kills": Row("f1: SIGKILL of the aggregator while writers race", kills.run),
     "calls": Row("f3: wrong messages to every call of every service", calls.run),
+    "lives": Row("f6: runs made, fitted, read, pruned and deleted beside each other under kills", lives.run),
     "files": Row("f3: damaged objects, read by every call and command", files.run),
 }
 
