@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from datamodels.run import trust
 from tests import properties, waiting
 
 # Small products are slower on several threads, most of all beside other processes. NumPy, torch and all child processes
@@ -12,6 +13,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Two hundred processes are started; without bytecode, each compiles a hundred of our modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 properties.register()
+# Tests make specs that name code of their own. Those of commands take this back, see `cautious`.
+trust.trust_modules([trust.ALL])
 pytest.register_assert_rewrite("datamodels.testing.stores")
 
 
@@ -35,6 +38,13 @@ def pytest_xdist_make_scheduler(config, log):
             return FIT if nodeid.startswith(FIT) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.fixture
+def cautious(monkeypatch):
+    """Trust no code but the package's own, as a new process does, and forget afterwards what a test came to trust."""
+    monkeypatch.setattr(trust, "_modules", set())
+    monkeypatch.setattr(trust, "_references", set())
 
 
 @pytest.fixture

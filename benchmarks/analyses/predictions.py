@@ -23,9 +23,9 @@ from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.analyze.what_if.relabel import relabelling
 from datamodels.analyze.what_if.retrain import Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, support
+from datamodels.cli.common.spec import load_spec
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
-from datamodels.run import specs
 from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="12 targets, 4 models")
     options = parser.parse_args()
     targets, models = (12, 4) if options.quick else (options.targets, options.models)
-    result, store = take(specs.load(options.spec), options.home, options.trainers)
+    result, store = take(load_spec(options.spec), options.home, options.trainers)
     checks = make_checks(result, store, targets, models)
     print(f"{len(checks.targets)} targets, {models} models on each set\n")
     print(f"{'removed':>8}{'r':>8}{'slope':>8}{'in the 95% interval':>22}")

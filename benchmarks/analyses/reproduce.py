@@ -33,6 +33,7 @@ from datamodels.analyze.what_if.retrain import Retrainer, measure_relabelled
 from datamodels.baselines import compare, scoring
 from datamodels.baselines.compare import Comparison
 from datamodels.baselines.context import Context
+from datamodels.cli.common.spec import load_spec
 from datamodels.fit.job import fits
 from datamodels.run import specs
 from datamodels.run.specs import RunSpec
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     sizes = Sizes(12, 4, 2, 2, 400) if options.quick else Sizes(120, 10, 20, 4, 4000)
-    spec = specs.load(options.spec)
+    spec = load_spec(options.spec)
     result, store = predictions.take(spec, options.home, options.trainers)
     checks = predictions.make_checks(result, store, sizes.targets, sizes.models)
     place = Place(spec, options.home, options.trainers, sizes)

@@ -27,7 +27,7 @@ import threadpoolctl
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.fit.data import problem, shards
+from datamodels.fit.data import examples, problem, shards
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.estimators.base import prior_of
 from datamodels.fit.pairs.pairs import Pairs
@@ -112,7 +112,9 @@ def table(name: str, run: Run, store: ObjectStore, home: Path, sizes: list[int],
         for estimator in (*estimators, *more):
             settings = run.spec.fit.model_copy(update={"estimator": "prior" if estimator == SHUFFLED else estimator})
             started = time.process_time()
-            prior = prior_of(dataclasses.replace(run, spec=run.spec.model_copy(update={"fit": settings})))
+            fitted = dataclasses.replace(run, spec=run.spec.model_copy(update={"fit": settings}))
+            examples.write_from_spec(store, fitted)
+            prior = prior_of(fitted, store)
             given = shuffled(prior, run) if estimator == SHUFFLED else prior
             solution = fit(dataclasses.replace(part, prior=given), settings, run.spec.seed)
             seconds = time.process_time() - started

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from datamodels.cli.common.spec import load_spec
 from datamodels.plan import cost, trial
 from datamodels.run import runs, specs
 from datamodels.run.specs import RunSpec
@@ -49,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'run':<28}{'before':>9}{'after':>9}{'taken':>9}{'planned/taken':>15}", flush=True)
     for path in options.specs:
-        spec = specs.load(path)
+        spec = load_spec(path)
         if options.quick:
             spec = specs.parse(spec.document() | {"m": max(10, spec.m // 4)})
         ratios = []

@@ -11,7 +11,7 @@ from datamodels.errors import ConfigError, DatamodelsError, ExitCode
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
-from datamodels.run import runs
+from datamodels.run import runs, trust
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
 from datamodels.telemetry import configure_logging, logger
 from datamodels.train.batches import Stopped
@@ -76,7 +76,7 @@ def train_chunks(
             return False
         for chunk in chosen.chunks:
             run.spec.chunk_range(chunk)
-        trainer = prepare(run)
+        trainer = prepare(run, settings.spec)
         failures = Failures(run, settings.tolerated_failures)
         heartbeat.beat()
 
@@ -105,8 +105,15 @@ def train_chunks(
     return True
 
 
-def prepare(run: runs.Run) -> BatchTrainer:
-    """Return the trainer of a run, on its data set. Raises SpecError, and ConfigError if the data set differs here."""
+def prepare(run: runs.Run, spec: str = "") -> BatchTrainer:
+    """Return the trainer of a run, on its data set.
+
+    spec  SHA-256 of the spec whose code may be imported; empty if there is none
+
+    Raises SpecError, and ConfigError if the run has another spec, or the data set differs here.
+    """
+    if spec:
+        trust.trust_run(run.name, run.spec, spec)
     dataset = runs.load_dataset(run.spec)
     here = runs.resolve(run.spec, dataset, declared=run.declared)
     changed = runs.changes(run.document(), here.document())

@@ -177,6 +177,21 @@ class AuthSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
+class TrustSettings(Settings):
+    """Which Python modules may run because a spec names them; see SECURITY.md.
+
+    The data sets and trainers of this package always may. A spec that is given on the command line, or to
+    `datamodels submit`, may use what it names.
+    """
+
+    prefix: ClassVar[str] = "DATAMODELS_TRUST"
+
+    modules: str = ""
+    """More modules, separated by commas. A module stands for all that is defined in it and in the modules below it. `*`
+    stands for every module: then whoever can write a run into the store can run code in this process."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TelemetrySettings(Settings):
     """What a process logs. Logs go to standard error."""
 
@@ -206,6 +221,9 @@ class TrainerSettings(Settings):
     """How long a trainer waits for an aggregator that does not answer, before it ends with exit code 75."""
     heartbeat_file: str = ""
     """A file whose modification time is that of the last progress. The local runner and the chart set it."""
+    spec: str = ""
+    """The SHA-256 of the spec that the trainer is started for, which its runner sets. The trainer imports what that
+    spec names, and refuses a run with another spec. If it is empty, the trainer imports only what is trusted."""
     tolerated_failures: float = 0.1
     """The fraction of subsets whose models may fail, 0 to 1. If more fail than chance explains at this rate, such as
     the first six, the trainer stops with the reason. 0 stops at the first failed model. With 1 it never stops, also not

@@ -19,7 +19,7 @@ CASES = [
     (["datamodels", "query", "similar", "r", "1", "--metric", ""], {"cosine", "rbf"}),
     (["datamodels", "leakage", "r", "--by", ""], {"inputs", "weights"}),
     (["datamodels", "conflicts", "r", "--groups", "cl"], {"classes", "clusters"}),
-    (["datamodels", "compare", "r", "--t"], {"--targets", "--threshold", "--trainings"}),
+    (["datamodels", "compare", "r", "--t"], {"--targets", "--threshold", "--trainings", "--trust"}),
     (["datamodels", "run", "sp"], {"spec.yaml", "specs"}),
     (["datamodels", "plan", "dig"], {"digits", "digits32"}),
     (["datamodels", "examples", "dia"], {"diabetes"}),

@@ -90,6 +90,7 @@ class Pipeline:
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen:
         clients = ClientSettings(sampler=self.address, aggregator=self.address, attempts=1)
+        environ = {"DATAMODELS_TRUST_MODULES": "users_module"} | environ
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-m", "datamodels.services.trainer", *arguments],
@@ -319,3 +320,19 @@ def test_a_stop_before_the_first_chunk_trains_nothing(pipeline):
     clients = ClientSettings(sampler=pipeline.address, aggregator=pipeline.address)
     assert not trainer.train_chunks(run.name, Shares([0, 1]), clients, TrainerSettings(), stop)
     assert pipeline.committed(run) == []
+
+
+def test_a_trainer_imports_only_what_is_trusted_or_in_the_spec_that_it_is_started_for(pipeline):
+    run = pipeline.create(m=20, note=str(pipeline.folder / "note"))
+    refused = [
+        ({"DATAMODELS_TRUST_MODULES": ""}, "DATAMODELS_TRUST_MODULES"),
+        ({"DATAMODELS_TRUST_MODULES": "", "DATAMODELS_TRAINER_SPEC": "0" * 64}, "may not choose the code"),
+    ]
+    for environ, fault in refused:
+        code, log = pipeline.train("--run", run.name, "--chunks", "0", **environ)
+        assert code == ExitCode.CONFIG and fault in log[-1]["event"], log
+    assert not (pipeline.folder / "note").exists() and pipeline.committed(run) == []
+    code, log = pipeline.train(
+        *("--run", run.name, "--chunks", "0"), DATAMODELS_TRUST_MODULES="", DATAMODELS_TRAINER_SPEC=run.spec.hash
+    )
+    assert code == ExitCode.DONE and pipeline.committed(run) == [range(20)], log

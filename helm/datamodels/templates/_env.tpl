@@ -58,14 +58,22 @@ server refuses duplicate names. */}}
 {{- include "datamodels.tokens.server.env" . }}
 {{- end }}
 
+{{- define "datamodels.env.trust" -}}
+{{- with .root.Values.trust.modules }}
+- {name: DATAMODELS_TRUST_MODULES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
+
 {{- define "datamodels.env.trainer" -}}
 {{ include "datamodels.env.serve" . }}
+{{ include "datamodels.env.trust" . }}
 {{ include "datamodels.env.services" . }}
 - {name: DATAMODELS_TRAINER_HEARTBEAT_FILE, value: /tmp/heartbeat}
 {{- end }}
 
 {{- define "datamodels.env.driver" -}}
 {{ include "datamodels.env.serve" . }}
+{{ include "datamodels.env.trust" . }}
 {{ include "datamodels.env.store" . }}
 {{ include "datamodels.env.services" . }}
 - {name: DATAMODELS_CLUSTER_TEMPLATES, value: /etc/datamodels/jobs}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.baselines.context import Context, Trained
-from datamodels.fit.data import prior
+from datamodels.fit.data import examples
 
 NEAR = 10
 """Rank of the example whose distance to the target sets s."""
@@ -17,7 +17,9 @@ NEAR = 10
 
 def inputs(context: Context) -> np.ndarray:
     """Return float32[n, examples]: scores by the features of `fit.features`, by default x. Raises SpecError."""
-    pool, targets = (prior.features(context.run, x).astype(np.float32) for x in (context.dataset.x, context.targets.x))
+    pool, targets = (
+        examples.features(context.run, x).astype(np.float32) for x in (context.dataset.x, context.targets.x)
+    )
     return _agreement(context.run.target_labels, context.run.labels) * similarity(targets, pool)
 
 

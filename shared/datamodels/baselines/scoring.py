@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import time
 from collections.abc import Sequence
 
@@ -11,7 +12,6 @@ import numpy as np
 from datamodels.baselines.context import Context
 from datamodels.baselines.methods import COMMITTED, METHODS, NETWORKS, REPLAYS
 from datamodels.errors import InputError
-from datamodels.run.runs import reference
 
 
 def random(context: Context) -> np.ndarray:
@@ -49,7 +49,8 @@ def compute(context: Context, name: str) -> MethodScores:
     Raises InputError if it needs gradients and the trainer has none, or a threshold and the output has none.
     """
     method = METHODS[name]
-    function = reference("baselines", method.entry)
+    module, _, attribute = method.entry.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
     if method.needs == COMMITTED:
         return MethodScores(name, function(context.shares), context.shares.models, context.shares.seconds)
     trained = context.trained if method.needs == NETWORKS else None

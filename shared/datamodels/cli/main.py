@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     try:
+        if getattr(options, "trust", None):
+            from datamodels.run import trust  # it imports what most commands do not need
+
+            trust.trust_modules(options.trust)
         module, _, function = options.command.partition(":")
         getattr(importlib.import_module(module), function)(options)
     except DatamodelsError as error:

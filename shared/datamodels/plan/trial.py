@@ -27,7 +27,7 @@ from datamodels.errors import DatamodelsError, ExitCode, StageError
 from datamodels.plan.cost import Speed
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.rpc.clients.sampler import SamplerClient
-from datamodels.run import runs, specs
+from datamodels.run import runs, specs, trust
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.runners.local import LocalRunner
@@ -92,7 +92,16 @@ def _workers(run: Run, services: ClientSettings, count: int, seconds: float) -> 
             stack.callback(ours.close)
             stack.callback(process.wait)
             stack.callback(process.kill)
-            ours.send((run.name, range(worker, run.spec.chunks, count), dataclasses.asdict(services), seconds, born))
+            ours.send(
+                (
+                    run.name,
+                    run.spec.hash,
+                    range(worker, run.spec.chunks, count),
+                    dataclasses.asdict(services),
+                    seconds,
+                    born,
+                )
+            )
             connections.append(ours)
         yield connections
 
@@ -139,7 +148,7 @@ class _Clock(Observer):
 
 def _work(connection: Connection) -> None:
     """Report when the first batch is trained, and, after the signal to continue, the speed of the others."""
-    name, chunks, addresses, seconds, born = connection.recv()
+    name, spec, chunks, addresses, seconds, born = connection.recv()
     services, clock = ClientSettings(**addresses), _Clock(connection, seconds, born)
     try:
         with (
@@ -147,6 +156,7 @@ def _work(connection: Connection) -> None:
             SamplerClient(services.sampler, services) as sampler,
         ):
             run = aggregator.run(name)
+            trust.trust_run(run.name, run.spec, spec)
             dataset = runs.load_dataset(run.spec)
             trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
             with limit_threads(TrainerSettings.load().threads):

@@ -19,7 +19,7 @@ class Estimator:
     text     what the weights are, for people
     solve    the function that fits a block of targets, a `fit.contract.block.Solve`, as `module:name`
     targets  kinds of targets that it takes
-    prior    the module that makes what it knows beforehand of the weights: `of_run` from a run and its data set, and
+    prior    the module that makes what it knows beforehand of the weights: `of_run` from a run and its examples, and
              `made_up` for n targets and d columns, to time fits; None if it knows nothing
     device   whether it uses a GPU if there is one; the others compute on the CPU
     solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand

@@ -22,7 +22,7 @@ from datamodels.errors import (
     SpecError,
 )
 from datamodels.outputs import Output
-from datamodels.run import designs, faults, precision, spellings
+from datamodels.run import designs, faults, precision, spellings, trust
 from datamodels.run import specs as spec
 from datamodels.run.dataset import NOT_IN_POOL, Dataset, fault_of_classes
 from datamodels.run.designs import KINDS, Design
@@ -183,7 +183,11 @@ def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def reference(field: str, text: str) -> Callable[..., Any]:
-    """Return the object that `module:name` refers to, in old or new spelling. Raises SpecError naming the field."""
+    """Return the object that `module:name` refers to, in old or new spelling.
+
+    Raises SpecError, which names the field, also if nobody has agreed to run this code; see `run.trust`.
+    """
+    trust.require(field, spellings.today(text))
     module, _, name = spellings.today(text).partition(":")
     try:
         found = importlib.import_module(module)
@@ -193,7 +197,9 @@ def reference(field: str, text: str) -> Callable[..., Any]:
         raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}{hint}") from error
     if not hasattr(found, name):
         raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
-    return getattr(found, name)
+    thing = getattr(found, name)
+    trust.require_object(field, spellings.today(text), thing)
+    return thing
 
 
 def load_dataset(spec: RunSpec) -> Dataset:

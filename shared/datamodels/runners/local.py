@@ -104,7 +104,10 @@ class LocalRunner(Runner):
         trainer = TrainerSettings.load()
         beats = self._home / "addresses" / f"trainer-{worker}-{os.getpid()}.heartbeat"
         pulse = Pulse(beats, trainer.heartbeat, self._clock)
-        settings = (services, dataclasses.replace(trainer, heartbeat_file=str(pulse.path.absolute())))
+        settings = (
+            services,
+            dataclasses.replace(trainer, heartbeat_file=str(pulse.path.absolute()), spec=run.spec.hash),
+        )
         arguments = ("--run", run.name, "--chunks", share)
         return self._process(
             f"trainer-{worker}", "datamodels.services.trainer", *arguments, settings=settings, pulse=pulse

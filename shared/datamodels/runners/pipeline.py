@@ -23,7 +23,7 @@ from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
-from datamodels.fit.data import problem
+from datamodels.fit.data import examples, problem
 from datamodels.fit.job import fits
 from datamodels.query import pages
 from datamodels.rpc.clients.fitter import FitProgress, FitState, FitterClient
@@ -211,6 +211,7 @@ class _Stages:
 
     def _fit(self, tell: Callable[[FitProgress], None]) -> int:
         """Fit the newest manifest. Returns the number of the fit."""
+        examples.write(self._store, self._run, self._result.dataset)
         with (
             self._runner.fitter(self._run, self._addresses) as there,
             FitterClient(there.fitter, there) as fitter,

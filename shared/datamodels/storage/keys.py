@@ -8,6 +8,8 @@ writes below its own prefix, so that a bucket policy can say who may write what.
 
     runs/{run}.json                                     the run: spec, design, targets, what outputs mean
     runs/{run}/meaning-{number}.json                    what outputs mean, and the names of classes, if said anew
+    runs/{run}/features-{digest}.json                   features and labels of examples, if an estimator compares them
+    runs/{run}/examples/{sha256}.npy                    a block of rows of such an array
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
     aggregate/{run}/parts/{first}-{last}-{n}.parquet    the same, after n earlier parts of these models were retired
     aggregate/{run}/merged/{first}-{last}-{digest}.parquet  several such parts in one; digest of their sha256
@@ -70,6 +72,14 @@ def meanings(run: str) -> Numbered:
 
 def meaning(run: str, number: int) -> str:
     return meanings(run)(number)
+
+
+def features(run: str, digest: str) -> str:
+    return f"{RUNS}{run}/features-{digest}.json"
+
+
+def examples(run: str, sha256: str) -> str:
+    return f"{RUNS}{run}/examples/{sha256}.npy"
 
 
 def parts(run: str) -> str:

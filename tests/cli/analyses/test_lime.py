@@ -22,7 +22,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     run = runs.resolve(specs.parse(DOCUMENT), made.dataset())
     runs.create(LocalStore(folder), run)
-    return ("lime", run.name, "3", "--store", f"file://{folder}", "--models", "2")
+    return ("lime", run.name, "3", "--store", f"file://{folder}", "--models", "2", "--trust", "tests")
 
 
 def test_parts_are_lines_the_strongest_first(capsys, place):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SpecError
-from datamodels.fit.data import prior
+from datamodels.fit.data import examples, prior
 from datamodels.fit.data.prior import Prior
 from datamodels.run import runs, specs
 from datamodels.train import Dataset
@@ -21,6 +21,10 @@ def run_of(data, features=None, **fields):
     return runs.resolve(specs.parse(base | fields), data)
 
 
+def prior_of(run, data):
+    return prior.of_run(run, examples.of_dataset(run, data))
+
+
 def cosine(a, b):
     return (a / np.linalg.norm(a, axis=-1, keepdims=True)) @ (b / np.linalg.norm(b, axis=-1, keepdims=True)).T
 
@@ -28,14 +32,14 @@ def cosine(a, b):
 @pytest.mark.parametrize(("shape", "dtype"), [((3,), "f4"), ((), "f8"), ((4, 4, 3), "u1")])
 def test_similarity_is_the_cosine_of_the_centred_inputs(shape, dtype):
     data = dataset(shape=shape, dtype=dtype)
-    made = prior.of_run(run_of(data), data)
+    made = prior_of(run_of(data), data)
     x, t = (a.reshape(len(a), -1).astype(float) for a in (data.x, data.x_test))
     np.testing.assert_allclose(made.targets @ made.columns.T, cosine(t - x.mean(axis=0), x - x.mean(axis=0)), atol=1e-5)
 
 
 def test_a_group_has_the_mean_features_of_its_members():
     data = dataset(d=12, groups=np.arange(12) % 4)
-    made = prior.of_run(run_of(data, design={"kind": "grouped"}), data)
+    made = prior_of(run_of(data, design={"kind": "grouped"}), data)
     means = np.array([data.x[g::4].mean(axis=0) for g in range(4)]) - data.x.mean(axis=0)
     np.testing.assert_allclose(made.columns, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
 
@@ -65,7 +69,7 @@ def test_targets_that_are_alike_to_all_have_factors_of_1():
 
 def test_a_function_of_the_users_makes_the_features():
     data = dataset()
-    made = prior.of_run(run_of(data, features="numpy:square"), data)
+    made = prior_of(run_of(data, features="numpy:square"), data)
     x, t = data.x.astype(float) ** 2, data.x_test.astype(float) ** 2
     np.testing.assert_allclose(made.targets @ made.columns.T, cosine(t - x.mean(axis=0), x - x.mean(axis=0)), atol=1e-5)
 
@@ -85,26 +89,26 @@ def test_features_that_are_none_are_refused(features, message):
     data = dataset()
     made = run_of(data, features=features)
     if message is None:
-        assert prior.of_run(made, data).targets.shape == (5, 3)
+        assert prior_of(made, data).targets.shape == (5, 3)
         return
     with pytest.raises(SpecError, match=message):
-        prior.of_run(made, data)
+        prior_of(made, data)
 
 
 def test_inputs_that_are_no_numbers_or_not_finite_are_refused():
     words = Dataset(np.array(["a"] * 12), np.arange(12), np.array(["b"] * 5), np.arange(5))
     with pytest.raises(SpecError, match=r"no numbers; name a module:function"):
-        prior.of_run(run_of(words), words)
+        prior_of(run_of(words), words)
     data = dataset()
     data.x[3, 1] = np.nan
     with pytest.raises(SpecError, match="NaN or infinite"):
-        prior.of_run(run_of(data), data)
+        prior_of(run_of(data), data)
 
 
 def test_a_data_set_that_has_changed_is_refused():
     made = run_of(dataset())
     with pytest.raises(SpecError, match=r"returned 11 examples and 5 targets, run try-.* was created with 12 and 5"):
-        prior.of_run(made, dataset(d=11))
+        prior_of(made, dataset(d=11))
 
 
 def test_fields_of_x_are_compared_field_after_field():

@@ -9,6 +9,7 @@ import pytest
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import SpecError
+from datamodels.fit.data import examples
 from datamodels.fit.job.finished import read_fit
 from datamodels.fit.job.fits import load
 from datamodels.fit.job.job import FitJob
@@ -141,8 +142,10 @@ def fitted(folder, unseen=0.0):
     """(store, record, solution) of a run; `unseen` is added to the outputs of its last model on unseen subsets."""
     store = LocalStore(str(folder / "store"))
     made = specs.parse(SPEC)
-    run = runs.resolve(made, runs.load_dataset(made))
+    dataset = runs.load_dataset(made)
+    run = runs.resolve(made, dataset)
     runs.create(store, run)
+    examples.write(store, run, dataset)
 
     def outputs(run, models):
         found = committed.outputs_of(run, models)
@@ -168,12 +171,12 @@ def test_nothing_is_fitted_or_chosen_on_unseen_subsets(tmp_path):
 def test_a_prior_that_peeks_at_unseen_subsets_is_caught(tmp_path, monkeypatch):
     honest, folder = pairs.of_run, iter(("a", "b"))
 
-    def peeking(run, dataset):
+    def peeking(run, known):
         store = LocalStore(str(tmp_path / next(folder) / "store"))
         unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
         outputs = unseen.outputs.mean(axis=1)
         found = ((outputs - outputs.mean(axis=0)).T @ (unseen.members - 0.5)).astype(np.float32)
-        given = honest(run, dataset)
+        given = honest(run, known)
         names, blocks = (*given.names, "peeking"), (*given.blocks, lambda targets: found[None, targets])
         return dataclasses.replace(given, names=names, blocks=blocks)
 

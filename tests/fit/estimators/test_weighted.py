@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SpecError
+from datamodels.fit.data import examples
 from datamodels.fit.data.prior import Prior
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.estimators import weighted
@@ -123,8 +124,10 @@ def test_a_run_takes_its_prior_from_its_data_set(tmp_path):
         "fit": {"estimator": "weighted", "lambdas": 6},
     }
     made = specs.parse(base)
-    run = runs.resolve(made, runs.load_dataset(made))
+    dataset = runs.load_dataset(made)
+    run = runs.resolve(made, dataset)
     runs.create(store, run)
+    examples.write(store, run, dataset)
     committed.commit(store, run)
     record = FitJob(store, run.name).solve(
         FitterSettings(scratch=str(tmp_path / "scratch")), progress=lambda *_: None, stop=threading.Event()

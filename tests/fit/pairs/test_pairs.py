@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from datamodels.fit.data import examples
 from datamodels.fit.pairs import pairs
 from datamodels.run import runs, specs
 from datamodels.run.dataset import Dataset
@@ -80,7 +81,7 @@ def test_the_features_of_a_run_are_those_of_its_data_set():
     dataset = Dataset(x, np.arange(N) % 2, theirs, np.arange(TARGETS) % 2)
     spec = {"name": "a", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 60, "targets": "both"}
     run = runs.resolve(specs.parse(spec), dataset)
-    found = pairs.of_run(run, dataset)
+    found = pairs.of_run(run, examples.of_dataset(run, dataset))
     targets = dataset.targets("both")
     wanted = pairs.of_arrays(x, dataset.y, targets.x, targets.y, alpha=0.5)
     np.testing.assert_array_equal(found.of(np.arange(run.n)), wanted.of(np.arange(run.n)))

@@ -101,6 +101,12 @@ def test_a_run_takes_a_few_pods_for_each_that_runs_at_once(chunks, indexes):
     assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (4, indexes)
 
 
+def test_trainers_may_import_what_the_spec_of_their_job_names():
+    run = spec()
+    (container,) = templates.trainer_job(chart(), run, [0], OWNER)["spec"]["template"]["spec"]["containers"]
+    assert {"name": "DATAMODELS_TRAINER_SPEC", "value": run.hash} in container["env"]
+
+
 def test_more_indexes_than_the_job_api_allows_are_no_spec():
     with pytest.raises(SpecError, match=r"makes 100,001 chunks .* at most 100,000 allowed"):
         spec(m=10_000_001, chunk=100)

@@ -18,10 +18,9 @@ import dataclasses
 import numpy as np
 
 from datamodels import words
-from datamodels.fit.data import prior
-from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
+from datamodels.run.specs import FitSpec
 
 TEXT, INPUT, FEATURES, NOTHING = "text", "input", "features", ""
 """What is equal in a pair: its texts, its inputs, or only what was compared."""
@@ -88,7 +87,7 @@ def compared(run: Run, dataset: Dataset, *, pictures: bool, shift: int) -> str:
     if pictures:
         return f"pictures, shifted by up to {words.count(shift, 'pixel')}, at any brightness and contrast"
     name = run.spec.fit.features
-    flat = runs.reference("fit.features", name) is prior.flat
+    flat = name == FitSpec().features
     what = "the numbers of each input" if flat else f"the features of {name}"
     return f"{what}, each standardised over the pool{', and texts' if _has_texts(dataset) else ''}"
 

@@ -28,7 +28,7 @@ from datamodels.analyze.patterns import closeness
 from datamodels.analyze.patterns.closeness import Closeness
 from datamodels.analyze.patterns.names import BY_INPUTS, BY_WEIGHTS
 from datamodels.errors import InputError, NotReadyError, SpecError
-from datamodels.fit.data import prior, problem
+from datamodels.fit.data import examples, problem
 from datamodels.fit.data.problem import Solution
 from datamodels.run import runs
 from datamodels.run.dataset import NOT_IN_POOL, Dataset
@@ -122,7 +122,7 @@ def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
     """
     _check(k)
     targets = outsiders(run)
-    prior.require_same(run, dataset)
+    examples.require_same(run, dataset)
     if not dataset.x.size:
         raise SpecError(f"run {run.name}: its data set has no inputs to compare, only numbers of examples")
     nearest, distance = _nearest(*views(run, dataset, dataset.targets(run.spec.targets).x[targets]))
@@ -189,7 +189,7 @@ def views(run: Run, dataset: Dataset, x: np.ndarray) -> tuple[np.ndarray, np.nda
             return _unit(part.reshape(len(part), -1).astype(np.float32))
 
         return window(x, OFF, OFF), pool, [functools.partial(window, top=top, left=left) for top, left in places]
-    theirs, pool = (prior.features(run, values) for values in (x, pool))
+    theirs, pool = (examples.features(run, values).astype(np.float64) for values in (x, pool))
     mean, spread = pool.mean(axis=0), pool.std(axis=0)
     spread[spread == 0] = 1
 

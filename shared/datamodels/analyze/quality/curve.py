@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
-        points = measure(run, rows, unseen, whole=fits.load(store, record), threads=threads)
+        known = prior_of(run, store)
+        points = measure(run, rows, unseen, whole=fits.load(store, record), prior=known, threads=threads)
     records.create(store, keys.curve(run.name, record.number), [point.document() for point in points])
     return points
 
@@ -68,23 +70,25 @@ def _fitted(store: ObjectStore, run: Run, record: FitRecord) -> Snapshot:
     return newest
 
 
-def measure(run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, threads: int = 0) -> list[Point]:
+def measure(
+    run: Run, rows: Shards, unseen: Unseen, *, whole: Solution, prior: Any = None, threads: int = 0
+) -> list[Point]:
     """Measure the points of nested prefixes, by model index, of all rows. Leaves out sizes that are too small to fit.
 
     unseen  the subsets to evaluate on
     whole   the fit of all rows
+    prior   as `prior_of` returns it
     """
 
     def point(models: int, solution: Solution) -> Point:
         return Point.of(models, unseen.predicted_by(solution).evaluate())
 
     order = np.argsort(rows.model_index)
-    known = prior_of(run)
     settings, sums, points, added = run.spec.fit, None, [], 0
     for models in sizes(len(order))[:-1]:
         places = order[:models]
         data = problem.of_run(run, rows.masks[places], rows.outputs[places], rows.model_index[places])
-        data = dataclasses.replace(data, prior=known)
+        data = dataclasses.replace(data, prior=prior)
         if np.count_nonzero(data.heldout) < 2:
             continue
         if uses_sums(data, settings):

@@ -19,6 +19,7 @@ from datamodels.cli.common.options import (
     add_store,
     add_targets,
     add_threshold,
+    add_trust,
     between,
     number,
     numbers,
@@ -62,6 +63,7 @@ def _add_report(subparsers: Subparsers) -> None:
         default=0,
         help=f"explain N targets by their pixels, features or tokens, too; trains {LIME_MODELS} models (default: none)",
     )
+    add_trust(parser)
     add_threshold(parser)
     add_store(parser)
     add_json(parser)
@@ -81,6 +83,7 @@ def _add_evaluate(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--models", metavar="R", type=whole, default=20, help="models to train for each fraction (default: %(default)s)"
     )
+    add_trust(parser)
     add_service(parser)
     add_json(parser)
 
@@ -92,6 +95,7 @@ def _add_curve(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--lds", metavar="LDS", type=between, help="forecast how many models reach this LDS, between 0 and 1, too"
     )
+    add_trust(parser)
     add_store(parser)
     add_json(parser, lines=True)
 
@@ -136,6 +140,7 @@ def _add_compare(subparsers: Subparsers) -> None:
         "(default: all; representations and last_layer always use the last layer)",
     )
     parser.add_argument("--rivals", dest="baselines", type=words, help=argparse.SUPPRESS)
+    add_trust(parser)
     add_threshold(parser)
     add_store(parser)
     add_quiet(parser)
@@ -149,6 +154,7 @@ def _add_lime(subparsers: Subparsers) -> None:
     parser.add_argument("target", metavar="TARGET", type=whole, help="number of the target")
     add_count(parser, "--models", LIME_MODELS, "models to train on the whole pool; their mean output is explained")
     add_count(parser, "--samples", LIME_SAMPLES, "inputs with parts blanked at random, at least two for each part")
+    add_trust(parser)
     add_store(parser)
     add_json(parser)
 
@@ -172,6 +178,7 @@ def _add_review(subparsers: Subparsers) -> None:
         choices=(BY_INPUTS, BY_WEIGHTS),
         help="what to compare (default: inputs if the data set can be loaded here, else weights)",
     )
+    add_trust(leakage)
     for parser in (review, leakage):
         add_run(parser)
         parser.add_argument(
@@ -246,5 +253,6 @@ def _add_supports(subparsers: Subparsers) -> None:
     ):
         changed.add_argument(name, metavar="SUBSET", help=f"{what}: {SUBSET}")
     for parser in (support, changed):
+        add_trust(parser)
         add_service(parser)
         add_json(parser, lines=True)

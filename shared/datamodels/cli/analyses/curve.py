@@ -13,13 +13,17 @@ from datamodels.analyze.quality.interval import LEVEL, Estimate
 from datamodels.analyze.quality.trend import Point
 from datamodels.cli.common.output import print_json, span
 from datamodels.cli.common.store import store_of
+from datamodels.fit.data import examples
+from datamodels.fit.job.finished import require_fit
 from datamodels.run import runs
 
 
 def curve(options: argparse.Namespace) -> None:
     """Print one line for each number of models."""
     store = store_of(options)
-    points = of_newest_fit(store, runs.read(store, options.run))
+    run = runs.read(store, options.run)
+    examples.write_from_spec(store, require_fit(store, run.name).of(run))  # fits by earlier versions stored none
+    points = of_newest_fit(store, run)
     print_json(*documents(points, options.lds)) if options.json else print("\n".join(lines(points, options.lds)))
 
 

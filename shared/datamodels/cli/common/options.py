@@ -131,6 +131,18 @@ def add_price(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets code run which a stored run names; see `run.trust`. `main` applies it."""
+    parser.add_argument(
+        "--trust",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="Python module that may run because the run names it, as for its data set; may be repeated (default: "
+        "DATAMODELS_TRUST_MODULES; the data sets and trainers of datamodels always may)",
+    )
+
+
 def add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",

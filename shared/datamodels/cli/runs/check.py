@@ -10,6 +10,7 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.quality.verdict import of_snr
 from datamodels.cli.common.output import print_json
+from datamodels.cli.common.spec import given_spec
 from datamodels.cli.runs.plan import duration, money
 from datamodels.plan import cost
 from datamodels.run import runs, specs, spellings
@@ -32,7 +33,7 @@ def check(options: argparse.Namespace) -> None:
         if not options.json:
             print(f"{what:<11}{text}", flush=True)
 
-    given = _spec(options)
+    given = given_spec(_spec(options))
     dataset = runs.load_dataset(given)
     run = resolve(given, dataset)
     say("trainer", given.trainer.cls)

@@ -17,6 +17,7 @@ from datamodels.cli.common.options import (
     add_spec,
     add_store,
     add_trainers,
+    add_trust,
     number,
     positive,
     whole,
@@ -43,6 +44,7 @@ def register(subparsers: Subparsers) -> None:
         _add_place(parser)
         if stage == "fit":
             _add_fit_settings(parser)
+            add_trust(parser)
         parser.set_defaults(until=stage)
     _add_status(subparsers)
     _add_transfer(subparsers)

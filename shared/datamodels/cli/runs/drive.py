@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from datamodels.cli.common.spec import given_spec
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
 from datamodels.report import summary
 from datamodels.rpc.serve import Server
@@ -36,7 +37,7 @@ def drive(options: argparse.Namespace) -> None:
     if not settings.spec or not settings.owner:
         raise SettingsError("drive runs in the pod of a driver; use `datamodels submit` from outside the cluster")
     configure_logging(TelemetrySettings.load(), "driver")
-    chosen = specs.parse(_json(settings.spec))
+    chosen = given_spec(specs.parse(_json(settings.spec)))  # whoever may create the driver's Job may run code
     served = Server(ServeSettings.load(), name="driver")
     with served as server, bound(run=chosen.run), _counted(server, settings.settle):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))

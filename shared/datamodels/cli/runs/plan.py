@@ -8,12 +8,13 @@ from typing import Any
 
 from datamodels import words
 from datamodels.cli.common.output import print_json
+from datamodels.cli.common.spec import load_spec
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
 from datamodels.plan import cost, trial
 from datamodels.plan import fit as fits
 from datamodels.plan.cost import Estimate, Speed
-from datamodels.run import runs, specs
+from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.train.contract import resolve
@@ -26,7 +27,7 @@ LONG_START = 0.1
 
 def plan(options: argparse.Namespace) -> None:
     """Print the estimate."""
-    given = specs.load(options.spec)
+    given = load_spec(options.spec)
     dataset = runs.load_dataset(given)
     run = resolve(given, dataset)
     trainers = 1 if options.pods else min(options.trainers, given.chunks)

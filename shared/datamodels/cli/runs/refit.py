@@ -18,11 +18,11 @@ from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.cli.common.output import print_json, quality, span
 from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit.data import problem
+from datamodels.fit.data import examples, problem
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.job.job import FitJob
-from datamodels.run import documents, precision, runs, specs
+from datamodels.run import documents, precision, runs, specs, trust
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.runners.view import view
@@ -49,7 +49,11 @@ def refit(options: argparse.Namespace) -> None:
 
 def changed(fit: FitSpec, settings: Sequence[str]) -> FitSpec:
     """Return a section `fit` with other values for some fields, given as NAME=VALUE. Raises InputError, SpecError."""
-    return specs.parse_fit(fit.model_dump(mode="json", by_alias=False) | dict(map(_setting, settings)))
+    given = dict(map(_setting, settings))
+    found = specs.parse_fit(fit.model_dump(mode="json", by_alias=False) | given)
+    if "features" in given:  # the user has named this code
+        trust.trust_references([found.features])
+    return found
 
 
 def _setting(text: str) -> tuple[str, object]:
@@ -73,6 +77,7 @@ def fitted(store: ObjectStore, run: Run, settings: FitSpec, *, quiet: bool = Fal
 
     Records the evaluation if there are unseen subsets. Shows progress unless `quiet`.
     """
+    examples.write_from_spec(store, run.with_fit(settings.model_dump(mode="json")))
     job = FitJob(store, run.name, settings.model_dump(mode="json"))
     record = job.finished()
     known = record is not None

@@ -10,10 +10,11 @@ from datamodels.analyze.findings import gather
 from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.cli.analyses import report
 from datamodels.cli.common.output import print_json, quality
+from datamodels.cli.common.spec import load_spec
 from datamodels.cli.common.store import store_of, store_settings
 from datamodels.cli.runs import refit
 from datamodels.report import summary
-from datamodels.run import runs, specs
+from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
@@ -83,7 +84,7 @@ def _influences(run: Run, answer: query_pb2.TopInfluencesResponse) -> dict[str, 
 
 
 def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
-    given = specs.load(options.spec)
+    given = load_spec(options.spec)
     store = store_of(options, create=True)
     spec = runs.continued(store, given)
     if spec is not given and not options.quiet:

@@ -20,7 +20,7 @@ from datamodels.exchange.contents import Contents
 from datamodels.exchange.exporting import export as write
 from datamodels.exchange.importing import Given, import_run
 from datamodels.fit.job.finished import read_fit, read_newest_fit
-from datamodels.run import runs
+from datamodels.run import runs, trust
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 
@@ -28,6 +28,7 @@ from datamodels.run.specs import FitSpec
 def import_arrays(options: argparse.Namespace) -> None:
     """Store arrays as a run, fit it, and print its name and quality."""
     store = store_of(options, create=True)
+    trust.trust_references(filter(None, (options.data, options.trainer)))
     given = _given(options)
     settings = changed(FitSpec(), options.settings)
     run = import_run(store, options.name, given, settings.model_dump(mode="json"), _warn)

@@ -11,10 +11,8 @@ import dataclasses
 import numpy as np
 
 from datamodels.errors import SpecError
-from datamodels.run import runs
-from datamodels.run.dataset import Dataset, Targets
+from datamodels.fit.data.examples import Examples
 from datamodels.run.runs import Run
-from datamodels.run.user_code import why
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,15 +59,9 @@ def made_up(n: int, d: int) -> Prior:
     return Prior(np.ones((n, 1), dtype=np.float32), np.ones((d, 1), dtype=np.float32))
 
 
-def of_run(run: Run, dataset: Dataset) -> Prior:
-    """Return the prior of a run. Raises SpecError if its features are not valid, or the data set has changed."""
-    targets = require_same(run, dataset)
-    pool, theirs = (features(run, x) for x in (dataset.x, targets.x))
-    if pool.shape[1] != theirs.shape[1]:
-        raise SpecError(
-            f"fit.features = {run.spec.fit.features!r}: gives {pool.shape[1]} features of x and {theirs.shape[1]} of "
-            "x_test"
-        )
+def of_run(run: Run, given: Examples) -> Prior:
+    """Return the prior of a run."""
+    pool, theirs = (x.astype(np.float64) for x in (given.x, given.x_targets))
     center = pool.mean(axis=0)
     groups = run.design.column_of_each
     if groups is not None:
@@ -78,37 +70,6 @@ def of_run(run: Run, dataset: Dataset) -> Prior:
         np.add.at(grouped, groups, pool)
         pool = grouped / sizes[:, None]
     return Prior(*(unit(rows - center).astype(np.float32) for rows in (theirs, pool)))
-
-
-def require_same(run: Run, dataset: Dataset) -> Targets:
-    """Return the targets of a run. Raises SpecError if the size of the data set is not the one it was created with."""
-    targets = dataset.targets(run.spec.targets)
-    if len(dataset.y) != run.design.examples or len(targets) != run.n:
-        raise SpecError(
-            f"dataset.load: returned {len(dataset.y)} examples and {len(targets)} targets, run {run.name} was created "
-            f"with {run.design.examples} and {run.n}; restore the data"
-        )
-    return targets
-
-
-def features(run: Run, x: np.ndarray) -> np.ndarray:
-    """Return the features of x that the run's `fit.features` makes, float64[examples, f]. Raises SpecError."""
-    name, make = run.spec.fit.features, runs.reference("fit.features", run.spec.fit.features)
-    try:
-        found = np.asarray(make(x))
-    except SpecError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise SpecError(f"fit.features = {name!r}: raised {why(error)}") from error
-    if found.ndim != 2 or len(found) != len(x) or found.dtype.kind not in "fiub":
-        raise SpecError(
-            f"fit.features = {name!r}: gave {found.dtype}{list(found.shape)} of {len(x)} examples; must be numbers "
-            "[examples, features]"
-        )
-    found = found.astype(np.float64)
-    if not np.isfinite(found).all():
-        raise SpecError(f"fit.features = {name!r}: gave a feature that is NaN or infinite")
-    return found
 
 
 def unit(features: np.ndarray) -> np.ndarray:

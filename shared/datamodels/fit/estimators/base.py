@@ -7,13 +7,13 @@ import importlib
 from typing import Any
 
 from datamodels.fit.contract.block import Solve
-from datamodels.fit.data import sums
+from datamodels.fit.data import examples, sums
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.lasso.base import Solver
-from datamodels.run import runs
 from datamodels.run.estimators import ESTIMATORS, SOLVERS
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
+from datamodels.storage import ObjectStore
 
 
 def solve_of(settings: FitSpec) -> Solve:
@@ -32,10 +32,13 @@ def _named(reference: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def prior_of(run: Run) -> Any:
-    """Return what the estimator of a run knows beforehand of its weights; None for most. Raises SpecError."""
+def prior_of(run: Run, store: ObjectStore) -> Any:
+    """Return what the estimator of a run knows beforehand of its weights, by the examples in the store; None for most.
+
+    Raises NotReadyError as `examples.require` does.
+    """
     module = ESTIMATORS[run.spec.fit.estimator].prior
-    return importlib.import_module(module).of_run(run, runs.load_dataset(run.spec)) if module else None
+    return importlib.import_module(module).of_run(run, examples.read(store, run)) if module else None
 
 
 def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:

@@ -18,7 +18,7 @@ from datamodels import machine, words
 from datamodels.aggregate import manifest
 from datamodels.errors import ExitCode, NotReadyError, SettingsError, StageError
 from datamodels.fit import memory
-from datamodels.fit.data import problem, scratch, shards
+from datamodels.fit.data import examples, problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
 from datamodels.fit.estimators.base import prior_of, uses_sums
@@ -72,8 +72,8 @@ class FitJob:
 
     settings  JSON values of a spec's fit section; by default those that the run was created with
 
-    Raises RunNotFoundError, SpecError if the settings are wrong, NotReadyError if no model is committed yet,
-    StoreError.
+    Raises RunNotFoundError, SpecError if the settings are wrong, NotReadyError if no model is committed yet or the
+    store lacks the features that the estimator needs, StoreError.
     """
 
     def __init__(self, store: ObjectStore, name: str, settings: dict[str, Any] | None = None):
@@ -89,6 +89,7 @@ class FitJob:
                 f"run {name}: no manifest lists outputs of the models 0 to {self.run.spec.m - 1} yet; train some, then "
                 "publish a manifest"
             )
+        examples.require(store, self.run)
         self._settings = self.run.spec.fit.model_dump(mode="json")
         made_from = self._settings
         if ESTIMATORS[self.run.spec.fit.estimator].shares and self.run.output.threshold:
@@ -154,7 +155,7 @@ class FitJob:
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
         data = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
-        data = dataclasses.replace(data, prior=prior_of(self.run))
+        data = dataclasses.replace(data, prior=prior_of(self.run, self._store))
         spec = self.run.spec
         grid = blocks(data, spec.fit, device=settings.device, block_targets=settings.block)
 

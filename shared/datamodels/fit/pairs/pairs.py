@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from datamodels.errors import SpecError
-from datamodels.fit.data import prior
+from datamodels.fit.data.examples import Examples
 from datamodels.fit.pairs import inputs
 from datamodels.fit.pairs.influence import Logistic, Ridge
-from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 
 COMPONENTS = 64
@@ -84,22 +82,15 @@ class Pairs:
         return found
 
 
-def of_run(run: Run, dataset: Dataset) -> Pairs:
-    """Return the features of a run. Raises SpecError if they cannot be made, or the data set has changed."""
-    targets = prior.require_same(run, dataset)
-    pool, theirs = (prior.features(run, x) for x in (dataset.x, targets.x))
-    if pool.shape[1] != theirs.shape[1]:
-        raise SpecError(
-            f"fit.features = {run.spec.fit.features!r}: gives {pool.shape[1]} features of x and {theirs.shape[1]} of "
-            "x_test"
-        )
+def of_run(run: Run, given: Examples) -> Pairs:
+    """Return the features of a run."""
     groups = run.design.column_of_each
     inclusion = run.design.inclusion
     return of_arrays(
-        pool,
-        dataset.y,
-        theirs,
-        targets.y,
+        given.x.astype(np.float64),
+        given.y,
+        given.x_targets.astype(np.float64),
+        given.y_targets,
         alpha=run.spec.alpha,
         columns=None if groups is None else (np.asarray(groups), run.design.columns),
         varies=(inclusion > 0) & (inclusion < 1),

@@ -16,7 +16,7 @@ from datamodels.rpc.auth import audience
 from datamodels.run import specs
 from datamodels.run.specs import RunSpec
 from datamodels.runners.cluster.api import KUEUE, Cluster, Object
-from datamodels.settings import ClusterSettings, StoreSettings
+from datamodels.settings import ClusterSettings, StoreSettings, TrainerSettings
 
 RUN_LABEL = "datamodels/run"
 CHART = "app.kubernetes.io/name=datamodels"
@@ -107,6 +107,7 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
         fewest = min(int(annotations.pop(MIN_PARALLELISM)), job["spec"]["parallelism"] - 1, indexes - 1)
         if fewest:
             annotations[MIN_PARALLELISM] = str(fewest)
+    container["env"].append({"name": f"{TrainerSettings.prefix}_SPEC", "value": spec.hash})
     container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
     return job
 
