@@ -51,6 +51,9 @@ class ServeSettings(Settings):
     """The address to listen on. The default accepts only connections from this machine."""
     port: int = 0
     """The port for gRPC; 0 takes a free one."""
+    socket: str = ""
+    """The path of a unix socket to serve gRPC on, in place of `host` and `port`. Only users who may enter its folder
+    can connect. The local runner sets it, to a folder that only its user can enter."""
     metrics_port: int = 0
     """The port for `/metrics`, by HTTP; 0 takes a free one."""
     address_file: str = ""

@@ -42,6 +42,7 @@ def test_calls_on_this_machine_pass_no_proxy(serve, channels, stub_of, monkeypat
     ("address", "local"),
     [
         ("127.0.0.1:50", True),
+        ("unix:/tmp/a/grpc", True),
         ("127.8.0.1:50", True),
         ("localhost:50", True),
         ("[::1]:50", True),

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -159,3 +160,42 @@ def test_services_do_not_outlive_a_killed_driver(tmp_path):
         assert process_ids(tmp_path)
         driver.kill()
     eventually(lambda: not process_ids(tmp_path))
+
+
+@needs_proc
+def test_only_this_user_reaches_the_services(tmp_path):
+    with runner(tmp_path).services(["query", "aggregator"]) as addresses:
+        folders = [os.path.dirname(a.removeprefix("unix:")) for a in (addresses.query, addresses.aggregator)]
+        for address, folder in zip((addresses.query, addresses.aggregator), folders, strict=True):
+            assert address.startswith("unix:")
+            found = os.stat(folder)
+            assert (found.st_mode & 0o777, found.st_uid) == (0o700, os.getuid())
+        ports = [json.loads(path.read_text()) for path in (tmp_path / "addresses").iterdir()]
+        open_ports = {int(entry["metrics_address"].rpartition(":")[2]) for entry in ports}
+        assert {port for process in process_ids(tmp_path) for port in listening(process)} == open_ports
+    assert not any(map(os.path.exists, folders))
+
+
+def listening(process):
+    """TCP ports that a process listens on."""
+    sockets = set()
+    for entry in os.listdir(f"/proc/{process}/fd"):
+        try:
+            sockets.add(os.readlink(f"/proc/{process}/fd/{entry}"))
+        except OSError:
+            continue
+    for kind in ("tcp", "tcp6"):
+        with open(f"/proc/{process}/net/{kind}") as table:
+            for row in table.read().splitlines()[1:]:
+                fields = row.split()
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                    yield int(fields[1].rpartition(":")[2], 16)
+
+
+def test_a_long_path_for_temporary_files_is_no_obstacle(tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with runner(tmp_path).services(["query"]) as addresses, QueryClient(addresses.query) as client:
+        assert list(client.runs()) == []
+    assert list(deep.iterdir()) == []

@@ -33,7 +33,7 @@ again itself. Response streams hang forever if a retry policy is set and the ser
 
 
 def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
-    """Return a channel to host:port, or to any gRPC target such as dns:///name:port. It connects on first use.
+    """Return a channel to host:port, or to any gRPC target: dns:///name:port, unix:PATH. It connects on first use.
 
     The channel uses TLS if `settings.ca_file` is set. With `with_token`, every call sends the token in
     `settings.token_file`, if that is set.
@@ -62,6 +62,8 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
 
 def is_loopback(address: str) -> bool:
     """Return whether the host of host:port, or of a target such as dns:///name:port, always means this machine."""
+    if address.startswith("unix:"):
+        return True
     host = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", address).rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
         found = ipaddress.ip_address(host)

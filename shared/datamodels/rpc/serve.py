@@ -84,7 +84,7 @@ class Server:
         self.stopping = threading.Event()
         """Set it to end `wait`."""
         self.address = ""
-        """host:port of the gRPC server; empty until entered."""
+        """host:port, or unix:PATH, of the gRPC server; empty until entered."""
         self.metrics_address = ""
         """host:port of /metrics; empty until entered."""
         self.health_address = ""
@@ -116,7 +116,7 @@ class Server:
             if credentials:
                 exits.callback(self._serve_health().stop, None)
             # Last, because only a started server releases its port.
-            self.address = self._bind(self._server, "PORT", self._settings.port, credentials)
+            self.address = self._listen(credentials)
             self._server.start()
             exits.callback(self._stop)
             if self._settings.address_file:
@@ -162,6 +162,9 @@ class Server:
         stopped = self._server.stop(self._settings.grace)
         self._watches.end()
         stopped.wait()
+        if self._settings.socket and self._settings.follow_stdin:  # a parent that was killed leaves its folder behind
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(os.path.abspath(self._settings.socket)))
 
     def _create(self, gates: Mapping[str, Gate]) -> grpc.Server:
         calls = CallInterceptor(self._name, self._settings.max_deadline, self._watches, gates, self._watchdog)
@@ -173,6 +176,24 @@ class Server:
         self.health_address = self._bind(server, "HEALTH_PORT", self._settings.health_port, None)
         server.start()
         return server
+
+    def _listen(self, credentials: grpc.ServerCredentials | None) -> str:
+        """Listen where the settings say, and return the address."""
+        if not self._settings.socket:
+            return self._bind(self._server, "PORT", self._settings.port, credentials)
+        target = f"unix:{os.path.abspath(self._settings.socket)}"
+        try:
+            if credentials:
+                self._server.add_secure_port(target, credentials)
+            else:
+                self._server.add_insecure_port(target)
+        except RuntimeError as error:
+            variable = f"{ServeSettings.prefix}_SOCKET"
+            raise SettingsError(
+                f"{variable}={self._settings.socket}: cannot listen there; is there such a folder, and is the path "
+                "shorter than 100 letters?"
+            ) from error
+        return target
 
     def _bind(self, server: grpc.Server, field: str, port: int, credentials: grpc.ServerCredentials | None) -> str:
         target = _address(self._settings.host, port)

@@ -1,4 +1,4 @@
-"""Run stages as processes of this machine, on free loopback ports."""
+"""Run stages as processes of this machine. Their services listen on unix sockets that only this user can reach."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +37,8 @@ ENDING = 2.0
 """Seconds that a process has to end after its connections are broken."""
 POLL = 0.5
 """Seconds between two calls of `tick`."""
+LONGEST = 90
+"""Most letters of the path of a folder with a socket; Linux allows 107 for the socket, macOS 103."""
 RESTARTS = 3
 """How often trainers are started again, all of them together, if they were killed or failed temporarily."""
 
@@ -119,33 +123,50 @@ class LocalRunner(Runner):
     ) -> Iterator[_Process]:
         address_file = self._home / "addresses" / f"{name}-{os.getpid()}.json"  # another driver may share the home
         log_file = self._home / "logs" / f"{name}.log"
-        serve = dataclasses.replace(
-            ServeSettings.load(), port=0, metrics_port=0, address_file=str(address_file), follow_stdin=True
-        )
-        environ = {"PYTHONFAULTHANDLER": "1"} | child_environ(self._store, serve, self._fitter_settings(), *settings)
-        try:
-            for file in (log_file, address_file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-            address_file.unlink(missing_ok=True)
-            with open(log_file, "ab") as log:
-                command = [sys.executable, "-m", module, *arguments]
-                process = _Process.start(name, command, environ, log, address_file, pulse)
-        except OSError as error:
-            raise SettingsError(
-                f"{self._home}: cannot be used as a working folder: {error.strerror}; name another with --home"
-            ) from error
-        try:
-            yield process
-        finally:
-            process.stop()
-            for file in (address_file, *([pulse.path] if pulse else [])):
-                file.unlink(missing_ok=True)
+        with _own_folder() as folder:
+            serve = dataclasses.replace(
+                ServeSettings.load(), port=0, metrics_port=0, address_file=str(address_file), follow_stdin=True
+            )
+            if not serve.cert_file:  # with one, TLS decides who may connect, and names in certificates are of hosts
+                serve = dataclasses.replace(serve, socket=str(folder / "grpc"))
+            given = child_environ(self._store, serve, self._fitter_settings(), *settings)
+            environ = {"PYTHONFAULTHANDLER": "1"} | given
+            try:
+                for file in (log_file, address_file):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                address_file.unlink(missing_ok=True)
+                with open(log_file, "ab") as log:
+                    command = [sys.executable, "-m", module, *arguments]
+                    process = _Process.start(name, command, environ, log, address_file, pulse)
+            except OSError as error:
+                raise SettingsError(
+                    f"{self._home}: cannot be used as a working folder: {error.strerror}; name another with --home"
+                ) from error
+            try:
+                yield process
+            finally:
+                process.stop()
+                for file in (address_file, *([pulse.path] if pulse else [])):
+                    file.unlink(missing_ok=True)
 
     def _fitter_settings(self) -> FitterSettings:
         """Return the user's settings. Unless they set the scratch folder, it is in our home."""
         settings = FitterSettings.load()
         ours = settings.scratch == FitterSettings.scratch
         return dataclasses.replace(settings, scratch=str(self._home / "scratch")) if ours else settings
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Make a folder that only this user can enter, with a path short enough for sockets, and remove it at the end."""
+    folder = tempfile.mkdtemp(prefix="datamodels-")  # mode 0700
+    if len(folder) > LONGEST:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="datamodels-", dir="/tmp")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _await_end(processes: Iterable[_Process], seconds: float) -> None:
