@@ -21,7 +21,19 @@ SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob
 TESTS = list((ROOT / "tests").rglob("*.py"))
 
 ORDER = [
-    *("extras", "errors", "words", "outputs", "spans", "environment", "settings", "machine", "telemetry", "storage"),
+    *(
+        "extras",
+        "screen",
+        "errors",
+        "words",
+        "outputs",
+        "spans",
+        "environment",
+        "settings",
+        "machine",
+        "telemetry",
+        "storage",
+    ),
     *("run.designs", "run", "aggregate"),
     *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self, get_type_hints
 
+from datamodels import screen
 from datamodels.errors import SettingsError
 
 Seconds = Annotated[float, "seconds"]
@@ -56,6 +57,16 @@ def drop_unusable() -> None:
     for name, text in list(os.environ.items()):
         if any(re.fullmatch(known, name) and not re.fullmatch(allowed, text) for known, allowed in UNUSABLE.items()):
             del os.environ[name]
+
+
+SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|API_?KEY", re.IGNORECASE)
+"""Names of variables whose values are secrets, unless they name files or addresses."""
+NO_SECRET = re.compile(r"_(FILE|URI|URL|PATH|DIR)S?$|PARALLELISM$", re.IGNORECASE)
+
+
+def hide_secrets() -> None:
+    """Let no message, log or output show what this process's environment holds of secrets; see `screen`."""
+    screen.hide(text for name, text in os.environ.items() if SECRET.search(name) and not NO_SECRET.search(name))
 
 
 def child_environ(*groups: Settings) -> dict[str, str]:

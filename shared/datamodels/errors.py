@@ -44,6 +44,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
+from datamodels.screen import redact
+
 
 class ExitCode(enum.IntEnum):
     """How processes end. Job failure policies and the local runner act on these numbers."""
@@ -64,8 +66,8 @@ class ExitCode(enum.IntEnum):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and the message, if there is one, of any error, without line breaks."""
-    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    """Return the type and the message, if there is one, of any error, without line breaks and secrets."""
+    return redact(": ".join(filter(None, (type(error).__name__, " ".join(str(error).split())))))
 
 
 class DatamodelsError(Exception):
@@ -76,6 +78,9 @@ class DatamodelsError(Exception):
 
     grpc_code = "INTERNAL"
     exit_code = ExitCode.FAILED
+
+    def __init__(self, *given: object):
+        super().__init__(*(redact(part) if isinstance(part, str) else part for part in given))
 
 
 class ConfigError(DatamodelsError):
@@ -97,7 +102,7 @@ class SpecError(ConfigError):
     """
 
     def __init__(self, faults: Sequence[str] | str):
-        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        self.faults = tuple(map(redact, (faults,) if isinstance(faults, str) else faults))
         super().__init__("\n".join(self.faults))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from datamodels.errors import InputError, SpecError
+from datamodels.screen import plain
 
 LONGEST = 60
 """Longest name and unit, in letters: they stand on axes and in tables."""
@@ -86,7 +87,7 @@ class Output:
     @property
     def title(self) -> str:
         """The name, with the unit in parentheses if there is one."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        return plain(f"{self.name} ({self.unit})" if self.unit else self.name)
 
     def wrong(self, values: np.ndarray) -> np.ndarray:
         """Return bool[...]: which outputs are on the wrong side of the threshold. Raises InputError as `judged`."""

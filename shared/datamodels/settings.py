@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
+from datamodels import screen
 from datamodels.environment import Bytes, Gibibytes, Seconds, Settings
 from datamodels.errors import SettingsError
 
@@ -39,6 +40,10 @@ class StoreSettings(Settings):
     """How long a request to S3 is repeated if credentials have expired, if the clock is wrong, or if the store refuses
     credentials that it accepted before. They are read anew before each try. The default is longer than credentials
     take to be replaced."""
+
+    def __post_init__(self) -> None:
+        for url in (self.url, self.s3_endpoint):  # errors of libraries quote them
+            screen.hide_user(url)
 
 
 @dataclasses.dataclass(frozen=True)

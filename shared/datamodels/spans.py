@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from datamodels.screen import plain
+
 MARKS = ("[[", "]]")
 """What stands around a span in a line of text."""
 LETTERS = 240
@@ -14,8 +16,6 @@ ALL_LETTERS = 1_000_000
 """Most letters of all excerpts of a run: answers of 4 MiB and requests of 8 MiB must hold them."""
 CUT = " … "
 """What stands for letters that an excerpt leaves out."""
-JOINERS = "\u200c\u200d"
-"""Letters that have no shape, and move nothing: they join others, as in Persian, or keep them apart."""
 
 
 class Span(NamedTuple):
@@ -35,17 +35,6 @@ class Span(NamedTuple):
         before, part, after = text[:first], text[first:last], text[last:]
         marked = plain(part).join(MARKS) if part else ""
         return f"{plain(before)}{marked}{plain(after)}".strip()
-
-
-def plain(text: str) -> str:
-    """Return a text as one line: white space becomes blanks, and letters that cannot be printed become U+FFFD."""
-    return "".join(map(_plain, text))
-
-
-def _plain(letter: str) -> str:
-    if letter.isprintable() or letter in JOINERS:
-        return letter
-    return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def most_letters(spans: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from datamodels.screen import plain
+
 SMALLEST, LARGEST = 1e-4, 1e7
 """Numbers from the first up to the second are written without an exponent."""
 LEFT_OUT = (
@@ -67,7 +69,7 @@ def label(number: int | None, names: Sequence[str]) -> str:
     """Name a class: its name, or its number if it has none. Empty for None and for a number below 0."""
     if number is None or number < 0:
         return ""
-    return names[number] if number < len(names) else str(number)
+    return plain(names[number]) if number < len(names) else str(number)
 
 
 def _shown(label: object) -> str:

@@ -26,7 +26,7 @@ from datamodels.baselines.methods import LIME_MODELS, LIME_SAMPLES
 from datamodels.errors import InputError, StageError, TargetRangeError
 from datamodels.run.dataset import NOT_IN_POOL, Dataset, Targets
 from datamodels.run.runs import Run
-from datamodels.spans import plain
+from datamodels.screen import plain
 from datamodels.train.batches import Batches, unusable
 from datamodels.train.contract import load_trainer
 from datamodels.train.observer import Counter

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 
-from datamodels import extras, spans
+from datamodels import extras, screen
 from datamodels.cli.common import faults, streams
 from datamodels.cli.parser import parser
-from datamodels.environment import drop_unusable
+from datamodels.environment import drop_unusable, hide_secrets
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.settings import TelemetrySettings
 
@@ -20,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code of its process."""
     signal.signal(signal.SIGTERM, _terminate)
     drop_unusable()
+    hide_secrets()
+    sys.excepthook = faults.show_trace
     return streams.guarded(lambda: _run(arguments))
 
 
@@ -34,9 +35,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         getattr(importlib.import_module(module), function)(options)
     except DatamodelsError as error:
         if TelemetrySettings.load().level == "debug":
-            traceback.print_exc()
+            faults.show_trace(*sys.exc_info())
         for line in faults.lines(error, options, sys.argv[1:] if arguments is None else arguments):
-            print(f"datamodels: {spans.plain(line)}", file=sys.stderr)  # it may quote the words of a user's exception
+            print(f"datamodels: {screen.plain(line)}", file=sys.stderr)  # it may quote the words of a user's exception
         return int(error.exit_code)
     except ModuleNotFoundError as error:
         if not extras.advice(error):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import ssl
 import threading
 import time
@@ -28,6 +29,8 @@ log = logger(__name__)
 HEADER = "authorization"
 SCHEME = "Bearer "
 AUDIENCE = "datamodels"
+TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+"""Form of a bearer token (RFC 6750)."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
 """Accepted signature algorithms: those that API servers use, all with public keys."""
 LEEWAY = 30.0
@@ -53,6 +56,8 @@ def header(token_file: str) -> tuple[str, str]:
     token = _text(token_file, variable).strip()
     if not token:
         raise SettingsError(f"{variable}: is empty")
+    if not TOKEN.fullmatch(token):  # gRPC would show it in its error
+        raise SettingsError(f"{variable}: is not a bearer token: one line of letters, digits and -._~+/=")
     return HEADER, SCHEME + token
 
 

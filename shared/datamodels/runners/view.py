@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+from datamodels import screen
+
 EVERY = 30.0
 """Seconds between two lines of a stage, if standard error is no terminal; a shorter stage writes none."""
 LAYOUT = "{desc:<10}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
@@ -54,7 +56,7 @@ class _TerminalBar(Bar):
     def reach(self, done: float, note: str = "", remaining: float | None = None) -> None:
         left = "{remaining}" if remaining is None else tqdm.format_interval(remaining)
         self._bar.bar_format = LAYOUT.replace("{remaining}", left)
-        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.set_postfix_str(screen.plain(note), refresh=False)
         self._bar.update(done - self._bar.n)
 
 
@@ -63,8 +65,9 @@ class TerminalView(View):
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        stream = getattr(sys.stderr, "unscreened", sys.stderr)  # bars move the cursor
         with tqdm(
-            total=1, desc=name, unit=unit, file=sys.stderr, bar_format=LAYOUT, mininterval=0.2, dynamic_ncols=True
+            total=1, desc=name, unit=unit, file=stream, bar_format=LAYOUT, mininterval=0.2, dynamic_ncols=True
         ) as bar:
             yield _TerminalBar(bar)
 
@@ -88,7 +91,11 @@ class _LineBar(Bar):
         self._told, self._shown = self._clock(), done != self._total
         left = "" if remaining is None else f", {tqdm.format_interval(remaining)} left"
         part = f"{done:.0%}" if self._total == 1 else f"{done:,.12g} of {self._total:,.12g} {self._unit}"
-        print(f"datamodels: {self._name}: {part}{left}{f', {note}' if note else ''}", file=sys.stderr, flush=True)
+        print(
+            f"datamodels: {self._name}: {part}{left}{f', {screen.plain(note)}' if note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class LinesView(View):

@@ -22,6 +22,7 @@ from datamodels.errors import (
     SettingsError,
     StoreUnavailableError,
 )
+from datamodels.screen import redact
 from datamodels.settings import StoreSettings
 from datamodels.storage import dialects
 from datamodels.storage.base import Entry, ObjectStore, check_key
@@ -74,7 +75,7 @@ class S3Store(ObjectStore):
         self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._attempts = max(1, settings.attempts)
-        self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        self.url = redact(f"s3://{self._bucket}/{self._prefix}".rstrip("/"))
         self._settings = settings
         self._granted: set[tuple[Right, str]] = set()
         self._known: str | None = None

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 import structlog
 
+from datamodels.environment import hide_secrets
 from datamodels.errors import SettingsError
+from datamodels.screen import printable, redact
 from datamodels.settings import TelemetrySettings
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -31,6 +36,7 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
     """
     if settings.level not in LEVELS:
         raise SettingsError(f"{settings.prefix}_LEVEL={settings.level!r}: must be one of {', '.join(LEVELS)}")
+    hide_secrets()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -44,16 +50,41 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.level.upper())
+    # Other libraries log requests with their headers, and so tokens, at debug.
+    root.setLevel(settings.level.upper() if settings.level != "debug" else "INFO")
+    logging.getLogger("datamodels").setLevel(settings.level.upper())
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each lost connection; callers say what matters
+    sys.excepthook = _log_uncaught
 
 
 def _renderers(settings: TelemetrySettings) -> list:
     if settings.format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        # JSON escapes what a terminal would obey.
+        return [structlog.processors.format_exc_info, _cleaner(redact), structlog.processors.JSONRenderer(default=str)]
     if settings.format == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        shown = _cleaner(lambda text: printable(redact(text)))
+        return [structlog.processors.format_exc_info, shown, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     raise SettingsError(f"{settings.prefix}_FORMAT={settings.format!r}: must be json or console")
+
+
+def _cleaner(clean: Callable[[str], str]) -> structlog.typing.Processor:
+    """Return a processor that cleans all texts of an event, also those inside of lists and mappings."""
+
+    def cleaned(value: Any) -> Any:
+        match value:
+            case bool() | int() | float() | None:
+                return value
+            case list() | tuple():
+                return [cleaned(item) for item in value]
+            case dict():
+                return {clean(str(name)): cleaned(item) for name, item in value.items()}
+        return clean(str(value))
+
+    return lambda _logger, _method, event: {name: cleaned(value) for name, value in event.items()}
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logger(__name__).critical("uncaught", exc_info=(kind, error, trace))
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

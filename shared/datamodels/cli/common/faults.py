@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 
+from datamodels import screen
 from datamodels.errors import DatamodelsError, InputError
 
 _VALUE = re.compile(r"(?<![\w.])([\w.]+) = (?=\S)")
 """A parameter with its value, as messages give it: `k = 3`."""
 _SUBJECTS = re.compile(r"([\w.]+(?: and [\w.]+)*): ")
 """The parameters that a message is about, before the colon."""
+
+
+def show_trace(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without secrets and without letters that a terminal would obey."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(screen.printable(screen.redact(text)), end="", file=sys.stderr)
 
 
 def lines(error: DatamodelsError, options: argparse.Namespace, arguments: Sequence[str]) -> list[str]:

@@ -8,24 +8,31 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from datamodels import screen
 from datamodels.errors import ExitCode
 
 
 class _Watched:
-    """A text stream that remembers the first error of writing to it.
+    """A text stream that remembers the first error of writing to it, and shows nothing that a terminal would obey.
+
+    Labels, texts and reasons come from stores and services, so all text is made printable here, whatever prints it.
 
     lenient  ignore errors, as on standard error: nobody could read why writing to it fails
+    keep     letters that stay although they cannot be printed; None for all
     """
 
-    def __init__(self, stream: Any, *, lenient: bool):
-        self._stream, self._lenient = stream, lenient
+    def __init__(self, stream: Any, *, lenient: bool, keep: str | None):
+        self._stream, self._lenient, self._keep = stream, lenient, keep
         self.fault: OSError | None = None
+        self.unscreened = self if keep is None else _Watched(stream, lenient=lenient, keep=None)
+        """The stream for progress bars, which move the cursor."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._try(lambda: self._stream.write(text))
+        shown = text if self._keep is None else screen.printable(text, self._keep)
+        self._try(lambda: self._stream.write(shown))
         return len(text)
 
     def flush(self) -> None:
@@ -50,13 +57,13 @@ def guarded(command: Callable[[], int]) -> int:
     for stream in before:
         if getattr(stream, "errors", "") in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    out, err = _Watched(sys.stdout, lenient=False), _Watched(sys.stderr, lenient=True)
+    out, err = _Watched(sys.stdout, lenient=False, keep="\n\t"), _Watched(sys.stderr, lenient=True, keep="\n\t\r")
     sys.stdout, sys.stderr = out, err
     try:
         return _guarded(command, out)
     finally:
         sys.stdout, sys.stderr = before
-        if err.fault is not None:
+        if err.fault is not None or err.unscreened.fault is not None:
             _discard(err)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from datamodels import words
+from datamodels import screen, words
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping, verdict
 from datamodels.cli.common.output import print_json, quality
@@ -87,7 +87,7 @@ def lines(found: dict[str, Any], *, every: bool = False) -> Iterator[str]:
     failed = f", {found['failed']:,} failed" if found["failed"] else ""
     yield f"{found['committed']:,} of {found['models']:,} models committed{failed}"
     if failed and every:
-        yield f"the first that failed: {found['failures'][0]['reason']}"
+        yield f"the first that failed: {screen.plain(found['failures'][0]['reason'])}"
         yield words.LEFT_OUT
     for stop in found["stopped"]:
         yield f"stopped by until: {stop}"
