@@ -128,4 +128,5 @@ def service(committer: Committer, watches: int = 8) -> Service:
         close=committer.close,
         run_of=_run_of,
         check=committer.store.ping,
+        reads=frozenset({"GetRunRecord", "GetProgress", "WatchRun"}),
     )

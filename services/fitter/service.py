@@ -74,4 +74,5 @@ def service(fitter: Fitter, watches: int = 8) -> Service:
         close=fitter.close,
         run_of=lambda request: request.run,
         check=fitter.ping,
+        reads=frozenset({"WatchFit"}),
     )

@@ -22,6 +22,8 @@ from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 from .long import LongCalls, provenance_of
 
 DEFAULT_TOP = 10
+LISTS = frozenset({"ListRuns"})
+"""Calls that are about no run."""
 
 
 class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
@@ -31,7 +33,9 @@ class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
 
     def ListRuns(self, request, context):
-        found, token = self._weights.page_of_runs(request.page_size, request.page_token, self._run)
+        caller = context.entry.caller if context.entry else None
+        may_read = None if caller is None else caller.may_read
+        found, token = self._weights.page_of_runs(request.page_size, request.page_token, self._run, may_read)
         return query_pb2.ListRunsResponse(runs=found, next_page_token=token)
 
     def ListTargets(self, request, context):
@@ -262,4 +266,8 @@ def service(weights: WeightStore) -> Service:
         servicer=servicer,
         close=servicer.operations.close,
         check=weights.store.ping,
+        run_of=lambda request: request.run,
+        reads=frozenset(method.name for method in query_pb2.DESCRIPTOR.services_by_name["QueryService"].methods)
+        - LISTS,
+        lists=LISTS,
     )

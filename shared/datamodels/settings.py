@@ -158,28 +158,50 @@ class AuthSettings(Settings):
     """Which bearer tokens a service accepts.
 
     The aggregator and the fitter check the token of every call, and that it is for the run that the call is about. The
-    sampler and the query service read these settings, but ask for no token.
+    query service does, if `readers` is set. The sampler reads these settings, but asks for no token.
     """
 
     prefix: ClassVar[str] = "DATAMODELS_AUTH"
 
     keys: str = ""
-    """Where to read the public keys that verify tokens: `https://HOST` of a Kubernetes API server, or a JWKS file. They
-    are reread every few minutes. If it is empty, no token is required."""
+    """Where to read the public keys that verify tokens: `https://HOST` of a Kubernetes API server, the address of an
+    OpenID issuer's `https://.../.well-known/openid-configuration`, or a JWKS file. They are reread every few minutes.
+    If it is empty, no token is required."""
     issuer: str = ""
     """The issuer of the tokens. If it is empty, the API server is asked. It is required with a JWKS file."""
     subjects: str = ""
     """The service accounts whose tokens are accepted, separated by commas: `system:serviceaccount:NAMESPACE:NAME`."""
+    readers: str = ""
+    """Who may read which runs, with a token for `audience`: `SUBJECT=PATTERN,PATTERN`, with `;` between subjects. A
+    pattern is the name of a run, with `*` for any letters. A subject is the token's claim `sub`, or `group:NAME` for a
+    name in its claim `groups`."""
+    reader_keys: str = ""
+    """Where to read the keys for readers' tokens, as `keys`, if they have another issuer than the tokens of runs."""
+    reader_issuer: str = ""
+    """That issuer. It is required if `reader_keys` is a JWKS file; an OpenID issuer says who it is."""
+    audience: str = "datamodels"
+    """The audience of readers' tokens: for an OpenID issuer, usually the client's ID."""
     ca_file: str = f"{SERVICE_ACCOUNT}/ca.crt"
-    """A PEM file with the authority of the API server's certificate."""
+    """A PEM file with the authority of the API server's certificate, or of the issuer's. The default is for the API
+    server alone; for an issuer it means the authorities of the system."""
     token_file: str = f"{SERVICE_ACCOUNT}/token"
     """A file with the token that the process itself sends to the API server."""
 
     def __post_init__(self) -> None:
-        if self.keys.startswith("http://"):
-            raise SettingsError(f"{self.prefix}_KEYS={self.keys}: must be https://HOST, or a file")
-        if self.keys and not self.subjects:
+        for field in ("keys", "reader_keys"):
+            if getattr(self, field).startswith("http://"):
+                name = f"{self.prefix}_{field.upper()}"
+                raise SettingsError(f"{name}={getattr(self, field)}: must be https://HOST, or a file")
+        if self.keys and not self.subjects and not self.readers:
             raise SettingsError(f"{self.prefix}_SUBJECTS: must name the service accounts whose tokens are accepted")
+        if self.readers and not (self.keys or self.reader_keys):
+            raise SettingsError(
+                f"{self.prefix}_READERS: needs {self.prefix}_READER_KEYS or _KEYS, to verify their tokens"
+            )
+        if self.reader_keys and not self.readers:
+            raise SettingsError(f"{self.prefix}_READER_KEYS: needs {self.prefix}_READERS, to say who may read what")
+        if self.reader_keys and not self.reader_keys.startswith("https://") and not self.reader_issuer:
+            raise SettingsError(f"{self.prefix}_READER_ISSUER: must name the issuer of the keys in {self.reader_keys}")
         if self.keys and not self.keys.startswith("https://") and not self.issuer:
             raise SettingsError(f"{self.prefix}_ISSUER: must name the issuer of the keys in {self.keys}")
 

@@ -180,7 +180,7 @@ def test_a_token_is_never_sent_without_tls():
 
 def test_rotated_keys_are_reread(issuer):
     keys = auth.Keys(issuer.keys, retry=0.0)
-    guard = auth.Guard(keys, ISSUER, [SUBJECT])
+    guard = auth.Guard(auth.Issuer(ISSUER, keys), [SUBJECT])
 
     def caller(token):
         return guard.caller([(auth.HEADER, auth.SCHEME + token)])
@@ -231,7 +231,7 @@ class ApiServer(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         found = self.server.documents.get(self.path)
-        known = self.headers["Authorization"] == "Bearer mine"
+        known = self.headers["Authorization"] == (None if self.path.startswith("/open/") else "Bearer mine")
         kind = "application/jwk-set+json" if self.path.endswith("jwks") else "application/json"
         taken = kind in self.headers["Accept"].split(", ")
         status = 401 if not known else 404 if found is None else 200 if taken else 406
@@ -267,6 +267,21 @@ def asking(api, authority, tmp_path):
 def test_an_api_server_is_asked_for_issuer_and_keys(asking, issuer):
     guard = auth.guard(AuthSettings(**asking))
     assert guard.caller([(auth.HEADER, auth.SCHEME + issuer.token("a"))]) == auth.Caller(SUBJECT, ("a",))
+
+
+def test_any_openid_issuer_says_where_its_keys_are_and_gets_no_token(asking, issuer, api):
+    name = f"{api.url}/open"
+    place = f"{name}/.well-known/openid-configuration"
+    api.documents |= {"/open/keys/jwks": issuer.keys()}
+    found = api.documents["/open/.well-known/openid-configuration"] = {"issuer": name, "jwks_uri": f"{name}/keys/jwks"}
+    settings = AuthSettings(**asking | {"keys": place, "readers": "alice=a*", "audience": "client"})
+    token = issuer.token(sub="alice", aud="client", iss=name)
+    caller = auth.guard(settings).caller([(auth.HEADER, auth.SCHEME + token)])
+    assert caller == auth.Caller("alice", (), ("a*",))
+    for wrong in ({"issuer": "https://elsewhere"}, {"issuer": ""}, {"jwks_uri": "http://127.0.0.1/keys"}):
+        api.documents["/open/.well-known/openid-configuration"] = found | wrong
+        with pytest.raises(SettingsError, match=f"^{place}: "):
+            auth.guard(settings)
 
 
 def test_another_issuer_may_be_set(asking, issuer, api):

@@ -170,7 +170,7 @@ def guarded(places, tmp_path_factory):
     own = authority.issue("client")
     write(folder / "mine", issuer.token(NAME).encode())
     write(folder / "foreign", issuer.token("yours").encode())
-    guard = auth.Guard(auth.Keys(issuer.keys), ISSUER, [SUBJECT])
+    guard = auth.Guard(auth.Issuer(ISSUER, auth.Keys(issuer.keys)), [SUBJECT])
 
     with contextlib.ExitStack() as stack:
         mutual = authority.issue("server") | {"client_ca_file": str(authority.ca_file)}

@@ -256,14 +256,22 @@ class WeightStore:
             self._newest.pop(name, None)
             self._fitted.drop(lambda key: key[0] == name)
 
-    def page_of_runs(self, page_size: int, page_token: str, encode: Callable[[Run], T]) -> tuple[list[T], str]:
+    def page_of_runs(
+        self,
+        page_size: int,
+        page_token: str,
+        encode: Callable[[Run], T],
+        wanted: Callable[[str], bool] | None = None,
+    ) -> tuple[list[T], str]:
         """Return a page of runs, each encoded as a message, ordered by name, and the token of the next page.
+
+        wanted  says of a name whether the run is listed; None for all
 
         The page has fewer runs than asked for if more would not fit into one answer. The token is empty on the last
         page.
         """
         after = pages.position({}, page_token, str)[0] if page_token else ""
-        rest = [name for name in runs.names(self.store) if name > after]
+        rest = [name for name in filter(wanted or bool, runs.names(self.store)) if name > after]
         chosen = rest[: pages.size(page_size)]
         found, fitting = pages.fill(chosen, lambda name: self._readable(name, encode))
         return found, pages.token({}, rest[fitting - 1]) if fitting < len(rest) else ""

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import grpc
 
 from datamodels.errors import DeadlineError, UnavailableError
+from datamodels.rpc.access import Entry
 
 
 class Watches:
@@ -61,6 +62,8 @@ class CallContext:
         self._idle_since: float | None = None
         self._expired = False
         self.aborted: grpc.StatusCode | None = None
+        self.entry: Entry | None = None
+        """Who makes this call, if that is checked or recorded."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

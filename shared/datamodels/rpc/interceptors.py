@@ -11,14 +11,15 @@ import functools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from datamodels.errors import DatamodelsError, InputError, StoreError, UnavailableError
+from datamodels.errors import AccessError, DatamodelsError, InputError, StoreError, UnavailableError
 from datamodels.rpc import status
+from datamodels.rpc.access import Rules
 from datamodels.rpc.context import CallContext, Watches
 from datamodels.rpc.watchdog import Budget, Watchdog
 from datamodels.telemetry import logger, metrics
@@ -31,9 +32,6 @@ _TYPES = {
     (False, True): "server_stream",
     (True, True): "bidi_stream",
 }
-
-Gate = Callable[[Iterable[Any]], Callable[[Any], None]]
-"""Checks a call's metadata and returns the check of its first message. Both raise an error if access is denied."""
 
 
 def expect_calls(service: ServiceDescriptor) -> None:
@@ -53,17 +51,17 @@ class CallInterceptor(grpc.ServerInterceptor):
     service       name of the process, for messages
     max_deadline  longest duration of a call, in seconds
     watches       registry of the calls that run until something ends them
-    gates         access checks by the full name of the gRPC service; see `auth.Guard.gate`
+    rules         what services ask of callers, by the full name of the gRPC service
     watchdog      gives each method its threads, and ends calls whose callers are idle
     """
 
     def __init__(
-        self, service: str, max_deadline: float, watches: Watches, gates: Mapping[str, Gate], watchdog: Watchdog
+        self, service: str, max_deadline: float, watches: Watches, rules: Mapping[str, Rules], watchdog: Watchdog
     ):
         self._service = service
         self._max_deadline = max_deadline
         self._watches = watches
-        self._gates = gates
+        self._rules = rules
         self._watchdog = watchdog
         self._refusing = watchdog.budget("refusals").pool
         self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler, Budget]] = {}
@@ -108,14 +106,19 @@ class CallInterceptor(grpc.ServerInterceptor):
         decode = _decoder(handler.request_deserializer, method)
         encode = handler.response_serializer or bytes  # without a serializer, responses are already bytes
         service, _, name = method.lstrip("/").partition("/")
-        gate = self._gates.get(service, _open)
+        rules = self._rules.get(service)
+        if rules is not None and not rules.watches(name):
+            rules = None
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
 
         def arguments(requests: Iterator[bytes], call: CallContext):
             if call.ending():  # while the call waited for its thread
                 raise UnavailableError("the caller has ended the call")
-            check = gate(call.invocation_metadata())
-            messages = _checked(map(decode, _received(requests, call)), check)
+            messages: Iterator[Any] = map(decode, _received(requests, call))
+            if rules is not None:
+                call.entry = rules.entry(name)
+                call.entry.identify(call.invocation_metadata())
+                messages = _checked(messages, call.entry.check)
             if handler.request_streaming:
                 return messages
             for message in messages:
@@ -148,7 +151,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         budget.begin(call)
         series.started.inc()
         started = time.perf_counter()
-        code = grpc.StatusCode.OK
+        code, fault = grpc.StatusCode.OK, None
         try:
             yield call
             call.check()
@@ -157,6 +160,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             code = call.ending() or grpc.StatusCode.CANCELLED
             raise
         except BaseException as error:
+            fault = error
             code = call.aborted or call.ending() or _code(error)
             if call.aborted:
                 raise
@@ -164,6 +168,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         finally:
             budget.end(call)
             seconds = time.perf_counter() - started
+            if call.entry is not None:
+                call.entry.record(context, _name(code), fault)
+                if isinstance(fault, AccessError):
+                    metrics.DENIED.labels(fault.grpc_code).inc()
             series.handled(_name(code)).inc()
             series.seconds.observe(seconds)
             if log.isEnabledFor(logging.DEBUG):
@@ -193,10 +201,6 @@ class _Series:
         self.seconds = metrics.HANDLING_SECONDS.labels(*labels)
         self.handled = functools.cache(functools.partial(metrics.HANDLED.labels, *labels))
         """Counter of ended calls, by the name of a status code."""
-
-
-def _open(metadata: Iterable[Any]) -> Callable[[Any], None]:
-    return lambda message: None
 
 
 def _received(requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:

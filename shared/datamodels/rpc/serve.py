@@ -23,8 +23,9 @@ from grpc_reflection.v1alpha import reflection
 
 from datamodels.errors import DatamodelsError, ExitCode, PortInUseError, SettingsError, StoreFullError
 from datamodels.rpc import auth, tls
+from datamodels.rpc.access import Rules
 from datamodels.rpc.context import Watches
-from datamodels.rpc.interceptors import CallInterceptor, Gate, expect_calls
+from datamodels.rpc.interceptors import CallInterceptor, expect_calls
 from datamodels.rpc.watchdog import Watchdog
 from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
 from datamodels.storage import disk
@@ -50,8 +51,10 @@ class Service:
     add         e.g. sampler_pb2_grpc.add_SamplerServiceServicer_to_server
     servicer    the object whose methods answer calls; they raise errors of datamodels.errors
     close       called once, after the last call has ended
-    run_of      returns the run that a call is about, given its first message; if tokens are required, a call needs a
-                token of that run. None if calls need no token
+    run_of      returns the run that a call is about, given its first message; if tokens are required, a call needs one
+                that permits it. None if calls need no token
+    reads       names of the methods that only read
+    lists       names of the methods that are about no run, and return only runs that `context.entry.caller` may read
     check       raises an error if what the service depends on, such as its store, does not answer. It decides about
                 the health of the service, but not about that of the process. None if it depends on nothing
     """
@@ -61,7 +64,17 @@ class Service:
     servicer: Any
     close: Callable[[], None] = lambda: None
     run_of: Callable[[Any], str] | None = None
+    reads: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
     check: Callable[[], None] | None = None
+
+    def rules(self, guard: auth.Guard | None) -> Rules | None:
+        """Return what the service asks of callers; None if nothing. If all calls read, only readers need tokens."""
+        if self.run_of is None:
+            return None
+        only_reads = {method.name for method in self.descriptor.methods} <= self.reads | self.lists
+        asks = guard is not None and (guard.has_readers or not only_reads)
+        return Rules(self.run_of, self.reads, self.lists, guard.caller if guard is not None and asks else None)
 
 
 class Server:
@@ -98,8 +111,7 @@ class Server:
         self._pool = futures.ThreadPoolExecutor(settings.workers, thread_name_prefix="grpc")
         self._watchdog = Watchdog(settings.workers, settings.idle)
         self._name = name
-        gates = {s.descriptor.full_name: guard.gate(s.run_of) for s in services if guard and s.run_of}
-        self._server = self._create(gates)
+        self._server = self._create({s.descriptor.full_name: found for s in services if (found := s.rules(guard))})
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as exits:
@@ -166,8 +178,8 @@ class Server:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.dirname(os.path.abspath(self._settings.socket)))
 
-    def _create(self, gates: Mapping[str, Gate]) -> grpc.Server:
-        calls = CallInterceptor(self._name, self._settings.max_deadline, self._watches, gates, self._watchdog)
+    def _create(self, rules: Mapping[str, Rules]) -> grpc.Server:
+        calls = CallInterceptor(self._name, self._settings.max_deadline, self._watches, rules, self._watchdog)
         return grpc.server(self._pool, interceptors=[calls], options=_options(self._settings))
 
     def _serve_health(self) -> grpc.Server:

@@ -34,6 +34,9 @@ HANDLED = Counter(
     "Calls that ended, by status code.",
     (*_METHOD, "grpc_code"),
 )
+DENIED = Counter(
+    "grpc_server_denied_total", "Calls that were refused for want of a token or of a right.", ("grpc_code",)
+)
 HANDLING_SECONDS = Histogram(
     "grpc_server_handling_seconds",
     "Seconds that the server spent on a call.",
@@ -50,6 +53,9 @@ def start_at_zero(metric: Counter | Histogram, *values: str) -> None:
     """
     for value in values:
         metric.labels(value)
+
+
+start_at_zero(DENIED, "UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 class MetricsServer:
