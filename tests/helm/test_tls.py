@@ -5,6 +5,7 @@ import copy
 import helm_python
 import pytest
 
+from datamodels.rpc.access import readers_of
 from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
 from tests.calls import SERVICES
 from tests.helm.conftest import COMPONENTS, VALUES, render
@@ -138,6 +139,7 @@ def test_tls_and_tokens_are_off_by_default(rendered):
         ({"tls": {"mtls": {"enabled": True}}}, "tls.mtls: needs tls.enabled"),
         ({"tls": {"enabled": True, "existingSecret": "a", "mtls": {"enabled": True}}}, "tls.mtls.existingSecret: name"),
         ({"auth": {"tokens": {"enabled": True}}}, "auth.tokens: needs tls.enabled"),
+        ({"auth": {"readers": {"runs": {"a": ["*"]}}}}, "auth.readers: needs auth.tokens.enabled"),
         (
             {"tls": VALUES["tls"]["tls"], "auth": {"tokens": {"enabled": True, "jwksConfigMap": "keys"}}},
             "auth.tokens.issuer: must be set with jwksConfigMap",
@@ -147,3 +149,22 @@ def test_tls_and_tokens_are_off_by_default(rendered):
 def test_values_that_cannot_work_are_refused_at_installation(values, message):
     with pytest.raises(helm_python.HelmError, match=message):
         render("wrong", VALUES["defaults"] | values)
+
+
+def test_with_readers_the_query_service_requires_tokens_too():
+    values = copy.deepcopy(VALUES["tls"])
+    who = {"system:serviceaccount:web:dash": ["mnist-*", "cifar-*"], "group:team": ["*"]}
+    discovery = "https://login.example/.well-known/openid-configuration"
+    values["auth"]["readers"] = {"runs": who, "audience": "client", "discovery": discovery, "egress": {"ports": [8443]}}
+    values["auth"]["readers"]["egress"]["cidrs"] = ["192.0.2.0/24"]
+    found = render("readers", values)
+    for component, pod in services(found).items():
+        settings = AuthSettings.load(environ(pod)[0])
+        assert bool(settings.keys) == bool(settings.readers) == (component != "sampler")
+        (policy,) = [p["spec"] for p in found.of("NetworkPolicy", component)]
+        ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+        assert (8443 in ports) == bool(settings.readers), component
+        if settings.readers:
+            assert readers_of(settings.readers) == {name: tuple(runs) for name, runs in who.items()}
+            assert (settings.audience, settings.reader_keys) == ("client", discovery)
+            assert pod["spec"]["automountServiceAccountToken"] is True

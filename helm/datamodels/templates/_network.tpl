@@ -101,6 +101,9 @@ spec:
     {{- if eq (include "datamodels.tokens.asks" .) "true" }}
     {{- include "datamodels.net.place" (dict "place" .root.Values.networkPolicy.api) | trim | nindent 4 }}
     {{- end }}
+    {{- if and (eq (include "datamodels.tokens.checked" .) "true") .root.Values.auth.readers.discovery }}
+    {{- include "datamodels.net.place" (dict "place" .root.Values.auth.readers.egress) | trim | nindent 4 }}
+    {{- end }}
     {{- else }} []
     {{- end }}
 {{- end }}

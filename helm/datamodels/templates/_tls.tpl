@@ -74,7 +74,8 @@
 
 {{/* `checked` is "true" if a service requires tokens, `asks` if it also asks the API server for the signing keys. */}}
 {{- define "datamodels.tokens.checked" -}}
-{{- and .root.Values.auth.tokens.enabled (has .component (list "aggregator" "fitter")) }}
+{{- $readers := and (eq .component "query") (gt (len .root.Values.auth.readers.runs) 0) }}
+{{- and .root.Values.auth.tokens.enabled (or $readers (has .component (list "aggregator" "fitter"))) }}
 {{- end }}
 
 {{- define "datamodels.tokens.asks" -}}
@@ -90,6 +91,19 @@
 - {name: DATAMODELS_AUTH_KEYS, value: {{ ternary "/etc/datamodels/keys/jwks.json" "https://kubernetes.default.svc" (ne .root.Values.auth.tokens.jwksConfigMap "") }}}
 - {name: DATAMODELS_AUTH_ISSUER, value: {{ .root.Values.auth.tokens.issuer | quote }}}
 - {name: DATAMODELS_AUTH_SUBJECTS, value: {{ join "," $subjects | quote }}}
+{{- with .root.Values.auth.readers }}
+{{- $readers := list }}
+{{- range $who, $runs := .runs }}
+{{- $readers = append $readers (printf "%s=%s" $who (join "," $runs)) }}
+{{- end }}
+{{- if $readers }}
+- {name: DATAMODELS_AUTH_READERS, value: {{ join ";" $readers | quote }}}
+- {name: DATAMODELS_AUTH_AUDIENCE, value: {{ .audience | quote }}}
+{{- if .discovery }}
+- {name: DATAMODELS_AUTH_READER_KEYS, value: {{ .discovery | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -42,6 +42,7 @@ class AnalysesClient(Client):
     the service.
     """
 
+    with_token = True
     _stub: query_pb2_grpc.QueryServiceStub
 
     def evaluate(self, run: str, *, tell: Tell = quiet) -> Answer[Quality]:

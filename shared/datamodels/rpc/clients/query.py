@@ -121,8 +121,6 @@ class QueryClient(AnalysesClient):
     InputError, NotReadyError if the run has no weights yet; UnavailableError and DeadlineError if there is no answer.
     """
 
-    with_token = True
-
     def __init__(self, to: str | grpc.Channel, settings: ClientSettings | None = None):
         super().__init__(to, settings)
         self._stub = query_pb2_grpc.QueryServiceStub(self._channel)
