@@ -45,6 +45,7 @@ def cautious(monkeypatch):
     """Trust no code but the package's own, as a new process does, and forget afterwards what a test came to trust."""
     monkeypatch.setattr(trust, "_modules", set())
     monkeypatch.setattr(trust, "_references", set())
+    monkeypatch.setattr(trust, "_files", set())
 
 
 @pytest.fixture

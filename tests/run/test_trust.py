@@ -135,6 +135,17 @@ def test_a_stored_run_may_use_what_it_names_if_its_spec_has_the_hash_that_was_gi
     assert not allows("numpy:ravel")
 
 
+def test_a_stored_run_chooses_no_file_to_write():
+    given = spec(cls="datamodels.train.images.trainer:ResNet9", ffcv_file="/tmp/anywhere")
+    with pytest.raises(SpecError, match=r"trainer.options.ffcv_file = '/tmp/anywhere': .* --trust '\*'"):
+        trust.require_files(given)
+    trust.require_files(spec())
+    trust.trust_spec(given)
+    trust.require_files(given)
+    with pytest.raises(SpecError):
+        trust.require_files(spec(cls="datamodels.train.images.trainer:ResNet9", beton="/tmp/elsewhere"))
+
+
 def test_features_are_not_in_the_hash_and_so_not_trusted_by_it():
     given = spec(features="numpy:ravel")
     trust.trust_run("a", given, given.hash)

@@ -57,8 +57,12 @@ BUILT_IN = frozenset(
 """References that specs may have without anybody's consent. They are listed one by one: other functions of this
 package, such as the command line itself, run what their arguments say."""
 
+WRITTEN = ("ffcv_file",)
+"""Options of this package's trainers that name a file to write. Whoever can write a run must not choose where."""
+
 _modules: set[str] = set()
 _references: set[str] = set()
+_files: set[str] = set()
 
 
 def trust_modules(names: Iterable[str]) -> None:
@@ -72,8 +76,9 @@ def trust_references(references: Iterable[str]) -> None:
 
 
 def trust_training(spec: RunSpec) -> None:
-    """Allow what a spec names for its training: the data set, the trainer, and references in their options."""
+    """Allow what a spec names for its training: data set, trainer, references in their options, files to write."""
     given = (spec.dataset.options, spec.trainer.options)
+    _files.update(str(spec.trainer.options[option]) for option in WRITTEN if option in spec.trainer.options)
     trust_references([spec.dataset.load, spec.trainer.cls, *_references_in(given)])
 
 
@@ -115,6 +120,17 @@ def require_object(field: str, reference: str, found: Any) -> None:
         raise _refusal(field, reference, module, f"is defined in module {module}, and nothing says")
 
 
+def require_files(spec: RunSpec) -> None:
+    """Raise SpecError if a trainer would write a file that nobody who may run code here has named."""
+    for option in WRITTEN:
+        path = str(spec.trainer.options.get(option) or "")
+        if path and path not in _files and ALL not in _trusted():
+            raise SpecError(
+                f"trainer.options.{option} = {path!r}: is a file that would be written, and the run in the store "
+                f"may not choose which; if you trust whoever wrote the run, add --trust '{ALL}' to the command"
+            )
+
+
 def _refusal(field: str, reference: str, module: str, why: str) -> SpecError:
     top = module.partition(".")[0]
     return SpecError(
@@ -124,9 +140,12 @@ def _refusal(field: str, reference: str, module: str, why: str) -> SpecError:
 
 
 def _in_trusted(module: str) -> bool:
-    names = _modules | _of_settings(TrustSettings.load().modules)
-    parts = module.split(".")
+    names, parts = _trusted(), module.split(".")
     return ALL in names or any(".".join(parts[:k]) in names for k in range(1, len(parts) + 1))
+
+
+def _trusted() -> set[str]:
+    return _modules | _of_settings(TrustSettings.load().modules)
 
 
 @functools.cache

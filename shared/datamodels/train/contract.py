@@ -35,7 +35,7 @@ import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
 from datamodels.outputs import Output
-from datamodels.run import faults, runs, spellings
+from datamodels.run import faults, runs, spellings, trust
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.runs import Run, reference
 from datamodels.run.specs import RunSpec
@@ -131,10 +131,11 @@ def declared(cls: type, spec: RunSpec, dataset: Dataset) -> Output | None:
 def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrainer:
     """Return the trainer of a run.
 
-    Raises SpecError if the class, its methods or its options do not fit the contract, and StageError (transient) if
-    there is not enough memory for it.
+    Raises SpecError if the class, its methods or its options do not fit the contract, or may not be used (`run.trust`),
+    and StageError (transient) if there is not enough memory for it.
     """
     cls = check_class(spec, dataset)
+    trust.require_files(spec)
     try:
         trainer = cls(dataset, targets, **_options(cls, spec))
     except DatamodelsError:

@@ -63,15 +63,16 @@ def test_other_features_are_other_objects_and_other_estimators_need_none(tmp_pat
     assert len([key for key in store.list(keys.RUNS) if "features" in key]) == 1
 
 
-@pytest.mark.parametrize("damage", ["altered", "gone", "pickled"])
+@pytest.mark.parametrize("damage", ["altered", "gone", "pickled", "short"])
 def test_damage_is_found_and_nothing_is_unpickled(tmp_path, damage):
     store, (run, data) = LocalStore(tmp_path), made(np.arange(13) % 3)
     examples.write(store, run, data)
     (path, *_) = (tmp_path / "runs" / run.name / "examples").iterdir()
-    path.unlink() if damage == "gone" else path.write_bytes(b"\x80\x04." + path.read_bytes())
-    if damage == "pickled":  # whoever may write to the store can also write the checksum
+    if damage in ("altered", "gone"):
+        path.unlink() if damage == "gone" else path.write_bytes(b"\x80\x04." + path.read_bytes())
+    else:  # whoever may write to the store can also write the checksum
         file = io.BytesIO()
-        np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+        np.save(file, np.array([{}], dtype=object) if damage == "pickled" else np.zeros((1, 6)), allow_pickle=True)
         sha256 = hashlib.sha256(file.getvalue()).hexdigest()
         store.create(keys.examples(run.name, sha256), file.getvalue())
         (record,) = (tmp_path / "runs" / run.name).glob("features-*.json")

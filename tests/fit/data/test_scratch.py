@@ -1,3 +1,6 @@
+import contextlib
+import os
+
 import numpy as np
 import pytest
 
@@ -29,3 +32,17 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"file: .*SCRATCH"):
         scratch.mapped(tmp_path / "file", (5, 3), DTYPE)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize(
+    ("mode", "owner", "refused"), [(0o1777, 12345, True), (0o1777, 0, False), (0o755, 12345, False)]
+)
+def test_a_folder_that_another_user_made_where_anyone_can_is_refused(tmp_path, mode, owner, refused):
+    scratches = tmp_path / "scratch"
+    scratches.mkdir()
+    os.chown(scratches, owner, -1)
+    tmp_path.chmod(mode)
+    expected = pytest.raises(SettingsError, match="belongs to another user") if refused else contextlib.nullcontext()
+    with expected, scratch.alone(scratches / "run", lambda: None):
+        pass

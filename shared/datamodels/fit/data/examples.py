@@ -42,6 +42,17 @@ class Examples:
     x_targets: np.ndarray
     y_targets: np.ndarray
 
+    def check(self, run: Run) -> None:
+        """Raise ValueError if these are not numbers and labels of the run's examples."""
+        for x, y, rows in ((self.x, self.y, run.design.examples), (self.x_targets, self.y_targets, run.n)):
+            if (
+                x.ndim != 2
+                or not len(x) == len(y) == rows
+                or x.shape[1] != self.x.shape[1]
+                or x.dtype.kind not in "fiub"
+            ):
+                raise ValueError(f"{x.dtype}{list(x.shape)} features and {len(y)} labels of {rows} examples")
+
 
 def needed(run: Run) -> bool:
     """Return whether the estimator of a run compares examples."""
@@ -128,7 +139,11 @@ def read(store: ObjectStore, run: Run) -> Examples:
     key = _key(run)
     document = records.read(store, key)
     try:
-        return Examples(**{f.name: _read(store, run, document["arrays"][f.name]) for f in dataclasses.fields(Examples)})
+        found = Examples(
+            **{f.name: _read(store, run, document["arrays"][f.name]) for f in dataclasses.fields(Examples)}
+        )
+        found.check(run)
+        return found
     except (KeyError, TypeError, ValueError, EOFError) as error:
         raise CorruptObjectError(
             f"{store.url}/{key}: is not a list of features as this version of datamodels writes it: {error}"

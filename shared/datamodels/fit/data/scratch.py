@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     `waiting` is called from time to time while another process holds the lock; what it raises ends the wait.
     """
     with room(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(folder.parent)
         lock = open(folder.with_name(f"{folder.name}.lock"), "wb")  # noqa: SIM115 - closed below
     with lock:
         while True:
@@ -57,6 +59,16 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
                 time.sleep(LOCK_SECONDS)
         yield
+
+
+def _require_own(folder: Path) -> None:
+    """Raise SettingsError if another user made the folder where anyone can, as in /tmp: they could alter its files."""
+    anyone = folder.parent.stat().st_mode & stat.S_IWOTH
+    if anyone and folder.stat().st_uid not in (0, os.getuid()):
+        raise SettingsError(
+            f"{folder}: belongs to another user, who could alter fits; set {FitterSettings.prefix}_SCRATCH to a folder "
+            "of your own"
+        )
 
 
 def mapped(folder: Path, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
