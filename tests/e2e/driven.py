@@ -15,7 +15,7 @@ from concurrent import futures
 import pytest
 
 from datamodels.runners.local import LocalRunner
-from datamodels.settings import ClusterSettings, StoreSettings
+from datamodels.settings import ClusterSettings, StoreSettings, TrainerSettings
 from tests.runners.cluster.conftest import templates
 
 
@@ -45,10 +45,12 @@ class Controller(threading.Thread):
         name = job["metadata"]["name"]
         (container,) = job["spec"]["template"]["spec"]["containers"]
         command = [sys.executable, *container["command"][1:], *container["args"]]
+        # Paths and addresses of the template are those of a cluster; what the driver adds is of the run.
+        added = {e["name"]: e["value"] for e in container["env"] if e["name"] == f"{TrainerSettings.prefix}_SPEC"}
 
         def end(index):
             with serving_at(self.addresses / f"{name}-{index}.json") as where:
-                environ = os.environ | self.environ | where | {"JOB_COMPLETION_INDEX": str(index)}
+                environ = os.environ | self.environ | added | where | {"JOB_COMPLETION_INDEX": str(index)}
                 return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode
 
         indexes = range(job["spec"]["completions"])
