@@ -32,7 +32,7 @@ def place(issuer, store, tmp_path):
     authority = Authority(tmp_path)
     committer = Committer(store, AggregatorSettings(publish_interval=0.05))
     committer.start()
-    guard = auth.Guard(auth.Keys(issuer.keys), ISSUER, [SUBJECT])
+    guard = auth.Guard(auth.Issuer(ISSUER, auth.Keys(issuer.keys)), [SUBJECT])
     client = ClientSettings(ca_file=str(authority.ca_file), token_file=str(tmp_path / "token"), attempts=1)
     with Server(ServeSettings(**authority.issue("server"), grace=5.0), [aggregator(committer)], guard=guard) as server:
         yield server.address, client
