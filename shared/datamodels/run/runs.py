@@ -183,12 +183,10 @@ def _decode_meaning(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def reference(field: str, text: str) -> Callable[..., Any]:
-    """Return the object that `module:name` refers to, in old or new spelling.
-
-    Raises SpecError, which names the field, also if nobody has agreed to run this code; see `run.trust`.
-    """
-    trust.require(field, spellings.today(text))
-    module, _, name = spellings.today(text).partition(":")
+    """Return what `module:name`, in any spelling, refers to. Raises SpecError, also if `run.trust` refuses it."""
+    today = spellings.today(text)
+    trust.require(field, today)
+    module, _, name = today.partition(":")
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's module does
@@ -197,9 +195,8 @@ def reference(field: str, text: str) -> Callable[..., Any]:
         raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}{hint}") from error
     if not hasattr(found, name):
         raise SpecError(f"{field} = {text!r}: module {module} has no {name}")
-    thing = getattr(found, name)
-    trust.require_object(field, spellings.today(text), thing)
-    return thing
+    trust.require_object(field, today, getattr(found, name))
+    return getattr(found, name)
 
 
 def load_dataset(spec: RunSpec) -> Dataset:
