@@ -10,6 +10,7 @@ from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import SpecError
 from datamodels.fit.data import examples
+from datamodels.fit.data.means import Heldout
 from datamodels.fit.job.finished import read_fit
 from datamodels.fit.job.fits import load
 from datamodels.fit.job.job import FitJob
@@ -108,6 +109,31 @@ def test_the_lasso_with_one_lambda_is_the_lasso_at_this_lambda(problem_of):
         theta, intercept, _ = reference.lasso(x, y, lambda_)
         ours = reference.objective(x, y, found.dense([j])[0], found.intercept[j], lambda_)
         assert ours == pytest.approx(reference.objective(x, y, theta, intercept, lambda_), rel=1e-4)
+
+
+def test_outputs_that_are_mostly_noise_keep_weights(problem_of):
+    made, _ = problem_of(m=60, noise=4.0, seed=1)
+    found = fit(made, FitSpec(estimator="pooled", lambdas=8), 0)
+    assert min(found.choice["errors"].values()) >= 1 and found.choice["by_order"]
+    assert found.dense(range(TARGETS)).any(axis=1).sum() > TARGETS / 2
+
+
+def heldout(error, correlation) -> Heldout:
+    return Heldout(np.full(4, error), np.full(4, correlation))
+
+
+@pytest.mark.parametrize("most, expected", [(0.99, ("little", 0.5)), (1.0, ("much", 0.1))])
+def test_correlations_choose_if_no_error_is_below_1(most, expected):
+    errors = folds.Errors()
+    for way, strength, error, correlation in [
+        ("little", 0.5, most, 0.0),
+        ("much", 0.5, 1.2, 0.1),
+        ("much", 0.1, 1.3, 0.2),
+    ]:
+        errors.add(way, strength, heldout(error * 7, correlation), np.full(4, 7.0))
+    ways = errors.best()
+    assert next(iter(ways.items())) == (expected[0], (expected[1], pytest.approx(most if most < 1 else 1.3)))
+    assert errors.by_order == (most >= 1)
 
 
 def test_pairs_of_models_are_held_out_together(problem_of):

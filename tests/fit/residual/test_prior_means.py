@@ -83,11 +83,13 @@ def test_the_rest_is_the_most_likely_one(sample, features):
 
 def test_errors_and_intercepts(sample, features):
     theta = features[0]
-    error, intercept = sample.heldout_error(theta), sample.intercept(theta)
+    found, intercept = sample.heldout(theta), sample.intercept(theta)
     for j in range(TARGETS):
         x, y = reference.design_of(sample.rows.problem, j)
         assert intercept[j] == pytest.approx((y - x @ theta[j]).mean(), abs=1e-5)
         x, y = reference.design_of(sample.rows.problem, j, heldout=False)
         level = (y - x @ theta[j]).mean()
         x, y = reference.design_of(sample.rows.problem, j, fit=False)
-        assert error[j] == pytest.approx(((x @ theta[j] + level - y) ** 2).mean(), rel=1e-5)
+        assert found.error[j] == pytest.approx(((x @ theta[j] + level - y) ** 2).mean(), rel=1e-5)
+        assert found.correlation[j] == pytest.approx(np.corrcoef(x @ theta[j], y)[0, 1], rel=1e-5)
+    assert not sample.heldout(np.zeros_like(theta)).correlation.any()

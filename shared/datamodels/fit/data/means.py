@@ -11,6 +11,8 @@ from datamodels.fit.data.rows import Rows
 
 PASS_ROWS = 2048
 """Rows that are converted to float64 at a time."""
+ROUNDING = 1e-10
+"""A variance below this fraction of the mean square is rounding of float32."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,20 +90,51 @@ def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) ->
     return Means(count, masks, total, products, square)
 
 
-def heldout_error(
-    rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray
-) -> np.ndarray:
-    """Return mean squared errors float64[a] of predictions theta . x + level on the held-out rows that count.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heldout:
+    """How well predictions fit the outputs on the held-out rows that count.
 
-    outputs  [m, a], of all rows
+    error        float64[a]; mean squared error
+    correlation  float64[a]; of predictions and outputs; 0 if either does not vary
+    """
+
+    error: np.ndarray
+    correlation: np.ndarray
+
+
+def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray) -> Heldout:
+    """Compare predictions theta . x + level with outputs on the held-out rows that count.
+
+    outputs  [m, a], of all rows; nearly centred, because variances are differences of squares
     keep     bool[m, a], of all rows; which of them count; None if all do
     theta    [a, d], for masks minus `center`
     level    float64[a]
     """
-    total, count = np.zeros((2, len(theta)))
+    count, error = np.zeros((2, len(theta)))
+    sums, squares = np.zeros((2, 2, len(theta)))
+    product = np.zeros(len(theta))
     for piece in row_blocks.partition(rows.heldout, PASS_ROWS):
-        miss = rows.block(piece)[:, :-1] @ theta.T - (outputs[piece] - level)
-        chosen = np.ones((len(miss), 1), dtype=bool) if keep is None else keep[piece]
-        total += np.einsum("ij,ij->j", miss * chosen, miss, dtype=np.float64)
+        y, guess = outputs[piece], rows.block(piece)[:, :-1] @ theta.T
+        chosen = np.ones((len(y), 1), dtype=bool) if keep is None else keep[piece]
+        miss = (guess - (y - level)) * chosen
+        error += _dot(miss, miss)
+        both = guess * chosen, y * chosen
+        sums += [part.sum(axis=0, dtype=np.float64) for part in both]
+        squares += [_dot(part, part) for part in both]
+        product += _dot(*both)
         count += chosen.sum(axis=0)
-    return total / count
+    variances = squares / count - (sums / count) ** 2
+    varies = (variances > ROUNDING * squares / count).all(axis=0)
+    scale = np.sqrt(np.where(varies, variances[0] * variances[1], 1))
+    return Heldout(error / count, np.where(varies, (product / count - sums[0] * sums[1] / count**2) / scale, 0))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->j", a, b, dtype=np.float64)
+
+
+def heldout_error(
+    rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray
+) -> np.ndarray:
+    """Return the mean squared errors float64[a] of `heldout`."""
+    return heldout(rows, outputs, keep, theta, level).error

@@ -88,6 +88,6 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
         lambda_=lambda_,
         gap=gap,
         intercept=sample.intercept(fitted[1]),
-        heldout_r2=targets.heldout_r2(sample.heldout_error(fitted[0])),
+        heldout_r2=targets.heldout_r2(sample.heldout(fitted[0]).error),
         tolerance=settings.tolerance,
     )

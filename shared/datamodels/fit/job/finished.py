@@ -72,7 +72,8 @@ class FitRecord:
         errors = self.choice["errors"]
         others = ", ".join(f"{way} {error:.3f}" for way, error in errors.items() if way != self.choice["way"])
         mine = errors.get(self.choice["way"])
-        return f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others})")
+        by = ", chosen by order: no error is below 1" if self.choice.get("by_order") else ""
+        return f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others}){by}")
 
     def of(self, run: Run) -> Run:
         """Return the run with the settings of this fit in its spec; it may have been created with others.

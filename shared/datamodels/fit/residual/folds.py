@@ -3,6 +3,10 @@
 Each fold fits everything anew to the other folds: the prior's numbers, what it leaves, the plain LASSO. The error of a
 way is sum_j ||errors_j||^2 / var(y_j) over the held-out rows of all folds, so it is about 1 for predictions no better
 than the mean. Models of one pair stay together, because in a complement design one subset determines the other.
+
+If all errors are 1 or more, the smallest is that of weights of 0, which order no subsets. Then the way and its strength
+are those whose predictions correlate best with the outputs: scaled down, these predictions would have the smallest
+error.
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ import numpy as np
 
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.data import means
+from datamodels.fit.data.means import Heldout
 from datamodels.fit.data.problem import OK, Problem, is_heldout
 from datamodels.fit.data.rows import CACHE_BYTES, Rows
 from datamodels.fit.lasso import gram
-from datamodels.fit.lasso.base import L1
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import lasso, pooled, ridge
 from datamodels.fit.residual.pooled import Mean
@@ -66,18 +70,21 @@ class Choice:
     way       one of the names above
     strength  f if all targets have one lambda, h for RIDGE, 0 for others
     mean      what targets share of the prior mean, fitted to all rows; None without a prior
-    errors    smallest cross-validation error of each way that was tried
+    errors    cross-validation error of each way that was tried, at its best strength
+    by_order  whether correlations chose, because no error was below 1
     """
 
     way: str
     strength: float
     mean: Mean | None
     errors: dict[str, float]
+    by_order: bool = False
 
     def document(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the choice as JSON values, for the record of the fit; `names` are those of the features."""
         beta = {} if self.mean is None else dict(zip(names, map(float, self.mean.beta), strict=True))
-        return {"way": self.way, "strength": self.strength, "errors": self.errors, "features": beta}
+        found = {"way": self.way, "strength": self.strength, "errors": self.errors, "features": beta}
+        return found | ({"by_order": True} if self.by_order else {})
 
 
 def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Choice:
@@ -100,7 +107,7 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     mean = None
     if features is not None and way not in (LASSO, LASSO_SHARED):
         mean = pooled.fit(features, sample.covariance(whole=True), sample.variance)
-    return Choice(way, ways[way][0], mean, found)
+    return Choice(way, ways[way][0], mean, found, errors.by_order)
 
 
 def bytes_of(m: int, d: int, judges: int, features: int, item: int) -> int:
@@ -148,32 +155,30 @@ def _judge(sample: Sample, features: np.ndarray | None, settings: FitSpec, error
     by_gram = sample.keep is None and gram.applies(rows)
     tick()
     if LASSO in ways:
-        errors.add(LASSO, 0.0, _error_with_a_lambda_each(few, settings, tick) / few.variance)
+        errors.add(LASSO, 0.0, _with_a_lambda_each(few, settings, tick), few.variance)
     if by_gram and LASSO_SHARED in ways:
-        for fraction, error in lasso.walk(rows, lasso.standardised(few, None), L1(), settings, tick):
-            errors.add(LASSO_SHARED, fraction, error / few.variance)
+        for fraction, found in lasso.walk(few, None, settings, tick):
+            errors.add(LASSO_SHARED, fraction, found, few.variance)
     if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
         return
     covariance = sample.covariance(whole=False)
     mean = pooled.fit(features, covariance, sample.variance)
     prior = pooled.weights(features, mean, covariance)
     if PRIOR in ways:
-        errors.add(PRIOR, 0.0, sample.heldout_error(prior) / sample.variance)
+        errors.add(PRIOR, 0.0, sample.heldout(prior), sample.variance)
     if RIDGE in ways:
         some = sample.take(_fewer(RIDGE_JUDGES, LASSO_JUDGES, rows.problem.rows))
         given = prior[: len(some.variance)], some.covariance(whole=False), np.array(ridge.SHARES)
         deltas, _ = ridge.solve(*given, ridge.CHOICE_GAP, ridge.CHOICE_STEPS, tick)
         for share, delta in zip(ridge.SHARES, deltas, strict=True):
-            errors.add(RIDGE, share, some.heldout_error(given[0] + delta) / some.variance)
+            errors.add(RIDGE, share, some.heldout(given[0] + delta), some.variance)
     if by_gram and WEIGHTED in ways:
-        first = prior[:LASSO_JUDGES]
-        data = lasso.standardised(few, first)
-        for fraction, error in lasso.walk(rows, data, lasso.penalty(first), settings, tick):
-            errors.add(WEIGHTED, fraction, error / few.variance)
+        for fraction, found in lasso.walk(few, prior[:LASSO_JUDGES], settings, tick):
+            errors.add(WEIGHTED, fraction, found, few.variance)
 
 
-def _error_with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> np.ndarray:
-    """Return mean squared errors float64[t] of the LASSO on held-out rows.
+def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldout:
+    """Tell how well the LASSO predicts the held-out rows.
 
     It is fitted to the rows to fit, some of which are held out in turn to choose a lambda for each target.
     """
@@ -191,21 +196,28 @@ def _error_with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> 
     here = Rows(part, dtype=rows.dtype, threads=rows.threads)
     solution = gram.solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
     theta = solution.dense(range(t))
-    return means.heldout_error(rows, sample.y, sample.keep, theta, solution.intercept + theta @ given.center)
+    return means.heldout(rows, sample.y, sample.keep, theta, solution.intercept + theta @ given.center)
 
 
 class Errors:
-    """Mean squared errors of each way at each of its strengths, over the variance of the outputs, in each fold.
+    """How well each way predicts at each of its strengths, in each fold: errors and correlations.
 
     A way that is clearly worse than another may be given up after a fold. All ways are tried on the first one.
     """
 
     def __init__(self) -> None:
+        # float64[2, t] of each fold: squared errors over the variance of the outputs, and 1 less the correlation
         self._folds: dict[tuple[str, float], list[np.ndarray]] = {}
 
-    def add(self, way: str, strength: float, relative: np.ndarray) -> None:
-        """Add the errors of a fold, float64[t], of its first t targets."""
-        self._folds.setdefault((way, strength), []).append(relative)
+    def add(self, way: str, strength: float, found: Heldout, variance: np.ndarray) -> None:
+        """Add what was found in a fold for its first t targets, whose outputs have this variance, float64[t]."""
+        scores = np.stack([found.error / variance, 1 - found.correlation])
+        self._folds.setdefault((way, strength), []).append(scores)
+
+    @property
+    def by_order(self) -> bool:
+        """Whether no way predicts better than the mean, so that correlations choose."""
+        return all(scores[:, 0].mean() >= 1 for scores in self._tried().values())
 
     def may_be_best(self, way: str) -> bool:
         """Tell whether to try a way on one more fold: unless it is clearly worse than the best one."""
@@ -214,7 +226,8 @@ class Errors:
             return True
         if way not in found or not self._complete(found, way):
             return False
-        worse = (found[way][1] - found[self._best(found)][1]).mean(axis=0)
+        best = found[self._best(found)][1]
+        worse = (found[way][1] - best)[:, int(self.by_order)].mean(axis=0)
         return bool(worse.mean() <= WORSE * worse.std() / np.sqrt(len(worse)))
 
     def best(self) -> dict[str, tuple[float, float]]:
@@ -223,8 +236,8 @@ class Errors:
         A way that was given up is compared with the best one on the folds of both: its error is that of the best one
         and the difference there.
         """
-        found = self._found()
-        way = self._best(found)
+        found = {way: (strength, scores[:, 0]) for way, (strength, scores) in self._found().items()}
+        way = self._best(self._found())
         best = found[way][1]
         ways = {way: found.pop(way)} | found
         return {
@@ -233,27 +246,31 @@ class Errors:
         }
 
     def _best(self, found: dict[str, tuple[float, np.ndarray]]) -> str:
-        """Return the way with the smallest error; of those that are equal but for rounding, the one tried first."""
+        """Return the way with the best scores; of those that are equal but for rounding, the one tried first."""
         able = (way for way in found if self._complete(found, way))
-        return min(able, key=lambda way: round(float(found[way][1].mean()), 9))
+        by = int(self.by_order)
+        return min(able, key=lambda way: round(float(found[way][1][:, by].mean()), 9))
 
     @staticmethod
     def _complete(found: dict[str, tuple[float, np.ndarray]], way: str) -> bool:
-        return len(found[way][1]) == max(len(error) for _, error in found.values())
+        return len(found[way][1]) == max(len(scores) for _, scores in found.values())
 
-    def _found(self) -> dict[str, tuple[float, np.ndarray]]:
-        """Return (best strength, errors float64[folds, t] of the targets that all ways were tried on) of each way.
-
-        The best strength is by all targets that the way was tried on. One that was not tried in all folds of the way
-        does not count.
-        """
+    def _tried(self) -> dict[tuple[str, float], np.ndarray]:
+        """Return the scores float64[folds, 2, t] of each way and strength that was tried in all folds of the way."""
         most: dict[str, int] = {}
         for (way, _), parts in self._folds.items():
             most[way] = max(most.get(way, 0), len(parts))
-        tried = {key: np.stack(parts) for key, parts in self._folds.items() if len(parts) == most[key[0]]}
-        few = min((errors.shape[1] for errors in tried.values()), default=0)
+        return {key: np.stack(parts) for key, parts in self._folds.items() if len(parts) == most[key[0]]}
+
+    def _found(self) -> dict[str, tuple[float, np.ndarray]]:
+        """Return (best strength, scores float64[folds, 2, t] of the targets that all ways were tried on) of each way.
+
+        The best strength is by all targets that the way was tried on.
+        """
+        tried, by = self._tried(), int(self.by_order)
+        few = min((scores.shape[2] for scores in tried.values()), default=0)
         best: dict[str, float] = {}
-        for (way, strength), errors in tried.items():
-            if way not in best or errors.mean() < tried[way, best[way]].mean():
+        for (way, strength), scores in tried.items():
+            if way not in best or scores[:, by].mean() < tried[way, best[way]][:, by].mean():
                 best[way] = strength
-        return {way: (strength, tried[way, strength][:, :few]) for way, strength in best.items()}
+        return {way: (strength, tried[way, strength][:, :, :few]) for way, strength in best.items()}

@@ -16,7 +16,7 @@ import numpy as np
 
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import moments
-from datamodels.fit.data.means import Means
+from datamodels.fit.data.means import Heldout, Means
 from datamodels.fit.data.moments import Masks, Outputs
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
@@ -117,7 +117,6 @@ class Walk:
         self._iteration, self._settings, self._tick = iteration, settings, tick
         self._state, _ = iteration.start()
         self._every = np.arange(len(self._state))
-        self.error = np.ones(len(self._state))
 
     def to(self, fraction: float) -> None:
         """Solve at the next fraction."""
@@ -130,7 +129,10 @@ class Walk:
                 break
             self._tick()
             measure = iteration.epoch(state, number, goal)
-        self.error = iteration.heldout_error(state, self._every)
+
+    @property
+    def error(self) -> np.ndarray:
+        return self._iteration.heldout_error(self._state, self._every)
 
     @property
     def weights(self) -> np.ndarray:
@@ -138,20 +140,27 @@ class Walk:
 
 
 def walk(
-    rows: Rows, data: Standardised, penalty: L1, settings: FitSpec, tick: Callable[[], None]
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield fractions, going down, with mean squared errors float64[t] on held-out rows.
+    sample: Sample, prior: np.ndarray | None, settings: FitSpec, tick: Callable[[], None]
+) -> Iterator[tuple[float, Heldout]]:
+    """Yield fractions, going down, with how well weights at them predict the held-out rows.
 
-    Ends when the mean error has risen RISES times in a row.
+    Ends when the mean error over the variance has risen RISES times in a row. While it is not below 1, it says only how
+    little to predict, so the mean correlation must have fallen as often, too.
+
+    prior  prior means [a, d], to fit what they leave of the outputs; None for the plain LASSO
     """
-    on_the_way = Walk(GramIteration(rows, data, penalty, whole=False), settings, tick)
-    least, rises = np.inf, 0
+    data, factors = standardised(sample, prior), L1() if prior is None else penalty(prior)
+    on_the_way = Walk(GramIteration(sample.rows, data, factors, whole=False), settings, tick)
+    scale = data.spread[:, None].astype(sample.rows.dtype)
+    least, rises = np.array([np.inf, 0.0]), np.zeros(2, dtype=int)
     for fraction in FRACTIONS:
         on_the_way.to(fraction)
-        yield fraction, on_the_way.error * data.spread**2
-        mean = float(on_the_way.error.mean())
-        rises, least = (rises + 1, least) if mean > least else (0, mean)
-        if rises >= RISES:
+        found = sample.heldout(on_the_way.weights * scale + (0 if prior is None else prior))
+        yield fraction, found
+        means = np.array([(found.error / sample.variance).mean(), -found.correlation.mean()])
+        rises = np.where(means > least, rises + 1, 0)
+        least = np.fmin(least, means)
+        if rises[0] >= RISES and (least[0] < 1 or rises[1] >= RISES):
             return
 
 

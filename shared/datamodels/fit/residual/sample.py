@@ -62,9 +62,9 @@ class Sample:
         gram = TALL * d < span.stop and d <= GRAM_COLUMNS
         return Covariance.of(rows, span, self.keep, found, gram=gram)
 
-    def heldout_error(self, theta: np.ndarray) -> np.ndarray:
-        """Return mean squared errors float64[a] on held-out rows of weights [a, d], at the intercepts of the fit."""
-        return means.heldout_error(self.rows, self.y, self.keep, theta, self.level(theta, self._fit))
+    def heldout(self, theta: np.ndarray) -> means.Heldout:
+        """Compare predictions by weights [a, d], at the intercepts of the fit, with the outputs on held-out rows."""
+        return means.heldout(self.rows, self.y, self.keep, theta, self.level(theta, self._fit))
 
     def intercept(self, theta: np.ndarray) -> np.ndarray:
         """Return the best intercepts float64[a] over all rows for weights [a, d] of masks."""
