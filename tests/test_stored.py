@@ -164,7 +164,9 @@ def test_its_models_can_be_trained_again(store):
 
 
 def test_it_is_topped_up(store, tmp_path):
-    result = pipeline.run(spec_without_until(), runner=InProcess(store, tmp_path / "scratch"), store=store, view=View())
+    spec = runs.continued(store, spec_without_until())
+    assert spec.fit.estimator == "lasso", "the default when the run was created"
+    result = pipeline.run(spec, runner=InProcess(store, tmp_path / "scratch"), store=store, view=View())
     assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json", f"runs/{RUN}/meaning-000000.json"]
     assert runs.read(store, RUN).label_names == tuple("0123456789") and runs.read(store, RUN).output == MARGIN
     assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)

@@ -46,7 +46,7 @@ def subproblem(problem: Problem, j: int, lambdas: int) -> dict[str, float]:
     mean = np.diag(counts) / len(used)
     gram = (counts - len(used) * np.outer(mean, mean)).astype(np.float32)
     products = centred.T @ y
-    grid = np.abs(products).max() / len(y) * path.grid(FitSpec())[:lambdas]
+    grid = np.abs(products).max() / len(y) * path.grid(FitSpec(estimator="lasso"))[:lambdas]
     shared = {"precompute": gram, "Xy": products, "check_input": False, "max_iter": 10_000}
     plain = (used.astype(np.float64), y.astype(np.float64))
     return {
@@ -60,7 +60,7 @@ def subproblem(problem: Problem, j: int, lambdas: int) -> dict[str, float]:
 def table(size: str, some: int) -> None:
     d, m, n = (int(part) for part in size.split(","))
     problem = dataclasses.replace(make_problem(d, m, n), own_column=np.linspace(0, d - 1, n).astype(np.int32))
-    rows, settings = Rows(problem), FitSpec()
+    rows, settings = Rows(problem), FitSpec(estimator="lasso")
     outputs, keep = rows.outputs(0, n), rows.keep(0, n)
     start = time.process_time()
     found = leave_out.fitted(rows, settings, outputs, keep)
@@ -92,7 +92,7 @@ def main() -> None:
     with threadpoolctl.threadpool_limits(1):
         small = dataclasses.replace(make_problem(40, 300, 4), own_column=np.arange(4, dtype=np.int32))
         rows = Rows(small)
-        leave_out.fitted(rows, FitSpec(), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
+        leave_out.fitted(rows, FitSpec(estimator="lasso"), rows.outputs(0, 4), rows.keep(0, 4))  # compiles
         popcount.gram(small.masks, small.columns)
         for size in arguments.size or ["500,3000,100", "2000,12000,200", "5000,30000,100"]:
             table(size, arguments.targets)

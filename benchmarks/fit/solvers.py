@@ -64,7 +64,9 @@ def table(size: str, lambdas: int, some: int, adelie: Path | None) -> None:
     problem = peers.make_problem(d, m, n)
     print(f"\nd = {d}, m = {m}, n = {n}, {lambdas} lambdas", flush=True)
     whole_fits(problem, lambdas)
-    paths = peers.Paths(problem, FitSpec(lambdas=lambdas), np.linspace(0, n - 1, min(some, n)).astype(int))
+    paths = peers.Paths(
+        problem, FitSpec(estimator="lasso", lambdas=lambdas), np.linspace(0, n - 1, min(some, n)).astype(int)
+    )
     shared_costs(paths)
     batched_steps(paths)
     print(

@@ -21,7 +21,7 @@ from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_fit
 from datamodels.fit.kernels import compiling
 from datamodels.run import designs, runs, specs
-from datamodels.run.estimators import ESTIMATORS
+from datamodels.run.estimators import ESTIMATORS, LASSO
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
 from datamodels.settings import StoreSettings
@@ -155,8 +155,8 @@ def fit_arrays(
     seed      for solvers that draw rows; 0 <= seed < 2**63
     device    cpu, cuda or auto
     threads   0 for as many as there are cores
-    settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2; without the
-              estimators `weighted` and `prior`, which compare the examples of a data set
+    settings  fields of `fit` in a spec, for instance estimator="ridge", tolerance=1e-4 or holdout=0.2. The estimator is
+              `lasso` by default, and not `weighted` or `prior`, which compare the examples of a data set
 
     Lambda is chosen for each target on held-out rows: pairs of neighbouring rows, a fraction `holdout` of all.
 
@@ -165,7 +165,7 @@ def fit_arrays(
 
     Raises InputError for arrays, a seed or threads, SpecError for settings, SettingsError for a device.
     """
-    chosen = specs.parse_fit(settings)
+    chosen = specs.parse_fit({"estimator": LASSO} | settings)
     if ESTIMATORS[chosen.estimator].prior:
         able = [name for name, estimator in ESTIMATORS.items() if not estimator.prior]
         raise SpecError(

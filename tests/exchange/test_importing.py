@@ -264,7 +264,7 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
     run = first.split()[0]
     assert first == f"{run}  136 models, 24 columns, 3 targets"
     assert output.startswith("output  margin: higher is better, wrong below 0 (assumed; if it is not so, declare it as")
-    assert "fit 0 (lasso) of 120 models" in second and "; LDS 0." in second and verdict.startswith("good: ")
+    assert "fit 0 (prior) of 120 models" in second and "; LDS 0." in second and verdict.startswith("good: ")
     for verb in ("evaluate", "report", "review", "counterfactual", "leakage"):
         asked = ["0", "--remove", "3"] if verb == "counterfactual" else []
         assert main([verb, run, *asked, *place]) == 0, verb

@@ -56,7 +56,7 @@ class Case:
     def load(cls, file: Path) -> Case:
         with np.load(file) as arrays:
             given = Problem(**{name: arrays[name] for name in ARRAYS}, columns=int(arrays["columns"]))
-            return cls(given, FitSpec(**json.loads(str(arrays["settings"]))))
+            return cls(given, FitSpec(**{"estimator": "lasso"} | json.loads(str(arrays["settings"]))))
 
 
 def made(seed: int, **settings) -> Case:
@@ -66,6 +66,7 @@ def made(seed: int, **settings) -> Case:
     x, alpha = _masks(rng, d, m)
     n = int(rng.integers(1, 6))
     drawn = {
+        "estimator": "lasso",
         "solver": rng.choice(["gram", "stream", "saga"], p=[0.8, 0.1, 0.1]),
         "tolerance": rng.choice([1e-3, 1e-4, 1e-5, 1e-6]),
         "lambdas": int(rng.integers(1, 9)),

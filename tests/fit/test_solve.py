@@ -170,8 +170,8 @@ def test_a_fit_interrupted_again_and_again_ends_as_an_uninterrupted_one(made_pro
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_not_used(made_problem, tmp_path):
     made, _ = made_problem(d=40, m=300, n=6)
-    fit(made, FitSpec(lambdas=6), 0, checkpoint=tmp_path)
-    other = FitSpec(lambdas=7)
+    fit(made, FitSpec(estimator="lasso", lambdas=6), 0, checkpoint=tmp_path)
+    other = FitSpec(estimator="lasso", lambdas=7)
     whole = fit(made, other, 0)
     assert same(fit(made, other, 0, checkpoint=tmp_path), whole)
     (kept,) = tmp_path.glob("*.npz")
@@ -210,14 +210,18 @@ def test_cupy_fits_as_numpy_does(cupy, made_problem):
 
 def test_blocks_keep_to_the_memory_they_have(made_problem):
     made, _ = made_problem(d=10, m=50, n=100)
-    assert solve.blocks(made, FitSpec(), device="cpu", block_targets=40) == [(0, 33), (33, 67), (67, 100)]
+    assert solve.blocks(made, FitSpec(estimator="lasso"), device="cpu", block_targets=40) == [
+        (0, 33),
+        (33, 67),
+        (67, 100),
+    ]
     huge = dataclasses.replace(
         made,
         masks=np.broadcast_to(made.masks[:1], (10**7, 2)),
         outputs=np.broadcast_to(made.outputs[:1], (10**7, 100)),
         heldout=np.broadcast_to(False, 10**7),
     )
-    spans = solve.blocks(huge, FitSpec(), device="cpu", block_targets=40)
+    spans = solve.blocks(huge, FitSpec(estimator="lasso"), device="cpu", block_targets=40)
     assert max(last - first for first, last in spans) * 10**7 * 21 <= solve.BLOCK_BYTES
 
 

@@ -226,3 +226,20 @@ def test_a_run_of_a_spec_that_meant_more_models_before_is_continued(tmp_path):
     assert runs.continued(store, old) is old
     runs.create(store, runs.resolve(given, dataset()))
     assert runs.continued(store, given) is given
+
+
+@pytest.mark.parametrize("models", [2, 20])
+def test_a_run_that_was_created_when_the_lasso_was_the_default_keeps_it(tmp_path, models):
+    store, given = LocalStore(tmp_path), make_spec()
+    old = make_spec(evaluate={"models": models}, fit={"estimator": "lasso"})
+    runs.create(store, runs.resolve(old, dataset()))
+    assert given.fit.estimator == "prior"
+    assert runs.continued(store, given).run == old.run and runs.continued(store, given).fit.estimator == "lasso"
+    for asked in ("prior", "ridge"):
+        assert runs.continued(store, make_spec(fit={"estimator": asked})).fit.estimator == asked
+
+
+def test_a_run_of_another_estimator_takes_the_default_if_the_spec_names_none(tmp_path):
+    store = LocalStore(tmp_path)
+    runs.create(store, runs.resolve(make_spec(fit={"estimator": "ridge"}), dataset()))
+    assert runs.continued(store, make_spec()).fit.estimator == "prior"

@@ -31,13 +31,14 @@ from datamodels.fit.solve import dtype_of
 from datamodels.fit.solve import fit as solve
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
+from datamodels.run.estimators import LASSO
 from datamodels.run.specs import FitSpec
 
 TRIAL_MASK_COLUMNS = 1200
 """Columns of the problem on which the work on masks is timed."""
 SAMPLED_TARGETS = 64
 """Targets of the run whose fits `measure_rates_on` times."""
-DEFAULT = FitSpec()
+DEFAULT = FitSpec(estimator=LASSO)
 MATTER, EXPLAINED = 0.05, 0.45
 """Fraction of the columns that matter to a made-up output, and of its variance that they explain."""
 

@@ -21,6 +21,7 @@ class Estimator:
     targets  kinds of targets that it takes
     prior    the module that makes what it knows beforehand of the weights: `of_run` from a run and its examples, and
              `made_up` for n targets and d columns, to time fits; None if it knows nothing
+    optional whether it does without that if it cannot be made
     device   whether it uses a GPU if there is one; the others compute on the CPU
     solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand
     folds    whether it chooses for all targets together by cross-validation, which takes memory that is known
@@ -32,6 +33,7 @@ class Estimator:
     solve: str
     targets: tuple[str, ...] = TARGETS
     prior: str | None = None
+    optional: bool = False
     device: bool = False
     solver: bool = False
     folds: bool = False
@@ -58,6 +60,7 @@ ESTIMATORS = {
         "weights expected from inputs and labels, corrected by the outputs; the LASSO if cross-validation prefers it",
         "datamodels.fit.estimators.prior:solve",
         prior="datamodels.fit.pairs.pairs",
+        optional=True,
         folds=True,
     ),
     "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve"),
@@ -72,8 +75,12 @@ ESTIMATORS = {
     ),
 }
 """Estimators by their names in a spec's `fit.estimator`."""
+PRIOR = "prior"
+"""The default estimator."""
 LASSO = "lasso"
-"""The default estimator, which takes everything."""
+"""The estimator that takes everything, and the only one that has solvers. It was the default before 0.3."""
+FLAT = "datamodels.fit.data.prior:flat"
+"""The default of `fit.features`: the numbers of each example as they are."""
 
 
 @dataclasses.dataclass(frozen=True)

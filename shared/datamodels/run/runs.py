@@ -27,7 +27,7 @@ from datamodels.run import specs as spec
 from datamodels.run.dataset import NOT_IN_POOL, Dataset, fault_of_classes
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
-from datamodels.run.estimators import ESTIMATORS
+from datamodels.run.estimators import ESTIMATORS, LASSO
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import why
 from datamodels.spans import Span
@@ -340,11 +340,20 @@ def _declare(store: ObjectStore, run: Run) -> None:
 
 
 def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
-    """Return a spec as an earlier version read it if the store has the run of that, and none of what it means today."""
+    """Return a spec as an earlier version read it if the store has the run of that, and none of what it means today.
+
+    If the spec names no estimator, and the run was created when `lasso` was the default, it keeps `lasso`.
+    """
     earlier = wanted.earlier()
     if earlier is None or store.exists(keys.run(wanted.run)) or not store.exists(keys.run(earlier.run)):
-        return wanted
-    return earlier
+        earlier = wanted
+    given = earlier.fit.model_fields_set
+    if "estimator" in given or "solver" in given or not store.exists(keys.run(earlier.run)):
+        return earlier
+    known = read(store, earlier.run).spec.fit.estimator
+    if known != LASSO:
+        return earlier
+    return earlier.model_copy(update={"fit": earlier.fit.model_copy(update={"estimator": known})})
 
 
 def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from datamodels.outputs import Output
 from datamodels.run import documents, faults, spellings
 from datamodels.run.designs import KINDS
-from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
+from datamodels.run.estimators import ESTIMATORS, FLAT, GRAM, LASSO, PRIOR, SOLVERS, TARGETS
 
 Reference = Annotated[
     str,
@@ -118,9 +118,9 @@ class FitSpec(Section):
     """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
     settings, and no model is trained again for them."""
 
-    estimator: Estimator = Field(default=LASSO, description=_texts(ESTIMATORS))
-    """How weights are made."""
-    features: Reference = "datamodels.fit.data.prior:flat"
+    estimator: Estimator = Field(default=PRIOR, description=_texts(ESTIMATORS))
+    """How weights are made. If the section names a solver and no estimator, it is `lasso`, which alone has solvers."""
+    features: Reference = FLAT
     """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
     float[examples, f], as `module:function`. `weighted` compares the cosines of features; `prior` fits small models to
     them, too."""
@@ -144,7 +144,10 @@ class FitSpec(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _today(cls, given: Any) -> Any:
-        return spellings.renamed(spellings.FIT, given) if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        lasso = {"estimator": LASSO} if "solver" in given and "estimator" not in given else {}
+        return spellings.renamed(spellings.FIT, given) | lasso
 
 
 class OutputSpec(Section):

@@ -36,7 +36,7 @@ def make_run(
         "sub_chunk": 10,
         "evaluate": {"subsets": 3, "models": 2},
         "targets": targets,
-        "fit": {"lambdas": 6, "batch": 50} | (fit or {}),
+        "fit": {"estimator": "lasso", "lambdas": 6, "batch": 50} | (fit or {}),
     }
     return runs.resolve(specs.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
 

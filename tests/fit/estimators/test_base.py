@@ -8,7 +8,7 @@ from datamodels.errors import SpecError
 from datamodels.fit.contract.block import Solve
 from datamodels.fit.estimators.base import solve_of, solver_of, uses_sums
 from datamodels.run import specs
-from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS, TARGETS
+from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, PRIOR, SOLVERS, TARGETS
 from datamodels.run.specs import FitSpec
 
 CONTRACT = inspect.signature(Solve.__call__).parameters.keys() - {"self"}
@@ -26,8 +26,13 @@ def test_every_name_has_code_that_keeps_the_contract(settings):
 
 
 def test_the_defaults_are_declared():
-    assert (FitSpec().estimator, FitSpec().solver) == (LASSO, GRAM)
-    assert ESTIMATORS[LASSO].targets == TARGETS, "the estimator that is proposed for what others do not take"
+    assert (FitSpec().estimator, FitSpec().solver) == (PRIOR, GRAM)
+    assert FitSpec(solver=GRAM).estimator == LASSO, "a solver is that of the LASSO"
+    assert FitSpec(solver=GRAM, estimator="pooled").estimator == "pooled"
+    for name in (LASSO, PRIOR):
+        assert ESTIMATORS[name].targets == TARGETS, (
+            "the default, and the one that is proposed for what others do not take"
+        )
 
 
 @pytest.mark.parametrize(("name", "targets"), [(name, targets) for name in ESTIMATORS for targets in TARGETS])
@@ -53,8 +58,10 @@ def test_sums_are_used_by_the_lasso_from_its_gram_alone(made_problem):
     }
     assert used == {("lasso", "gram")}
     left_out = dataclasses.replace(made, own_column=np.array([1, 2, 3], dtype=np.int32))
-    assert not uses_sums(left_out, FitSpec()), "each of its targets counts other rows"
-    assert not uses_sums(dataclasses.replace(made, columns=30_000, **_wide(60, 30_000)), FitSpec()), "too large"
+    assert not uses_sums(left_out, FitSpec(solver=GRAM)), "each of its targets counts other rows"
+    assert not uses_sums(dataclasses.replace(made, columns=30_000, **_wide(60, 30_000)), FitSpec(solver=GRAM)), (
+        "too large"
+    )
 
 
 def _wide(rows: int, columns: int) -> dict:

@@ -26,7 +26,7 @@ from datamodels.testing import committed, reference
 from tests.fit.solutions import same
 
 PRIOR = FitSpec(estimator="prior", lambdas=8)
-LASSO = FitSpec(lambdas=8)
+LASSO = FitSpec(estimator="lasso", lambdas=8)
 D, TARGETS = 60, 8
 
 
@@ -164,10 +164,10 @@ SPEC = {
 }
 
 
-def fitted(folder, unseen=0.0):
+def fitted(folder, unseen=0.0, **fields):
     """(store, record, solution) of a run; `unseen` is added to the outputs of its last model on unseen subsets."""
     store = LocalStore(str(folder / "store"))
-    made = specs.parse(SPEC)
+    made = specs.parse(SPEC | fields)
     dataset = runs.load_dataset(made)
     run = runs.resolve(made, dataset)
     runs.create(store, run)
@@ -218,3 +218,19 @@ def test_a_fit_of_a_run_tells_what_was_chosen(tmp_path):
     assert {folds.LASSO, folds.PRIOR, folds.RIDGE} <= set(errors)
     assert record.chosen.startswith(f"{way}, error {errors[way]:.3f} (others: ")
     assert f"{folds.LASSO} {errors[folds.LASSO]:.3f}" in record.chosen or way == folds.LASSO
+
+
+UNKNOWN = {"load": "datamodels.exchange.absent:load", "options": {"examples": 40, "targets": 5}}
+
+
+def test_examples_that_say_nothing_leave_the_choice_of_pooled(tmp_path):
+    _, record, solution = fitted(tmp_path / "a", dataset=UNKNOWN, fit={"lambdas": 6})
+    assert record.estimator == "prior" and record.choice["way"] in (folds.LASSO, folds.LASSO_SHARED)
+    assert record.chosen.endswith("; no prior: run " + record.run + ": its examples have neither inputs nor labels")
+    _, _, pooled = fitted(tmp_path / "b", dataset=UNKNOWN, fit={"lambdas": 6, "estimator": "pooled"})
+    assert same(dataclasses.replace(solution, choice=None), dataclasses.replace(pooled, choice=None))
+
+
+def test_features_that_are_named_have_to_be_there(tmp_path):
+    with pytest.raises(SpecError, match="neither inputs nor labels"):
+        fitted(tmp_path, dataset=UNKNOWN, fit={"features": "numpy:asarray"})

@@ -173,7 +173,7 @@ def test_rows_unpacked_in_many_pieces_give_the_same(started, made_problem):
 
 def test_it_chooses_and_fits_as_gram_does(made_problem):
     made, _ = made_problem(d=60, m=500, n=20, noise=np.geomspace(0.2, 5, 20), scale=3.0, shift=-11.0)
-    settings = specs.FitSpec(lambdas=12, tolerance=1e-5, max_epochs=2000)
+    settings = specs.FitSpec(estimator="lasso", lambdas=12, tolerance=1e-5, max_epochs=2000)
     theirs, ours = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("gram", "stream"))
     assert ours.status == theirs.status == ["ok"] * 20
     np.testing.assert_allclose(ours.lambda_, theirs.lambda_, rtol=1e-5)
@@ -184,7 +184,7 @@ def test_a_gram_beyond_its_memory_is_streamed(made_problem):
     """Wide and short, so that the Grams would take more than their bound, and the rows next to nothing."""
     made, _ = made_problem(d=21_000, m=24, n=2, holdout=0.2)
     assert not gram.applies(Rows(made))
-    settings = specs.FitSpec(lambdas=1, lambda_ratio=0.9)
+    settings = specs.FitSpec(estimator="lasso", lambdas=1, lambda_ratio=0.9)
     wide, streamed = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("gram", "stream"))
     assert wide.status == ["ok"] * 2 and len(wide.weights)
     assert np.array_equal(wide.weights, streamed.weights)

@@ -14,7 +14,7 @@ from datamodels.testing import reference
 
 def test_it_chooses_and_fits_as_saga_does(made_problem):
     made, _ = made_problem(d=60, m=500, n=20, noise=np.geomspace(0.2, 5, 20), scale=3.0, shift=-11.0)
-    settings = FitSpec(lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
+    settings = FitSpec(estimator="lasso", lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
     theirs, ours = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("saga", "gram"))
     assert ours.status == theirs.status == ["ok"] * 20
     np.testing.assert_allclose(ours.lambda_, theirs.lambda_, rtol=1e-5)

@@ -29,7 +29,7 @@ def excess(made: Problem, solution: problem.Solution, j: int) -> float:
 
 def test_it_chooses_and_fits_as_saga_does(made_problem):
     made, _ = made_problem(d=60, m=800, n=20, own=np.arange(20) * 3, noise=np.geomspace(0.2, 5, 20), scale=3, shift=-11)
-    spec = FitSpec(lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
+    spec = FitSpec(estimator="lasso", lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
     theirs, ours = (fit(made, spec.model_copy(update={"solver": s}), 0) for s in ("saga", "gram"))
     assert ours.status == theirs.status == ["ok"] * 20
     np.testing.assert_allclose(ours.lambda_, theirs.lambda_, rtol=1e-5)
@@ -42,7 +42,7 @@ def test_it_chooses_and_fits_as_saga_does(made_problem):
 def test_the_gap_is_an_upper_bound_and_not_much_more_than_the_one_from_the_masks(made_problem, tolerance):
     """It allows for residuals that are rounded; the other is of the residuals themselves, in float64."""
     made, _ = made_problem(d=50, m=600, n=8, own=np.arange(8), scale=7.0, shift=30.0)
-    solution, rows = fit(made, FitSpec(lambdas=8, tolerance=tolerance), 0), Rows(made)
+    solution, rows = fit(made, FitSpec(estimator="lasso", lambdas=8, tolerance=tolerance), 0), Rows(made)
     exact, intercept = gap.certify(
         rows, rows.whole, rows.outputs(0, 8), rows.keep(0, 8), solution.dense(range(8)).T, solution.lambda_
     )
@@ -55,7 +55,7 @@ def test_the_gap_is_an_upper_bound_and_not_much_more_than_the_one_from_the_masks
 def test_few_passes_for_a_lambda(made_problem):
     """At most 1.5 on average, down to the end of the path, where a third of the columns have a weight."""
     made, _ = made_problem(d=300, m=3600, n=6, own=[3, 50, 120, 121, 200, 299])
-    found = fitted(made, FitSpec(lambdas=20, patience=20))
+    found = fitted(made, FitSpec(estimator="lasso", lambdas=20, patience=20))
     assert found.solved.all() and (found.lambdas == 20).all()
     assert (found.admitted > 100).all()
     assert found.passes.sum() <= 1.5 * found.lambdas.sum()
@@ -63,7 +63,7 @@ def test_few_passes_for_a_lambda(made_problem):
 
 def test_the_path_is_no_longer_than_patience_has_it(made_problem):
     made, _ = made_problem(d=30, m=300, n=6, own=np.arange(6), noise=5.0, holdout=0.3)
-    spec = FitSpec(lambdas=15, patience=2, tolerance=1e-5)
+    spec = FitSpec(estimator="lasso", lambdas=15, patience=2, tolerance=1e-5)
     found = fitted(made, spec)
     for j in range(6):
         x, y = reference.design_of(made, j, heldout=False)
@@ -81,7 +81,7 @@ def test_the_path_is_no_longer_than_patience_has_it(made_problem):
 
 def test_targets_that_want_too_many_columns_are_left_to_others(made_problem):
     made, _ = made_problem(d=60, m=600, n=6, own=np.arange(6), noise=np.array([50, 0.1, 50, 0.1, 0.1, 50]))
-    rows, spec = Rows(made), FitSpec(lambdas=10)
+    rows, spec = Rows(made), FitSpec(estimator="lasso", lambdas=10)
     whole = fit(made, spec, 0)
     wanted = fitted(made, spec).admitted
     solution, left = leave_out.solve(rows, spec, 0, 6, tick=lambda here: None, most=int(np.sort(wanted)[3]) - 1)
@@ -107,7 +107,7 @@ def test_where_it_applies(made_problem):
 def test_a_target_does_not_depend_on_those_beside_it(made_problem):
     """But for what products of matrices of other shapes round differently."""
     made, _ = made_problem(d=40, m=400, n=12, own=np.arange(12))
-    spec, order = FitSpec(tolerance=1e-5), np.random.default_rng(0).permutation(12)
+    spec, order = FitSpec(estimator="lasso", tolerance=1e-5), np.random.default_rng(0).permutation(12)
     whole = fit(made, spec, 0)
     mixed = dataclasses.replace(
         made, outputs=made.outputs[:, order], own_column=np.where(order % 3, order, -1).astype(np.int32)
@@ -121,6 +121,6 @@ def test_a_target_does_not_depend_on_those_beside_it(made_problem):
 
 def test_pinned_columns_and_a_target_that_is_always_in(made_problem):
     made, _ = made_problem(d=30, m=300, n=3, own=[4, 7, 9], pinned_in=(7,), pinned_out=(9, 11))
-    solution = fit(made, FitSpec(lambdas=6), 0)
+    solution = fit(made, FitSpec(estimator="lasso", lambdas=6), 0)
     assert solution.status == ["ok", "no_rows", "ok"]
     assert not np.isin([7, 9, 11], solution.columns).any() and 4 not in solution.row(0)[0]

@@ -87,8 +87,14 @@ def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
     given = load_spec(options.spec)
     store = store_of(options, create=True)
     spec = runs.continued(store, given)
-    if spec is not given and not options.quiet:
+    if spec.run != given.run and not options.quiet:
         print(f"continues run {spec.run}, created when evaluate.models was 20 by default", file=sys.stderr)
+    if spec.fit.estimator != given.fit.estimator and not (options.quiet or options.settings):
+        print(
+            f"run {spec.run} keeps the estimator {spec.fit.estimator}, which was the default when it was created; "
+            f"--fit estimator={given.fit.estimator} changes it",
+            file=sys.stderr,
+        )
     if options.settings:
         spec = spec.with_fit(refit.changed(spec.fit, options.settings).model_dump(mode="json"))
     return pipeline.run(

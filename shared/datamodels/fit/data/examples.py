@@ -12,18 +12,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from datamodels.errors import CorruptObjectError, NotReadyError, ObjectNotFoundError, SpecError
+from datamodels.errors import CorruptObjectError, DatamodelsError, NotReadyError, ObjectNotFoundError, SpecError
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset, Targets
-from datamodels.run.estimators import ESTIMATORS
+from datamodels.run.estimators import ESTIMATORS, FLAT
 from datamodels.run.runs import Run
 from datamodels.run.user_code import why
 from datamodels.storage import ObjectStore, keys, records
+from datamodels.telemetry import logger
+
+log = logger(__name__)
 
 BLOCK_BYTES = 64 * 2**20
 """About the most bytes of a block."""
@@ -52,6 +55,21 @@ class Examples:
                 or x.dtype.kind not in "fiub"
             ):
                 raise ValueError(f"{x.dtype}{list(x.shape)} features and {len(y)} labels of {rows} examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """Stands for examples that cannot be compared, for an estimator that does without it.
+
+    reason  why, for people
+    """
+
+    reason: str
+
+
+def optional(run: Run) -> bool:
+    """Return whether the fit of a run does without its examples if need be: its spec then names no features."""
+    return ESTIMATORS[run.spec.fit.estimator].optional and run.spec.fit.features == FLAT
 
 
 def needed(run: Run) -> bool:
@@ -107,24 +125,36 @@ def features(run: Run, x: np.ndarray) -> np.ndarray:
 def write(store: ObjectStore, run: Run, dataset: Dataset) -> None:
     """Store what the estimator of a run needs of its examples, unless it needs nothing, or the store has it.
 
-    Features are computed once for each name in `fit.features`. Raises SpecError as `of_dataset` does.
+    Features are computed once for each name in `fit.features`. Raises SpecError as `of_dataset` does, unless the
+    examples are `optional`: then the reason is stored, and the fit says it.
     """
-    if not needed(run) or store.exists(_key(run)):
-        return
-    found = of_dataset(run, dataset)
-    arrays = {f.name: _write(store, run, getattr(found, f.name)) for f in dataclasses.fields(found)}
-    records.create(store, _key(run), {"features": run.spec.fit.features, "arrays": arrays})
+    write_from(store, run, lambda: dataset)
 
 
 def write_from_spec(store: ObjectStore, run: Run) -> None:
     """Do what `write` does, and load the data set of the run if that is needed. Raises SpecError."""
-    if needed(run) and not store.exists(_key(run)):
-        write(store, run, runs.load_dataset(run.spec))
+    write_from(store, run, lambda: runs.load_dataset(run.spec))
+
+
+def write_from(store: ObjectStore, run: Run, load: Callable[[], Dataset]) -> None:
+    """Do what `write` does, with the data set that `load` returns, if that is needed."""
+    if not needed(run) or store.exists(_key(run)):
+        return
+    try:
+        found = of_dataset(run, load())
+    except DatamodelsError as error:
+        if not optional(run):
+            raise
+        log.warning("no prior", run=run.name, reason=str(error))
+        records.create(store, _key(run, "-absent"), {"reason": str(error)})
+        return
+    arrays = {f.name: _write(store, run, getattr(found, f.name)) for f in dataclasses.fields(found)}
+    records.create(store, _key(run), {"features": run.spec.fit.features, "arrays": arrays})
 
 
 def require(store: ObjectStore, run: Run) -> None:
     """Raise NotReadyError if the estimator of a run needs what the store does not have."""
-    if needed(run) and not store.exists(_key(run)):
+    if needed(run) and not optional(run) and not store.exists(_key(run)):
         fit = run.spec.fit
         raise NotReadyError(
             f"run {run.name}: the store has no features of its examples by {fit.features}, which fit.estimator = "
@@ -133,10 +163,14 @@ def require(store: ObjectStore, run: Run) -> None:
         )
 
 
-def read(store: ObjectStore, run: Run) -> Examples:
+def read(store: ObjectStore, run: Run) -> Examples | Absent:
     """Return what `write` has stored. Raises NotReadyError as `require` does, CorruptObjectError."""
     require(store, run)
     key = _key(run)
+    if not store.exists(key):
+        why_not = _key(run, "-absent")
+        known = store.exists(why_not)
+        return Absent(str(records.read(store, why_not)["reason"]) if known else "the store has none of its examples")
     document = records.read(store, key)
     try:
         found = Examples(
@@ -150,9 +184,9 @@ def read(store: ObjectStore, run: Run) -> Examples:
         ) from error
 
 
-def _key(run: Run) -> str:
+def _key(run: Run, end: str = "") -> str:
     """Return the key of the record: it depends on the features alone, for the name of a run says all the rest."""
-    return keys.features(run.name, records.digest(run.spec.fit.model_dump(mode="json")["features"])[:16])
+    return keys.features(run.name, records.digest(run.spec.fit.model_dump(mode="json")["features"])[:16] + end)
 
 
 def _write(store: ObjectStore, run: Run, array: np.ndarray) -> list[dict[str, Any]]:

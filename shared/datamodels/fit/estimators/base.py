@@ -6,8 +6,10 @@ import functools
 import importlib
 from typing import Any
 
+from datamodels.errors import SpecError
 from datamodels.fit.contract.block import Solve
 from datamodels.fit.data import examples, sums
+from datamodels.fit.data.examples import Absent
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.lasso.base import Solver
 from datamodels.run.estimators import ESTIMATORS, SOLVERS
@@ -35,10 +37,21 @@ def _named(reference: str) -> Any:
 def prior_of(run: Run, store: ObjectStore) -> Any:
     """Return what the estimator of a run knows beforehand of its weights, by the examples in the store; None for most.
 
-    Raises NotReadyError as `examples.require` does.
+    Returns Absent if it cannot be made and the fit does without it; see `examples.optional`. Otherwise raises
+    SpecError, and NotReadyError as `examples.require` does.
     """
     module = ESTIMATORS[run.spec.fit.estimator].prior
-    return importlib.import_module(module).of_run(run, examples.read(store, run)) if module else None
+    if module is None:
+        return None
+    given = examples.read(store, run)
+    if isinstance(given, Absent):
+        return given
+    try:
+        return importlib.import_module(module).of_run(run, given)
+    except SpecError as error:
+        if not examples.optional(run):
+            raise
+        return Absent(str(error))
 
 
 def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:

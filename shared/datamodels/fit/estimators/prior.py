@@ -18,6 +18,7 @@ import numpy as np
 from datamodels.errors import SpecError
 from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
 from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data.examples import Absent
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
@@ -36,11 +37,16 @@ def solve(
 ) -> Solution:
     """Fit a block of targets; see `contract.block.Solve`. A block that is interrupted starts again.
 
-    Raises SpecError if the problem has no features of pairs.
+    Without a prior, it is `solve_pooled`, and the choice tells why. Raises SpecError if the problem says nothing of a
+    prior.
     """
-    if not isinstance(rows.problem.prior, Pairs):
-        raise SpecError("fit.estimator = 'prior': the problem has no features of pairs")
-    return _choose_and_solve(rows, rows.problem.prior, settings, first, last, seed=seed, tick=tick)
+    prior = rows.problem.prior
+    if isinstance(prior, Absent):
+        found = _choose_and_solve(rows, None, settings, first, last, seed=seed, tick=tick)
+        return dataclasses.replace(found, choice=(found.choice or {}) | {"no_prior": prior.reason})
+    if not isinstance(prior, Pairs):
+        raise SpecError("fit.estimator = 'prior': the problem has no features of pairs; take `pooled`, or `lasso`")
+    return _choose_and_solve(rows, prior, settings, first, last, seed=seed, tick=tick)
 
 
 def solve_pooled(

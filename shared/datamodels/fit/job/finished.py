@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError, ObjectNotFoundError, SpecError
+from datamodels.run.estimators import LASSO
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import decode, keys, records
@@ -59,7 +60,7 @@ class FitRecord:
 
     @property
     def estimator(self) -> str:
-        return FitSpec(**self.settings).estimator
+        return FitSpec(**self._settings).estimator
 
     @property
     def chosen(self) -> str:
@@ -73,7 +74,8 @@ class FitRecord:
         others = ", ".join(f"{way} {error:.3f}" for way, error in errors.items() if way != self.choice["way"])
         mine = errors.get(self.choice["way"])
         by = ", chosen by order: no error is below 1" if self.choice.get("by_order") else ""
-        return f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others}){by}")
+        line = f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others}){by}")
+        return line + (f"; no prior: {why}" if (why := self.choice.get("no_prior")) else "")
 
     def of(self, run: Run) -> Run:
         """Return the run with the settings of this fit in its spec; it may have been created with others.
@@ -86,11 +88,16 @@ class FitRecord:
                 f"{self.targets} over {self.columns}; restore the records of both from a copy"
             )
         try:
-            return run.with_fit(self.settings)
+            return run.with_fit(self._settings)
         except SpecError as error:
             raise CorruptObjectError(
                 f"run {run.name}: the settings of fit {self.number} are not valid: {error}; restore them from a copy"
             ) from error
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings; without an estimator, they are of a version whose only one was `lasso`."""
+        return {"estimator": LASSO} | self.settings
 
 
 def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from datamodels.errors import SpecError
 from datamodels.fit.data.examples import Examples
 from datamodels.fit.pairs import inputs
 from datamodels.fit.pairs.influence import Logistic, Ridge
@@ -83,7 +84,9 @@ class Pairs:
 
 
 def of_run(run: Run, given: Examples) -> Pairs:
-    """Return the features of a run."""
+    """Return the features of a run. Raises SpecError if its examples have neither inputs nor labels."""
+    if not given.x.shape[1] and not np.size(given.y):
+        raise SpecError(f"run {run.name}: its examples have neither inputs nor labels")
     groups = run.design.column_of_each
     inclusion = run.design.inclusion
     return of_arrays(
@@ -154,7 +157,7 @@ def _labels(y: np.ndarray, y_targets: np.ndarray) -> tuple[str, np.ndarray, np.n
     Classes are int64, numbered from 0; -1 for a target whose class is not in the pool. Numbers are float64[.., k],
     standardised.
     """
-    if y.ndim == 1 and y.dtype.kind in "iuUS":
+    if y.ndim == y_targets.ndim == 1 and y.dtype.kind in "iuUS":
         values, labels = np.unique(y, return_inverse=True)
         numeric = y.dtype.kind in "iu"
         if len(values) <= MOST_CLASSES and (not numeric or len(y) >= FEW_EACH * len(values)):
