@@ -116,6 +116,10 @@ $(VENV)/adelie:
 bench-estimators: $(VENV)/.test ## compare the estimators on five jobs: 15 minutes
 	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
+# Trains the models of the digits first, unless .datamodels has them. Stopped, it continues from the parts that are measured.
+bench-retraining: $(VENV)/.trainer $(VENV)/.bench ## check fits of 1,000 and 12,000 models of the digits by training: 30 minutes
+	$(BIN)/python benchmarks/analyses/retraining.py $(BENCH)
+
 bench-designs: $(VENV)/.test ## compare designs of subsets on the digits: a minute
 	$(BIN)/python benchmarks/fit/designs.py $(BENCH)
 

@@ -42,6 +42,7 @@ def main() -> None:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{options.home.absolute() / 'store'}")
     store = open_store(settings, create=True)
     changes = {"name": "evaluated", "m": max(FITS), "evaluate": {"subsets": SUBSETS, "models": MANY}}
+    changes["fit"] = {"estimator": "lasso"}
     spec = specs.parse(specs.load("digits").document() | changes)
     runner = LocalRunner(options.home, store=settings, trainers=2)
     run = pipeline.run(spec, runner=runner, store=store, view=View(), until="aggregate").run

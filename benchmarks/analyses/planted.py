@@ -91,7 +91,8 @@ def _copy(x: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
     return x * rng.uniform(0.6, 0.8) if kind == "fainter" else x
 
 
-def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solution]:
+def train(planted: Planting, seed: int, models: int) -> tuple[Run, np.ndarray, np.ndarray]:
+    """Return (run, packed masks, outputs float16[models, n])."""
     spec = specs.parse(
         {
             "name": "planted",
@@ -100,6 +101,7 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
             "targets": "both",
             "m": models,
             "seed": seed,
+            "fit": {"estimator": "lasso"},
         }
     )
     run = runs.resolve(spec, planted.dataset)
@@ -107,8 +109,12 @@ def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solut
     masks = designs.subsets(run.design, 0, models)
     subsets = [np.flatnonzero(row).astype(np.int32) for row in designs.unpack(masks, run.design.columns)]
     outputs = Batches(run, trainer, threading.Event(), Observer()).train(range(models), subsets)
-    found = problem.of_run(run, masks, outputs.astype(np.float16), np.arange(models))
-    return run, fit(found, spec.fit, seed, threads=1)
+    return run, masks, outputs.astype(np.float16)
+
+
+def train_and_fit(planted: Planting, seed: int, models: int) -> tuple[Run, Solution]:
+    run, masks, outputs = train(planted, seed, models)
+    return run, fit(problem.of_run(run, masks, outputs, np.arange(models)), run.spec.fit, seed, threads=1)
 
 
 def leaks(planted: Planting, run: Run, solution: Solution) -> dict[str, Callable[[], np.ndarray]]:

@@ -26,6 +26,8 @@ from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.cli.common.spec import load_spec
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
+from datamodels.run import specs
+from datamodels.run.estimators import LASSO
 from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
@@ -40,6 +42,8 @@ SIZES = (10, 20, 40, 80)
 
 
 def take(spec: RunSpec, home: Path, trainers: int) -> tuple[Result, ObjectStore]:
+    """Run a spec with the paper's estimator, the LASSO."""
+    spec = spec.with_fit(spec.fit.model_dump(mode="json") | {"estimator": LASSO})
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)
@@ -61,32 +65,37 @@ class Checks:
         Yields (number removed, correlation, slope, share of 95% intervals that cover the change), then the same over
         all numbers.
         """
+        changes = self.changes()
+        for k, *found in zip(SIZES, changes.predicted, changes.true, changes.inside, strict=True):
+            yield str(k), *agreement(found[0], found[1]), float(found[2].mean())
+        yield "all", *agreement(changes.predicted, changes.true), float(changes.inside.mean())
+
+    def changes(self) -> Changes:
+        """Measure what `counterfactuals` compares."""
         run, base = self.result.run, pool.whole(self.result.run)
         (whole,) = self.retrainer.outputs([base])
-        predicted, true, inside = [], [], []
-        for k in SIZES:
-            for target in self.targets.tolist():
-                remove = self._helpful(target, k)
-                found = counterfactual(
-                    run,
-                    self.solution,
-                    self.noise,
-                    self.rows,
-                    targets=np.array([target]),
-                    base=base,
-                    remove=remove,
-                    add=pool.NO_COLUMNS,
-                )
-                (outputs,) = self.retrainer.outputs([base & ~pool.members_of(run, remove, "remove")])
-                change = outputs[:, target] - whole[:, target]
-                error = float(np.std(change, ddof=1)) / len(change) ** 0.5
-                predicted.append(float(found.change[0]))
-                true.append(float(change.mean()))
-                half = interval.Z * float(np.hypot(found.change_error[0], error))
-                inside.append(abs(predicted[-1] - true[-1]) <= half)
-            last = slice(-len(self.targets), None)
-            yield str(k), *_agreement(predicted[last], true[last]), float(np.mean(inside[last]))
-        yield "all", *_agreement(predicted, true), float(np.mean(inside))
+        predicted, true = np.zeros((2, len(SIZES), len(self.targets)))
+        inside = np.zeros(predicted.shape, dtype=bool)
+        for place in np.ndindex(predicted.shape):
+            k, target = SIZES[place[0]], int(self.targets[place[1]])
+            remove = self._helpful(target, k)
+            found = counterfactual(
+                run,
+                self.solution,
+                self.noise,
+                self.rows,
+                targets=np.array([target]),
+                base=base,
+                remove=remove,
+                add=pool.NO_COLUMNS,
+            )
+            (outputs,) = self.retrainer.outputs([base & ~pool.members_of(run, remove, "remove")])
+            change = outputs[:, target] - whole[:, target]
+            error = float(np.std(change, ddof=1)) / len(change) ** 0.5
+            predicted[place], true[place] = float(found.change[0]), float(change.mean())
+            half = interval.Z * float(np.hypot(found.change_error[0], error))
+            inside[place] = abs(predicted[place] - true[place]) <= half
+        return Changes(predicted, true, inside)
 
     def whole(self) -> tuple[float, float]:
         """Return the mean output of models of the whole pool: predicted, true."""
@@ -133,6 +142,19 @@ class Checks:
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Changes:
+    """Changes of outputs if the most helpful examples are removed, [number removed, target].
+
+    predicted, true  float64
+    inside           bool; whether the 95% interval of the difference covers 0
+    """
+
+    predicted: np.ndarray
+    true: np.ndarray
+    inside: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Supports:
     """How many supports were found, and how many of them flip.
@@ -153,19 +175,28 @@ class Supports:
     models: float
 
 
-def _agreement(predicted: list[float], true: list[float]) -> tuple[float, float]:
-    """Return (correlation, slope)."""
+def agreement(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Return (correlation, slope) of changes of one shape."""
+    predicted, true = predicted.ravel(), true.ravel()
     return float(np.corrcoef(predicted, true)[0, 1]), float(np.polyfit(predicted, true, 1)[0])
 
 
 def make_checks(result: Result, store: ObjectStore, targets: int, models: int) -> Checks:
     """Prepare the checks of the newest fit of a run."""
     limit_threads(1)
-    run, record = result.run, fits.read_newest_fit(store, result.run.name)
-    solution = fits.load(store, record)
+    record = fits.read_newest_fit(store, result.run.name)
+    retrainer = Retrainer(result.run, result.dataset, models)
+    return checks_of(result, store, fits.load(store, record), record.rows, retrainer, targets)
+
+
+def checks_of(
+    result: Result, store: ObjectStore, solution: Solution, rows: int, retrainer: Retrainer, targets: int
+) -> Checks:
+    """Prepare the checks of a fit to `rows` models."""
+    run = result.run
     known = noise.measure(run, manifest.read_newest(store, run.name), store, solution)
     chosen = np.unique(np.linspace(0, run.n - 1, targets).astype(int))
-    return Checks(result, solution, known, record.rows, Retrainer(run, result.dataset, models), chosen)
+    return Checks(result, solution, known, rows, retrainer, chosen)
 
 
 def main() -> None:

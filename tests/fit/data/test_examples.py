@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from datamodels.errors import CorruptObjectError, NotReadyError
+from datamodels.errors import CorruptObjectError, NotReadyError, SpecError
 from datamodels.fit.data import examples
 from datamodels.run import runs, specs
+from datamodels.run.estimators import FLAT
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
@@ -56,11 +57,28 @@ def test_other_features_are_other_objects_and_other_estimators_need_none(tmp_pat
     examples.write(store, run, data)
     examples.require(store, made(np.arange(13) % 3, estimator="weighted")[0])
     with pytest.raises(NotReadyError):
-        examples.require(store, made(np.arange(13) % 3, features="datamodels.fit.data.prior:flat")[0])
-    plain = made(np.arange(13) % 3, estimator="ridge", features="datamodels.fit.data.prior:flat")[0]
+        examples.require(store, made(np.arange(13) % 3, estimator="weighted", features=FLAT)[0])
+    plain = made(np.arange(13) % 3, estimator="ridge", features=FLAT)[0]
     examples.write(store, plain, data)
     examples.require(store, plain)
     assert len([key for key in store.list(keys.RUNS) if "features" in key]) == 1
+
+
+def test_the_default_estimator_does_without_examples_and_says_why(tmp_path):
+    store, (run, data) = LocalStore(tmp_path), made(np.arange(13) % 3, features=FLAT)
+    examples.require(store, run)
+    assert examples.read(store, run) == examples.Absent("the store has none of its examples")
+
+    def broken():
+        raise SpecError("dataset.load: no such file")
+
+    examples.write_from(store, run, broken)
+    assert examples.read(store, run) == examples.Absent("dataset.load: no such file")
+    for named in (made(np.arange(13) % 3)[0], made(np.arange(13) % 3, estimator="weighted", features=FLAT)[0]):
+        with pytest.raises(SpecError, match="no such file"):
+            examples.write_from(store, named, broken)
+    examples.write(store, run, data)
+    assert examples.read(store, run).x.shape == (9, 6), "the data set can be loaded by now"
 
 
 @pytest.mark.parametrize("damage", ["altered", "gone", "pickled", "short"])
