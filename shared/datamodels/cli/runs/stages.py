@@ -92,7 +92,7 @@ def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
     if spec.fit.estimator != given.fit.estimator and not (options.quiet or options.settings):
         print(
             f"run {spec.run} keeps the estimator {spec.fit.estimator}, which was the default when it was created; "
-            f"--fit estimator={given.fit.estimator} changes it",
+            f"`datamodels fit {spec.run} --fit estimator={given.fit.estimator}` fits it by today's",
             file=sys.stderr,
         )
     if options.settings:
