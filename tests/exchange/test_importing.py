@@ -279,6 +279,6 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
     assert main(["import", *given, *place, "--fit", "estimator=ridge"]) == 0
     assert "fit 1 (ridge) of 120 models" in capsys.readouterr().out
     assert main(["fit", run, "--fit", "tolerance=1e-4", *place]) == 0
-    assert "fit 2 (lasso) of 120 models" in capsys.readouterr().out
+    assert "fit 2 (prior) of 120 models" in capsys.readouterr().out
     assert main(["run", run, *place]) == 2
     assert f"`datamodels fit {run}` fits what the run has committed" in capsys.readouterr().err
