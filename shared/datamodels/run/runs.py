@@ -344,16 +344,11 @@ def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
 
     If the spec names no estimator, and the run was created when `lasso` was the default, it keeps `lasso`.
     """
-    earlier = wanted.earlier()
-    if earlier is None or store.exists(keys.run(wanted.run)) or not store.exists(keys.run(earlier.run)):
-        earlier = wanted
-    given = earlier.fit.model_fields_set
-    if "estimator" in given or "solver" in given or not store.exists(keys.run(earlier.run)):
-        return earlier
-    known = read(store, earlier.run).spec.fit.estimator
-    if known != LASSO:
-        return earlier
-    return earlier.model_copy(update={"fit": earlier.fit.model_copy(update={"estimator": known})})
+    there = next((s for s in (wanted, wanted.earlier()) if s and store.exists(keys.run(s.run))), None)
+    if there is None or {"estimator", "solver"} & there.fit.model_fields_set:
+        return there or wanted
+    lasso = read(store, there.run).spec.fit.estimator == LASSO
+    return there.with_fit(there.fit.model_dump(mode="json") | {"estimator": LASSO}) if lasso else there
 
 
 def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:
