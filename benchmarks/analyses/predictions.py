@@ -26,7 +26,6 @@ from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.cli.common.spec import load_spec
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
-from datamodels.run import specs
 from datamodels.run.estimators import LASSO
 from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
