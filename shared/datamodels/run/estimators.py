@@ -27,6 +27,7 @@ class Estimator:
     folds    whether it chooses for all targets together by cross-validation, which takes memory that is known
              beforehand, too
     shares   whether it predicts, in place of the output, the fraction of models past the output's threshold
+    gradients  whether it uses gradients of some of the run's models, if the trainer offers them
     """
 
     text: str
@@ -38,6 +39,7 @@ class Estimator:
     solver: bool = False
     folds: bool = False
     shares: bool = False
+    gradients: bool = False
 
 
 ESTIMATORS = {
@@ -57,11 +59,13 @@ ESTIMATORS = {
         folds=True,
     ),
     "prior": Estimator(
-        "weights expected from inputs and labels, corrected by the outputs; the LASSO if cross-validation prefers it",
+        "weights expected from inputs and labels, and from gradients if the trainer offers them, corrected by the "
+        "outputs; the LASSO if cross-validation prefers it",
         "datamodels.fit.estimators.prior:solve",
         prior="datamodels.fit.pairs.pairs",
         optional=True,
         folds=True,
+        gradients=True,
     ),
     "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve"),
     "difference": Estimator(

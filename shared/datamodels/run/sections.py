@@ -124,6 +124,10 @@ class FitSpec(Section):
     """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
     float[examples, f], as `module:function`. `weighted` compares the cosines of features; `prior` fits small models to
     them, too."""
+    gradients: int | None = Field(default=None, ge=0, le=1000, exclude_if=lambda given: given is None)
+    """For `prior`: of how many of the run's models it uses gradients. These models are trained again from their seeds,
+    once for a run. By default 20 if the trainer offers gradients, and none otherwise, or if the run is driven on a
+    cluster. If a number is given, it is an error if they cannot be had. 0 for none."""
     solver: Solver = Field(default=GRAM, description=_texts(SOLVERS))
     """How the LASSO is solved."""
     lambdas: int = Field(default=20, ge=1, le=1000)

@@ -15,6 +15,13 @@ SERVICES = ("sampler", "aggregator", "fitter", "query")
 
 
 class Runner(abc.ABC):
+    """Runs stages.
+
+    trains_here  whether trainers use this machine, so that the pipeline may train a few models itself
+    """
+
+    trains_here = False
+
     @abc.abstractmethod
     def services(self, names: Sequence[str] = SERVICES) -> AbstractContextManager[ClientSettings]:
         """Make services available, and yield settings with their addresses. On exit, stop those that it started.

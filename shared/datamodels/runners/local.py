@@ -52,6 +52,8 @@ class LocalRunner(Runner):
     clock     monotonic clock in seconds, by which trainers count as silent; tests replace it
     """
 
+    trains_here = True
+
     def __init__(self, home: Path, *, store: StoreSettings, trainers: int, clock: Callable[[], float] = time.monotonic):
         self._home = home
         self._store = store

@@ -33,6 +33,7 @@ from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
+from datamodels.runners import gradients
 from datamodels.runners.base import Runner
 from datamodels.runners.view import Bar, View
 from datamodels.settings import ClientSettings
@@ -165,6 +166,7 @@ class _Stages:
         chunks = [c for c in range(spec.chunks) if not before.covers(spec.chunk_range(c))]
         interim = None
         if spec.until is not None:
+            self._take_gradients(bar, before.committed)  # for the fits during training
             interim = InterimEvaluations(self._run, self._store, self._fit_committed, self._report)
             self._result.stopped = interim.decided()
             # Chunks with unseen subsets come first, since decisions need them.
@@ -206,8 +208,22 @@ class _Stages:
 
     def fit(self, bar: Bar) -> None:
         bar.expect(self._run.n, 0)
+        self._take_gradients(bar, 0)
         self._result.fit = self._fit(lambda p: bar.reach(round(p.fraction * self._run.n), p.stage, p.remaining))
         bar.reach(self._run.n)
+
+    def _take_gradients(self, bar: Bar, done: int) -> None:
+        """Compute the scores by gradients that fits use, if trainers use this machine, while none of them runs.
+
+        done  what the bar shows of its stage meanwhile
+        """
+        if self._runner.trains_here:
+            gradients.ensure(
+                self._run,
+                self._result.dataset,
+                self._store,
+                lambda models, of: bar.reach(done, f"gradients of {models} of {of} models"),
+            )
 
     def _fit(self, tell: Callable[[FitProgress], None]) -> int:
         """Fit the newest manifest. Returns the number of the fit."""

@@ -15,6 +15,8 @@ writes below its own prefix, so that a bucket policy can say who may write what.
     aggregate/{run}/merged/{first}-{last}-{digest}.parquet  several such parts in one; digest of their sha256
     aggregate/{run}/masks/{first}-{last}.u1             masks of these subsets, for runs that were imported
     aggregate/{run}/manifest/{version}.json             the committed parts, with their sha256
+    gradients/{run}/{digest}/{first}-{last}-{sha}.npy   scores by gradients of the targets first <= target < last
+    gradients/{run}/{digest}.json                       the scores of so many models, with their sha256
     fit/{run}/{digest}/{first}-{last}.parquet           weights of the targets first <= target < last
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
     query/{run}/evaluation-{fit}.json                   quality of a fit on unseen subsets
@@ -126,6 +128,14 @@ def manifests(run: str) -> Numbered:
 
 def manifest(run: str, version: int) -> str:
     return manifests(run)(version)
+
+
+def gradient_block(run: str, digest: str, first: int, last: int, sha256: str) -> str:
+    return f"gradients/{run}/{digest}/{first:010d}-{last:010d}-{sha256[:16]}.npy"
+
+
+def gradients(run: str, digest: str) -> str:
+    return f"gradients/{run}/{digest}.json"
 
 
 def weights(run: str, digest: str, first: int, last: int) -> str:

@@ -9,16 +9,17 @@ import pytest
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import SpecError
-from datamodels.fit.data import examples
+from datamodels.fit.data import examples, problem
 from datamodels.fit.data.means import Heldout
 from datamodels.fit.job.finished import read_fit
 from datamodels.fit.job.fits import load
 from datamodels.fit.job.job import FitJob
 from datamodels.fit.pairs import pairs
+from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import folds
 from datamodels.fit.solve import fit
-from datamodels.run import runs, specs
+from datamodels.run import designs, runs, specs
 from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
@@ -95,6 +96,51 @@ def test_a_prior_of_noise_is_the_lasso_of_the_same_choice(problem_of):
     assert found.choice["way"] in (folds.LASSO, folds.LASSO_SHARED) and not found.choice["features"]
     without = fit(made, PRIOR.model_copy(update={"estimator": "pooled"}), 0)
     assert same(dataclasses.replace(found, choice=None), dataclasses.replace(without, choice=None))
+
+
+def measured(made, *folds):
+    """The problem with scores by gradients, [n, d] of the models of each fold, beside its other features."""
+    scores = GradientScores(20, 1.0, [np.stack(folds).astype(np.float32)])
+    return dataclasses.replace(made, prior=dataclasses.replace(made.prior, gradients=scores))
+
+
+def test_gradients_are_used_if_they_help(problem_of):
+    made, truth = problem_of()
+    noise = known(*np.random.default_rng(9).normal(size=(2, TARGETS, D)))
+    made, rng = dataclasses.replace(made, prior=noise), np.random.default_rng(3)
+    given = measured(made, *(truth + rng.normal(size=truth.shape) for _ in range(problem.FOLDS)))
+    found, without = fit(given, PRIOR, 0), fit(made, PRIOR, 0)
+    assert excess(found, truth) < 0.5 * excess(without, truth)
+    errors = found.choice["errors"]
+    assert errors[folds.PRIOR] < errors[folds.INPUTS]
+    assert found.choice["prior"] == "inputs + gradients of 20 models"
+    assert abs(found.choice["features"]["gradients of 20 models"]) > 0
+
+
+def test_gradients_that_say_nothing_cost_nothing(problem_of):
+    made, truth = problem_of()
+    useless = measured(made, *np.random.default_rng(9).normal(size=(problem.FOLDS, *truth.shape)))
+    found, without = fit(useless, PRIOR, 0), fit(made, PRIOR, 0)
+    assert found.choice["prior"] == without.choice["prior"] == "inputs"
+    assert found.choice["features"].pop("gradients of 20 models") == 0
+    assert found.choice["features"] == pytest.approx(without.choice["features"])
+    np.testing.assert_allclose(found.dense(range(TARGETS)), without.dense(range(TARGETS)), atol=1e-3)
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["in their fold", "in all folds"])
+def test_scores_of_models_never_judge_these_models(problem_of, everywhere):
+    """The outputs are noise, and scores know it: those of each fold know the outputs of the fold's own models. Unless
+    they are left out, their predictions seem to be good."""
+    made, _ = problem_of()
+    outputs = np.random.default_rng(4).normal(size=made.outputs.shape).astype(np.float32)
+    made = dataclasses.replace(made, outputs=outputs, prior=known(np.ones((TARGETS, D))))
+    x = designs.unpack(made.masks, D) - made.center
+    peeking = [(outputs * (problem.fold_of(made.pairs) == fold)[:, None]).T @ x for fold in range(problem.FOLDS)]
+    given = measured(made, *([np.sum(peeking, axis=0)] * problem.FOLDS if everywhere else peeking))
+    found = fit(given, PRIOR, 0).choice
+    assert (found["errors"][folds.PRIOR] < 0.9) == everywhere
+    if not everywhere:
+        assert found["errors"][folds.PRIOR] > 0.99 and not found["features"].get("gradients of 20 models")
 
 
 def test_the_lasso_with_one_lambda_is_the_lasso_at_this_lambda(problem_of):
@@ -203,8 +249,8 @@ def test_a_prior_that_peeks_at_unseen_subsets_is_caught(tmp_path, monkeypatch):
         outputs = unseen.outputs.mean(axis=1)
         found = ((outputs - outputs.mean(axis=0)).T @ (unseen.members - 0.5)).astype(np.float32)
         given = honest(run, known)
-        names, blocks = (*given.names, "peeking"), (*given.blocks, lambda targets: found[None, targets])
-        return dataclasses.replace(given, names=names, blocks=blocks)
+        names, blocks = (*given.given, "peeking"), (*given.blocks, lambda targets: found[None, targets])
+        return dataclasses.replace(given, given=names, blocks=blocks)
 
     monkeypatch.setattr(pairs, "of_run", peeking)
     assert depends_on_unseen(tmp_path)

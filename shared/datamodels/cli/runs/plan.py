@@ -11,7 +11,7 @@ from datamodels.cli.common.output import print_json
 from datamodels.cli.common.spec import load_spec
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
-from datamodels.plan import cost, trial
+from datamodels.plan import cost, gradients, trial
 from datamodels.plan import fit as fits
 from datamodels.plan.cost import Estimate, Speed
 from datamodels.run import runs
@@ -37,13 +37,18 @@ def plan(options: argparse.Namespace) -> None:
         speed = trial.measure(run, dataset, trainers=trainers, seconds=options.seconds)
     estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
     fitting = None if options.model_seconds else _fit(run)
+    measured = None if options.model_seconds or options.pods else gradients.plan(run, dataset, speed)
     if options.json:
-        print_json(document(run, speed, estimate, options) | {"fit": fitting})
+        taken = {} if measured is None else {"gradients": _gradients(measured)}
+        print_json(document(run, speed, estimate, options) | {"fit": fitting} | taken)
         return
     print("\n".join(lines(run, speed, estimate, options)))
     if fitting:
         memory = f"{fitting['memory_bytes'] / 2**30:.2g} GiB"
         print(f"fit        {duration(fitting['seconds'])}, {memory}, on the {fitting['device']} of this machine")
+    if measured:
+        size = f"{measured.models} models, {duration(measured.seconds)}, {measured.memory / 2**30:.2g} GiB"
+        print(f"gradients  {size}, once for the run; fit.gradients: 0 does without")
 
 
 def document(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespace) -> dict[str, Any]:
@@ -103,6 +108,10 @@ def _fit(run: Run) -> dict[str, Any]:
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
     return {"seconds": found.seconds, "memory_bytes": found.memory.peak, "device": device}
+
+
+def _gradients(found: gradients.Plan) -> dict[str, Any]:
+    return {"models": found.models, "seconds": found.seconds, "memory_bytes": found.memory}
 
 
 def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:

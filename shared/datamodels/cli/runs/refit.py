@@ -20,12 +20,14 @@ from datamodels.cli.common.store import store_of
 from datamodels.errors import InputError, NotReadyError
 from datamodels.fit.data import examples, problem
 from datamodels.fit.job import fits
+from datamodels.fit.job import gradients as stored
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.job.job import FitJob
 from datamodels.run import documents, precision, runs, specs, trust
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
-from datamodels.runners.view import view
+from datamodels.runners import gradients
+from datamodels.runners.view import View, view
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
 
@@ -77,12 +79,15 @@ def fitted(store: ObjectStore, run: Run, settings: FitSpec, *, quiet: bool = Fal
 
     Records the evaluation if there are unseen subsets. Shows progress unless `quiet`.
     """
-    examples.write_from_spec(store, run.with_fit(settings.model_dump(mode="json")))
-    job = FitJob(store, run.name, settings.model_dump(mode="json"))
+    shown = view(quiet=quiet)
+    fit = settings.model_dump(mode="json")
+    examples.write_from_spec(store, run.with_fit(fit))
+    _take_gradients(store, run.with_fit(fit), shown)
+    job = FitJob(store, run.name, fit)
     record = job.finished()
     known = record is not None
     if record is None:
-        with view(quiet=quiet).stage("fit", "of it") as bar:
+        with shown.stage("fit", "of it") as bar:
             record = job.solve(
                 FitterSettings.load(),
                 progress=lambda fraction, block, stage, left: bar.reach(round(fraction, 2), stage, left),
@@ -95,6 +100,14 @@ def fitted(store: ObjectStore, run: Run, settings: FitSpec, *, quiet: bool = Fal
     statuses = collections.Counter(word for block in fits.blocks(store, record) for word in block.status)
     found |= {"statuses": dict(statuses), "known": known, "lds": None, "verdict": None}
     return found | _quality(store, record.of(run), record)
+
+
+def _take_gradients(store: ObjectStore, run: Run, shown: View) -> None:
+    """Compute the scores by gradients that a fit uses, unless the store has them or there is nothing to fit."""
+    models = stored.wanted(run)
+    if models and manifest.read_newest(store, run.name).rows and stored.read(store, run, models) is None:
+        with shown.stage("gradients", "models") as bar:
+            gradients.ensure(run, runs.load_dataset(run.spec), store, bar.move)
 
 
 def _quality(store: ObjectStore, run: Run, record: FitRecord) -> dict[str, Any]:

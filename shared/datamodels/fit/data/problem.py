@@ -54,6 +54,9 @@ UNFITTED = (NO_ROWS, NOT_FINITE)
 
 NO_COLUMN = -1
 """`Problem.own_column` of a target that is no training example."""
+FOLDS = 5
+"""Parts of the rows in cross-validation. Fits to four fifths of them are close to the fit to all of them that the
+choice is for."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,17 +150,27 @@ def of_run(run: Run, masks: np.ndarray, outputs: np.ndarray, model_index: np.nda
         order=np.argsort(model_index),
         stratum=run.design.stratum,
         threshold=run.output.threshold or 0.0,
-        pair=np.asarray(model_index, dtype=np.int64) // 2,
+        pair=pair_of(model_index),
     )
+
+
+def pair_of(model_index: np.ndarray) -> np.ndarray:
+    """Return int64[rows]: the pair of each model. Pairs are held out together: in a complement design, one subset
+    determines the other."""
+    return np.asarray(model_index, dtype=np.int64) // 2
+
+
+def fold_of(pair: np.ndarray) -> np.ndarray:
+    """Return int64[rows]: the part of cross-validation in which each pair is held out."""
+    return np.asarray(pair) % FOLDS
 
 
 def is_heldout(model_index: np.ndarray, fraction: float) -> np.ndarray:
     """Return bool[rows]: which models lambda is chosen on.
 
-    It depends on the index alone, so that it does not change when models are added. Models 2i and 2i + 1 go together,
-    because in a complement design one subset determines the other.
+    It depends on the index alone, so that it does not change when models are added.
     """
-    pair = np.asarray(model_index, dtype=np.int64) // 2
+    pair = pair_of(model_index)
     return np.floor((pair + 1) * fraction) != np.floor(pair * fraction)
 
 

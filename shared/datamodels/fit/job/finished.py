@@ -66,7 +66,8 @@ class FitRecord:
     def chosen(self) -> str:
         """How much of the weights is a prior and how much was measured, in one line; empty if there is no prior.
 
-        Each error is that of predictions in cross-validation over the variance of the outputs.
+        It also says what the prior is made of. Each error is that of predictions in cross-validation over the variance
+        of the outputs.
         """
         if self.choice is None:
             return ""
@@ -75,6 +76,7 @@ class FitRecord:
         mine = errors.get(self.choice["way"])
         by = ", chosen by order: no error is below 1" if self.choice.get("by_order") else ""
         line = f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others}){by}")
+        line += f"; prior: {prior}" if (prior := self.choice.get("prior")) else ""
         return line + (f"; no prior: {why}" if (why := self.choice.get("no_prior")) else "")
 
     def of(self, run: Run) -> Run:

@@ -22,7 +22,7 @@ from datamodels.fit.data import examples, problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
 from datamodels.fit.estimators.base import prior_of, uses_sums
-from datamodels.fit.job import finished, fits, metrics
+from datamodels.fit.job import finished, fits, gradients, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.kernels import compiling
@@ -36,6 +36,8 @@ SHARDS_SHARE = 0.05
 """Fraction of progress spent reading outputs; the rest is solving."""
 SHARDS = "shards"
 """Folder of the shards, in the folder of the run. The next fit uses it again, and the sums beside it."""
+GRADIENTS = "gradients"
+"""Folder of the scores by gradients, in the folder of the fit."""
 SUMS_ROWS = 16_384
 """Rows that are added to the sums between two checks whether to stop."""
 
@@ -73,7 +75,7 @@ class FitJob:
     settings  JSON values of a spec's fit section; by default those that the run was created with
 
     Raises RunNotFoundError, SpecError if the settings are wrong, NotReadyError if no model is committed yet or the
-    store lacks the features that the estimator needs, StoreError.
+    store lacks features or gradients that the fit needs, StoreError.
     """
 
     def __init__(self, store: ObjectStore, name: str, settings: dict[str, Any] | None = None):
@@ -94,6 +96,9 @@ class FitJob:
         made_from = self._settings
         if ESTIMATORS[self.run.spec.fit.estimator].shares and self.run.output.threshold:
             made_from = made_from | {"threshold": self.run.output.threshold}
+        self._gradients = gradients.find(store, self.run)
+        if self._gradients is not None:
+            made_from = made_from | {"gradients": [block.sha256 for block in self._gradients.blocks]}
         self.digest = finished.digest(name, [sha256 for part in parts for sha256 in part.written], made_from)
 
     def finished(self) -> FitRecord | None:
@@ -155,7 +160,12 @@ class FitJob:
         rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
         metrics.ROWS.set(len(rows.model_index))
         data = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
-        data = dataclasses.replace(data, prior=prior_of(self.run, self._store))
+        prior = prior_of(self.run, self._store)
+        if self._gradients is not None:
+            folder = home / self.digest / GRADIENTS
+            scores = gradients.materialise(self._store, self._gradients, folder, check)
+            prior = with_gradients(prior, self.run, scores)
+        data = dataclasses.replace(data, prior=prior)
         spec = self.run.spec
         grid = blocks(data, spec.fit, device=settings.device, block_targets=settings.block)
 

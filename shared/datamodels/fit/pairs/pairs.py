@@ -7,6 +7,8 @@ Each is a guess at what adding the column to a subset does to the target's outpu
   prediction, its squared error and its absolute error;
 - how similar the inputs are, separately for examples of the target's class and of others.
 
+If the run has them, one number more is made from gradients of some of its models; see `gradients`.
+
 A column that is a group of examples has the sums over its examples. A column that never varies has zeros.
 """
 
@@ -21,6 +23,7 @@ import numpy as np
 from datamodels.errors import SpecError
 from datamodels.fit.data.examples import Examples
 from datamodels.fit.pairs import inputs
+from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.influence import Logistic, Ridge
 from datamodels.run.runs import Run
 
@@ -48,8 +51,8 @@ MOST_CLASSES = 200
 FEW_EACH = 2
 """Integers with fewer examples for each value are numbers, not classes."""
 
-MOST = 3 * (len(LAMBDAS) + 1) + 2
-"""Most features of a pair: three ways for each ridge regression, and two similarities."""
+MOST = 3 * (len(LAMBDAS) + 1) + 2 + 1
+"""Most features of a pair: three ways for each ridge regression, two similarities, and scores by gradients."""
 MODEL_BYTES = SUBSETS * 4 * (1 + len(LAMBDAS) // 4 + 1) * PARAMETERS**2
 """Most memory of the factorised Hessians: the linear models have half as many parameters as the nonlinear ones."""
 SIMILAR = ["similar", "cosine"]
@@ -63,24 +66,40 @@ Block = Callable[[np.ndarray], np.ndarray]
 class Pairs:
     """Features of pairs of targets and columns, computed when they are asked for.
 
-    names    name of each feature
-    blocks   functions that return one or more features each, [k, t, N]; k add up to the number of names
-    columns  int64[N] and d: the column of each example, and the number of columns; None if each example is one
-    varies   bool[d]; columns that are in some subsets only
+    given      name of each feature that is made from inputs and labels
+    blocks     functions that return one or more of them each, [k, t, N]; k add up to the number of names
+    columns    int64[N] and d: the column of each example, and the number of columns; None if each example is one
+    varies     bool[d]; columns that are in some subsets only
+    gradients  scores by the gradients of models, the last feature; None if there are none
     """
 
-    names: tuple[str, ...]
+    given: tuple[str, ...]
     blocks: tuple[Block, ...]
     columns: tuple[np.ndarray, int] | None
     varies: np.ndarray
+    gradients: GradientScores | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each feature."""
+        return self.given if self.gradients is None else (*self.given, self.gradients.name)
 
     def of(self, targets: np.ndarray) -> np.ndarray:
         """Return float32[K, t, d] of targets int64[t]."""
-        found = np.concatenate([block(targets) for block in self.blocks])
+        parts = [block(targets) for block in self.blocks]
         if self.columns is not None:
-            found = _summed(found, *self.columns)
+            parts = [summed(part, *self.columns) for part in parts]
+        if self.gradients is not None:
+            parts.append(self.gradients.of(targets)[None])
+        found = np.concatenate(parts)
         found[:, :, ~self.varies] = 0
         return found
+
+    def leave_out(self, features: np.ndarray, targets: np.ndarray, fold: int | None) -> None:
+        """Leave the models of a fold out of the features of `of`, in place; None to put all models in."""
+        if self.gradients is not None:
+            features[-1] = self.gradients.of(targets, fold)
+            features[-1][:, ~self.varies] = 0
 
 
 def of_run(run: Run, given: Examples) -> Pairs:
@@ -254,7 +273,7 @@ def _mean(parts: Iterable[np.ndarray], count: int) -> np.ndarray:
     return total / total.dtype.type(count)
 
 
-def _summed(features: np.ndarray, column_of_each: np.ndarray, columns: int) -> np.ndarray:
+def summed(features: np.ndarray, column_of_each: np.ndarray, columns: int) -> np.ndarray:
     """Return the sums [k, t, columns] over the examples of each column."""
     order = np.argsort(column_of_each, kind="stable")
     starts = np.searchsorted(column_of_each[order], np.arange(columns))

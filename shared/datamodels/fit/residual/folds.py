@@ -20,7 +20,7 @@ import numpy as np
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.data import means
 from datamodels.fit.data.means import Heldout
-from datamodels.fit.data.problem import OK, Problem, is_heldout
+from datamodels.fit.data.problem import FOLDS, OK, Problem, fold_of, is_heldout
 from datamodels.fit.data.rows import CACHE_BYTES, Rows
 from datamodels.fit.lasso import gram
 from datamodels.fit.pairs.pairs import Pairs
@@ -36,11 +36,14 @@ LASSO, LASSO_SHARED = "lasso", "lasso with one lambda"
 """The plain LASSO with a lambda for each target, or with one for all."""
 PRIOR, RIDGE = "prior alone", "prior + ridge"
 """The prior mean, alone or with the rest fitted by ridge regression."""
+INPUTS = "prior alone, without gradients"
+"""The prior mean of the other features, if scores by gradients are one of them. Unless these take off LEAST_GAIN of its
+error, no way uses them. Their beta is then nearly 0, so the ways beside PRIOR are judged with them alone."""
+LEAST_GAIN = 0.005
+"""Shuffled scores of the digits take off 0.0002; real ones take off 0.2."""
 WEIGHTED = "prior + lasso"
 """The prior mean, with the rest fitted by the LASSO with one lambda for all targets. With one for each, its error was
 larger than the smaller of this and LASSO in all fits tried: 50 to 2,000 models on text and breast-cancer."""
-FOLDS = 5
-"""Parts of the rows. Fits to four fifths of them are close to the fit to all of them that the choice is for."""
 FEWEST_FOLDS, JUDGED_ROWS = 2, 200
 """With many rows, not all folds are judged: at least two, and as many as make so many held-out rows."""
 JUDGES = 256
@@ -72,6 +75,7 @@ class Choice:
     mean      what targets share of the prior mean, fitted to all rows; None without a prior
     errors    cross-validation error of each way that was tried, at its best strength
     by_order  whether correlations chose, because no error was below 1
+    prior     what the prior mean is made of, in words; empty without a prior
     """
 
     way: str
@@ -79,12 +83,14 @@ class Choice:
     mean: Mean | None
     errors: dict[str, float]
     by_order: bool = False
+    prior: str = ""
 
     def document(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the choice as JSON values, for the record of the fit; `names` are those of the features."""
         beta = {} if self.mean is None else dict(zip(names, map(float, self.mean.beta), strict=True))
         found = {"way": self.way, "strength": self.strength, "errors": self.errors, "features": beta}
-        return found | ({"by_order": True} if self.by_order else {})
+        found |= {"by_order": True} if self.by_order else {}
+        return found | ({"prior": self.prior} if self.prior else {})
 
 
 def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Choice:
@@ -97,17 +103,24 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
         return Choice(LASSO, 0.0, None, {})
     features = None if pairs is None else pairs.of(judges)
     errors = Errors()
-    for fold in folds(rows.problem, judges):
+    measured = None if pairs is None else pairs.gradients
+    for number, fold in enumerate(folds(rows.problem, judges)):
         sample = Sample.read(Rows(fold, dtype=rows.dtype, threads=rows.threads))
-        _judge(sample, features, settings, errors, tick)
+        if features is not None and pairs is not None:
+            pairs.leave_out(features, judges, number)
+        _judge(sample, features, measured is not None, settings, errors, tick)
     ways = errors.best()
     way = next(iter(ways))
     found = {way: error for way, (_, error) in ways.items()}
     log.info("prior weighed", way=way, strength=ways[way][0], errors={way: round(e, 5) for way, e in found.items()})
-    mean = None
-    if features is not None and way not in (LASSO, LASSO_SHARED):
-        mean = pooled.fit(features, sample.covariance(whole=True), sample.variance)
-    return Choice(way, ways[way][0], mean, found, errors.by_order)
+    mean, prior = None, ""
+    if features is not None and pairs is not None and way not in (LASSO, LASSO_SHARED):
+        pairs.leave_out(features, judges, None)
+        helps = way != INPUTS and measured is not None and found[PRIOR] < (1 - LEAST_GAIN) * found[INPUTS]
+        count = len(features) if measured is None or helps else len(features) - 1
+        mean = pooled.fit(features, sample.covariance(whole=True), sample.variance, count)
+        prior = f"inputs + {measured.name}" if measured is not None and helps else "inputs"
+    return Choice(way, ways[way][0], mean, found, errors.by_order, prior)
 
 
 def bytes_of(m: int, d: int, judges: int, features: int, item: int) -> int:
@@ -140,7 +153,7 @@ def folds(given: Problem, targets: np.ndarray) -> Iterator[Problem]:
     """Yield the problem of each fold that is judged, of some targets int64[t]. Its held-out rows are the fold's."""
     some = _of_targets(given, targets)
     for fold in range(min(FOLDS, max(FEWEST_FOLDS, -(-JUDGED_ROWS * FOLDS // max(given.rows, 1))))):
-        yield dataclasses.replace(some, heldout=given.pairs % FOLDS == fold)
+        yield dataclasses.replace(some, heldout=fold_of(given.pairs) == fold)
 
 
 def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
@@ -148,8 +161,13 @@ def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
     return dataclasses.replace(given, outputs=outputs, own_column=given.own_column[targets], prior=None)
 
 
-def _judge(sample: Sample, features: np.ndarray | None, settings: FitSpec, errors: Errors, tick: Tick) -> None:
-    """Add the errors of all ways that may be the best on the held-out rows of one fold."""
+def _judge(
+    sample: Sample, features: np.ndarray | None, measured: bool, settings: FitSpec, errors: Errors, tick: Tick
+) -> None:
+    """Add the errors of all ways that may be the best on the held-out rows of one fold.
+
+    measured  whether the last feature is scores by gradients
+    """
     rows, few = sample.rows, sample.take(LASSO_JUDGES)
     ways = [way for way in (LASSO, LASSO_SHARED, PRIOR, RIDGE, WEIGHTED) if errors.may_be_best(way)]
     by_gram = sample.keep is None and gram.applies(rows)
@@ -162,10 +180,14 @@ def _judge(sample: Sample, features: np.ndarray | None, settings: FitSpec, error
     if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
         return
     covariance = sample.covariance(whole=False)
-    mean = pooled.fit(features, covariance, sample.variance)
+    counts = [len(features), len(features) - 1] if measured else [len(features)]
+    mean, *others = pooled.fits(features, covariance, sample.variance, counts)
     prior = pooled.weights(features, mean, covariance)
     if PRIOR in ways:
         errors.add(PRIOR, 0.0, sample.heldout(prior), sample.variance)
+        for other in others:
+            plain = pooled.weights(features, other, covariance)
+            errors.add(INPUTS, 0.0, sample.heldout(plain), sample.variance)
     if RIDGE in ways:
         some = sample.take(_fewer(RIDGE_JUDGES, LASSO_JUDGES, rows.problem.rows))
         given = prior[: len(some.variance)], some.covariance(whole=False), np.array(ridge.SHARES)

@@ -13,6 +13,7 @@ little of keep c_j near 1. m outputs of n targets decide about ten numbers beta:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,12 +37,18 @@ class Mean:
     typical: float
 
 
-def fit(features: np.ndarray, covariance: Covariance, variance: np.ndarray) -> Mean:
+def fit(features: np.ndarray, covariance: Covariance, variance: np.ndarray, count: int | None = None) -> Mean:
     """Fit what all targets share.
 
     features    float32[K, a, d] of the targets of `covariance`
     variance    float64[a], above 0; by which squared errors of targets are divided
+    count       number of features that are used, the first ones; the others get beta 0. By default all
     """
+    return fits(features, covariance, variance, [len(features) if count is None else count])[0]
+
+
+def fits(features: np.ndarray, covariance: Covariance, variance: np.ndarray, counts: Sequence[int]) -> list[Mean]:
+    """Return what `fit` does for each of several counts."""
     products = _multiplied(features, covariance)
     root = np.sqrt(variance)[:, None].astype(features.dtype)
     k = len(features)
@@ -50,14 +57,19 @@ def fit(features: np.ndarray, covariance: Covariance, variance: np.ndarray) -> M
     right = flat @ (covariance.found.covariance / root).astype(features.dtype).ravel()
     scale = np.sqrt(np.maximum(np.diag(square), 0))
     scale = np.where(scale > 0, scale, np.inf)  # a feature that is 0 everywhere gets beta 0
-    square = square / scale / scale[:, None]
-    beta = np.linalg.solve((square + square.T) / 2 + RIDGE * np.eye(k), right / scale) / scale
-    guess = combined(features, beta)
-    along = np.tensordot(beta, products, 1)
-    aligned, explained = _dot(guess, covariance.found.covariance), _dot(guess, along)
-    total = float((explained / variance).sum())
-    pooled = float((aligned / variance).sum()) / total if total > 0 else 0.0
-    return Mean(beta * pooled, float(explained.mean()) * pooled**2)
+    square, right = square / scale / scale[:, None], right / scale
+    square = (square + square.T) / 2 + RIDGE * np.eye(k)
+
+    def mean_of(count: int) -> Mean:
+        beta = np.zeros(k)
+        beta[:count] = np.linalg.solve(square[:count, :count], right[:count]) / scale[:count]
+        guess, along = combined(features, beta), np.tensordot(beta, products, 1)
+        aligned, explained = _dot(guess, covariance.found.covariance), _dot(guess, along)
+        total = float((explained / variance).sum())
+        pooled = float((aligned / variance).sum()) / total if total > 0 else 0.0
+        return Mean(beta * pooled, float(explained.mean()) * pooled**2)
+
+    return list(map(mean_of, counts))
 
 
 def weights(features: np.ndarray, mean: Mean, covariance: Covariance) -> np.ndarray:

@@ -1,0 +1,109 @@
+"""Scores by gradients of a run's first models, with real trainers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from datamodels.errors import SpecError
+from datamodels.fit.data.problem import FOLDS
+from datamodels.fit.job import gradients as stored
+from datamodels.run import designs, runs, specs
+from datamodels.runners import gradients
+from datamodels.storage.local import LocalStore
+from datamodels.train.contract import load_trainer, model_seed, resolve
+from datamodels.train.gradients import influence
+from datamodels.train.workloads import digits
+from datamodels.train.workloads.mlp import MLP
+
+SMALL = {
+    "name": "small",
+    "dataset": {"load": "datamodels.train.workloads.digits:load", "options": {"train": 60, "test": 4}},
+    "trainer": {"class": "datamodels.train.workloads.mlp:MLP", "options": {"hidden": 4, "epochs": 2}},
+    "m": 20,
+    "chunk": 10,
+    "sub_chunk": 10,
+    "evaluate": {"subsets": 3, "models": 2},
+    "fit": {"estimator": "prior"},
+}
+TREES = {
+    "class": "datamodels.train.workloads.tabular:Tabular",
+    "options": {"estimator": "sklearn.tree:ExtraTreeClassifier"},
+}
+
+
+def in_groups(train, test):
+    """Some digits, in 12 groups."""
+    return dataclasses.replace(digits.load(train, test), groups=np.arange(train) % 12)
+
+
+class Odd(MLP):
+    """Its gradients do not say what they should."""
+
+    def gradients(self, model, layers=()):
+        raise KeyError("weights")
+
+
+def made(**changes):
+    """(spec's run, its data set)."""
+    spec = specs.parse(SMALL | changes)
+    dataset = runs.load_dataset(spec)
+    return resolve(spec, dataset), dataset
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("targets", ["test", "both"])
+@pytest.mark.parametrize("group", [False, True], ids=["examples", "groups"])
+def test_they_are_means_over_the_models_of_each_fold_that_count(targets, group):
+    load = {"load": "tests.runners.test_gradients:in_groups"} if group else {}
+    kind = {"design": {"kind": "grouped"}} if group else {}
+    run, dataset = made(targets=targets, dataset=SMALL["dataset"] | load, **kind)
+    found = gradients.compute(run, dataset, 6)
+    trainer = load_trainer(run.spec, dataset, dataset.targets(targets))
+    groups = np.arange(run.design.examples) if run.design.column_of_each is None else run.design.column_of_each
+    parts = {fold: [[] for _ in range(run.n)] for fold in range(FOLDS)}
+    for number in range(6):
+        columns = designs.subset(run.design, number)
+        members = run.design.members(columns)
+        model = trainer.train_many([members], [model_seed(run.spec.seed, number)])[0]
+        scores = influence.scores(trainer.gradients(model), members, number)
+        for target, example in enumerate(run.own.tolist()):
+            if example < 0 or groups[example] not in columns:
+                sums = np.bincount(groups, weights=scores[target], minlength=run.design.columns)
+                parts[number // 2 % FOLDS][target].append(sums)
+    for fold, rows in parts.items():
+        for target, kept in enumerate(rows):
+            if kept:
+                np.testing.assert_allclose(found[fold, target], np.mean(kept, axis=0), rtol=1e-3, atol=1e-6)
+            else:
+                assert np.isnan(found[fold, target]).all()
+    assert (targets == "test") == (not np.isnan(found[:3]).any()) and np.isnan(found[3:]).all()
+
+
+def test_they_are_computed_once(store, monkeypatch):
+    run, dataset = made()
+    told = []
+    first = gradients.ensure(run, dataset, store, lambda done, of: told.append((done, of)))
+    assert first.models == 20 and (told[0], told[-1]) == ((0, 20), (20, 20))
+    monkeypatch.setattr(gradients, "compute", None)
+    assert gradients.ensure(run, dataset, store) == first == stored.find(store, run)
+    for fit in ({"estimator": "lasso"}, {"estimator": "prior", "gradients": 0}):
+        assert gradients.ensure(run.with_fit(fit), dataset, store) is None
+
+
+@pytest.mark.parametrize(
+    ("trainer", "match"),
+    [
+        (TREES, "offers no gradients; or leave it out"),
+        (SMALL["trainer"] | {"class": "tests.runners.test_gradients:Odd"}, "KeyError"),
+    ],
+)
+def test_trainers_that_cannot_give_them(store, trainer, match):
+    run, dataset = made(trainer=trainer)
+    assert gradients.ensure(run, dataset, store) is None and stored.find(store, run) is None
+    with pytest.raises(SpecError, match=match):
+        gradients.ensure(run.with_fit({"estimator": "prior", "gradients": 4}), dataset, store)
