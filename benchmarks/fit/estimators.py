@@ -9,7 +9,10 @@ fit and no choice uses the unseen subsets.
 - `equals` is how many models the estimator `lasso` needs for the same LDS, interpolated between its own points on a
   logarithmic scale; `>` if it needs more than the largest number, `<` if fewer than the smallest. `saves` is the
   fraction of the models that this is fewer; negative if the estimator needs more.
+- `prior` sees no gradients. `gradients` is `prior` with those of 20 of the run's models, for trainers that offer them;
+  their CPU time is on a line of its own, since they are computed once for a run.
 - `shuffled` is `prior` with the targets and columns of its features in random order: a prior that says nothing.
+  `no gradients` is `gradients` with those of its scores by gradients alone in random order.
 - CPU s are seconds of the fit, all threads together; `ratio` is over those of `lasso`. The features are part of it.
 - The last column is what cross-validation chose.
 """
@@ -30,11 +33,13 @@ from datamodels.analyze.quality.unseen import Unseen
 from datamodels.fit.data import examples, problem, shards
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.estimators.base import prior_of
+from datamodels.fit.job import gradients as stored
+from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.solve import fit
-from datamodels.run import specs
+from datamodels.run import runs, specs
 from datamodels.run.runs import Run
-from datamodels.runners import pipeline
+from datamodels.runners import gradients, pipeline
 from datamodels.runners.local import LocalRunner
 from datamodels.runners.view import TerminalView
 from datamodels.settings import StoreSettings
@@ -63,7 +68,10 @@ JOBS = {
 """Example, changes of its spec, and numbers of models, of each job."""
 ESTIMATORS = ("lasso", "pooled", "prior")
 OTHERS = ("weighted", "ridge", "difference", "influence")
-SHUFFLED, SHUFFLED_MODELS = "shuffled", (500,)
+GRADIENTS = "gradients"
+SHUFFLED, USELESS, SHUFFLED_MODELS = "shuffled", "no gradients", (500,)
+OF_PRIOR = (SHUFFLED, GRADIENTS, USELESS)
+"""Kinds of the estimator `prior`."""
 
 
 def train(spec: specs.RunSpec, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
@@ -83,10 +91,29 @@ def problems(run: Run, store: ObjectStore, home: Path, sizes: list[int]) -> Iter
         yield problem.of_run(run, found.masks[rows], found.outputs[rows], found.model_index[rows])
 
 
-def shuffled(pairs: Pairs, run: Run) -> Pairs:
+def orders(run: Run) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    targets, columns = rng.permutation(run.n), rng.permutation(run.design.columns)
+    return rng.permutation(run.n), rng.permutation(run.design.columns)
+
+
+def shuffled(pairs: Pairs, run: Run) -> Pairs:
+    targets, columns = orders(run)
     return dataclasses.replace(pairs, blocks=(lambda asked: pairs.of(targets[asked])[:, :, columns],))
+
+
+def shuffled_scores(scores: GradientScores, run: Run) -> GradientScores:
+    targets, columns = orders(run)
+    return dataclasses.replace(scores, blocks=[np.concatenate(scores.blocks, axis=1)[:, targets][:, :, columns]])
+
+
+def scores_of(run: Run, store: ObjectStore, home: Path) -> GradientScores | None:
+    """Return the scores by gradients of a run, computed now if they are not in the store; None if there are none."""
+    run, started = run.with_fit({"estimator": "prior"}), time.process_time()
+    found = gradients.ensure(run, runs.load_dataset(run.spec), store)
+    if found is None:
+        return None
+    print(f"gradients of {found.models} models: {time.process_time() - started:.1f} CPU s", flush=True)
+    return stored.materialise(store, found, home / "bench" / run.name / "gradients")
 
 
 def equal(lds: float, known: dict[int, float]) -> str:
@@ -107,29 +134,35 @@ def saved(models: int, needed: str) -> str:
 def table(name: str, run: Run, store: ObjectStore, home: Path, sizes: list[int], estimators: list[str]) -> None:
     unseen = Unseen.read(run, manifest.read_newest(store, run.name), store)
     rows = []
+    scores = scores_of(run, store, home)
+    measured = (GRADIENTS,) if scores else ()
     for part in problems(run, store, home, sizes):
-        more = (SHUFFLED,) if part.rows in SHUFFLED_MODELS else ()
-        for estimator in (*estimators, *more):
-            settings = run.spec.fit.model_copy(update={"estimator": "prior" if estimator == SHUFFLED else estimator})
+        more = (SHUFFLED, *((USELESS,) if scores else ())) if part.rows in SHUFFLED_MODELS else ()
+        for estimator in (*estimators, *measured, *more):
+            settings = run.spec.fit.model_copy(update={"estimator": "prior" if estimator in OF_PRIOR else estimator})
             started = time.process_time()
             fitted = dataclasses.replace(run, spec=run.spec.model_copy(update={"fit": settings}))
             examples.write_from_spec(store, fitted)
-            prior = prior_of(fitted, store)
-            given = shuffled(prior, run) if estimator == SHUFFLED else prior
+            given = prior_of(fitted, store)
+            if estimator == SHUFFLED:
+                given = shuffled(given, run)
+            elif scores and estimator in (GRADIENTS, USELESS):
+                found = scores if estimator == GRADIENTS else shuffled_scores(scores, run)
+                given = dataclasses.replace(given, gradients=found)
             solution = fit(dataclasses.replace(part, prior=given), settings, run.spec.seed)
             seconds = time.process_time() - started
             rows.append((part.rows, estimator, unseen.predicted_by(solution).evaluate(), seconds, solution))
     known = {models: found.lds for models, estimator, found, _, _ in rows if estimator == "lasso"}
     times = {models: seconds for models, estimator, _, seconds, _ in rows if estimator == "lasso"}
     print(f"\n{name}: {run.n} targets, {run.design.columns:,} columns")
-    print("models  estimator   LDS    95% interval    equals  saves  CPU s  ratio  chosen")
+    print("models  estimator     LDS    95% interval    equals  saves  CPU s  ratio  chosen")
     for models, estimator, found, seconds, solution in rows:
         low, high = found.interval
         needed = equal(found.lds, known)
         choice = solution.choice
         chosen = "" if choice is None else f"{choice['way']} {choice['errors'].get(choice['way'], 0):.3f}"
         print(
-            f"{models:>6,}  {estimator:<10}{found.lds:>6.3f}  {low:.3f} to {high:.3f}{needed:>8}"
+            f"{models:>6,}  {estimator:<12}{found.lds:>6.3f}  {low:.3f} to {high:.3f}{needed:>8}"
             f"{saved(models, needed):>7}{seconds:>7.1f}{seconds / times[models]:>7.1f}  {chosen}",
             flush=True,
         )

@@ -5,12 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.errors import SpecError
+from datamodels.cli.main import main
+from datamodels.errors import ExitCode, SpecError
 from datamodels.fit.data.problem import FOLDS
 from datamodels.fit.job import gradients as stored
+from datamodels.fit.job.finished import read_fit
+from datamodels.fit.residual import folds
 from datamodels.run import designs, runs, specs
+from datamodels.run.dataset import Dataset
 from datamodels.runners import gradients
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed
 from datamodels.train.contract import load_trainer, model_seed, resolve
 from datamodels.train.gradients import influence
 from datamodels.train.workloads import digits
@@ -35,6 +40,12 @@ TREES = {
 def in_groups(train, test):
     """Some digits, in 12 groups."""
     return dataclasses.replace(digits.load(train, test), groups=np.arange(train) % 12)
+
+
+def parity(train, test):
+    """Some digits, as even ones and odd ones: simple models of two classes take less time."""
+    found = digits.load(train, test)
+    return Dataset(found.x, found.y % 2, found.x_test, found.y_test % 2)
 
 
 class Odd(MLP):
@@ -93,6 +104,39 @@ def test_they_are_computed_once(store, monkeypatch):
     assert gradients.ensure(run, dataset, store) == first == stored.find(store, run)
     for fit in ({"estimator": "lasso"}, {"estimator": "prior", "gradients": 0}):
         assert gradients.ensure(run.with_fit(fit), dataset, store) is None
+
+
+def test_a_driver_that_trains_no_models_refuses_before_it_starts(store):
+    run, dataset = made()
+    asked = run.with_fit({"estimator": "prior", "gradients": 3})
+    gradients.require_stored(run, store)
+    gradients.require_stored(run.with_fit({"estimator": "prior", "gradients": 0}), store)
+    with pytest.raises(SpecError, match=rf"`datamodels fit {run.name} --fit estimator=prior` computes them"):
+        gradients.require_stored(asked, store)
+    gradients.ensure(asked, dataset, store)
+    gradients.require_stored(asked, store)
+
+
+def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path, capsys, monkeypatch):
+    two = SMALL["dataset"] | {"load": "tests.runners.test_gradients:parity"}
+    run, _ = made(m=60, dataset=two)
+    runs.create(store, run)
+    committed.commit(store, run)
+    monkeypatch.setenv("DATAMODELS_FITTER_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("DATAMODELS_FITTER_THREADS", "1")
+    fit = ["fit", run.name, "--store", store.url, "--quiet"]
+    for settings in (["--fit", "gradients=0"], ["--fit", "gradients=6"]):
+        assert main([*fit, *settings]) == ExitCode.DONE
+    records = [read_fit(store, run.name, number) for number in range(2)]
+    assert [folds.INPUTS in record.choice["errors"] for record in records] == [False, True]
+    capsys.readouterr()
+    assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(f"weights and scores by gradients of {run.n} targets verified") == 1
+    block = next((tmp_path / "store" / "gradients" / run.name).rglob("*.npy"))
+    block.write_bytes(block.read_bytes()[:-1])
+    assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.FAILED
+    assert block.name in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

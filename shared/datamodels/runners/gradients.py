@@ -60,6 +60,21 @@ def ensure(run: Run, dataset: Dataset, store: ObjectStore, tell: Tell = lambda d
     return gradients.write(store, run, models, made, time.monotonic() - started)
 
 
+def require_stored(run: Run, store: ObjectStore) -> None:
+    """Raise SpecError if the spec asks for gradients by a number, and the store does not have them.
+
+    For drivers that train no models themselves, because trainers run on other machines.
+    """
+    models = gradients.wanted(run)
+    if run.spec.fit.gradients is not None and models and gradients.read(store, run, models) is None:
+        fit = f"`datamodels fit {run.name} --fit estimator={run.spec.fit.estimator}`"
+        raise SpecError(
+            f"fit.gradients = {run.spec.fit.gradients}: the driver of a cluster trains no models, and the store has no "
+            f"gradients of run {run.name}; leave it out, and when the models are committed, {fit} computes them on a "
+            "machine that can train models"
+        )
+
+
 def compute(run: Run, dataset: Dataset, models: int, tell: Tell = lambda done, of: None) -> np.ndarray:
     """Return scores float32[folds, n, d] of the first models of a run, as `GradientScores` describes them.
 

@@ -101,6 +101,8 @@ def run(
     """
     dataset = runs.load_dataset(spec)
     result = Result(resolve(spec, dataset), dataset)
+    if not runner.trains_here:
+        gradients.require_stored(result.run, store)
     with contextlib.ExitStack() as stack:
         with result.timed("start"):
             names = needed(spec, until)

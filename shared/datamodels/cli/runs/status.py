@@ -65,16 +65,19 @@ def document(store: ObjectStore, run: Run, *, verify: bool = False, every: bool 
     fits = [newest] if newest else []
     if every:
         fits = [read_fit(store, run.name, number) for number in numbers(store, run.name)]
-    return found | {"fits": [_fit(store, record, verify) for record in fits]}
+    return found | {"fits": [_fit(store, run, record, verify) for record in fits]}
 
 
-def _fit(store: ObjectStore, record: FitRecord, verify: bool) -> dict[str, Any]:
+def _fit(store: ObjectStore, run: Run, record: FitRecord, verify: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"fit": record.number, "estimator": record.estimator, "models": record.rows}
     found |= {"targets": record.targets, "seconds": record.seconds, "chosen": record.chosen or None}
     if verify:
-        from datamodels.fit.job import fits  # PyArrow, which nobody else here needs
+        from datamodels.fit.job import fits, gradients  # PyArrow, which nobody else here needs
 
         found["verified"] = {"targets": fits.load(store, record).n}
+        scores = gradients.read(store, run, gradients.wanted(record.of(run)))
+        if scores is not None:
+            found["verified"]["scores"] = gradients.verify(store, scores)
     measured = evaluate.recorded(store, record.run, record.number)
     if measured is None:
         return found | {"lds": None, "verdict": None}
@@ -105,7 +108,8 @@ def _fit_lines(fit: dict[str, Any], every: bool) -> Iterator[str]:
     if fit["chosen"]:
         yield f"{words.CHOSEN} {fit['chosen']}"
     if verified := fit.get("verified"):
-        yield f"weights of {words.count(verified['targets'], 'target')} verified"
+        scores = " and scores by gradients" if "scores" in verified else ""
+        yield f"weights{scores} of {words.count(verified['targets'], 'target')} verified"
     if lds := fit["lds"]:
         low, high = lds["interval"]
         ceiling = evaluate.ceiling(lds["ceiling"], lds["ceiling_interval"])

@@ -1,9 +1,11 @@
 """Describe pairs of targets and columns by influence functions of some of the run's own models.
 
 The score of a pair is the influence of the column's examples on the target's output (`train.gradients.influence`),
-averaged over the models that do not have the target in their subset. The models of each fold of cross-validation have a
-mean of their own, so that what is fitted to the other folds never sees them: their gradients know a little of their
-outputs.
+averaged over the models that do not have the target in their subset.
+
+The gradients of a model know a little of its outputs: on the digits, scores of 20 models predict these very models with
+an error that is 2% smaller than for others. So the models of each fold of cross-validation have a mean of their own,
+and what is judged on a fold is made from the others. Only `heldout_r2`, which chooses nothing, is not free of it.
 """
 
 from __future__ import annotations
