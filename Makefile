@@ -113,7 +113,7 @@ $(VENV)/adelie:
 	mv $@.new $@
 
 # Trains the models of the digits first, unless .datamodels has them.
-bench-estimators: $(VENV)/.test ## compare the estimators on five jobs: 15 minutes
+bench-estimators: $(VENV)/.test ## compare the estimators on six jobs: 25 minutes
 	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
 # Trains the models of the digits first, unless .datamodels has them. Stopped, it continues from the parts that are measured.

@@ -64,6 +64,11 @@ JOBS = {
     "breast-cancer": ("breast-cancer", MORE, (50, 100, 250, 500, 1000, 2000)),
     "diabetes": ("diabetes", MORE, (50, 100, 250, 500, 1000, 2000)),
     "text": ("text", MORE, (50, 100, 250, 500, 1000, 2000)),
+    "cnn": (
+        "cnn",
+        {"m": 1000, "sub_chunk": 20, "evaluate": {"subsets": 50, "models": 2}},
+        (50, 100, 250, 500, 1000),
+    ),
 }
 """Example, changes of its spec, and numbers of models, of each job."""
 ESTIMATORS = ("lasso", "pooled", "prior")
