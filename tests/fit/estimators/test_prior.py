@@ -117,6 +117,15 @@ def test_gradients_are_used_if_they_help(problem_of):
     assert abs(found.choice["features"]["gradients of 20 models"]) > 0
 
 
+def test_gradients_may_be_all_that_is_known(problem_of):
+    made, truth = problem_of()
+    alone = dataclasses.replace(made, prior=Pairs((), (), None, np.ones(D, dtype=bool)))
+    rng = np.random.default_rng(3)
+    found = fit(measured(alone, *(truth + rng.normal(size=truth.shape) for _ in range(problem.FOLDS))), PRIOR, 0)
+    assert found.choice["prior"] == "gradients of 20 models" and found.choice["errors"][folds.INPUTS] > 0.99
+    assert excess(found, truth) < 0.5 * excess(fit(made, LASSO, 0), truth)
+
+
 def test_gradients_that_say_nothing_cost_nothing(problem_of):
     made, truth = problem_of()
     useless = measured(made, *np.random.default_rng(9).normal(size=(problem.FOLDS, *truth.shape)))

@@ -26,6 +26,7 @@ from datamodels.fit.job import finished, fits, gradients, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
 from datamodels.fit.kernels import compiling
+from datamodels.fit.pairs.pairs import with_gradients
 from datamodels.fit.solve import SolveProgress, array_module, blocks, solve_blocks
 from datamodels.run import runs
 from datamodels.run.estimators import ESTIMATORS

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,6 @@ def of_run(run: Run, given: Examples) -> Pairs:
     if not given.x.shape[1] and not np.size(given.y):
         raise SpecError(f"run {run.name}: its examples have neither inputs nor labels")
     groups = run.design.column_of_each
-    inclusion = run.design.inclusion
     return of_arrays(
         given.x.astype(np.float64),
         given.y,
@@ -115,8 +115,19 @@ def of_run(run: Run, given: Examples) -> Pairs:
         given.y_targets,
         alpha=run.spec.alpha,
         columns=None if groups is None else (np.asarray(groups), run.design.columns),
-        varies=(inclusion > 0) & (inclusion < 1),
+        varies=_varies(run),
     )
+
+
+def with_gradients(given: Any, run: Run, scores: GradientScores) -> Pairs:
+    """Return features of a run with scores by gradients: beside others, or alone if `given` is no Pairs."""
+    pairs = given if isinstance(given, Pairs) else Pairs((), (), None, _varies(run))
+    return dataclasses.replace(pairs, gradients=scores)
+
+
+def _varies(run: Run) -> np.ndarray:
+    inclusion = run.design.inclusion
+    return (inclusion > 0) & (inclusion < 1)
 
 
 def of_arrays(

@@ -119,7 +119,8 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
         helps = way != INPUTS and measured is not None and found[PRIOR] < (1 - LEAST_GAIN) * found[INPUTS]
         count = len(features) if measured is None or helps else len(features) - 1
         mean = pooled.fit(features, sample.covariance(whole=True), sample.variance, count)
-        prior = f"inputs + {measured.name}" if measured is not None and helps else "inputs"
+        made_of = [*(["inputs"] if pairs.given else []), *([measured.name] if measured is not None and helps else [])]
+        prior = " + ".join(made_of) or "nothing"
     return Choice(way, ways[way][0], mean, found, errors.by_order, prior)
 
 
