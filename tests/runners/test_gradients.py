@@ -1,6 +1,7 @@
 """Scores by gradients of a run's first models, with real trainers."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from datamodels.fit.job.finished import read_fit
 from datamodels.fit.residual import folds
 from datamodels.run import designs, runs, specs
 from datamodels.run.dataset import Dataset
-from datamodels.runners import gradients
+from datamodels.runners import gradients, pipeline
+from datamodels.runners.view import Bar, View
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 from datamodels.train.contract import load_trainer, model_seed, resolve
@@ -115,6 +117,19 @@ def test_a_driver_that_trains_no_models_refuses_before_it_starts(store):
         gradients.require_stored(asked, store)
     gradients.ensure(asked, dataset, store)
     gradients.require_stored(asked, store)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_the_pipeline_computes_them_if_trainers_use_its_machine(store, here):
+    run, dataset = made(fit={"estimator": "prior", "gradients": 2})
+    runner = SimpleNamespace(trains_here=here)
+    stages = pipeline._Stages(pipeline.Result(run, dataset), runner, None, None, store, View())
+    told = []
+    bar = Bar()
+    bar.reach = lambda done, note: told.append((done, note))
+    stages._take_gradients(bar, 7)
+    assert (stored.read(store, run, 2) is not None) == here
+    assert told == ([(7, f"gradients of {done} of 2 models") for done in (0, 1, 2)] if here else [])
 
 
 def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path, capsys, monkeypatch):
