@@ -148,7 +148,7 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
     assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()
     assert lines.count(f"weights and scores by gradients of {run.n} targets verified") == 1
-    block = next((tmp_path / "store" / "gradients" / run.name).rglob("*.npy"))
+    block = next((tmp_path / "store" / "runs" / run.name).rglob("*.npy"))
     block.write_bytes(block.read_bytes()[:-1])
     assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.FAILED
     assert block.name in capsys.readouterr().err

@@ -10,13 +10,13 @@ writes below its own prefix, so that a bucket policy can say who may write what.
     runs/{run}/meaning-{number}.json                    what outputs mean, and the names of classes, if said anew
     runs/{run}/features-{digest}.json                   features and labels of examples, if an estimator compares them
     runs/{run}/examples/{sha256}.npy                    a block of rows of such an array
+    runs/{run}/gradients/{digest}.json                  scores by gradients of some models: blocks, with their sha256
+    runs/{run}/gradients/{digest}/{first}-{last}-{sha}.npy  those of the targets first <= target < last
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
     aggregate/{run}/parts/{first}-{last}-{n}.parquet    the same, after n earlier parts of these models were retired
     aggregate/{run}/merged/{first}-{last}-{digest}.parquet  several such parts in one; digest of their sha256
     aggregate/{run}/masks/{first}-{last}.u1             masks of these subsets, for runs that were imported
     aggregate/{run}/manifest/{version}.json             the committed parts, with their sha256
-    gradients/{run}/{digest}/{first}-{last}-{sha}.npy   scores by gradients of the targets first <= target < last
-    gradients/{run}/{digest}.json                       the scores of so many models, with their sha256
     fit/{run}/{digest}/{first}-{last}.parquet           weights of the targets first <= target < last
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
     query/{run}/evaluation-{fit}.json                   quality of a fit on unseen subsets
@@ -131,11 +131,11 @@ def manifest(run: str, version: int) -> str:
 
 
 def gradient_block(run: str, digest: str, first: int, last: int, sha256: str) -> str:
-    return f"gradients/{run}/{digest}/{first:010d}-{last:010d}-{sha256[:16]}.npy"
+    return f"{RUNS}{run}/gradients/{digest}/{first:010d}-{last:010d}-{sha256[:16]}.npy"
 
 
 def gradients(run: str, digest: str) -> str:
-    return f"gradients/{run}/{digest}.json"
+    return f"{RUNS}{run}/gradients/{digest}.json"
 
 
 def weights(run: str, digest: str, first: int, last: int) -> str:

@@ -89,7 +89,7 @@ def test_damage_is_found_and_named(store, scores, tmp_path, damage):
         path.unlink()
         match = "belongs to committed scores and is gone"
     elif damage == "record":
-        record = next((root / "gradients" / run.name).glob("*.json"))
+        record = next((root / "runs" / run.name / "gradients").glob("*.json"))
         record.write_text(record.read_text().replace("1.0", "2.0"))
         match = "sha256 is"
     else:
