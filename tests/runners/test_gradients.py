@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from datamodels.analyze.quality import curve
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode, SpecError
 from datamodels.fit.data.problem import FOLDS
@@ -144,6 +145,10 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
         assert main([*fit, *settings]) == ExitCode.DONE
     records = [read_fit(store, run.name, number) for number in range(2)]
     assert [folds.INPUTS in record.choice["errors"] for record in records] == [False, True]
+    used = []
+    monkeypatch.setattr(curve, "measure", lambda *_, scores, **__: used.append(scores.models) or [])
+    curve.of_newest_fit(store, run)
+    assert used == [6], "the points of a curve are fits of the same kind"
     capsys.readouterr()
     assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()

@@ -19,8 +19,9 @@ from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import prior_of, uses_sums
-from datamodels.fit.job import fits
+from datamodels.fit.job import fits, gradients
 from datamodels.fit.job.finished import FitRecord, require_fit
+from datamodels.fit.pairs.pairs import with_gradients
 from datamodels.fit.solve import fit
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -51,6 +52,9 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
         rows = shards.materialise(store, run, snapshot, Path(folder) / "shards")
         known = prior_of(run, store)
+        used = gradients.used_by(store, run, record)
+        if used is not None:
+            known = with_gradients(known, run, gradients.materialise(store, used, Path(folder) / "gradients"))
         points = measure(run, rows, unseen, whole=fits.load(store, record), prior=known, threads=threads)
     records.create(store, keys.curve(run.name, record.number), [point.document() for point in points])
     return points
@@ -77,7 +81,7 @@ def measure(
 
     unseen  the subsets to evaluate on
     whole   the fit of all rows
-    prior   as `prior_of` returns it
+    prior   what its fit knew beforehand: as `prior_of` returns it, with gradients if it used some
     """
 
     def point(models: int, solution: Solution) -> Point:

@@ -75,7 +75,7 @@ def _fit(store: ObjectStore, run: Run, record: FitRecord, verify: bool) -> dict[
         from datamodels.fit.job import fits, gradients  # PyArrow, which nobody else here needs
 
         found["verified"] = {"targets": fits.load(store, record).n}
-        scores = gradients.read(store, run, gradients.wanted(record.of(run)))
+        scores = gradients.used_by(store, record.of(run), record)
         if scores is not None:
             found["verified"]["scores"] = gradients.verify(store, scores)
     measured = evaluate.recorded(store, record.run, record.number)

@@ -18,8 +18,9 @@ import numpy as np
 from datamodels.errors import CorruptObjectError, NotReadyError, ObjectNotFoundError
 from datamodels.fit.data import scratch
 from datamodels.fit.data.problem import FOLDS
-from datamodels.fit.job.finished import Block
+from datamodels.fit.job.finished import Block, FitRecord
 from datamodels.fit.pairs.gradients import DTYPE, LARGEST, GradientScores
+from datamodels.fit.residual.folds import INPUTS
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.storage import keys, records
@@ -92,6 +93,12 @@ def find(store: ObjectStore, run: Run) -> GradientRecord | None:
     return found
 
 
+def used_by(store: ObjectStore, run: Run, record: FitRecord) -> GradientRecord | None:
+    """Return the scores that a finished fit has weighed, or None. `run` has its settings. Raises CorruptObjectError."""
+    weighed = record.choice is not None and INPUTS in record.choice["errors"]
+    return read(store, run, wanted(run)) if weighed else None
+
+
 def read(store: ObjectStore, run: Run, models: int) -> GradientRecord | None:
     """Return the scores of so many models of a run, or None. Raises CorruptObjectError."""
     key = keys.gradients(run.name, digest(models))
@@ -101,7 +108,7 @@ def read(store: ObjectStore, run: Run, models: int) -> GradientRecord | None:
         return None
     try:
         found = GradientRecord(**body | {"blocks": tuple(Block(**block) for block in body["blocks"])})
-        fits = (found.folds, found.columns, found.targets) == (FOLDS, run.design.columns, run.n)
+        fits = (found.models, found.folds, found.columns, found.targets) == (models, FOLDS, run.design.columns, run.n)
     except (TypeError, KeyError) as error:
         raise _not_ours(store, key, str(error)) from None
     if not fits or not _whole(found):
