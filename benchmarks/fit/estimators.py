@@ -114,7 +114,7 @@ def shuffled_scores(scores: GradientScores, run: Run) -> GradientScores:
 def scores_of(run: Run, store: ObjectStore, home: Path) -> GradientScores | None:
     """Return the scores by gradients of a run, computed now if they are not in the store; None if there are none."""
     run, started = run.with_fit({"estimator": "prior"}), time.process_time()
-    found = gradients.ensure(run, runs.load_dataset(run.spec), store)
+    found = gradients.ensure(run, lambda: runs.load_dataset(run.spec), store)
     if found is None:
         return None
     print(f"gradients of {found.models} models: {time.process_time() - started:.1f} CPU s", flush=True)

@@ -101,12 +101,12 @@ def test_they_are_means_over_the_models_of_each_fold_that_count(targets, group):
 def test_they_are_computed_once(store, monkeypatch):
     run, dataset = made()
     told = []
-    first = gradients.ensure(run, dataset, store, lambda done, of: told.append((done, of)))
+    first = gradients.ensure(run, lambda: dataset, store, lambda done, of: told.append((done, of)))
     assert first.models == 20 and (told[0], told[-1]) == ((0, 20), (20, 20))
     monkeypatch.setattr(gradients, "compute", None)
-    assert gradients.ensure(run, dataset, store) == first == stored.find(store, run)
+    assert gradients.ensure(run, lambda: dataset, store) == first == stored.find(store, run)
     for fit in ({"estimator": "lasso"}, {"estimator": "prior", "gradients": 0}):
-        assert gradients.ensure(run.with_fit(fit), dataset, store) is None
+        assert gradients.ensure(run.with_fit(fit), lambda: dataset, store) is None
 
 
 def test_a_driver_that_trains_no_models_refuses_before_it_starts(store):
@@ -116,7 +116,7 @@ def test_a_driver_that_trains_no_models_refuses_before_it_starts(store):
     gradients.require_stored(run.with_fit({"estimator": "prior", "gradients": 0}), store)
     with pytest.raises(SpecError, match=rf"`datamodels fit {run.name} --fit estimator=prior` computes them"):
         gradients.require_stored(asked, store)
-    gradients.ensure(asked, dataset, store)
+    gradients.ensure(asked, lambda: dataset, store)
     gradients.require_stored(asked, store)
 
 
@@ -168,6 +168,6 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
 )
 def test_trainers_that_cannot_give_them(store, trainer, match):
     run, dataset = made(trainer=trainer)
-    assert gradients.ensure(run, dataset, store) is None and stored.find(store, run) is None
+    assert gradients.ensure(run, lambda: dataset, store) is None and stored.find(store, run) is None
     with pytest.raises(SpecError, match=match):
-        gradients.ensure(run.with_fit({"estimator": "prior", "gradients": 4}), dataset, store)
+        gradients.ensure(run.with_fit({"estimator": "prior", "gradients": 4}), lambda: dataset, store)

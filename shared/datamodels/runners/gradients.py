@@ -34,13 +34,16 @@ log = logger(__name__)
 Tell = Callable[[int, int], None]
 
 
-def ensure(run: Run, dataset: Dataset, store: ObjectStore, tell: Tell = lambda done, of: None) -> GradientRecord | None:
+def ensure(
+    run: Run, load: Callable[[], Dataset], store: ObjectStore, tell: Tell = lambda done, of: None
+) -> GradientRecord | None:
     """Return the scores that fits of a run use; compute and commit them if they are not in the store.
 
+    load  returns the data set of the run; called if scores are computed
     tell  called with (models done, number of models)
 
-    Returns None if fits use none, or if the trainer offers no gradients. Raises SpecError if it does not and the spec
-    asks for them by a number, and the errors of the store.
+    Returns None if fits use none, or if data set and trainer give none here. Raises SpecError if they give none and the
+    spec asks for them by a number, and the errors of the store.
     """
     models = gradients.wanted(run)
     if not models:
@@ -50,7 +53,7 @@ def ensure(run: Run, dataset: Dataset, store: ObjectStore, tell: Tell = lambda d
         return found
     started = time.monotonic()
     try:
-        made = compute(run, dataset, models, tell)
+        made = compute(run, load(), models, tell)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         reason = str(error) if isinstance(error, DatamodelsError) else why(error)
         if run.spec.fit.gradients is not None:

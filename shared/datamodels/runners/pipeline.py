@@ -222,7 +222,7 @@ class _Stages:
         if self._runner.trains_here:
             gradients.ensure(
                 self._run,
-                self._result.dataset,
+                lambda: self._result.dataset,
                 self._store,
                 lambda models, of: bar.reach(done, f"gradients of {models} of {of} models"),
             )

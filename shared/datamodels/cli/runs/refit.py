@@ -107,7 +107,7 @@ def _take_gradients(store: ObjectStore, run: Run, shown: View) -> None:
     models = stored.wanted(run)
     if models and manifest.read_newest(store, run.name).rows and stored.read(store, run, models) is None:
         with shown.stage("gradients", "models") as bar:
-            gradients.ensure(run, runs.load_dataset(run.spec), store, bar.move)
+            gradients.ensure(run, lambda: runs.load_dataset(run.spec), store, bar.move)
 
 
 def _quality(store: ObjectStore, run: Run, record: FitRecord) -> dict[str, Any]:
