@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from datamodels.errors import DatamodelsError, InputError, SpecError
-from datamodels.fit.data.prior import require_same
+from datamodels.fit.data.examples import require_same
 from datamodels.fit.data.problem import FOLDS, NO_COLUMN, fold_of, pair_of
 from datamodels.fit.job import gradients
 from datamodels.fit.job.gradients import GradientRecord

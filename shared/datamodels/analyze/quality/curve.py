@@ -44,9 +44,9 @@ def of_newest_fit(store: ObjectStore, run: Run, *, threads: int = 0) -> list[Poi
     Raises NotReadyError if the run has no fit or no unseen subsets, CorruptObjectError, StoreFullError.
     """
     record = require_fit(store, run.name)
-    known = recorded(store, run.name, record.number)
-    if known is not None:
-        return known
+    measured = recorded(store, run.name, record.number)
+    if measured is not None:
+        return measured
     snapshot, run = _fitted(store, run, record), record.of(run)
     unseen = Unseen.read(run, snapshot, store)
     with tempfile.TemporaryDirectory(prefix="datamodels-curve-") as folder:
