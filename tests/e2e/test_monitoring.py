@@ -107,12 +107,10 @@ def watched(tmp_path_factory):
 def _taken(api, environ, addresses, chosen):
     started = time.time()
     runs.submit(connect(kubeconfig=api.kubeconfig), chosen)
+    job = templates.named(chosen.run, "dm")
     with (
-        serving_at(addresses / f"{chosen.run}-driver.json") as where,
-        drive(
-            environ | where | {"DATAMODELS_CLUSTER_SETTLE": "2.5"},
-            api.objects["jobs"][templates.named(chosen.run, "dm")],
-        ) as driver,
+        serving_at(addresses / f"{job}-driver.json") as where,
+        drive(environ | where | {"DATAMODELS_CLUSTER_SETTLE": "2.5"}, api.objects["jobs"][job]) as driver,
     ):
         _, err = driver.communicate(timeout=LIMIT)
     assert driver.returncode == ExitCode.DONE, err
