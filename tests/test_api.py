@@ -43,7 +43,7 @@ def test_the_import_takes_nothing_along_and_modules_for_tests_come_when_they_are
     script += "; assert datamodels.testing.fitted.make_run and datamodels.testing.__all__ and datamodels.testing.stores"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT, check=True)
     ours = {name for name in json.loads(done.stdout) if name.startswith("datamodels")}
-    assert ours == {"datamodels", "datamodels.errors", "datamodels.extras"}
+    assert ours == {"datamodels", "datamodels.errors", "datamodels.extras", "datamodels.screen"}
     assert "numpy" not in json.loads(done.stdout)
 
 

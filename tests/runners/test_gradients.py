@@ -146,7 +146,7 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
     records = [read_fit(store, run.name, number) for number in range(2)]
     assert [folds.INPUTS in record.choice["errors"] for record in records] == [False, True]
     used = []
-    monkeypatch.setattr(curve, "measure", lambda *_, scores, **__: used.append(scores.models) or [])
+    monkeypatch.setattr(curve, "measure", lambda *_, prior, **__: used.append(prior.gradients.models) or [])
     curve.of_newest_fit(store, run)
     assert used == [6], "the points of a curve are fits of the same kind"
     capsys.readouterr()

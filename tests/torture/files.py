@@ -59,6 +59,8 @@ MANY = 60
 class Context:
     """The part of a CallContext that servicers use: a caller who waits, or leaves after the first answer."""
 
+    entry = None  # no service asks for tokens
+
     def __init__(self, waits: bool):
         self._waits = waits
         self._asked = 0

@@ -7,14 +7,11 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from datamodels.errors import CorruptObjectError, DatamodelsError, InputError, StoreUnavailableError
 from datamodels.storage import keys
 from datamodels.storage.keys import Numbered
-from datamodels.telemetry import logger
-
-log = logger(__name__)
 
 Decoded = TypeVar("Decoded")
 
@@ -45,6 +42,13 @@ class Entry:
     key: str
     bytes: int
     modified: float
+
+
+def _log() -> Any:
+    """Return the logger. Importing it takes a tenth of a second, which commands that log nothing need not wait for."""
+    from datamodels.telemetry import logger
+
+    return logger(__name__)
 
 
 class ObjectStore(abc.ABC):
@@ -99,7 +103,7 @@ class ObjectStore(abc.ABC):
         except StoreUnavailableError:
             raise
         except DatamodelsError as error:
-            log.debug("the store refuses a ping", reason=str(error))
+            _log().debug("the store refuses a ping", reason=str(error))
 
     def get(self, key: str, *, sha256: str) -> bytes:
         """Return the bytes of an object. Raises CorruptObjectError if they do not match the sha256."""
@@ -126,7 +130,7 @@ class ObjectStore(abc.ABC):
             from datamodels.storage import metrics  # needs prometheus_client, which clients do not have
 
             metrics.REREAD.inc()
-            log.warning("object differs from what was written; reading it once more", key=key, reason=str(error))
+            _log().warning("object differs from what was written; reading it once more", key=key, reason=str(error))
         return decode(self.reread(key))
 
     def read_twice(self, key: str) -> bytes:
@@ -140,7 +144,7 @@ class ObjectStore(abc.ABC):
             try:
                 data = read(key)
             except CorruptObjectError as error:  # the connection's own checksum failed
-                log.warning("an object arrived damaged; reading it once more", key=key, reason=str(error))
+                _log().warning("an object arrived damaged; reading it once more", key=key, reason=str(error))
                 continue
             found = hashlib.sha256(data).digest()  # and not the bytes, so that no two copies are in memory
             if found == before:

@@ -11,13 +11,14 @@ from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
 M = 300
+LASSO = {"fit": {"estimator": "lasso"}}
 
 
 def test_the_interval_of_the_whole_pool_covers_models_that_the_prediction_misses():
     """Real models: naive Bayes on digits. Most predictions for the whole pool are too high."""
     options = {"train": 100, "test": 100}
     document = {"name": "size", "dataset": {"load": "datamodels.train.workloads.digits:load", "options": options}}
-    spec = specs.parse(document | {"trainer": {"class": "datamodels.train.workloads.text:NaiveBayes"}, "m": M})
+    spec = specs.parse(document | {"trainer": {"class": "datamodels.train.workloads.text:NaiveBayes"}, "m": M} | LASSO)
     dataset = runs.load_dataset(spec)
     run, masks = runs.resolve(spec, dataset), designs.subsets(runs.resolve(spec, dataset).design, 0, M)
     retrainer = Retrainer(run, dataset, 5)
