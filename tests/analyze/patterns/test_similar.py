@@ -33,6 +33,13 @@ def test_a_copy_is_the_nearest_with_score_one(dense, metric):
     assert found.index.tolist() == [21] and found.score[0] == pytest.approx(1, abs=1e-6)
 
 
+def test_weights_whose_squares_float32_cannot_hold_are_weights(dense):
+    small = sparse.csr_array((dense * 1e-42).astype(np.float32))
+    assert (
+        similar.targets(small, 2, k=3).index.tolist() == similar.targets(sparse.csr_array(dense), 2, k=3).index.tolist()
+    )
+
+
 def test_bad_questions_are_refused(dense):
     theta = sparse.csr_array(dense)
     with pytest.raises(TargetRangeError, match="target 12"):

@@ -75,5 +75,6 @@ def _nearest(vectors: sparse.csr_array | sparse.csc_array, row: int, name: str, 
 
 
 def squared_norms(vectors: sparse.csr_array | sparse.csc_array) -> np.ndarray:
-    """Return float64[n]: squared norms of the rows."""
-    return np.asarray(vectors.multiply(vectors).sum(axis=1), dtype=np.float64).ravel()
+    """Return float64[n]: squared norms of the rows. In float32, the squares of weights below 1e-23 would be 0."""
+    wide = vectors.astype(np.float64)
+    return np.asarray(wide.multiply(wide).sum(axis=1)).ravel()
