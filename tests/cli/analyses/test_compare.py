@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from datamodels.cli.analyses import compare
 from datamodels.errors import ExitCode
 from datamodels.testing import committed, linear
 from tests.baselines.test_compare import EVALUATE, linear_outputs
@@ -81,3 +82,18 @@ def test_bad_questions_get_one_line_and_exit_code_2(capsys, place, more, fault):
     code, out, err = run_main(capsys, *place, "--quiet", *more)
     assert (code, out) == (ExitCode.CONFIG, "")
     assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
+
+
+def test_an_lds_that_correction_brings_above_1_is_called_chance():
+    def row(method, value):
+        lds = {"value": value, "interval": [0.2, 1.0]}
+        return {
+            "method": method,
+            "models": 0,
+            "seconds": 0.0,
+            "targets": {"lds": 5, "unsure": 0},
+            "figures": {"lds": lds, "unsure": None},
+        }
+
+    assert not any("is chance" in line for line in compare.lines([row("datamodels", 0.99), row("inputs", 0.4)]))
+    assert any("is chance" in line for line in compare.lines([row("datamodels", 0.35), row("inputs", 1.0)]))
