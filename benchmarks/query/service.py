@@ -135,7 +135,7 @@ def asks(run: Run, solution: problem.Solution) -> dict[str, Ask]:
     rng = np.random.default_rng(1)
     targets = rng.integers(solution.n, size=REQUESTS)
     masks = designs.subsets(run.design, 0, REQUESTS)
-    many = max(1, min(3_500_000 // (4 * solution.n), 4 * 2**20 // masks.shape[1], REQUESTS))
+    many = max(1, min(3_500_000 // (8 * solution.n), 4 * 2**20 // masks.shape[1], REQUESTS))
     ten = codec.to_tensor(np.arange(10, dtype=np.int32))
 
     def ask(method: str, requests: list, stream: bool = False) -> Ask:
