@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from datamodels.errors import CorruptObjectError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.storage.base import ObjectStore
+from datamodels.storage.decode import decoding
+
+T = TypeVar("T")
 
 
 def canonical(body: Any) -> bytes:
@@ -51,3 +55,13 @@ def create(store: ObjectStore, key: str, body: Any) -> bool:
 def read(store: ObjectStore, key: str) -> Any:
     """Return the body of a record. Raises ObjectNotFoundError, or CorruptObjectError if the record was altered."""
     return store.checked(key, lambda data: decode(data, f"{store.url}/{key}"))
+
+
+def find(store: ObjectStore, key: str, what: str, build: Callable[[Any], T]) -> T | None:
+    """Return what `build` makes of a record, which is `what`; None if there is none. Raises CorruptObjectError."""
+    try:
+        body = read(store, key)
+    except ObjectNotFoundError:
+        return None
+    with decoding(f"{store.url}/{key}", what):
+        return build(body)

@@ -31,7 +31,7 @@ from datamodels.analyze.quality.rank import (
     reliability_of_one,
     spearman,
 )
-from datamodels.errors import InputError, NotReadyError, ObjectNotFoundError
+from datamodels.errors import InputError, NotReadyError
 from datamodels.run import precision
 from datamodels.storage import ObjectStore, decode, keys, records
 
@@ -135,13 +135,7 @@ def from_document(document: dict[str, Any]) -> Evaluation:
 
 def recorded(store: ObjectStore, run: str, fit: int) -> Evaluation | None:
     """Read the evaluation of a fit; None if it is not recorded. Raises CorruptObjectError."""
-    key = keys.evaluation(run, fit)
-    try:
-        body = records.read(store, key)
-    except ObjectNotFoundError:
-        return None
-    with decode.decoding(f"{store.url}/{key}", "an evaluation"):
-        return from_document(body)
+    return records.find(store, keys.evaluation(run, fit), "an evaluation", from_document)
 
 
 def record(store: ObjectStore, run: str, fit: int, evaluation: Evaluation) -> None:

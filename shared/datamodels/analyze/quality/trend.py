@@ -24,7 +24,6 @@ import numpy as np
 
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import TAILS, Estimate
-from datamodels.errors import ObjectNotFoundError
 from datamodels.storage import ObjectStore, decode, keys, records
 
 FORMS = ((3, 3), (2, 2))
@@ -63,13 +62,7 @@ def from_document(document: list[dict[str, Any]]) -> list[Point]:
 
 def recorded(store: ObjectStore, run: str, fit: int) -> list[Point] | None:
     """Read the learning curve up to a fit; None if it is not recorded. Raises CorruptObjectError."""
-    key = keys.curve(run, fit)
-    try:
-        body = records.read(store, key)
-    except ObjectNotFoundError:
-        return None
-    with decode.decoding(f"{store.url}/{key}", "a learning curve"):
-        return from_document(body)
+    return records.find(store, keys.curve(run, fit), "a learning curve", from_document)
 
 
 class Trend:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from datamodels.analyze.quality.evaluate import NOT_RANDOM
 from datamodels.analyze.quality.interval import LEVEL
+from datamodels.analyze.quality.rank import STANDARD
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import scoring
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
@@ -92,10 +94,6 @@ def _reasons(left_out: dict[str, list[str]]) -> Iterator[str]:
     return (f"{', '.join(methods)}: left out: {why}" for why, methods in left_out.items())
 
 
-PERFECT = 0.9995
-"""An LDS that is written as 1.000. Training is random, so none is."""
-
-
 def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Format rows of `Row.document` as two tables. A star marks a figure that surely is above the datamodels'."""
     first = found[0]
@@ -112,10 +110,11 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{span(lds['interval']):<18}{unsure:<8}"
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
-    if any(row["figures"][LDS]["value"] >= PERFECT for row in found):
+    if any(row["figures"][LDS]["value"] >= NOT_RANDOM for row in found):
         yield (
-            "An LDS of 1.000 is chance: corrected to the mean of 20 models, it would be above 1. The unseen subsets, "
-            "or the models on each, are too few to tell methods apart; raise evaluate.subsets and evaluate.models"
+            f"An LDS of 1.000 is chance: corrected to the mean of {STANDARD} models, it would be above 1. "
+            "The unseen subsets, or the models on each, are too few to tell methods apart; raise evaluate.subsets and "
+            "evaluate.models"
         )
     yield from _flip_lines(found, flips) if flips else ()
     if any(_star(cell) for row in found for cell in row["figures"].values() if cell):

@@ -123,8 +123,7 @@ class KubernetesRunner(Runner):
         return found
 
     def _failure(self, run: Run, job: Object) -> StageError:
-        failed = states.failures(runs.pods_of(self._cluster, job))
-        last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *failed][-1]
+        last = states.end(job, runs.pods_of(self._cluster, job))
         return StageError(
             f"run {run.name}: trainers failed ({states.indexes(job)}), the last because: {last.words}; what is "
             "committed is kept, submit the run again to train the rest",
@@ -158,8 +157,7 @@ class KubernetesRunner(Runner):
                     return _address_of(pod)
             job = self._look(cluster, name)
             if states.state(job).ended:
-                failed = states.failures(runs.pods_of(self._cluster, job))
-                last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *failed][-1]
+                last = states.end(job, runs.pods_of(self._cluster, job))
                 raise StageError(f"the fitter cannot start: {last.words}", last.code)
             obstacles = self._obstacles(cluster, run, job, pods, obstacles)
             queued = states.queued(job)

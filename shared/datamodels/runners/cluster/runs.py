@@ -14,7 +14,6 @@ from datamodels.errors import (
     ClusterError,
     ConfigError,
     ConflictError,
-    ExitCode,
     NotFoundError,
     NotReadyError,
     RunNotFoundError,
@@ -254,7 +253,7 @@ def watch(cluster: Cluster, run: str, show: Callable[[str], None], release: str 
 
 
 def _failure(run: str, job: Object, pods: Sequence[Object]) -> StageError:
-    last = [states.Failure("", ExitCode.FAILED, states.reason(job)), *states.failures(pods)][-1]
+    last = states.end(job, pods)
     known = last.words.startswith(f"run {run}:")  # the driver's own error, which has advice
     advice = "fix it and submit the run again, what is committed is kept"
     return StageError(last.words if known else f"run {run}: {last.words}; {advice}", last.code)

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Iterator, Sequence
 
+from datamodels.errors import ExitCode
 from datamodels.runners import ends
 from datamodels.runners.cluster.api import KUEUE, Object, seen
 
@@ -197,6 +198,11 @@ def failures(pods: Iterable[Object]) -> list[Failure]:
             if how and how["exitCode"] != 0:
                 ended.append(Failure(how.get("finishedAt") or "", how["exitCode"], last_words(how)))
     return sorted(ended)
+
+
+def end(job: Object, pods: Iterable[Object]) -> Failure:
+    """Return how the newest failed container of a failed Job ended; without one, why Kubernetes ended the Job."""
+    return [Failure("", ExitCode.FAILED, reason(job)), *failures(pods)][-1]
 
 
 def works(pods: Iterable[Object]) -> bool:
