@@ -35,6 +35,11 @@ torture: $(VENV)/.test ## torture the services and stores: minutes, or hours wit
 test-gpu: $(VENV)/.test ## run the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu -rs
 
+# Builds the device first, in a minute or two, from packages of PyPI: tests/hostcuda/README.md. Without g++ or network, it
+# says so and succeeds.
+test-host-device: $(VENV)/.test ## run the tests of the fit that need a GPU on a device that is the host
+	$(BIN)/python -m tests.hostcuda $(VENV)/hostcuda
+
 lint: $(VENV)/.test ## run ruff and the type checker
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)

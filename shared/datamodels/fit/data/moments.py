@@ -77,7 +77,8 @@ def _edge(gram: np.ndarray, xp: ModuleType) -> float:
             ahead = ahead - (basis @ ahead) @ basis
         if float(xp.linalg.norm(ahead)) <= least:
             break
-    return float(xp.linalg.norm(basis @ gram @ basis.T, 2))
+    small = (basis @ gram @ basis.T).tolist()  # NumPy's norm does: CuPy's would load cuSOLVER for it
+    return float(np.linalg.norm(np.array(small, dtype=dtype), 2))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
