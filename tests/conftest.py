@@ -1,17 +1,22 @@
 """What tests of every folder share."""
 
 import os
+import signal
 
 import pytest
 
 from datamodels.run import trust
-from tests import properties, waiting
+from tests import forkserver, properties, waiting
 
 # Small products are slower on several threads, most of all beside other processes. NumPy, torch and all child processes
 # read this when they start.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Two hundred processes are started; without bytecode, each compiles a hundred of our modules again.
+# Hundreds of processes are started; without bytecode, each that is not forked compiles our modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Shells make background processes ignore Ctrl-C, and the processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+forkserver.install()
 properties.register()
 # Tests make specs that name code of their own. Those of commands take this back, see `cautious`.
 trust.trust_modules([trust.ALL])

@@ -42,11 +42,6 @@ def linear(targets=100, pause=0.0):
     return {"dataset": dataset, "trainer": {"class": "datamodels.testing.linear:Linear", "options": {"pause": pause}}}
 
 
-def _heed_ctrl_c():
-    """Restore SIGINT: shells make background processes ignore it, and the processes of these tests inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Pipeline:
     """The command, run in a folder of its own."""
 
@@ -62,7 +57,7 @@ class Pipeline:
         command = [sys.executable, "-m", "datamodels", verb, str(self.path), *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environ = os.environ | self.environ
-        return subprocess.Popen(command, cwd=self.folder, env=environ, text=True, preexec_fn=_heed_ctrl_c, **pipes)
+        return subprocess.Popen(command, cwd=self.folder, env=environ, text=True, **pipes)
 
     def finish(self, process):
         out, err = process.communicate(timeout=LIMIT)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -21,16 +22,12 @@ def runner(folder, **options):
 
 
 def process_ids(folder):
-    """Processes whose environment names this folder, this one left out."""
+    """Processes whose output goes to a log in this folder."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as environ:
-                    if f"file://{folder}".encode() in environ.read():
-                        found.append(int(entry))
-            except OSError:
-                continue
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{entry}/fd/1").startswith(f"{folder}/logs/"):
+                found.append(int(entry))
     return found
 
 

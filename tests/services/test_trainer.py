@@ -88,12 +88,13 @@ class Pipeline:
         self.client.create_run(run)
         return run
 
-    def start(self, *arguments: str, **environ: str) -> subprocess.Popen:
+    def start(self, *arguments: str, executable: str | None = None, **environ: str) -> subprocess.Popen:
         clients = ClientSettings(sampler=self.address, aggregator=self.address, attempts=1)
         environ = {"DATAMODELS_TRUST_MODULES": "users_module"} | environ
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-m", "datamodels.services.trainer", *arguments],
+            executable=executable,
             env=os.environ | clients.environ() | {"PYTHONPATH": path} | environ,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -181,7 +182,7 @@ def test_sigterm_commits_what_is_whole_and_the_next_trainer_does_the_rest(pipeli
 def test_sigterm_while_it_still_imports_is_heeded(pipeline):
     """The first process of a container ignores signals that it does not handle."""
     run = pipeline.create(hold=0)
-    process = pipeline.start("--run", run.name, "--chunks", "0")
+    process = pipeline.start("--run", run.name, "--chunks", "0", executable=sys.executable)
 
     def heeds():
         with open(f"/proc/{process.pid}/status") as status:
