@@ -26,6 +26,7 @@ ORDER = [
         "screen",
         "errors",
         "words",
+        "labels",
         "outputs",
         "spans",
         "environment",

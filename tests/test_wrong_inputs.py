@@ -216,6 +216,25 @@ WRONG = [
         "dataset: y has missing values, 1 of 3, the first at example 1; fill them, or leave the examples out",
     ),
     (
+        lambda: arrays(y=["a", "nan", ""], y_test=["a"]),
+        "dataset: y has labels that stand for missing values, such as 'nan', 2 of 3, the first at example 1; fill "
+        "them, or leave the examples out",
+    ),
+    (
+        lambda: arrays(y=["a", "b", "c"], y_test=[" "]),
+        "dataset: y_test has labels that stand for missing values, such as ' ', 1 of 1, the first at example 0; ~",
+    ),
+    (
+        lambda: arrays(y=["199", "24.50", "199"], y_test=["24.50"]),
+        "dataset: y holds numbers as texts, such as '24.50', which would make 2 classes; make them numbers: "
+        "y.astype(float)",
+    ),
+    (
+        lambda: arrays(y_test=[0.5]),
+        "dataset: y holds integers and y_test floats: integers are classes, and floats are numbers; make both "
+        "integers if they are classes, and both floats if they are not",
+    ),
+    (
         lambda: arrays(y=np.array([1, "a", 2], dtype=object)),
         "dataset: y holds int and str: must be all numbers or all texts",
     ),

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import words
+from datamodels import labels, words
 from datamodels.aggregate import part
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import InputError
 from datamodels.exchange.sources import Source
 from datamodels.run import designs, precision, runs, specs
-from datamodels.run.dataset import fault_of_classes
 from datamodels.run.designs.masks import BLOCK_BYTES, Block, Masks
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, keys, records
@@ -127,7 +126,7 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
     facts = survey(given)
     for text in facts.notes():
         say(text)
-    run = make_run(name, given, facts, fit)
+    run = make_run(name, given, facts, fit, say)
     for listed, (block, packed) in zip(facts.blocks, _packed_blocks(given), strict=True):
         data = packed.tobytes()
         if hashlib.sha256(data).hexdigest() != listed.sha256:
@@ -175,7 +174,7 @@ def survey(given: Given) -> Facts:
     return Facts(seed, (ones / given.rows).astype(np.float32), blocks, spread)
 
 
-def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any]) -> Run:
+def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any], say: Say = lambda text: None) -> Run:
     """Return the run of what was surveyed."""
     sub_chunk = int(np.clip(PART_BYTES // (4 * given.n), 1, MOST_SUB_CHUNK))
     subsets, models = (0, 2) if given.unseen is None else given.unseen[1].shape[:2]
@@ -211,6 +210,8 @@ def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any]) -> Run:
             f"the masks have {given.columns} columns and the outputs {given.n} targets, the data set has "
             f"{run.design.columns} training examples and {run.n} targets of the kind {given.targets!r}: must be equal"
         )
+    for text in labels.doubts(dataset.y, dataset.targets(given.targets).y, run.label_names):
+        say(text)
     return run
 
 
@@ -262,7 +263,7 @@ def _labels(field: str, values: np.ndarray) -> list[int]:
     found = np.asarray(values)
     if found.ndim != 1 or found.dtype.kind not in "biu":
         raise InputError(f"{field}: have shape {found.shape} and type {found.dtype}: must be one integer per example")
-    if fault := fault_of_classes(found):
+    if fault := labels.fault_of_classes(found):
         raise InputError(f"{field}: {fault}")
     return found.astype(int).tolist()
 

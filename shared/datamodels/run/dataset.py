@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import spans
+from datamodels import labels, spans
 from datamodels.errors import SpecError
 from datamodels.spans import Span
 
 NOT_IN_POOL = -1
 """`Targets.own` of a target that is not a training example."""
-NUMBERS = (int, float, np.number, np.bool_)
-MISSING = ("nan", "NaT", "<NA>", "None")
-"""Missing values as text, by which they are known without importing pandas."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +85,8 @@ class Dataset:
                     f"dataset: {name} has masked values, {np.ma.count_masked(given)} of {given.size}; fill them, or "
                     "leave the examples out"
                 )
-        for name, read in (("x", np.asarray), ("y", _labels), ("x_test", np.asarray), ("y_test", _labels)):
-            object.__setattr__(self, name, read(getattr(self, name)))
+            read = labels.as_labels(given) if name.startswith("y") else np.asarray(given)
+            object.__setattr__(self, name, read)
         for x, y in (("x", "y"), ("x_test", "y_test")):
             if not getattr(self, x).ndim or not getattr(self, y).ndim:
                 raise SpecError(
@@ -101,11 +98,10 @@ class Dataset:
                     f"dataset: {x} has {len(getattr(self, x))} rows and {y} has {len(getattr(self, y))}: must be equal"
                 )
         for y in ("y", "y_test"):
-            if fault := _fault_of(getattr(self, y)):
+            if fault := labels.fault_of(getattr(self, y)):
                 raise SpecError(f"dataset: {y} {fault}")
-        if len(self.y_test) and (self.y.dtype.kind in "US") != (self.y_test.dtype.kind in "US"):
-            kinds = ["texts" if y.dtype.kind in "US" else "numbers" for y in (self.y, self.y_test)]
-            raise SpecError(f"dataset: y holds {kinds[0]} and y_test {kinds[1]}: must both hold one or the other")
+        if fault := labels.fault_of_pair(self.y, self.y_test):
+            raise SpecError(f"dataset: {fault}")
         self._check_texts()
         self._check_own()
         if not len(self.y):
@@ -166,6 +162,10 @@ class Dataset:
         count = int(np.prod(self.x.shape[1:]))
         return [*self.feature_names, *(f"x{i}" for i in range(len(self.feature_names), count))][:count]
 
+    def doubts(self, kind: str) -> list[str]:
+        """Return what is likely wrong with the labels, a sentence each; see `labels.doubts`. kind: as for `targets`."""
+        return labels.doubts(self.y, self.targets(kind).y, self.label_names)
+
     def targets(self, kind: str) -> Targets:
         """Return the targets of a run.
 
@@ -183,49 +183,6 @@ class Dataset:
         if not len(chosen):
             raise SpecError(f"targets = {kind!r}: the data set has no such examples")
         return chosen
-
-
-def _labels(y: Any) -> np.ndarray:
-    """Return labels as an array of numbers or texts, if they are that: also objects and categories of pandas."""
-    found = np.asarray(y)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    kinds = {type(value) for value in found.flat} if found.dtype.kind == "O" else set()
-    if kinds and (all(issubclass(k, str) for k in kinds) or all(issubclass(k, NUMBERS) for k in kinds)):
-        found = np.array(found.tolist())
-    return found.astype(np.int64) if found.dtype.kind == "b" else found
-
-
-def _fault_of(y: np.ndarray) -> str:
-    """Return what is wrong with labels; empty if nothing is."""
-    if y.dtype.kind in "iuUS":
-        return ""
-    if y.dtype.kind == "f":
-        missing = np.isnan(y)
-    else:
-        missing = np.array([not isinstance(value, str) and str(value) in MISSING for value in y.flat], dtype=bool)
-    if missing.any():
-        first = np.argmax(missing) // (y.size // len(y))
-        return (
-            f"has missing values, {missing.sum()} of {y.size}, the first at example {first}; fill them, or leave the "
-            "examples out"
-        )
-    if y.dtype.kind == "f":
-        return ""
-    kinds = sorted({type(value).__name__ for value in y.flat}) if y.dtype.kind == "O" else [str(y.dtype)]
-    return f"holds {' and '.join(kinds)}: must be all numbers or all texts" if kinds else ""
-
-
-def fault_of_classes(labels: np.ndarray) -> str:
-    """Return what is wrong with class labels, int[examples]; empty if nothing is."""
-    most = np.iinfo(np.int32).max
-    wrong = np.flatnonzero((labels < 0) | (labels > most))
-    if not len(wrong):
-        return ""
-    return (
-        f"has {labels[wrong[0]]} at example {wrong[0]}: integers are classes, from 0 to {most}; number the classes "
-        "with np.unique(y, return_inverse=True)[1], or give numbers that are no classes as floats"
-    )
 
 
 def split(

@@ -21,10 +21,11 @@ from datamodels.errors import (
     RunNotFoundError,
     SpecError,
 )
+from datamodels.labels import fault_of_classes
 from datamodels.outputs import Output
 from datamodels.run import designs, faults, precision, spellings, trust
 from datamodels.run import specs as spec
-from datamodels.run.dataset import NOT_IN_POOL, Dataset, fault_of_classes
+from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS, LASSO

@@ -101,6 +101,8 @@ def run(
     """
     dataset = runs.load_dataset(spec)
     result = Result(resolve(spec, dataset), dataset)
+    for text in dataset.doubts(spec.targets):
+        view.doubt(text)
     if not runner.trains_here:
         gradients.require_stored(result.run, store)
     with contextlib.ExitStack() as stack:

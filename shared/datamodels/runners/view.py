@@ -36,6 +36,9 @@ class View:
     def stage(self, name: str, unit: str) -> Iterator[Bar]:
         yield Bar()
 
+    def doubt(self, text: str) -> None:
+        """Receive what is likely wrong with the data set, before anything is computed."""
+
     def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
         """Receive the LDS of a fit: after the last stage and, if the spec has a rule `until`, during training."""
 
@@ -60,7 +63,14 @@ class _TerminalBar(Bar):
         self._bar.update(done - self._bar.n)
 
 
-class TerminalView(View):
+class _Said(View):
+    """Says doubts on standard error."""
+
+    def doubt(self, text: str) -> None:
+        print(f"datamodels: {screen.plain(text)}", file=sys.stderr, flush=True)
+
+
+class TerminalView(_Said):
     """Shows bars on standard error."""
 
     @contextlib.contextmanager
@@ -98,7 +108,7 @@ class _LineBar(Bar):
         )
 
 
-class LinesView(View):
+class LinesView(_Said):
     """Writes a line for each EVERY seconds to standard error, for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):

@@ -5,6 +5,8 @@ from datamodels.cli.main import main
 from datamodels.cli.runs.plan import duration
 from datamodels.errors import ExitCode
 
+CHECK = ["trainer", "check", "--seconds", "0.1", "--spec"]
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -63,3 +65,14 @@ def test_what_makes_no_sense_is_a_configuration_error(capsys, path, arguments):
 )
 def test_times_are_told_in_units_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("command", [["plan", "--model-seconds", "1"], ["sample"], CHECK])
+def test_doubts_about_labels_are_said_before_anything_is_spent(capsys, tmp_path, path, monkeypatch, command):
+    document = yaml.safe_load(path.read_text()) | {"evaluate": {"subsets": 0}}
+    document["dataset"]["options"] = {"train": 16, "test": 20}  # these have no 1, 6, 7 and 8
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, str(path)]) == ExitCode.DONE
+    said = " ".join(capsys.readouterr())
+    assert "targets are of classes that the training examples lack: " in said and "No model can learn these" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ def print_json(*documents: Any) -> None:
     """Print JSON, one value per line, and nothing if there are no values. Every command with --json prints by this."""
     for document in documents:
         print(json.dumps(finite(document), allow_nan=False), flush=True)
+
+
+def warn(text: str) -> None:
+    """Say on standard error what people should know, beside the answer of a command."""
+    print(f"datamodels: {text}", file=sys.stderr, flush=True)
 
 
 def finite(value: Any) -> Any:

@@ -40,6 +40,8 @@ def check(options: argparse.Namespace) -> None:
     say("data set", f"{words.count(len(dataset.y), 'training example')}, {words.count(run.n, 'target')}")
     say("subsets", run.design.summary())
     say("output", run.meaning)
+    if doubts := dataset.doubts(given.targets):
+        say("labels", "; ".join(doubts))
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
     checked = Check(run, trainer, tolerance=options.tolerance, say=say)

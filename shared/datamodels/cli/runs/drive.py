@@ -80,6 +80,9 @@ class WatchedView(View):
         yield bar
         bar.end()
 
+    def doubt(self, text: str) -> None:
+        log.warning(text)
+
     def evaluated(self, models: int, lds: float, interval: tuple[float, float]) -> None:
         for end, value in zip(("low", "point", "high"), (interval[0], lds, interval[1]), strict=True):
             metrics.LDS.labels(end).set(value)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datamodels import words
-from datamodels.cli.common.output import print_json
+from datamodels.cli.common.output import print_json, warn
 from datamodels.cli.common.spec import load_spec
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
@@ -30,6 +30,8 @@ def plan(options: argparse.Namespace) -> None:
     given = load_spec(options.spec)
     dataset = runs.load_dataset(given)
     run = resolve(given, dataset)
+    for text in dataset.doubts(given.targets):
+        warn(text)
     trainers = 1 if options.pods else min(options.trainers, given.chunks)
     if options.model_seconds:
         speed = Speed(options.model_seconds, trainers=trainers)

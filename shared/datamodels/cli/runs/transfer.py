@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
-from datamodels.cli.common.output import print_json
+from datamodels.cli.common.output import print_json, warn
 from datamodels.cli.common.store import store_of
 from datamodels.cli.runs.refit import changed, fitted, line, yaml_of
 from datamodels.errors import InputError
@@ -31,7 +30,7 @@ def import_arrays(options: argparse.Namespace) -> None:
     trust.trust_references(filter(None, (options.data, options.trainer)))
     given = _given(options)
     settings = changed(FitSpec(), options.settings)
-    run = import_run(store, options.name, given, settings.model_dump(mode="json"), _warn)
+    run = import_run(store, options.name, given, settings.model_dump(mode="json"), warn)
     failed = len(manifest.read_newest(store, run.name).failed)
     if not options.json:
         lost = f" ({failed:,} failed: their outputs are NaN, and fits leave them out)" if failed else ""
@@ -50,13 +49,13 @@ def _given(options: argparse.Namespace) -> Given:
     models = sources.open_all(options.files)
     export = exported.read(options.files, models[0])
     if export.where:
-        _warn(f"{export.where}: says what outputs, targets and classes are; options have precedence")
+        warn(f"{export.where}: says what outputs, targets and classes are; options have precedence")
     unseen = export.unseen
     if options.unseen:
         unseen = sources.read_array(options.unseen[0]), sources.read_array(options.unseen[1])
     elif unseen is not None:
         subsets, each, _ = unseen[1].shape
-        _warn(f"the export's models on unseen subsets are imported, too: {each} on each of {subsets}")
+        warn(f"the export's models on unseen subsets are imported, too: {each} on each of {subsets}")
     labels, target_labels = (
         np.array(sources.read_array(path)) if (path := getattr(options, name)) else getattr(export, name)
         for name in ("labels", "target_labels")
@@ -85,10 +84,6 @@ def _mapping(option: str, text: str) -> dict:
     if not isinstance(found, dict):
         raise InputError(f"{option} {text!r}: must be a YAML mapping, such as '{{train: 1000}}'")
     return found
-
-
-def _warn(text: str) -> None:
-    print(f"datamodels: {text}", file=sys.stderr)
 
 
 def export_run(options: argparse.Namespace) -> None:
