@@ -77,7 +77,7 @@ def train_chunks(
         for chunk in chosen.chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run, settings.spec)
-        failures = Failures(run, settings.tolerated_failures)
+        failures = Failures(run, settings.tolerated_failures, looks=True)
         heartbeat.beat()
 
         def train(chunk: int) -> bool:

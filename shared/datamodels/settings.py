@@ -257,7 +257,8 @@ class TrainerSettings(Settings):
     tolerated_failures: float = 0.1
     """The fraction of subsets whose models may fail, 0 to 1. If more fail than chance explains at this rate, such as
     the first six, the trainer stops with the reason. 0 stops at the first failed model. With 1 it never stops, also not
-    if the outputs of the first models are all the same, or vary only in digits that storage rounds away."""
+    if the outputs of the first models are all the same, or vary only in digits that storage rounds away, and it does
+    not train the first model again to see whether the seed and the subset decide its outputs."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat > 0:  # also true for NaN

@@ -34,6 +34,7 @@ from datamodels.runners.local import LocalRunner
 from datamodels.settings import ClientSettings, StoreSettings, TrainerSettings
 from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
+from datamodels.train.failures import Failures
 from datamodels.train.job import run_chunk
 from datamodels.train.observer import Observer
 
@@ -159,9 +160,11 @@ def _work(connection: Connection) -> None:
             trust.trust_run(run.name, run.spec, spec)
             dataset = runs.load_dataset(run.spec)
             trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
-            with limit_threads(TrainerSettings.load().threads):
+            settings = TrainerSettings.load()
+            failures = Failures(run, settings.tolerated_failures, looks=True)
+            with limit_threads(settings.threads):
                 for chunk in chunks:
-                    if not run_chunk(run, chunk, trainer, sampler, aggregator, clock.stop, clock):
+                    if not run_chunk(run, chunk, trainer, sampler, aggregator, clock.stop, clock, failures):
                         break
         connection.send(clock.pace())
     except DatamodelsError as error:

@@ -109,6 +109,11 @@ class Spread:
         return ~self._varies
 
     @property
+    def deviation(self) -> float:
+        """Standard deviation of outputs over models: the root mean square of those of the targets."""
+        return float(np.sqrt(self._given.variance(self.models).mean())) if len(self._first) else 0.0
+
+    @property
     def coarse(self) -> np.ndarray:
         """bool[n]: whether the outputs vary, but by fewer steps of the stored type than COARSE asks for.
 

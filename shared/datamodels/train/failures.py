@@ -2,13 +2,15 @@
 
 A few failed models are normal: they are recorded and left out. If the first models all fail, or too many to be chance,
 the trainer is at fault, and to go on only costs time. The same is true if no target's output differs between the first
-models, or only in digits that storage rounds away.
+models, or only in digits that storage rounds away. `FirstLook` finds at once, for the price of two models, what such
+counting finds late or never.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from datamodels.errors import ConfigError, SettingsError
 from datamodels.run import precision
 from datamodels.run.runs import Run
 from datamodels.settings import TrainerSettings
+from datamodels.train.contract import model_seed
 
 SETTING = f"{TrainerSettings.prefix}_TOLERATED_FAILURES"
 GO_ON = f"To train all models nevertheless, set {SETTING}=1"
@@ -26,6 +29,13 @@ CHANCE = 1e-6
 SAME, SAME_WHOLE = 0.5, 0.9
 """Fraction of the models that may have the same outputs on all targets, and if these are whole numbers: hits and ranks
 seldom differ on a few easy targets. So training stops after 20, or after 132, equal models."""
+LOOK_AFTER = 4
+"""Models whose outputs show how large a difference is."""
+REPEATS = 0.1
+"""Most by which the outputs of a repeated training may differ, as a fraction of their deviation over models. Chance
+that no seed controls, as in some sums on GPUs, then adds at most 1% to the variance."""
+NO_EFFECT = 1e-6
+"""Outputs of trainings on other examples that differ by less than this fraction do not depend on the examples."""
 
 
 class Failures:
@@ -34,13 +44,15 @@ class Failures:
     Models of one subset fail together if the subset is to blame, so the first model of each subset counts.
 
     tolerated  fraction of the subsets that may fail, 0 to 1; with 1, training never stops, whatever the outputs are
+    looks      whether the first model is trained again, see `FirstLook`
 
     Raises SettingsError for another fraction.
     """
 
-    def __init__(self, run: Run, tolerated: float = TrainerSettings.tolerated_failures):
+    def __init__(self, run: Run, tolerated: float = TrainerSettings.tolerated_failures, *, looks: bool = False):
         if not 0 <= tolerated <= 1:
             raise SettingsError(f"{SETTING}={tolerated}: must be 0 to 1")
+        self.first_look = FirstLook(run) if looks and tolerated < 1 else None
         self._run, self._tolerated = run, tolerated
         self._tried = self._failed = 0
         self._last = -1
@@ -88,6 +100,91 @@ class Failures:
             if subset != last:
                 tried, lost, last = tried + 1, lost + (model in failed), subset
         return tried, lost
+
+
+class Trains(Protocol):
+    """Trains models; `train.batches` has it."""
+
+    def train(self, models: Sequence[int], subsets: Sequence[np.ndarray]) -> np.ndarray: ...
+
+
+class FirstLook:
+    """Trains the first model of a run twice more with its seed, and stops a run that cannot mean anything.
+
+    Once on the same subset: the outputs must be the same, or chance does not come from the seed, or something is kept
+    from model to model. And once on other examples: the outputs must differ. Only the process that trains the first
+    model looks, once, so a run takes two models more, and four if the first two leave a doubt.
+    """
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._firsts = (0, run.spec.m) if run.spec.until else (0,)  # with a rule `until`, models after m are first
+        self._spread = precision.Spread(run.n, run.dtype)
+        self._known: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._done = False
+
+    def after(self, batches: Trains, models: Sequence[int], subsets: Sequence[np.ndarray], outputs: np.ndarray) -> None:
+        """Take a trained batch: models, their subsets, and outputs float[r, n]. Looks as soon as enough are known.
+
+        Raises ConfigError with the reason to stop, and what training raises.
+        """
+        if self._done:
+            return
+        for first in set(self._firsts) & set(models):
+            row = list(models).index(first)
+            if np.isfinite(outputs[row]).all():
+                self._known = first, subsets[row].copy(), outputs[row].astype(np.float64)
+        if self._known is not None and self._spread.add(outputs).models >= LOOK_AFTER:
+            self._done = True
+            self._look(batches, *self._known)
+
+    def _look(self, batches: Trains, model: int, subset: np.ndarray, outputs: np.ndarray) -> None:
+        others, which = self._others(subset)
+        pair = [subset, others] if len(others) else [subset]
+        trained = batches.train([model] * len(pair), pair).astype(np.float64)
+        off = self._apart(trained[0], outputs)
+        if off > REPEATS:  # it was trained with other models before, which may round in another order: so compare alike
+            off = self._apart(batches.train([model] * len(pair), pair)[0], trained[0])
+        who = f"{self._run.spec.trainer.cls}: model {model} (seed {model_seed(self._run.spec.seed, model)})"
+        if off > REPEATS:
+            by = f" by {off:.2g} of their spread" if math.isfinite(off) else ""
+            raise ConfigError(
+                f"{who} has other outputs each time that it is trained on its subset with its seed, they differ{by}; "
+                "draw all randomness from the seed, and keep nothing from one model to the next; `datamodels trainer "
+                f"check` says more. {GO_ON}"
+            )
+        if which and np.isfinite(trained).all() and self._apart(trained[1], trained[0]) <= NO_EFFECT:
+            raise ConfigError(
+                f"{who} has the same outputs on all {self._run.n:,} targets, whether it is trained on its subset or on "
+                f"the {len(others):,} examples {which}, so no example has an effect; train on the given examples only; "
+                f"{precision.ALIKE}. {GO_ON}"
+            )
+
+    def _others(self, subset: np.ndarray) -> tuple[np.ndarray, str]:
+        """Return examples to train on instead of a subset, int32[k], and which these are; "" if they decide nothing.
+
+        Those that are not in the subset. But outputs that are whole numbers, such as hits, may be equal on both though
+        examples matter; then the examples of half of the classes, with which a model must miss the others.
+        """
+        run = self._run
+        free = run.design.members(np.flatnonzero(run.design.stratum >= 0))
+        if not self._spread.whole:
+            others = np.setdiff1d(free, subset)
+            return others, "that are not in it" if len(others) else ""
+        classes = np.zeros(0) if run.labels is None else np.unique(run.labels[free])
+        half = classes[: len(classes) // 2]
+        names = [run.label_name(int(label)) for label in half]
+        if run.labels is None or not names:
+            return free[:0], ""
+        which = f"of class {names[0]}" if len(names) == 1 else f"of the classes {names[0]} to {names[-1]}"
+        return free[np.isin(run.labels[free], half)], which
+
+    def _apart(self, one: np.ndarray, other: np.ndarray) -> float:
+        """Return the root mean square difference of outputs, in deviations of outputs over models; 0 for failures."""
+        if not (np.isfinite(one).all() and np.isfinite(other).all()):
+            return 0.0
+        apart = float(np.sqrt(np.square(one.astype(np.float64) - other).mean()))
+        return apart / self._spread.deviation if self._spread.deviation else math.inf if apart else 0.0
 
 
 def unlikely(tried: int, failed: int, rate: float) -> bool:

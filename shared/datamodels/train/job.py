@@ -150,6 +150,9 @@ def train_sub_chunk(
                 outputs = widened(outputs, found)
                 outputs[rows[batch]] = found
                 failures.saw(chosen[batch], found)
+                if failures.first_look is not None and not attempt:
+                    trained = [subsets[row] for row in rows[batch]]
+                    failures.first_look.after(batches, chosen[batch], trained, found)
                 yield batch.stop, unusable(chosen[batch], found, run.dtype)
 
     def train_again() -> None:

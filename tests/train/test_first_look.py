@@ -1,0 +1,111 @@
+"""The first model is trained twice more: on its subset, which must change nothing, and on others, which must."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from datamodels.errors import ConfigError
+from datamodels.run import runs, specs
+from datamodels.train import Dataset, job
+from datamodels.train.contract import OneByOne
+from datamodels.train.failures import Failures
+from tests.train.conftest import MemoryAggregator, MemorySampler
+
+Y = np.arange(40) % 2
+
+
+class Trainer:
+    """Outputs the mean label of the subset, less a number of the target, and what a function adds."""
+
+    def __init__(self, change=lambda mean, subset, seed, count: mean):
+        self.change, self.trained = change, 0
+
+    def train(self, subset, seed):
+        self.trained += 1
+        noise = np.random.default_rng(seed).normal() / 10
+        return self.change(Y[subset].mean() + subset.mean() / 100 + noise, subset, seed, self.trained)
+
+    def outputs(self, model):
+        return model - np.array([0.1, 0.2, 0.3])
+
+
+class Rounding(Trainer):
+    """Trains several models at once, whose outputs depend on how many these are."""
+
+    models_at_once = 6
+
+    def train_many(self, subsets, seeds):
+        return [self.train(*each) * (1 + len(subsets) / 5) for each in zip(subsets, seeds, strict=True)]
+
+    def outputs_many(self, models):
+        return np.stack([self.outputs(model) for model in models])
+
+
+class Hits(Trainer):
+    """Outputs whether the model knows the class of each target: always, or always but on one class only."""
+
+    def outputs(self, model):
+        return np.array([1, 1 if model else 0, 1])
+
+
+def train(trainer, labels=None, **given):
+    """Train a run of 30 models until it is stopped; return how many models that took, and why it was stopped."""
+    y = np.linspace(0, 1, 40) if labels is None else labels
+    data = Dataset(x=np.zeros((40, 1)), y=y, x_test=np.zeros((3, 1)), y_test=y[:3], label_names=("no", "yes"))
+    document = {"name": "a", "dataset": {"load": "some:load"}, "trainer": {"class": "some:Trainer"}, "m": 30}
+    run = runs.resolve(specs.parse(document | {"sub_chunk": 10, "chunk": 30, "evaluate": {"subsets": 0}}), data)
+    made, aggregator = trainer if hasattr(trainer, "models_at_once") else OneByOne(trainer), MemoryAggregator(30)
+    failures = Failures(run, looks=True, **given)
+    try:
+        job.run_chunk(run, 0, made, MemorySampler(), aggregator, threading.Event(), failures=failures)
+    except ConfigError as error:
+        assert not aggregator.parts  # nothing of such a trainer is kept
+        return trainer.trained, str(error)
+    return trainer.trained, ""
+
+
+def of_seed(mean, subset, seed, count):
+    return np.random.default_rng(seed).normal()
+
+
+def on_half_raises(mean, subset, seed, count):
+    if len(subset) == 20 and set(Y[subset]) == {0}:
+        raise ValueError("needs both classes")
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("trainer", "labels", "models", "why"),
+    [
+        (Trainer(lambda *given: 0.7), None, 6, "has the same outputs on all 3 targets, whether it is trained on its"),
+        (Trainer(of_seed), None, 6, "subset or on the 20 examples that are not in it, so no example has an effect"),
+        (Trainer(lambda mean, *_: 0.7 * 2**60), Y, 6, "trained on its subset or on the 20 examples of class no, so no"),
+        (
+            Trainer(lambda mean, subset, seed, count: mean + count),
+            None,
+            8,
+            "has other outputs each time that it is tra",
+        ),
+        (
+            Trainer(lambda mean, *_: mean + np.random.normal()),
+            None,
+            8,
+            "draw all randomness from the seed, and keep no",
+        ),
+        (Trainer(), None, 32, ""),
+        (Trainer(), Y, 32, ""),
+        (Hits(lambda mean, subset, *_: len(set(Y[subset])) == 2), Y, 32, ""),  # hits that subsets seldom change
+        (Hits(lambda *given: 1), None, 31, ""),  # without classes, nothing is sure
+        (Hits(on_half_raises), Y, 32, ""),
+        (Rounding(), None, 34, ""),
+    ],
+)
+def test_a_run_that_cannot_mean_anything_stops_after_its_first_models(trainer, labels, models, why):
+    found, said = train(trainer, labels)
+    assert found == models and why in said, said
+    assert not why or said.endswith("set DATAMODELS_TRAINER_TOLERATED_FAILURES=1")
+
+
+def test_whoever_tolerates_all_trains_no_model_twice():
+    assert train(Trainer(lambda *given: 0.7), tolerated=1) == (30, "")
