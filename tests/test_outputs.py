@@ -27,6 +27,9 @@ def test_an_output_is_described_and_comes_back_from_its_document():
         ({"name": "a", "higher_is_better": True, "threshold": np.inf}, "finite number"),
         ({"name": "a", "higher_is_better": True, "threshold": "0"}, "finite number"),
         ({"name": "a", "threshold": 0.5}, "needs output.higher_is_better"),
+        ({"name": "a", "lowest": True}, "output.lowest = True: must be a finite number or null"),
+        ({"name": "a", "highest": np.nan}, "output.highest = nan: must be a finite number"),
+        ({"name": "a", "lowest": 1, "highest": 1}, "output.lowest = 1: must be below output.highest = 1"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(fields, fault):
@@ -42,6 +45,23 @@ def test_wrong_is_past_the_threshold_in_the_worse_direction():
     assert loss.wrong(values).tolist() == [False, False, False, True]
     assert loss.right(values).tolist() == [True, True, False, False]
     assert MARGIN.judged(2.5).wrong(values).tolist() == [True, True, True, False]
+
+
+def test_predictions_end_at_the_bounds_of_an_output():
+    values = np.array([-1.0, 0.5, 2.0, np.nan])
+    np.testing.assert_array_equal(SQUARED_ERROR.within(values), [0, 0.5, 2, np.nan])
+    np.testing.assert_array_equal(outputs.LOG_LIKELIHOOD.within(values), [-1, 0, 0, np.nan])
+    np.testing.assert_array_equal(outputs.of_shares(LOSS.judged(1)).within(values), [0, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(MARGIN.within(values), values)
+    assert [one.outside(values) for one in (SQUARED_ERROR, outputs.LOG_LIKELIHOOD, MARGIN)] == [1, 2, 0]
+
+
+def test_a_known_output_of_an_earlier_version_gets_its_bounds():
+    earlier = {"name": "squared error", "unit": "", "higher_is_better": False, "threshold": None}
+    assert from_document(earlier) == SQUARED_ERROR
+    assert from_document(earlier | {"unit": "euro"}).lowest is None
+    declared = earlier | {"lowest": None, "highest": None}  # by today's version, by somebody who knows better
+    assert from_document(declared).lowest is None
 
 
 def test_what_is_not_declared_is_asked_for():

@@ -28,6 +28,8 @@ class Output:
     unit              its unit; empty if it has none
     higher_is_better  False if lower is better, as for a loss; None if neither is better, as for a raw prediction
     threshold         models whose output is worse than this get the target wrong; None if no output is wrong
+    lowest, highest   no output can be below or above these, as no squared error is below 0; None if there is no bound.
+                      Predictions and intervals end there
 
     Raises SpecError for values that do not fit each other.
     """
@@ -36,6 +38,8 @@ class Output:
     unit: str = ""
     higher_is_better: bool | None = None
     threshold: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -45,14 +49,18 @@ class Output:
                 faults.append(f"output.{field} = {text!r}: must be one line of {least} to {LONGEST} letters")
         if not (self.higher_is_better is None or isinstance(self.higher_is_better, bool)):
             faults.append(f"output.higher_is_better = {self.higher_is_better!r}: must be true, false or null")
-        if self.threshold is not None:
-            number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
-            if not number or not math.isfinite(self.threshold):
-                faults.append(f"output.threshold = {self.threshold!r}: must be a finite number or null")
-            elif self.higher_is_better is None:
-                faults.append(
-                    f"output.threshold = {self.threshold!r}: needs output.higher_is_better, to say which side is wrong"
-                )
+        for field in ("threshold", "lowest", "highest"):
+            value = getattr(self, field)
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if value is not None and not number:
+                faults.append(f"output.{field} = {value!r}: must be a finite number or null")
+        if self.threshold is not None and self.higher_is_better is None:
+            faults.append(
+                f"output.threshold = {self.threshold!r}: needs output.higher_is_better, to say which side is wrong"
+            )
+        low, high = self.lowest, self.highest
+        if not faults and low is not None and high is not None and low >= high:
+            faults.append(f"output.lowest = {self.lowest!r}: must be below output.highest = {self.highest!r}")
         if faults:
             raise SpecError(faults)
 
@@ -88,6 +96,16 @@ class Output:
     def title(self) -> str:
         """The name, with the unit in parentheses if there is one."""
         return plain(f"{self.name} ({self.unit})" if self.unit else self.name)
+
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """Return predictions, or ends of intervals, float[...], with those that no output can have at the bound."""
+        if self.lowest is None and self.highest is None:
+            return values
+        return np.clip(values, self.lowest, self.highest)
+
+    def outside(self, values: np.ndarray) -> int:
+        """Return how many outputs, float[...], are beyond a bound."""
+        return int(np.count_nonzero(self.within(values) != values)) - int(np.count_nonzero(np.isnan(values)))
 
     def wrong(self, values: np.ndarray) -> np.ndarray:
         """Return bool[...]: which outputs are on the wrong side of the threshold. Raises InputError as `judged`."""
@@ -137,14 +155,22 @@ class Output:
 
 
 def from_document(document: dict[str, Any]) -> Output:
-    """Return the output that `Output.document` described. Raises SpecError; TypeError for unknown fields."""
-    return Output(**document)
+    """Return the output that `Output.document` described. Raises SpecError; TypeError for unknown fields.
+
+    Versions up to 0.2.0 wrote no bounds; a known output gets its own.
+    """
+    output = Output(**document)
+    if "lowest" in document:
+        return output
+    return next(
+        (one for one in KNOWN.values() if dataclasses.replace(one, lowest=None, highest=None) == output), output
+    )
 
 
 MARGIN = Output("margin", higher_is_better=True, threshold=0.0)
-LOSS = Output("loss", unit="nats", higher_is_better=False)
-SQUARED_ERROR = Output("squared error", higher_is_better=False)
-LOG_LIKELIHOOD = Output("log-likelihood", unit="nats", higher_is_better=True)
+LOSS = Output("loss", unit="nats", higher_is_better=False, lowest=0.0)
+SQUARED_ERROR = Output("squared error", higher_is_better=False, lowest=0.0)
+LOG_LIKELIHOOD = Output("log-likelihood", unit="nats", higher_is_better=True, highest=0.0)
 KNOWN = {"margin": MARGIN, "loss": LOSS, "squared_error": SQUARED_ERROR, "log_likelihood": LOG_LIKELIHOOD}
 """The outputs that built-in trainers record, by their names in `trainer.options.output`."""
 
@@ -172,4 +198,4 @@ def of_shares(output: Output) -> Output:
     """
     right = output.sign > 0
     name = f"fraction of models that are {'right' if right else 'wrong'}"
-    return Output(name, higher_is_better=right, threshold=0.5)
+    return Output(name, higher_is_better=right, threshold=0.5, lowest=0.0, highest=1.0)

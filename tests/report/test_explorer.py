@@ -100,6 +100,7 @@ def test_a_loss_has_no_support_and_is_helped_by_what_lowers_it(tmp_path):
     found = made.findings(tmp_path, trainer={"class": "a:B", "options": {"output": "loss"}})
     shown = explorer.data(found, {})
     loss = {"name": "loss", "title": "loss (nats)", "threshold": None, "sign": -1, "directed": True}
+    loss |= {"lowest": 0.0, "highest": None}
     assert shown["output"] == shown["predicted"] == loss
     assert all("support" not in one and "wrong" not in one for one in shown["targets"])
     one = shown["targets"][0]

@@ -1,9 +1,11 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from datamodels.errors import ConfigError, SpecError
+from datamodels.outputs import MARGIN
 from datamodels.run import runs, specs
 from datamodels.train.check import Check
 from datamodels.train.contract import OneByOne
@@ -180,3 +182,9 @@ def test_the_spread_is_that_of_a_target_and_not_of_the_means_of_targets():
 
     with pytest.raises(SpecError, match="trained alone and together differ by"):
         check(Apart())[0].contract()
+
+
+def test_outputs_beyond_what_is_declared_are_refused():
+    declared = dataclasses.replace(RUN, declared=dataclasses.replace(MARGIN, highest=-99.0))
+    with pytest.raises(SpecError, match=r"150 of 150 outputs are beyond what is declared, lowest any and highest -99"):
+        Check(declared, OneByOne(Nearest()), tolerance=1e-3, say=lambda what, text: None).contract()

@@ -194,7 +194,7 @@ class Targets:
             means=means,
             singles=outputs[np.arange(subsets), trained.argmax(axis=1)],
             models=int(trained.sum()),
-            mean=Estimate(float(means.mean()), *interval.mean(means)),
+            mean=Estimate(float(means.mean()), *output.within(np.array(interval.mean(means))).tolist()),
             # Models of one subset are correlated, so the interval assumes one model for each subset.
             wrong=None if wrong is None else Estimate(wrong, *interval.share(wrong * subsets, subsets)),
             score=score_of(score, self._predictions.predicted[usable, target], means) if np.isfinite(score) else None,

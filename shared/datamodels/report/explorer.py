@@ -75,7 +75,8 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
 
 
 def _output(output: Output) -> dict[str, Any]:
-    fields = {"name": output.name, "title": output.title, "threshold": output.threshold, "sign": output.sign}
+    names = ("name", "title", "threshold", "sign", "lowest", "highest")
+    fields = {name: getattr(output, name) for name in names}
     return fields | {"directed": output.directed}
 
 

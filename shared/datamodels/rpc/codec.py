@@ -89,9 +89,8 @@ def from_output(message: types_pb2.Output) -> Output:
     """
     if message == types_pb2.Output():
         return MARGIN
-    optional = {
-        name: getattr(message, name) if message.HasField(name) else None for name in ("higher_is_better", "threshold")
-    }
+    names = ("higher_is_better", "threshold", "lowest", "highest")
+    optional = {name: getattr(message, name) if message.HasField(name) else None for name in names}
     try:
         return Output(message.name, message.unit, **optional)
     except SpecError as error:

@@ -169,6 +169,11 @@ class OutputSpec(Section):
     """Whether larger values are better, as for margins, or smaller ones, as for losses; null if neither is."""
     threshold: float | None = None
     """Models whose output is worse than this get the target wrong; null if no output is wrong."""
+    lowest: float | None = None
+    """No output can be below this, such as 0 for an error; null if there is no such bound. Predictions and intervals
+    end there."""
+    highest: float | None = None
+    """The same for outputs above it."""
 
     def over(self, output: Output) -> Output:
         """Return an output with the fields that are given here in place of its own. Raises SpecError."""

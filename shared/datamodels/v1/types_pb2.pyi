@@ -70,16 +70,20 @@ class Design(_message.Message):
     def __init__(self, kind: _Optional[_Union[Design.Kind, str]] = ..., seed: _Optional[int] = ..., alpha: _Optional[float] = ..., examples: _Optional[int] = ..., groups: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_in: _Optional[_Union[Tensor, _Mapping]] = ..., pinned_out: _Optional[_Union[Tensor, _Mapping]] = ..., unseen_from: _Optional[int] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("name", "unit", "higher_is_better", "threshold")
+    __slots__ = ("name", "unit", "higher_is_better", "threshold", "lowest", "highest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     HIGHER_IS_BETTER_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    LOWEST_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     unit: str
     higher_is_better: bool
     threshold: float
-    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., higher_is_better: _Optional[bool] = ..., threshold: _Optional[float] = ...) -> None: ...
+    lowest: float
+    highest: float
+    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., higher_is_better: _Optional[bool] = ..., threshold: _Optional[float] = ..., lowest: _Optional[float] = ..., highest: _Optional[float] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("text", "first", "last")

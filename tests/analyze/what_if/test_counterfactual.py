@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.what_if import pool
-from datamodels.analyze.what_if.counterfactual import counterfactual, weights_error
+from datamodels.analyze.what_if.counterfactual import before_interval, counterfactual, weights_error
 from datamodels.errors import InputError, MaskError, NotReadyError, TargetRangeError
 from datamodels.fit.data import problem
+from datamodels.outputs import SQUARED_ERROR
 from datamodels.run import designs
 from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
@@ -49,6 +52,19 @@ def test_intervals_hold_the_estimate_and_grow_with_what_is_removed(run):
     assert few.change_interval[0, 0] < few.change[0] < few.change_interval[0, 1]
     assert np.ptp(few.change_interval) < np.ptp(many.change_interval)
     assert np.ptp(few.after_interval) > np.ptp(few.change_interval)
+
+
+def test_predictions_and_intervals_of_a_squared_error_end_at_0(run):
+    squared = dataclasses.replace(run, declared=SQUARED_ERROR)
+    raw, found = (ask(one, targets=range(run.n), remove=range(10), noise=known(run.n, 5.0)) for one in (run, squared))
+    assert raw.before.min() < 0 and raw.after.min() < 0 and raw.before_interval.min() < 0
+    for field in ("before", "after", "before_interval", "after_interval"):
+        np.testing.assert_array_equal(getattr(found, field), np.maximum(getattr(raw, field), 0))
+    np.testing.assert_array_equal(found.change, raw.change)
+    noise, solution = known(run.n), solve(linear.theta(run.n))
+    for target in range(run.n):
+        low, high = before_interval(run, solution, noise, target)
+        assert before_interval(squared, solution, noise, target) == (max(low, 0), max(high, 0))
 
 
 def test_an_interval_that_nothing_tells_is_nan(run):

@@ -5,7 +5,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.errors import InputError, StageError
-from datamodels.outputs import MARGIN
+from datamodels.outputs import MARGIN, SQUARED_ERROR
 from datamodels.testing import linear
 from tests.analyze.what_if.test_support import solve
 
@@ -89,3 +89,9 @@ def test_bad_questions_are_refused():
         Retrainer(run, linear.load(), 1)
     with pytest.raises(InputError, match="has no examples"):
         Retrainer(run, linear.load(), 2).outputs([np.zeros(linear.D, dtype=bool)])
+
+
+def test_the_interval_of_a_mean_squared_error_ends_at_0():
+    errors = np.array([0.0, 0.01, 0.3])
+    low, high = Measured(errors, MARGIN).interval
+    assert low < 0 and Measured(errors, SQUARED_ERROR).interval == (0, high)

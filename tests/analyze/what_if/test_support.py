@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from datamodels.analyze.what_if import support as supports
 from datamodels.analyze.what_if.support import FOUND, NO_WEIGHTS, NONE, WRONG, support
 from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.data import problem
+from datamodels.outputs import MARGIN
 from datamodels.testing import linear
 from tests.properties import examples
 
@@ -50,6 +52,14 @@ def test_no_smaller_set_does_it(seed, intercept, safety):
         assert (found.curve[:-1] >= -safety).all() and found.curve[-1] < -safety
     else:
         assert smallest is None and found.status == (WRONG if whole < 0 else NONE)
+
+
+def test_a_curve_ends_at_the_bounds_of_the_output_and_the_set_is_the_same(run):
+    bounded = dataclasses.replace(run, declared=dataclasses.replace(MARGIN, highest=2.0, lowest=-0.01))
+    raw, found = (support(one, solve(linear.theta(), 1.0), 0, limit=30) for one in (run, bounded))
+    assert raw.status == FOUND and raw.curve[0] > 2 and raw.curve[-1] < -0.01
+    np.testing.assert_array_equal(found.columns, raw.columns)
+    np.testing.assert_array_equal(found.curve, raw.curve.clip(-0.01, 2))
 
 
 def test_the_curve_is_the_prediction_as_columns_go_most_helpful_first(run):

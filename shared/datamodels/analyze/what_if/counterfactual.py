@@ -17,6 +17,7 @@ from datamodels.analyze.what_if.size import SizeEffect
 from datamodels.errors import NotReadyError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
+from datamodels.outputs import Output
 from datamodels.run.runs import Run
 
 
@@ -24,20 +25,22 @@ from datamodels.run.runs import Run
 class Counterfactual:
     """Predicted outputs before and after a change of the training set. float64[t] each.
 
-    before        predicted output of models trained on the unchanged set
+    output        what is predicted; its bounds hold for all outputs, and for the ends of their intervals
+    unbounded     predicted output of models trained on the unchanged set, as the linear model has it
     change        predicted change of the mean output
     change_error  standard error of `change`. It has two parts: the error of the weights, see `weights_error`, and that
                   of the linear model, which is a share of the predicted change, see `quality.noise`
     deviation     standard deviation of single models from the prediction
-    before_error  standard error of `before` for sets of the size of the subsets: the misfit of the linear model
-    before_size, after_size   the part of `before` and of `after` that comes from the size of the set
+    before_error  standard error of `unbounded` for sets of the size of the subsets: the misfit of the linear model
+    before_size, after_size   the part of the outputs before and after the change that comes from the size of the set
 
     The errors and the deviation are NaN if there are too few committed models to estimate them. Only the last two know
     that a set may be larger or smaller than the subsets: weights fitted at alpha = 0.5 predict too much for the whole
     pool of the digits.
     """
 
-    before: np.ndarray
+    output: Output
+    unbounded: np.ndarray
     change: np.ndarray
     change_error: np.ndarray
     deviation: np.ndarray
@@ -46,8 +49,14 @@ class Counterfactual:
     after_size: SizeEffect
 
     @property
+    def before(self) -> np.ndarray:
+        """Predicted output of models trained on the unchanged set."""
+        return self.output.within(self.unbounded)
+
+    @property
     def after(self) -> np.ndarray:
-        return self.before + self.change
+        """Predicted output of models trained on the changed set."""
+        return self.output.within(self.unbounded + self.change)
 
     @property
     def change_interval(self) -> np.ndarray:
@@ -57,12 +66,13 @@ class Counterfactual:
     @property
     def before_interval(self) -> np.ndarray:
         """Interval of the mean output of models trained on the unchanged set, float64[t, 2]; see `what_if.size`."""
-        return self.before_size.interval(self.before, self.before_error)
+        return self.output.within(self.before_size.interval(self.unbounded, self.before_error))
 
     @property
     def after_interval(self) -> np.ndarray:
         """Interval of the output of one model trained on the changed set, float64[t, 2]; see `what_if.size`."""
-        return self.after_size.interval(self.after, np.hypot(self.change_error, self.deviation))
+        error = np.hypot(self.change_error, self.deviation)
+        return self.output.within(self.after_size.interval(self.unbounded + self.change, error))
 
 
 def _around(value: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -99,7 +109,8 @@ def counterfactual(
     deviation, misfit = noise.deviation[targets], noise.misfit[targets]
     spread = [weights_error(run, pool.without_own(run, base ^ after, j), rows) for j in targets.tolist()]
     return Counterfactual(
-        before=before,
+        output=run.predicted,
+        unbounded=before,
         change=change,
         change_error=np.hypot(deviation * spread, misfit * change),
         deviation=deviation,
@@ -118,7 +129,7 @@ def before_interval(run: Run, solution: Solution, noise: Noise, target: int) -> 
     members, theta = pool.without_own(run, pool.whole(run), target), solution.theta[[target]]
     before = solution.intercept[target] + weights[members[columns]].astype(np.float64).sum()
     effect, error = size.size_effect(run, theta, members), noise.misfit[[target]] * size.spread(run, theta)
-    low, high = effect.interval(np.array([before]), error)[0].tolist()
+    low, high = run.predicted.within(effect.interval(np.array([before]), error))[0].tolist()
     return low, high
 
 

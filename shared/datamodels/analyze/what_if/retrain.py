@@ -116,7 +116,8 @@ class Measured:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return interval.mean(self.outputs)
+        low, high = self.output.within(np.array(interval.mean(self.outputs))).tolist()
+        return low, high
 
     @property
     def flipped(self) -> int | None:

@@ -39,7 +39,7 @@ class Support:
 
     status   FOUND, NONE, WRONG or NO_WEIGHTS
     columns  int32[k]; in the order of their removal. If no support is found: the columns that were tried
-    curve    float64[k + 1]; predicted mean output with the first 0, 1, ..., k columns removed
+    curve    float64[k + 1]; predicted mean output with the first 0, 1, ..., k columns removed, inside its bounds
     """
 
     target: int
@@ -83,14 +83,15 @@ def shortest(target: int, columns: np.ndarray, curve: np.ndarray, output: Output
 
     Raises InputError if the output has no threshold.
     """
+    within = output.within(curve)
     if output.wrong(curve[:1])[0]:
-        return Support(target, WRONG, pool.NO_COLUMNS, curve[:1])
+        return Support(target, WRONG, pool.NO_COLUMNS, within[:1])
     past = np.flatnonzero(output.wrong(curve + output.sign * safety))
     if not len(past):
-        return Support(target, NONE, columns, curve)
+        return Support(target, NONE, columns, within)
     # A target that is right is not past the threshold before the first column is removed, so k is at least 1.
     k = int(past[0])
-    return Support(target, FOUND, columns[:k], curve[: k + 1])
+    return Support(target, FOUND, columns[:k], within[: k + 1])
 
 
 def removal(run: Run, solution: Solution, target: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def predict(options: argparse.Namespace) -> None:
     with query_client(options) as client:
         answer = client.predict_columns(options.run, subset, options.targets or None)
     output = from_output(answer.provenance.output)
-    for target, predicted in zip(answer.targets.tolist(), answer.predictions[0].tolist(), strict=True):
+    for target, predicted in zip(answer.targets.tolist(), output.within(answer.predictions[0]).tolist(), strict=True):
         fields = {"target": target, "prediction": predicted, "output": output.name}
         _print(options, fields, f"{words.target(target)}  {output.title} {words.number(predicted)}")
 

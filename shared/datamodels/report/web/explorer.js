@@ -2,6 +2,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const OUTPUT = DATA.output, PREDICTED = DATA.predicted;
+const within = (value) => Math.max(PREDICTED.lowest ?? -Infinity, Math.min(PREDICTED.highest ?? Infinity, value));
 const WORDS = PREDICTED && PREDICTED.directed
   ? { up: "helpful", down: "harmful", ups: "Most helpful examples", downs: "Most harmful examples", without: "Without the most helpful" }
   : { up: "raising", down: "lowering", ups: "Examples that raise it most", downs: "Examples that lower it most", without: "Without those that raise it most" };
@@ -282,14 +283,15 @@ class Removal {
     const { k, mean, error, one } = this.one.removal;
     const known = error.every((value) => value !== null);
     const half = (i, single) => (known ? Math.hypot(error[i], single ? one : 0) : 0);
-    const bounds = mean.flatMap((value, i) => [value - half(i, one !== null), value + half(i, one !== null)]);
+    const ends = (single) => [-1, 1].map((sign) => mean.map((value, i) => within(value + sign * half(i, single))));
+    const bounds = ends(one !== null).flat();
     const { title, threshold } = PREDICTED;
     const frame = this.plot = new Frame(`Expected ${title} as examples are removed`, widthOf(this.chart.parentElement), 230,
       [0, last * 1.02], extent(threshold === null ? bounds : [...bounds, threshold]), ["examples removed", `expected ${title}`]);
-    if (known && one) frame.band(k, mean.map((v, i) => v - half(i, true)), mean.map((v, i) => v + half(i, true)), "band wide");
-    if (known) frame.band(k, mean.map((v, i) => v - half(i)), mean.map((v, i) => v + half(i)));
+    if (known && one) frame.band(k, ...ends(true), "band wide");
+    if (known) frame.band(k, ...ends(false));
     if (threshold !== null) frame.line([0, last * 1.02], [threshold, threshold], "zero");
-    frame.line(k, mean);
+    frame.line(k, mean.map(within));
     this.dot = frame.add("circle", { class: "now", r: 5 });
     const bands = `${one ? "Dark band" : "Band"}: 95% interval of the change in the mean output of models.${one ? " Light band: the same for one model." : ""}`;
     this.chart.replaceChildren(frame.element, make("p", { className: "small" },
@@ -300,15 +302,15 @@ class Removal {
   update(i) {
     const { k, mean, error, start } = this.one.removal;
     this.dot.setAttribute("cx", this.plot.x(k[i]));
-    this.dot.setAttribute("cy", this.plot.y(mean[i]));
-    const [low, high] = k[i] ? [mean[i] - error[i], mean[i] + error[i]] : start;
+    this.dot.setAttribute("cy", this.plot.y(within(mean[i])));
+    const [low, high] = k[i] ? [mean[i] - error[i], mean[i] + error[i]].map(within) : start;
     const sure = error[i] === null || low === null ? "" : ` (95%: ${span(low, high)})`;
     const { sign, threshold, name } = PREDICTED;
     const seen = [...(this.one.ones || []), ...(this.one.means || [])];
     const verdict = threshold !== null && sign * mean[i] < sign * threshold ? ": wrong"
-      : sign < 0 && mean[i] < 0 && seen.length && Math.min(...seen) >= 0 ? ": below 0, where no model was, so about 0" : "";
+      : sign < 0 && within(mean[i]) < 0 && seen.length && Math.min(...seen) >= 0 ? ": below 0, where no model was, so about 0" : "";
     this.expected.replaceChildren(`${k[i].toLocaleString("en")} of ${DATA.pool.toLocaleString("en")} removed: expected ${name} `,
-      make("strong", {}, show(mean[i]) + verdict), sure);
+      make("strong", {}, show(within(mean[i])) + verdict), sure);
     this.helpful.forEach((figure, place) => figure.classList.toggle("gone", place < k[i]));
   }
 }
