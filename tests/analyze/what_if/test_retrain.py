@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.analyze.what_if import pool
-from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
+from datamodels.analyze.what_if.retrain import Measured, Retrainer, conclusion, measure, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.errors import InputError, StageError
 from datamodels.outputs import MARGIN, SQUARED_ERROR
@@ -95,3 +95,22 @@ def test_the_interval_of_a_mean_squared_error_ends_at_0():
     errors = np.array([0.0, 0.01, 0.3])
     low, high = Measured(errors, MARGIN).interval
     assert low < 0 and Measured(errors, SQUARED_ERROR).interval == (0, high)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (0, 20, "confirmed"),
+        (8, 18, "confirmed"),
+        (0, 13, "unclear"),
+        (0, 3, "refuted"),
+        (11, 20, "wrong_before"),
+        (20, None, "wrong_before"),
+        (3, None, "right_before"),
+    ],
+)
+def test_what_follows_from_models_without_a_support(before, after, expected):
+    def wrong(count):
+        return None if count is None else Measured(np.where(np.arange(20) < count, -1.0, 1.0), MARGIN)
+
+    assert conclusion(wrong(before), wrong(after)) == expected

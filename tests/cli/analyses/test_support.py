@@ -1,5 +1,4 @@
 import json
-import re
 
 import pytest
 from datamodels.services.query.service import service
@@ -37,8 +36,11 @@ def test_a_support_is_found_and_verified(capsys, served):
     assert row["verified"]["interval"][0] < row["verified"]["mean"] < row["verified"]["interval"][1]
     assert (row["verified_before"]["models"], row["verified_before"]["share"]) == (4, 0.0)
     assert row["verified_before"]["mean"] == pytest.approx(row["before"], abs=0.2)
+    assert row["conclusion"] == "confirmed"
     code, out, _ = run_main(capsys, *asked)
-    assert code == 0 and out.startswith("target 0 is predicted to go wrong without ") and "verified" not in out
+    first, listed = out.splitlines()
+    assert code == 0 and first.startswith("target 0 is predicted to go wrong without ")
+    assert listed == f"  columns     {', '.join(map(str, row['columns']))}"
 
 
 def test_how_many_models_are_wrong_with_nothing_removed_is_shown(capsys, served):
@@ -47,11 +49,16 @@ def test_how_many_models_are_wrong_with_nothing_removed_is_shown(capsys, served)
         capsys, "support", run.name, "0", "5", *place, "--limit", "40", "--safety", "0.5", "--verify", "3"
     )
     assert code == 0, err
-    right, wrong = out.splitlines()
-    assert "verified with nothing changed: 0 of 3 models are wrong" in right
-    assert re.search(r"verified without \d+ columns: 3 of 3 models are wrong", right)
-    assert "is predicted to be wrong as it is" in wrong
-    assert "verified with nothing changed: 3 of 3 models are wrong" in wrong and "verified without" not in wrong
+    right, _, unchanged, removed, so, wrong, whole, none = out.splitlines()
+    assert right.startswith("target 0 is predicted to go wrong") and "target 5 is predicted to be wrong as" in wrong
+    assert unchanged.startswith("  unchanged   0 of 3 models are wrong") and whole.startswith(
+        "  unchanged   3 of 3 mode"
+    )
+    assert removed.startswith("  removed     3 of 3 models are wrong, 100% (95%: 44% to 100%), mean ")
+    assert so == "  so          it is not clear whether most models get the target wrong: train more, --verify 12"
+    assert none == (
+        "  so          no support can be verified: the target is already wrong in 3 of 3 models with nothing removed"
+    )
 
 
 def test_without_a_support_there_is_nothing_to_verify(capsys, served):
@@ -59,7 +66,10 @@ def test_without_a_support_there_is_nothing_to_verify(capsys, served):
     place, run = served
     code, out, _ = run_main(capsys, "support", run.name, "4", "--verify", "2", *place)
     assert code == 0
-    assert out == "target 4 is predicted to stay right: no column helps it, margin 4.000  no set to verify\n"
+    assert out.splitlines() == [
+        "target 4 is predicted to stay right: no column helps it, margin 4.000",
+        "  verified    nothing, since there is no set to remove",
+    ]
 
 
 def test_a_support_of_labels_is_found_and_verified(capsys, served):
@@ -72,6 +82,11 @@ def test_a_support_of_labels_is_found_and_verified(capsys, served):
     assert (row["columns"], row["new_label"]) == (expected.support.columns.tolist(), expected.label)
     # The trainer of this run does not look at labels.
     assert (row["verified"]["models"], row["verified"]["share"]) == (4, 0.0)
+    assert row["conclusion"] == "refuted"
+    code, out, _ = run_main(capsys, *asked)
+    assert out.splitlines()[-1] == (
+        "  so          the support is not confirmed: most models still get the target right with it relabelled"
+    )
 
 
 def test_a_counterfactual_is_predicted_and_verified(capsys, served):
@@ -86,7 +101,11 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
         assert row["before_interval"] == [None, None]
         assert row["change_interval"] == [None, None]  # nothing is committed that would tell
     code, out, _ = run_main(capsys, *asked)
-    assert code == 0 and "unknown" in out and "models are wrong" in out
+    head, names, first, before, after, second, *_ = out.splitlines()
+    assert head == "predicted margin, with 95% intervals: the mean of models, and one model after the change"
+    assert names.split("  ")[0] == "" and first.startswith("target 2      ") and second.startswith("target 0      ")
+    assert first.count("(unknown)") == 3 and "  before      0 of 4 models are wrong, 0% (95%: " in before
+    assert after.startswith("  after       0 of 4 models are wrong") and max(map(len, out.splitlines())) < 120
 
 
 def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):

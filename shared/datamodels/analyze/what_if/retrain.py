@@ -132,6 +132,27 @@ class Measured:
         return None if self.flipped is None else interval.share(self.flipped, len(self.outputs))
 
 
+CONFIRMED, REFUTED, UNCLEAR = "confirmed", "refuted", "unclear"
+"""Conclusions: most models without a support get the target wrong, or right, or there are too few models to say."""
+WRONG_BEFORE, RIGHT_BEFORE = "wrong_before", "right_before"
+"""Conclusions from models with nothing removed: a target that is wrong already has no support to verify; and one that
+is predicted to be wrong already is not."""
+
+
+def conclusion(before: Measured, after: Measured | None) -> str:
+    """Say what models say of a support, from those with nothing removed and, if one was found, those without it.
+
+    The output must have a threshold.
+    """
+    assert before.share is not None, "a support needs a threshold"
+    if before.share > 0.5:
+        return WRONG_BEFORE
+    if after is None or after.share_interval is None:
+        return RIGHT_BEFORE
+    low, high = after.share_interval
+    return CONFIRMED if low > 0.5 else REFUTED if high < 0.5 else UNCLEAR
+
+
 def measure(retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray]]) -> list[Measured]:
     """Retrain models for each (target, set bool[d]), without the target itself, and measure their outputs.
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from datamodels import words
-from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import pool
-from datamodels.analyze.what_if.retrain import Measured, Retrainer, measure, measure_relabelled
-from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
+from datamodels.analyze.what_if.retrain import Measured, Retrainer, conclusion, measure, measure_relabelled
+from datamodels.analyze.what_if.support import FOUND, WRONG
+from datamodels.cli.analyses import answers
 from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.service import class_names, query_client
@@ -23,7 +22,6 @@ from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
 from datamodels.settings import TrainerSettings
-from datamodels.spans import Span
 from datamodels.train.device import limit_threads
 from datamodels.train.observer import Counter
 from datamodels.v1 import types_pb2
@@ -34,7 +32,7 @@ Rows = Iterator[dict[str, Any]]
 def supports(options: argparse.Namespace) -> None:
     """Print, for each target, the smallest set of examples or labels without which models get it wrong."""
     with query_client(options) as client, training() as counter:
-        _print(_supports(client, options, counter), options, _support_line)
+        _print(_supports(client, options, counter), options, answers.of_support)
 
 
 def counterfactual(options: argparse.Namespace) -> None:
@@ -42,13 +40,13 @@ def counterfactual(options: argparse.Namespace) -> None:
     sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
     base = None if options.base is None else columns(options.base, "--base")
     with query_client(options) as client, training() as counter:
-        _print(_counterfactual(client, options, base, sets, counter), options, _line)
+        _print(_counterfactual(client, options, base, sets, counter), options, answers.Counterfactuals().lines)
 
 
-def _print(rows: Rows, options: argparse.Namespace, line: Callable[[dict[str, Any]], str]) -> None:
+def _print(rows: Rows, options: argparse.Namespace, lines: Callable[[dict[str, Any]], Iterator[str]]) -> None:
     for row in rows:
         with beside_bars():
-            print_json(row) if options.json else print(line(row), flush=True)
+            print_json(row) if options.json else print("\n".join(lines(row)), flush=True)
 
 
 def _supports(client: QueryClient, options: argparse.Namespace, counter: Counter) -> Rows:
@@ -69,10 +67,13 @@ def _supports(client: QueryClient, options: argparse.Namespace, counter: Counter
 
 def _verified(check: _Check, found: SupportOf) -> dict[str, Any]:
     """Train models with nothing removed, and without the support: how many were wrong before is part of the answer."""
-    row = {}
-    if found.status in (FOUND, WRONG):
-        row = {"verified_before": _measured(check.of([(found.target, check.whole)])[0])}
-    return row | {"verified": _measured(check.support(found)) if found.status == FOUND else None}
+    if found.status not in (FOUND, WRONG):
+        return {"verified": None}
+    before, after = check.of([(found.target, check.whole)])[0], None
+    if found.status == FOUND:
+        after = check.support(found)
+    measured = {"verified_before": _measured(before), "verified": None if after is None else _measured(after)}
+    return measured | {"conclusion": conclusion(before, after)}
 
 
 def _counterfactual(
@@ -138,60 +139,3 @@ def _measured(found: Measured) -> dict[str, Any]:
     if found.share_interval is None:  # nothing says which outputs are wrong
         return measured
     return measured | {"flipped": found.flipped, "share": found.share, "share_interval": list(found.share_interval)}
-
-
-def _support_line(row: dict[str, Any]) -> str:
-    change = f"{row['output']} {_before(row)} to {_spell(row['after'])}" if "after" in row else ""
-    size, label = words.count(row["size"], "column"), row.get("new_label_name", row.get("new_label"))
-    how = f"without {size}" if label is None else f"with {size} relabelled as {label}"
-    match row["status"]:
-        case status if status == FOUND:
-            found = f"is predicted to go wrong {how}, {change}: {_spell(row['columns'])}"
-        case status if status == WRONG:
-            found = f"is predicted to be wrong as it is, {row['output']} {_before(row)}"
-        case status if status == NONE and not row["size"]:
-            found = f"is predicted to stay right: no column helps it, {row['output']} {_before(row)}"
-        case status if status == NONE:
-            found = f"is predicted to stay right even {how}, {change}"
-        case _:
-            found = "has no weights"
-    partial = f"  (of {words.count(row['models'], 'model')}, not all of the run)" if "partial" in row else ""
-    before = f"  verified with nothing changed: {_spell(row['verified_before'])}" if "verified_before" in row else ""
-    verified = ""
-    if "verified" in row:
-        verified = f"  verified {how}: {_spell(row['verified'])}" if row["verified"] else "  no set to verify"
-    return f"{words.target(row['target'], _span(row))} {found}{before}{verified}{partial}"
-
-
-def _before(row: dict[str, Any]) -> str:
-    low, _ = row["before_interval"]
-    return _spell(row["before"]) + ("" if math.isnan(low) else f" {_spell(row['before_interval'])}")
-
-
-def _span(row: dict[str, Any]) -> Span | None:
-    return Span(**row["span"]) if "span" in row else None
-
-
-def _line(row: dict[str, Any]) -> str:
-    shown = row | ({"span": str(_span(row))} if "span" in row else {})
-    return "  ".join(f"{name.replace('_', ' ')} {_spell(value)}" for name, value in shown.items())
-
-
-def _spell(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return words.number(value)
-        case [float(), float()]:
-            return f"({LEVEL:.0%}: {_spell(value[0])} to {_spell(value[1])})"
-        case list():
-            return ",".join(map(str, value)) or "-"
-        case dict():
-            mean = f"mean {_spell(value['mean'])} {_spell(value['interval'])}"
-            if "share" not in value:
-                return f"{mean} of {value['models']} models"
-            low, high = value["share_interval"]
-            wrong = f"{value['flipped']} of {value['models']} models are wrong"
-            return f"{wrong}, {value['share']:.0%} ({LEVEL:.0%}: {low:.0%} to {high:.0%}), {mean}"
-    return str(value)
