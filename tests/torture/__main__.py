@@ -15,11 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import calls, files, kills, lives
+from tests.torture import calls, files, lives
+from tests.torture.kills import row as kills
 from tests.torture.rows import Budget, Row
 
 ROWS = {
-    "kills": Row("f1: SIGKILL of the aggregator while writers race", kills.run),
+    "kills": Row("f1: SIGKILLs of all processes at their writes, alone and together", kills.run),
     "calls": Row("f3: wrong messages to every call of every service", calls.run),
     "lives": Row("f6: runs made, fitted, read, pruned and deleted beside each other under kills", lives.run),
     "files": Row("f3: damaged objects, read by every call and command", files.run),
