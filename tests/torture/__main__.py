@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0, help="of each row (default: 2)")
     parser.add_argument("--rounds", type=int, help="of each row, instead of minutes")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="repeats a torture")
-    parser.add_argument("--folder", type=Path, help="keep what the rows write in this folder")
+    parser.add_argument("--folder", type=Path, help="keep what rows write here, and go on from what is there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     failed = False
@@ -41,7 +41,7 @@ def main() -> int:
         seconds = float("inf") if options.rounds else 60 * options.minutes
         with tempfile.TemporaryDirectory() as temporary:
             folder = (options.folder or Path(temporary)) / name
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             began = time.monotonic()
             result = ROWS[name].run(folder, options.seed, Budget(seconds, options.rounds))
         print(f"\n{name}: {ROWS[name].what}, {time.monotonic() - began:.0f} s")

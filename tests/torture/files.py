@@ -8,6 +8,7 @@ import io
 import json
 import random
 import shutil
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,12 +25,13 @@ from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.fit.job.fitter import Fitter
 from datamodels.query.weights import WeightStore
 from datamodels.run import runs
-from datamodels.settings import FitterSettings
+from datamodels.settings import FitterSettings, TelemetrySettings
 from datamodels.storage import records
 from datamodels.storage.local import LocalStore
+from datamodels.telemetry import configure_logging
 from datamodels.testing import committed
 from tests.calls import SERVICES
-from tests.services.test_every_call import NAME, Places, good
+from tests.services.test_every_call import GOOD, NAME, Places, good
 from tests.torture.messages import altered_json, damaged
 from tests.torture.rows import GRPC_FAULTS, Budget, Result
 
@@ -37,7 +39,13 @@ ORPHANS = committed.make_run("orphans")
 """A run whose parts no manifest lists, as after a crash. Its readers rely on checksums in the parts."""
 LONG = {"Evaluate", "Clusters", "Components", "Conflicts", "Fit"}
 """Calls that take a tenth of a second, and are made for one object in LONG_EVERY."""
-LONG_EVERY = 8
+LONG_EVERY = 40
+ALL_EVERY = 8
+"""All other calls are made for one object in so many, and SOME of them, chosen at random, for each."""
+SOME = 5
+KEEP_EVERY = 100
+SHORT = len(GOOD) + 1 - len(LONG) - 2
+"""Calls that are not long. The sampler's two read no store."""
 COMMANDS_EVERY = 40
 COMMANDS = (
     "status --json",
@@ -206,7 +214,8 @@ class Reader:
     def read(self, number: int, where: str, rng: random.Random) -> None:
         """Make the calls and, in some rounds, run a command. `where` is how to repeat it."""
         for _, name, ask in calls(self._victim.store, self._victim.folder / "scratch"):
-            if name not in LONG or number % LONG_EVERY == 0:
+            often = name not in LONG and (number % ALL_EVERY == 0 or rng.random() < SOME / SHORT)
+            if often or number % LONG_EVERY == 0:
                 self.note(f"{where}: {name}", lambda ask=ask: outcome(ask))
         if number % COMMANDS_EVERY == 0:
             line = rng.choice(COMMANDS)
@@ -227,8 +236,10 @@ class Reader:
 
 def run(folder: Path, seed: int, budget: Budget) -> Result:
     """Damage an object in each round, read it in every way, and restore it."""
-    result, threads = Result(), threading.active_count()
-    victim = Victim(folder)
+    result, threads = Result.resume(folder, seed, budget), threading.active_count()
+    configure_logging(TelemetrySettings(level="error"), "torture")  # each damage is a warning
+    here = Path(tempfile.mkdtemp(dir=folder))
+    victim = Victim(here)
     reader = Reader(victim, result)
     for number in budget:
         rng = random.Random(f"{seed} {number}")
@@ -236,11 +247,14 @@ def run(folder: Path, seed: int, budget: Budget) -> Result:
         result.outcomes[f"object {how.split(' by ')[0]}"] += 1
         reader.read(number, f"seed {seed}, round {number}, {key} {how}", rng)
         victim.heal()
+        if number % KEEP_EVERY == 0:
+            result.keep(folder, seed, budget)
         if len(result.faults) > MANY:
             break
-    for _, name, ask in calls(victim.store, folder / "scratch"):
+    for _, name, ask in calls(victim.store, here / "scratch"):
         if (code := outcome(ask)) != "OK":
             result.faults.append(f"{name} fails after all objects were restored: {code}")
+    shutil.rmtree(here)
     result.figures["objects"] = f"{budget.done:,} damaged, of {len(victim.objects)}"
     result.figures["threads"] = f"{threads} to {threading.active_count()}"
     return result
