@@ -20,14 +20,22 @@ from datamodels.run.runs import Run
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
 from .long import LongCalls, provenance_of
+from .objects import ObjectCalls
 
 DEFAULT_TOP = 10
 LISTS = frozenset({"ListRuns"})
 """Calls that are about no run."""
 
 
-class QueryService(LongCalls, query_pb2_grpc.QueryServiceServicer):
-    """Answers calls from a weight store. Each call is described in query.proto; `LongCalls` has the long analyses."""
+class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
+    """Answers calls from a weight store. Each call is described in query.proto.
+
+    `LongCalls` has the long analyses, and `ObjectCalls` what programs read that use the service as their store.
+    """
+
+    def __init__(self, weights: WeightStore):
+        LongCalls.__init__(self, weights)
+        ObjectCalls.__init__(self, weights)
 
     def GetRun(self, request, context):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))

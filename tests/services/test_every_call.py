@@ -64,6 +64,8 @@ GOOD = {
     "Clusters": ONLY | {"columns": True, "k": 2},
     "Components": ONLY | {"k": 2},
     "Conflicts": ONLY,
+    "ListObjects": ONLY | {"prefix": f"fit/{NAME}/"},
+    "ReadObject": ONLY | {"key": f"fit/{NAME}/000000.json"},
 }
 """A request that is answered, for each call."""
 
@@ -94,6 +96,8 @@ BAD = {
     "Clusters": (ONLY | {"k": 1}, errors.InputError),
     "Components": (ONLY | {"extremes": 1001}, errors.InputError),
     "Conflicts": (ONLY | {"groups": "x"}, errors.InputError),
+    "ListObjects": (ONLY | {"prefix": "fit/"}, errors.InputError),
+    "ReadObject": (ONLY | {"key": "fit/another-0123456789ab/000000.json"}, errors.InputError),
 }
 """A request that is refused, and with which error, for each call."""
 

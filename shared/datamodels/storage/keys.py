@@ -21,6 +21,7 @@ writes below its own prefix, so that a bucket policy can say who may write what.
     fit/{run}/{number}.json                             a finished fit: its blocks, with their sha256
     query/{run}/evaluation-{fit}.json                   quality of a fit on unseen subsets
     query/{run}/curve-{fit}.json                        learning curve up to a fit
+    query/{run}/report-{fit}.json                       report that a cluster's driver made of a fit
     query/{run}/{analysis}-{fit}-{digest}.json          result of a long analysis of a fit; digest of its parameters
     query/{run}/stop-{number}.json                      a decision to end training before all models are trained
     upkeep/{run}/unused-{number}.json                   objects that nothing refers to, and since when
@@ -158,6 +159,10 @@ def curve(run: str, fit: int) -> str:
     return f"query/{run}/curve-{fit:06d}.json"
 
 
+def report(run: str, fit: int) -> str:
+    return f"query/{run}/report-{fit:06d}.json"
+
+
 def analysis(run: str, fit: int, name: str, digest: str) -> str:
     return f"query/{run}/{name}-{fit:06d}-{digest}.json"
 
@@ -212,9 +217,9 @@ _KINDS = {
 
 
 def kind(key: str) -> str:
-    """Return what an object is: a name in `_KINDS`, in which evaluations, curves and analyses are `answer`, and
-    whatever else is beside the record of a run is `data`.
+    """Return what an object is: a name in `_KINDS`.
 
+    Evaluations, curves, analyses and reports are `answer`, and whatever else is beside the record of a run is `data`.
     Returns an empty string for keys that this module does not make.
     """
     return next((name for name, shape in _KINDS.items() if re.fullmatch(shape, key)), "")

@@ -553,3 +553,51 @@ class Conflicts(_message.Message):
     sure: _types_pb2.Tensor
     pairs: int
     def __init__(self, source: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., target: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., effect: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., interval: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., harmed: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., sure: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., pairs: _Optional[int] = ...) -> None: ...
+
+class StoredObject(_message.Message):
+    __slots__ = ("key", "bytes", "modified")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    bytes: int
+    modified: float
+    def __init__(self, key: _Optional[str] = ..., bytes: _Optional[int] = ..., modified: _Optional[float] = ...) -> None: ...
+
+class ListObjectsRequest(_message.Message):
+    __slots__ = ("run", "prefix", "after", "shallow", "page_size", "page_token")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    SHALLOW_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    prefix: str
+    after: str
+    shallow: bool
+    page_size: int
+    page_token: str
+    def __init__(self, run: _Optional[str] = ..., prefix: _Optional[str] = ..., after: _Optional[str] = ..., shallow: _Optional[bool] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListObjectsResponse(_message.Message):
+    __slots__ = ("objects", "next_page_token")
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    objects: _containers.RepeatedCompositeFieldContainer[StoredObject]
+    next_page_token: str
+    def __init__(self, objects: _Optional[_Iterable[_Union[StoredObject, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReadObjectRequest(_message.Message):
+    __slots__ = ("run", "key")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    key: str
+    def __init__(self, run: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class ReadObjectResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...

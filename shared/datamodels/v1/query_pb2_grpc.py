@@ -105,6 +105,16 @@ class QueryServiceStub:
                 request_serializer=datamodels_dot_v1_dot_query__pb2.ConflictsRequest.SerializeToString,
                 response_deserializer=datamodels_dot_v1_dot_query__pb2.ConflictsResponse.FromString,
                 _registered_method=True)
+        self.ListObjects = channel.unary_unary(
+                '/datamodels.v1.QueryService/ListObjects',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.ListObjectsRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.ListObjectsResponse.FromString,
+                _registered_method=True)
+        self.ReadObject = channel.unary_stream(
+                '/datamodels.v1.QueryService/ReadObject',
+                request_serializer=datamodels_dot_v1_dot_query__pb2.ReadObjectRequest.SerializeToString,
+                response_deserializer=datamodels_dot_v1_dot_query__pb2.ReadObjectResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -216,6 +226,20 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListObjects(self, request, context):
+        """Lists the objects that the store has of a run, by key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadObject(self, request, context):
+        """Reads one of these objects. Programs that read much of a run, such as reports and exports, use it as their store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -288,6 +312,16 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Conflicts,
                     request_deserializer=datamodels_dot_v1_dot_query__pb2.ConflictsRequest.FromString,
                     response_serializer=datamodels_dot_v1_dot_query__pb2.ConflictsResponse.SerializeToString,
+            ),
+            'ListObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListObjects,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.ListObjectsRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.ListObjectsResponse.SerializeToString,
+            ),
+            'ReadObject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadObject,
+                    request_deserializer=datamodels_dot_v1_dot_query__pb2.ReadObjectRequest.FromString,
+                    response_serializer=datamodels_dot_v1_dot_query__pb2.ReadObjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -669,6 +703,60 @@ class QueryService:
             '/datamodels.v1.QueryService/Conflicts',
             datamodels_dot_v1_dot_query__pb2.ConflictsRequest.SerializeToString,
             datamodels_dot_v1_dot_query__pb2.ConflictsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datamodels.v1.QueryService/ListObjects',
+            datamodels_dot_v1_dot_query__pb2.ListObjectsRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.ListObjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/datamodels.v1.QueryService/ReadObject',
+            datamodels_dot_v1_dot_query__pb2.ReadObjectRequest.SerializeToString,
+            datamodels_dot_v1_dot_query__pb2.ReadObjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

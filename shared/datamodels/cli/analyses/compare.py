@@ -17,7 +17,7 @@ from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
 from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.cli.common.output import print_json, span
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of
 from datamodels.errors import ConfigError, InputError, NotReadyError
 from datamodels.run import runs
 from datamodels.runners.view import View, view
@@ -28,12 +28,12 @@ from datamodels.train.device import limit_threads
 def compare(options: argparse.Namespace) -> None:
     """Print one line for each method."""
     names = scoring.chosen(options.baselines)
-    store = store_of(options)
-    run = runs.read(store, options.run).judged(options.threshold)
-    dataset, costly = runs.load_dataset(run.spec), bool(options.baselines)
-    context = Context(run, dataset, store, options.models, options.layers, options.trainings, costly)
-    shown = view(quiet=options.quiet or options.json)
-    found = [row.document() for row in rows(context, names, options, shown)]
+    with source_of(options) as store:
+        run = runs.read(store, options.run).judged(options.threshold)
+        dataset, costly = runs.load_dataset(run.spec), bool(options.baselines)
+        context = Context(run, dataset, store, options.models, options.layers, options.trainings, costly)
+        shown = view(quiet=options.quiet or options.json)
+        found = [row.document() for row in rows(context, names, options, shown)]
     print_json(*found) if options.json else print("\n".join(lines(found)))
 
 

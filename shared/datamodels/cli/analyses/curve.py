@@ -12,7 +12,7 @@ from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.analyze.quality.interval import LEVEL, Estimate
 from datamodels.analyze.quality.trend import Point
 from datamodels.cli.common.output import print_json, span
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of
 from datamodels.fit.data import examples
 from datamodels.fit.job.finished import require_fit
 from datamodels.run import runs
@@ -20,10 +20,10 @@ from datamodels.run import runs
 
 def curve(options: argparse.Namespace) -> None:
     """Print one line for each number of models."""
-    store = store_of(options)
-    run = runs.read(store, options.run)
-    examples.write_from_spec(store, require_fit(store, run.name).of(run))  # fits by earlier versions stored none
-    points = of_newest_fit(store, run)
+    with source_of(options) as store:
+        run = runs.read(store, options.run)
+        examples.write_from_spec(store, require_fit(store, run.name).of(run))  # fits by earlier versions stored none
+        points = of_newest_fit(store, run)
     print_json(*documents(points, options.lds)) if options.json else print("\n".join(lines(points, options.lds)))
 
 

@@ -11,7 +11,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
 from datamodels.cli.common.output import field_of, print_json
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of
 from datamodels.cli.common.training import training
 from datamodels.run import runs
 from datamodels.settings import TrainerSettings
@@ -24,7 +24,8 @@ SHOWN = 10
 
 def explain(options: argparse.Namespace) -> None:
     """Print the parts that matter most."""
-    run = runs.read(store_of(options), options.run)
+    with source_of(options) as store:
+        run = runs.read(store, options.run)
     dataset = runs.load_dataset(run.spec)
     limit_threads(TrainerSettings.load().threads)
     with training() as counter:

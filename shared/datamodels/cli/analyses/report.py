@@ -10,15 +10,17 @@ from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.output import print_json
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
-from datamodels.report import baselines, page
+from datamodels.fit.job.finished import read_newest_fit
+from datamodels.report import baselines, kept, page
 from datamodels.report.explorer import Explained
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.settings import TrainerSettings
+from datamodels.storage import ObjectStore
 from datamodels.train.device import limit_threads
 
 
@@ -26,20 +28,39 @@ def report(options: argparse.Namespace) -> None:
     """Write the page and print its path and size."""
     check_folder(options.output, "--output")
     compared = options.compared and compare.read_documents(options.compared)
-    store = store_of(options)
-    run = runs.read(store, options.run).judged(options.threshold)
-    if options.lime:
-        dataset = runs.load_dataset(run.spec)
-        found = gather(store, run, dataset)
-        explained = _explained(found, dataset, options.lime)
-    else:
-        found, explained = gather(store, run, _dataset(run)), None
-    path = write(found, options.output, options.home, compared, explained)
-    size = path.stat().st_size / 1e6
+    with source_of(options) as store:
+        run = runs.read(store, options.run).judged(options.threshold)
+        if ready := _ready(options, store):
+            _tell(options, run.name, save(ready, run.name, options.output, options.home), partial=False)
+            return
+        if options.lime:
+            dataset = runs.load_dataset(run.spec)
+            found = gather(store, run, dataset)
+            explained = _explained(found, dataset, options.lime)
+        else:
+            found, explained = gather(store, run, _dataset(run)), None
+        path = write(found, options.output, options.home, compared, explained)
+    _tell(options, run.name, path, found.partial)
+
+
+def _ready(options: argparse.Namespace, store: ObjectStore) -> str | None:
+    """Return the report that the driver of a run on a cluster has stored; None if there is none, or another is wanted.
+
+    It is not made again through a query service: that would read all weights, and may lack the data set.
+    """
+    local = not (options.address or options.namespace)
+    if local or options.compared or options.lime or options.threshold is not None:
+        return None
+    newest = read_newest_fit(store, options.run)
+    return None if newest is None else kept.kept(store, options.run, newest.number)
+
+
+def _tell(options: argparse.Namespace, run: str, path: Path, partial: bool) -> None:
+    size = path.stat().st_size
     if options.json:
-        print_json({"run": run.name, "report": str(path), "bytes": path.stat().st_size, "partial": found.partial})
+        print_json({"run": run, "report": str(path), "bytes": size, "partial": partial})
         return
-    print(f"{path}  {size:.1f} MB{'  partial: not all models are trained yet' if found.partial else ''}")
+    print(f"{path}  {size / 1e6:.1f} MB{'  partial: not all models are trained yet' if partial else ''}")
 
 
 def _explained(found: Findings, dataset: Dataset, count: int) -> Explained:
@@ -66,12 +87,17 @@ def write(
     compared: baselines.Rows | None = None,
     explained: Explained | None = None,
 ) -> Path:
-    """Write the page of a run, by default in a folder that is created. Raises SettingsError if it cannot be written."""
-    path = Path(output) if output else home / "reports" / f"{found.run.name}.html"
+    """Make the page of a run, and save it. Raises SettingsError if it cannot be written."""
+    return save(page.html(found, compared=compared, explained=explained), found.run.name, output, home)
+
+
+def save(html: str, run: str, output: str | None, home: Path) -> Path:
+    """Write a page, by default in a folder that is created. Raises SettingsError if it cannot be written."""
+    path = Path(output) if output else home / "reports" / f"{run}.html"
     try:
         if not output:
             path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page.html(found, compared=compared, explained=explained), encoding="utf-8")
+        path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the report {path}: cannot be written: {error.strerror}") from error
     return path

@@ -17,7 +17,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.what_if import mislabel
 from datamodels.cli.common.output import basis_line, print_json
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import FitRecord, require_fit
@@ -25,22 +25,19 @@ from datamodels.run import runs
 from datamodels.run.runs import Run
 
 
-def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution]:
-    store = store_of(options)
-    run = runs.read(store, options.run).judged(getattr(options, "threshold", None))
-    record = require_fit(store, run.name)
-    return record.of(run), record, fits.load(store, record)
-
-
-def _verdict(options: argparse.Namespace, record: FitRecord) -> Verdict | None:
-    """Judge the fit by its evaluation; None if none is recorded."""
-    found = evaluate.recorded(store_of(options), record.run, record.number)
-    return None if found is None else of_evaluation(found, record.rows)
+def _fitted(options: argparse.Namespace) -> tuple[Run, FitRecord, Solution, Verdict | None]:
+    """Return the run, its newest fit, and its verdict; None if no evaluation is recorded."""
+    with source_of(options) as store:
+        run = runs.read(store, options.run).judged(getattr(options, "threshold", None))
+        record = require_fit(store, run.name)
+        found = evaluate.recorded(store, record.run, record.number)
+        verdict = None if found is None else of_evaluation(found, record.rows)
+        return record.of(run), record, fits.load(store, record), verdict
 
 
 def leaks(options: argparse.Namespace) -> None:
     """Print pairs of a target and an example that may be the same."""
-    run, _, solution = _fitted(options)
+    run, _, solution, _ = _fitted(options)
     if options.by == leakage.BY_WEIGHTS:
         found = leakage.by_weights(run, solution, options.k)
     elif options.by == leakage.BY_INPUTS:
@@ -57,8 +54,7 @@ def leaks(options: argparse.Namespace) -> None:
 
 def review_run(options: argparse.Namespace) -> None:
     """Print all tables of a review."""
-    run, record, solution = _fitted(options)
-    verdict = _verdict(options, record)
+    run, record, solution, verdict = _fitted(options)
     found = review(run, solution, k=options.k, share=options.fragile)
     compared: dict[str, str] = {}
     rows = {"helpful": _overall(run, found.helpful), "harmful": _overall(run, found.harmful)}

@@ -85,7 +85,28 @@ def add_service(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="query service to ask (default: DATAMODELS_CLIENT_QUERY, or one that is started for this command)",
     )
+    _add_forwarded(parser)
     add_store(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the store of a run, or for a query service to read it through; see `common.store`."""
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="query service to read the run through (default: none, but the store)"
+    )
+    _add_forwarded(parser)
+    add_store(parser)
+
+
+def _add_forwarded(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        default="",
+        help="namespace of a cluster whose query service to use, by port-forwarding (default: none)",
+    )
+    _add_place(parser)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +114,10 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--namespace", metavar="NAME", default="", help="namespace of the cluster (default: that of the context)"
     )
+    _add_place(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", metavar="NAME", default="", help="context of the kubeconfig (default: the current one)"
     )

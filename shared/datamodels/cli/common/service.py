@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datamodels.cli.common.store import store_of, store_settings
+from datamodels.errors import SettingsError
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.codec import from_output
@@ -19,16 +20,34 @@ from datamodels.settings import ClientSettings
 
 @contextlib.contextmanager
 def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
-    """Connect to the query service of --address or DATAMODELS_CLIENT_QUERY, else to one started for this command."""
+    """Connect to the query service of --address, --namespace or DATAMODELS_CLIENT_QUERY, else to one of this command.
+
+    Raises SettingsError if both --address and --namespace are given, and what connecting to a cluster raises.
+    """
     settings = ClientSettings.load()
     with contextlib.ExitStack() as stack:
-        if address := options.address or settings.query:
+        if options.namespace:
+            settings = stack.enter_context(_in_cluster(options, settings))
+        elif address := options.address or settings.query:
             settings = dataclasses.replace(settings, query=address)
         else:
             store_of(options)  # a service would create the store
             runner = LocalRunner(options.home, store=store_settings(options), trainers=1)
             settings = stack.enter_context(runner.services(["query"]))
         yield stack.enter_context(QueryClient(settings.query, settings))
+
+
+@contextlib.contextmanager
+def _in_cluster(options: argparse.Namespace, settings: ClientSettings) -> Iterator[ClientSettings]:
+    """Forward a port to the query service of a namespace."""
+    from datamodels.runners.cluster.api import connect  # needs the package kubernetes
+    from datamodels.runners.cluster.forward import forwarded
+
+    if options.address:
+        raise SettingsError("--address and --namespace name two services; give one of them")
+    cluster = connect(options.namespace, context=options.context, kubeconfig=options.kubeconfig)
+    with forwarded(cluster, "query", options.release) as (address, name):
+        yield dataclasses.replace(settings, query=address, server_name=settings.server_name or name)
 
 
 @contextlib.contextmanager

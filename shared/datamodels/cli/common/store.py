@@ -1,9 +1,11 @@
-"""Open the object store that the options --home and --store name."""
+"""Open the object store that the options name: by --home or --store, or through a query service."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from datamodels.errors import NotFoundError
 from datamodels.settings import StoreSettings
@@ -31,3 +33,19 @@ def store_of(options: argparse.Namespace, *, create: bool = False) -> ObjectStor
         return open_store(store_settings(options), create=create)
     except NotFoundError as error:
         raise NotFoundError(f"{error}; --home or --store names another") from None
+
+
+@contextlib.contextmanager
+def source_of(options: argparse.Namespace) -> Iterator[ObjectStore]:
+    """Open the store of `options.run`, or what the query service of --address or --namespace has of it.
+
+    Through a service nothing is stored: what is computed is lost when the command ends. Raises as `store_of`.
+    """
+    if not (options.address or options.namespace):
+        yield store_of(options)
+        return
+    from datamodels.cli.common.service import query_client  # brings gRPC along
+    from datamodels.rpc.clients.objects import RunStore
+
+    with query_client(options) as client:
+        yield RunStore(client, options.run, f"the query service of {options.namespace or options.address}")

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from datamodels.analyze.findings import gather
 from datamodels.cli.common.spec import given_spec
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
-from datamodels.report import summary
+from datamodels.report import kept, summary
 from datamodels.rpc.serve import Server
 from datamodels.run import specs
 from datamodels.runners import metrics, pipeline
@@ -20,7 +21,7 @@ from datamodels.runners.cluster.api import connect
 from datamodels.runners.cluster.runner import KubernetesRunner
 from datamodels.runners.view import Bar, View
 from datamodels.settings import ClusterSettings, ServeSettings, StoreSettings, TelemetrySettings
-from datamodels.storage import open_store
+from datamodels.storage import ObjectStore, open_store
 from datamodels.telemetry import bound, configure_logging, logger
 
 log = logger(__name__)
@@ -44,9 +45,19 @@ def drive(options: argparse.Namespace) -> None:
         store = open_store(StoreSettings.load())
         result = pipeline.run(chosen, runner=runner, store=store, view=WatchedView())
         print(summary.text(result), flush=True)
+        _keep_report(store, result)
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text("\n".join(summary.brief(result)), encoding="utf-8")
         log.info("done")
+
+
+def _keep_report(store: ObjectStore, result: pipeline.Result) -> None:
+    """Store the report of the newest fit. The run is done without it, so a fault of it is only logged."""
+    try:
+        key = kept.keep(store, gather(store, result.run, result.dataset, result.seconds))
+        log.info("report stored", key=key)
+    except (DatamodelsError, MemoryError) as error:
+        log.warning("the report is not stored", reason=str(error))
 
 
 @contextlib.contextmanager

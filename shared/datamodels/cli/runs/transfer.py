@@ -11,7 +11,7 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
 from datamodels.cli.common.output import print_json, warn
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import source_of, store_of
 from datamodels.cli.runs.refit import changed, fitted, line, yaml_of
 from datamodels.errors import InputError
 from datamodels.exchange import exported, sources
@@ -22,6 +22,7 @@ from datamodels.fit.job.finished import read_fit, read_newest_fit
 from datamodels.run import runs, trust
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
+from datamodels.storage import ObjectStore
 
 
 def import_arrays(options: argparse.Namespace) -> None:
@@ -88,20 +89,13 @@ def _mapping(option: str, text: str) -> dict:
 
 def export_run(options: argparse.Namespace) -> None:
     """Write a run as arrays or tables, and print where."""
-    store = store_of(options)
-    run = runs.read(store, options.run)
-    record = read_newest_fit(store, run.name) if options.fit is None else read_fit(store, run.name, options.fit)
-    contents = Contents(
-        store=store,
-        run=run,
-        snapshot=manifest.read_newest(store, run.name),
-        record=record,
-        evaluation=None if record is None else evaluate.recorded(store, run.name, record.number),
-    )
-    path = Path(options.output or run.name)
+    path = Path(options.output or options.run)
     if options.format == "npz" and path.suffix != ".npz":
         path = path.with_name(f"{path.name}.npz")  # by which `datamodels import` knows it
-    write(contents, path, options.format)
+    with source_of(options) as store:
+        contents = _contents(store, options)
+        write(contents, path, options.format)
+    run, record = contents.run, contents.record
     weights = "no fit" if record is None else f"weights of fit {record.number}"
     if options.json:
         fit = None if record is None else record.number
@@ -110,6 +104,18 @@ def export_run(options: argparse.Namespace) -> None:
         )
         return
     print(f"{path}  {contents.models:,} models, {run.design.columns:,} columns, {run.n:,} targets, {weights}")
+
+
+def _contents(store: ObjectStore, options: argparse.Namespace) -> Contents:
+    run = runs.read(store, options.run)
+    record = read_newest_fit(store, run.name) if options.fit is None else read_fit(store, run.name, options.fit)
+    return Contents(
+        store=store,
+        run=run,
+        snapshot=manifest.read_newest(store, run.name),
+        record=record,
+        evaluation=None if record is None else evaluate.recorded(store, run.name, record.number),
+    )
 
 
 def _facts(run: Run) -> dict[str, Any]:

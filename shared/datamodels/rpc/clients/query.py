@@ -268,6 +268,23 @@ class QueryClient(AnalysesClient):
         """Find the k pairs of a target and a column whose weights suggest that the two are copies; 10 for k = 0."""
         return self._stub.Leakage(query_pb2.LeakageRequest(run=run, k=k))
 
+    def objects(
+        self, run: str, prefix: str, *, after: str = "", shallow: bool = False
+    ) -> Iterator[query_pb2.StoredObject]:
+        """Yield what the store has of a run under a prefix, by key: `key`, `bytes`, `modified`.
+
+        after    leave out keys up to and including this one
+        shallow  leave out keys with a slash after the prefix
+        """
+        request = query_pb2.ListObjectsRequest(run=run, prefix=prefix, after=after, shallow=shallow)
+        for page in _pages(self._stub.ListObjects, request):
+            yield from page.objects
+
+    def object(self, run: str, key: str) -> bytes:
+        """Return the bytes of an object of a run. Raises ObjectNotFoundError."""
+        request = query_pb2.ReadObjectRequest(run=run, key=key)
+        return self._repeat(lambda: b"".join(message.data for message in self._stub.ReadObject(request)))
+
 
 def _pages(call: Callable[[Any], Any], request: Any) -> Iterator[Any]:
     """Yield the responses of a list call, page by page."""

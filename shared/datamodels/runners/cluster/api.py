@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +137,25 @@ class Cluster:
         with contextlib.closing(response):
             for line in response:
                 yield line.decode(errors="replace").rstrip("\n")
+
+    def forward(self, pod: str, port: int) -> socket.socket:
+        """Open a connection to a port of a pod, through the API server."""
+        from kubernetes import client
+        from kubernetes.stream import portforward
+
+        # A client of its own: its `request` is replaced during the call.
+        connect_to = client.CoreV1Api(
+            client.ApiClient(self.api_client.configuration)
+        ).connect_get_namespaced_pod_portforward
+        opened = self._answer(
+            "forward a port of",
+            pod,
+            lambda *place, **_: portforward(connect_to, *place, ports=str(port)),
+            pod,
+            self.namespace,
+            {},
+        )
+        return opened.socket(port)
 
     def read(self, query: Query) -> tuple[list[Object], str]:
         """Return the objects that a query finds, and the version of the list, to watch it from."""

@@ -192,7 +192,7 @@ def notes(cluster: Cluster, run: str, release: str = "") -> Iterator[str]:
         yield from _progress(cluster, job)
     if state is JobState.DONE:
         yield from states.message(cluster.pods(f"{JOB_LABEL}={job['metadata']['name']}")).splitlines()
-        yield f"next       datamodels report {run} --store {templates.store_of(job)}"
+        yield f"next       datamodels report {run} --namespace {cluster.namespace}"
 
 
 def _owns(job: Object, child: Object) -> bool:
