@@ -14,7 +14,7 @@ def build() -> list[Service]:
     settings = QuerySettings.load()
     store = open_store(StoreSettings.load())
     weights = WeightStore(store, refresh=settings.refresh, capacity=settings.capacity, keep_bytes=settings.keep_bytes)
-    return [service(weights)]
+    return [service(weights, warm=settings.warm)]
 
 
 if __name__ == "__main__":

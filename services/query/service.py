@@ -12,6 +12,7 @@ from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.query import pages
 from datamodels.query.limits import MAX_TOP
+from datamodels.query.warm import Warm
 from datamodels.query.weights import Fitted, Rows, WeightStore
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
@@ -265,15 +266,18 @@ def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
     )
 
 
-def service(weights: WeightStore) -> Service:
-    """Return the service, which cancels long analyses when the server stops."""
+def service(weights: WeightStore, *, warm: bool = False) -> Service:
+    """Return the service, which cancels long analyses when the server stops.
+
+    warm  be ready only after the newest fit is in memory
+    """
     servicer = QueryService(weights)
     return Service(
         descriptor=query_pb2.DESCRIPTOR.services_by_name["QueryService"],
         add=query_pb2_grpc.add_QueryServiceServicer_to_server,
         servicer=servicer,
         close=servicer.operations.close,
-        check=weights.store.ping,
+        check=Warm(weights).check if warm else weights.store.ping,
         run_of=lambda request: request.run,
         reads=frozenset(method.name for method in query_pb2.DESCRIPTOR.services_by_name["QueryService"].methods)
         - LISTS,

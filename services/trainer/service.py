@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logging(TelemetrySettings.load(), "trainer")
         shared = options.chunks is None or options.indexes  # else the index, which any Job sets, means nothing here
         job = IndexedJobSettings.load() if shared else IndexedJobSettings()
-        chosen = shares.parse(options.chunks, options.indexes, job)
+        chosen = shares.parse(options.chunks, options.indexes, job, options.helps)
         with Server(ServeSettings.load(), name="trainer") as server:
             server.handle_signals()
             log.info("started", run=options.run, chunks=len(chosen.own()), metrics_address=server.metrics_address)
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--chunks", help="chunks to train, such as 0-3,7; default: the index of the Kubernetes Job")
     parser.add_argument("--indexes", type=int, default=0, help="indexes of the Kubernetes Job that share those chunks")
+    parser.add_argument("--helps", action="store_true", help="only take chunks that the indexes of another Job leave")
     return parser
 
 

@@ -16,7 +16,7 @@ class Shares:
 
     chunks   in order
     indexes  how many share them
-    index    whose trainer asks; one at or beyond `indexes` has no share of its own
+    index    whose trainer asks; one at or beyond `indexes` has no share of its own, and only helps
     """
 
     chunks: list[int]
@@ -46,11 +46,12 @@ class Shares:
         return self.chunks[total * index // self.indexes : total * (index + 1) // self.indexes]
 
 
-def parse(text: str | None, indexes: int, job: IndexedJobSettings) -> Shares:
+def parse(text: str | None, indexes: int, job: IndexedJobSettings, helps: bool = False) -> Shares:
     """Return the chunks that the arguments and the Job's index name. Raises SettingsError for none.
 
     text     chunks, such as "0-3,7"; None for the chunk that has the number of the index
     indexes  how many indexes of the Job share the chunks; 0 if they are all for this trainer
+    helps    those indexes are another Job's, and this trainer only takes what they leave
     """
     index = job.completion_index
     if text is None or indexes:
@@ -66,4 +67,4 @@ def parse(text: str | None, indexes: int, job: IndexedJobSettings) -> Shares:
                 f"--chunks {text!r:.100}: must be numbers and ranges with commas between, such as 0-3,7"
             )
         chunks += range(int(first), int(last if dash else first) + 1)
-    return Shares(chunks, indexes, index) if indexes else Shares(chunks)
+    return Shares(chunks, indexes, index + indexes * helps) if indexes else Shares(chunks)

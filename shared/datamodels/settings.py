@@ -357,6 +357,9 @@ class QuerySettings(Settings):
     keep_bytes: Bytes = 2 * 2**30
     """The most memory that the fits in memory may take. The least recently used fit is dropped first; the fit that was
     asked for last stays, however large it is. While fits are read, up to two more take memory."""
+    warm: bool = False
+    """Whether the service is ready only after it has read the newest fit of the newest run, so that no caller waits for
+    that. The chart turns it on."""
 
     def __post_init__(self) -> None:
         if self.capacity < 1:

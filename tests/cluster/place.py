@@ -43,6 +43,14 @@ from datamodels.storage import keys, open_store
 parts = open_store(StoreSettings.load()).list(keys.parts(sys.argv[1]))
 print(json.dumps(sorted(parts)))
 """
+FREEZE = """
+import os, signal, sys
+for process in filter(str.isdecimal, os.listdir("/proc")):
+    if int(process) not in (1, os.getpid()):
+        os.kill(int(process), getattr(signal, sys.argv[1]))
+"""
+"""Sends a signal to all processes of a pod but the first: SIGSTOP, and then SIGCONT."""
+METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
 LISTED = """
 import json, sys
 from datamodels.aggregate import manifest
@@ -122,6 +130,11 @@ class Namespace:
             if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
         ]
 
+    def quota(self, **hard):
+        """Set the namespace's quota, and wait until it holds."""
+        self.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"}, "spec": {"hard": hard}})
+        until(lambda: self.get("resourcequota")[0].get("status", {}).get("hard") == hard, "the quota")
+
     def kill(self, pod):
         """By SIGKILL, with no time to end anything."""
         self.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false", check=False)
@@ -174,12 +187,15 @@ class Namespace:
 
 
 def make_store(namespace):
-    """An S3 server with right conditional writes and no access control: `DevStore` of the chart, outside of it."""
+    """An S3 server with right conditional writes and no access control: `DevStore` of the chart, outside of it.
+
+    It is a child of the pod's first process, because that one cannot be stopped by a signal; see FREEZE.
+    """
     labels = {"app": "store"}
     container = {
         "name": "store",
         "image": f"{IMAGE}-devstore:{VERSION}",
-        "command": ["python", "/opt/datamodels/devstore.py"],
+        "command": ["python", "-c", "import subprocess as s; s.run(['python', '/opt/datamodels/devstore.py'])"],
         "securityContext": CONTAINER_SECURITY,
         "resources": SMALL,
         "ports": [{"containerPort": 4566}],
@@ -188,6 +204,7 @@ def make_store(namespace):
     }
     spec = {
         "securityContext": POD_SECURITY,
+        "terminationGracePeriodSeconds": 1,
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
         "automountServiceAccountToken": False,

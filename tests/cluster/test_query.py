@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.place import until
+from tests.cluster.place import METRICS, until
 from tests.cluster.specs import written
 from tests.waiting import LIMIT
 
@@ -41,7 +41,6 @@ with QueryClient(settings.query, settings) as client:
 slowest = max(map(max, took))
 print(json.dumps({"calls": sum(map(len, took)), "slowest": slowest, "failed": len(errors), "errors": errors[:3]}))
 """
-METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
 SECONDS = 45
 
 

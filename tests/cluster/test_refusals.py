@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodels.errors import ExitCode
-from tests.cluster.place import CREDENTIALS, IMAGE, SMALL, until
+from tests.cluster.place import CREDENTIALS, IMAGE, SMALL
 from tests.cluster.specs import written
 
 GPU = {"requests": SMALL["requests"], "limits": {"nvidia.com/gpu": 1}}
@@ -35,13 +35,6 @@ WRONG = {
     ),
 }
 """name: (values, what `status` says)"""
-
-
-def quota(namespace, **hard):
-    namespace.apply(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"}, "spec": {"hard": hard}}
-    )
-    until(lambda: namespace.get("resourcequota")[0].get("status", {}).get("hard") == hard, "the quota")
 
 
 SERVE = """
@@ -96,7 +89,7 @@ def shown_by_status(free, name, values, words, tmp_path):
 
 
 def test_submit_says_that_a_quota_has_no_room_for_a_job(free, tmp_path):
-    quota(free.namespace, **{"count/jobs.batch": "0"})
+    free.namespace.quota(**{"count/jobs.batch": "0"})
     path, _ = written(tmp_path, "breast-cancer", name="no-job", m=300)
     done = free.namespace.datamodels("submit", path, check=False)
     assert done.returncode == ExitCode.CONFIG and len(done.stderr.splitlines()) == 1, done.stderr
@@ -107,7 +100,7 @@ def test_submit_says_that_a_quota_has_no_room_for_a_job(free, tmp_path):
 
 def test_status_says_that_a_quota_has_no_room_for_pods(free, tmp_path):
     path, spec = written(tmp_path, "breast-cancer", name="no-pod", m=300)
-    quota(free.namespace, pods="1")
+    free.namespace.quota(pods="1")
     free.namespace.datamodels("submit", path)
     free.status_line(spec.run, r"driver: FailedCreate: .*exceeded quota.*; raise the quota")
     free.namespace.datamodels("cancel", spec.run)

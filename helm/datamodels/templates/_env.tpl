@@ -54,6 +54,9 @@ server refuses duplicate names. */}}
 {{- if .scratch }}
 - {name: DATAMODELS_FITTER_SCRATCH, value: /scratch}
 {{- end }}
+{{- if eq .component "query" }}
+- {name: DATAMODELS_QUERY_WARM, value: "true"}
+{{- end }}
 {{- include "datamodels.tls.server.env" . }}
 {{- include "datamodels.tokens.server.env" . }}
 {{- end }}

@@ -33,7 +33,7 @@ def remote(places):
 
 
 def test_it_has_what_the_store_has_of_the_run(places, remote):
-    store, client, run = places
+    store, _, run = places
     for prefix in keys.prefixes(run):
         there = list(store.entries(prefix))
         assert list(remote.entries(prefix)) == there

@@ -30,7 +30,9 @@ def test_calls_pass_through_and_a_connection_that_fails_is_tried_again(tmp_path)
 
         with forward.listening(dial) as address, QueryClient(address, ClientSettings()) as client:
             assert client.run(run.name).run == run.name
-            assert client.object(run.name, f"runs/{run.name}.json") == LocalStore(tmp_path).read(f"runs/{run.name}.json")
+            assert client.object(run.name, f"runs/{run.name}.json") == LocalStore(tmp_path).read(
+                f"runs/{run.name}.json"
+            )
 
 
 def test_the_end_of_one_side_is_the_end_of_the_other():
@@ -48,7 +50,12 @@ def test_the_end_of_one_side_is_the_end_of_the_other():
 
 
 def pod(name, component="query", release="dm", ready="True"):
-    labels = {"app.kubernetes.io/name": "datamodels", COMPONENT: component, INSTANCE: release, "pod-template-hash": "5d"}
+    labels = {
+        "app.kubernetes.io/name": "datamodels",
+        COMPONENT: component,
+        INSTANCE: release,
+        "pod-template-hash": "5d",
+    }
     return {
         "metadata": {"name": name, "namespace": "ns", "labels": labels, "generateName": "x-query-5d-"},
         "spec": {"containers": [{"name": "query", "ports": [{"name": "grpc", "containerPort": 50051}]}]},

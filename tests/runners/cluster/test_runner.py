@@ -43,6 +43,43 @@ def test_chunks_are_trained_by_an_indexed_job(api, runner):
     assert ticks[0]["metadata"]["ownerReferences"][0]["uid"] == OWNER.owner_uid
 
 
+def test_pools_help_the_main_trainers_and_end_with_them(api, cluster, caplog):
+    given = chart("everything")
+    pool = f"{TRAIN.removesuffix('-dm')}-spot-dm"
+    seen = []
+
+    def tick():
+        seen.append(api.objects["jobs"][pool])
+        api.set_status(pool, ready=5)
+        if metrics.READY._value.get() == 5:
+            api.finish(TRAIN, "Complete")
+
+    KubernetesRunner(cluster, OWNER, given, tick=0.01).train(RUN, [0, 1, 5], SERVICES, tick)
+    main = next(call for call in api.calls if call[0] == "POST")
+    job, container = seen[0], seen[0]["spec"]["template"]["spec"]["containers"][0]
+    assert main and job["spec"]["completions"] == job["spec"]["parallelism"] == 12
+    assert container["args"] == ["--run", RUN.name, "--chunks", "0-1,5", "--indexes", "3", "--helps"]
+    assert job["metadata"]["ownerReferences"][0]["uid"] == OWNER.owner_uid
+    assert job["metadata"]["labels"]["datamodels/pool"] == "spot"
+    assert "deletionTimestamp" in api.objects["jobs"].get(pool, {"metadata": "deletionTimestamp"})["metadata"]
+
+
+def test_a_pool_that_the_cluster_refuses_holds_nothing_up(api, cluster, caplog):
+    given = chart("everything")
+    posts = []
+    plain = api.answer
+
+    def answer(method, kind, name, query, body):
+        posts.extend(method for _ in range(method == "POST"))
+        if method == "POST" and len(posts) == 2:
+            return 403, {"message": "exceeded quota"}
+        return plain(method, kind, name, query, body)
+
+    api.answer = answer
+    KubernetesRunner(cluster, OWNER, given, tick=0.01).train(RUN, [0], SERVICES, lambda: api.finish(TRAIN, "Complete"))
+    assert any("no trainers of a pool" in record.getMessage() for record in caplog.records)
+
+
 def test_training_that_may_end_early_takes_its_job_along(api, runner):
     runner.train(RUN, [0, 1, 5], SERVICES, lambda: True)
     assert made(api) and TRAIN not in api.objects["jobs"]

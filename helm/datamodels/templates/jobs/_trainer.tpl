@@ -1,6 +1,7 @@
 {{- define "datamodels.trainer.pod" -}}
 metadata:
   labels: {{- include "datamodels.labels" . | nindent 4 }}
+    datamodels/pool: {{ .pool }}
   annotations: {{- include "datamodels.scrape" . | trim | nindent 4 }}
 spec:
   restartPolicy: Never

@@ -25,7 +25,7 @@ def status(options: argparse.Namespace) -> None:
         _print(options, _fields(found) | {"notes": notes}, "\n".join([f"{found}", *notes]))
         return
     _print_runs(cluster, options)
-    for line in runs.service_lines(cluster):
+    for line in runs.service_lines(cluster, options.release):
         _print(options, {"service": line.partition(":")[0], "note": line.partition(": ")[2]}, line)
 
 
@@ -77,7 +77,7 @@ def cancel(options: argparse.Namespace) -> None:
 
 def scale(options: argparse.Namespace) -> None:
     """Change how many trainers of a run work at once."""
-    able = runs.scale(_cluster(options), options.run, options.trainers, options.release)
+    able = runs.scale(_cluster(options), options.run, options.trainers, options.release, options.pool)
     said = f"has up to {options.trainers} trainers at once"
     if able < options.trainers:
         said += f", of which {able} find work: its Job has no more indexes left"

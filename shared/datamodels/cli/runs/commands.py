@@ -256,6 +256,12 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     for parser in (logs, cancel, scale, suspend, resume):
         parser.add_argument("run", metavar="RUN", help="name of the run; `datamodels list` lists them")
     scale.add_argument("trainers", metavar="N", type=positive, help="most trainers at once")
+    scale.add_argument(
+        "--pool",
+        metavar="NAME",
+        default="main",
+        help="pool of the trainers, see jobs.pools of the chart (default: %(default)s)",
+    )
     what = "list the runs of a Kubernetes cluster with their states; `status` lists those in the store"
     listed = add_command(subparsers, "list", what, "datamodels.cli.runs.cluster:list_runs")
     for parser in (submit, logs, cancel, scale, suspend, resume, listed):

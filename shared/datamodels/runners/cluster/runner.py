@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from datamodels.errors import ConflictError, DeadlineError, ExitCode, StageError, UnavailableError
+from datamodels.errors import ClusterError, ConflictError, DeadlineError, ExitCode, StageError, UnavailableError
 from datamodels.run.runs import Run
 from datamodels.runners import metrics
 from datamodels.runners.base import SERVICES, Runner
@@ -59,22 +59,46 @@ class KubernetesRunner(Runner):
         job = self._ensure(templates.trainer_job(self._templates, run.spec, chunks, self._owner))
         name = job["metadata"]["name"]
         obstacles: list[str] = []
-        with Watching(self._cluster) as watched:
+        with self._pools(run, chunks) as pools, Watching(self._cluster) as watched:
             while not states.state(job).ended:
                 for _ in range(LOOK):
                     time.sleep(self._tick)
                     with contextlib.suppress(UnavailableError, DeadlineError):  # trainers wait for services too
                         if tick():
                             runs.remove(self._cluster, name)
-                            _show_trainers({}, [])
+                            _show_trainers([], [])
                             return
                 job = self._look(watched, name)
                 pods = runs.pods_of(watched, job)
                 obstacles = self._obstacles(watched, run, job, pods, obstacles)
-                _show_trainers(job, obstacles)
+                _show_trainers([job, *self._look_at_pools(watched, run, pools)], obstacles)
                 self._limit_transient(run, job, pods)
         if states.state(job) is JobState.FAILED:
             raise self._failure(run, job)
+
+    @contextlib.contextmanager
+    def _pools(self, run: Run, chunks: Sequence[int]) -> Iterator[dict[str, list[str]]]:
+        """Start the Jobs of further trainers, and delete them at the end. Yields their obstacles by their names.
+
+        The run ends without them, so a cluster that refuses one of them holds nothing up.
+        """
+        started: dict[str, list[str]] = {}
+        for pool in templates.pools(self._templates):
+            wanted = templates.pool_job(self._templates, pool, run.spec, chunks, self._owner)
+            try:
+                started[self._ensure(wanted)["metadata"]["name"]] = []
+            except ClusterError as error:
+                log.warning("no trainers of a pool", run=run.name, pool=pool, reason=str(error))
+        yield started
+        for name in started:
+            self._cluster.delete_job(name)
+
+    def _look_at_pools(self, cluster: Cluster, run: Run, pools: dict[str, list[str]]) -> Iterator[Object]:
+        """Yield the Jobs of pools. Logs new obstacles of theirs."""
+        for name, shown in list(pools.items()):
+            if job := cluster.job(name):
+                pools[name] = self._obstacles(cluster, run, job, runs.pods_of(cluster, job), shown)
+                yield job
 
     @contextlib.contextmanager
     def fitter(self, run: Run, services: ClientSettings) -> Iterator[ClientSettings]:
@@ -170,12 +194,12 @@ class KubernetesRunner(Runner):
         )
 
 
-def _show_trainers(job: Object, obstacles: Sequence[str]) -> None:
-    status = job.get("status", {})
-    ended = not job or states.state(job).ended
-    metrics.READY.set(0 if ended else status.get("ready") or 0)
-    metrics.FAILED.set(status.get("failed") or 0)
-    metrics.HELD_UP.set(0 if ended or states.queued(job) else len(obstacles))
+def _show_trainers(jobs: Sequence[Object], obstacles: Sequence[str]) -> None:
+    """Set metrics to what the main Job, the first, and those of pools do. Obstacles are those of the main Job."""
+    works = [job for job in jobs if not states.state(job).ended]
+    metrics.READY.set(sum(job.get("status", {}).get("ready") or 0 for job in works))
+    metrics.FAILED.set(sum(job.get("status", {}).get("failed") or 0 for job in jobs))
+    metrics.HELD_UP.set(len(obstacles) if jobs[:1] == works[:1] and jobs and not states.queued(jobs[0]) else 0)
 
 
 def _address_of(pod: Object) -> str:

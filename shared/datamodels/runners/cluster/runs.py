@@ -115,12 +115,14 @@ def cancel(cluster: Cluster, run: str, release: str = "") -> None:
     cluster.delete_job(_driver(cluster, run, release)["metadata"]["name"])
 
 
-def scale(cluster: Cluster, run: str, pods: int, release: str = "") -> int:
+def scale(cluster: Cluster, run: str, pods: int, release: str = "", pool: str = templates.MAIN) -> int:
     """Change how many trainers of a run work at once. Returns how many can: a Job has only so many indexes left.
 
-    Raises RunNotFoundError, and NotReadyError if the run has no trainers now.
+    Raises RunNotFoundError, and NotReadyError if the run has no trainers now, or none of this pool.
     """
-    job = _trainers(cluster, run, release)
+    job = next((job for job in _trainers(cluster, run, release) if _pool(job) == pool), None)
+    if job is None:
+        raise NotReadyError(f"run {run}: has no trainers of pool {pool} now")
     cluster.patch_job(job["metadata"]["name"], {"parallelism": pods})
     return min(
         pods, job["spec"].get("completions", 1) - states.count(job.get("status", {}).get("completedIndexes", ""))
@@ -129,15 +131,26 @@ def scale(cluster: Cluster, run: str, pods: int, release: str = "") -> int:
 
 def suspend(cluster: Cluster, run: str, whether: bool, release: str = "") -> None:
     """Stop a run's trainers, after they have committed what is whole, or let them go on. Raises as `scale`."""
-    cluster.patch_job(_trainers(cluster, run, release)["metadata"]["name"], {"suspend": whether})
+    for job in _trainers(cluster, run, release):
+        cluster.patch_job(job["metadata"]["name"], {"suspend": whether})
 
 
-def _trainers(cluster: Cluster, run: str, release: str) -> Object:
+def _trainers(cluster: Cluster, run: str, release: str) -> list[Object]:
+    """Return the Jobs of trainers that have not ended, of all pools."""
     driver = _driver(cluster, run, release)
-    for child in cluster.jobs(f"{RUN_LABEL}={run}"):
-        if _owns(driver, child) and child["spec"].get("completionMode") == "Indexed" and not states.state(child).ended:
-            return child
+    found = [child for child in cluster.jobs(f"{RUN_LABEL}={run}") if _owns(driver, child) and _trains(child)]
+    if working := [job for job in found if not states.state(job).ended]:
+        return working
     raise NotReadyError(f"run {run}: has no trainers now; `datamodels status {run}` says what it does")
+
+
+def _trains(job: Object) -> bool:
+    return job["spec"].get("completionMode") == "Indexed"
+
+
+def _pool(job: Object) -> str:
+    """Return the pool of a Job of trainers. Those of earlier versions have no such label."""
+    return job["metadata"]["labels"].get(templates.POOL_LABEL, templates.MAIN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +190,7 @@ def notes(cluster: Cluster, run: str, release: str = "") -> Iterator[str]:
     state = states.state(job)
     owned = [child for child in cluster.jobs(f"{RUN_LABEL}={run}") if _owns(job, child)]
     for child in owned:
-        what = states.indexes(child) if child["spec"].get("completionMode") == "Indexed" else "serves the fit"
+        what = states.indexes(child) if _trains(child) else "serves the fit"
         yield f"{_component(child)}  {states.state(child).value}: {what}"
     for each in (job, *owned):
         pods = pods_of(cluster, each)
@@ -187,8 +200,9 @@ def notes(cluster: Cluster, run: str, release: str = "") -> Iterator[str]:
         if failed and states.state(each) is not JobState.DONE:
             last, since = failed[-1], "; another pod works since" if states.works(pods) else ""
             yield f"{_component(each)}: last ended at {last.at} with exit code {last.code}: {last.words}{since}"
+    if state is not JobState.DONE:  # a service that fails may be why a run has failed
+        yield from service_lines(cluster, templates.release_of(job))
     if not state.ended:
-        yield from service_lines(cluster)
         yield from _progress(cluster, job)
     if state is JobState.DONE:
         yield from states.message(cluster.pods(f"{JOB_LABEL}={job['metadata']['name']}")).splitlines()
@@ -269,7 +283,7 @@ def log(
     job = _driver(cluster, run, release)
     if index is not None:
         owned = [child for child in cluster.jobs(f"{RUN_LABEL}={run}") if _owns(job, child)]
-        job = next((child for child in owned if child["spec"].get("completionMode") == "Indexed"), {})
+        job = next((child for child in owned if _trains(child) and _pool(child) == templates.MAIN), {})
     pods = []
     if job:
         chosen = "" if index is None else f",batch.kubernetes.io/job-completion-index={index}"
@@ -312,13 +326,14 @@ def _listed(job: Object) -> Listed:
 
 
 def _component(job: Object) -> str:
-    return job["metadata"].get("labels", {}).get(COMPONENT, job["metadata"]["name"])
+    component = job["metadata"].get("labels", {}).get(COMPONENT, job["metadata"]["name"])
+    return f"{component} ({_pool(job)})" if _trains(job) and _pool(job) != templates.MAIN else component
 
 
-def service_lines(cluster: Cluster) -> Iterator[str]:
-    """Yield the obstacles of the chart's services."""
+def service_lines(cluster: Cluster, release: str = "") -> Iterator[str]:
+    """Yield the obstacles of the chart's services, or of one release in the namespace."""
     for name in SERVICES:
-        pods = cluster.pods(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}", NOT_SUCCEEDED)
+        pods = cluster.pods(_of_release(f"{CHART},{COMPONENT}={name},!{RUN_LABEL}", release), NOT_SUCCEEDED)
         for obstacle in states.obstacles(None, pods, []) + _unstarted(cluster, pods):
             yield f"{name}: {obstacle}"
 

@@ -19,6 +19,9 @@ from datamodels.runners.cluster.api import KUEUE, Cluster, Object
 from datamodels.settings import ClusterSettings, StoreSettings, TrainerSettings
 
 RUN_LABEL = "datamodels/run"
+POOL_LABEL = "datamodels/pool"
+"""Label of trainers: MAIN, or the name of a pool of further trainers in the chart's values."""
+MAIN = "main"
 CHART = "app.kubernetes.io/name=datamodels"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
@@ -93,10 +96,7 @@ def drives(job: Object, spec: RunSpec) -> bool:
 def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[int], owner: ClusterSettings) -> Object:
     """Make the Indexed Job that trains chunks of a run. The chunks are in ascending order."""
     job, container = _load(templates, "trainer", spec)
-    text, count = chunk_list(chunks), len(chunks)
-    if len(text) > MAX_CHUNKS_TEXT:  # too many gaps: take all chunks, since committed ones end at once
-        text, count = chunk_list(range(spec.chunks)), spec.chunks
-    indexes = min(count, PODS * job["spec"]["parallelism"])
+    text, indexes = shares(templates, spec, chunks)
     job["metadata"]["name"] = trainer_name(spec, release_of(job))
     _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
     job["spec"]["completions"] = indexes
@@ -107,8 +107,38 @@ def trainer_job(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[in
         fewest = min(int(annotations.pop(MIN_PARALLELISM)), job["spec"]["parallelism"] - 1, indexes - 1)
         if fewest:
             annotations[MIN_PARALLELISM] = str(fewest)
-    container["env"].append({"name": f"{TrainerSettings.prefix}_SPEC", "value": spec.hash})
-    container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
+    _train(container, spec, text, indexes)
+    return job
+
+
+def shares(templates: Mapping[str, str], spec: RunSpec, chunks: Sequence[int]) -> tuple[str, int]:
+    """Return the chunks as an argument of trainers, and how many indexes of the main Job share them."""
+    job, _ = _load(templates, "trainer", spec)
+    text, count = chunk_list(chunks), len(chunks)
+    if len(text) > MAX_CHUNKS_TEXT:  # too many gaps: take all chunks, since committed ones end at once
+        text, count = chunk_list(range(spec.chunks)), spec.chunks
+    return text, min(count, PODS * job["spec"]["parallelism"])
+
+
+def pools(templates: Mapping[str, str]) -> list[str]:
+    """Return the names of the pools of further trainers."""
+    return sorted(name[len("trainer-") : -len(".yaml")] for name in templates if name.startswith("trainer-"))
+
+
+def pool_job(
+    templates: Mapping[str, str], pool: str, spec: RunSpec, chunks: Sequence[int], owner: ClusterSettings
+) -> Object:
+    """Make the Job of further trainers, which take chunks that the indexes of the main Job have left."""
+    job, container = _load(templates, "trainer", spec, f"trainer-{pool}")
+    text, indexes = shares(templates, spec, chunks)
+    job["metadata"]["name"] = named(f"train-{spec.hash[:12]}-{pool}", release_of(job))
+    _own(job, "batch/v1", "Job", owner.owner, owner.owner_uid)
+    job["spec"]["completions"] = pods = job["spec"]["parallelism"]
+    if "maxFailedIndexes" in job["spec"]:
+        job["spec"]["maxFailedIndexes"] = min(job["spec"]["maxFailedIndexes"], pods)
+    job["metadata"].get("annotations", {}).pop(MIN_PARALLELISM, None)
+    _train(container, spec, text, indexes)
+    container["args"].append("--helps")
     return job
 
 
@@ -162,14 +192,21 @@ def chunk_list(chunks: Sequence[int]) -> str:
     return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def _load(templates: Mapping[str, str], kind: str, spec: RunSpec) -> tuple[Object, Object]:
+def _train(container: Object, spec: RunSpec, text: str, indexes: int) -> None:
+    container["env"].append({"name": f"{TrainerSettings.prefix}_SPEC", "value": spec.hash})
+    container["args"] = ["--run", spec.run, "--chunks", text, "--indexes", str(indexes)]
+
+
+def _load(templates: Mapping[str, str], kind: str, spec: RunSpec, file: str = "") -> tuple[Object, Object]:
     """Load a template, and set the run's label and the audience of its token. Returns (Job, its container).
+
+    file  name of the template, without its ending, if it is not the kind
 
     Raises ConfigError.
     """
     try:
         # Kubernetes reads YAML 1.1, as PyYAML does: in its manifests 0440 is octal. Specs are YAML 1.2.
-        job = copy.deepcopy(yaml.safe_load(templates[f"{kind}.yaml"]))
+        job = copy.deepcopy(yaml.safe_load(templates[f"{file or kind}.yaml"]))
         pod = job["spec"]["template"]
         container = next(c for c in pod["spec"]["containers"] if c["name"] == kind)
         for thing in (job, pod):
