@@ -56,6 +56,11 @@ proto-baseline: $(VENV)/.test ## record the calls of a release, for the check th
 chart-docs: ## generate the table of values in the chart's README
 	$(PYTHON) helm/values_table.py
 
+# For a registry of OCI artifacts: helm push build/chart/datamodels-*.tgz oci://REGISTRY/charts
+chart: $(VENV)/.test ## package the chart into build/chart
+	rm -rf build/chart && mkdir -p build/chart
+	$(BIN)/python -c "import helm_python; print(helm_python.package('helm/datamodels', destination='build/chart'))"
+
 reference: $(VENV)/.test ## generate docs/reference from the code
 	$(BIN)/python -m docs.generate
 

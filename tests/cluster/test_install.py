@@ -40,7 +40,7 @@ def test_uninstall_leaves_nothing_but_the_data(release, tmp_path):
 
 
 def test_the_values_for_trying_out_are_enough(release):
-    values = yaml.safe_load((CHART / "ci" / "dev.yaml").read_text())
+    values = yaml.safe_load((CHART / "ci" / "dev-values.yaml").read_text())
     values |= {
         "image": {"repository": IMAGE},
         "devStore": {"enabled": True, "image": {"repository": f"{IMAGE}-devstore"}},

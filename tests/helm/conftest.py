@@ -11,7 +11,8 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "helm" / "datamodels"
 VALUES = {"defaults": {"store": {"url": "s3://bucket/prefix"}}} | {
-    path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "ci").glob("*.yaml"))
+    path.stem.removesuffix("-values"): yaml.safe_load(path.read_text())
+    for path in sorted((CHART / "ci").glob("*.yaml"))
 }
 COMPONENTS = ("sampler", "aggregator", "fitter", "query")
 
