@@ -1,4 +1,4 @@
-"""TLS both ways and tokens of runs, with Secrets made as docs/guides/kubernetes.md says, or by cert-manager."""
+"""TLS both ways and tokens of runs, with Secrets made as docs/guides/kubernetes-access.md says, or by cert-manager."""
 
 import base64
 import json

@@ -7,8 +7,8 @@ import pytest
 from datamodels.services.query.service import service
 
 from datamodels.errors import ExitCode
+from datamodels.exchange import reports
 from datamodels.query.weights import WeightStore
-from datamodels.report import kept
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
 from datamodels.storage import keys, records
@@ -50,7 +50,7 @@ def test_a_report_through_a_service_is_the_one_that_is_stored(capsys, places, tm
     path = tmp_path / "r.html"
     code, _, err = run_main(capsys, "report", run, "--output", str(path), *service)
     assert code == 0 and run in path.read_text(encoding="utf-8"), err
-    assert kept.kept(store, run, 0) is None
+    assert reports.kept(store, run, 0) is None
     records.create(store, keys.report(run, 0), {"html": "as stored"})
     code, out, err = run_main(capsys, "report", run, "--output", str(path), *service, "--json")
     assert code == 0 and path.read_text() == "as stored" and json.loads(out)["bytes"] == len("as stored"), err

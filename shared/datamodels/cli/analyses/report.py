@@ -13,8 +13,9 @@ from datamodels.cli.common.output import print_json
 from datamodels.cli.common.store import source_of
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
+from datamodels.exchange import reports
 from datamodels.fit.job.finished import read_newest_fit
-from datamodels.report import baselines, kept, page
+from datamodels.report import baselines, page
 from datamodels.report.explorer import Explained
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
@@ -52,7 +53,7 @@ def _ready(options: argparse.Namespace, store: ObjectStore) -> str | None:
     if local or options.compared or options.lime or options.threshold is not None:
         return None
     newest = read_newest_fit(store, options.run)
-    return None if newest is None else kept.kept(store, options.run, newest.number)
+    return None if newest is None else reports.kept(store, options.run, newest.number)
 
 
 def _tell(options: argparse.Namespace, run: str, path: Path, partial: bool) -> None:

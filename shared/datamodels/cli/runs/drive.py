@@ -12,7 +12,8 @@ from pathlib import Path
 from datamodels.analyze.findings import gather
 from datamodels.cli.common.spec import given_spec
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError
-from datamodels.report import kept, summary
+from datamodels.exchange import reports
+from datamodels.report import page, summary
 from datamodels.rpc.serve import Server
 from datamodels.run import specs
 from datamodels.runners import metrics, pipeline
@@ -53,9 +54,12 @@ def drive(options: argparse.Namespace) -> None:
 
 def _keep_report(store: ObjectStore, result: pipeline.Result) -> None:
     """Store the report of the newest fit. The run is done without it, so a fault of it is only logged."""
+    if result.fit is None:
+        return
     try:
-        key = kept.keep(store, gather(store, result.run, result.dataset, result.seconds))
-        log.info("report stored", key=key)
+        found = gather(store, result.run, result.dataset, result.seconds)
+        new = reports.keep(store, result.run.name, result.fit, page.html(found))
+        log.info("report stored" if new else "a report is stored already", fit=result.fit)
     except (DatamodelsError, MemoryError) as error:
         log.warning("the report is not stored", reason=str(error))
 
