@@ -18,6 +18,7 @@ FIELDS = {
     "PrometheusRule": {"groups"},
 }
 RULE = {"alert": str, "expr": str, "for": str, "labels": dict, "annotations": dict}
+RUN_LABELS = ("datamodels/run", "datamodels/pool")
 DURATION = r"(\d+h)?(\d+m)?(\d+s)?"
 TARGET_LABELS = ["app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"]
 
@@ -58,7 +59,7 @@ def test_each_component_is_monitored_once(rendered):
     by_service = [label(s, "component") for s in everything.of("Service") if _picked(services, s)]
     assert sorted(by_service) == sorted(COMPONENTS)
     by_pod = [kind for kind, job in everything.templates.items() if _picked(pods, job["spec"]["template"])]
-    assert sorted(by_pod) == ["driver", "trainer"]
+    assert sorted(by_pod) == ["driver", "trainer", "trainer-spot"]
 
 
 def _picked(monitor, thing):
@@ -79,10 +80,10 @@ def test_both_ways_set_the_labels_that_alerts_and_dashboards_use(rendered):
     everything = rendered["everything"]
     (services,), (pods,) = (everything.of(kind) for kind in ("ServiceMonitor", "PodMonitor"))
     assert services["spec"]["podTargetLabels"] == TARGET_LABELS
-    assert pods["spec"]["podTargetLabels"] == [*TARGET_LABELS, "datamodels/run"]
+    assert pods["spec"]["podTargetLabels"] == [*TARGET_LABELS, *RUN_LABELS]
     (job,) = yaml.safe_load((CHART.parents[1] / "deploy" / "prometheus.yaml").read_text())["scrape_configs"]
     (mapped,) = [rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "labelmap"]
-    for name in (*TARGET_LABELS, "datamodels/run"):
+    for name in (*TARGET_LABELS, *RUN_LABELS):
         target = re.sub(r"\W", "_", name)
         assert re.fullmatch(mapped, f"__meta_kubernetes_pod_label_{target}")[1] == target
     assert {"namespace", "pod", "job"} <= {rule.get("target_label") for rule in job["relabel_configs"]}

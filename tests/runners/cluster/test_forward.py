@@ -5,7 +5,7 @@ import threading
 import pytest
 from datamodels.services.query.service import service
 
-from datamodels.errors import ConfigError, NotReadyError, UnavailableError
+from datamodels.errors import ClusterError, ConfigError, NotReadyError, UnavailableError
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.clients.query import QueryClient
 from datamodels.rpc.serve import Server
@@ -88,3 +88,19 @@ def test_without_a_ready_pod_it_says_where_to_look(api, cluster):
         forward.forwarded(cluster, "query").__enter__()
     with pytest.raises(ConfigError, match="no release dm9 of the chart is installed"):
         forward.forwarded(cluster, "query", "dm9").__enter__()
+
+
+def test_a_call_fails_with_the_reason_why_the_cluster_cannot_be_reached(api, cluster, monkeypatch):
+    refusal = ClusterError("namespace ns: cannot forward a port of good: forbidden")
+
+    def refused(self, name, port):
+        raise refusal
+
+    monkeypatch.setattr(type(cluster), "forward", refused)
+    api.add("pods", pod("good"))
+    with (
+        pytest.raises(ClusterError, match="forbidden"),
+        forward.forwarded(cluster, "query") as (address, _),
+        QueryClient(address, ClientSettings(attempts=1)) as client,
+    ):
+        client.run("any")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from datamodels.errors import DatamodelsError, NotReadyError
+from datamodels.errors import DatamodelsError, NotReadyError, UnavailableError
 from datamodels.runners.cluster import templates
 from datamodels.runners.cluster.api import Cluster, Object
 from datamodels.runners.cluster.templates import CHART, COMPONENT, INSTANCE, RUN_LABEL
@@ -30,16 +30,27 @@ def forwarded(cluster: Cluster, component: str, release: str = "") -> Iterator[t
     """Yield the address of a service of the chart, which only this user can reach, and the service's name for TLS.
 
     Every connection to the address goes to a pod that is ready. Raises ConfigError if there is no chart or several
-    releases, NotReadyError if no pod is ready, and ClusterError if the cluster forbids it.
+    releases, NotReadyError if no pod is ready, and ClusterError if the cluster forbids it. Calls that fail because
+    later connections cannot be opened raise the reason, too.
     """
     chosen = templates.release_of(templates.find(cluster, release))
     pod = _ready(cluster, component, chosen)
 
+    failed: list[DatamodelsError] = []
+
     def dial() -> socket.socket:
-        return cluster.forward(_ready(cluster, component, chosen)["metadata"]["name"], _port(pod))
+        failed.clear()
+        try:
+            return cluster.forward(_ready(cluster, component, chosen)["metadata"]["name"], _port(pod))
+        except DatamodelsError as error:
+            failed.append(error)
+            raise
 
     with listening(dial) as address:
-        yield address, _service_of(pod)
+        try:
+            yield address, _service_of(pod)
+        except UnavailableError as error:  # it names a socket here, which says nothing about the cluster
+            raise (failed or [error])[0] from error
 
 
 def _ready(cluster: Cluster, component: str, release: str) -> Object:
@@ -100,7 +111,7 @@ def _join(near: socket.socket, dial: Dial) -> None:
         try:
             far = dial()
         except DatamodelsError as error:  # the client sees a closed connection, and tries again
-            log.warning("port-forwarding failed", reason=str(error))
+            log.debug("port-forwarding failed", reason=str(error))
             return
         with contextlib.closing(far):
             back = threading.Thread(target=_pass_on, args=(far, near), name="port-forward", daemon=True)
