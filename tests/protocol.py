@@ -27,8 +27,11 @@ def make_run():
         "sub_chunk": 4,
         "evaluate": {"subsets": 3, "models": 2},
     }
-    data = Dataset(np.zeros((12, 2)), np.arange(12) % 3, np.zeros((TARGETS, 2)), np.arange(TARGETS) % 3)
-    return runs.resolve(specs.parse(document), data)
+    return runs.resolve(specs.parse(document), make_dataset())
+
+
+def make_dataset():
+    return Dataset(np.zeros((12, 2)), np.arange(12) % 3, np.zeros((TARGETS, 2)), np.arange(TARGETS) % 3)
 
 
 def sub_chunks_of(run):

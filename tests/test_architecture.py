@@ -35,7 +35,7 @@ ORDER = [
         "telemetry",
         "storage",
     ),
-    *("run.designs", "run", "aggregate"),
+    *("run.designs", "run", "display", "aggregate"),
     *("train", "train.gradients", "train.workloads", "train.images", "train.torch"),
     *(
         "fit.kernels",

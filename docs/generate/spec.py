@@ -18,8 +18,8 @@ HEAD = """\
 # Spec
 
 A spec is a YAML file that decides everything that a run computes. Unknown fields are refused, and so are values out of
-range, before anything starts. `fit`, `until` and `output` are not part of the run's name: change them and the same run
-continues.
+range, before anything starts. `fit`, `until`, `output` and `display` are not part of the run's name: change them and
+the same run continues.
 
 """
 KINDS = {

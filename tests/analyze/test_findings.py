@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from datamodels.aggregate import manifest
-from datamodels.analyze.findings import features, gather
+from datamodels.analyze.findings import gather
 from datamodels.analyze.quality.unseen import Unseen
+from datamodels.display import stored
+from datamodels.display.looks import Loaded
 from datamodels.errors import ConflictError
 from datamodels.fit.data import problem
 from datamodels.fit.job import fits
@@ -61,7 +63,18 @@ def test_the_numbers_of_rows_are_summarised(tmp_path):
     assert found.names == ["width", "height", "x2", "x3"]
     assert found.mean == pytest.approx(data.x.mean(axis=0), rel=1e-3)
     assert found.deviation == pytest.approx(data.x.std(axis=0), rel=1e-3)
-    assert features(committed.make_run(), made.dataset()) is None, "pictures are shown instead"
+    assert Loaded(committed.make_run(), made.dataset()).features is None, "pictures are shown instead"
+
+
+def test_examples_are_shown_as_the_store_has_them_without_the_data_set(tmp_path):
+    found = made.findings(tmp_path)
+    store = LocalStore(tmp_path)
+    assert gather(store, found.run, None).looks is None
+    stored.write(store, found.run, found.dataset)
+    later = gather(store, found.run, None)
+    assert later.looks.pool(3).picture == found.looks.pool(3).picture
+    assert later.looks.pool(3).picture is not None
+    assert later.looks.target(2).name == found.looks.target(2).name == made.NAMES[found.run.target_labels[2]]
 
 
 def test_what_a_card_counts(tmp_path):

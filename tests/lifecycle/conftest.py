@@ -1,4 +1,4 @@
-"""A run with everything that a run can have: parts, manifests, fits and what was computed from them."""
+"""A run with everything that a run can have: parts, manifests, fits, looks and what was computed from them."""
 
 import dataclasses
 import functools
@@ -6,6 +6,7 @@ import functools
 import pytest
 
 from datamodels.aggregate.ledger import Ledger
+from datamodels.display import stored
 from datamodels.run import runs
 from datamodels.storage import keys, records
 from datamodels.testing import fitted
@@ -44,6 +45,7 @@ def _made() -> Kept:
     run = protocol.make_run()
     outputs, found = protocol.outputs_maker(run), Kept(MemoryStore(), run, [])
     runs.create(found.store, run)
+    stored.write(found.store, run, protocol.make_dataset())
     ledger = Ledger(found.store, run)
     for number, models in enumerate(protocol.sub_chunks_of(run)):
         made = outputs(models, number, failed=(models.start,) if number == 3 else ())

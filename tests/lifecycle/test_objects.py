@@ -35,6 +35,7 @@ def test_what_nothing_refers_to_is_found_and_foreign_objects_are_left_alone(kept
         keys.part(name, 0, 4, 7),
         keys.weights(name, "dead", 0, 5),
         keys.masks(name, 0, 4),
+        keys.looks(name, "pool", 0, 12, "0123456789abcdef"),
         keys.evaluation(name, 9),
     ]
     foreign = [
@@ -192,7 +193,7 @@ def test_every_key_has_a_kind_and_an_owner(kept):
     prune(kept.store, kept.name)
     sweep(kept.store, kept.name, time.time() + DAY)
     kinds = {keys.kind(key) for key in kept.store.objects}
-    assert kinds == {"run", "manifest", "part", "merged", "fit", "weights", "answer", "unused"}
+    assert kinds == {"run", "display", "looks", "manifest", "part", "merged", "fit", "weights", "answer", "unused"}
     assert {keys.owner(key) for key in kept.store.objects} == {kept.name}
     records.create(kept.store, keys.meaning(kept.name, 0), {})
     assert keys.kind(keys.meaning(kept.name, 0)) == "meaning" and keys.kind(keys.masks(kept.name, 0, 1)) == "masks"

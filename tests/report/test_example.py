@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from datamodels.display.looks import Loaded
 from datamodels.report import example
 from datamodels.report.example import Examples, label_name, rounded
 from datamodels.testing import committed
@@ -12,7 +13,8 @@ from tests.report import made
 def examples(data, **fields):
     from datamodels.run import runs
 
-    return Examples(runs.resolve(committed.make_run(**fields).spec, data), data)
+    run = runs.resolve(committed.make_run(**fields).spec, data)
+    return Examples(run, Loaded(run, data))
 
 
 def test_test_examples_come_before_training_examples():

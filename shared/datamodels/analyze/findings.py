@@ -26,6 +26,8 @@ from datamodels.analyze.target import Targets
 from datamodels.analyze.what_if import mislabel
 from datamodels.analyze.what_if.composition import commonest
 from datamodels.analyze.what_if.mislabel import Suspects
+from datamodels.display import stored
+from datamodels.display.looks import Features, Loaded, Looks
 from datamodels.errors import ConflictError, InputError, NotReadyError, SpecError
 from datamodels.fit.data import problem
 from datamodels.fit.data.problem import Solution
@@ -49,17 +51,6 @@ AXES, ENDS = 5, 7
 """Principal components, and targets at each end of one."""
 SUPPORTS = 2000
 """Most targets whose supports are searched for. If there are more, a random sample is taken."""
-FEATURES = 64
-"""Most numbers of a row that are shown: the first ones."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Features:
-    """The numbers of a row of x: their names, and float64[f] their mean and standard deviation over the pool."""
-
-    names: list[str]
-    mean: np.ndarray
-    deviation: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +111,7 @@ class Findings:
     """A run and its findings.
 
     dataset    None if it cannot be loaded
-    features   None if rows of x are not shown as numbers
+    looks      how its examples look: as the store has it, else as the data set does; None if neither is there
     committed  models that the newest manifest lists
     failed     number of them that failed
     stopped    decisions to end training early
@@ -130,12 +121,17 @@ class Findings:
 
     run: Run
     dataset: Dataset | None
-    features: Features | None
+    looks: Looks | None
     committed: int
     failed: int
     stopped: list[stopping.Stop] = dataclasses.field(default_factory=list)
     fitted: FitFindings | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def features(self) -> Features | None:
+        """What is known of the numbers of rows; None if examples are not shown as rows."""
+        return None if self.looks is None else self.looks.features
 
     @property
     def partial(self) -> bool:
@@ -168,7 +164,7 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
     return Findings(
         run=run,
         dataset=dataset,
-        features=None if dataset is None else features(run, dataset),
+        looks=stored.open_looks(store, run) or (None if dataset is None else Loaded(run, dataset)),
         committed=snapshot.committed,
         failed=len(snapshot.failed),
         stopped=stopping.recorded(store, run.name),
@@ -184,16 +180,6 @@ def _require_same(run: Run, dataset: Dataset) -> None:
         raise ConflictError(
             f"run {run.name}: its data set now has other examples than the run was created with; restore the data"
         )
-
-
-def features(run: Run, dataset: Dataset) -> Features | None:
-    """Summarise the first numbers of the rows of x. Returns None if rows are no numbers, or are pictures or texts."""
-    x = dataset.x
-    better = dataset.image_shape is not None or dataset.texts is not None or run.design.grouped
-    if better or x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiub":
-        return None
-    x = x[:, :FEATURES].astype(np.float64)
-    return Features(dataset.feature_labels[: x.shape[1]], x.mean(axis=0), x.std(axis=0))
 
 
 def _of_fit(

@@ -15,8 +15,8 @@ THREADS = 8
 """Objects that are copied at a time: the time of a small one is spent waiting."""
 
 ORDER = (
-    ("data", "masks", "part", "merged", "weights"),
-    ("manifest", "fit"),
+    ("data", "looks", "masks", "part", "merged", "weights"),
+    ("display", "manifest", "fit"),
     ("stop", "answer", "meaning"),
     ("run",),
 )

@@ -15,6 +15,8 @@ from typing import Any
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Part, Segment, Snapshot
 from datamodels.analyze.quality import stopping
+from datamodels.display import stored
+from datamodels.display.stored import DisplayRecord
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError, RunInUseError, RunNotFoundError
 from datamodels.fit.job.finished import FitRecord, read_fit
 from datamodels.run import runs
@@ -80,6 +82,7 @@ class References:
     versions  numbers of the manifests, ascending
     newest    the newest version, as far as its records are there
     fits      the record of each finished fit, by number
+    display   the record of how its examples look; None if there is none
     older     reads the records of all manifests, of which there may be tens of thousands
     """
 
@@ -87,6 +90,7 @@ class References:
     versions: Sequence[int]
     newest: Snapshot
     fits: Mapping[int, FitRecord]
+    display: DisplayRecord | None
     older: Callable[[], Iterable[Segment]]
 
     @functools.cached_property
@@ -145,7 +149,7 @@ def references(store: ObjectStore, objects: Objects, damaged: Damaged | None = N
 
     run = tried(keys.run(name), lambda: runs.read(store, name))
     if run is None and damaged is None:
-        return References(None, (), Snapshot(name, manifest.NONE, ()), {}, tuple)
+        return References(None, (), Snapshot(name, manifest.NONE, ()), {}, None, tuple)
     versions = numbers(keys.manifests(name))
     newest = tried(
         f"{keys.folder(keys.manifest(name, 0))}/",
@@ -153,7 +157,8 @@ def references(store: ObjectStore, objects: Objects, damaged: Damaged | None = N
         Snapshot(name, manifest.NONE, (), complete=False),
     )
     fits = each(keys.fits(name), lambda number: read_fit(store, name, number))
-    return References(run, versions, newest, fits, older)
+    display = tried(keys.display(name), lambda: stored.read_record(store, name))
+    return References(run, versions, newest, fits, display, older)
 
 
 def expected(objects: Objects, known: References) -> set[str]:
@@ -166,6 +171,7 @@ def _certain(objects: Objects, known: References) -> set[str]:
     masks = None if known.run is None else known.run.design.masks
     used = {part.key for part in known.newest.parts}
     used |= {block.key for record in known.fits.values() for block in record.blocks}
+    used |= {chunk.key for chunk in (known.display.chunks if known.display else ())}
     return used | {keys.masks(objects.run, block.first, block.last) for block in (masks.blocks if masks else ())}
 
 
@@ -177,7 +183,7 @@ def live(objects: Objects, known: References) -> set[str]:
     if known.run is None:
         return {key for key in objects.entries if not keys.kind(key)}
     used = _certain(objects, known) | set(known.waiting())
-    used |= set(objects.kind("", "run", "meaning", "data", "manifest", "fit", "stop", "unused"))
+    used |= set(objects.kind("", "run", "meaning", "display", "data", "manifest", "fit", "stop", "unused"))
     if not known.newest.complete:  # an aggregator recovers the parts that lost manifests have listed
         used |= set(objects.kind("part", "merged"))
     used |= {key for key in objects.kind("answer") if keys.fit_of(key) in known.fits}

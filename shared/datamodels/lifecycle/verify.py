@@ -28,10 +28,11 @@ def checks(store: ObjectStore, objects: Objects, known: References) -> dict[str,
     """Return a check of each object that a run should have."""
     listed = known.parts.values()
     sums = {p.key: p.sha256 for p in listed} | {b.key: b.sha256 for r in known.fits.values() for b in r.blocks}
+    sums |= {chunk.key: chunk.sha256 for chunk in (known.display.chunks if known.display else ())}
     if known.run is not None and known.run.design.masks is not None:
         sums |= {keys.masks(objects.run, b.first, b.last): b.sha256 for b in known.run.design.masks.blocks}
     found: dict[str, Check] = {key: _sum(sha256) for key, sha256 in sorted(sums.items())}
-    for key in objects.kind("run", "meaning", "manifest", "fit", "stop", "answer"):
+    for key in objects.kind("run", "meaning", "display", "manifest", "fit", "stop", "answer"):
         found[key] = _record(store, key)
     waiting = set() if known.run is None else set(known.waiting())
     for key in objects.kind("part"):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
 
-from datamodels.analyze.findings import FEATURES
-from datamodels.report import picture
-from datamodels.run.dataset import NOT_IN_POOL, Dataset
+from datamodels.display.looks import Look, Looks
 from datamodels.run.runs import Run
 
 MINUS = "\N{MINUS SIGN}"
@@ -23,15 +21,11 @@ TEXT = 400
 class Examples:
     """The examples of a run.
 
-    dataset  None if it cannot be loaded: then examples have labels and numbers alone
+    looks  None if neither the store nor a data set has any: then examples have labels and numbers alone
     """
 
     run: Run
-    dataset: Dataset | None
-
-    @functools.cached_property
-    def _target_y(self) -> np.ndarray | None:
-        return self.run.target_labels if self.dataset is None else self.dataset.targets(self.run.spec.targets).y
+    looks: Looks | None
 
     @property
     def grouped(self) -> bool:
@@ -43,35 +37,33 @@ class Examples:
         if self.grouped:
             members = self.run.design.members(np.array([column]))
             return {"name": f"group {column}", "label": f"{len(members):,} examples"}
-        y = self.run.labels if self.dataset is None else self.dataset.y
-        return {"name": f"#{column}", "label": self._label(y, column)} | self._display(column, pool=True)
+        look = _bare(self.run.labels, column) if self.looks is None else self.looks.pool(column)
+        return {"name": f"#{column}", "label": self._label(look)} | _display(look)
 
     def target(self, target: int) -> dict[str, Any]:
         """Return the same of a target. If it is a part of a text, `span` says which letters of the text it is."""
         if self.run.spans:
             span = self.run.spans[target]
             return {"name": f"target {target}", "label": "", "text": span.text, "span": [span.first, span.last]}
-        own = int(self.run.own[target])
-        # If targets are of both kinds, test examples come first.
-        looks = self._display(target, pool=False) if own == NOT_IN_POOL else self._display(own, pool=True)
-        return {"name": f"target {target}", "label": self._label(self._target_y, target)} | looks
+        look = _bare(self.run.target_labels, target) if self.looks is None else self.looks.target(target)
+        return {"name": f"target {target}", "label": self._label(look)} | _display(look)
 
-    def _label(self, y: np.ndarray | None, index: int) -> str:
-        return "" if y is None or y.ndim != 1 else label_name(self.run, y[index])
+    def _label(self, look: Look) -> str:
+        if look.label is not None:
+            return label_name(self.run, look.label)
+        return look.name if look.value is None else label_name(self.run, look.value)
 
-    def _display(self, index: int, *, pool: bool) -> dict[str, Any]:
-        data = self.dataset
-        if data is None:
-            return {}
-        x, texts = (data.x, data.texts) if pool else (data.x_test, data.texts_test)
-        if data.image_shape is not None:
-            return {"picture": picture.base64_png(data, x[index])}
-        if texts is not None:
-            text = texts[index]
-            return {"text": text if len(text) <= TEXT else f"{text[:TEXT].rstrip()} …"}
-        if x.ndim == 2 and x.dtype.kind in "fiub":
-            return {"row": rounded(x[index, :FEATURES])}
-        return {}
+
+def _bare(labels: np.ndarray | None, index: int) -> Look:
+    return Look() if labels is None else Look(label=int(labels[index]))
+
+
+def _display(look: Look) -> dict[str, Any]:
+    if look.picture is not None:
+        return {"picture": base64.b64encode(look.picture).decode()}
+    if look.text is not None:
+        return {"text": look.text if len(look.text) <= TEXT else f"{look.text[:TEXT].rstrip()} …"}
+    return {} if look.row is None else {"row": rounded(look.row)}
 
 
 def label_name(run: Run, label: Any) -> str:

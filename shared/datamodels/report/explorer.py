@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.analyze.findings import Features, Findings
+from datamodels.analyze.findings import Findings
 from datamodels.analyze.quality.interval import Estimate
 from datamodels.analyze.target import Removal, Target, UnseenOutputs
 from datamodels.analyze.what_if.support import FOUND, WRONG
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
+from datamodels.display.looks import Features
 from datamodels.outputs import Output
 from datamodels.report.example import Examples, rounded
 from datamodels.run.dataset import Dataset
@@ -42,7 +43,7 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
     """
     if found.fitted is None:
         return {}
-    examples = Examples(found.run, found.dataset)
+    examples = Examples(found.run, found.looks)
     columns: dict[str, Any] = {}
     others: dict[str, Any] = {}
     chosen: list[dict[str, Any]] = []

@@ -18,7 +18,7 @@ def data(found: Findings) -> dict[str, Any] | None:
     if found.fitted is None or found.fitted.groups is None:
         return None
     grouped, axes, commonest = (getattr(found.fitted.groups, name) for name in ("clusters", "components", "commonest"))
-    examples = Examples(found.run, found.dataset)
+    examples = Examples(found.run, found.looks)
     shown = np.sort(np.random.default_rng(0).permutation(found.run.n)[:POINTS])
     scores = axes.scores[shown]
 

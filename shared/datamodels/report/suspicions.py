@@ -15,7 +15,7 @@ def leaks(found: Findings) -> dict[str, Any] | None:
     """
     if found.fitted is None or found.fitted.leaks is None:
         return None
-    pairs, examples = found.fitted.leaks, Examples(found.run, found.dataset)
+    pairs, examples = found.fitted.leaks, Examples(found.run, found.looks)
     columns = [getattr(pairs, name).tolist() for name in ("target", "example", "score", "weight")]
     same = [""] * len(pairs.target) if pairs.close is None else pairs.close.said
     rows = zip(*columns, same, strict=True)
@@ -39,7 +39,7 @@ def suspects(found: Findings) -> dict[str, Any] | None:
     """Return {by, suspects: example, score}; None if nothing is suspected."""
     if found.fitted is None or found.fitted.suspects is None:
         return None
-    worst, examples = found.fitted.suspects, Examples(found.run, found.dataset)
+    worst, examples = found.fitted.suspects, Examples(found.run, found.looks)
     rows = zip(worst.example.tolist(), rounded(worst.score), strict=True)
     return {
         "by": worst.by,

@@ -51,6 +51,9 @@ class Dataset:
     image_shape        (h, w) or (h, w, 3): shape of a row of x as an image; None if it is not an image
     image_max          value of ink in an image; 0 is paper
     feature_names      name of each number in a row of x; may be empty
+    feature_units      unit of each number in a row of x; may be empty
+    titles, titles_test  what its owner calls each pool example and each test example, such as a file or a key; None
+                       if they have no such names
     texts, texts_test  text of each pool example and of each test example; None if x is not made of text
     spans_test         (first, last) for each test example, if the target is a part of its text, the letters
                        `first <= letter < last`; None if it is the whole example. `language_dataset` makes such data
@@ -70,6 +73,9 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     image_max: float = 1.0
     feature_names: tuple[str, ...] = ()
+    feature_units: tuple[str, ...] = ()
+    titles: Sequence[str] | None = None
+    titles_test: Sequence[str] | None = None
     texts: Sequence[str] | None = None
     texts_test: Sequence[str] | None = None
     spans_test: Sequence[tuple[int, int]] | None = None
@@ -113,7 +119,7 @@ class Dataset:
             )
 
     def _check_texts(self) -> None:
-        for texts, y in (("texts", "y"), ("texts_test", "y_test")):
+        for texts, y in (("texts", "y"), ("texts_test", "y_test"), ("titles", "y"), ("titles_test", "y_test")):
             found = getattr(self, texts)
             if found is not None and len(found) != len(getattr(self, y)):
                 raise SpecError(f"dataset: has {len(found)} {texts} for {len(getattr(self, y))} {y}: must be equal")

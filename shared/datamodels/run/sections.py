@@ -192,3 +192,16 @@ class UntilSpec(Section):
     """Stop as soon as the lower end of the 95% interval of LDS is at least this."""
     slope: float | None = Field(default=None, gt=0, lt=1)
     """Stop as soon as twice as many models would raise LDS by at most this, by the upper end of the 95% interval."""
+
+
+class DisplaySpec(Section):
+    """How the examples look in the explorer and in reports. Their looks are kept in the store, so that showing them
+    needs neither the data set nor its code. It is not part of the run's name."""
+
+    store: bool = True
+    """Whether the looks of examples are kept in the store: labels, small pictures, texts and the numbers of rows. Turn
+    it off if whoever may read the store may not see the data."""
+    pixels: int = Field(default=64, ge=8, le=256)
+    """The most pixels of the longer side of a picture; larger pictures are shrunk."""
+    letters: int = Field(default=2000, ge=0, le=100_000)
+    """The most letters of a text; the end of a longer one is cut off."""

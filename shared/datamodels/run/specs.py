@@ -23,6 +23,7 @@ from datamodels.run.estimators import ESTIMATORS, LASSO
 from datamodels.run.sections import (
     DatasetSpec,
     DesignSpec,
+    DisplaySpec,
     EvaluateSpec,
     FitSpec,
     OutputSpec,
@@ -35,6 +36,9 @@ from datamodels.storage import records
 
 MAX_CHUNKS = 100_000
 """The Kubernetes Job API's limit on completions of an Indexed Job."""
+
+NOT_STORED = {"until", "output", "display"}
+"""Sections that decide no model and no fit. A run's record does not have them, so they may change."""
 
 
 class RunSpec(Section):
@@ -74,11 +78,13 @@ class RunSpec(Section):
     """When training may end early. By default, all models are trained."""
     output: OutputSpec | None = None
     """What the recorded number means. By default as the trainer declares it."""
+    display: DisplaySpec = DisplaySpec()
+    """How the examples look in the explorer and in reports, and whether the store keeps that."""
 
     @property
     def hash(self) -> str:
-        """64 hexadecimal digits; equal for specs that train the same models. `fit`, `until`, `output` are not in it."""
-        return records.digest(self.model_dump(mode="json", exclude={"fit", "until", "output"}))
+        """64 hexadecimal digits; equal for specs that train the same models: `fit` and NOT_STORED are not in it."""
+        return records.digest(self.model_dump(mode="json", exclude={"fit", *NOT_STORED}))
 
     @property
     def run(self) -> str:
@@ -128,15 +134,17 @@ class RunSpec(Section):
         """Return the spec with its defaults filled in, as JSON values in their first spelling; `parse` reads it back.
 
         `until` is left out: it decides when training ends, but not what any model or fit is. So a run that was stopped
-        continues under another rule, or none, and no model is trained twice. `output` is left out, because a run has
-        its own record of what its outputs mean.
+        continues under another rule, or none, and no model is trained twice. `output` and `display` are left out,
+        because a run has its own records of what its outputs mean, and of how its examples look.
         """
-        return self.model_dump(mode="json", exclude={"until", "output"})
+        return self.model_dump(mode="json", exclude=NOT_STORED)
 
     def request(self) -> dict[str, Any]:
-        """Return the document with `until` and `output`, for a driver elsewhere; `parse` reads it back."""
+        """Return the document with `until`, `output` and `display`, for a driver elsewhere; `parse` reads it back."""
         until = {} if self.until is None else {"until": self.until.model_dump(exclude_none=True)}
-        return self.document() | until | ({} if self.output is None else {"output": self.output.given()})
+        output = {} if self.output is None else {"output": self.output.given()}
+        display = self.display.model_dump(exclude_unset=True)
+        return self.document() | until | output | ({"display": display} if display else {})
 
     def with_fit(self, settings: Any) -> RunSpec:
         """Return the spec with another `fit` section, given as JSON values. Raises SpecError."""

@@ -22,6 +22,7 @@ from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
+from datamodels.display import stored
 from datamodels.errors import ConfigError, DeadlineError, StageError, UnavailableError
 from datamodels.fit.data import examples, problem
 from datamodels.fit.job import fits
@@ -159,6 +160,7 @@ class _Stages:
 
     def sample(self, bar: Bar) -> None:
         self._services.aggregator.create_run(self._run)
+        stored.write(self._store, self._run, self._result.dataset)
         # What outputs mean may have been declared before, and be declared by neither spec nor trainer now.
         self._run = self._result.run = self._run.as_declared(runs.read(self._store, self._run.name))
         bar.reach(1, self._services.sampler.describe(self._run.design).summary)

@@ -10,6 +10,8 @@ writes below its own prefix, so that a bucket policy can say who may write what.
     runs/{run}/meaning-{number}.json                    what outputs mean, and the names of classes, if said anew
     runs/{run}/features-{digest}.json                   features and labels of examples, if an estimator compares them
     runs/{run}/examples/{sha256}.npy                    a block of rows of such an array
+    runs/{run}/display.json                             how examples look: chunks, with their sha256
+    runs/{run}/display/{role}-{first}-{last}-{nonce}.parquet  labels, pictures, texts and rows of some of them
     runs/{run}/gradients/{digest}.json                  scores by gradients of some models: blocks, with their sha256
     runs/{run}/gradients/{digest}/{first}-{last}-{sha}.npy  those of the targets first <= target < last
     aggregate/{run}/parts/{first}-{last}.parquet        outputs of the models first <= index < last
@@ -83,6 +85,14 @@ def features(run: str, digest: str) -> str:
 
 def examples(run: str, sha256: str) -> str:
     return f"{RUNS}{run}/examples/{sha256}.npy"
+
+
+def display(run: str) -> str:
+    return f"{RUNS}{run}/display.json"
+
+
+def looks(run: str, role: str, first: int, last: int, nonce: str) -> str:
+    return f"{RUNS}{run}/display/{role}-{first:010d}-{last:010d}-{nonce}.parquet"
 
 
 def parts(run: str) -> str:
@@ -203,6 +213,8 @@ _NUMBERS = r"\d{10}-\d{10}"
 _KINDS = {
     "run": r"runs/[^/]+\.json",
     "meaning": r"runs/[^/]+/meaning-\d{6}\.json",
+    "display": r"runs/[^/]+/display\.json",
+    "looks": rf"runs/[^/]+/display/[a-z]+-{_NUMBERS}-[0-9a-f]+\.parquet",
     "data": r"runs/[^/]+/.+",
     "manifest": r"aggregate/[^/]+/manifest/\d{10}\.json",
     "part": rf"aggregate/[^/]+/parts/{_NUMBERS}(-\d{{4}})?\.parquet",

@@ -56,6 +56,22 @@ WEIGHTS = pa.schema(
 )
 """Fitted weights: one row per target, sparse, columns ascending, on the raw 0/1 scale of membership."""
 
+LOOKS = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("value", pa.float64()),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("picture", pa.binary()),
+        pa.field("text", pa.string()),
+        pa.field("span_first", pa.int32()),
+        pa.field("span_last", pa.int32()),
+        pa.field("row", pa.list_(pa.field("element", pa.float64()))),
+    ]
+)
+"""How examples look, one row per example, by ascending index. What an example does not have is null."""
+
 CHOICE = b"datamodels.choice"
 """Metadata key of fitted weights: JSON of what the estimator has chosen for all targets together; absent for most."""
 

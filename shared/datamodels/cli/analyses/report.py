@@ -21,7 +21,7 @@ from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 from datamodels.settings import TrainerSettings
-from datamodels.storage import ObjectStore
+from datamodels.storage import ObjectStore, keys
 from datamodels.train.device import limit_threads
 
 
@@ -39,7 +39,7 @@ def report(options: argparse.Namespace) -> None:
             found = gather(store, run, dataset)
             explained = _explained(found, dataset, options.lime)
         else:
-            found, explained = gather(store, run, _dataset(run)), None
+            found, explained = gather(store, run, _dataset(store, run)), None
         path = write(found, options.output, options.home, compared, explained)
     _tell(options, run.name, path, found.partial)
 
@@ -104,10 +104,12 @@ def save(html: str, run: str, output: str | None, home: Path) -> Path:
     return path
 
 
-def _dataset(run: Run) -> Dataset | None:
+def _dataset(store: ObjectStore, run: Run) -> Dataset | None:
     """Load the data set; print a warning and return None if that fails, since most of a report needs no data."""
     try:
         return runs.load_dataset(run.spec)
     except SpecError as error:
-        print(f"datamodels: {error}; the report shows examples by number", file=sys.stderr)
+        stored = store.exists(keys.display(run.name))
+        how = "compares no inputs to find leaks" if stored else "shows examples by number"
+        print(f"datamodels: {error}; the report {how}", file=sys.stderr)
         return None

@@ -13,6 +13,7 @@ from datamodels.analyze.quality import evaluate
 from datamodels.cli.common.output import print_json, warn
 from datamodels.cli.common.store import source_of, store_of
 from datamodels.cli.runs.refit import changed, fitted, line, yaml_of
+from datamodels.display import stored
 from datamodels.errors import InputError
 from datamodels.exchange import exported, sources
 from datamodels.exchange.contents import Contents
@@ -32,6 +33,7 @@ def import_arrays(options: argparse.Namespace) -> None:
     given = _given(options)
     settings = changed(FitSpec(), options.settings)
     run = import_run(store, options.name, given, settings.model_dump(mode="json"), warn)
+    stored.write(store, run, runs.load_dataset(run.spec))
     failed = len(manifest.read_newest(store, run.name).failed)
     if not options.json:
         lost = f" ({failed:,} failed: their outputs are NaN, and fits leave them out)" if failed else ""

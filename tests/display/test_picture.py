@@ -1,11 +1,10 @@
-import base64
 import struct
 import zlib
 
 import numpy as np
 import pytest
 
-from datamodels.report import picture
+from datamodels.display import picture
 from datamodels.train import Dataset
 
 
@@ -42,7 +41,7 @@ def test_grey_is_ink_on_paper_and_colour_is_light():
     row[0] = 16
 
     def shown(data):
-        return read_png(base64.b64decode(picture.base64_png(data, row)))
+        return read_png(picture.of_row(data, row, 48))
 
     assert shown(dataset((3, 4), 16.0)).ravel().tolist() == [0] + [255] * 11
     assert shown(dataset((2, 2, 3), 16.0)).ravel().tolist() == [255] + [0] * 11
@@ -53,11 +52,11 @@ def test_large_pictures_are_shrunk_by_means():
     pixels[:3, :3] = 1
     pixels[3, 3] = 9 * 0.5
     data = Dataset(pixels.reshape(1, -1), np.zeros(1), pixels.reshape(1, -1), np.zeros(1), image_shape=(100, 60))
-    shown = read_png(base64.b64decode(picture.base64_png(data, pixels.ravel())))
-    assert shown.shape == (33, 20) and max(shown.shape) <= picture.SIDE
+    shown = read_png(picture.of_row(data, pixels.ravel(), 48))
+    assert shown.shape == (33, 20) and max(shown.shape) <= 48
     assert shown[0, 0] == 0 and shown[1, 1] == round(255 * (1 - 1 / 9)) and shown[2, 2] == 255
 
 
 def test_data_without_pictures_has_none():
     with pytest.raises(ValueError, match="no image_shape"):
-        picture.base64_png(dataset(None), np.zeros(12))
+        picture.of_row(dataset(None), np.zeros(12), 48)

@@ -1,8 +1,7 @@
-"""Encode rows of a data set as pictures for a page."""
+"""Encode rows of a data set as small pictures."""
 
 from __future__ import annotations
 
-import base64
 import struct
 import zlib
 
@@ -10,30 +9,28 @@ import numpy as np
 
 from datamodels.run.dataset import Dataset
 
-SIDE = 48
-"""Most pixels of the longer side of a picture; larger ones are shrunk."""
 
+def of_row(dataset: Dataset, row: np.ndarray, side: int) -> bytes:
+    """Return a row of x as a PNG. Raises ValueError if the data set has no pictures, or the row is none.
 
-def base64_png(dataset: Dataset, row: np.ndarray) -> str:
-    """Return a row of x as a PNG in base64. Raises ValueError if the data set has no pictures.
+    side  most pixels of the longer side; larger pictures are shrunk
 
-    Grey pictures are ink on paper (0 is white), colour ones are light (0 is black).
+    Grey pictures are ink on paper (0 is white), colour ones are light (0 is black). Pixels that are not finite are 0.
     """
     if dataset.image_shape is None:
         raise ValueError("the data set has no image_shape")
-    light = np.clip(np.asarray(row, dtype=np.float64).reshape(dataset.image_shape) / dataset.image_max, 0, 1)
-    light = _shrunk(light)
+    light = np.asarray(row, dtype=np.float64).reshape(dataset.image_shape) / dataset.image_max
+    light = _shrunk(np.clip(np.nan_to_num(light), 0, 1), side)
     if light.ndim == 2:
         light = 1 - light
-    pixels = np.round(light * 255).astype(np.uint8)
-    return base64.b64encode(png(pixels)).decode()
+    return png(np.round(light * 255).astype(np.uint8))
 
 
-def _shrunk(light: np.ndarray) -> np.ndarray:
-    """Shrink a picture to sides of at most SIDE: each pixel is the mean of a square. Cuts off incomplete squares."""
-    step = -(-max(light.shape[:2]) // SIDE)
+def _shrunk(light: np.ndarray, side: int) -> np.ndarray:
+    """Shrink a picture to at most `side` pixels: each is the mean of a square. Cuts off incomplete squares."""
+    step = -(-max(light.shape[:2]) // side)
     step = max(1, min(step, *light.shape[:2]))
-    height, width = (side // step for side in light.shape[:2])
+    height, width = (length // step for length in light.shape[:2])
     squares = light[: height * step, : width * step].reshape(height, step, width, step, *light.shape[2:])
     return squares.mean(axis=(1, 3))
 
