@@ -121,7 +121,7 @@ def test_status_judges_the_lds_of_a_fit(capsys, tmp_path):
     store, run, _ = made.make_store(tmp_path / "store")
     evaluate.record(store, run.name, 0, Evaluation(0.03, (-0.05, 0.11), 0.1, np.array([0.03]), 10, 2))
     code, out, _ = run_main(capsys, "status", "--home", str(tmp_path))
-    assert code == 0 and "LDS 0.030 (-0.050 to 0.110), noise ceiling 0.100  nothing yet" in out
+    assert code == 0 and "LDS 0.030 (-0.050 to 0.110), noise ceiling 0.100, at best 0.426  nothing yet" in out
     code, out, _ = run_main(capsys, "status", run.name, "--home", str(tmp_path))
     assert code == 0 and "nothing yet: the weights mean nothing yet, as an LDS of 0 is within the interval." in out
 

@@ -95,8 +95,8 @@ def quality(found: Findings) -> str:
     limit = (
         ""  # the verdict says that outputs never vary
         if evaluation.constant == evaluation.targets
-        else "Training is random, which limits the LDS of any prediction to about the noise ceiling, "
-        f"{evaluation.ceiling_text}: the correlation between two halves of {evaluation.mean_of} models."
+        else f"Training is random, which limits the LDS of any prediction to about {evaluation.best:.3f}: two halves "
+        f"of {evaluation.mean_of} models correlate at {evaluation.ceiling_text}, the noise ceiling."
         if evaluation.ceiling < NOT_RANDOM
         else "The noise ceiling is 1: models on one subset do not differ, so noise does not limit the LDS."
     )

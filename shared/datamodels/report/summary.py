@@ -49,8 +49,8 @@ def brief(result: Result) -> Iterator[str]:
             f"{evaluation.size}, {evaluation.targets} targets)"
         )
         yield (
-            f"ceiling    {evaluation.ceiling_text}  (noise ceiling, about the best LDS that noise allows: the "
-            f"correlation of two halves of {evaluation.mean_of} models)"
+            f"ceiling    {evaluation.ceiling_text}  (noise ceiling: the correlation of two halves of "
+            f"{evaluation.mean_of} models; noise allows an LDS of {evaluation.best:.3f} at best)"
         )
         yield f"verdict    {result.verdict}"
     unusual = {status: count for status, count in result.statuses.items() if status != OK}

@@ -42,7 +42,8 @@ def test_ceiling_is_the_correlation_that_the_noise_allows():
     expected = 6 / np.pi * np.arcsin(1 / 1.4 / 2)
     found = evaluate(signal, outputs)
     assert found.ceiling == pytest.approx(expected, abs=0.03)
-    assert found.lds > found.ceiling
+    assert found.lds > found.ceiling  # the signal has no noise
+    assert found.lds == pytest.approx(found.best, abs=0.02)
 
 
 def test_the_interval_covers_the_score_and_narrows_with_more_subsets():

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from datamodels.analyze.quality import verdict
+from datamodels.analyze.quality import evaluate, verdict
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.train.snr import SignalToNoise
 
@@ -52,7 +52,7 @@ def test_an_lds_below_0_is_called_that():
 
 def test_a_noisy_evaluation_is_not_held_against_the_weights():
     """Two models of an SNR of 1: halves correlate at 1/2, and the mean of both with the truth at sqrt(2/3)."""
-    assert verdict.best_lds(0.5) == pytest.approx(math.sqrt(2 / 3))
+    assert evaluate.best(0.5) == pytest.approx(math.sqrt(2 / 3))
     found = judged(0.7, 0.65, 0.75, 1000, ceiling=0.5)
     assert found.lds == pytest.approx(0.7 / math.sqrt(2 / 3)) and found.word == verdict.GOOD
 

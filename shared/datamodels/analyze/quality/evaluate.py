@@ -38,6 +38,8 @@ from datamodels.storage import ObjectStore, decode, keys, records
 NOT_RANDOM = 0.9995
 """A noise ceiling of at least this, which is written as 1.000, means that the seed changes nothing."""
 
+LEAST_CEILING = 0.02
+"""A noise ceiling below this, which few subsets may give by chance, counts as this."""
 UNKNOWN = (math.nan, math.nan)
 """An interval that is not known."""
 
@@ -48,8 +50,8 @@ class Evaluation:
 
     lds         mean over the scored targets of Spearman's correlation
     interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
-    ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: the
-                most that noise lets any prediction reach, for means of half as many models
+    ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: what
+                as many models again would reach as a prediction. Weights average noise away and can reach `best`
     per_target  float64[n]; NaN for targets that are not scored. If a correction exceeds 1, single ones are cut at
                 1, but not for their mean, the LDS
     subsets     unseen subsets used: those with at least two trained models
@@ -100,6 +102,11 @@ class Evaluation:
         return ceiling(self.ceiling, self.ceiling_interval)
 
     @property
+    def best(self) -> float:
+        """LDS of the best possible prediction."""
+        return best(self.ceiling)
+
+    @property
     def targets(self) -> int:
         """Number of targets that are scored."""
         return len(self.scores)
@@ -124,6 +131,16 @@ def ceiling(value: float, ends: Sequence[float | None]) -> str:
     """Write a noise ceiling with its interval, "0.123 (0.100 to 0.150)"; without one if it is not known."""
     low, high = (math.nan if end is None else end for end in ends)
     return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def best(ceiling: float) -> float:
+    """Return the best LDS that the randomness of training leaves.
+
+    If the means of two halves of the models of a subset correlate at c, the noise ceiling, the mean of all of them
+    correlates with the mean of infinitely many at sqrt(2 c / (1 + c)) (Spearman and Brown).
+    """
+    c = min(max(ceiling, LEAST_CEILING), 1.0) if not math.isnan(ceiling) else LEAST_CEILING
+    return math.sqrt(2 * c / (1 + c))
 
 
 def from_document(document: dict[str, Any]) -> Evaluation:

@@ -1,9 +1,7 @@
 """Judge LDS and SNR in words: what can be believed of the weights, and how many models a useful LDS takes.
 
-The mean of a few noisy models cannot be predicted perfectly. If the means of two halves of the models of a subset
-correlate at c, the noise ceiling, the means of all of them correlate with the mean of infinitely many at sqrt(2 c /
-(1 + c)) (Spearman and Brown). LDS is divided by this, so that a verdict is about the weights and not about the
-evaluation.
+The mean of a few noisy models cannot be predicted perfectly. LDS is divided by the best that noise allows
+(`evaluate.best`), so that a verdict is about the weights and not about the evaluation.
 
 The quotient r grows with the number of models m as r^2 = 1 / (1 + b / m) (`quality.trend`). From a measured r follows
 b, and from b the m for another r. Before a run, the SNR gives b = columns (1 + SNR) / SNR: each model tells about all
@@ -40,8 +38,6 @@ NOTHING, WEAK, FAIR, GOOD = "nothing yet", "weak", "fair", "good"
 LEAST, USEFUL, SURE = 0.2, 0.6, 0.8
 """LDS, relative to the best that noise allows, at which weights are at least weak, fair and good: a fifth, a half and
 three quarters of the most helpful examples recur."""
-LEAST_CEILING = 0.02
-"""A noise ceiling below this, which few subsets may give by chance, counts as this."""
 UNSEEN = " of the unseen subsets"
 
 _RECUR = "of the five most helpful examples of a target,"
@@ -79,7 +75,7 @@ class Verdict:
 
 def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     """Judge the LDS of a fit of this many models."""
-    best = best_lds(evaluation.ceiling)
+    best = evaluation.best
     value, low, high = (min(1.0, end / best) for end in (evaluation.lds, *evaluation.interval))
     constant, coarse, targets = evaluation.constant, evaluation.coarse, evaluation.targets
     if constant == targets:
@@ -143,12 +139,6 @@ def of_snr(snr: SignalToNoise, columns: int, models: int) -> Verdict:
         goal,
         needed,
     )
-
-
-def best_lds(ceiling: float) -> float:
-    """Return the best LDS that noise allows, from the noise ceiling, which is that of half as many models."""
-    c = min(max(ceiling, LEAST_CEILING), 1.0) if not math.isnan(ceiling) else LEAST_CEILING
-    return math.sqrt(2 * c / (1 + c))
 
 
 def _word(lds: float) -> str:

@@ -97,7 +97,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"LDS      {lds['lds']:.3f}  ({LEVEL:.0%} interval {span(lds['interval'])}; "
         f"{size(lds['subsets'], lds['models'], lds['mean_of'])}, {lds['targets']} targets); noise ceiling "
-        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}, between halves of the models"
+        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}, between halves of the models; at best {lds['best']:.3f}"
     )
     yield f"verdict  {found['verdict']['word']}: {found['verdict']['text']}"
     quantiles = "  ".join(f"{float(q):.0%} {value:.3f}" for q, value in found["quantiles"].items())

@@ -46,7 +46,7 @@ def finite(value: Any) -> Any:
 def quality(evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
     """Return an evaluation as JSON values, in the same words for every command: LDS and verdict."""
     of = ("subsets", "models", "mean_of", "targets", "constant", "coarse")
-    names = ("lds", "interval", "ceiling", "ceiling_interval", *of)
+    names = ("lds", "interval", "ceiling", "ceiling_interval", "best", *of)
     return {"lds": {name: getattr(evaluation, name) for name in names}, "verdict": dataclasses.asdict(verdict)}
 
 

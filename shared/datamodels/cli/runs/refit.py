@@ -137,6 +137,6 @@ def line(found: dict[str, Any]) -> str:
     lds, verdict = found["lds"], found["verdict"]
     return (
         f"{of}; LDS {lds['lds']:.3f} ({span(lds['interval'])}), ceiling "
-        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}\n"
+        f"{ceiling(lds['ceiling'], lds['ceiling_interval'])}, at best {lds['best']:.3f}\n"
         f"{verdict['word']}: {verdict['text']}"
     )

@@ -113,6 +113,6 @@ def _fit_lines(fit: dict[str, Any], every: bool) -> Iterator[str]:
     if lds := fit["lds"]:
         low, high = lds["interval"]
         ceiling = evaluate.ceiling(lds["ceiling"], lds["ceiling_interval"])
-        yield f"LDS {lds['lds']:.3f} ({low:.3f} to {high:.3f}), noise ceiling {ceiling}"
+        yield f"LDS {lds['lds']:.3f} ({low:.3f} to {high:.3f}), noise ceiling {ceiling}, at best {lds['best']:.3f}"
         word, text = fit["verdict"]["word"], fit["verdict"]["text"]
         yield f"{word}: {text}" if every else word
