@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.what_if.retrain import Retrainer
 from datamodels.baselines import compare
 from datamodels.baselines.compare import LDS, UNSURE, Comparison, Flips, flips_at, read_documents
@@ -118,3 +119,12 @@ def test_rates_of_few_targets_differ_by_no_more_than_1():
     targets = np.arange(3)
     most = Flips(targets, np.array([True, True, False])).less(Flips(targets, np.zeros(3, dtype=bool)))
     assert most.value == pytest.approx(2 / 3) and -1 <= most.interval[0] < 0 and most.interval[1] == 1
+
+
+def test_a_handful_of_subsets_puts_no_method_above_another():
+    few, enough = (
+        [Evaluation(lds, (lds, lds), 1.0, np.ones(2), subsets, 2, deviations=np.zeros(9)) for lds in (0.9, 0.5)]
+        for subsets in (5, 50)
+    )
+    assert compare.difference(*few).interval == (-2, 2)
+    assert compare.difference(*enough).interval == pytest.approx((0.4, 0.4))

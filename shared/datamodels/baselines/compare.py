@@ -61,8 +61,10 @@ def of_datamodels(context: Context) -> tuple[MethodScores, np.ndarray]:
 
 
 def difference(found: Evaluation, reference: Evaluation) -> Difference:
-    """Return the difference of two LDS that resampled the same subsets."""
+    """Return the difference of two LDS that resampled the same subsets. Too few subsets tell nothing of it."""
     value = found.lds - reference.lds
+    if found.few:
+        return Difference(value, (-2.0, 2.0))
     return Difference(value, interval.around(value, found.deviations - reference.deviations))
 
 
@@ -112,9 +114,10 @@ def right_targets(retrainer: Retrainer, run: Run, modelled: np.ndarray, count: i
     found = measure(retrainer, run, [(target, base) for target in candidates.tolist()])
     right = candidates[~run.output.wrong(np.array([measured.mean for measured in found]))]
     if len(right) < 2:
+        more = "; ask for more targets" if count < len(there) else ""
         raise NotReadyError(
-            f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right; "
-            "ask for more targets, or for none, which leaves flip rates out"
+            f"run {run.name}: models of the whole pool get {len(right)} of {count} targets right, and flip rates need "
+            f"2{more}"
         )
     return right
 
@@ -182,6 +185,7 @@ class Row:
             "method": self.entry.name,
             "models": self.entry.models,
             "seconds": self.entry.seconds,
+            "few": self.lds.few or None,
             "figures": {
                 name: None
                 if figure is None

@@ -198,3 +198,10 @@ def test_it_survives_the_trip_through_a_record():
     again = from_document(json.loads(records.canonical(found.document())))
     np.testing.assert_array_equal(again.per_target, found.per_target)
     assert (again.lds, again.interval, again.ceiling) == (found.lds, found.interval, found.ceiling)
+
+
+def test_a_handful_of_subsets_leaves_an_lds_unsure():
+    """Predictions are perfect, and so would be a few by chance."""
+    few, enough = (evaluate(*noisy_truth(subsets=s, noise=0.0), resamples=20) for s in (5, 10))
+    assert few.lds == pytest.approx(1) and few.interval[0] < 0.5 and few.interval[1] == pytest.approx(1)
+    assert few.few and not enough.few and enough.interval == pytest.approx((1, 1))

@@ -121,3 +121,11 @@ def test_an_snr_is_judged_before_the_run():
     sure = verdict.of_snr(snr(math.inf), 600, 5000)
     assert sure.word == verdict.GOOD and sure.lds == pytest.approx(1 / math.sqrt(1 + 600 / 5000))
     assert "340 would give 0.6" in sure.text
+
+
+def test_nothing_is_said_of_weights_after_a_handful_of_subsets():
+    found = verdict.of_evaluation(Evaluation(1.0, (0.4, 1.0), 0.9, np.ones(5), 5, 4), 100)
+    assert str(found) == (
+        "nothing yet: 5 unseen subsets are too few to measure an LDS on, of these weights or any others; raise "
+        "evaluate.subsets to 30 or more."
+    )

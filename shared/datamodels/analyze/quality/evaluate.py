@@ -40,6 +40,12 @@ NOT_RANDOM = 0.9995
 
 LEAST_CEILING = 0.02
 """A noise ceiling below this, which few subsets may give by chance, counts as this."""
+FEW = 10
+"""An LDS on fewer unseen subsets than this says little, whatever the number of models: chance puts three values in
+order in one case of six. Its interval is at least as wide as that of a single target."""
+USUAL = 30
+"""Unseen subsets that messages advise at least."""
+
 UNKNOWN = (math.nan, math.nan)
 """An interval that is not known."""
 
@@ -49,7 +55,8 @@ class Evaluation:
     """An LDS, its interval, and its parts.
 
     lds         mean over the scored targets of Spearman's correlation
-    interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap
+    interval    at `interval.LEVEL`, of the LDS on as many other unseen subsets; a centred bootstrap. If there are
+                fewer than FEW, it covers that of the correlation of a single target, too
     ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: what
                 as many models again would reach as a prediction. Weights average noise away and can reach `best`
     per_target  float64[n]; NaN for targets that are not scored. If a correction exceeds 1, single ones are cut at
@@ -95,6 +102,16 @@ class Evaluation:
     def size(self) -> str:
         """Say on how many subsets and models it rests."""
         return size(self.subsets, self.models, self.mean_of)
+
+    @property
+    def few(self) -> str:
+        """Say that there are too few unseen subsets to measure an LDS on; empty if there are enough."""
+        if self.subsets >= FEW:
+            return ""
+        return (
+            f"{self.subsets} unseen subsets are too few to measure an LDS on, of these weights or any others; raise "
+            f"evaluate.subsets to {USUAL} or more"
+        )
 
     @property
     def ceiling_text(self) -> str:
@@ -228,11 +245,16 @@ def evaluate(
     # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
     # as much as their spread. Centred on their own mean they cover what they should.
     deviations, of_halves = resampled - resampled.mean(axis=1, keepdims=True)
+    around = interval.around(lds, deviations, most=1.0)
+    if len(outputs) < FEW:
+        step = 12 / (len(outputs) * (len(outputs) ** 2 - 1))  # between the largest two values of Spearman's correlation
+        alone = interval.correlation(min(lds, 1 - step / 2), len(outputs))
+        around = min(around[0], alone[0]), max(around[1], alone[1])
     low, high = interval.around(between, of_halves, most=1.0)
     kept = precision.spread(outputs[trained][:, scored], dtype)
     return Evaluation(
         lds=lds,
-        interval=interval.around(lds, deviations, most=1.0),
+        interval=around,
         ceiling=as_ceiling(between),
         per_target=np.where(scored, np.minimum(per_target, 1.0), np.nan),
         subsets=len(outputs),

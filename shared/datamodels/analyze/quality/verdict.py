@@ -80,6 +80,8 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     constant, coarse, targets = evaluation.constant, evaluation.coarse, evaluation.targets
     if constant == targets:
         return Verdict(NOTHING, f"the weights mean nothing: {precision.same(targets, UNSEEN)}.", value, None, None)
+    if evaluation.few:
+        return Verdict(NOTHING, f"{evaluation.few}.", value, None, None)
     word = NOTHING if low <= 0 else _word(value)
     goal = _goal(word)
     stored = _stored(constant, coarse, targets)

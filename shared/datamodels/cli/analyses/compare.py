@@ -110,7 +110,9 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{span(lds['interval']):<18}{unsure:<8}"
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
-    if any(row["figures"][LDS]["value"] >= NOT_RANDOM for row in found):
+    if first.get("few"):
+        yield f"{first['few'][0].upper()}{first['few'][1:]}"
+    elif any(row["figures"][LDS]["value"] >= NOT_RANDOM for row in found):
         yield (
             f"An LDS of 1.000 is chance: corrected to the mean of {STANDARD} models, it would be above 1. "
             "The unseen subsets, or the models on each, are too few to tell methods apart; raise evaluate.subsets and "
