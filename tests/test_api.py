@@ -167,8 +167,12 @@ def test_own_columns_get_no_weight():
             "holds out less than 2 of 5 rows",
         ),
         ({"outputs": np.zeros((10, 3))}, InputError, "masks have 600 rows and outputs 10: must be equal"),
-        ({"masks": np.full((600, 40), 2)}, InputError, "type int64: must be bool, models by columns"),
-        ({"outputs": np.zeros(600)}, InputError, r"outputs have shape \(600,\).*: must be models by targets"),
+        ({"masks": np.full((600, 40), 2)}, InputError, "type int64: must be bool, a row for each model"),
+        (
+            {"outputs": np.zeros(600)},
+            InputError,
+            r"outputs have shape \(600,\).*: must be numbers, a row for each model",
+        ),
         ({"outputs": np.zeros((600, 0))}, InputError, r"outputs have shape \(600, 0\): must have at least one target"),
         (
             {"masks": np.zeros((600, 0), bool)},

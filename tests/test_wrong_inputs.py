@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import DatamodelsError, ExitCode
+from datamodels.exchange import sources
 from datamodels.run import documents, runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.settings import FitterSettings, ServeSettings, StoreSettings, TrainerSettings
@@ -72,7 +73,15 @@ class NoBatch(Mean):
     def outputs_many(self, models): pass
 
 value = 3
+
+def interrupts():
+    raise KeyboardInterrupt
+
+class Interrupts(Mean):
+    def train(self, subset, seed):
+        raise KeyboardInterrupt("enough")
 """
+LIBRARY = "import os\n\nLEVEL = int(os.environ['LIBRARY_LEVEL'])\n"
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +89,11 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "broken.py").write_text("import numpy as np\n\nnp.load('/no/such/file')\n")
     (tmp_path / "typo.py").write_text("def load(:\n    pass\n")
+    (tmp_path / "user_of_library.py").write_text("import library_of_others\n")
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "library_of_others.py").write_text(LIBRARY)
+    monkeypatch.setenv("LIBRARY_LEVEL", "zz")
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     yield
@@ -101,8 +115,8 @@ def trainer(cls="mine:Mean", **options):
     return load_trainer(given, data, data.targets("test"))
 
 
-def train(**options):
-    given = spec(trainer={"class": "mine:Mean", "options": options})
+def train(cls="mine:Mean", **options):
+    given = spec(trainer={"class": cls, "options": options})
     data = dataset()
     run, aggregator = runs.resolve(given, data), MemoryAggregator(given.models)
     made = load_trainer(given, data, data.targets("test"))
@@ -111,6 +125,12 @@ def train(**options):
 
 def arrays(**changed):
     return Dataset(**{"x": np.zeros((3, 2)), "y": np.arange(3), "x_test": np.zeros((1, 2)), "y_test": [0]} | changed)
+
+
+def imported(masks, outputs, times=1):
+    np.save("masks.npy", masks)
+    np.save("outputs.npy", outputs)
+    return sources.open_all(["masks.npy", "outputs.npy"] * times)
 
 
 def yaml(text):
@@ -146,7 +166,10 @@ WRONG = [
     (lambda: yaml("m: [1"), "is not YAML: ~"),
     # options
     (lambda: trainer(weights={0: 5.0}), "trainer.options.weights: key 0 is no text; write '0', and convert it where ~"),
-    (lambda: dataset(rate=math.nan), "dataset.options.rate: nan is no finite number; leave it out, or write a text ~"),
+    (
+        lambda: dataset(rate=math.nan),
+        "dataset.options.rate: nan is no finite number; leave it out, or write the text 'nan' ~",
+    ),
     (
         lambda: dataset(since=date(2026, 1, 1)),
         "dataset.options.since: datetime.date(2026, 1, 1) is a date; write texts, ~",
@@ -180,6 +203,16 @@ WRONG = [
     (lambda: dataset("mine:table"), "dataset.options: mine:table: missing a required argument: 'path'"),
     (lambda: dataset("mine:leaves"), "dataset.load = 'mine:leaves': raised SystemExit: 3 (mine.py:17 in leaves)"),
     (lambda: dataset("mine:nothing"), "dataset.load = 'mine:nothing': returned NoneType, must be a Dataset"),
+    (
+        lambda: dataset("mine:interrupts"),
+        "dataset.load = 'mine:interrupts': raised KeyboardInterrupt (mine.py:43 in interrupts)",
+    ),
+    (
+        lambda: dataset("user_of_library:load"),
+        "dataset.load = 'user_of_library:load': the package library_of_others cannot be imported, likely because of "
+        "the environment variable LIBRARY_LEVEL: ValueError: invalid literal for int() with base 10: 'zz'; correct or "
+        "unset it",
+    ),
     # trainers
     (lambda: trainer("mine:value"), "trainer.class = 'mine:value': has type int: must be a class"),
     (
@@ -208,6 +241,25 @@ WRONG = [
         "model and a column for each target",
     ),
     (lambda: train(say="text"), "mine:Mean gave outputs <U1[1, 2] for model 0 (seed ~): must be float[1, 2], ~"),
+    (
+        lambda: train("mine:Interrupts"),
+        "mine:Interrupts: models on 6 of the 6 subsets so far failed, too many to be chance; model 0 (seed ~): raised "
+        "KeyboardInterrupt: enough (mine.py:47 in train); ~",
+    ),
+    # arrays that are imported
+    (
+        lambda: imported(np.zeros((200, 5)), np.zeros((200, 0))),
+        "outputs.npy: has 200 rows and 0 columns, so it is empty: must have a row for each model and a column for each "
+        "target",
+    ),
+    (
+        lambda: imported(np.zeros(200), np.zeros((200, 3))),
+        "masks.npy: has 1 dimension, [200]: must have 2, a row for each model and a column for each training example",
+    ),
+    (
+        lambda: imported(np.zeros((9, 5)), np.zeros((9, 3)), times=2),
+        "masks.npy and outputs.npy: is given twice, so each of its models would count twice; give it once",
+    ),
     # arrays
     (lambda: arrays(y=np.arange(2)), "dataset: x has 3 rows and y has 2: must be equal"),
     (lambda: arrays(x_test=np.zeros((1, 3))), "dataset: a row of x has shape [2] and one of x_test [3]: must be equal"),

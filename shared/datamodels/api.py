@@ -174,9 +174,15 @@ def fit_arrays(
         )
     masks, outputs = _array("masks", masks), _array("outputs", outputs)
     if masks.ndim != 2 or not (masks.dtype == bool or ((masks == 0) | (masks == 1)).all()):
-        raise InputError(f"masks have shape {masks.shape} and type {masks.dtype}: must be bool, models by columns")
+        raise InputError(
+            f"masks have shape {masks.shape} and type {masks.dtype}: must be bool, a row for each model and a column "
+            "for each training example"
+        )
     if outputs.ndim != 2 or outputs.dtype.kind not in "fiu":
-        raise InputError(f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be models by targets")
+        raise InputError(
+            f"outputs have shape {outputs.shape} and type {outputs.dtype}: must be numbers, a row for each model and a "
+            "column for each target"
+        )
     if len(masks) != len(outputs):
         raise InputError(f"masks have {len(masks)} rows and outputs {len(outputs)}: must be equal")
     for name, array, what in (("masks", masks, "column"), ("outputs", outputs, "target")):

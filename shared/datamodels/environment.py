@@ -44,12 +44,18 @@ class Settings:
 
 UNUSABLE = {
     "GRPC_POLL_STRATEGY": "all|epoll1|poll|none",
+    "JOBLIB_MULTIPROCESSING|LOKY_MAX_DEPTH|SKLEARN_WORKING_MEMORY": r"\s*[-+]?\d+\s*",
+    "HF_HUB_(DOWNLOAD|ETAG)_TIMEOUT": r"\s*[-+]?\d+\s*",
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python|cpp|upb",
+    "PYTORCH_JIT": "0|1",
     "TQDM_(NCOLS|NROWS|POSITION|INITIAL|TOTAL|UNIT_DIVISOR)": r"-?\d+",
     "TQDM_(MININTERVAL|MAXINTERVAL|MINITERS|SMOOTHING|DELAY)": r"-?[\d.]+(e-?\d+)?",
 }
 """Variables of other libraries that break an import or end the process, unless they have these values. All others that
-were tried with wrong values change nothing, or make the library print a warning."""
+were tried with wrong values change nothing, or make the library print a warning. Only PyTorch knows the values of
+TORCH_LOGS; see `blamed`."""
+QUOTED = 2
+"""Fewest letters of a value by which an error counts as being about it."""
 
 
 def drop_unusable() -> None:
@@ -57,6 +63,16 @@ def drop_unusable() -> None:
     for name, text in list(os.environ.items()):
         if any(re.fullmatch(known, name) and not re.fullmatch(allowed, text) for known, allowed in UNUSABLE.items()):
             del os.environ[name]
+
+
+def blamed(text: str) -> list[str]:
+    """Return the variables that an error of an import is likely about: it has their name, or their value in quotes."""
+    found = []
+    for name, value in os.environ.items():
+        named = "_" in name and re.search(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", text)
+        if named or (len(value) >= QUOTED and repr(value) in text):
+            found.append(name)
+    return sorted(found)
 
 
 SECRET = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|API_?KEY", re.IGNORECASE)

@@ -36,7 +36,7 @@ SPEC = {
     "m": 120,
     "chunk": 80,
     "sub_chunk": 40,
-    "evaluate": {"subsets": 8, "models": 4},
+    "evaluate": {"subsets": 10, "models": 4},
     "fit": {"lambdas": 6},
     "output": {"name": "margin", "higher_is_better": True, "threshold": 10.0},
 }
@@ -151,7 +151,7 @@ def test_each_prints_one_value_or_one_per_line(place, capsys, line):
 
 def test_a_run_prints_its_result(place):
     (found,) = read(place.printed)
-    assert found["run"] == place.run and found["models"]["committed"] == 152 and found["output"]["threshold"] == 10
+    assert found["run"] == place.run and found["models"]["committed"] == 160 and found["output"]["threshold"] == 10
     assert found["lds"]["lds"] > 0.8 and found["verdict"]["word"] == "good" and Path(found["report"]).is_file()
     assert len(found["influences"]) == 3 and found["influences"][0].keys() >= {"target", "helpful", "harmful"}
 

@@ -50,11 +50,20 @@ def test_what_was_imported_is_what_the_run_has(store, saved, arrays, monkeypatch
 
 def test_importing_again_changes_nothing_and_other_arrays_are_another_run(store, saved, arrays):
     run = importing.import_run(store, "mine", given(saved), FIT)
-    before = sorted(store.list(""))
-    assert importing.import_run(store, "mine", given(saved), FIT).name == run.name
+    before, said = sorted(store.list("")), []
+    assert importing.import_run(store, "mine", given(saved), FIT, said.append).name == run.name
     assert sorted(store.list("")) == before
+    assert said == [f"run {run.name} is in the store already, of the same arrays: nothing of it is stored again"]
     arrays.outputs[5, 1] += 1
     assert importing.import_run(store, "mine", given(saved), FIT).name != run.name
+
+
+def test_files_that_are_given_twice_are_refused_and_masks_of_several_outputs_are_not(saved, tmp_path):
+    masks, outputs = saved("masks"), saved("outputs")
+    with pytest.raises(InputError, match=r"outputs.npy: is given twice, so each of its models would count twice"):
+        sources.open_all([masks, outputs, masks, f"{tmp_path}/../{tmp_path.name}/outputs.npy"])
+    np.save(tmp_path / "others.npy", np.load(outputs))
+    assert len(sources.open_all([masks, outputs, masks, str(tmp_path / "others.npy")])) == 2
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet", "folder", "twice"])
@@ -90,14 +99,20 @@ def written(folder, saved, arrays, kind):
         ({"masks": lambda a: a.masks.astype(int) * 2}, r"masks.npy: row 0, column \d+: is 2: must be 0 or 1"),
         ({"masks": lambda a: np.where(a.masks, np.nan, 0)}, r"masks.npy: row 0, column \d+: is nan: must be 0 or 1"),
         ({"masks": lambda a: a.masks[1:]}, "masks have 119 rows and outputs 120: must be equal"),
-        ({"masks": lambda a: a.masks[0]}, r"masks have shape \(24,\): must be models by columns"),
+        (
+            {"masks": lambda a: a.masks[0]},
+            r"masks.npy: has 1 dimension, \[24\]: must have 2, a row for each model and a column for each tr",
+        ),
         (
             {"masks": lambda a: a.masks & (np.arange(D) != 7)},
             "do not vary in 1 column: column 7 is in no mask, .* --constant",
         ),
         ({"masks": lambda a: a.masks | (np.arange(D) == 0)}, "column 0 is in every mask"),
         ({"masks": lambda a: a.masks.astype("U1")}, "masks have type <U1 and outputs float64: must be bool or 0/1"),
-        ({"outputs": lambda a: a.outputs[:, :0]}, r"outputs have shape \(120, 0\): must be models by targets"),
+        (
+            {"outputs": lambda a: a.outputs[:, :0]},
+            "outputs.npy: has 120 rows and 0 columns, so it is empty: must have a row for each model and a c",
+        ),
         (
             {"outputs": lambda a: with_nan(a.outputs, [(3, 1)])},
             "/outputs.npy: row 3, column 1: is nan; of this model, 1 of 3 .* all outputs must be NaN",
@@ -264,7 +279,9 @@ def test_what_a_user_types(saved, arrays, tmp_path, capsys):
     run = first.split()[0]
     assert first == f"{run}  136 models, 24 columns, 3 targets"
     assert output.startswith("output  margin: higher is better, wrong below 0 (assumed; if it is not so, declare it as")
-    assert "fit 0 (prior) of 120 models" in second and "; LDS 0." in second and verdict.startswith("good: ")
+    assert (
+        "fit 0 (prior) of 120 models" in second and "; LDS 0." in second and verdict.startswith("nothing yet: 8 unseen")
+    )
     for verb in ("evaluate", "report", "review", "counterfactual", "leakage"):
         asked = ["0", "--remove", "3"] if verb == "counterfactual" else []
         assert main([verb, run, *asked, *place]) == 0, verb

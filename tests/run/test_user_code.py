@@ -1,4 +1,5 @@
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -75,3 +76,29 @@ def test_a_machine_without_memory_has_a_place(mine, tmp_path):
         exec(compile("\n\nnp.zeros(10**15)", str(tmp_path / "mine.py"), "exec"), mine)
     error = raised.value.with_traceback(raised.value.__traceback__.tb_next)
     assert user_code.why(error).endswith(f"({tmp_path}{os.sep}mine.py:3 in <module>)")
+
+
+def test_of_a_network_without_code_of_the_user_the_layer_is_named(tmp_path):
+    """As of nn.Sequential, through which an error passes only PyTorch."""
+    found = {}
+    for file, text in {
+        "linear.py": "def forward():\n    raise RuntimeError('shapes')",
+        "module.py": "def _call_impl():\n    return forward()",
+    }.items():
+        path = tmp_path / "site-packages" / "torch" / file
+        exec(compile(text, str(path), "exec"), found)
+    with pytest.raises(RuntimeError) as raised:
+        found["_call_impl"]()
+    error = raised.value.with_traceback(raised.value.__traceback__.tb_next)
+    assert user_code.where(error) == os.path.join("torch", "linear.py:2 in forward")
+
+
+def test_only_an_interrupt_that_code_raises_is_a_fault_of_the_code():
+    with pytest.raises(KeyboardInterrupt) as raised:
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        user_code.pass_on(raised.value)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        raise KeyboardInterrupt
+    user_code.pass_on(raised.value)
+    user_code.pass_on(ValueError())

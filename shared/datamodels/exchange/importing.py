@@ -133,7 +133,10 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
             raise InputError(f"masks {block.start} to {block.stop}: changed while they were read; import them again")
         store.create(keys.masks(run.name, block.start, block.stop), data)
     with Committer(store) as committer:
-        committer.create(run)
+        if not committer.create(run):
+            whole = committer.progress(run.name).committed == run.spec.models
+            done = "nothing of it is stored again" if whole else "an import was stopped, so the rest is stored now"
+            say(f"run {run.name} is in the store already, of the same arrays: {done}")
         sub_chunks = (m for chunk in range(run.spec.chunks) for m in run.spec.sub_chunks(run.spec.chunk_range(chunk)))
         rows = _Cut(_outputs(given))
         for models in sub_chunks:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels import words
 from datamodels.errors import InputError
 
 MASKS, OUTPUTS = "masks", "outputs"
@@ -64,6 +65,10 @@ def open_all(paths: Sequence[str]) -> list[Source]:
             found.append(_parquet(path))
         else:
             raise InputError(f"{path}: must be .npy, .npz, .parquet or a folder of .parquet files")
+    where = [(Path(source.in_masks).resolve(), Path(source.in_outputs).resolve()) for source in found]
+    for at, source in enumerate(found):
+        if where[at] in where[:at]:
+            raise InputError(f"{source.name}: is given twice, so each of its models would count twice; give it once")
     first = found[0]
     for other in found[1:]:
         if (other.columns, other.targets) != (first.columns, first.targets):
@@ -126,10 +131,17 @@ def _pair(masks: Path, outputs: Path) -> Source:
 
 
 def _of_arrays(name: str, in_masks: str, in_outputs: str, masks: np.ndarray, outputs: np.ndarray) -> Source:
-    for what, array in ((MASKS, masks), (OUTPUTS, outputs)):
-        if array.ndim != 2 or not array.size:
-            of = "columns" if what == MASKS else "targets"
-            raise InputError(f"{name}: {what} have shape {array.shape}: must be models by {of}")
+    for place, array, of in ((in_masks, masks, "training example"), (in_outputs, outputs, "target")):
+        if array.ndim != 2:
+            raise InputError(
+                f"{place}: has {words.count(array.ndim, 'dimension')}, {list(array.shape)}: must have 2, a row for "
+                f"each model and a column for each {of}"
+            )
+        if not array.size:
+            raise InputError(
+                f"{place}: has {words.count(len(array), 'row')} and {words.count(array.shape[1], 'column')}, so it is "
+                f"empty: must have a row for each model and a column for each {of}"
+            )
     if masks.dtype.kind not in "biuf" or outputs.dtype.kind not in "fiu":
         hint = "; make them numbers, outputs.astype(np.float32)" if outputs.dtype.kind == "b" else ""
         raise InputError(

@@ -177,7 +177,7 @@ def _fault(value: Any) -> str:
             return (
                 ""
                 if math.isfinite(value)
-                else f"{value} is no finite number; leave it out, or write a text such as 'inf'"
+                else f"{value} is no finite number; leave it out, or write the text '{value}' and convert it"
             )
         case bytes() | bytearray():
             return f"{what}; write a text, or the path of a file"

@@ -19,18 +19,19 @@ from datamodels.errors import (
     InputError,
     ObjectNotFoundError,
     RunNotFoundError,
+    SettingsError,
     SpecError,
 )
 from datamodels.labels import fault_of_classes
 from datamodels.outputs import Output
-from datamodels.run import designs, faults, precision, spellings, trust
+from datamodels.run import designs, faults, precision, spellings, trust, user_code
 from datamodels.run import specs as spec
 from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
 from datamodels.run.estimators import ESTIMATORS, LASSO
 from datamodels.run.specs import RunSpec
-from datamodels.run.user_code import why
+from datamodels.run.user_code import of_environment, why
 from datamodels.spans import Span
 from datamodels.storage import ObjectStore, decode, keys, records
 
@@ -190,7 +191,10 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     module, _, name = today.partition(":")
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's module does
+    except user_code.ANYTHING as error:
+        user_code.pass_on(error)
+        if fault := of_environment(error):
+            raise SettingsError(f"{field} = {text!r}: {fault}") from error
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
         hint = "; if it is in this folder, put PYTHONPATH=. before the command" if missing else ""
         raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}{hint}") from error
@@ -208,7 +212,10 @@ def load_dataset(spec: RunSpec) -> Dataset:
         dataset = load(**copy.deepcopy(spec.dataset.options))  # the user's code may change them
     except DatamodelsError:
         raise
-    except (Exception, SystemExit) as error:
+    except user_code.ANYTHING as error:
+        user_code.pass_on(error)
+        if fault := of_environment(error):
+            raise SettingsError(fault) from error
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {why(error)}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")

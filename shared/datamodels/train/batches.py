@@ -112,7 +112,8 @@ class Batches:
             # Copies, because a user's code may shuffle them in place, and several models have the same ones.
             given = [subset.copy() for subset in subsets]
             outputs = as_outputs(self._trainer.outputs_many(self._trainer.train_many(given, seeds)))
-        except (Exception, SystemExit) as error:  # the user's class may raise anything, or call exit()
+        except user_code.ANYTHING as error:
+            user_code.pass_on(error)
             if device.out_of_memory(error):
                 return _NoMemory(user_code.why(error))
             reason = f"raised {user_code.why(error)}"

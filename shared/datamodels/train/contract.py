@@ -33,13 +33,13 @@ from typing import Any
 
 import numpy as np
 
-from datamodels.errors import DatamodelsError, ExitCode, SpecError, StageError
+from datamodels.errors import DatamodelsError, ExitCode, SettingsError, SpecError, StageError
 from datamodels.outputs import Output
-from datamodels.run import faults, runs, spellings, trust
+from datamodels.run import faults, runs, spellings, trust, user_code
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.runs import Run, reference
 from datamodels.run.specs import RunSpec
-from datamodels.run.user_code import why
+from datamodels.run.user_code import of_environment, why
 from datamodels.train import device
 from datamodels.train.protocols import BatchTrainer
 
@@ -140,11 +140,14 @@ def load_trainer(spec: RunSpec, dataset: Dataset, targets: Targets) -> BatchTrai
         trainer = cls(dataset, targets, **_options(cls, spec))
     except DatamodelsError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the user's class raises
+    except user_code.ANYTHING as error:
+        user_code.pass_on(error)
         if device.out_of_memory(error):
             raise StageError(
                 f"{spec.trainer.cls}: out of memory before the first model, {why(error)}", ExitCode.TRANSIENT
             ) from error
+        if blamed := of_environment(error):
+            raise SettingsError(blamed) from error
         fault = f"trainer.options = {spec.trainer.options!r}: {spec.trainer.cls}"
         raise SpecError(f"{fault}: {why(error)}") from error
     if not _trains_many(cls):

@@ -126,6 +126,6 @@ def test_an_snr_is_judged_before_the_run():
 def test_nothing_is_said_of_weights_after_a_handful_of_subsets():
     found = verdict.of_evaluation(Evaluation(1.0, (0.4, 1.0), 0.9, np.ones(5), 5, 4), 100)
     assert str(found) == (
-        "nothing yet: 5 unseen subsets are too few to measure an LDS on, of these weights or any others; raise "
-        "evaluate.subsets to 30 or more."
+        "nothing yet: 5 unseen subsets are too few to measure an LDS on, of these weights or any others; take 30 "
+        "or more (evaluate.subsets)."
     )

@@ -70,6 +70,9 @@ VARIABLES = [
     "TQDM_MININTERVAL",
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
     "GRPC_POLL_STRATEGY",
+    "JOBLIB_MULTIPROCESSING",
+    "LOKY_MAX_DEPTH",
+    "SKLEARN_WORKING_MEMORY",
     "COLUMNS",
 ]
 
@@ -79,7 +82,7 @@ def test_variables_of_other_libraries_break_no_command():
     script = (
         "import sys\nfrom datamodels.cli.main import main\n"
         "sys.argv = ['datamodels', 'examples']\nassert main() == 0\n"
-        "import datamodels.runners.view, grpc\ngrpc.insecure_channel('127.0.0.1:1').close()\n"
+        "import datamodels.runners.view, grpc, sklearn.linear_model\ngrpc.insecure_channel('127.0.0.1:1').close()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -109,8 +109,8 @@ class Evaluation:
         if self.subsets >= FEW:
             return ""
         return (
-            f"{self.subsets} unseen subsets are too few to measure an LDS on, of these weights or any others; raise "
-            f"evaluate.subsets to {USUAL} or more"
+            f"{self.subsets} unseen subsets are too few to measure an LDS on, of these weights or any others; take "
+            f"{USUAL} or more (evaluate.subsets)"
         )
 
     @property
