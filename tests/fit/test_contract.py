@@ -124,16 +124,18 @@ def test_a_killed_fit_keeps_its_finished_blocks(settings, problem_for, tmp_path)
                 raise Killed
 
         with pytest.raises(Killed):
-            fit(made, settings, 0, checkpoint=tmp_path, checkpoint_seconds=0, progress=progress, **arguments)
+            fit(made, settings, 0, checkpoint=tmp_path, progress=progress, **arguments)
     assert same(fit(made, settings, 0, checkpoint=tmp_path, **arguments), whole)
 
 
-def test_it_stops_when_asked(settings, problem_for):
+def test_it_stops_when_asked_and_goes_on_from_there(settings, problem_for, tmp_path):
+    made = problem_for(d=40, m=300, n=2)
     stop = threading.Event()
     stop.set()
     with pytest.raises(StageError) as raised:
-        fit(problem_for(d=40, m=300, n=2), settings, 0, stop=stop)
+        fit(made, settings, 0, stop=stop, checkpoint=tmp_path)
     assert raised.value.exit_code == 143
+    assert same(fit(made, settings, 0, checkpoint=tmp_path), fit(made, settings, 0))
 
 
 def test_progress_never_falls_and_ends_at_1(settings, problem_for):

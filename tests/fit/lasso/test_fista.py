@@ -180,9 +180,10 @@ def test_it_chooses_and_fits_as_gram_does(made_problem):
     np.testing.assert_allclose(ours.dense(range(20)), theirs.dense(range(20)), atol=0.01)
 
 
-def test_a_gram_beyond_its_memory_is_streamed(made_problem):
-    """Wide and short, so that the Grams would take more than their bound, and the rows next to nothing."""
-    made, _ = made_problem(d=21_000, m=24, n=2, holdout=0.2)
+def test_a_gram_beyond_its_memory_is_streamed(made_problem, monkeypatch):
+    made, _ = made_problem(d=600, m=24, n=2, holdout=0.2)
+    assert gram.applies(Rows(made))
+    monkeypatch.setattr(gram, "GRAM_BYTES", gram.bytes_of(600, 8) // 2)
     assert not gram.applies(Rows(made))
     settings = specs.FitSpec(estimator="lasso", lambdas=1, lambda_ratio=0.9)
     wide, streamed = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("gram", "stream"))
