@@ -32,12 +32,15 @@ from typing import Any
 
 MODULES = (
     "datamodels.cli.main",
+    "datamodels.cli.runs.stages",
+    "datamodels.fit.kernels.coordinate_descent",
     "datamodels.plan.trial",
     "datamodels.runners.pipeline",
     "datamodels.services.aggregator.service",
     "datamodels.services.fitter.service",
     "datamodels.services.query.service",
     "datamodels.services.sampler.service",
+    "datamodels.storage.s3",
     "datamodels.testing.linear",
     "datamodels.train.job",
 )

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds c
 
 
 def small(**fields):
-    """Digits, cut down: 200 training examples, 100 targets and 600 models, some seconds of work."""
+    """Digits, cut down: 200 training examples, 40 targets and 600 models, some seconds of work."""
     base = yaml.safe_load(examples.text("digits"))
-    base["dataset"]["options"] = {"train": 200, "test": 100}
+    base["dataset"]["options"] = {"train": 200, "test": 40}
     return base | {"m": 500, "chunk": 100, "sub_chunk": 20, "evaluate": {"subsets": 20, "models": 5}} | fields
 
 
@@ -148,7 +148,7 @@ def test_the_pipeline_runs_once_and_again_for_another_estimator(tmp_path):
     assert fits.read_newest_fit(LocalStore(tmp_path / ".datamodels" / "store"), pipeline.spec.run).estimator == "ridge"
 
     wrong = pipeline.command("query", "top", pipeline.spec.run, "9999")
-    assert wrong == (ExitCode.CONFIG, "", "datamodels: target 9999: must be 0 to 99\n")
+    assert wrong == (ExitCode.CONFIG, "", "datamodels: target 9999: must be 0 to 39\n")
 
 
 def test_training_ends_early_and_stays_ended(tmp_path):

@@ -228,6 +228,7 @@ def test_neither_way_holds_the_arrays_in_memory(tmp_path, monkeypatch):
     for module, name in ((sources, "BLOCK_BYTES"), (importing, "BLOCK_BYTES"), (importing, "PART_BYTES")):
         monkeypatch.setattr(module, name, 2**20)
     store, before = LocalStore(tmp_path / "home" / "store"), pa.default_memory_pool().max_memory()
+    pa.array(np.zeros(1))  # imports pandas, if it is installed, which takes more memory than all that follows
     tracemalloc.start()
     files = [str(tmp_path / f"{name}.npy") for name in ("masks", "outputs")]
     run = importing.import_run(store, "mine", Given(sources.open_all(files)), {})
