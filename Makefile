@@ -126,6 +126,9 @@ $(VENV)/adelie:
 bench-estimators: $(VENV)/.test ## compare the estimators on six jobs: 25 minutes
 	$(BIN)/python benchmarks/fit/estimators.py $(BENCH)
 
+bench-estimator-cost: $(VENV)/.bench ## compare the CPU time of the estimators at the sizes of bench-fit: 5 minutes
+	$(BIN)/python benchmarks/fit/estimator_cost.py $(BENCH)
+
 # Trains the models of the digits first, unless .datamodels has them. Stopped, it continues from the parts that are measured.
 bench-retraining: $(VENV)/.trainer $(VENV)/.bench ## check fits of 1,000 and 12,000 models of the digits by training: 30 minutes
 	$(BIN)/python benchmarks/analyses/retraining.py $(BENCH)

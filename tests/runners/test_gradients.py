@@ -12,7 +12,7 @@ from datamodels.errors import ExitCode, SpecError
 from datamodels.fit.data.problem import FOLDS
 from datamodels.fit.job import gradients as stored
 from datamodels.fit.job.finished import read_fit
-from datamodels.fit.residual import folds
+from datamodels.fit.residual import scores
 from datamodels.run import designs, runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.runners import gradients, pipeline
@@ -144,7 +144,7 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
     for settings in (["--fit", "gradients=0"], ["--fit", "gradients=6"]):
         assert main([*fit, *settings]) == ExitCode.DONE
     records = [read_fit(store, run.name, number) for number in range(2)]
-    assert [folds.INPUTS in record.choice["errors"] for record in records] == [False, True]
+    assert [scores.INPUTS in record.choice["errors"] for record in records] == [False, True]
     used = []
     monkeypatch.setattr(curve, "measure", lambda *_, prior, **__: used.append(prior.gradients.models) or [])
     curve.of_newest_fit(store, run)

@@ -17,7 +17,7 @@ from datamodels.fit.job.job import FitJob
 from datamodels.fit.pairs import pairs
 from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.pairs import Pairs
-from datamodels.fit.residual import folds
+from datamodels.fit.residual import folds, scores
 from datamodels.fit.solve import fit
 from datamodels.run import designs, runs, specs
 from datamodels.run.specs import FitSpec
@@ -93,7 +93,7 @@ def test_a_prior_of_noise_is_the_lasso_of_the_same_choice(problem_of):
     made, _ = problem_of(m=600, noise=0.1)
     noise = known(*np.random.default_rng(9).normal(size=(3, TARGETS, D)))
     found = fit(dataclasses.replace(made, prior=noise), PRIOR, 0)
-    assert found.choice["way"] in (folds.LASSO, folds.LASSO_SHARED) and not found.choice["features"]
+    assert found.choice["way"] in (scores.LASSO, scores.LASSO_SHARED) and not found.choice["features"]
     without = fit(made, PRIOR.model_copy(update={"estimator": "pooled"}), 0)
     assert same(dataclasses.replace(found, choice=None), dataclasses.replace(without, choice=None))
 
@@ -112,7 +112,7 @@ def test_gradients_are_used_if_they_help(problem_of):
     found, without = fit(given, PRIOR, 0), fit(made, PRIOR, 0)
     assert excess(found, truth) < 0.5 * excess(without, truth)
     errors = found.choice["errors"]
-    assert errors[folds.PRIOR] < errors[folds.INPUTS]
+    assert errors[scores.PRIOR] < errors[scores.INPUTS]
     assert found.choice["prior"] == "inputs + gradients of 20 models"
     assert abs(found.choice["features"]["gradients of 20 models"]) > 0
 
@@ -122,7 +122,7 @@ def test_gradients_may_be_all_that_is_known(problem_of):
     alone = dataclasses.replace(made, prior=Pairs((), (), None, np.ones(D, dtype=bool)))
     rng = np.random.default_rng(3)
     found = fit(measured(alone, *(truth + rng.normal(size=truth.shape) for _ in range(problem.FOLDS))), PRIOR, 0)
-    assert found.choice["prior"] == "gradients of 20 models" and found.choice["errors"][folds.INPUTS] > 0.99
+    assert found.choice["prior"] == "gradients of 20 models" and found.choice["errors"][scores.INPUTS] > 0.99
     assert excess(found, truth) < 0.5 * excess(fit(made, LASSO, 0), truth)
 
 
@@ -147,16 +147,16 @@ def test_scores_of_models_never_judge_these_models(problem_of, everywhere):
     peeking = [(outputs * (problem.fold_of(made.pairs) == fold)[:, None]).T @ x for fold in range(problem.FOLDS)]
     given = measured(made, *([np.sum(peeking, axis=0)] * problem.FOLDS if everywhere else peeking))
     found = fit(given, PRIOR, 0).choice
-    assert (found["errors"][folds.PRIOR] < 0.9) == everywhere
+    assert (found["errors"][scores.PRIOR] < 0.9) == everywhere
     if not everywhere:
-        assert found["errors"][folds.PRIOR] > 0.99 and not found["features"].get("gradients of 20 models")
+        assert found["errors"][scores.PRIOR] > 0.99 and not found["features"].get("gradients of 20 models")
 
 
 def test_the_lasso_with_one_lambda_is_the_lasso_at_this_lambda(problem_of):
     made, _ = problem_of(m=80, noise=2.0)
     settings = FitSpec(estimator="pooled", lambdas=8, tolerance=1e-5, max_epochs=2000)
     found = fit(made, settings, 0)
-    assert found.choice["way"] == folds.LASSO_SHARED
+    assert found.choice["way"] == scores.LASSO_SHARED
     for j in range(TARGETS):
         x, y = reference.design_of(made, j)
         lambda_ = found.choice["strength"] * y.std() * np.sqrt(2 * np.log(D) / len(y)) / 2
@@ -179,7 +179,7 @@ def heldout(error, correlation) -> Heldout:
 
 @pytest.mark.parametrize("most, expected", [(0.99, ("little", 0.5)), (1.0, ("much", 0.1))])
 def test_correlations_choose_if_no_error_is_below_1(most, expected):
-    errors = folds.Errors()
+    errors = scores.Errors()
     for way, strength, error, correlation in [
         ("little", 0.5, most, 0.0),
         ("much", 0.5, 1.2, 0.1),
@@ -189,6 +189,20 @@ def test_correlations_choose_if_no_error_is_below_1(most, expected):
     ways = errors.best()
     assert next(iter(ways.items())) == (expected[0], (expected[1], pytest.approx(most if most < 1 else 1.3)))
     assert errors.by_order == (most >= 1)
+
+
+def test_lambdas_are_interpolated_and_a_prior_must_take_off_half_a_percent():
+    def parabola(strength, lowest):
+        return lowest + np.log2(strength / 3) ** 2 / 10
+
+    for gain, expected in [(0.001, scores.LASSO_SHARED), (0.01, scores.WEIGHTED)]:
+        errors = scores.Errors()
+        for way, lowest in [(scores.LASSO_SHARED, 0.5), (scores.WEIGHTED, 0.5 * (1 - gain))]:
+            for strength in (1.0, 2.0, 4.0, 8.0):
+                errors.add(way, strength, heldout(parabola(strength, lowest), 0.1), np.ones(4))
+        ways = errors.best()
+        assert next(iter(ways)) == expected and errors.best_tried(expected) == 4
+        assert ways[scores.LASSO_SHARED] == pytest.approx((3, 0.5))
 
 
 def test_pairs_of_models_are_held_out_together(problem_of):
@@ -270,9 +284,9 @@ def test_a_fit_of_a_run_tells_what_was_chosen(tmp_path):
     assert set(solution.status) == {"ok"} and len(solution.weights)
     assert read_fit(store, record.run, record.number).choice == record.choice == solution.choice
     way, errors = record.choice["way"], record.choice["errors"]
-    assert {folds.LASSO, folds.PRIOR, folds.RIDGE} <= set(errors)
+    assert {scores.LASSO, scores.PRIOR, scores.RIDGE} <= set(errors)
     assert record.chosen.startswith(f"{way}, error {errors[way]:.3f} (others: ")
-    assert f"{folds.LASSO} {errors[folds.LASSO]:.3f}" in record.chosen or way == folds.LASSO
+    assert f"{scores.LASSO} {errors[scores.LASSO]:.3f}" in record.chosen or way == scores.LASSO
 
 
 UNKNOWN = {"load": "datamodels.exchange.absent:load", "options": {"examples": 40, "targets": 5}}
@@ -280,7 +294,7 @@ UNKNOWN = {"load": "datamodels.exchange.absent:load", "options": {"examples": 40
 
 def test_examples_that_say_nothing_leave_the_choice_of_pooled(tmp_path):
     _, record, solution = fitted(tmp_path / "a", dataset=UNKNOWN, fit={"lambdas": 6})
-    assert record.estimator == "prior" and record.choice["way"] in (folds.LASSO, folds.LASSO_SHARED)
+    assert record.estimator == "prior" and record.choice["way"] in (scores.LASSO, scores.LASSO_SHARED)
     assert record.chosen.endswith("; no prior: run " + record.run + ": its examples have neither inputs nor labels")
     _, _, pooled = fitted(tmp_path / "b", dataset=UNKNOWN, fit={"lambdas": 6, "estimator": "pooled"})
     assert same(dataclasses.replace(solution, choice=None), dataclasses.replace(pooled, choice=None))

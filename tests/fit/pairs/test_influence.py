@@ -45,7 +45,7 @@ def margins(x, labels, weights):
 def test_the_influence_on_margins_is_that_of_a_little_more_of_an_example(data, monkeypatch):
     monkeypatch.setattr(influence, "GRADIENT", 1e-9)
     x, theirs, hot, labels = data
-    model = Logistic.fit(x, hot, 0.05)
+    (model,) = Logistic.fits(x, hot, np.arange(30)[None], 0.05)
     given = [part.astype(np.float32) for part in (x, hot - model.probabilities(x), theirs)]
     found = model.influence(*given, labels) * len(x)
     for i in (0, 7, 29):
@@ -55,9 +55,19 @@ def test_the_influence_on_margins_is_that_of_a_little_more_of_an_example(data, m
         np.testing.assert_allclose(found[:, i], slope, rtol=1e-2, atol=1e-2 * np.abs(slope).max())
 
 
+def test_models_that_are_fitted_together_are_those_of_each_subset(data):
+    x, _, hot, _ = data
+    subsets = np.random.default_rng(1).permuted(np.tile(np.arange(30), (3, 1)), axis=1)[:, :20]
+    rough = Logistic.fits(x, hot, subsets, 0.2)
+    for model, subset in zip(Logistic.fits(x, hot, subsets, 0.05, rough), subsets, strict=True):
+        missing = model.probabilities(x[subset]) - hot[subset]
+        gradient = x[subset].T @ missing / 20 + 0.05 * model.weights  # 0 at the only minimum
+        assert model.rows == 20 and np.abs(gradient).max() <= influence.GRADIENT
+
+
 def test_a_class_that_the_pool_lacks_has_finite_influences(data):
     x, theirs, hot, _ = data
-    model = Logistic.fit(x, hot, 0.05)
+    (model,) = Logistic.fits(x, hot, np.arange(30)[None], 0.05)
     given = [part.astype(np.float32) for part in (x, hot - model.probabilities(x), theirs)]
     assert np.isfinite(model.influence(*given, np.full(6, -1))).all()
 

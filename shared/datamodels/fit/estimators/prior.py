@@ -23,7 +23,7 @@ from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
 from datamodels.fit.pairs.pairs import Pairs
-from datamodels.fit.residual import folds, lasso, pooled, ridge
+from datamodels.fit.residual import folds, lasso, pooled, ridge, scores
 from datamodels.fit.residual.folds import Choice
 from datamodels.fit.residual.sample import Sample
 from datamodels.run.specs import FitSpec
@@ -60,7 +60,7 @@ def _choose_and_solve(
     rows: Rows, pairs: Pairs | None, settings: FitSpec, first: int, last: int, *, seed: int, tick: Tick
 ) -> Solution:
     choice = rows.once("choice", lambda: folds.choose(rows, pairs, settings, lambda: tick(BlockProgress.on_path(0, 0))))
-    if choice.way == folds.LASSO:
+    if choice.way == scores.LASSO:
         solution = gram.solve(rows, settings, first, last, seed=seed, tick=tick)
     else:
         targets = Targets.read(rows, first, last)
@@ -80,10 +80,10 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
     # Held-out rows have a say in the few numbers that all targets share, as in the choice of a strength.
     features, parts = pairs.of(targets.numbers), [sample.covariance(whole=whole) for whole in (False, True)]
     fitted = [pooled.weights(features, choice.mean, part) for part in parts]
-    if choice.way == folds.WEIGHTED:
+    if choice.way == scores.WEIGHTED:
         return lasso.solve(targets, sample, fitted, choice.strength, settings, step)
     gap, lambda_ = np.zeros((2, len(targets.able)))
-    if choice.way == folds.RIDGE:
+    if choice.way == scores.RIDGE:
         shares, goal = np.array([choice.strength]), RIDGE_GAP * settings.tolerance
         for i, part in enumerate(parts):
             deltas, gaps = ridge.solve(fitted[i], part, shares, goal, settings.max_epochs, step)

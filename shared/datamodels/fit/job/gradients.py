@@ -20,7 +20,7 @@ from datamodels.fit.data import scratch
 from datamodels.fit.data.problem import FOLDS
 from datamodels.fit.job.finished import Block, FitRecord
 from datamodels.fit.pairs.gradients import DTYPE, LARGEST, GradientScores
-from datamodels.fit.residual.folds import INPUTS
+from datamodels.fit.residual.scores import INPUTS
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.storage import keys, records

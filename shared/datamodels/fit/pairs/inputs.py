@@ -6,7 +6,6 @@ Nothing here depends on the outputs of the run's models.
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 
 from datamodels.fit.data.prior import unit
 
@@ -31,6 +30,8 @@ def prepared(pool: np.ndarray, others: np.ndarray, components: int) -> tuple[np.
 
 def _principal_axes(centred: np.ndarray, count: int) -> np.ndarray:
     """Return the first principal axes of centred rows, float64[f, count], or fewer if there are fewer rows."""
+    from scipy import linalg
+
     rows, f = centred.shape
     if f <= rows:
         return linalg.eigh(centred.T @ centred, subset_by_index=(f - count, f - 1))[1][:, ::-1]
@@ -63,6 +64,8 @@ def nystroem(pool: np.ndarray, others: np.ndarray, landmarks: np.ndarray, gamma:
 
     The features [.., p] are less their mean over the pool.
     """
+    from scipy import linalg
+
     kernel = rbf(landmarks, landmarks, gamma)
     kernel[np.diag_indices_from(kernel)] += JITTER
     lower = np.linalg.cholesky(kernel)

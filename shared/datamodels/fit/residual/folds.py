@@ -3,10 +3,6 @@
 Each fold fits everything anew to the other folds: the prior's numbers, what it leaves, the plain LASSO. The error of a
 way is sum_j ||errors_j||^2 / var(y_j) over the held-out rows of all folds, so it is about 1 for predictions no better
 than the mean. Models of one pair stay together, because in a complement design one subset determines the other.
-
-If all errors are 1 or more, the smallest is that of weights of 0, which order no subsets. Then the way and its strength
-are those whose predictions correlate best with the outputs: scaled down, these predictions would have the smallest
-error.
 """
 
 from __future__ import annotations
@@ -27,23 +23,12 @@ from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import lasso, pooled, ridge
 from datamodels.fit.residual.pooled import Mean
 from datamodels.fit.residual.sample import Sample
+from datamodels.fit.residual.scores import INPUTS, LASSO, LASSO_SHARED, LEAST_GAIN, PRIOR, RIDGE, WEIGHTED, Errors
 from datamodels.run.specs import FitSpec
 from datamodels.telemetry import logger
 
 log = logger(__name__)
 
-LASSO, LASSO_SHARED = "lasso", "lasso with one lambda"
-"""The plain LASSO with a lambda for each target, or with one for all."""
-PRIOR, RIDGE = "prior alone", "prior + ridge"
-"""The prior mean, alone or with the rest fitted by ridge regression."""
-INPUTS = "prior alone, without gradients"
-"""The prior mean of the other features, if scores by gradients are one of them. Unless these take off LEAST_GAIN of its
-error, no way uses them. Their beta is then nearly 0, so the ways beside PRIOR are judged with them alone."""
-LEAST_GAIN = 0.005
-"""Shuffled scores of the digits take off 0.0002; real ones take off 0.2."""
-WEIGHTED = "prior + lasso"
-"""The prior mean, with the rest fitted by the LASSO with one lambda for all targets. With one for each, its error was
-larger than the smaller of this and LASSO in all fits tried: 50 to 2,000 models on text and breast-cancer."""
 FEWEST_FOLDS, JUDGED_ROWS = 2, 200
 """With many rows, not all folds are judged: at least two, and as many as make so many held-out rows."""
 JUDGES = 256
@@ -56,10 +41,8 @@ RIDGE_JUDGES = 128
 Beyond MANY_ROWS rows there are fewer in proportion, too, and at least LASSO_JUDGES."""
 LASSO_JUDGES = 48
 """Most of them on which ways by the LASSO are compared with others: a path takes longer than all values of h."""
-WORSE = 4.0
-"""A way is not tried on further folds if it is worse than the best one by so many standard errors, over targets, of the
-difference."""
-
+JUDGED_GAP = 2.5e-3
+"""Relative duality gap at which the LASSO with a lambda for each target is judged."""
 VECTORS = 12
 """Vectors [d] of each target of a block in the last fit: prior means, weights, directions of both fits, temporaries."""
 
@@ -70,7 +53,7 @@ Tick = Callable[[], None]
 class Choice:
     """How the prior is used for all targets.
 
-    way       one of the names above
+    way       one of the names in `scores`
     strength  f if all targets have one lambda, h for RIDGE, 0 for others
     mean      what targets share of the prior mean, fitted to all rows; None without a prior
     errors    cross-validation error of each way that was tried, at its best strength
@@ -176,7 +159,7 @@ def _judge(
     if LASSO in ways:
         errors.add(LASSO, 0.0, _with_a_lambda_each(few, settings, tick), few.variance)
     if by_gram and LASSO_SHARED in ways:
-        for fraction, found in lasso.walk(few, None, settings, tick):
+        for fraction, found in lasso.walk(few, None, settings, tick, errors.best_tried(LASSO_SHARED)):
             errors.add(LASSO_SHARED, fraction, found, few.variance)
     if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
         return
@@ -196,7 +179,7 @@ def _judge(
         for share, delta in zip(ridge.SHARES, deltas, strict=True):
             errors.add(RIDGE, share, some.heldout(given[0] + delta), some.variance)
     if by_gram and WEIGHTED in ways:
-        for fraction, found in lasso.walk(few, prior[:LASSO_JUDGES], settings, tick):
+        for fraction, found in lasso.walk(few, prior[:LASSO_JUDGES], settings, tick, errors.best_tried(WEIGHTED)):
             errors.add(WEIGHTED, fraction, found, few.variance)
 
 
@@ -217,83 +200,7 @@ def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldou
         pair=None,
     )
     here = Rows(part, dtype=rows.dtype, threads=rows.threads)
+    settings = settings.model_copy(update={"tolerance": max(settings.tolerance, JUDGED_GAP)})
     solution = gram.solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
     theta = solution.dense(range(t))
     return means.heldout(rows, sample.y, sample.keep, theta, solution.intercept + theta @ given.center)
-
-
-class Errors:
-    """How well each way predicts at each of its strengths, in each fold: errors and correlations.
-
-    A way that is clearly worse than another may be given up after a fold. All ways are tried on the first one.
-    """
-
-    def __init__(self) -> None:
-        # float64[2, t] of each fold: squared errors over the variance of the outputs, and 1 less the correlation
-        self._folds: dict[tuple[str, float], list[np.ndarray]] = {}
-
-    def add(self, way: str, strength: float, found: Heldout, variance: np.ndarray) -> None:
-        """Add what was found in a fold for its first t targets, whose outputs have this variance, float64[t]."""
-        scores = np.stack([found.error / variance, 1 - found.correlation])
-        self._folds.setdefault((way, strength), []).append(scores)
-
-    @property
-    def by_order(self) -> bool:
-        """Whether no way predicts better than the mean, so that correlations choose."""
-        return all(scores[:, 0].mean() >= 1 for scores in self._tried().values())
-
-    def may_be_best(self, way: str) -> bool:
-        """Tell whether to try a way on one more fold: unless it is clearly worse than the best one."""
-        found = self._found()
-        if not found:
-            return True
-        if way not in found or not self._complete(found, way):
-            return False
-        best = found[self._best(found)][1]
-        worse = (found[way][1] - best)[:, int(self.by_order)].mean(axis=0)
-        return bool(worse.mean() <= WORSE * worse.std() / np.sqrt(len(worse)))
-
-    def best(self) -> dict[str, tuple[float, float]]:
-        """Return (best strength, its mean error) of each way, over the same targets; the best way is the first.
-
-        A way that was given up is compared with the best one on the folds of both: its error is that of the best one
-        and the difference there.
-        """
-        found = {way: (strength, scores[:, 0]) for way, (strength, scores) in self._found().items()}
-        way = self._best(self._found())
-        best = found[way][1]
-        ways = {way: found.pop(way)} | found
-        return {
-            way: (strength, float(best.mean() + (error - best[: len(error)]).mean()))
-            for way, (strength, error) in ways.items()
-        }
-
-    def _best(self, found: dict[str, tuple[float, np.ndarray]]) -> str:
-        """Return the way with the best scores; of those that are equal but for rounding, the one tried first."""
-        able = (way for way in found if self._complete(found, way))
-        by = int(self.by_order)
-        return min(able, key=lambda way: round(float(found[way][1][:, by].mean()), 9))
-
-    @staticmethod
-    def _complete(found: dict[str, tuple[float, np.ndarray]], way: str) -> bool:
-        return len(found[way][1]) == max(len(scores) for _, scores in found.values())
-
-    def _tried(self) -> dict[tuple[str, float], np.ndarray]:
-        """Return the scores float64[folds, 2, t] of each way and strength that was tried in all folds of the way."""
-        most: dict[str, int] = {}
-        for (way, _), parts in self._folds.items():
-            most[way] = max(most.get(way, 0), len(parts))
-        return {key: np.stack(parts) for key, parts in self._folds.items() if len(parts) == most[key[0]]}
-
-    def _found(self) -> dict[str, tuple[float, np.ndarray]]:
-        """Return (best strength, scores float64[folds, 2, t] of the targets that all ways were tried on) of each way.
-
-        The best strength is by all targets that the way was tried on.
-        """
-        tried, by = self._tried(), int(self.by_order)
-        few = min((scores.shape[2] for scores in tried.values()), default=0)
-        best: dict[str, float] = {}
-        for (way, strength), scores in tried.items():
-            if way not in best or scores[:, by].mean() < tried[way, best[way]][:, by].mean():
-                best[way] = strength
-        return {way: (strength, tried[way, strength][:, :, :few]) for way, strength in best.items()}
