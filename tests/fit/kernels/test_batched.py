@@ -25,7 +25,6 @@ def done_by(loops, places, a, xp=np):
     """All that the loops give and change, as NumPy's."""
     big = {k: xp.asarray(v.copy()) for k, v in a.items() if v.ndim == 2}
     factor = big.get("factor")
-    sizes = loops.working_set_sizes(big["theta"], big["neg_grad"], a["lambda_"], factor)
     measured = np.array(loops.measure(big["theta"], big["neg_grad"], big["products"], factor))
     uphill = loops.proximal(
         places,
@@ -39,7 +38,7 @@ def done_by(loops, places, a, xp=np):
         a["remember"],
         factor,
     )
-    return [sizes, measured, uphill, *(b if xp is np else xp.asnumpy(b) for b in big.values())]
+    return [measured, uphill, *(b if xp is np else xp.asnumpy(b) for b in big.values())]
 
 
 def agree(ours, theirs, dtype):

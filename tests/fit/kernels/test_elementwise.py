@@ -36,6 +36,15 @@ def test_residuals_are_exchanged_against_the_table(masked):
     np.testing.assert_allclose(table, fresh - a["table"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_residuals_of_rows_that_do_not_count_are_0(masked):
+    a = arrays()
+    prediction, keep = a["prediction"].copy(), a["keep"] if masked else None
+    elementwise.residuals(prediction, a["y"], keep)
+    left = a["y"] - a["prediction"]
+    np.testing.assert_array_equal(prediction, np.where(a["keep"], left, 0) if masked else left)
+
+
 def test_a_step_is_that_of_the_docstring():
     a = arrays()
     theta, average, change = (a[name].astype(np.float64) for name in ("theta", "average", "change"))
@@ -60,10 +69,18 @@ def test_cuda_kernels_do_as_their_numpy_twins(cupy, dtype, masked):
         ours.centred(masks, center, 0.5),
         rtol=1e-6,
     )
+    packed, wide = cupy.asarray(masks), center.astype(np.float64)
+    np.testing.assert_array_equal(cupy.asnumpy(theirs.exact(packed, cupy.asarray(wide))), ours.exact(masks, wide))
+    np.testing.assert_array_equal(cupy.asnumpy(theirs.bits(packed, 30)), ours.bits(masks, 30))
+    column = np.array([0, 29, 8, 7])
+    np.testing.assert_array_equal(cupy.asnumpy(theirs.keep(packed, cupy.asarray(column))), ours.keep(masks, column))
     host = arrays(dtype=dtype)
     device = {name: cupy.asarray(array) for name, array in host.items()}
+    host["dots"], device["dots"] = (lib.dots(a["y"], a["table"]) for lib, a in ((ours, host), (theirs, device)))
     for library, a in ((ours, host), (theirs, device)):
+        a["left"] = a["prediction"].copy()
+        library.residuals(a["left"], a["y"], a["keep"] if masked else None)
         library.exchange(a["prediction"], a["y"], a["keep"] if masked else None, a["table"])
         library.proximal_step(a["theta"], a["average"], a["change"], a["gain"], a["threshold"], 0.125, 40)
-    for name in ("prediction", "table", "theta", "average"):
+    for name in ("dots", "left", "prediction", "table", "theta", "average"):
         np.testing.assert_allclose(cupy.asnumpy(device[name]), host[name], rtol=1e-5, atol=1e-6)

@@ -168,9 +168,9 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
     total, square = xp.zeros((2, outputs.shape[1]))
     for piece in row_blocks.partition(span, PASS_ROWS):
         z = (outputs[piece.start - span.start : piece.stop - span.start] - location) / spread
-        products += z.T @ rows.block(piece)[:, :-1].astype(np.float64)
+        products += z.T @ rows.exact(piece)
         total += z.sum(axis=0)
-        square += xp.einsum("ij,ij->j", z, z)
+        square += rows.dots(z, z)
     return Outputs(span.stop - span.start, products, total, square)
 
 

@@ -25,6 +25,8 @@ CACHE_BYTES = 4 * 2**30
 """Masks that take at most this as floats are unpacked once. Larger ones are unpacked for each batch."""
 SQUEEZED_ROWS = 4_096
 """Rows that `squeezed` moves at a time."""
+DEVICE_MASKS = 0.25
+"""Packed masks that take at most this fraction of a GPU's memory are uploaded once. Larger ones are for each pass."""
 MEASURED_ROWS = 16_384
 """Rows on which curvature is measured. With more rows it changes by less than the safety margins of the steps."""
 
@@ -85,23 +87,40 @@ class Rows:
     def unpacked(self, span: slice):
         """Return what `block` returns, without keeping it."""
         if self.xp is not np or span.stop - span.start <= MEASURED_ROWS:
-            packed = self.xp.asarray(self.problem.masks[self.order[span]])
-            return self._kernels.centred(packed, self.center, self.tail)
+            return self._kernels.centred(self.packed(span), self.center, self.tail)
         x = self.xp.empty((span.stop - span.start, self.problem.columns + 1), dtype=self.dtype)
         for part in partition(span, MEASURED_ROWS):
             x[part.start - span.start : part.stop - span.start] = self.unpacked(part)
         return x
 
+    def exact(self, span: slice):
+        """Return float64[rows of span, d]: masks minus `center`."""
+        if self.xp is np:
+            return self.block(span)[:, :-1].astype(np.float64)
+        center = self.once("exact center", lambda: self.xp.asarray(self.problem.center.astype(np.float64)))
+        return self._kernels.exact(self.packed(span), center)
+
     def bits(self, span: slice):
         """Return the masks themselves, float16[rows of span, d]."""
-        zero = self.xp.zeros(self.problem.columns, dtype=np.float32)
-        packed = self.xp.asarray(self.problem.masks[self.order[span]])
-        return self._kernels.centred(packed, zero, 0.0)[:, :-1].astype(np.float16)
+        return self._kernels.bits(self.packed(span), self.problem.columns)
+
+    def packed(self, span: slice):
+        """Return the packed masks uint8[rows of span, ceil(d / 8)]. A GPU keeps them if DEVICE_MASKS allows."""
+        if self.xp.__name__ == "cupy" and self.problem.masks.nbytes <= DEVICE_MASKS * self.xp.cuda.Device().mem_info[1]:
+            return self.once("packed", self._uploaded)[span]
+        return self.xp.asarray(self.problem.masks[self.order[span]])
+
+    def _uploaded(self):
+        found = self.xp.empty(self.problem.masks.shape, dtype=np.uint8)
+        for part in partition(self.whole, MEASURED_ROWS):
+            found[part] = self.xp.asarray(self.problem.masks[self.order[part]])
+        return found
 
     def outputs(self, first: int, last: int, span: slice | None = None):
         """Return outputs [r, last - first] of the targets first <= j < last, of a span of rows or of all."""
         order = self.order if span is None else self.order[span]
-        return self.xp.asarray(self.problem.outputs[:, first:last][order].astype(self.dtype, copy=False))
+        stored = self.problem.outputs[:, first:last][order]
+        return self.xp.asarray(stored).astype(self.dtype, copy=False)  # float16 crosses to a GPU in half the bytes
 
     def keep(self, first: int, last: int):
         """Return which rows count for which target, bool[m, last - first], or None if all count for all."""
@@ -109,12 +128,11 @@ class Rows:
         members = np.flatnonzero(own >= 0)
         if not len(members):
             return None
-        keep = np.ones((self.problem.rows, last - first), dtype=bool)
-        byte, bit = own[members] // 8, (own[members] % 8).astype(np.uint8)
+        keep = self.xp.ones((self.problem.rows, last - first), dtype=bool)
+        places, column = self.xp.asarray(members), self.xp.asarray(own[members])
         for span in partition(self.whole, MEASURED_ROWS):
-            packed = self.problem.masks[self.order[span]]
-            keep[span, members] = (packed[:, byte] >> bit) & 1 == 0
-        return self.xp.asarray(keep)
+            keep[span, places] = self._kernels.keep(self.packed(span), column)
+        return keep
 
     def shelf(self, array):
         """Return a copy of an array [m, a] in a file of the folder; the array itself if there is none, or on a GPU."""
@@ -151,6 +169,10 @@ class Rows:
                 break
         shrink = edge(self.problem.columns, self.problem.rows) / edge(self.problem.columns, len(x))
         return value * shrink, float(xp.einsum("ij,ij->i", x, x).max())
+
+    def dots(self, a, b, dtype: npt.DTypeLike = None):
+        """Return the dot products [n] of the columns of two arrays [m, n], summed in a dtype; in float64 on a GPU."""
+        return self._kernels.dots(a, b, dtype)
 
     def host(self, array) -> np.ndarray:
         """Return an array of the array module as one of NumPy."""

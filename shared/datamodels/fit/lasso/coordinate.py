@@ -183,8 +183,10 @@ class Descent:
         screen = np.where(fresh & np.isfinite(state.before), 2 * state.lambda_ - state.before, state.lambda_)
         screen = np.maximum(screen, np.finfo(dtype).tiny).astype(dtype)
         lambda_ = state.lambda_.astype(dtype)
-        sizes = self._loops.working_set_sizes(state.theta, state.neg_grad, screen, state.factor)
-        small = (sizes <= self._small) | (state.steps >= self._stubborn)
+        small = np.zeros(len(state), dtype=bool)
+        if self._xp is np:
+            sizes = self._coordinates.working_set_sizes(state.theta, state.neg_grad, screen, state.factor)
+            small = (sizes <= self._small) | (state.steps >= self._stubborn)
         few, many = np.flatnonzero(small), np.flatnonzero(~small)
 
         if len(few):

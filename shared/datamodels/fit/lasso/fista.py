@@ -26,11 +26,14 @@ import numpy as np
 
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
+from datamodels.fit.kernels import elementwise
 from datamodels.fit.lasso import rowwise
 from datamodels.fit.lasso.base import Measure, Solver
 
 PASS_BYTES = 32 * 2**20
 """Bytes of rows, as floats, that are read at a time: enough for efficient products, few enough to stay in cache."""
+DEVICE_PASS_BYTES = 2**30
+"""The same on a GPU, whose products need thousands of rows to be efficient: 5,368 rows at d = 50,000."""
 MIN_ROWS = 64
 """Fewest rows that are read at a time."""
 BOLDNESS = 2.0
@@ -80,11 +83,14 @@ class FistaState(rowwise.RowwiseState):
 class Fista:
     """Runs FISTA over one span of rows. It is a `rowwise.Method`; `saga.Saga` describes the calls."""
 
-    def __init__(
-        self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = PASS_BYTES
-    ):
-        """Read `pass_bytes` of rows at a time. `batch` and `seed` are for methods that draw rows; this one does not."""
+    def __init__(self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = 0):
+        """Read `pass_bytes` of rows at a time; 0 for what suits the device.
+
+        `batch` and `seed` are for methods that draw rows; this one does not.
+        """
         self.rows = rows
+        self._kernels = elementwise.of(rows.xp)
+        pass_bytes = pass_bytes or (PASS_BYTES if rows.xp is np else DEVICE_PASS_BYTES)
         self.span = span
         self.count = span.stop - span.start
         per_row = (rows.problem.columns + 1) * rows.dtype.itemsize
@@ -142,7 +148,7 @@ class Fista:
         self._extrapolate(state)
         xp = self.rows.xp
         fresh = self._proximal(state, slice(None))
-        uphill = self.rows.host(xp.einsum("ij,ij->j", state.ahead - fresh, fresh - state.theta)) > 0
+        uphill = self.rows.host(self.rows.dots(state.ahead - fresh, fresh - state.theta)) > 0
         speed = np.where(uphill, SPEED, (1 + np.sqrt(1 + 4 * state.speed**2)) / 2)
         momentum = np.where(uphill, 0, (state.speed - 1) / speed)
         state.speed = speed
@@ -182,8 +188,8 @@ class Fista:
 
     def _shorten(self, state: FistaState, moved, bent) -> None:
         """Shorten steps that are too long for the curvature along the last step; restart their momentum."""
-        square = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, moved))
-        curved = self.rows.host(self.rows.xp.einsum("ij,ij->j", moved, bent))
+        square = self.rows.host(self.rows.dots(moved, moved))
+        curved = self.rows.host(self.rows.dots(moved, bent))
         steep = np.divide(curved, square, out=np.zeros(len(square)), where=square > STILL)
         over = state.step * steep > 1
         state.step = np.where(over, CAUTION / np.where(over, steep, 1), state.step)
@@ -191,10 +197,9 @@ class Fista:
 
     def measure(self, state: FistaState) -> Measure:
         """Measure the targets at their points z: exactly, without reading a row."""
-        xp = self.rows.xp
         ahead, neg_grad = state.ahead, state.neg_grad
-        aligned = xp.einsum("ij,ij->j", ahead, neg_grad, dtype=np.float64)
-        explained = aligned + xp.einsum("ij,ij->j", ahead, state.products, dtype=np.float64)
+        aligned = self.rows.dots(ahead, neg_grad, dtype=np.float64)
+        explained = aligned + self.rows.dots(ahead, state.products, dtype=np.float64)
         return Measure(
             square=np.maximum(1 - self.rows.host(explained), 0),
             aligned=self.rows.host(aligned),
@@ -220,7 +225,7 @@ class Fista:
         There, the objective is no higher, and momentum has left no weight close to 0.
         """
         theta = self._proximal(state, places)
-        shift = self.rows.xp.einsum("ij,ij->j", theta, row_blocks.columns(state.mean_x, places))
+        shift = self.rows.dots(theta, row_blocks.columns(state.mean_x, places)).astype(self.rows.dtype)
         return self.rows.xp.concatenate([theta, -shift[None] / self.rows.dtype.type(self.rows.tail)])
 
     def weights(self, state: FistaState, places: np.ndarray):
@@ -238,10 +243,13 @@ class Fista:
     def _compute_neg_grad(self, state: FistaState) -> None:
         """Set neg_grad at the points z, in one pass over the rows."""
 
+        xp = self.rows.xp
+        # A GPU would copy all but the last column of the rows, so it multiplies the last one, too: by 0.
+        ahead = state.ahead if xp is np else xp.concatenate([state.ahead, xp.zeros_like(state.ahead[:1])])
+
         def residuals(local: slice, x):
-            left = state.y[local] - x[:, :-1] @ state.ahead
-            if state.keep is not None:
-                left *= state.keep[local]
+            left = x[:, : len(ahead)] @ ahead
+            self._kernels.residuals(left, state.y[local], None if state.keep is None else state.keep[local])
             return left
 
         found = self._products(len(state), residuals) / self.rows.xp.asarray(

@@ -83,7 +83,7 @@ def certify(
     rounding = theta - current
     residuals, bias = xp.empty(y.shape, dtype=np.float64), xp.zeros(y.shape[1])
     for piece, local in pieces:
-        x = rows.block(piece)[:, :-1].astype(np.float64)
+        x = rows.exact(piece)
         residuals[local] = y[local] - mean_y - x @ current
         bias += xp.where(keep if len(keep) == 1 else keep[local], x @ rounding, 0).sum(axis=0) / counts
     shift = xp.where(keep, residuals, 0).sum(axis=0) / counts
@@ -91,14 +91,14 @@ def certify(
 
     products = xp.zeros(theta.shape, dtype=np.float64)
     for piece, local in pieces:
-        products += rows.block(piece)[:, :-1].astype(np.float64).T @ residuals[local]
+        products += rows.exact(piece).T @ residuals[local]
     centred_y = xp.where(keep, y - mean_y, 0)
     parts = {
-        "square": xp.einsum("ij,ij->j", residuals, residuals) / counts,
-        "aligned": xp.einsum("ij,ij->j", theta, products) / counts,
+        "square": rows.dots(residuals, residuals) / counts,
+        "aligned": rows.dots(theta, products) / counts,
         "dual_norm": abs(products).max(axis=0) / counts,
         "l1": abs(theta).sum(axis=0),
-        "zero": xp.einsum("ij,ij->j", centred_y, centred_y) / counts,
+        "zero": rows.dots(centred_y, centred_y) / counts,
         "stale": (abs(rounding).sum(axis=0) / 2) ** 2,  # a column of bits deviates by at most 1/2
     }
     center = xp.asarray(rows.problem.center).astype(np.float64)

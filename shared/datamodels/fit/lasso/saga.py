@@ -131,18 +131,22 @@ class Saga:
         state.average = self._products(state.table) / self.rows.dtype.type(self.count)
 
     def epoch(self, state: SagaState, number: int) -> None:
-        """Visit every row once. The seed and `number`, the number of the epoch, decide the order of the batches."""
+        """Visit every row once. The seed and `number`, the number of the epoch, decide the order of the batches.
+
+        A GPU works through all batches without waiting for the host.
+        """
         xp, dtype = self.rows.xp, self.rows.dtype
-        state.moved[:] = 0
+        moved = xp.zeros(len(state))
         gain = xp.asarray((state.step / state.share).astype(dtype))
         threshold = xp.asarray((state.step * state.lambda_).astype(dtype))
         for k in np.random.default_rng([*self._seed, number]).permutation(len(self.batches)):
             x, old = self._exchange(state, self.batches[k])
             change = x.T @ old
-            state.moved += self.rows.host(xp.einsum("ij,ij->j", old, old))
+            moved += self.rows.dots(old, old)
             self._kernels.proximal_step(
                 state.theta, state.average, change, gain, threshold, len(self.batches) / self.count, self.count
             )
+        state.moved[:] = self.rows.host(moved)
 
     def _exchange(self, state: SagaState, batch: slice):
         """Update the rows of a batch in the table; return (their masks, the changes)."""
@@ -159,19 +163,20 @@ class Saga:
         """Measure the targets from the table: exact except for the table's age, without a matrix product."""
         xp = self.rows.xp
         counts = state.share * self.count
-        total, square = np.zeros((2, len(state)))
+        sums = xp.zeros((2, len(state)))
         for batch in self.batches:
             local = slice(batch.start - self.span.start, batch.stop - self.span.start)
             table = state.table[local]
-            total += self.rows.host(table.sum(axis=0))
-            square += self.rows.host(xp.einsum("ij,ij->j", table, table))
+            sums[0] += table.sum(axis=0)
+            sums[1] += self.rows.dots(table, table)
+        total, square = self.rows.host(sums)
         mean = total / counts
         share = xp.asarray(state.share.astype(self.rows.dtype))
         products = xp.asarray(mean.astype(self.rows.dtype)) * state.mean_x - state.average / share
         theta, products = state.theta[:-1], products[:-1] * state.varies
         return Measure(
             square=np.maximum(square / counts - mean**2, 0),
-            aligned=self.rows.host(xp.einsum("ij,ij->j", theta, products)).astype(np.float64),
+            aligned=self.rows.host(self.rows.dots(theta, products)).astype(np.float64),
             dual_norm=self.rows.host(abs(products).max(axis=0)).astype(np.float64),
             l1=self.rows.host(abs(theta).sum(axis=0)).astype(np.float64),
             zero=np.ones(len(state)),

@@ -97,7 +97,7 @@ class Standardised:
         square = rows.xp.zeros(len(location))
         for piece in row_blocks.partition(rows.whole, PASS_ROWS):
             miss = outputs[piece] - location
-            square += rows.xp.einsum("ij,ij->j", miss, miss)
+            square += rows.dots(miss, miss)
         square /= len(outputs)
         spread = rows.xp.where(square > 0, rows.xp.sqrt(square), 1)
         return cls(
@@ -185,7 +185,7 @@ class GramIteration:
         if self._heldout_masks is None:
             x = rows.once("held-out", lambda: rows.unpacked(rows.heldout))[:, :-1]
             miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
-            return rows.host(rows.xp.einsum("ij,ij->j", miss, miss, dtype=np.float64) / len(miss))
+            return rows.host(rows.dots(miss, miss, dtype=np.float64) / len(miss))
         chosen = data.heldout.take(mine)
         products, variance = chosen.centred(self._heldout_masks, self._center)
         explained = theta * (2 * products - theta @ self._heldout_masks.gram)
