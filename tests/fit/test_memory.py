@@ -65,7 +65,7 @@ def planned_and_taken(size, settings, threads, folder) -> tuple[float, float]:
         if uses_sums(problem, settings):
             known = Sums.empty(size.columns, size.targets)
             known.add(problem.masks, problem.outputs, problem.heldout)
-        folder = folder if settings.solver == "saga" else None
+        folder = folder if settings.solver == "saga" or gram.GRAM_BYTES == 0 else None
         fit(problem, settings, 0, threads=threads, sums=known, checkpoint=folder)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
@@ -74,12 +74,22 @@ def planned_and_taken(size, settings, threads, folder) -> tuple[float, float]:
 
 
 def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
-    size, settings = Size(60_000, 40_000, 500), FitSpec(solver="gram")
-    assert gram.bytes_of(40_000, 4) > gram.GRAM_BYTES
+    size, settings = Size(60_000, 80_000, 500), FitSpec(solver="gram")
+    assert gram.panel_bytes_of(80_000) > gram.PANEL_BYTES
     found = memory.memory(size, settings, threads=2)
     assert found == memory.memory(size, settings.model_copy(update={"solver": "stream"}), threads=2)
     assert (found.rows, found.gram) == (0, 0), "too large to keep as floats"
-    assert found.disk == 60_000 * (5_000 + 2_000)
+    assert found.disk == 60_000 * (10_000 + 2_000)
+
+
+@pytest.mark.parametrize("m, d, n, threads", [(3000, 2500, 256, 2)])
+def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatch, m, d, n, threads):
+    size, settings = Size(m, d, n), FitSpec(estimator="lasso", lambdas=4)
+    on_disk = memory.memory(size, settings).disk
+    monkeypatch.setattr(gram, "GRAM_BYTES", 0)
+    assert memory.memory(size, settings).disk - on_disk == 4 * d * d
+    planned, taken = planned_and_taken(size, settings, threads, tmp_path)
+    assert planned == pytest.approx(taken, rel=0.25)
 
 
 def test_the_size_of_a_problem_and_of_its_run(make_run):

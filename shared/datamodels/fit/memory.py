@@ -15,6 +15,7 @@ import numpy as np
 from datamodels import machine
 from datamodels.errors import SettingsError
 from datamodels.fit.data import moments, problem, sums
+from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.problem import NO_COLUMN, Problem
 from datamodels.fit.data.rows import CACHE_BYTES
 from datamodels.fit.estimators import base
@@ -72,7 +73,7 @@ class Memory:
     rows    the masks as floats, if these are kept
     gram    Grams and counts
     blocks  the blocks of targets that are solved in parallel
-    disk    the scratch folder: masks, outputs, and tables of residuals
+    disk    the scratch folder: masks, outputs, tables of residuals, and Grams in panels
     """
 
     rows: int
@@ -94,8 +95,9 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     kept = floats <= CACHE_BYTES
     shared, grams = size.targets - size.leave_out, solver.grams and place_of(settings, device) == "cpu"
     by_gram = grams and shared > 0 and gram.bytes_of(d, item) <= gram.GRAM_BYTES
+    by_panels = grams and shared > 0 and not by_gram and gram.panel_bytes_of(d) <= gram.PANEL_BYTES
     by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
-    by_rows = (shared > 0 and not by_gram) or (size.leave_out > 0 and not by_leave_out)
+    by_rows = (shared > 0 and not by_gram and not by_panels) or (size.leave_out > 0 and not by_leave_out)
     known = by_gram and sums.fits(d, size.targets)
     each = _by_rows(m, d, a, item, solver.table, size.leave_out > 0, kept) if by_rows else 0
     held = making = counts = 0
@@ -115,6 +117,14 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
             making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
             if not by_rows and not by_leave_out:  # only held-out rows are read, and only if their Gram is larger
                 floats = spare * (d + 1) * item if spare <= d else 0
+    if by_panels:
+        spare, piece = round(settings.holdout * m), min(m, row_blocks.MEASURED_ROWS)
+        adding = (2 * item + 1) * m * a + 3 * 8 * piece * a + 16 * d * a
+        walking = (2 * item + 1) * m * a + 3 * 8 * spare * a + (40 + 8 * item) * d * a
+        each = max(each, adding, walking)
+        held = spare * d // 8
+        making = 2 * min(m, moments.PANEL_ROWS) * d // 8
+        floats = floats if by_rows or by_leave_out else 0
     rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
     if ESTIMATORS[settings.estimator].folds:
         features = pairs.MOST * 4 * d if ESTIMATORS[settings.estimator].prior else 0
@@ -126,7 +136,9 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         rows=rows,
         gram=held + counts + max(making - solving, 0),
         blocks=workers * each,
-        disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets) + (workers * 2 * item * m * a if solver.table else 0),
+        disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets)
+        + (workers * 2 * item * m * a if solver.table else 0)
+        + (gram.panel_bytes_of(d) if by_panels else 0),
     )
 
 

@@ -20,7 +20,8 @@ def test_sums_are_those_of_one_subset_after_another(solution, count):
     masks = np.random.default_rng(1).random((count, solution.d)) < 0.5
     targets = np.array([3, 7, 39, 0])
     arrays = solution.indptr, solution.columns, solution.weights
-    found = membership.sums(*arrays, targets, designs.pack(masks), solution.d)
+    words = membership.words_of(designs.pack(masks), solution.d)
+    found = membership.sums(*arrays, targets, words, count)
     expected = [[np.float32(0)] * len(targets) for _ in range(count)]
     for row, mask in enumerate(masks):
         for i, target in enumerate(targets):

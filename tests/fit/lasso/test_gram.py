@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from datamodels.fit.data.rows import Rows
-from datamodels.fit.lasso import gap
+from datamodels.fit.kernels import panels
+from datamodels.fit.lasso import fista, gap, gram
 from datamodels.fit.solve import fit
+from datamodels.run import designs
 from datamodels.run.specs import FitSpec
 from datamodels.testing import reference
 
@@ -72,3 +74,31 @@ def test_targets_with_own_subsets_and_without_are_fitted_side_by_side(made_probl
         excess -= reference.objective(x, y, theta, intercept, solution.lambda_[j])
         assert excess / (y.var() / 2) < 1e-3
         assert made.own_column[j] not in solution.row(j)[0]
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+def test_a_gram_in_panels_gives_the_same_fit(made_problem, monkeypatch, tmp_path, tolerance):
+    """With columns that never vary, and with the panels in files; the gaps are those from the masks."""
+    made, _ = made_problem(d=300, m=2100, n=9, noise=0.5, scale=7.0, shift=30.0, pinned_in=(3,), pinned_out=(200,))
+    settings = FitSpec(estimator="lasso", solver="gram", tolerance=tolerance)
+    whole = fit(made, settings, 0)
+    monkeypatch.setattr(gram, "GRAM_BYTES", 0)
+    monkeypatch.setattr(fista, "solve", None)
+    found = fit(made, settings, 0, checkpoint=tmp_path, block_targets=5)
+    assert found.status == ["ok"] * 9
+    np.testing.assert_allclose(found.lambda_, whole.lambda_, rtol=1e-5)
+    np.testing.assert_allclose(found.heldout_r2, whole.heldout_r2, atol=tolerance)
+    np.testing.assert_allclose(found.dense(range(9)), whole.dense(range(9)), atol=50 * tolerance)
+    rows = Rows(made)
+    gaps, _ = gap.certify(rows, rows.whole, rows.outputs(0, 9), None, found.dense(range(9)).T, found.lambda_)
+    np.testing.assert_allclose(found.gap, gaps, rtol=1e-3, atol=1e-7)
+
+
+def test_masks_that_do_not_fit_in_panels_are_streamed(made_problem, monkeypatch):
+    """Two columns are always together: in half of the rows, while others share a quarter."""
+    made, x = made_problem(d=8, m=5 * panels.LIMIT, n=2)
+    x[:, 1] = x[:, 0]
+    made = dataclasses.replace(made, masks=designs.pack(x))
+    monkeypatch.setattr(gram, "GRAM_BYTES", 0)
+    assert gram.panels(Rows(made)) is None
+    assert fit(made, FitSpec(estimator="lasso", lambdas=4), 0).status == ["ok"] * 2

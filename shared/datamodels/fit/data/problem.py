@@ -251,7 +251,8 @@ class Solution:
             from datamodels.fit.kernels import membership
 
             chosen = np.arange(self.n) if targets is None else targets
-            found = membership.sums(self.indptr, self.columns, self.weights, chosen, masks, self.d)
+            words = membership.words_of(masks, self.d)
+            found = membership.sums(self.indptr, self.columns, self.weights, chosen, words, len(masks))
         else:
             theta = self.theta if targets is None else self.theta[targets]
             found = np.empty((len(masks), count))

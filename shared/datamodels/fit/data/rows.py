@@ -142,6 +142,12 @@ class Rows:
         found[:] = array
         return found
 
+    def zeros(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> np.ndarray:
+        """Return zeros of NumPy in a file of the folder, or in memory if there is none."""
+        if self._folder is None:
+            return np.zeros(shape, dtype=dtype)
+        return scratch.mapped(self._folder, shape, np.dtype(dtype))
+
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """Return the result of `make`, which is called once for all blocks of targets; other callers wait.
 

@@ -11,6 +11,7 @@ from datamodels.fit.contract.block import Solve
 from datamodels.fit.data import examples, sums
 from datamodels.fit.data.examples import Absent
 from datamodels.fit.data.problem import Problem
+from datamodels.fit.lasso import gram
 from datamodels.fit.lasso.base import Solver
 from datamodels.run.estimators import ESTIMATORS, SOLVERS
 from datamodels.run.runs import Run
@@ -63,4 +64,5 @@ def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:
 def uses_sums(given: Problem, settings: FitSpec) -> bool:
     """Return whether a fit uses sums over all rows, made beforehand: if that is faster, and they fit in memory."""
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
-    return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n))
+    fits = sums.fits(given.columns, given.n) and gram.bytes_of(given.columns, 4) <= gram.GRAM_BYTES
+    return bool(by_gram and (given.own_column < 0).any() and fits)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import extending, types
 from numba.core import event
 
 from datamodels.fit.kernels import compiling
@@ -33,12 +34,14 @@ class _Listener(event.Listener):
 event.register("numba:compile", _Listener())
 
 
+OPTIONS: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+
+
 def _jit(function):
-    options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba finds no folder for its cache
-        return numba.njit(**options)(function)
+        return numba.njit(**OPTIONS)(function)
 
 
 @_jit
@@ -64,6 +67,47 @@ def working_set_sizes(theta, neg_grad, screen, factor=None):
     return sizes
 
 
+def _curve(gram, c):
+    """Return the diagonal of a Gram, [d, d] or `panels.Entries`, at column c."""
+    raise NotImplementedError
+
+
+def _take(gram, c, chosen, row):
+    """Set row[i] = gram[c, chosen[i]]; `chosen` is ascending and has c."""
+    raise NotImplementedError
+
+
+@extending.overload(_curve, jit_options=OPTIONS)
+def _(gram, c):
+    if isinstance(gram, types.Array):
+        return lambda gram, c: gram[c, c]
+    return lambda gram, c: gram.curvature[c]
+
+
+@extending.overload(_take, jit_options=OPTIONS)
+def _(gram, c, chosen, row):
+    if isinstance(gram, types.Array):
+
+        def of_array(gram, c, chosen, row):
+            source = gram[c]
+            for i in range(len(row)):
+                row[i] = source[chosen[i]]
+
+        return of_array
+
+    def of_panels(gram, c, chosen, row):
+        width = gram.values.shape[2]
+        panel, place = gram.values[c // width], c % width  # the Gram is symmetric, and one panel stays in cache
+        for i in range(len(row)):
+            j = chosen[i]
+            if j == c:
+                row[i] = gram.curvature[c]
+            else:
+                row[i] = (panel[j, place] + gram.usual) / gram.rows - gram.mean[c] * gram.mean[j]
+
+    return of_panels
+
+
 @_jit
 def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
     """Do coordinate descent on the columns `chosen` of target j. Updates `weight`, and `slope`, which is neg_grad."""
@@ -73,7 +117,7 @@ def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
     for _ in range(sweeps):
         largest = zero
         for k in range(size):
-            curve = gram[chosen[k], chosen[k]]
+            curve = _curve(gram, chosen[k])
             if curve <= 0:
                 continue
             penalty = _times(lambda_, factor, j, chosen[k])
@@ -84,9 +128,7 @@ def _sweep(chosen, weight, slope, gram, lambda_, factor, j, goal, sweeps):
                 continue
             row = compact[k]
             if not gathered[k]:
-                source = gram[chosen[k]]
-                for i in range(size):
-                    row[i] = source[chosen[i]]
+                _take(gram, chosen[k], chosen, row)
                 gathered[k] = True
             weight[k] += change
             for i in range(size):
@@ -105,7 +147,8 @@ def descend(places, sizes, theta, neg_grad, gram, lambda_, screen, goal, sweeps,
 
     places  int64[p]; which targets
     sizes   int64[a]; sizes of the working sets, from `working_set_sizes`
-    theta, neg_grad        [a, d]; and gram [d, d], of the same type
+    theta, neg_grad        [a, d]
+    gram                   [d, d] of the type of theta, or `panels.Entries`
     lambda_, screen, goal  [a], of that type
     """
     d = theta.shape[1]

@@ -49,20 +49,25 @@ def _sums(indptr, columns, weights, targets, words, found):
             found[subset, i] = sums[subset]
 
 
+def words_of(masks: np.ndarray, d: int) -> np.ndarray:
+    """Return uint32[d, ceil(s / 32)], which subsets have each column, of packed subsets uint8[s, ceil(d / 8)]."""
+    bits = np.zeros((d, 8 * -(-len(masks) // 64)), dtype=np.uint8)
+    columns_of(masks, bits)
+    return np.ascontiguousarray(bits.view("<u4")[:, : -(-len(masks) // WORD)])
+
+
 def sums(
-    indptr: np.ndarray, columns: np.ndarray, weights: np.ndarray, targets: np.ndarray, masks: np.ndarray, d: int
+    indptr: np.ndarray, columns: np.ndarray, weights: np.ndarray, targets: np.ndarray, words: np.ndarray, subsets: int
 ) -> np.ndarray:
     """Return float64[s, t]: for each subset and target, the sum of the target's weights of columns in the subset.
 
     indptr, columns, weights  as in a Solution
     targets                   int[t]
-    masks                     uint8[s, ceil(d / 8)]; packed subsets
+    words                     what `words_of` returned
+    subsets                   s
 
     The weights are added in float32, in their order.
     """
-    bits = np.zeros((d, 8 * -(-len(masks) // 64)), dtype=np.uint8)
-    columns_of(masks, bits)
-    words = np.ascontiguousarray(bits.view("<u4")[:, : -(-len(masks) // WORD)])
-    found = np.empty((len(masks), len(targets)))
+    found = np.empty((subsets, len(targets)))
     _sums(indptr, columns, weights, targets, words, found)
     return found

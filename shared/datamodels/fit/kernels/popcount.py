@@ -45,14 +45,16 @@ def gram(masks: np.ndarray, columns: int, *, threads: int = 1) -> np.ndarray:
     return counts[:columns, :columns]
 
 
-def transposed(masks: np.ndarray, columns: int) -> np.ndarray:
-    """Return the columns of masks as bits, uint64[d, w], 64 w >= m.
+def transposed(masks: np.ndarray, columns: int, multiple: int = 0) -> np.ndarray:
+    """Return the columns of masks as bits, uint64[e, w], e >= d, 64 w >= m.
 
-    Empty columns fill up the last tile, and empty words the last vector of 512 bits.
+    Empty columns fill up the last tile, or make e a multiple of some number, and empty words fill up the last vector of
+    512 bits.
     """
     from datamodels.fit.kernels import bitwise
 
-    words, padded = 8 * -(-len(masks) // 512), -(-columns // bitwise.TILE) * bitwise.TILE
+    multiple = multiple or bitwise.TILE
+    words, padded = 8 * -(-len(masks) // 512), -(-columns // multiple) * multiple
     bits = np.zeros((padded, 8 * words), dtype=np.uint8)
     bitwise.columns_of(np.ascontiguousarray(masks), bits[:columns])
     return bits.view("<u8").astype(np.uint64, copy=False)

@@ -121,14 +121,17 @@ class Descent:
         self._loops = loops or coordinate_descent
         self._xp = loops.xp if loops else np
         self._masks, self._gram = masks, masks.gram
+        self._entries = getattr(masks.gram, "entries", masks.gram)  # of panels, or an array
+        self._sparse_neg_grads = getattr(masks.gram, "sparse_neg_grads", coordinate_descent.sparse_neg_grads)
         curvature = self._host(masks.curvature)
         varying = curvature[curvature > 0]
         mean = float(varying.mean()) if len(varying) else 1.0
         edge = max(masks.edge, mean)
         self._momentum = edge > WELL_CONDITIONED * mean
         self._step = CAUTION / edge if self._momentum else min(1 / mean, SAFE / edge)
-        self._sparse = -1 if loops else int(SPARSE * len(self._gram))
-        self._small = -1 if loops else int(SMALL_SET * len(self._gram)) if small is None else small
+        sparse, most = getattr(masks.gram, "SPARSE", SPARSE), getattr(masks.gram, "SMALL_SET", SMALL_SET)
+        self._sparse = -1 if loops else int(sparse * len(self._gram))
+        self._small = -1 if loops else int(most * len(self._gram)) if small is None else small
         self._stubborn = np.inf if loops else STUBBORN
 
     def start(
@@ -195,7 +198,7 @@ class Descent:
             fine = FINER * goal * 0.5 ** np.minimum(state.steps, FINEST) * state.lambda_
             fine = np.maximum(fine, ROUNDING * np.finfo(dtype).eps * state.reach).astype(dtype)
             self._coordinates.descend(
-                few, sizes, state.theta, state.neg_grad, self._gram, lambda_, screen, fine, SWEEPS, state.factor
+                few, sizes, state.theta, state.neg_grad, self._entries, lambda_, screen, fine, SWEEPS, state.factor
             )
         if len(many):
             self._proximal(state, many, lambda_, fresh)
@@ -208,8 +211,8 @@ class Descent:
         if self._sparse >= 0:
             counts = self._coordinates.nonzeros(state.theta, state.base_theta)
             few, many = np.flatnonzero(counts <= self._sparse), np.flatnonzero(counts > self._sparse)
-            self._coordinates.sparse_neg_grads(
-                few, counts, state.theta, state.base_theta, state.base_neg_grad, self._gram, state.neg_grad
+            self._sparse_neg_grads(
+                few, counts, state.theta, state.base_theta, state.base_neg_grad, self._entries, state.neg_grad
             )
         if len(many):
             chosen = slice(None) if len(many) == len(state) else many

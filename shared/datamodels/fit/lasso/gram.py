@@ -1,6 +1,7 @@
 """Compute exact LASSO paths of a block of targets from Grams of the masks: the solver `gram`.
 
-Targets that count all rows share one Gram, see `shared_gram`. Each target that is a training example has a Gram of
+Targets that count all rows share one Gram, see `shared_gram`. If it is too large as floats, it is kept as whole numbers
+of 16 bits in files, see `kernels.panels`. Each target that is a training example has a Gram of
 its own, see `leave_out`. Problems that are too large for either, and training examples on a GPU, are solved by `fista`.
 """
 
@@ -14,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
-from datamodels.fit.data import problem
+from datamodels.fit.data import moments, problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import fista, leave_out, shared_gram
@@ -24,6 +25,9 @@ from datamodels.run.specs import FitSpec
 GRAM_BYTES = 8 * 2**30
 """Most memory of the Grams: counts of the rows to fit, of the held-out rows and of all rows, and floats of two of them.
 It is enough for d = 20,000 in float32. It is the same on every machine, so that a fit takes the same solver on each."""
+PANEL_BYTES = 16 * 2**30
+"""Most bytes of the Grams in panels, which are taken if GRAM_BYTES is too little: enough for d = 65,000. They are in
+files, which the system keeps in memory as far as there is room. Each step of a block reads one of them once."""
 DEVICE_SHARE = 0.7
 """Most memory of the Grams on a GPU, as a fraction of its memory: enough for d = 50,000 on one of 80 GB."""
 
@@ -36,6 +40,18 @@ def applies(rows: Rows) -> bool:
 def bytes_of(columns: int, itemsize: int) -> int:
     """Return the bytes of the Grams of the masks, while they are made."""
     return columns**2 * (3 * 4 + 2 * itemsize)
+
+
+def panels(rows: Rows) -> moments.Spans | None:
+    """Return the Grams in panels, if targets that share a Gram are solved from these: on a CPU, if they fit."""
+    if rows.xp is not np or panel_bytes_of(rows.problem.columns) > PANEL_BYTES:
+        return None
+    return moments.in_panels(rows)
+
+
+def panel_bytes_of(columns: int) -> int:
+    """Return the bytes of the Grams in panels, of the rows to fit and of all rows."""
+    return 2 * np.dtype(np.int16).itemsize * columns**2
 
 
 def _most_bytes(xp: ModuleType) -> float:
@@ -77,8 +93,10 @@ def solve(
         if is_own and leave_out.applies(rows):
             solution, left = leave_out.solve(rows, settings, start, stop, tick=part)
             return completed(solution, left, lambda a, b: streamed(start + a, start + b))
-        if applies(rows) and not is_own:
-            return shared_gram.solve(rows, settings, start, stop, tick=part, factor=factor)
+        if not is_own:
+            spans = moments.of_masks(rows) if applies(rows) else panels(rows)
+            if spans is not None:
+                return shared_gram.solve(rows, settings, start, stop, spans=spans, tick=part, factor=factor)
         return streamed(start, stop)
 
     runs = _runs(rows.problem.own_column[first:last] >= 0)

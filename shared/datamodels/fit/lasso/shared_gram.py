@@ -19,7 +19,7 @@ from datamodels.fit.contract.block import BlockProgress, Tick
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import moments
 from datamodels.fit.data import rows as row_blocks
-from datamodels.fit.data.moments import PASS_ROWS, Masks, Outputs
+from datamodels.fit.data.moments import PASS_ROWS, Masks, Outputs, Spans
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows, columns
 from datamodels.fit.data.sums import Sums
@@ -40,10 +40,15 @@ def solve(
     first: int,
     last: int,
     *,
+    spans: Spans,
     tick: Tick,
     factor: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Solution:
-    """Fit the targets first <= j < last, which all count all rows; `factor` is as for `gram.solve`."""
+    """Fit the targets first <= j < last, which all count all rows.
+
+    spans   the moments of the masks
+    factor  as for `gram.solve`
+    """
     sums = rows.sums
     targets = Targets.read(rows, first, last) if sums is None else Targets.of_sums(rows, sums, first, last)
     if not len(targets.able):
@@ -56,8 +61,8 @@ def solve(
     return block.solve(
         settings,
         targets,
-        lambda: GramIteration(rows, data, penalty, whole=False),
-        lambda: GramIteration(rows, data, penalty, whole=True),
+        lambda: GramIteration(rows, data, penalty, spans, whole=False),
+        lambda: GramIteration(rows, data, penalty, spans, whole=True),
         tick=tick,
     )
 
@@ -68,7 +73,9 @@ def heldout_errors(rows: Rows, settings: FitSpec, outputs: np.ndarray, penalty: 
 
     The status of all targets must be ok.
     """
-    path = Path(GramIteration(rows, Standardised.of(rows, outputs), penalty, whole=False), settings)
+    path = Path(
+        GramIteration(rows, Standardised.of(rows, outputs), penalty, moments.of_masks(rows), whole=False), settings
+    )
     while path.choice.active:
         tick(BlockProgress.on_path(0.0, 0.0))
         path.epoch()
@@ -139,9 +146,8 @@ class GramIteration:
     skips = False
     certify_every = CERTIFIED_EPOCHS
 
-    def __init__(self, rows: Rows, data: Standardised, penalty: L1, *, whole: bool):
+    def __init__(self, rows: Rows, data: Standardised, penalty: L1, spans: Spans, *, whole: bool):
         self.rows, self._data, self._penalty = rows, data, penalty
-        spans = moments.of_masks(rows)
         self._masks: Masks = spans.whole if whole else spans.fit
         self._heldout_masks = spans.heldout
         self._whole = whole
@@ -182,6 +188,9 @@ class GramIteration:
         data, rows = self._data, self.rows
         theta, mine = state.theta.take(places, axis=0), rows.xp.asarray(state.target[places])
         shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - self._masks.mean)
+        if self._masks.counts is None:
+            miss = self._sparse_predictions(theta) - data.heldout_z[:, mine] + (shift - theta @ self._center)
+            return np.einsum("ij,ij->j", miss, miss) / len(miss)
         if self._heldout_masks is None:
             x = rows.once("held-out", lambda: rows.unpacked(rows.heldout))[:, :-1]
             miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
@@ -191,6 +200,20 @@ class GramIteration:
         explained = theta * (2 * products - theta @ self._heldout_masks.gram)
         bias = chosen.total / chosen.rows - theta @ (self._heldout_masks.mean - self._center) - shift
         return rows.host((variance - explained.sum(axis=1, dtype=np.float64)).clip(0) + bias**2)
+
+    def _sparse_predictions(self, theta: np.ndarray) -> np.ndarray:
+        """Return the masks of the held-out rows times weights [p, d], float64[held-out rows, p]."""
+        from datamodels.fit.kernels import membership
+
+        rows, d = self.rows, theta.shape[1]
+        words = rows.once(
+            "held-out words", lambda: membership.words_of(rows.problem.masks[rows.order[rows.heldout]], d)
+        )
+        target, column = np.nonzero(theta)
+        indptr = np.searchsorted(target, np.arange(len(theta) + 1))
+        weights = theta[target, column].astype(np.float32)
+        count = rows.heldout.stop - rows.heldout.start
+        return membership.sums(indptr, column, weights, np.arange(len(theta)), words, count)
 
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
         return sorting.explained(self.rows, self._data.heldout_z, None, error)

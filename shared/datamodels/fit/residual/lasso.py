@@ -160,7 +160,9 @@ def walk(
     """
     first = 0 if around is None else max(0, FRACTIONS.index(around) - ABOVE)
     data, factors = standardised(sample, prior), L1() if prior is None else penalty(prior)
-    on_the_way = Walk(GramIteration(sample.rows, data, factors, whole=False), settings, tick)
+    on_the_way = Walk(
+        GramIteration(sample.rows, data, factors, moments.of_masks(sample.rows), whole=False), settings, tick
+    )
     scale = data.spread[:, None].astype(sample.rows.dtype)
     least, rises = np.array([np.inf, 0.0]), np.zeros(2, dtype=int)
     for fraction in FRACTIONS[first:]:
@@ -188,7 +190,7 @@ def solve(
     rows = targets.rows
     data = [standardised(sample, prior) for prior in priors]
     fitting, last = (
-        GramIteration(rows, part, L1() if prior is None else penalty(prior), whole=whole)
+        GramIteration(rows, part, L1() if prior is None else penalty(prior), moments.of_masks(rows), whole=whole)
         for part, prior, whole in zip(data, priors, (False, True), strict=True)
     )
     on_the_way = Walk(fitting, settings, tick)
