@@ -32,8 +32,9 @@ class StoreSettings(Settings):
     s3_checksums: str = "when_supported"
     """When S3 requests carry checksums: `when_supported`, or `when_required` for servers that reject boto3's default
     checksums."""
-    timeout: Seconds = 30.0
-    """How long one request to S3 may take to connect, and to send more data."""
+    timeout: Seconds = 20.0
+    """How long one request to S3 may take to connect, and to send more data. Then it is made again, so that a request
+    that got lost is answered within 30 seconds."""
     attempts: int = 5
     """How many times one request is tried, including the first."""
     patience: Seconds = 180.0

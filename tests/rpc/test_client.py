@@ -4,8 +4,11 @@ import grpc
 import pytest
 
 from datamodels.errors import ConfigError, DeadlineError, MaskError, StoreFullError, UnavailableError
+from datamodels.rpc import client
 from datamodels.rpc.client import NOT_RETRIED, is_loopback, service_config
+from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2
+from tests.torture.faults import wire
 
 NOWHERE = "127.0.0.1:1"
 
@@ -84,6 +87,19 @@ def test_with_call_returns_the_response_and_the_call(stub):
 def test_a_call_to_an_unavailable_server_is_retried(serve, channels, stub_of, echo, shape):
     stub = stub_of(channels(serve().address, attempts=3))
     assert list(stub.call(shape, ["flaky 3"])) == ["3"]
+
+
+def test_a_connection_that_is_dead_without_having_ended_is_given_up(serve, stub_of, tmp_path, monkeypatch):
+    """Without pings, or with gRPC's own limit of a minute for their answers, the call would pass its deadline."""
+    monkeypatch.setattr(client, "PING_MS", 300)
+    monkeypatch.setattr(client, "PING_TIMEOUT_MS", 300)
+    serve(socket=str(tmp_path / "service"))
+    between = wire.Wire(str(tmp_path / "service"), str(tmp_path / "between"))
+    between.stall_next(after=500)  # of about 600 bytes
+    with client.connect(f"unix:{tmp_path / 'between'}", ClientSettings(deadline=50.0)) as channel:
+        assert float(stub_of(channel).Unary("remaining")) < 50
+    assert between.faults == [wire.STALL]
+    between.close()
 
 
 def test_the_number_of_attempts_is_limited(serve, channels, stub_of, echo):

@@ -1,8 +1,12 @@
 """A proxy before an S3 server that makes some requests go wrong."""
 
+import contextlib
 import http.client
 import http.server
+import socket
+import struct
 import threading
+import time
 import urllib.parse
 
 from tests.memory import flipped
@@ -12,6 +16,10 @@ FORWARD = "forward"
 LOSE_ANSWER = "lose the answer"
 CUT_ANSWER = "cut the answer"
 FLIP_BIT = "flip a bit of the answer"
+RESET = "reset the connection"
+STALL = "do not answer"
+SLOW = "answer slowly"
+DUPLICATE = "send the request twice"
 
 
 class Proxy:
@@ -20,6 +28,10 @@ class Proxy:
     LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
     CUT_ANSWER      the connection is closed halfway through the answer's body
     FLIP_BIT        the answer's body is altered on the way
+    RESET           the request is not forwarded, and the connection is reset
+    STALL           the request is not forwarded, and not answered before the client leaves
+    SLOW            the answer comes in pieces, within a second
+    DUPLICATE       the request is forwarded twice, and the second answer is returned
     (status, code)  the request is not forwarded, and is answered with this error
 
     `rule` may answer any other request with an error: a function of the request that returns (status, code) or None.
@@ -47,7 +59,11 @@ class Proxy:
             def log_message(self, *_):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                """Say nothing: clients leave connections that go wrong."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -61,20 +77,32 @@ class Proxy:
             status, code = fault
             self.answer(request, status, [], f"<Error><Code>{code}</Code><Message>by test</Message></Error>".encode())
             return
-        connection = http.client.HTTPConnection(self.server, timeout=LIMIT)
-        connection.request(request.command, request.path, body, dict(request.headers.items()))
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        if fault == FLIP_BIT:
+        if fault == RESET:  # to linger for no time makes the system send a reset instead of an end
+            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            request.close_connection = True
+            request.connection.close()
+            return
+        if fault == STALL:
+            with contextlib.suppress(OSError):
+                request.connection.settimeout(LIMIT)
+                request.connection.recv(1)
+            request.close_connection = True
+            return
+        for _ in range(2 if fault == DUPLICATE else 1):
+            connection = http.client.HTTPConnection(self.server, timeout=LIMIT)
+            connection.request(request.command, request.path, body, dict(request.headers.items()))
+            answer = connection.getresponse()
+            data = answer.read()
+            connection.close()
+        if fault == FLIP_BIT and data:
             data = flipped(data, 3)
         if fault == LOSE_ANSWER:
             request.close_connection = True
             return
-        self.answer(request, answer.status, self.rewrite(answer.getheaders()), data, cut=fault == CUT_ANSWER)
+        self.answer(request, answer.status, self.rewrite(answer.getheaders()), data, fault == CUT_ANSWER, fault == SLOW)
 
     @staticmethod
-    def answer(request, status, headers, data, cut=False):
+    def answer(request, status, headers, data, cut=False, slow=False):
         request.send_response(status)
         for name, value in headers:
             if name.lower() not in {"content-length", "connection", "transfer-encoding", "date", "server"}:
@@ -82,7 +110,11 @@ class Proxy:
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
         if request.command != "HEAD":
-            request.wfile.write(data[: len(data) // 2] if cut else data)
+            data = data[: len(data) // 2] if cut else data
+            piece = max(1, len(data) // 5) if slow else max(1, len(data))
+            for first in range(0, len(data), piece):
+                time.sleep(0.1 * slow)
+                request.wfile.write(data[first : first + piece])
         if cut:
             request.wfile.flush()
             request.close_connection = True

@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ from datamodels.lifecycle import compaction, objects, removal, repair, vacuum, v
 from datamodels.query.weights import WeightStore
 from datamodels.run import runs
 from datamodels.settings import AggregatorSettings, FitterSettings
+from datamodels.storage import ObjectStore
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 
@@ -56,16 +57,19 @@ class Life:
     """The life of one run, in steps that can each be repeated. A file says which are done."""
 
     def __init__(self, folder: Path, number: int):
-        self.store = LocalStore(folder / "store")
+        self.store: ObjectStore = LocalStore(folder / "store")
         self.run = committed.make_run(name=f"life{number}", m=60, fit={"estimator": "difference"})
         self.name = self.run.name
         self._settings = FitterSettings(scratch=str(folder / f"scratch-{number}"), device="cpu", threads=1)
         self._done = folder / f"done-{number}"
 
+    @property
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        return self.train, self.fit, self.query, self.keep, self.check, self.mend, self.check, self.end
+
     def live(self) -> None:
         before = len(self._done.read_text().split()) if self._done.exists() else 0
-        steps = (self.train, self.fit, self.query, self.keep, self.check, self.mend, self.check, self.end)
-        for step in steps[before:]:
+        for step in self.steps[before:]:
             step()
             with self._done.open("a") as file:
                 file.write(f"{step.__name__}\n")

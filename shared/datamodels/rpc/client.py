@@ -32,6 +32,11 @@ again itself. Response streams hang forever if a retry policy is set and the ser
 """
 
 
+PING_MS, PING_TIMEOUT_MS = 15_000, 10_000
+"""How long a connection may be silent while a call waits, until the client pings, and how long the answer may take. So
+a connection that is dead without having ended is given up within 30 seconds. Servers accept a ping every 10 seconds."""
+
+
 def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
     """Return a channel to host:port, or to any gRPC target: dns:///name:port, unix:PATH. It connects on first use.
 
@@ -46,8 +51,9 @@ def connect(address: str, settings: ClientSettings, *, with_token: bool = False)
     """
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(service_config(settings.attempts))),
-        ("grpc.keepalive_time_ms", 30_000),  # servers of this package accept one ping every 10 seconds
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", PING_MS),
+        ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # without it a minute, whatever the line above says
     ]
     if is_loopback(address):  # no proxy can reach it; http_proxy and its relatives are for other addresses
         options.append(("grpc.enable_http_proxy", 0))

@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,21 @@ class Slot:
 
     server   socket of the server of forks
     control  the promise that the store of the aggregator breaks, for null controls
+    kills    most kills of each process in one life
+    suffix   added to the sockets of the services for their clients, if something is between them
     """
 
-    def __init__(self, folder: Path, server: str, place: str, store: StoreSettings, sampler: str, control: str = ""):
+    def __init__(
+        self,
+        folder: Path,
+        server: str,
+        place: str,
+        store: StoreSettings,
+        sampler: str,
+        control: str = "",
+        kills: Mapping[str, int] = KILLS,
+        suffix: str = "",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._server, self._place, self._control = folder, server, place, control
         self._settings = store
@@ -82,7 +94,8 @@ class Slot:
         for file in (self._deaths, self._writes):
             file.write_text("")
         self._roots = str(folder / "scratch"), store.url.removeprefix("file://") if place == "local" else ""
-        addresses = {name: f"unix:{folder / name}" for name in SERVICES}
+        self._kills = kills
+        addresses = {name: f"unix:{folder / name}{suffix}" for name in SERVICES}
         self._clients = ClientSettings(**addresses, sampler=sampler)
         given = (
             store,
@@ -149,7 +162,7 @@ class Slot:
         with self._lock:
             before = {name: self._running.get(name) for name in SERVICES}
             self._rng = random.Random(seed)
-            self._left = collections.Counter(KILLS)
+            self._left = collections.Counter(self._kills)
             self._errors = []
             for process in filter(None, before.values()):
                 process.kill()
@@ -168,7 +181,7 @@ class Slot:
                     "deaths": str(self._deaths),
                     "orphans": self._rng.random() < 0.5,
                 }
-                dooms = [doom for _ in range(KILLS["trainer"]) if (doom := self._doom("trainer"))]
+                dooms = [doom for _ in range(self._left["trainer"]) if (doom := self._doom("trainer"))]
                 own = self._doom("driver")
             arguments = (document, trainers, [dataclasses.asdict(doom) for doom in dooms])
             code = self._run("driver", f"{roles.__name__}:drive", arguments, environ, own)
