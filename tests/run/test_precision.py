@@ -66,3 +66,12 @@ def test_outputs_are_lost_if_what_is_stored_does_not_follow_them(mean, lost, mon
 def test_outputs_that_cannot_be_stored_are_counted_with_advice(values, dtype, fault):
     found = precision.fault(np.array(values), dtype)
     assert re.match(fault, found) and bool(found) == bool(fault)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_finite_outputs_are_told_from_others_also_if_their_sum_is_not_finite(dtype):
+    largest = np.finfo(dtype).max
+    for good in ([], [0.0, -1.0], [largest] * 4, [largest, largest, -largest, -largest]):
+        assert precision.finite(np.array(good, dtype=dtype))
+        for bad in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf]):
+            assert not precision.finite(np.array([*good, *bad], dtype=dtype))

@@ -128,7 +128,7 @@ def _narrowed(outputs: np.ndarray) -> np.ndarray:
         )
     narrow = precision.stored(outputs, "float32")
     # The service refuses outputs that are not finite. Its message can name the value only if it receives it.
-    return narrow if np.isfinite(narrow).all() else outputs
+    return narrow if precision.finite(narrow) else outputs
 
 
 def _rows(
