@@ -166,6 +166,9 @@ bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of m
 bench-aggregate: $(VENV)/.test ## compare commits through the aggregator with bare writes of the same parts
 	$(BIN)/python benchmarks/aggregate/commits.py $(BENCH)
 
+bench-watching: $(VENV)/.test ## measure what a driver asks of the API server with 1,000 to 100,000 pods: a minute
+	$(BIN)/python -m benchmarks.cluster.watching $(BENCH)
+
 # BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)

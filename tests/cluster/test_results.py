@@ -35,4 +35,4 @@ def test_analyses_read_the_run_through_the_cluster(running, done, tmp_path):
     assert json.loads(ask("query", "top", spec.run, "0", "--json").stdout.splitlines()[0])
     ask("export", spec.run, "--output", tmp_path / "all.npz", "--format", "npz")
     with np.load(tmp_path / "all.npz") as arrays:
-        assert len(arrays["model_index"]) == spec.models
+        assert len(arrays["model_index"]) == spec.m
