@@ -8,7 +8,7 @@ import pytest
 
 from datamodels.runners.cluster import templates
 from tests.cluster.place import FREEZE, METRICS, each_once, until
-from tests.cluster.specs import written
+from tests.cluster.specs import sleeping, written
 
 OUTAGE = float(os.environ.get("DATAMODELS_TEST_OUTAGE", "45"))
 """Seconds. Everything is patient for ten minutes, so 600 are what it must bear."""
@@ -48,7 +48,7 @@ OUTAGES = {"sampler": scaled("sampler"), "aggregator": scaled("aggregator"), "st
 @pytest.mark.parametrize("what", OUTAGES)
 def test_a_run_outlasts_an_outage(running, store, what, tmp_path):
     namespace, (away, back) = running.namespace, OUTAGES[what]
-    path, spec = written(tmp_path, "digits", name=f"no-{what}", m=8000, evaluate=EVALUATE)
+    path, spec = sleeping(tmp_path, f"no-{what}")
     namespace.datamodels("submit", path)
     before = until(lambda: running.committed(spec.run), "no progress")
     assert len(before) < spec.models // spec.sub_chunk, "the run was over before the outage; make it larger"
@@ -68,7 +68,7 @@ def test_a_run_outlasts_an_outage(running, store, what, tmp_path):
 
 def test_a_quota_that_is_reached_midway_is_told(running, tmp_path):
     namespace = running.namespace
-    path, spec = written(tmp_path, "digits", name="quota", m=8000, evaluate=EVALUATE)
+    path, spec = sleeping(tmp_path, "quota")
     namespace.datamodels("submit", path)
     until(lambda: running.committed(spec.run), "no progress")
     namespace.quota(pods="1")
@@ -117,7 +117,7 @@ def test_a_fit_survives_the_loss_of_its_fitter(running, fitter, tmp_path):
 
 def test_scaled_suspended_and_resumed(running, tmp_path):
     namespace = running.namespace
-    path, spec = written(tmp_path, "digits", name="elastic", m=8000, evaluate=EVALUATE)
+    path, spec = sleeping(tmp_path, "elastic", 12_000)
     namespace.datamodels("submit", path)
     until(lambda: running.committed(spec.run), "no progress")
     namespace.datamodels("scale", spec.run, "1")

@@ -3,7 +3,7 @@
 import time
 
 from tests.cluster.place import each_once
-from tests.cluster.specs import written
+from tests.cluster.specs import LINEAR, written
 
 CHUNKS = 1000
 
@@ -14,8 +14,7 @@ def test_a_thousand_chunks_of_a_trivial_trainer(running, tmp_path):
         tmp_path,
         "digits",
         name="trivial",
-        dataset={"load": "datamodels.testing.linear:load"},
-        trainer={"class": "datamodels.testing.linear:Linear"},
+        **LINEAR,
         m=CHUNKS * 100,
         chunk=100,
         sub_chunk=100,
