@@ -125,4 +125,4 @@ def test_lists_are_paginated(method):
 
 def test_every_call_with_pages_is_called_list():
     paged = {method.name for method in METHODS if "page_token" in method.input_type.fields_by_name}
-    assert paged == {method.name for method in LISTS} == {"ListRuns", "ListTargets"}
+    assert paged == {method.name for method in LISTS} == {"ListRuns", "ListTargets", "ListObjects"}

@@ -83,7 +83,7 @@ def test_watch_stays_until_the_end(api, datamodels):  # noqa: F811
         f"run {RUN} is already submitted; nothing to do",
         f"{RUN}  waiting  {WHERE}",
         f"{RUN}  done  {WHERE}",
-        f"next       datamodels report {RUN} --store s3://bucket/prefix",
+        f"next       datamodels report {RUN} --namespace ns",
     ]
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from datamodels.run import specs
 from datamodels.runners.cluster.api import KUEUE, connect
-from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
+from datamodels.runners.cluster.templates import COMPONENT, INSTANCE, RUN_LABEL
 from datamodels.settings import ClusterSettings
 from tests.helm.conftest import VALUES, render
 
@@ -321,7 +321,7 @@ def spec(**fields):
 
 
 OWNER = ClusterSettings(owner="the-driver", owner_uid="uid-of-the-driver", namespace=NAMESPACE, fitter_start=20.0)
-LABELS = {"app.kubernetes.io/name": "datamodels"}
+LABELS = {"app.kubernetes.io/name": "datamodels", INSTANCE: "dm"}
 
 
 def service_labels(component):

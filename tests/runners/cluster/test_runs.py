@@ -232,7 +232,7 @@ def test_watch_shows_what_changes_until_the_run_is_done(api, cluster, submitted)
         f"{RUN}  waiting  {WHERE}",
         f"{RUN}  done  {WHERE}",
         *result.splitlines(),
-        f"next       datamodels report {RUN} --store s3://bucket/prefix",
+        f"next       datamodels report {RUN} --namespace ns",
     ]
 
 
