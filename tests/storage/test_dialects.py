@@ -2,7 +2,7 @@
 
 import pytest
 
-from datamodels.errors import StoreError
+from datamodels.errors import StoreError, StoreUnavailableError
 from datamodels.settings import StoreSettings
 from datamodels.storage import dialects
 from datamodels.storage.preflight import preflight
@@ -91,3 +91,18 @@ def test_a_store_that_repeats_a_page_for_ever_is_named():
     for answer in (stuck, {"IsTruncated": True}, stuck | {"NextContinuationToken": ""}):
         with pytest.raises(StoreError, match="s3://b/p: the store lists the same page for ever"):
             list(dialects.pages(lambda more, answer=answer: answer, "p/", "s3://b/p"))
+
+
+def test_a_listing_that_is_answered_as_if_it_were_an_object_is_asked_again(ministack, bucket):
+    """MiniStack did so once, after it had not run for a while. A listing that fails must not end a run."""
+    proxy = Proxy(ministack)
+    store = S3Store(StoreSettings(url=f"s3://{bucket}/listing", s3_endpoint=proxy.address, timeout=LIMIT))
+    try:
+        store.create("a/b", b"")
+        proxy.faults["GET"] = [(404, "NoSuchKey")]
+        assert list(store.list("a/")) == ["a/b"]
+        proxy.faults["GET"] = [(404, "NoSuchKey")] * 99
+        with pytest.raises(StoreUnavailableError, match="answered a listing with 404"):
+            list(store.list("a/"))
+    finally:
+        proxy.close()

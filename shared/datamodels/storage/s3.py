@@ -181,6 +181,8 @@ class S3Store(ObjectStore):
                 answer = use(getattr(used, operation)(Bucket=self._bucket, **arguments))
             except _FAILED as error:
                 translated, doubt = translate(error, where, self._needed(right)), doubt_of(error)
+                if operation == LIST and isinstance(translated, ObjectNotFoundError):  # no answer to a listing
+                    translated = StoreUnavailableError(f"{where}: the store answered a listing with 404")
                 if doubt is Doubt.NONE:
                     if attempt >= self._attempts or not isinstance(translated, StoreUnavailableError):
                         raise translated from error

@@ -16,7 +16,6 @@ from datamodels.cli.common.options import (
     add_quiet,
     add_run,
     add_service,
-    add_source,
     add_targets,
     add_threshold,
     add_trust,
@@ -65,7 +64,7 @@ def _add_report(subparsers: Subparsers) -> None:
     )
     add_trust(parser)
     add_threshold(parser)
-    add_source(parser)
+    add_service(parser)
     add_json(parser)
 
 
@@ -96,7 +95,7 @@ def _add_curve(subparsers: Subparsers) -> None:
         "--lds", metavar="LDS", type=between, help="forecast how many models reach this LDS, between 0 and 1, too"
     )
     add_trust(parser)
-    add_source(parser)
+    add_service(parser)
     add_json(parser, lines=True)
 
 
@@ -142,7 +141,7 @@ def _add_compare(subparsers: Subparsers) -> None:
     parser.add_argument("--rivals", dest="baselines", type=words, help=argparse.SUPPRESS)
     add_trust(parser)
     add_threshold(parser)
-    add_source(parser)
+    add_service(parser)
     add_quiet(parser)
     add_json(parser, lines=True)
 
@@ -155,7 +154,7 @@ def _add_lime(subparsers: Subparsers) -> None:
     add_count(parser, "--models", LIME_MODELS, "models to train on the whole pool; their mean output is explained")
     add_count(parser, "--samples", LIME_SAMPLES, "inputs with parts blanked at random, at least two for each part")
     add_trust(parser)
-    add_source(parser)
+    add_service(parser)
     add_json(parser)
 
 
@@ -184,7 +183,7 @@ def _add_review(subparsers: Subparsers) -> None:
         parser.add_argument(
             "-k", metavar="K", type=whole, default=10, help="rows to show of a table (default: %(default)s)"
         )
-        add_source(parser)
+        add_service(parser)
         add_json(parser, lines=parser is leakage)
 
 

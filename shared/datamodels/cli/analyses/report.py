@@ -10,7 +10,7 @@ from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.output import print_json
-from datamodels.cli.common.store import source_of
+from datamodels.cli.common.store import in_cluster, source_of
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.exchange import reports
@@ -49,8 +49,12 @@ def _ready(options: argparse.Namespace, store: ObjectStore) -> str | None:
 
     It is not made again through a query service: that would read all weights, and may lack the data set.
     """
-    local = not (options.address or options.namespace)
-    if local or options.compared or options.lime or options.threshold is not None:
+    if (
+        not (options.address or in_cluster(options))
+        or options.compared
+        or options.lime
+        or options.threshold is not None
+    ):
         return None
     newest = read_newest_fit(store, options.run)
     return None if newest is None else reports.kept(store, options.run, newest.number)

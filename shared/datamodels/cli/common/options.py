@@ -79,34 +79,18 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the query service to ask, and for the store of one that is started; see `common.service`."""
+    """Add the options for the query service to ask, and for the store: of the run, or of a service that is started.
+
+    See `common.service` and `common.store`.
+    """
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="query service to ask (default: DATAMODELS_CLIENT_QUERY, or one that is started for this command)",
+        help="query service to ask, so that no store is needed (default: none; questions go to "
+        "DATAMODELS_CLIENT_QUERY, or to one that is started for the command)",
     )
-    _add_forwarded(parser)
+    add_cluster(parser)
     add_store(parser)
-
-
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the store of a run, or for a query service to read it through; see `common.store`."""
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="query service to read the run through (default: none, but the store)"
-    )
-    _add_forwarded(parser)
-    add_store(parser)
-
-
-def _add_forwarded(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-n",
-        "--namespace",
-        metavar="NAME",
-        default="",
-        help="namespace of a cluster whose query service to use, by port-forwarding (default: none)",
-    )
-    _add_place(parser)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -114,10 +98,6 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--namespace", metavar="NAME", default="", help="namespace of the cluster (default: that of the context)"
     )
-    _add_place(parser)
-
-
-def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", metavar="NAME", default="", help="context of the kubeconfig (default: the current one)"
     )

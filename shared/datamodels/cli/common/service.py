@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from datamodels.cli.common.store import store_of, store_settings
+from datamodels.cli.common.store import in_cluster, store_of, store_settings
 from datamodels.errors import SettingsError
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
@@ -20,13 +20,13 @@ from datamodels.settings import ClientSettings
 
 @contextlib.contextmanager
 def query_client(options: argparse.Namespace) -> Iterator[QueryClient]:
-    """Connect to the query service of --address, --namespace or DATAMODELS_CLIENT_QUERY, else to one of this command.
+    """Connect to the query service of --address, of a cluster or DATAMODELS_CLIENT_QUERY, else to one of this command.
 
     Raises SettingsError if both --address and --namespace are given, and what connecting to a cluster raises.
     """
     settings = ClientSettings.load()
     with contextlib.ExitStack() as stack:
-        if options.namespace:
+        if in_cluster(options):
             settings = stack.enter_context(_in_cluster(options, settings))
         elif address := options.address or settings.query:
             settings = dataclasses.replace(settings, query=address)

@@ -14,7 +14,7 @@ from datamodels.cli.common.options import (
     add_json,
     add_price,
     add_quiet,
-    add_source,
+    add_service,
     add_spec,
     add_store,
     add_trainers,
@@ -227,7 +227,7 @@ def _add_transfer(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--output", metavar="PATH", help="file or folder to write, which must be new (default: RUN)")
     parser.add_argument("--fit", metavar="N", type=int, help="number of the fit to export (default: the newest)")
-    add_source(parser)
+    add_service(parser)
     add_json(parser)
 
 

@@ -11,7 +11,7 @@ from datamodels import screen, words
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping, verdict
 from datamodels.cli.common.output import print_json, quality
-from datamodels.cli.common.store import store_of
+from datamodels.cli.common.store import in_cluster, store_of
 from datamodels.errors import CorruptObjectError
 from datamodels.fit.job.finished import FitRecord, numbers, read_fit, read_newest_fit
 from datamodels.run import runs
@@ -21,7 +21,7 @@ from datamodels.storage import ObjectStore
 
 def status(options: argparse.Namespace) -> None:
     """Print one line for each run, or the lines of one; those of a cluster if the options name one."""
-    if options.namespace or options.context or options.kubeconfig:
+    if in_cluster(options):
         from datamodels.cli.runs import cluster  # brings gRPC along, which takes longer than all of the rest
 
         cluster.status(options)
