@@ -49,11 +49,19 @@ ORDER = [
         "fit.job",
     ),
     *("analyze.quality", "analyze.what_if", "analyze.patterns", "analyze"),
-    *("query", "baselines", "baselines.gradients", "exchange", "lifecycle"),
+    *("query", "baselines", "baselines.gradients", "exchange", "lifecycle", "explore"),
     *("rpc", "rpc.clients"),
     *("runners", "runners.cluster", "plan", "report"),
     "api",
-    *("services", "services.sampler", "services.trainer", "services.aggregator", "services.fitter", "services.query"),
+    *(
+        "services",
+        "services.sampler",
+        "services.trainer",
+        "services.aggregator",
+        "services.fitter",
+        "services.query",
+        "services.explorer",
+    ),
     "testing",
     *("cli.common", "cli.analyses", "cli.runs", "cli.upkeep", "cli"),
 ]
@@ -265,7 +273,16 @@ def test_metric_names_follow_the_convention():
     names = set(re.findall(r"(?:Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code))
     ours = {n for n in names if n.startswith("datamodels_")}
     assert ours and all(n.startswith(("datamodels_", "grpc_server_")) for n in names)
-    assert {n.split("_")[1] for n in ours} <= {"run", "sample", "train", "aggregate", "fit", "query", "store"}
+    assert {n.split("_")[1] for n in ours} <= {
+        "run",
+        "sample",
+        "train",
+        "aggregate",
+        "fit",
+        "query",
+        "explorer",
+        "store",
+    }
 
 
 def test_a_module_is_of_a_size_that_can_be_read():

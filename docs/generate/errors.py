@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from datamodels import errors
-from datamodels.errors import DatamodelsError, ExitCode
+from datamodels.errors import HTTP_STATUS, DatamodelsError, ExitCode
 from docs.generate.markdown import code, table
 from docs.generate.source import paragraphs, texts
 
@@ -13,7 +13,7 @@ HEAD = """\
 # Errors and exit codes
 
 A message says in one line what was wrong, where, and what to do. Over gRPC an error travels as a status with its gRPC
-code; a process that ends because of it ends with its exit code.
+code, and over HTTP with the status beside it; a process that ends because of it ends with its exit code.
 
 """
 
@@ -29,7 +29,7 @@ def page() -> str:
         + table(("code", "name", "meaning"), codes)
         + "## Errors\n\n"
         + "Each class is a kind of the class in the second column. A client that catches that class catches both.\n\n"
-        + table(("error", "a kind of", "gRPC code", "exit code", "meaning", "what to do"), map(_row, kinds))
+        + table(("error", "a kind of", "gRPC code", "HTTP", "exit code", "meaning", "what to do"), map(_row, kinds))
     )
 
 
@@ -40,4 +40,5 @@ def _row(kind: type[DatamodelsError]) -> tuple[str, ...]:
             f"{kind.__name__}: its docstring must say what it means and, in a second paragraph, what to do"
         )
     base = "" if kind is DatamodelsError else code(kind.__base__.__name__)
-    return code(kind.__name__), base, code(kind.grpc_code), code(int(kind.exit_code)), said[0], said[1]
+    status = HTTP_STATUS[kind.grpc_code]
+    return code(kind.__name__), base, code(kind.grpc_code), str(status), code(int(kind.exit_code)), said[0], said[1]

@@ -23,6 +23,7 @@ PROCESSES = {
     "datamodels_aggregate_": "aggregator",
     "datamodels_fit_": "fitter",
     "datamodels_query_": "query",
+    "datamodels_explorer_": "explorer",
     "datamodels_run_": "driver",
     "datamodels_store_": "every process that opens the store",
     "grpc_server_": "every process",

@@ -33,10 +33,10 @@
     ├── PortInUseError
     └── StageError
 
-A message says what was wrong, where, and what to do, in one line. Each class knows the gRPC code that it travels as
-and the code that a process ends with because of it; `rpc.interceptors` and `cli` read them from here. The first
-paragraph of a class's docstring says what the error means, the second what to do about it; `make reference` collects
-them in docs/reference/errors.md.
+A message says what was wrong, where, and what to do, in one line. Each class knows the gRPC code that it travels as,
+from which its status of HTTP follows, and the code that a process ends with because of it; `rpc.interceptors`, the
+explorer and `cli` read them from here. The first paragraph of a class's docstring says what the error means, the second
+what to do about it; `make reference` collects them in docs/reference/errors.md.
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ import enum
 from collections.abc import Sequence
 
 from datamodels.screen import redact
+
+HTTP_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "OUT_OF_RANGE": 404,
+    "FAILED_PRECONDITION": 409,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "DATA_LOSS": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""The status of HTTP for each gRPC code of an error."""
 
 
 class ExitCode(enum.IntEnum):
@@ -78,6 +95,11 @@ class DatamodelsError(Exception):
 
     grpc_code = "INTERNAL"
     exit_code = ExitCode.FAILED
+
+    @property
+    def http_status(self) -> int:
+        """The status with which a service that speaks HTTP answers."""
+        return HTTP_STATUS[self.grpc_code]
 
     def __init__(self, *given: object):
         super().__init__(*(redact(part) if isinstance(part, str) else part for part in given))

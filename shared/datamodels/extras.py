@@ -16,6 +16,7 @@ MODULES = {
     "s3": ("boto3", "botocore"),
     "kubernetes": ("kubernetes",),
     "auth": ("jwt", "cryptography"),
+    "explorer": ("duckdb", "fastapi", "uvicorn"),
     "images": ("PIL",),
     "boosting": ("sklearn", "lightgbm", "xgboost"),
     "transformers": ("sklearn", "torch", "transformers"),

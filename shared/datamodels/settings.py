@@ -365,3 +365,26 @@ class QuerySettings(Settings):
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise SettingsError(f"{self.prefix}_CAPACITY={self.capacity}: must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorerSettings(Settings):
+    """Who may use the explorer. It needs `token` or `user_header`; `datamodels explore` makes a token of its own.
+
+    It listens as the settings DATAMODELS_SERVE say, by HTTP, and keeps fits in memory as DATAMODELS_QUERY says.
+    """
+
+    prefix: ClassVar[str] = "DATAMODELS_EXPLORER"
+
+    token: str = ""
+    """What a caller must know: as `?token=` in the first address that a browser opens, which sets a cookie, or as a
+    bearer token. At least 16 letters."""
+    user_header: str = ""
+    """The header in which an authentication proxy names the user, such as `X-Forwarded-User`. If it is set, whoever
+    sends it is that user, so nothing but the proxy may reach the explorer. If it is empty, no header is trusted."""
+    hosts: str = ""
+    """The names by which browsers reach the explorer, separated by commas, such as `explorer.example.org`. Requests for
+    other hosts are refused, so that no foreign page can reach it under a name of its own. Names of the loopback
+    interface are always allowed, except if `user_header` is set."""
+    verdicts: bool = True
+    """Whether users may store verdicts of a review. Nothing else can be changed."""

@@ -28,6 +28,7 @@ WITHOUT = {
     ("logs",): "prints the lines of a log, which are JSON already",
     ("drive",): "runs in a pod and writes logs",
     ("completion",): "prints a script",
+    ("explore",): "serves until Ctrl-C; its API is JSON",
 }
 SPEC = {
     "name": "linear",

@@ -34,6 +34,7 @@ CHUNK_BYTES = 2 * 2**20
 """About the size of a chunk: to show one example, its chunk is read."""
 CHUNK_EXAMPLES = 4096
 """Most examples of a chunk."""
+KINDS = ("picture", "text", "row", "title")
 CACHE_BYTES = 64 * 2**20
 """Size of the chunks that a reader keeps in memory, as they are in the store."""
 
@@ -66,7 +67,7 @@ class DisplayRecord:
 
     pool      number of training examples
     targets   number of targets that are test examples; they come first, and the others are training examples
-    pictures, texts, rows  whether examples have such
+    pictures, texts, rows, titles  whether any example has such
     features  what is known of the numbers of a row
     """
 
@@ -76,6 +77,7 @@ class DisplayRecord:
     pictures: bool
     texts: bool
     rows: bool
+    titles: bool
     features: FeatureRecord | None
     chunks: tuple[Chunk, ...]
 
@@ -98,7 +100,7 @@ def write(store: ObjectStore, run: Run, dataset: Dataset) -> bool:
             part = Chunk(role, first, stop, keys.looks(run.name, role, first, stop, nonce), _sum(data), len(data))
             store.create(part.key, data)
             chunks.append(part)
-            kinds |= {name for name in ("picture", "text", "row") for one in some if getattr(one, name) is not None}
+            kinds |= {name for name in KINDS for one in some if _has(one, name)}
     record = DisplayRecord(
         run=run.name,
         pool=len(dataset.y),
@@ -106,6 +108,7 @@ def write(store: ObjectStore, run: Run, dataset: Dataset) -> bool:
         pictures="picture" in kinds,
         texts="text" in kinds,
         rows="row" in kinds,
+        titles="title" in kinds,
         features=None if looks.features is None else _document(looks.features),
         chunks=tuple(chunks),
     )
@@ -146,6 +149,11 @@ class Stored:
             return None
         mean, deviation = (np.array(numbers, dtype=np.float64) for numbers in (found.mean, found.deviation))
         return Features(list(found.names), list(found.units), mean, deviation)
+
+    def is_of(self, run: Run) -> bool:
+        """Return whether a run is the one of these looks, with the same names of classes."""
+        mine = self._run
+        return (run.spec.hash, run.label_names) == (mine.spec.hash, mine.label_names)
 
     def pool(self, index: int) -> Look:
         """Return the look of a training example. Raises IndexError, CorruptObjectError, SupersededError."""
@@ -241,6 +249,11 @@ def _encode(first: int, some: list[Look]) -> bytes:
         write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()
+
+
+def _has(look: Look, name: str) -> bool:
+    found = getattr(look, name)
+    return found is not None and not (isinstance(found, str) and not found)
 
 
 def _sum(data: bytes) -> str:

@@ -17,7 +17,7 @@ THREADS = 8
 ORDER = (
     ("data", "looks", "masks", "part", "merged", "weights"),
     ("display", "manifest", "fit"),
-    ("stop", "answer", "meaning"),
+    ("stop", "verdict", "answer", "meaning"),
     ("run",),
 )
 """Kinds of objects in the order in which they are copied: what an object refers to comes before it."""

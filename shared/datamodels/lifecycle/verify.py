@@ -32,7 +32,7 @@ def checks(store: ObjectStore, objects: Objects, known: References) -> dict[str,
     if known.run is not None and known.run.design.masks is not None:
         sums |= {keys.masks(objects.run, b.first, b.last): b.sha256 for b in known.run.design.masks.blocks}
     found: dict[str, Check] = {key: _sum(sha256) for key, sha256 in sorted(sums.items())}
-    for key in objects.kind("run", "meaning", "display", "manifest", "fit", "stop", "answer"):
+    for key in objects.kind("run", "meaning", "display", "manifest", "fit", "stop", "verdict", "answer"):
         found[key] = _record(store, key)
     waiting = set() if known.run is None else set(known.waiting())
     for key in objects.kind("part"):

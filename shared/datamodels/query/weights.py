@@ -273,12 +273,17 @@ class WeightStore:
         after = pages.position({}, page_token, str)[0] if page_token else ""
         rest = [name for name in filter(wanted or bool, runs.names(self.store)) if name > after]
         chosen = rest[: pages.size(page_size)]
-        found, fitting = pages.fill(chosen, lambda name: self._readable(name, encode))
+        found, fitting = pages.fill(chosen, lambda name: self._encoded(name, encode))
         return found, pages.token({}, rest[fitting - 1]) if fitting < len(rest) else ""
 
-    def _readable(self, name: str, encode: Callable[[Run], T]) -> T | None:
+    def _encoded(self, name: str, encode: Callable[[Run], T]) -> T | None:
+        run = self.readable(name)
+        return None if run is None else encode(run)
+
+    def readable(self, name: str) -> Run | None:
+        """Return a run for a list; None if its record is damaged or gone."""
         try:
-            return encode(self.run(name))
+            return self.run(name)
         except (CorruptObjectError, RunNotFoundError) as error:
             # One damaged record must not hide the other runs. `run` raises the error for this one.
             log.warning("run left out of a list", run=name, reason=str(error))

@@ -122,7 +122,7 @@ class Server:
             self._watchdog.start()
             self._metrics = self._serve_metrics()
             exits.callback(self._metrics.close)
-            self.metrics_address = _address(self._settings.host, self._metrics.port)
+            self.metrics_address = address_of(self._settings.host, self._metrics.port)
             self._add_services()
             credentials = tls.server_credentials(self._settings)
             if credentials:
@@ -132,7 +132,7 @@ class Server:
             self._server.start()
             exits.callback(self._stop)
             if self._settings.address_file:
-                _write_atomically(
+                write_atomically(
                     Path(self._settings.address_file),
                     json.dumps({"address": self.address, "metrics_address": self.metrics_address}),
                 )
@@ -208,18 +208,18 @@ class Server:
         return target
 
     def _bind(self, server: grpc.Server, field: str, port: int, credentials: grpc.ServerCredentials | None) -> str:
-        target = _address(self._settings.host, port)
+        target = address_of(self._settings.host, port)
         try:
             taken = server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
         except RuntimeError:
             _explain_bind(field, self._settings.host, port)
-        return _address(self._settings.host, taken)
+        return address_of(self._settings.host, taken)
 
     def _serve_metrics(self) -> MetricsServer:
         try:
             return MetricsServer(self._settings.host, self._settings.metrics_port)
         except OSError as error:
-            _refuse("METRICS_PORT", self._settings.host, self._settings.metrics_port, error)
+            refuse("METRICS_PORT", self._settings.host, self._settings.metrics_port, error)
 
     def _add_services(self) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -265,7 +265,8 @@ def _options(settings: ServeSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
+    """Return `host:port`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -276,20 +277,22 @@ def _explain_bind(field: str, host: str, port: int) -> NoReturn:
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(where)
     except OSError as error:
-        _refuse(field, host, port, error)
-    _refuse(field, host, port, OSError(errno.EADDRINUSE, "in use a moment ago"))
+        refuse(field, host, port, error)
+    refuse(field, host, port, OSError(errno.EADDRINUSE, "in use a moment ago"))
 
 
-def _refuse(field: str, host: str, port: int, error: OSError) -> NoReturn:
+def refuse(field: str, host: str, port: int, error: OSError) -> NoReturn:
+    """Raise the error for an address that cannot be listened at. field: the setting that gives the port."""
     variable = f"{ServeSettings.prefix}_{field}"
     if error.errno == errno.EADDRINUSE:
         raise PortInUseError(
-            f"{_address(host, port)} is in use by another process; stop it, or set {variable} to another port"
+            f"{address_of(host, port)} is in use by another process; stop it, or set {variable} to another port"
         ) from error
-    raise SettingsError(f"{_address(host, port)}: cannot listen there: {error.strerror}; see {variable}") from error
+    raise SettingsError(f"{address_of(host, port)}: cannot listen there: {error.strerror}; see {variable}") from error
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write the file of the setting ADDRESS_FILE: completely, or not at all. Raises SettingsError, StoreFullError."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

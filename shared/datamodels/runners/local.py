@@ -23,6 +23,7 @@ from datamodels.runners.base import SERVICES, Runner
 from datamodels.runners.pulse import Pulse
 from datamodels.settings import (
     ClientSettings,
+    ExplorerSettings,
     FitterSettings,
     ServeSettings,
     StoreSettings,
@@ -77,6 +78,12 @@ class LocalRunner(Runner):
                 for service in services:  # all at once; leaving the stack waits for each
                     service.ask_to_stop()
 
+    @contextlib.contextmanager
+    def explorer(self, settings: ExplorerSettings, port: int = 0) -> Iterator[ServedExplorer]:
+        """Start the explorer. port: for HTTP; 0 takes a free one. Raises the errors of its start."""
+        with self._process("explorer", "datamodels.services.explorer", settings=(settings,), port=port) as process:
+            yield ServedExplorer(process.address(), process.ended, lambda: process.raise_if_ended(None))
+
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
         workers = min(self._trainers, len(chunks))
         shares = [",".join(map(str, chunks[worker::workers])) for worker in range(workers)]
@@ -121,13 +128,19 @@ class LocalRunner(Runner):
 
     @contextlib.contextmanager
     def _process(
-        self, name: str, module: str, *arguments: str, settings: Sequence[Settings] = (), pulse: Pulse | None = None
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        settings: Sequence[Settings] = (),
+        pulse: Pulse | None = None,
+        port: int = 0,
     ) -> Iterator[_Process]:
         address_file = self._home / "addresses" / f"{name}-{os.getpid()}.json"  # another driver may share the home
         log_file = self._home / "logs" / f"{name}.log"
         with _own_folder() as folder:
             serve = dataclasses.replace(
-                ServeSettings.load(), port=0, metrics_port=0, address_file=str(address_file), follow_stdin=True
+                ServeSettings.load(), port=port, metrics_port=0, address_file=str(address_file), follow_stdin=True
             )
             if not serve.cert_file:  # with one, TLS decides who may connect, and names in certificates are of hosts
                 serve = dataclasses.replace(serve, socket=str(folder / "grpc"))
@@ -156,6 +169,20 @@ class LocalRunner(Runner):
         settings = FitterSettings.load()
         ours = settings.scratch == FitterSettings.scratch
         return dataclasses.replace(settings, scratch=str(self._home / "scratch")) if ours else settings
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedExplorer:
+    """An explorer that serves.
+
+    address         host:port
+    ended           returns its exit code, or None while it runs
+    raise_if_ended  raises StageError, which says why, if it has ended
+    """
+
+    address: str
+    ended: Callable[[], int | None]
+    raise_if_ended: Callable[[], None]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ writes below its own prefix, so that a bucket policy can say who may write what.
     query/{run}/report-{fit}.json                       report that a cluster's driver made of a fit
     query/{run}/{analysis}-{fit}-{digest}.json          result of a long analysis of a fit; digest of its parameters
     query/{run}/stop-{number}.json                      a decision to end training before all models are trained
+    query/{run}/verdict-{number}.json                   what people say of examples that may be faulty
     upkeep/{run}/unused-{number}.json                   objects that nothing refers to, and since when
     preflight/{nonce}                                   the object that the preflight's writers race to create
 """
@@ -185,6 +186,10 @@ def stop(run: str, number: int) -> str:
     return stops(run)(number)
 
 
+def verdicts(run: str) -> Numbered:
+    return Numbered(f"query/{run}/verdict-", 6)
+
+
 def preflight(nonce: str) -> str:
     return f"preflight/{nonce}"
 
@@ -222,6 +227,7 @@ _KINDS = {
     "masks": rf"aggregate/[^/]+/masks/{_NUMBERS}\.u1",
     "fit": r"fit/[^/]+/\d{6}\.json",
     "weights": rf"fit/[^/]+/[0-9a-z]+/{_NUMBERS}\.parquet",
+    "verdict": r"query/[^/]+/verdict-\d{6}\.json",
     "stop": r"query/[^/]+/stop-\d{6}\.json",
     "answer": r"query/[^/]+/[a-z_]+-(?P<fit>\d{6})(-[0-9a-f]+)?\.json",
     "unused": r"upkeep/[^/]+/unused-\d{6}\.json",

@@ -200,6 +200,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Parse the number of a port, or 0 for one that is free."""
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a port, 0 to 65535")
+    return int(text)
+
+
 def number(text: str) -> float:
     """Parse a finite number."""
     return _number(text, math.isfinite, "")

@@ -1,0 +1,199 @@
+"""Routes that list and show: runs, targets, columns and the looks of examples."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import StreamingResponse
+
+from datamodels.aggregate import manifest
+from datamodels.analyze.quality import evaluate, stopping
+from datamodels.errors import NotFoundError, TargetRangeError
+from datamodels.explore import progress
+from datamodels.explore.opened import Explorer, Opened
+from datamodels.explore.tables import MOST_ROWS, Table
+from datamodels.fit.job.finished import numbers, read_fit
+from datamodels.query.limits import MAX_TOP
+from datamodels.run import runs
+
+from . import models, views
+from .streams import Streams
+
+Count = Annotated[int, Query(ge=1, le=MAX_TOP)]
+FitNumber = Annotated[int | None, Query(ge=0, le=999_999, description="number of the fit; by default the newest")]
+PICTURE = {"cache-control": "private, max-age=86400, immutable"}
+"""Looks of a run are written once."""
+
+
+class Listing:
+    """The query of a list: which rows, in which order."""
+
+    def __init__(
+        self,
+        where: Annotated[
+            list[str] | None, Query(description="conditions that all hold: `heldout_r2>=0.5`, `label=3`, `status!=ok`")
+        ] = None,
+        search: Annotated[
+            str, Query(max_length=200, description="text of a title, a class or the example; or a number: #13")
+        ] = "",
+        sort: Annotated[list[str] | None, Query(description="fields; with - before those to sort descending")] = None,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+        limit: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 100,
+    ):
+        self.offset = offset
+        self.limit, self.where, self.search, self.sort = limit, where or [], search, sort or []
+
+    def of(self, opened: Opened, table: Table) -> models.Rows:
+        """Return the rows, fewer than asked for if they would be too large."""
+        page = table.page(filters=self.where, search=self.search, sort=self.sort, offset=self.offset, limit=self.limit)
+        sizes = np.cumsum([len(json.dumps(row)) for row in page.rows])
+        rows = page.rows[: max(1, int(np.searchsorted(sizes, views.MOST_BYTES, side="right")))]
+        end = self.offset + len(rows)
+        following = end if rows and end < page.total else None
+        number = opened.fitted.record.number
+        return models.Rows(fit=number, total=page.total, rows=rows, next=following, fields=views.fields(table))
+
+
+def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
+    """Return the routes about runs."""
+    router, weights = APIRouter(), explorer.weights
+
+    @router.get("/runs")
+    def list_runs(limit: Annotated[int, Query(ge=1, le=1000)] = 100, page: str = "") -> models.RunPage:
+        """List the runs of the store, by name. Damaged ones are left out."""
+        names = [name for name in runs.names(explorer.store) if name > page]
+        found = []
+        for name in names[:limit]:
+            fields = weights.readable(name)
+            if fields is not None:
+                found.append(models.RunInfo(**views.run_fields(fields, weights.fits(name), explorer.looks(name))))
+        return models.RunPage(runs=found, next=names[limit - 1] if len(names) > limit else None)
+
+    @router.get("/runs/{run}")
+    def get_run(run: str) -> models.RunDetail:
+        """Describe a run: its spec, its fits, and how far it is."""
+        opened, looks, store = weights.run(run), explorer.looks(run), explorer.store
+        snapshot = manifest.read_newest(store, run)
+        records = [read_fit(store, run, number) for number in numbers(store, run)]
+        return models.RunDetail(
+            **views.run_fields(opened, weights.fits(run), looks),
+            spec=opened.spec.document(),
+            label_names=list(opened.label_names),
+            committed=snapshot.committed,
+            failed=len(snapshot.failed),
+            stopped=list(map(str, stopping.recorded(store, run))),
+            fit_list=[views.fit(record, evaluate.recorded(store, run, record.number)) for record in records],
+            features=views.features(looks),
+        )
+
+    @router.get("/runs/{run}/progress")
+    def get_progress(run: str) -> models.ProgressInfo:
+        """Say how far a run is."""
+        return views.progress(progress.read(weights, run))
+
+    @router.get("/runs/{run}/events", response_class=StreamingResponse)
+    def watch_progress(run: str) -> Response:
+        """Send the progress of a run as server-sent events `progress`, whenever it changes, and `ended` at its end."""
+        weights.run(run)
+        return streams.progress(lambda: progress.read(weights, run))
+
+    return router
+
+
+def looks_router(explorer: Explorer) -> APIRouter:
+    """Return the routes about how examples look."""
+    router = APIRouter()
+
+    def shown(run: str, role: str, index: int) -> views.Looker:
+        opened = explorer.weights.run(run)
+        limit = opened.n if role == "target" else opened.design.examples
+        if not 0 <= index < limit:
+            raise TargetRangeError(f"{role} {index}: must be 0 to {limit - 1} in run {run}")
+        return views.Looker(opened, explorer.looks(run))
+
+    @router.get("/runs/{run}/targets/{target}/look")
+    def look_at_target(run: str, target: int) -> models.LookInfo:
+        """Say how a target looks."""
+        return shown(run, "target", target).target(target)
+
+    @router.get("/runs/{run}/examples/{example}/look")
+    def look_at_example(run: str, example: int) -> models.LookInfo:
+        """Say how a training example looks."""
+        return shown(run, "example", example).example(example)
+
+    @router.get("/runs/{run}/targets/{target}/picture", response_class=Response)
+    def picture_of_target(run: str, target: int) -> Response:
+        """Return the picture of a target, a PNG."""
+        shown(run, "target", target)
+        return _picture(explorer, run, "target", target)
+
+    @router.get("/runs/{run}/examples/{example}/picture", response_class=Response)
+    def picture_of_example(run: str, example: int) -> Response:
+        """Return the picture of a training example, a PNG."""
+        shown(run, "example", example)
+        return _picture(explorer, run, "pool", example)
+
+    return router
+
+
+def _picture(explorer: Explorer, run: str, role: str, index: int) -> Response:
+    looks = explorer.looks(run)
+    found = None if looks is None else (looks.target(index) if role == "target" else looks.pool(index)).picture
+    if found is None:
+        raise NotFoundError(f"{role} {index} of run {run}: has no picture in the store")
+    return Response(found, media_type="image/png", headers=PICTURE)
+
+
+def fits_router(explorer: Explorer) -> APIRouter:
+    """Return the routes about targets and columns."""
+    router = APIRouter()
+
+    @router.get("/runs/{run}/targets")
+    def list_targets(run: str, asked: Annotated[Listing, Depends()], fit: FitNumber = None) -> models.Rows:
+        """List the targets of a fit: filter, sort, search and pages."""
+        opened = explorer.fit(run, fit)
+        return asked.of(opened, opened.targets)
+
+    @router.get("/runs/{run}/columns")
+    def list_columns(run: str, asked: Annotated[Listing, Depends()], fit: FitNumber = None) -> models.Rows:
+        """List the training examples, or groups, of a fit by what they do: filter, sort, search and pages."""
+        opened = explorer.fit(run, fit)
+        return asked.of(opened, opened.columns)
+
+    @router.get("/runs/{run}/targets/{target}")
+    def get_target(run: str, target: int, k: Count = 20, fit: FitNumber = None) -> models.TargetDetail:
+        """Describe a target: the k columns that help it most, and the k that harm it most."""
+        opened = explorer.fit(run, fit)
+        helpful, harmful = opened.fitted.top(target, k)
+        look = views.looker(opened)
+        return models.TargetDetail(
+            fit=opened.fitted.record.number,
+            facts=views.facts(opened.targets, target),
+            fields=views.fields(opened.targets),
+            look=look.target(target),
+            helpful=views.weighted(look.column, helpful),
+            harmful=views.weighted(look.column, harmful),
+        )
+
+    @router.get("/runs/{run}/columns/{column}")
+    def get_column(run: str, column: int, k: Count = 20, fit: FitNumber = None) -> models.ColumnDetail:
+        """Describe a training example, or a group: which targets does it move?"""
+        opened = explorer.fit(run, fit)
+        ways = [opened.effects(column, k, negative=negative) for negative in (False, True)]
+        look = views.looker(opened)
+        raises, lowers = (
+            views.weighted(look.target, zip(way.target.tolist(), way.weight.tolist(), strict=True)) for way in ways
+        )
+        return models.ColumnDetail(
+            fit=opened.fitted.record.number,
+            facts=views.facts(opened.columns, column),
+            fields=views.fields(opened.columns),
+            look=look.column(column),
+            raises=raises,
+            lowers=lowers,
+        )
+
+    return router

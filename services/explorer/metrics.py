@@ -1,0 +1,49 @@
+"""Count the explorer's requests and their seconds."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import Counter, Histogram
+
+from .access import App, Message, Receive, Scope, Send
+
+OTHER = "other"
+"""Route of requests for paths that are none of the API, so that callers cannot create new labels."""
+
+REQUESTS = Counter("datamodels_explorer_requests_total", "Requests that were answered.", ["route", "status"])
+SECONDS = Histogram(
+    "datamodels_explorer_seconds",
+    "Seconds until a request was answered; streams are left out.",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+class Measured:
+    """Counts the requests that an application answers; an ASGI middleware."""
+
+    def __init__(self, app: App):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status, streamed = time.perf_counter(), 500, False
+
+        async def sent(message: Message) -> None:
+            nonlocal status, streamed
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                streamed = any(value.startswith(b"text/event-stream") for _, value in message.get("headers", []))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        finally:
+            route = getattr(scope.get("route"), "path", OTHER)
+            route = route if route.startswith("/api/") else OTHER
+            REQUESTS.labels(route, str(status)).inc()
+            if not streamed:
+                SECONDS.labels(route).observe(time.perf_counter() - began)

@@ -1,0 +1,218 @@
+"""Make the messages of the explorer's API from a run, a fit and its looks. Nothing here asks the store by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.quality.verdict import of_evaluation
+from datamodels.analyze.what_if import pool
+from datamodels.display.looks import POOL, TARGET, Look
+from datamodels.display.stored import Stored
+from datamodels.explore.opened import Opened
+from datamodels.explore.progress import RunProgress
+from datamodels.explore.queue import Suspect
+from datamodels.explore.tables import Table
+from datamodels.explore.verdicts import LEAK, NO_OTHER, Verdict
+from datamodels.fit.job.finished import FitRecord
+from datamodels.outputs import Output
+from datamodels.run.runs import Run
+
+from . import models
+
+PREFIX = "/api/v1"
+MOST_BYTES = 2_000_000
+"""Size of the rows of a page: a page with long titles has fewer rows than were asked for."""
+
+
+def number(value: float | None) -> float | None:
+    """Return a number for JSON: None if it is not finite."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def pair(ends: Sequence[float]) -> tuple[float | None, float | None]:
+    return number(ends[0]), number(ends[1])
+
+
+def output(found: Output) -> models.OutputInfo:
+    return models.OutputInfo(
+        name=found.name,
+        unit=found.unit,
+        higher_is_better=found.higher_is_better,
+        threshold=found.threshold,
+        effects=found.effects,
+    )
+
+
+def run_fields(run: Run, fits: int, looks: Stored | None) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "examples": run.design.examples,
+        "columns": run.design.columns,
+        "grouped": run.design.grouped,
+        "targets": run.n,
+        "models": run.spec.models,
+        "fits": fits,
+        "output": output(run.output),
+        "looks": looks is not None,
+    }
+
+
+def fit(record: FitRecord, evaluation: Evaluation | None) -> models.FitInfo:
+    quality = None
+    if evaluation is not None:
+        quality = models.LdsInfo(
+            lds=evaluation.lds,
+            interval=pair(evaluation.interval),
+            ceiling=number(evaluation.ceiling),
+            verdict=str(of_evaluation(evaluation, record.rows)),
+        )
+    return models.FitInfo(
+        fit=record.number,
+        estimator=record.estimator,
+        models=record.rows,
+        seconds=record.seconds,
+        chosen=record.chosen,
+        quality=quality,
+    )
+
+
+def features(looks: Stored | None) -> list[models.FeatureInfo]:
+    found = None if looks is None else looks.features
+    if found is None:
+        return []
+    units = [*found.units, *[""] * len(found.names)]
+    rows = zip(found.names, units, found.mean.tolist(), found.deviation.tolist(), strict=False)
+    return [
+        models.FeatureInfo(name=name, unit=unit, mean=number(mean), deviation=number(deviation))
+        for name, unit, mean, deviation in rows
+    ]
+
+
+def progress(found: RunProgress) -> models.ProgressInfo:
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    return models.ProgressInfo(
+        **fields | {"stopped": list(found.stopped), "curve": list(found.curve), "ended": found.ended}
+    )
+
+
+class Looker:
+    """Shows the examples of a run: with the looks that the store has, or by label and number alone."""
+
+    def __init__(self, run: Run, looks: Stored | None):
+        self._run, self._looks = run, looks
+
+    def column(self, column: int) -> models.LookInfo:
+        if not self._run.design.grouped:
+            return self.example(column)
+        members = len(self._run.design.members(np.array([column])))
+        return self._message(POOL, column, Look(title=f"group {column}"), members)
+
+    def example(self, example: int) -> models.LookInfo:
+        if self._looks is not None:
+            return self._message(POOL, example, self._looks.pool(example))
+        return self._message(POOL, example, _bare(self._run, self._run.labels, example))
+
+    def target(self, target: int) -> models.LookInfo:
+        look = _bare(self._run, self._run.target_labels, target) if self._looks is None else self._looks.target(target)
+        if look.text is None and self._run.spans:
+            text, first, last = self._run.spans[target]
+            look = dataclasses.replace(look, text=text, span=(first, last))
+        return self._message(TARGET, target, look)
+
+    def _message(self, role: str, index: int, look: Look, members: int | None = None) -> models.LookInfo:
+        path = f"{PREFIX}/runs/{self._run.name}/{'targets' if role == TARGET else 'examples'}/{index}/picture"
+        return models.LookInfo(
+            role="target" if role == TARGET else "pool",
+            index=index,
+            label=look.label,
+            label_name=look.name,
+            value=look.value,
+            title=look.title,
+            picture=None if look.picture is None else path,
+            text=look.text,
+            span=look.span,
+            row=None if look.row is None else [number(value) for value in look.row.tolist()],
+            members=members,
+        )
+
+
+def looker(opened: Opened) -> Looker:
+    """Return what shows the examples of a fit's run."""
+    return Looker(opened.fitted.run, opened.looks)
+
+
+def _bare(run: Run, labels: np.ndarray | None, index: int) -> Look:
+    return Look() if labels is None else Look(label=int(labels[index]), name=run.label_name(int(labels[index])))
+
+
+def weighted(show: Any, pairs: Iterable[tuple[int, float]]) -> list[models.Weighted]:
+    return [models.Weighted(index=index, weight=weight, look=show(index)) for index, weight in pairs]
+
+
+def facts(table: Table, index: int) -> dict[str, Any]:
+    """Return the row of a table with this number; empty if it has none."""
+    rows = table.page(filters=[f"{table.key}={index}"], limit=1).rows
+    return rows[0] if rows else {}
+
+
+def fields(table: Table) -> dict[str, str]:
+    return {name: field.text for name, field in table.fields.items()}
+
+
+def verdict(found: Verdict) -> models.VerdictInfo:
+    return models.VerdictInfo(**dataclasses.asdict(found))
+
+
+def suspect(
+    opened: Opened, look: Looker, found: Suspect, known: dict[tuple[str, int, int], Verdict]
+) -> models.SuspectInfo:
+    run = opened.fitted.run
+    of_target = found.kind in (LEAK, "fragile")
+    decided = known.get((found.kind, found.index, found.other))
+    return models.SuspectInfo(
+        kind=found.kind,
+        index=found.index,
+        other=found.other,
+        score=found.score,
+        suggested=found.suggested,
+        suggested_name=run.label_name(found.suggested),
+        look=look.target(found.index) if of_target else look.example(found.index),
+        other_look=None if found.other == NO_OTHER else look.example(found.other),
+        verdict=None if decided is None else verdict(decided),
+    )
+
+
+def check_subject(run: Run, found: Verdict) -> tuple[str, int] | None:
+    """Return the name and the limit of an index of a verdict that the run does not have; None if it has all."""
+    of_target = found.kind in (LEAK, "fragile")
+    limit = run.n if of_target else run.design.examples
+    if not 0 <= found.index < limit:
+        return "index", limit
+    if found.other != NO_OTHER and not 0 <= found.other < run.design.examples:
+        return "other", run.design.examples
+    labels = pool.column_labels(run) if found.label is not None else None
+    if found.label is not None and (labels is None or found.label not in np.unique(labels)):
+        return "label", 0 if labels is None else int(labels.max()) + 1
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Return a result of an analysis as JSON values: arrays as lists, numbers that are not finite as None."""
+    match value:
+        case np.ndarray():
+            found = value.astype(object)
+            if value.dtype.kind == "f":
+                found[~np.isfinite(value)] = None
+            return found.tolist()
+        case float():
+            return number(value)
+        case tuple() | list():
+            return [plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value

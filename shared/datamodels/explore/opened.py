@@ -1,0 +1,128 @@
+"""Keep in memory what the pages of a fit need: its weights by target and by column, its tables, its looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+from scipy import sparse
+
+from datamodels.analyze.quality import evaluate
+from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.display import stored
+from datamodels.display.stored import Stored
+from datamodels.errors import MaskError
+from datamodels.explore import queue, tables
+from datamodels.explore.queue import Queue
+from datamodels.explore.tables import Table
+from datamodels.query.cache import Cache
+from datamodels.query.weights import Fitted, WeightStore
+
+KEPT = 3
+"""Fits whose tables are kept: of each, the weights by column take as much memory as those by target."""
+LOOKS = 8
+"""Runs whose looks are kept; each keeps up to `stored.CACHE_BYTES`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Effects:
+    """What one column does: its effect on targets, those with the largest first.
+
+    target  int32[k]
+    weight  float32[k]
+    total   number of targets with a weight on the column
+    """
+
+    target: np.ndarray
+    weight: np.ndarray
+    total: int
+
+
+class Opened:
+    """A fit with what its pages need; each part is made when it is first asked for. Safe to use from any thread."""
+
+    def __init__(self, fitted: Fitted, looks: Stored | None):
+        self.fitted, self.looks = fitted, looks
+        self._lock = threading.RLock()
+
+    def _once(self, name: str, make):
+        with self._lock:
+            if name not in self.__dict__:
+                self.__dict__[name] = make()
+            return self.__dict__[name]
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The evaluation of the fit; None if none is recorded yet."""
+        record = self.fitted.record
+        found = self.__dict__.get("_evaluation")
+        return found or self._once(
+            "_evaluation", lambda: evaluate.recorded(self.fitted.store, record.run, record.number)
+        )
+
+    @property
+    def targets(self) -> Table:
+        """The table of targets."""
+        return self._once("_targets", lambda: tables.of_targets(self.fitted, self.evaluation, self.looks))
+
+    @property
+    def columns(self) -> Table:
+        """The table of columns."""
+        return self._once("_columns", lambda: tables.of_columns(self.fitted, self.looks))
+
+    @property
+    def by_column(self) -> sparse.csc_array:
+        """The weights, float32[n, d], by column."""
+        return self._once("_by_column", self.fitted.theta.tocsc)
+
+    def queue(self, k: int) -> Queue:
+        """Return the review queue of the fit, with at most k suspects of each kind."""
+        return self._once(f"_queue{k}", lambda: queue.of_fit(self.fitted, k))
+
+    def effects(self, column: int, k: int, *, negative: bool) -> Effects:
+        """Return the k targets that a column moves most, up or, if `negative`, down. Raises MaskError."""
+        d = self.fitted.run.design.columns
+        if not 0 <= column < d:
+            raise MaskError(f"column {column}: must be 0 to {d - 1}")
+        entries = slice(self.by_column.indptr[column], self.by_column.indptr[column + 1])
+        targets, weights = self.by_column.indices[entries], self.by_column.data[entries]
+        chosen = np.flatnonzero(weights < 0 if negative else weights > 0)
+        order = chosen[np.argsort(-np.abs(weights[chosen]), kind="stable")[:k]]
+        return Effects(targets[order].astype(np.int32), weights[order], len(targets))
+
+
+class Explorer:
+    """Opens runs and fits of a store. Safe to use from any thread."""
+
+    def __init__(self, weights: WeightStore):
+        self.weights, self.store = weights, weights.store
+        self._lock = threading.Lock()
+        self._opened: Cache[tuple[str, int, tuple[str, ...]], Opened] = Cache(2**62, KEPT)
+        self._looks: Cache[str, Stored] = Cache(2**62, LOOKS)
+
+    def looks(self, name: str) -> Stored | None:
+        """Return the looks of a run's examples; None if the store has none. Raises RunNotFoundError."""
+        run = self.weights.run(name)
+        with self._lock:
+            found = self._looks.get(name)
+        if found is None or not found.is_of(run):
+            found = stored.open_looks(self.store, run)
+            if found is not None:
+                with self._lock:
+                    self._looks.put(name, found, 1)
+        return found
+
+    def fit(self, name: str, number: int | None = None) -> Opened:
+        """Return a fit, by default the newest. Raises as `WeightStore.fitted` does."""
+        fitted = self.weights.fitted(name, number)
+        key = (name, fitted.record.number, fitted.run.label_names)
+        with self._lock:
+            found = self._opened.get(key)
+        if found is not None and found.fitted is fitted:
+            return found
+        looks = self.looks(name)
+        found = Opened(fitted, looks)
+        with self._lock:
+            self._opened.put(key, found, 1)
+        return found

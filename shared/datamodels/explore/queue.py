@@ -1,0 +1,104 @@
+"""Make the review queue of a fit: what its weights suspect, the most suspect first, with a suggested label."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from datamodels.analyze.patterns import leakage, review
+from datamodels.analyze.what_if import mislabel, relabel
+from datamodels.errors import InputError, NotReadyError
+from datamodels.explore import verdicts
+from datamodels.query.weights import Fitted
+
+SHARE = 0.2
+"""Largest support of a fragile target, as a share of the columns: beyond it, weights say little."""
+SEARCHED = 2000
+"""Most targets whose supports are searched for; of more, a random sample is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """Something to review.
+
+    kind, index, other  as of `verdicts.Verdict`
+    score      of its kind: larger is more suspect. For fragile targets, minus the size of the support
+    suggested  the label that the weights suggest; None if they suggest none
+    """
+
+    kind: str
+    index: int
+    other: int
+    score: float
+    suggested: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """What to review of a fit, by kind; `left_out` says why the run cannot have a kind."""
+
+    suspects: list[Suspect]
+    left_out: dict[str, str]
+
+
+def of_fit(fitted: Fitted, k: int) -> Queue:
+    """Return at most k suspects of each kind. Raises InputError for k < 1."""
+    if k < 1:
+        raise InputError(f"k = {k}: must be at least 1")
+    found: list[Suspect] = []
+    left_out = {}
+    makers: dict[str, Callable[[Fitted, int], Iterator[Suspect]]] = {
+        verdicts.LABEL: _labels,
+        verdicts.LEAK: _leaks,
+        verdicts.FRAGILE: _fragile,
+    }
+    for kind, make in makers.items():
+        try:
+            found += make(fitted, k)
+        except (InputError, NotReadyError) as error:
+            left_out[kind] = str(error)
+    return Queue(found, left_out)
+
+
+def _labels(fitted: Fitted, k: int) -> Iterator[Suspect]:
+    run, solution = fitted.run, fitted.solution
+    suspects = mislabel.suspects(run, solution, k)
+    target_of = {int(own): target for target, own in enumerate(run.own.tolist()) if own >= 0}
+    by_column = None if suspects.by == mislabel.OWN else fitted.theta.tocsc()
+    for example, score in zip(suspects.example.tolist(), suspects.score.tolist(), strict=True):
+        label: int | None
+        if by_column is None:
+            label = relabel.most_harmful_label(run, solution, target_of[example])
+        else:
+            label = _label_that_it_helps(fitted, by_column, example)
+        yield Suspect(verdicts.LABEL, example, verdicts.NO_OTHER, score, label)
+
+
+def _label_that_it_helps(fitted: Fitted, by_column, example: int) -> int | None:
+    """Return the class, other than its own, whose targets an example helps most; None if it helps none of another."""
+    labels, target_labels = mislabel.require_labels(fitted.run)
+    entries = slice(by_column.indptr[example], by_column.indptr[example + 1])
+    theirs, gain = target_labels[by_column.indices[entries]], fitted.run.predicted.sign * by_column.data[entries]
+    helped = (gain > 0) & (theirs != labels[example]) & (theirs >= 0)
+    return int(np.bincount(theirs[helped], gain[helped]).argmax()) if helped.any() else None
+
+
+def _leaks(fitted: Fitted, k: int) -> Iterator[Suspect]:
+    if fitted.run.design.grouped:
+        raise InputError(f"run {fitted.run.name}: its columns are groups of examples, none of which is a copy")
+    found = leakage.by_weights(fitted.run, fitted.solution, k)
+    for target, example, share in zip(*(a.tolist() for a in (found.target, found.example, found.score)), strict=True):
+        yield Suspect(verdicts.LEAK, target, example, share)
+
+
+def _fragile(fitted: Fitted, k: int) -> Iterator[Suspect]:
+    run, solution = fitted.run, fitted.solution
+    if run.n > SEARCHED:
+        chosen = np.random.default_rng(run.spec.seed).permutation(run.n)[:SEARCHED].tolist()
+        found = review.fragility(run, solution, chosen).fragile
+    else:
+        found = review.fragile(run, solution, k, SHARE)
+    for target, size in list(zip(found.target.tolist(), found.size.tolist(), strict=True))[:k]:
+        yield Suspect(verdicts.FRAGILE, target, verdicts.NO_OTHER, float(-size))
