@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,12 +19,22 @@ from datamodels.query.limits import MAX_ANSWER_BYTES, MAX_TOP
 from datamodels.query.operations import OperationProgress, Operations, Tell
 from datamodels.query.weights import Fitted, WeightStore
 from datamodels.rpc import codec, messages
-from datamodels.rpc.context import CallContext
 from datamodels.run.runs import Run
 from datamodels.storage import decode, keys, records
 from datamodels.v1 import query_pb2, types_pb2
 
 DEFAULT_COMPONENTS, DEFAULT_EXTREMES = 5, 10
+
+
+class Caller(Protocol):
+    """Who waits for an answer: a call of gRPC, or another service of this package."""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Take a function to call whenever `is_active` may have become False."""
+
+    def is_active(self) -> bool:
+        """Return whether the caller still waits."""
+
 
 Compute = Callable[[Callable[[float], None]], Any]
 
@@ -40,7 +50,7 @@ class LongCalls:
         self.operations = Operations(weights.store)
         self._streams = threading.BoundedSemaphore(streams)
 
-    def Evaluate(self, request, context: CallContext) -> Iterator[query_pb2.EvaluateResponse]:
+    def Evaluate(self, request, context: Caller) -> Iterator[query_pb2.EvaluateResponse]:
         fitted = self._weights.fitted(request.run)
 
         def compute(tell):
@@ -50,7 +60,7 @@ class LongCalls:
 
         return self._stream(fitted, context, query_pb2.EvaluateResponse, "quality", {}, compute)
 
-    def Clusters(self, request, context: CallContext) -> Iterator[query_pb2.ClustersResponse]:
+    def Clusters(self, request, context: Caller) -> Iterator[query_pb2.ClustersResponse]:
         fitted = self._weights.fitted(request.run)
         asked = {"columns": request.columns, "k": request.k}
 
@@ -61,7 +71,7 @@ class LongCalls:
 
         return self._stream(fitted, context, query_pb2.ClustersResponse, "clusters", asked, compute)
 
-    def Components(self, request, context: CallContext) -> Iterator[query_pb2.ComponentsResponse]:
+    def Components(self, request, context: Caller) -> Iterator[query_pb2.ComponentsResponse]:
         fitted = self._weights.fitted(request.run)
         if not 0 <= request.extremes <= MAX_TOP:
             raise InputError(f"extremes = {request.extremes}: must be 0 to {MAX_TOP}")
@@ -76,7 +86,7 @@ class LongCalls:
 
         return self._stream(fitted, context, query_pb2.ComponentsResponse, "components", asked, compute)
 
-    def Conflicts(self, request, context: CallContext) -> Iterator[query_pb2.ConflictsResponse]:
+    def Conflicts(self, request, context: Caller) -> Iterator[query_pb2.ConflictsResponse]:
         fitted = self._weights.fitted(request.run)
         chosen = {"groups": request.groups or conflicts.GROUPS[0], "k": request.k}
         # The answer depends on the direction of the output, which may be declared anew.
@@ -90,7 +100,7 @@ class LongCalls:
     def _stream(
         self,
         fitted: Fitted,
-        context: CallContext,
+        context: Caller,
         response: Callable[..., Any],
         field: str,
         asked: dict[str, Any],

@@ -21,6 +21,7 @@ from docs.generate.source import texts
 ROOT = generate.ROOT
 SERVICES = sorted(p for p in (ROOT / "services").iterdir() if (p / "__main__.py").exists())
 STAGES = {"sampler": "sample", "trainer": "train", "aggregator": "aggregate", "fitter": "fit", "query": "query"}
+STAGES |= {"explorer": "explorer"}
 SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob("*.py")]
 PROTOS = [aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2, types_pb2]
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,8 +80,9 @@ class LocalRunner(Runner):
 
     @contextlib.contextmanager
     def explorer(self, settings: ExplorerSettings, port: int = 0) -> Iterator[ServedExplorer]:
-        """Start the explorer. port: for HTTP; 0 takes a free one. Raises the errors of its start."""
-        with self._process("explorer", "datamodels.services.explorer", settings=(settings,), port=port) as process:
+        """Start the explorer on the loopback interface. port: for HTTP; 0 takes a free one. Raises StageError."""
+        listen = {"host": ServeSettings.host, "port": port}
+        with self._process("explorer", "datamodels.services.explorer", settings=(settings,), listen=listen) as process:
             yield ServedExplorer(process.address(), process.ended, lambda: process.raise_if_ended(None))
 
     def train(self, run: Run, chunks: Sequence[int], services: ClientSettings, tick: Callable[[], bool]) -> None:
@@ -134,13 +135,17 @@ class LocalRunner(Runner):
         *arguments: str,
         settings: Sequence[Settings] = (),
         pulse: Pulse | None = None,
-        port: int = 0,
+        listen: Mapping[str, Any] | None = None,
     ) -> Iterator[_Process]:
         address_file = self._home / "addresses" / f"{name}-{os.getpid()}.json"  # another driver may share the home
         log_file = self._home / "logs" / f"{name}.log"
         with _own_folder() as folder:
             serve = dataclasses.replace(
-                ServeSettings.load(), port=port, metrics_port=0, address_file=str(address_file), follow_stdin=True
+                ServeSettings.load(),
+                **{"port": 0} | dict(listen or {}),
+                metrics_port=0,
+                address_file=str(address_file),
+                follow_stdin=True,
             )
             if not serve.cert_file:  # with one, TLS decides who may connect, and names in certificates are of hosts
                 serve = dataclasses.replace(serve, socket=str(folder / "grpc"))

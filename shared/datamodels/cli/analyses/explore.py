@@ -38,8 +38,8 @@ def explore(options: argparse.Namespace) -> None:
     try:
         with runner.explorer(settings, options.port) as served:
             scheme = "https" if ServeSettings.load().cert_file else "http"
-            page = f"runs/{options.run}" if options.run else ""
-            url = f"{scheme}://{served.address}/{page}?token={token}"
+            page = f"/runs/{options.run}" if options.run else "/"
+            url = f"{scheme}://{served.address}{page}?token={token}"
             print(f"{url}\nthe address lets whoever has it read the store; Ctrl-C ends the explorer", flush=True)
             if not options.no_browser:  # in a thread, because some browsers keep the call until they close
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
