@@ -35,6 +35,8 @@ class OutputInfo(Model):
     unit: str = Field(description="empty if it has none")
     higher_is_better: bool | None = Field(description="null if neither is better")
     threshold: float | None = Field(description="outputs worse than it are wrong; null if none is")
+    lowest: float | None = Field(description="no output is below it; null if there is no such bound")
+    highest: float | None = Field(description="no output is above it; null if there is no such bound")
     effects: tuple[str, str] = Field(
         description="what a column is called that improves the output, and one that worsens it"
     )

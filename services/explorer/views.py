@@ -44,6 +44,8 @@ def output(found: Output) -> models.OutputInfo:
         unit=found.unit,
         higher_is_better=found.higher_is_better,
         threshold=found.threshold,
+        lowest=found.lowest,
+        highest=found.highest,
         effects=found.effects,
     )
 

@@ -77,9 +77,9 @@ class DisplayRecord:
     pictures: bool
     texts: bool
     rows: bool
-    titles: bool
     features: FeatureRecord | None
     chunks: tuple[Chunk, ...]
+    titles: bool = False
 
 
 def write(store: ObjectStore, run: Run, dataset: Dataset) -> bool:

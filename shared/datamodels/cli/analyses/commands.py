@@ -16,14 +16,12 @@ from datamodels.cli.common.options import (
     add_quiet,
     add_run,
     add_service,
-    add_store,
     add_targets,
     add_threshold,
     add_trust,
     between,
     number,
     numbers,
-    port,
     positive,
     positives,
     set_parameters,
@@ -39,7 +37,6 @@ REMOVED = (10, 20, 40, 80)
 
 def register(subparsers: Subparsers) -> None:
     """Add the commands to those of `datamodels`."""
-    _add_explore(subparsers)
     _add_report(subparsers)
     _add_evaluate(subparsers)
     _add_curve(subparsers)
@@ -48,17 +45,6 @@ def register(subparsers: Subparsers) -> None:
     _add_review(subparsers)
     _add_groups(subparsers)
     _add_supports(subparsers)
-
-
-def _add_explore(subparsers: Subparsers) -> None:
-    what = "look through runs in a browser; serves pages and a JSON API on this machine until Ctrl-C"
-    parser = add_command(subparsers, "explore", what, "datamodels.cli.analyses.explore:explore")
-    parser.add_argument("run", metavar="RUN", nargs="?", help="name of a run to open (default: the list of runs)")
-    parser.add_argument("--no-browser", action="store_true", help="only print the address, and open no browser")
-    parser.add_argument(
-        "--port", metavar="N", type=port, default=0, help="port to listen on (default: one that is free)"
-    )
-    add_store(parser)
 
 
 def _add_report(subparsers: Subparsers) -> None:

@@ -20,6 +20,7 @@ from datamodels.cli.common.options import (
     add_trainers,
     add_trust,
     number,
+    port,
     positive,
     whole,
 )
@@ -48,6 +49,7 @@ def register(subparsers: Subparsers) -> None:
             add_trust(parser)
         parser.set_defaults(until=stage)
     _add_status(subparsers)
+    _add_explore(subparsers)
     _add_transfer(subparsers)
     _add_cluster_commands(subparsers)
 
@@ -155,6 +157,17 @@ def _add_status(subparsers: Subparsers) -> None:
     add_store(parser)
     add_cluster(parser)
     add_json(parser, lines=True)
+
+
+def _add_explore(subparsers: Subparsers) -> None:
+    what = "look through runs in a browser; serves pages and a JSON API on this machine until Ctrl-C"
+    parser = add_command(subparsers, "explore", what, "datamodels.cli.runs.explore:explore")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="name of a run to open (default: the list of runs)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address, and open no browser")
+    parser.add_argument(
+        "--port", metavar="N", type=port, default=0, help="port to listen on (default: one that is free)"
+    )
+    add_store(parser)
 
 
 def _add_transfer(subparsers: Subparsers) -> None:
