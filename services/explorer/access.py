@@ -22,8 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HEALTH = "/healthz"
-"""Path of the probe. It needs no token, and any host will do: the kubelet asks by address."""
+HEALTH, LIVE = "/healthz", "/livez"
+"""Paths of the probes: of the service with its store, and of the process. They need no token, and any host will do, for
+the kubelet asks by address."""
 MOST_BODY = 2**20
 """Largest body of a request, in bytes."""
 SHORTEST_TOKEN = 16
@@ -81,7 +82,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         send = _with_headers(send)
-        if scope["path"] == HEALTH:
+        if scope["path"] in (HEALTH, LIVE):
             await self._app(scope, receive, send)
             return
         headers = _Headers(scope["headers"])

@@ -89,6 +89,10 @@ def _operation(route: APIRoute) -> str:
 
 
 def _add_pages(app: FastAPI, weights: WeightStore) -> None:
+    @app.get(access.LIVE, include_in_schema=False)
+    async def live() -> Response:
+        return PlainTextResponse("alive\n")
+
     @app.get(access.HEALTH, include_in_schema=False)
     def health() -> Response:
         weights.store.ping()

@@ -57,7 +57,7 @@ def test_each_component_is_monitored_once(rendered):
     everything = rendered["everything"]
     (services,), (pods,) = (everything.of(kind)[:1] for kind in ("ServiceMonitor", "PodMonitor"))
     by_service = [label(s, "component") for s in everything.of("Service") if _picked(services, s)]
-    assert sorted(by_service) == sorted(COMPONENTS)
+    assert sorted(by_service) == sorted([*COMPONENTS, "explorer"])
     by_pod = [kind for kind, job in everything.templates.items() if _picked(pods, job["spec"]["template"])]
     assert sorted(by_pod) == ["driver", "trainer", "trainer-spot"]
 

@@ -139,3 +139,24 @@ def test_combinations_that_cannot_work_are_refused(values, message):
 def test_a_store_is_required():
     with pytest.raises(helm_python.HelmError, match=r"store\.url: set it to s3://BUCKET/PREFIX"):
         chart().render({}, name="dm", namespace="ns")
+
+
+def test_an_explorer_that_anybody_could_use_is_refused():
+    on = {"store": {"url": "s3://bucket/prefix"}, "explorer": {"enabled": True, "hosts": ["x.example.org"]}}
+    with pytest.raises(Exception, match="userHeader or tokenSecret"):
+        chart().render(on, name="dm", namespace="ns")
+    with pytest.raises(Exception, match="needs hosts"):
+        chart().render(on | {"explorer": {"enabled": True, "tokenSecret": "t"}}, name="dm", namespace="ns")
+
+
+def test_the_explorer_gets_its_settings_and_is_reached_by_the_proxy_alone(rendered):
+    each = rendered["everything"]
+    spec = each.one("Deployment", "explorer")["spec"]["template"]["spec"]
+    env = {e["name"]: e.get("value") or e["valueFrom"]["secretKeyRef"] for e in spec["containers"][0]["env"]}
+    assert env["DATAMODELS_EXPLORER_USER_HEADER"] == "X-Forwarded-User" and env["DATAMODELS_SERVE_PORT"] == "8080"
+    assert env["DATAMODELS_EXPLORER_HOSTS"] == "explorer.example.org" and env["DATAMODELS_EXPLORER_VERDICTS"] == "true"
+    assert env["DATAMODELS_EXPLORER_TOKEN"] == {"name": "explorer", "key": "token"}
+    (policy,) = [p["spec"] for p in each.of("NetworkPolicy", "explorer")]
+    ports = {port["port"]: rule["from"] for rule in policy["ingress"] for port in rule["ports"]}
+    assert ports[8080][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["proxy"] and len(ports[8080]) == 1
+    assert not rendered["defaults"].of("Deployment", "explorer")

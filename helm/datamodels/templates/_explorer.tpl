@@ -1,0 +1,42 @@
+{{/* The pod of the explorer, which speaks HTTP: an authentication proxy is in front of it. */}}
+
+{{- define "datamodels.explorer.plain" -}}
+metadata:
+  labels: {{- include "datamodels.labels" . | nindent 4 }}
+    {{- with .root.Values.serviceAccount.podLabels }}{{- toYaml . | nindent 4 }}{{- end }}
+  annotations: {{- include "datamodels.scrape" . | trim | nindent 4 }}
+spec:
+  {{- include "datamodels.pod" . | trim | nindent 2 }}
+  terminationGracePeriodSeconds: {{ add .root.Values.serve.grace 20 }}
+  containers:
+    - name: explorer
+      command: [python, -m, datamodels.services.explorer]
+      {{- include "datamodels.container" . | nindent 6 }}
+      env: {{- include "datamodels.env" . | trim | nindent 8 }}
+      ports:
+        - {name: http, containerPort: 8080}
+        - {name: metrics, containerPort: 9090}
+      startupProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 2, failureThreshold: 90, timeoutSeconds: 5}
+      readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 5, timeoutSeconds: 5}
+      livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 20, failureThreshold: 6, timeoutSeconds: 10}
+      volumeMounts: [{name: tmp, mountPath: /tmp}]
+  volumes:
+    - {name: tmp, emptyDir: {}}
+{{- end }}
+
+{{- define "datamodels.env.explorer" -}}
+- {name: DATAMODELS_SERVE_HOST, value: {{ .root.Values.serve.host | quote }}}
+- {name: DATAMODELS_SERVE_PORT, value: "8080"}
+- {name: DATAMODELS_SERVE_METRICS_PORT, value: "9090"}
+- {name: DATAMODELS_SERVE_GRACE, value: {{ .root.Values.serve.grace | quote }}}
+- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
+- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{ include "datamodels.env.store" . }}
+- {name: DATAMODELS_EXPLORER_USER_HEADER, value: {{ .values.userHeader | quote }}}
+- {name: DATAMODELS_EXPLORER_HOSTS, value: {{ join "," .values.hosts | quote }}}
+- {name: DATAMODELS_EXPLORER_VERDICTS, value: {{ .values.verdicts | quote }}}
+{{- with .values.tokenSecret }}
+- name: DATAMODELS_EXPLORER_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: token}}
+{{- end }}
+{{- end }}
