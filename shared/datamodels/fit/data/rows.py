@@ -176,7 +176,7 @@ class Rows:
         shrink = edge(self.problem.columns, self.problem.rows) / edge(self.problem.columns, len(x))
         return value * shrink, float(xp.einsum("ij,ij->i", x, x).max())
 
-    def dots(self, a, b, dtype: npt.DTypeLike = None):
+    def dots(self, a, b, dtype: type[np.floating] | None = None):
         """Return the dot products [n] of the columns of two arrays [m, n], summed in a dtype; in float64 on a GPU."""
         return self._kernels.dots(a, b, dtype)
 

@@ -10,7 +10,6 @@ import functools
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
-import numpy.typing as npt
 
 
 def of(xp: ModuleType) -> SimpleNamespace:
@@ -110,7 +109,7 @@ def proximal_step(
     average += change
 
 
-def dots(a: np.ndarray, b: np.ndarray, dtype: npt.DTypeLike = None) -> np.ndarray:
+def dots(a: np.ndarray, b: np.ndarray, dtype: type[np.floating] | None = None) -> np.ndarray:
     """Return the dot products [n] of the columns of two arrays [m, n], summed in a dtype; in float64 on a GPU."""
     return np.einsum("ij,ij->j", a, b, dtype=dtype)
 

@@ -66,11 +66,11 @@ class Logistic:
         first = np.stack([model.weights for model in starts]) if starts else np.zeros(shape)
         flat, _, _ = optimize.fmin_l_bfgs_b(objective, first.ravel(), pgtol=GRADIENT, maxiter=STEPS)
 
-        def model(part: np.ndarray, weights: np.ndarray) -> Self:
+        models = []
+        for part, weights in zip(given, np.asarray(flat).reshape(shape), strict=True):
             hessian = _hessian(part, _softmax(part @ weights), lambda_)
-            return cls(weights, linalg.cho_factor(hessian, overwrite_a=True, check_finite=False), rows)
-
-        return list(map(model, given, np.asarray(flat).reshape(shape)))
+            models.append(cls(weights, linalg.cho_factor(hessian, overwrite_a=True, check_finite=False), rows))
+        return models
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         return _softmax(x @ self.weights)
