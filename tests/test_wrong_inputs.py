@@ -209,7 +209,7 @@ WRONG = [
     ),
     (
         lambda: dataset("user_of_library:load"),
-        "dataset.load = 'user_of_library:load': the package library_of_others cannot be imported, likely because of "
+        "the package library_of_others cannot be imported, likely because of "
         "the environment variable LIBRARY_LEVEL: ValueError: invalid literal for int() with base 10: 'zz'; correct or "
         "unset it",
     ),

@@ -194,7 +194,7 @@ def reference(field: str, text: str) -> Callable[..., Any]:
     except user_code.ANYTHING as error:
         user_code.pass_on(error)
         if fault := of_environment(error):
-            raise SettingsError(f"{field} = {text!r}: {fault}") from error
+            raise SettingsError(fault) from error
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
         hint = "; if it is in this folder, put PYTHONPATH=. before the command" if missing else ""
         raise SpecError(f"{field} = {text!r}: cannot be imported: {why(error)}{hint}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
+import textwrap
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ PYTHON = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platst
 """The folders of the standard library."""
 INSTALLED = re.compile(rf"^.*{os.sep}(site|dist)-packages{os.sep}")
 """The folder of installed packages, at the beginning of a path."""
-SHOWN = 200
+SHOWN = 120
 """Most letters of an error about an environment variable."""
 COMPILED = (".pyx", ".pxd", ".pxi")
 """Endings of sources of compiled modules. Their paths are relative to nothing that is here."""
@@ -60,7 +61,7 @@ def of_environment(error: BaseException) -> str:
     variables = " and ".join(names)
     return (
         f"the package {package} cannot be imported, likely because of the environment variable {variables}: "
-        f"{one_line(error)[:SHOWN]}; correct or unset it"
+        f"{textwrap.shorten(one_line(error), SHOWN, placeholder=' ...')}; correct or unset it"
     )
 
 

@@ -102,7 +102,7 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
         assert row["change_interval"] == [None, None]  # nothing is committed that would tell
     code, out, _ = run_main(capsys, *asked)
     head, names, first, before, after, second, *_ = out.splitlines()
-    assert head == "predicted margin, with 95% intervals: the mean of models, and one model after the change"
+    assert head == "margin, as predicted, with 95% intervals: the mean of models, and one model after the change"
     assert names.split("  ")[0] == "" and first.startswith("target 2      ") and second.startswith("target 0      ")
     assert first.count("(unknown)") == 3 and "  before      0 of 4 models are wrong, 0% (95%: " in before
     assert after.startswith("  after       0 of 4 models are wrong") and max(map(len, out.splitlines())) < 120

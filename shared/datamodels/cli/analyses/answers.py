@@ -76,7 +76,7 @@ class Counterfactuals:
         if not self._began:
             self._began = True
             of = "the mean of models, and one model after the change"
-            yield f"predicted {row['output']}, with {LEVEL:.0%} intervals: {of}"
+            yield f"{row['output']}, as predicted, with {LEVEL:.0%} intervals: {of}"
             yield _cells("", "mean before", "change of the mean", "one model after")
         name = words.target(row["target"], _span(row))
         if "span" in row:  # it is longer than a cell
