@@ -11,6 +11,7 @@ from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.fit.data import problem
 from datamodels.fit.job import finished, fits
 from datamodels.fit.job.finished import FitRecord
+from datamodels.fit.residual import kept
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
@@ -56,6 +57,19 @@ def record(solved: problem.Solution, **changes) -> FitRecord:
 
 
 BLOCK = 4
+
+
+def test_weights_of_a_prior_take_a_fraction_of_their_room(objects):
+    theta = np.random.default_rng(0).standard_t(3, size=(BLOCK, 2000)).astype(np.float32)
+    few = kept.largest(theta, np.full((1, 2000), 0.25))
+    nothing = np.zeros(BLOCK)
+    of_all = {"lambda_": nothing, "gap": nothing, "heldout_r2": nothing, "intercept": nothing}
+    solved = problem.of_dense(few, status=["ok"] * BLOCK, **of_all)
+    fits.write(objects, "digits-0123456789ab", "0" * 16, 0, solved)
+    written = objects.read_twice(keys.weights("digits-0123456789ab", "0" * 16, 0, BLOCK))
+    assert len(written) < 0.5 * theta.nbytes
+    found = fits.load(objects, fits.commit(objects, record(solved), [(0, BLOCK)]))
+    np.testing.assert_array_equal(found.dense(range(BLOCK)), few)
 
 
 def commit(objects, given: FitRecord, solved: problem.Solution) -> FitRecord:

@@ -6,6 +6,9 @@ regression (`residual.ridge`) or by the LASSO (`residual.lasso`). Cross-validati
 the plain LASSO (`residual.folds`), so that a useless prior costs next to nothing. With a hundred models, the weights
 are nearly B; the more models there are, the more delta adds. `Solution.choice` has the error of each.
 
+All of these weights are different from 0, and most are tiny. `residual.kept` leaves those out. `Solution.gap` is that
+of all weights.
+
 The estimator `pooled` makes the same choice without a prior: the LASSO with one lambda for all targets or one for each.
 """
 
@@ -23,7 +26,7 @@ from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
 from datamodels.fit.pairs.pairs import Pairs
-from datamodels.fit.residual import folds, lasso, pooled, ridge, scores
+from datamodels.fit.residual import folds, kept, lasso, pooled, ridge, scores
 from datamodels.fit.residual.folds import Choice
 from datamodels.fit.residual.sample import Sample
 from datamodels.run.specs import FitSpec
@@ -89,11 +92,12 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
             deltas, gaps = ridge.solve(fitted[i], part, shares, goal, settings.max_epochs, step)
             fitted[i] = fitted[i] + deltas[0]
         gap, lambda_ = gaps[0], (1 - choice.strength) / choice.strength / parts[1].found.count
+    weights = kept.largest(fitted[1], sample.curvature)
     return targets.solution(
-        fitted[1],
+        weights,
         lambda_=lambda_,
         gap=gap,
-        intercept=sample.intercept(fitted[1]),
+        intercept=sample.intercept(weights),
         heldout_r2=targets.heldout_r2(sample.heldout(fitted[0]).error),
         tolerance=settings.tolerance,
     )

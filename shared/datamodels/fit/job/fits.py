@@ -27,6 +27,10 @@ from datamodels.fit.job.finished import Block, FitRecord, read_fit, read_newest_
 from datamodels.storage import decode, keys, records, schema
 from datamodels.storage.base import ObjectStore
 
+ENCODINGS = {"columns.list.element": "DELTA_BINARY_PACKED", "weights.list.element": "BYTE_STREAM_SPLIT"}
+"""Of the Parquet columns that take most room: columns go up in small steps, and the bytes of weights that say least are
+often equal. Readers of all versions know both."""
+
 
 def write(store: ObjectStore, run: str, digest: str, first: int, solution: Solution) -> str | None:
     """Write the weights of the targets from `first` on, unless an earlier attempt at the same fit has written them.
@@ -135,6 +139,8 @@ def _encode(solution: Solution, first: int) -> bytes:
         pa.Table.from_arrays(columns, schema=written),
         sink,
         compression=schema.COMPRESSION,
+        use_dictionary=["status"],
+        column_encoding=ENCODINGS,
         write_page_checksum=True,
     )
     return sink.getvalue()

@@ -23,6 +23,7 @@ from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso.base import L1
 from datamodels.fit.lasso.refit import Refit
 from datamodels.fit.lasso.shared_gram import GramIteration, Standardised
+from datamodels.fit.residual import kept
 from datamodels.fit.residual.sample import Sample
 from datamodels.run.specs import FitSpec
 
@@ -200,7 +201,9 @@ def solve(
     while refit.active:
         tick()
         refit.epoch()
-    found = refit.weights if priors[1] is None else (refit.weights + priors[1]).astype(np.float32)
+    found = refit.weights
+    if priors[1] is not None:
+        found = kept.largest((refit.weights + priors[1]).astype(np.float32), sample.curvature)
     return targets.solution(
         found,
         lambda_=refit.lambda_,

@@ -50,6 +50,11 @@ class Sample:
         found._fit, found._heldout = self._fit.take(count), self._heldout.take(count)
         return found
 
+    @property
+    def curvature(self) -> np.ndarray:
+        """Variances of the masks' columns over all rows that count, float64[a, d] or [1, d]."""
+        return self.sums(whole=True).curvature(self.rows.problem.center)
+
     def sums(self, *, whole: bool) -> means.Means:
         """Return the sums over all rows, or over the rows to fit."""
         return self._fit + self._heldout if whole else self._fit
