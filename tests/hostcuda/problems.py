@@ -17,6 +17,6 @@ def made_problem(d: int, m: int, n: int, own: int = 0) -> Problem:
         outputs=y.astype(np.float16),
         columns=d,
         center=np.full(d, 0.5, dtype=np.float32),
-        own_column=np.where(np.arange(n) < own, np.arange(n), NO_COLUMN).astype(np.int32),
+        own_column=np.where(np.arange(n) < own, np.arange(n) % d, NO_COLUMN).astype(np.int32),
         heldout=is_heldout(np.arange(m), 0.1),
     )

@@ -1,12 +1,22 @@
 """What a fit asks of a GPU: bounds on launches, waits and bytes."""
 
+import dataclasses
+import threading
+
 import numpy as np
 import pytest
+import structlog
 
+from datamodels.errors import SettingsError
+from datamodels.fit import device as on_device
+from datamodels.fit import memory, solve
+from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.estimators.base import solver_of
+from datamodels.fit.lasso.base import L1
 from datamodels.fit.lasso.fista import Fista
 from datamodels.fit.lasso.saga import Saga
+from datamodels.fit.lasso.shared_gram import GramIteration, Standardised
 from datamodels.run.estimators import SOLVERS
 from datamodels.run.specs import FitSpec
 from tests.hostcuda.problems import made_problem
@@ -44,12 +54,7 @@ def between(device, steps, call):
 
 
 def test_a_step_on_the_gram_is_a_product_and_few_kernels(device):
-    made, rows = made_problem(203, 1500, 8), None
-    from datamodels.fit.contract.targets import Targets
-    from datamodels.fit.lasso.base import L1
-    from datamodels.fit.lasso.shared_gram import GramIteration, Standardised
-
-    rows = rows_of(made)
+    rows = rows_of(made_problem(203, 1500, 8))
     data = Standardised.of(rows, Targets.read(rows, 0, 8).columns(rows.whole)[0])
     iteration = GramIteration(rows, data, L1(), whole=False)
     state, top = iteration.start()
@@ -96,3 +101,92 @@ def test_a_step_of_fista_copies_no_rows(device, own):
         assert found["uploaded"] + found["downloaded"] <= 8 * 64
         launches[batches] = found["launches"]
     assert (launches[15] - launches[3]) / 12 <= 3
+
+
+def sized(solver, m, d, n, own=0, **options):
+    return made_problem(d, m, n, own), FitSpec(solver=solver, lambdas=3, lambda_ratio=0.3, tolerance=1e-2, **options)
+
+
+def test_a_block_is_solved_in_the_parts_that_memory_holds(device, monkeypatch):
+    """The blocks of a card of 80 GB are those of a card of 24 MB."""
+    made, spec = sized("gram", 600, 100, 600)
+    asked = []
+    read = Rows.outputs
+    monkeypatch.setattr(Rows, "outputs", lambda rows, a, b, span=None: asked.append((a, b)) or read(rows, a, b, span))
+    assert solve.blocks(made, spec, device="cuda") == [(0, 600)]
+    whole = solve.fit(made, spec, 0, device="cuda")
+    assert asked == [(0, 600)]
+    asked.clear()
+    device.set(memory=9 << 20)
+    parts = solve.fit(made, spec, 0, device="cuda")
+    assert asked[0][0] == 0 and 1 < len(asked) < 12 and asked[-1][1] == 600
+    assert device.counts()["live"] == 0
+    np.testing.assert_allclose(parts.dense(range(600)), whole.dense(range(600)), atol=1e-5)
+
+
+def test_out_of_memory_halves_the_part_and_says_so(device, monkeypatch):
+    made, spec = sized("stream", 600, 100, 64)
+    solve.fit(made, spec, 0, device="cuda")
+    device.set(memory=int(0.8 * device.counts()["peak"]))
+    monkeypatch.setattr(on_device.Phases, "most", lambda phases, room: 1000)  # a plan that is far too low
+    with structlog.testing.capture_logs() as logs:
+        found = solve.fit(made, spec, 0, device="cuda")
+    assert found.status == ["ok"] * 64
+    said = [(entry["before"], entry["targets"]) for entry in logs if "ran out of memory" in entry["event"]]
+    assert said[0] == (64, 32) and all(after == (before + 1) // 2 for before, after in said)
+    device.set(memory=1 << 18)
+    with pytest.raises(SettingsError, match=r"too little to fit one target of 600 models on 100 columns"):
+        solve.fit(made, spec, 0, device="cuda")
+
+
+def test_memory_is_given_back_after_a_fit(device):
+    import cupy
+
+    made, spec = sized("gram", 300, 50, 8)
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
+        solve.fit(made, spec, 0, device="cuda")
+    assert device.counts()["peak"] > 100_000
+    assert device.counts()["live"] == 0 == pool.total_bytes()
+
+
+def test_the_next_block_is_read_while_this_one_is_solved(device):
+    made, spec = sized("gram", 300, 50, 24)
+    read, done = [], {first: threading.Event() for first in (0, 8, 16)}
+
+    class Outputs(np.ndarray):
+        def __getitem__(self, key):
+            if len(self) == 300 and isinstance(key, tuple):  # all rows, of the targets of a block
+                read.append((key[1].start, threading.current_thread().name.startswith("outputs")))
+                done[key[1].start].set()
+            return super().__getitem__(key).view(np.ndarray)
+
+    def tick(progress):
+        following = 8 * (progress.targets_done // 8 + 1)
+        if progress.stage == "path" and following < 24:
+            assert done[following].wait(60)
+
+    made = dataclasses.replace(made, outputs=made.outputs.view(Outputs))
+    solve.fit(made, spec, 0, device="cuda", block_targets=8, progress=tick)
+    assert sorted(read) == [(0, True), (8, True), (16, True)]
+
+
+@pytest.mark.parametrize(
+    "solver, m, d, n, own",
+    [
+        ("gram", 3000, 500, 256, 0),
+        ("gram", 4000, 300, 512, 0),
+        ("gram", 800, 600, 512, 0),
+        ("stream", 4000, 300, 256, 0),
+        ("stream", 1500, 600, 256, 256),
+        ("saga", 4000, 300, 256, 0),
+    ],
+)
+def test_the_plan_is_what_the_gpu_holds(device, solver, m, d, n, own):
+    made, spec = sized(solver, m, d, n, own)
+    solve.fit(made, spec, 0, device="cuda")
+    planned = memory.memory(memory.Size(m, d, n, own), spec, device="cuda")
+    taken = device.counts()["peak"]
+    print(solver, m, d, n, own, planned, planned.peak / memory.HEAP / taken)
+    assert planned.peak / memory.HEAP == pytest.approx(taken, rel=0.25)
+    assert planned.gram == (solver == "gram") * d * d * 20

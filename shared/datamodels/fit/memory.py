@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from datamodels import machine
 from datamodels.errors import SettingsError
+from datamodels.fit import device as on_device
 from datamodels.fit.data import moments, problem, sums
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.problem import NO_COLUMN, Problem
-from datamodels.fit.data.rows import CACHE_BYTES
+from datamodels.fit.data.rows import CACHE_BYTES, DEVICE_MASKS
 from datamodels.fit.estimators import base
 from datamodels.fit.lasso import fista, gap, gram, leave_out
 from datamodels.fit.pairs import pairs
 from datamodels.fit.residual import folds
-from datamodels.fit.solve import block_size, dtype_of, place_of
+from datamodels.fit.solve import array_module, block_size, dtype_of, place_of
 from datamodels.run import precision
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
@@ -90,10 +92,12 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     """Return the memory of a fit, from the arrays that the solvers keep. A test compares it with what they allocate."""
     m, d, item = size.rows, size.columns, dtype_of(settings).itemsize
     workers, _, a = blocks(size, settings, device, threads, block)
+    if place_of(settings, device) == "cuda":
+        return _on_gpu(size, settings, a, array_module(device))
     solver = base.solver_of(settings)
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
-    shared, grams = size.targets - size.leave_out, solver.grams and place_of(settings, device) == "cpu"
+    shared, grams = size.targets - size.leave_out, solver.grams
     by_gram = grams and shared > 0 and gram.bytes_of(d, item) <= gram.GRAM_BYTES
     by_panels = grams and shared > 0 and not by_gram and gram.panel_bytes_of(d) <= gram.PANEL_BYTES
     by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
@@ -139,6 +143,28 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets)
         + (workers * 2 * item * m * a if solver.table else 0)
         + (gram.panel_bytes_of(d) if by_panels else 0),
+    )
+
+
+def _on_gpu(size: Size, settings: FitSpec, block: int, xp: ModuleType) -> Memory:
+    """Return the memory of a fit on a GPU, which solves a block of targets in parts if it has to."""
+    m, d, item, solver = size.rows, size.columns, dtype_of(settings).itemsize, base.solver_of(settings)
+    card, own = xp.cuda.Device().mem_info[1], size.leave_out > 0
+    by_gram = solver.grams and size.leave_out < size.targets and gram.bytes_of(d, item) <= gram.most_bytes(xp)
+    packed, floats, spare = m * -(-d // 8), m * (d + 1) * item, round(settings.holdout * m)
+    rows = packed if packed <= DEVICE_MASKS * card else 0
+    if by_gram:
+        rows += spare * (d + 1) * item if spare <= d else 0
+    if own or not by_gram:
+        rows += floats if floats <= CACHE_BYTES else 0
+    grams, held = (gram.bytes_of(d, item), (8 + 2 * item) * d * d) if by_gram else (0, 0)
+    phases = on_device.Phases(m, d, item, solver, by_gram=by_gram, own=own)
+    part = phases.bytes(min(block, phases.most(on_device.SHARE * (card - rows - held))))
+    return Memory(
+        rows=rows,
+        gram=grams,
+        blocks=max(part - (grams - held), 0),  # the Grams take less once they are made
+        disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets),
     )
 
 
@@ -192,4 +218,5 @@ def blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int)
     """Return (blocks in parallel, blocks, targets in a block)."""
     a = min(block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
     blocks = -(-size.targets // a)
-    return min(threads or machine.cores(), blocks), blocks, -(-size.targets // blocks)
+    workers = min(threads or machine.cores(), blocks) if place_of(settings, device) == "cpu" else 1
+    return workers, blocks, -(-size.targets // blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import threading
 import time
@@ -16,6 +17,7 @@ import threadpoolctl
 
 from datamodels import machine
 from datamodels.errors import ExitCode, SettingsError, StageError
+from datamodels.fit import device as on_device
 from datamodels.fit.contract.block import BlockProgress
 from datamodels.fit.data.checkpoint import Checkpoint
 from datamodels.fit.data.problem import Problem, Solution, concatenate
@@ -29,7 +31,7 @@ from datamodels.storage import records
 BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
 BLOCK_BYTES = 2 * 2**30
-"""Most memory of a block."""
+"""Most memory of a block on a CPU. On a GPU, a block is solved in parts that free memory holds; see `device`."""
 SINGLE_PRECISION = 1e-4
 """Smallest tolerance that float32 can reach. Below it, everything is computed in float64. At the end of a path, weights
 are large and lambda is small: at lambda_max / 100, float32 has stopped at a gap of 1.2e-5. In float64, `gram` takes 1.5
@@ -118,8 +120,12 @@ def blocks(problem: Problem, settings: FitSpec, *, device: str, block_targets: i
 
 def block_size(rows: int, columns: int, settings: FitSpec, *, device: str, block_targets: int = 0) -> int:
     """Return the most targets in a block."""
+    place = place_of(settings, device)
+    most = block_targets or BLOCK_TARGETS[place]
+    if place == "cuda":
+        return most
     per_target = rows * (5 * dtype_of(settings).itemsize + 1) + columns * 8 * dtype_of(settings).itemsize
-    return max(1, min(block_targets or BLOCK_TARGETS[place_of(settings, device)], BLOCK_BYTES // per_target))
+    return max(1, min(most, BLOCK_BYTES // per_target))
 
 
 def solve_blocks(
@@ -140,8 +146,8 @@ def solve_blocks(
 ) -> None:
     """Solve the blocks `spans` of a grid of blocks.
 
-    The solution of a block has the same bits for the same arguments, whichever other blocks are solved at the same
-    time, and however often the fit was stopped and resumed.
+    On a CPU, the solution of a block has the same bits for the same arguments, whichever other blocks are solved at
+    the same time, and however often the fit was stopped and resumed.
 
     finished    called with (first, last, solution) of each block, one call at a time, from any thread, in any order
     progress    called from time to time, one call at a time, from any thread
@@ -183,9 +189,19 @@ def solve_blocks(
     if not unsolved:
         return
     rows = Rows(problem, xp=xp, dtype=dtype, threads=cores, sums=sums, folder=checkpoint)
+    if xp is not np:
+        try:
+            for (first, last, there), ahead in zip(unsolved, [*unsolved[1:], None], strict=True):
+                rows.prepare((first, last), ahead and ahead[:2])
+                work.solve(rows, first, last, seed, there)
+        finally:
+            rows.close()
+            del rows
+            on_device.release(xp)
+        return
     # Solving blocks in parallel also parallelises elementwise work, which the threads of BLAS do not. How many run in
     # parallel depends on the whole grid: matrix products round differently with another number of threads.
-    side_by_side = min(len(grid), cores) if xp is np else 1
+    side_by_side = min(len(grid), cores)
     with (
         threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
         ThreadPoolExecutor(side_by_side, thread_name_prefix="fit") as pool,
@@ -267,8 +283,10 @@ class _Work:
             )
 
         kept = checkpoint.load()
-        solve = base.solve_of(self._settings)
-        return solve(rows, self._settings, first, last, seed=seed, tick=tick, resume=None if kept is None else kept[1])
+        solve, resume = base.solve_of(self._settings), None if kept is None else kept[1]
+        if rows.xp is not np:
+            solve = functools.partial(on_device.solve, base.solver_of(self._settings), solve)
+        return solve(rows, self._settings, first, last, seed=seed, tick=tick, resume=resume)
 
     def finished(self, first: int, last: int, solution: Solution) -> None:
         with self._lock:

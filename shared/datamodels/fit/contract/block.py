@@ -48,6 +48,19 @@ Tick = Callable[[BlockProgress], None]
 """Receives the progress of a block. An error that it raises ends the block."""
 
 
+def of_part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: bool) -> Tick:
+    """Return a tick for the targets start <= j < stop of a block. It reports the progress of the whole block to `tick`.
+
+    keep  whether to report the arrays to resume from
+    """
+
+    def report(progress: BlockProgress) -> None:
+        fraction = (start - first + progress.fraction * (stop - start)) / (last - first)
+        tick(dataclasses.replace(progress, fraction=fraction, arrays=progress.arrays if keep else dict))
+
+    return report
+
+
 class Solve(Protocol):
     """Fits the targets first <= j < last of `rows.problem`.
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -67,6 +68,8 @@ class Rows:
         self.sums = sums
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
+        self._prepared: dict[tuple[int, int], Future[np.ndarray]] = {}
+        self._reader: ThreadPoolExecutor | None = None
         self.xp = xp
         self.dtype: np.dtype = np.dtype(dtype)
         order = np.arange(problem.rows) if problem.order is None else problem.order
@@ -118,9 +121,37 @@ class Rows:
 
     def outputs(self, first: int, last: int, span: slice | None = None):
         """Return outputs [r, last - first] of the targets first <= j < last, of a span of rows or of all."""
-        order = self.order if span is None else self.order[span]
-        stored = self.problem.outputs[:, first:last][order]
+        span = self.whole if span is None else span
+        stored = None
+        for (start, stop), prepared in self._prepared.items():
+            if start <= first and last <= stop:
+                stored = np.ascontiguousarray(prepared.result()[span, first - start : last - start])
+        if stored is None:
+            stored = self.problem.outputs[:, first:last][self.order[span]]
         return self.xp.asarray(stored).astype(self.dtype, copy=False)  # float16 crosses to a GPU in half the bytes
+
+    def prepare(self, *blocks: tuple[int, int] | None) -> None:
+        """Read the outputs of blocks (first, last) of targets in the background, and forget those of others.
+
+        So the next block is read while a GPU works on this one. Does nothing if sums over the rows are known.
+        """
+        if self.sums is not None:
+            return
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="outputs")
+        kept = self._prepared
+        self._prepared = {
+            block: kept.get(block) or self._reader.submit(self._read, *block) for block in blocks if block is not None
+        }
+
+    def _read(self, first: int, last: int) -> np.ndarray:
+        return self.problem.outputs[:, first:last][self.order]
+
+    def close(self) -> None:
+        """End what `prepare` began."""
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
+        self._prepared, self._made = {}, {}
 
     def keep(self, first: int, last: int):
         """Return which rows count for which target, bool[m, last - first], or None if all count for all."""

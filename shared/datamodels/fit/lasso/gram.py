@@ -7,14 +7,13 @@ its own, see `leave_out`. Problems that are too large for either, and training e
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
 
-from datamodels.fit.contract.block import Arrays, BlockProgress, Tick
+from datamodels.fit.contract.block import Arrays, Tick, of_part
 from datamodels.fit.data import moments, problem
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
@@ -34,7 +33,7 @@ DEVICE_SHARE = 0.7
 
 def applies(rows: Rows) -> bool:
     """Tell whether targets that share a Gram are solved from it."""
-    return bytes_of(rows.problem.columns, rows.dtype.itemsize) <= _most_bytes(rows.xp)
+    return bytes_of(rows.problem.columns, rows.dtype.itemsize) <= most_bytes(rows.xp)
 
 
 def bytes_of(columns: int, itemsize: int) -> int:
@@ -54,7 +53,8 @@ def panel_bytes_of(columns: int) -> int:
     return 2 * np.dtype(np.int16).itemsize * columns**2
 
 
-def _most_bytes(xp: ModuleType) -> float:
+def most_bytes(xp: ModuleType) -> float:
+    """Return the most memory of the Grams where the arrays of a module are."""
     return DEVICE_SHARE * xp.cuda.Device().mem_info[1] if xp.__name__ == "cupy" else GRAM_BYTES
 
 
@@ -84,12 +84,12 @@ def solve(
             start,
             stop,
             seed=seed,
-            tick=_part(tick, first, last, start, stop, keep=alone),
+            tick=of_part(tick, first, last, start, stop, keep=alone),
             resume=resume if alone else None,
         )
 
     def one_kind(start: int, stop: int, is_own: bool) -> Solution:
-        part = _part(tick, first, last, start, stop, keep=False)
+        part = of_part(tick, first, last, start, stop, keep=False)
         if is_own and leave_out.applies(rows):
             solution, left = leave_out.solve(rows, settings, start, stop, tick=part)
             return completed(solution, left, lambda a, b: streamed(start + a, start + b))
@@ -115,19 +115,6 @@ def _runs(kinds: np.ndarray) -> Iterator[tuple[int, int, bool]]:
     """Yield (first, last, kind) of the longest runs of one kind, bool[n], in order."""
     bounds = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
     return ((a, b, bool(kinds[a])) for a, b in itertools.pairwise(bounds))
-
-
-def _part(tick: Tick, first: int, last: int, start: int, stop: int, *, keep: bool) -> Tick:
-    """Return a tick for the targets start <= j < stop of a block. It reports the progress of the whole block to `tick`.
-
-    keep  whether to report the arrays to resume from
-    """
-
-    def report(progress: BlockProgress) -> None:
-        fraction = (start - first + progress.fraction * (stop - start)) / (last - first)
-        tick(dataclasses.replace(progress, fraction=fraction, arrays=progress.arrays if keep else dict))
-
-    return report
 
 
 SOLVER = Solver(solve, trial_columns=(350, 1000), trial_targets=256, grams=True)
