@@ -116,6 +116,10 @@ bench-fit: $(VENV)/.bench $(VENV)/adelie ## compare the solvers with others: spe
 	$(BIN)/python benchmarks/fit/solvers.py --adelie $(VENV)/adelie/bin/python $(BENCH)
 	$(BIN)/python benchmarks/fit/leave_out.py
 
+# BENCH="--wheels FOLDER" installs wheels that `benchmarks/fit/gpu.py carry FOLDER` has downloaded.
+bench-gpu: ## measure a GPU machine, in at most 9 minutes: tests, the fit at CIFAR-10's size, ResNet-9
+	$(BIN)/python benchmarks/fit/gpu.py $(BENCH)
+
 # adelie needs an older NumPy than ours, so it has an environment of its own.
 $(VENV)/adelie:
 	$(PYTHON) -m venv $@.new

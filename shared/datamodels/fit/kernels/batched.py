@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ class Batched:
 
     def __init__(self, xp: ModuleType):
         self.xp = xp
-        self._kernels = _cuda() if xp.__name__ == "cupy" else None
+        self._kernels: dict[tuple[str, np.dtype], Any] = _cuda() if xp.__name__ == "cupy" else {}
 
     def host(self, array) -> np.ndarray:
         """Return an array of the module as one of NumPy."""
