@@ -20,22 +20,26 @@ RESET = "reset the connection"
 STALL = "do not answer"
 SLOW = "answer slowly"
 DUPLICATE = "send the request twice"
+FOREIGN = "answer as something else than the store"
+SIGNED = [("x-amz-request-id", "by-test")]
+"""Headers of each answer of a store."""
 
 
 class Proxy:
     """Forwards requests to a server. `faults` lists, by HTTP method, what happens to the next requests instead.
 
-    LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
-    CUT_ANSWER      the connection is closed halfway through the answer's body
-    FLIP_BIT        the answer's body is altered on the way
+        LOSE_ANSWER     the request is forwarded, and the connection is closed without an answer
+        CUT_ANSWER      the connection is closed halfway through the answer's body
+        FLIP_BIT        the answer's body is altered on the way
     RESET           the request is not forwarded, and the connection is reset
-    STALL           the request is not forwarded, and not answered before the client leaves
-    SLOW            the answer comes in pieces, within a second
-    DUPLICATE       the request is forwarded twice, and the second answer is returned
-    (status, code)  the request is not forwarded, and is answered with this error
+        STALL           the request is not forwarded, and not answered before the client leaves
+        SLOW            the answer comes in pieces, within a second
+        DUPLICATE       the request is forwarded twice, and the second answer is returned
+        FOREIGN         the request is not forwarded, and is answered with 404 as by a proxy whose server is away
+        (status, code)  the request is not forwarded, and is answered with this error, as by the store
 
-    `rule` may answer any other request with an error: a function of the request that returns (status, code) or None.
-    `rewrite` changes the headers of answers: a function of their list of (name, value).
+        `rule` may answer any other request with an error: a function of the request that returns (status, code) or None.
+        `rewrite` changes the headers of answers: a function of their list of (name, value).
     """
 
     def __init__(self, server: str):
@@ -75,7 +79,12 @@ class Proxy:
         fault = waiting.pop(0) if waiting else self.rule(request) or FORWARD
         if isinstance(fault, tuple):
             status, code = fault
-            self.answer(request, status, [], f"<Error><Code>{code}</Code><Message>by test</Message></Error>".encode())
+            self.answer(
+                request, status, SIGNED, f"<Error><Code>{code}</Code><Message>by test</Message></Error>".encode()
+            )
+            return
+        if fault == FOREIGN:
+            self.answer(request, 404, [], b"no such page")
             return
         if fault == RESET:  # to linger for no time makes the system send a reset instead of an end
             request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -7,7 +7,7 @@ from datamodels.settings import StoreSettings
 from datamodels.storage import dialects
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
-from tests.storage.proxy import LOSE_ANSWER, Proxy
+from tests.storage.proxy import FOREIGN, LOSE_ANSWER, Proxy
 from tests.waiting import LIMIT
 
 KEYS = [f"p/{i:02d}" for i in range(10)]
@@ -93,16 +93,20 @@ def test_a_store_that_repeats_a_page_for_ever_is_named():
             list(dialects.pages(lambda more, answer=answer: answer, "p/", "s3://b/p"))
 
 
-def test_a_listing_that_is_answered_as_if_it_were_an_object_is_asked_again(ministack, bucket):
-    """MiniStack did so once, after it had not run for a while. A listing that fails must not end a run."""
+def test_a_404_of_something_else_than_the_store_is_no_answer(ministack, bucket):
+    """A proxy whose store is away may answer so: it must not pass for a store without the object."""
     proxy = Proxy(ministack)
-    store = S3Store(StoreSettings(url=f"s3://{bucket}/listing", s3_endpoint=proxy.address, timeout=LIMIT))
+    store = S3Store(StoreSettings(url=f"s3://{bucket}/foreign", s3_endpoint=proxy.address, timeout=LIMIT, attempts=3))
     try:
         store.create("a/b", b"")
-        proxy.faults["GET"] = [(404, "NoSuchKey")]
-        assert list(store.list("a/")) == ["a/b"]
-        proxy.faults["GET"] = [(404, "NoSuchKey")] * 99
-        with pytest.raises(StoreUnavailableError, match="answered a listing with 404"):
-            list(store.list("a/"))
+        assert not store.exists("a/c"), "the store's own 404 is its answer"
+        for method, ask in (("GET", lambda: list(store.list("a/"))), ("HEAD", lambda: store.exists("a/b"))):
+            proxy.faults[method] = [FOREIGN] * 2
+            before = len(set(proxy.connections))
+            assert ask()
+            assert len(set(proxy.connections)) > before, "a new connection, which may lead to the store again"
+            proxy.faults[method] = [FOREIGN] * 3
+            with pytest.raises(StoreUnavailableError, match=r"a 404 that is not the store's, but of BaseHTTP"):
+                ask()
     finally:
         proxy.close()

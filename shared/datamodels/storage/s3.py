@@ -79,6 +79,7 @@ class S3Store(ObjectStore):
         self._settings = settings
         self._granted: set[tuple[Right, str]] = set()
         self._known: str | None = None
+        self._signs = False
         self._renewing = threading.Lock()
         self._client = self._connect()
 
@@ -181,8 +182,10 @@ class S3Store(ObjectStore):
                 answer = use(getattr(used, operation)(Bucket=self._bucket, **arguments))
             except _FAILED as error:
                 translated, doubt = translate(error, where, self._needed(right)), doubt_of(error)
-                if operation == LIST and isinstance(translated, ObjectNotFoundError):  # no answer to a listing
-                    translated = StoreUnavailableError(f"{where}: the store answered a listing with 404")
+                if isinstance(translated, ObjectNotFoundError) and (operation == LIST or self._is_foreign(error)):
+                    translated = StoreUnavailableError(f"{where}: a 404 that is not the store's{_server_of(error)}")
+                    self._renew(used)  # connections that were opened meanwhile lead there for as long as they last
+                    client = None
                 if doubt is Doubt.NONE:
                     if attempt >= self._attempts or not isinstance(translated, StoreUnavailableError):
                         raise translated from error
@@ -200,6 +203,7 @@ class S3Store(ObjectStore):
                     client = None
             else:
                 self._granted.add(scope)
+                self._signs = self._signs or _is_signed(answer)
                 if right is Right.GET:
                     self._known = key
                 return answer
@@ -213,6 +217,13 @@ class S3Store(ObjectStore):
                     self._client = self._connect()
                 except SettingsError as error:  # a file of credentials that is half written
                     log.warning("credentials could not be read", reason=str(error))
+
+    def _is_foreign(self, error: Failure) -> bool:
+        """Return whether an error comes from something else than the store, as from a proxy whose store is away.
+
+        It is if it lacks the ID of the request, and the store's own answers have one.
+        """
+        return self._signs and isinstance(error, exceptions.ClientError) and not _is_signed(error.response)
 
     def _are_replaced(self, right: Right, key: str, scope: tuple[Right, str], where: str) -> bool:
         """Return whether credentials that were refused will probably be taken again, because they were before.
@@ -277,6 +288,16 @@ def doubt_of(error: Failure) -> Doubt:
     if isinstance(error, exceptions.ClientError):
         return dialects.doubt(*_answered(error))
     return Doubt.REFUSED if isinstance(error, _NO_CREDENTIALS) else Doubt.NONE
+
+
+def _is_signed(answer: Any) -> bool:
+    """Return whether an answer has the ID that stores give to each request."""
+    return isinstance(answer, dict) and "x-amz-request-id" in answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+
+
+def _server_of(error: Failure) -> str:
+    headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return f", but of {headers['server']}" if "server" in headers else ""
 
 
 def _answered(error: exceptions.ClientError) -> tuple[str, int]:
