@@ -38,7 +38,7 @@ class ObjectCalls:
         size = pages.size(request.page_size)
         entries = self._weights.store.entries(prefix, after=after, deep=not request.shallow)
         found, _ = pages.fill(itertools.islice(entries, size), _encode)
-        more = len(found) == size  # else the entries ended, because a page has room for MAX_SIZE keys
+        more = next(entries, None) is not None  # a page has room for MAX_SIZE keys, so it left none of its entries out
         token = pages.token(asked, found[-1].key) if more else ""
         return query_pb2.ListObjectsResponse(objects=found, next_page_token=token)
 

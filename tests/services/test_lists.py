@@ -33,6 +33,7 @@ def make_run(name, targets=1):
 
 
 RUN = make_run("many", targets=MANY)
+OBJECTS = f"aggregate/{RUN.name}/parts/"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,8 @@ def channel(tmp_path_factory):
     for run in (RUN, *(make_run(f"run-{number}") for number in range(MANY - 1))):
         runs.create(store, run)
     fitted.commit_fit(store, RUN, np.ones((MANY, D), np.float32))
+    for number in range(MANY):
+        store.create(f"{OBJECTS}{number:010d}-{number + 1:010d}.parquet", b"")
     with (
         Server(ServeSettings(), [service(WeightStore(store))]) as server,
         connect(server.address, ClientSettings(attempts=1)) as channel,
@@ -49,11 +52,16 @@ def channel(tmp_path_factory):
         yield channel
 
 
+def about_the_run(method):
+    fields = {"run": RUN.name, "prefix": OBJECTS}
+    return {name: value for name, value in fields.items() if name in method.input_type.fields_by_name}
+
+
 @pytest.fixture(params=LISTS, ids=lambda method: method.name)
 def page(request, channel):
     """page(**fields) returns the entries of a page and the token of the next page."""
     method = request.param
-    about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
+    about = about_the_run(method)
     (entries,) = (field.name for field in method.output_type.fields if field.is_repeated)
 
     def ask(**fields):
@@ -96,8 +104,7 @@ def test_a_token_of_another_request_is_refused(page, channel):
     """A token of another list or another run."""
     others = [pages.token({"of": "another"}, 0), pages.token({"run": make_run("run-0").name}, 0, 0)]
     for method in LISTS:
-        about = {"run": RUN.name} if "run" in method.input_type.fields_by_name else {}
-        others.append(call(channel, method, request_of(method, **about, page_size=1))[0].next_page_token)
+        others.append(call(channel, method, request_of(method, **about_the_run(method), page_size=1))[0].next_page_token)
     refused = 0
     for token in others:
         try:

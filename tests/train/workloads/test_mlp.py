@@ -92,7 +92,7 @@ def test_faulty_options_are_refused(options, fault):
     ids=["real numbers", "negative"],
 )
 def test_labels_that_are_no_classes_are_refused(y, fault):
-    data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=np.array([0, 1, 0, 1]))
+    data = Dataset(x=np.ones((4, 2)), y=y, x_test=np.ones((4, 2)), y_test=np.array([0, 1, 0, 1], dtype=y.dtype))
     with pytest.raises(SpecError, match=f"{fault}: this trainer needs classes 0, 1"):
         Softmax(data, data.targets("test"))
 

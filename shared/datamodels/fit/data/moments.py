@@ -61,7 +61,8 @@ class Masks:
 
 
 def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
-    """Return the moments of masks from counts int32[d, d] of the array module."""
+    """Return the moments of masks from counts int32[d, d] of the array module; of no rows, zeros."""
+    rows = max(rows, 1)
     mean = xp.diag(counts) / rows
     gram = xp.empty(counts.shape, dtype=dtype)
     for i in range(0, len(counts), PANEL):
