@@ -85,7 +85,7 @@ def on_half_raises(mean, subset, seed, count):
             Trainer(lambda mean, subset, seed, count: mean + count),
             None,
             8,
-            "has other outputs each time that it is tra",
+            "trained again on its subset with its seed, has other o",
         ),
         (
             Trainer(lambda mean, *_: mean + np.random.normal()),

@@ -147,9 +147,9 @@ class FirstLook:
             off = self._apart(batches.train([model] * len(pair), pair)[0], trained[0])
         who = f"{self._run.spec.trainer.cls}: model {model} (seed {model_seed(self._run.spec.seed, model)})"
         if off > REPEATS:
-            by = f" by {off:.2g} of their spread" if math.isfinite(off) else ""
+            by = f", which differ by {off:.2g} of their spread" if math.isfinite(off) else ""
             raise ConfigError(
-                f"{who} has other outputs each time that it is trained on its subset with its seed, they differ{by}; "
+                f"{who}, trained again on its subset with its seed, has other outputs{by}; "
                 "draw all randomness from the seed, and keep nothing from one model to the next; `datamodels trainer "
                 f"check` says more. {GO_ON}"
             )
