@@ -58,6 +58,13 @@ def test_importing_again_changes_nothing_and_other_arrays_are_another_run(store,
     assert importing.import_run(store, "mine", given(saved), FIT).name != run.name
 
 
+def test_what_is_doubtful_about_labels_is_said(store, saved):
+    said = []
+    labels = {"labels": np.arange(D) % 2, "target_labels": np.array([0, 2, 1]), "label_names": ("a", "b", "c")}
+    importing.import_run(store, "mine", given(saved, **labels), FIT, said.append)
+    assert len(said) == 1 and said[0].startswith("1 of 3 targets are of classes that the training examples lack: c (1 ")
+
+
 def test_files_that_are_given_twice_are_refused_and_masks_of_several_outputs_are_not(saved, tmp_path):
     masks, outputs = saved("masks"), saved("outputs")
     with pytest.raises(InputError, match=r"outputs.npy: is given twice, so each of its models would count twice"):
