@@ -14,3 +14,9 @@ def test_lds_alone_has_no_chart_of_flips():
     rows = [row | {"figures": {"lds": row["figures"]["lds"], "unsure": None}} for row in ROWS]
     text = baselines.body(rows)
     assert "0.70*" in text and "flip" not in text and text.count('class="panel') == 1
+
+
+def test_a_handful_of_subsets_is_said_to_be_too_few():
+    rows = [row | {"few": "5 unseen subsets are too few"} for row in ROWS]
+    assert "<strong>5 unseen subsets are too few.</strong>" in baselines.body(rows)
+    assert "<strong>" not in baselines.body(ROWS)
