@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import tempfile
@@ -45,6 +46,7 @@ def groups() -> list[type[Settings]]:
     return [c for c in found if c is not Settings]
 
 
+@functools.cache
 def readers() -> dict[str, set[str]]:
     """Returns the names of the groups that each process loads."""
     sources = {name: text for package in (CORE, SERVICES) for name, text in modules(package)}

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -24,6 +25,11 @@ STAGES = {"sampler": "sample", "trainer": "train", "aggregator": "aggregate", "f
 STAGES |= {"explorer": "explorer"}
 SOURCES = [p for folder in ("shared", "services") for p in (ROOT / folder).rglob("*.py")]
 PROTOS = [aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2, types_pb2]
+
+
+@functools.cache
+def code():
+    return "".join(path.read_text() for path in SOURCES)
 
 
 def committed(page):
@@ -85,8 +91,7 @@ def test_the_reference_has_the_settings_and_metrics_of_a_service_and_its_readme_
     assert named <= readers()[service.name]
     assert {v for name in named for v in getattr(settings, name)().environ()} <= rows("settings.md")
 
-    code = "".join(p.read_text() for p in SOURCES)
-    metrics = set(re.findall(rf'"(datamodels_{STAGES[service.name]}_\w+)"', code))
+    metrics = set(re.findall(rf'"(datamodels_{STAGES[service.name]}_\w+)"', code()))
     assert metrics, "a service without metrics"
     assert rows("metrics.md", service.name) == metrics
 

@@ -91,7 +91,7 @@ def test_outputs_that_masks_do_not_tell_get_no_weights(settings, problem_for):
 
 def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(settings, problem_for):
     settings = settings.model_copy(update={"tolerance": 1e-5})
-    made = problem_for(d=40, m=300, n=7, own=[-1, 4, -1, 4, 5, -1, 6])
+    made = problem_for(d=25, m=200, n=7, own=[-1, 4, -1, 4, 5, -1, 6])
     whole, single = fit(made, settings, 0), fit(made, settings, 0, block_targets=1)
     threes = fit(made, settings, 0, threads=1, block_targets=3)
     assert same(fit(made, settings, 0, threads=3, block_targets=3), threes)
@@ -101,7 +101,7 @@ def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(settings, pro
 
 
 def test_the_seed_matters_to_saga_alone(settings, problem_for):
-    made = problem_for(d=40, m=300, n=5, own=[-1, 4, -1, 4, 5])
+    made = problem_for(d=25, m=200, n=5, own=[-1, 4, -1, 4, 5])
     draws = settings.estimator == LASSO and settings.solver == "saga"
     once = fit(made, settings, 3)
     assert same(once, fit(made, settings, 3)) and same(once, fit(made, settings, 4)) != draws
@@ -112,7 +112,7 @@ class Killed(Exception):
 
 
 def test_a_killed_fit_keeps_its_finished_blocks(settings, problem_for, tmp_path):
-    made = problem_for(d=40, m=300, n=12, own=[-1, -1, -1, 4, 5, 6, -1, -1, 7, -1, -1, -1])
+    made = problem_for(d=25, m=200, n=12, own=[-1, -1, -1, 4, 5, 6, -1, -1, 7, -1, -1, -1])
     arguments = {"threads": 1, "block_targets": 3}
     whole = fit(made, settings, 0, **arguments)
     for done in (0, 3, 6):
@@ -150,14 +150,14 @@ def test_progress_never_falls_and_ends_at_1(settings, problem_for):
 
 
 def test_float16_outputs(settings, problem_for):
-    made = problem_for(d=40, m=300, n=4, own=[-1, 3, -1, 4])
+    made = problem_for(d=25, m=200, n=4, own=[-1, 3, -1, 4])
     half = made.outputs.astype(np.float16)
     ours = fit(dataclasses.replace(made, outputs=half), settings, 0)
     assert same(ours, fit(dataclasses.replace(made, outputs=half.astype(np.float32)), settings, 0))
 
 
 def test_masks_and_outputs_from_disk(settings, problem_for, tmp_path):
-    made = problem_for(d=40, m=300, n=4)
+    made = problem_for(d=25, m=200, n=4)
     half = dataclasses.replace(made, outputs=made.outputs.astype(np.float16))
     for name in ("outputs", "masks"):
         np.save(tmp_path / name, getattr(half, name))

@@ -1,5 +1,6 @@
 """Dashboards and alerts use only metrics that exist. Each alert has a test and an entry in the runbook."""
 
+import functools
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (CHART / "file
 TESTS = Path(__file__).parent / "alerts_test.yaml"
 
 
+@functools.cache
 def exported():
     """Return the names of all metrics of our processes."""
     found = set()

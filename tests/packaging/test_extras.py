@@ -1,3 +1,4 @@
+import functools
 import importlib.metadata
 import re
 import tomllib
@@ -20,9 +21,14 @@ def names(dependencies):
     return found - {extras.DISTRIBUTION}
 
 
+@functools.cache
+def distributions_of_modules():
+    return importlib.metadata.packages_distributions()
+
+
 @pytest.mark.parametrize("extra", extras.MODULES)
 def test_the_advice_knows_the_modules_of_an_extra(extra):
-    owners = importlib.metadata.packages_distributions()
+    owners = distributions_of_modules()
     missing = [module for module in extras.MODULES[extra] if module not in owners]
     if missing and extra in OPTIONAL:
         pytest.skip(f"needs {', '.join(missing)}, which the tests can do without")

@@ -28,13 +28,13 @@ def excess(made: Problem, solution: problem.Solution, j: int) -> float:
 
 
 def test_it_chooses_and_fits_as_saga_does(made_problem):
-    made, _ = made_problem(d=60, m=800, n=20, own=np.arange(20) * 3, noise=np.geomspace(0.2, 5, 20), scale=3, shift=-11)
+    made, _ = made_problem(d=60, m=800, n=8, own=np.arange(8) * 7, noise=np.geomspace(0.2, 5, 8), scale=3, shift=-11)
     spec = FitSpec(estimator="lasso", lambdas=12, tolerance=1e-5, batch=50, max_epochs=2000)
     theirs, ours = (fit(made, spec.model_copy(update={"solver": s}), 0) for s in ("saga", "gram"))
-    assert ours.status == theirs.status == ["ok"] * 20
+    assert ours.status == theirs.status == ["ok"] * 8
     np.testing.assert_allclose(ours.lambda_, theirs.lambda_, rtol=1e-5)
     np.testing.assert_allclose(ours.heldout_r2, theirs.heldout_r2, atol=1e-3)
-    np.testing.assert_allclose(ours.dense(range(20)), theirs.dense(range(20)), atol=0.01)
+    np.testing.assert_allclose(ours.dense(range(8)), theirs.dense(range(8)), atol=0.01)
     np.testing.assert_allclose(ours.intercept, theirs.intercept, atol=0.1)
 
 
