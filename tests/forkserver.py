@@ -48,19 +48,23 @@ MODULES = (
 Imports may neither start threads nor use gRPC, because neither survives a fork."""
 STARTS_OTHERS = "datamodels"
 """The module whose processes start others. Each has a fork server of its own, so that it is their parent."""
-LATE = (
-    "AWS_",
-    "DATAMODELS_",
-    "HF_TOKEN",
-    "JOB_COMPLETION_INDEX",
-    "KMP_",
-    "KUBECONFIG",
-    "NO_PROXY",
-    "PYTEST_",
-    "PYTHONFAULTHANDLER",
-    "PYTHONPATH",
+EARLY = (
+    "ARROW_",
+    "GRPC_",
+    "LANG",
+    "LC_",
+    "LD_",
+    "MALLOC_",
+    "MKL_",
+    "NUMBA_",
+    "OMP_",
+    "OPENBLAS_",
+    "PROTOCOL_",
+    "PYTHON",
 )
-"""How variables begin that are read when they are used, or by this module. Others must be those of the fork server."""
+"""How variables begin that Python or a library reads before our code runs. They must be those of the fork server."""
+TAKEN = ("PYTHONPATH", "PYTHONFAULTHANDLER")
+"""Variables among them that this module heeds itself."""
 TITLE = 4096
 """Bytes for the command line of a forked process."""
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -116,7 +120,7 @@ class Server:
             return False
         environ = os.environ if how["env"] is None else how["env"]
         names = {name for name, _ in self._environ.items() ^ environ.items()}
-        return all(name.startswith(LATE) for name in names)
+        return not any(name.startswith(EARLY) and name not in TAKEN for name in names)
 
     def start(self, how: Mapping[str, Any], files: list[int]) -> int:
         """Start a process with three files as its standard input, output and error. Returns its id."""
