@@ -128,12 +128,12 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         each = max(each, adding, walking)
         held = spare * d // 8
         making = 2 * min(m, moments.PANEL_ROWS) * d // 8
-        floats = floats if by_rows or by_leave_out else 0
+        floats = floats if by_rows or by_leave_out or ESTIMATORS[settings.estimator].folds else 0
     rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
     if ESTIMATORS[settings.estimator].folds:
         features = pairs.MOST * 4 * d if ESTIMATORS[settings.estimator].prior else 0
         making += pairs.MODEL_BYTES if features else 0
-        making += folds.bytes_of(m, d, min(size.targets, folds.JUDGES), features, item)
+        making += folds.bytes_of(m, d, size.targets, features, item)
         each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each
     return Memory(

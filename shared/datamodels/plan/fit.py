@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import threadpoolctl
@@ -27,11 +27,13 @@ from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import made_up_prior, solver_of, uses_sums
 from datamodels.fit.kernels import popcount
 from datamodels.fit.memory import Memory, Size
+from datamodels.fit.pairs.pairs import Pairs
+from datamodels.fit.residual import folds
 from datamodels.fit.solve import dtype_of
 from datamodels.fit.solve import fit as solve
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
-from datamodels.run.estimators import LASSO
+from datamodels.run.estimators import ESTIMATORS, LASSO
 from datamodels.run.specs import FitSpec
 
 TRIAL_MASK_COLUMNS = 1200
@@ -96,18 +98,27 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
     sizes = [min(d, size.columns) for d in solver.trial_columns]
     small, large = (made_up(size, d, n, settings) for d in sizes)
     solve(made_up(size, min(20, size.columns), 2, settings), settings, 0, device=device, threads=1)  # compiles
-    times = [_target_seconds(made, settings, device) for made in (small, large)]
-    each = [seconds / made.columns for seconds, made in zip(times, (small, large), strict=True)]
-    wider = large.columns - small.columns
-    square = max(each[1] - each[0], 0) / wider if wider else each[1] / large.columns
-    linear = max(each[1] - square * large.columns, 0)
+    # Features are computed once, so the choices are timed on problems of their own.
+    choices = [_choice_seconds(made_up(size, d, n, settings), settings) for d in sizes]
+    times = [_target_seconds(made, settings, device, c) for made, c in zip((small, large), choices, strict=True)]
     masks = made_up(size, min(size.columns, TRIAL_MASK_COLUMNS), 1, settings)
     floats, counts, squares = _shared_seconds(masks, settings)
     wide, tall = size.columns / masks.columns, size.rows / masks.rows
     return Rates(
-        shared=floats * wide * tall + counts * wide**2 * tall + squares * wide**2,
-        target=square * size.columns**2 + linear * size.columns,
+        shared=floats * wide * tall
+        + counts * wide**2 * tall
+        + squares * wide**2
+        + _extrapolated(choices, (small.columns, large.columns), size.columns),
+        target=_extrapolated(times, (small.columns, large.columns), size.columns),
     )
+
+
+def _extrapolated(seconds: Sequence[float], columns: tuple[int, int], d: int) -> float:
+    """Return A d^2 + B d, with A and B from the seconds at two numbers of columns, neither below 0."""
+    each = [taken / c for taken, c in zip(seconds, columns, strict=True)]
+    wider = columns[1] - columns[0]
+    square = max(each[1] - each[0], 0) / wider if wider else each[1] / columns[1]
+    return square * d**2 + max(each[1] - square * columns[1], 0) * d
 
 
 def measure_rates_on(problem: Problem, settings: FitSpec, *, device: str = "cpu") -> Rates:
@@ -119,9 +130,13 @@ def measure_rates_on(problem: Problem, settings: FitSpec, *, device: str = "cpu"
     chosen = np.linspace(0, problem.n - 1, min(problem.n, SAMPLED_TARGETS)).astype(int)
     part = dataclasses.replace(problem, outputs=problem.outputs[:, chosen], own_column=problem.own_column[chosen])
     made = dataclasses.replace(part, outputs=_outputs(np.asarray(problem.masks), size.columns, len(chosen)))
-    return dataclasses.replace(
-        rates, target=rates.target * _target_seconds(part, settings, device) / _target_seconds(made, settings, device)
-    )
+    if isinstance(problem.prior, Pairs):
+        problem.prior.of(np.zeros(1, dtype=np.int64))  # makes the models behind the features, once for all fits
+
+    def each(of: Problem) -> float:
+        return _target_seconds(of, settings, device, _choice_seconds(of, settings))
+
+    return dataclasses.replace(rates, target=rates.target * each(part) / each(made))
 
 
 def made_up(size: Size, d: int, n: int, settings: FitSpec = DEFAULT) -> Problem:
@@ -152,15 +167,27 @@ def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
     return (signal * math.sqrt(EXPLAINED) + noise * math.sqrt(1 - EXPLAINED)).astype(precision.DTYPE)
 
 
-def _target_seconds(problem: Problem, settings: FitSpec, device: str) -> float:
-    """Time a fit; return its CPU seconds for each target, without the work that all targets share."""
+def _choice_seconds(problem: Problem, settings: FitSpec) -> float:
+    """Time the choice that an estimator makes for all targets together; 0 if it makes none."""
+    if not ESTIMATORS[settings.estimator].folds:
+        return 0.0
+    pairs = problem.prior if isinstance(problem.prior, Pairs) else None
+    with threadpoolctl.threadpool_limits(1):
+        return _timed(lambda: folds.choose(Rows(problem, dtype=dtype_of(settings)), pairs, settings, lambda: None))
+
+
+def _target_seconds(problem: Problem, settings: FitSpec, device: str, choice: float) -> float:
+    """Time a fit; return its CPU seconds for each target, without the work that all targets share.
+
+    choice  CPU seconds of `_choice_seconds`, which are part of that work
+    """
 
     def fit() -> None:
         known = _sums(problem) if uses_sums(problem, settings) else None
         solve(problem, settings, 0, device=device, threads=1, sums=known)
 
     with threadpoolctl.threadpool_limits(1):
-        return max(_timed(fit) - sum(_shared_seconds(problem, settings)), 1e-9) / problem.n
+        return max(_timed(fit) - choice - sum(_shared_seconds(problem, settings)), 1e-9) / problem.n
 
 
 def _sums(problem: Problem) -> Sums:

@@ -14,10 +14,11 @@ from datamodels.fit.data.means import Heldout
 from datamodels.fit.job.finished import read_fit
 from datamodels.fit.job.fits import load
 from datamodels.fit.job.job import FitJob
+from datamodels.fit.lasso import gram
 from datamodels.fit.pairs import pairs
 from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.pairs import Pairs
-from datamodels.fit.residual import folds, scores
+from datamodels.fit.residual import folds, kept, sample, scores
 from datamodels.fit.solve import fit
 from datamodels.run import designs, runs, specs
 from datamodels.run.specs import FitSpec
@@ -213,6 +214,20 @@ def test_pairs_of_models_are_held_out_together(problem_of):
         held = set(index[fold.heldout].tolist())
         assert 0.1 < len(held) / 120 < 0.3
         assert not {i ^ 1 for i in held} & set(index[~fold.heldout].tolist())
+
+
+def test_without_a_gram_the_same_is_found(problem_of, monkeypatch):
+    """As with more columns than a Gram is made for: products read the rows, and ways that need a Gram are left out."""
+    made, _ = problem_of(m=200, noise=2.0)
+    by_gram = fit(made, PRIOR, 0)
+    monkeypatch.setattr(sample, "GRAM_COLUMNS", 0)
+    monkeypatch.setattr(gram, "GRAM_BYTES", 0)
+    monkeypatch.setattr(folds, "FEATURE_BYTES", 0)
+    streamed = fit(made, PRIOR, 0)
+    assert by_gram.choice["way"] == streamed.choice["way"] == scores.RIDGE
+    assert scores.WEIGHTED not in streamed.choice["errors"] and scores.LASSO in streamed.choice["errors"]
+    theirs = by_gram.dense(range(TARGETS))
+    np.testing.assert_allclose(streamed.dense(range(TARGETS)), theirs, rtol=2 / 2**kept.BITS, atol=1e-3)
 
 
 def test_a_problem_without_features_is_refused(problem_of):

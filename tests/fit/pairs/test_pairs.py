@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.fit.data import examples
-from datamodels.fit.pairs import pairs
+from datamodels.fit.pairs import inputs, pairs
 from datamodels.run import runs, specs
 from datamodels.run.dataset import Dataset
 
@@ -85,3 +85,19 @@ def test_the_features_of_a_run_are_those_of_its_data_set():
     targets = dataset.targets("both")
     wanted = pairs.of_arrays(x, dataset.y, targets.x, targets.y, alpha=0.5)
     np.testing.assert_array_equal(found.of(np.arange(run.n)), wanted.of(np.arange(run.n)))
+
+
+@pytest.mark.parametrize("shape", [(300, 120), (120, 300)])
+def test_sketched_components_say_what_exact_ones_do(shape, monkeypatch):
+    """Inputs whose variance is in some directions, as that of images and texts is."""
+    rng = np.random.default_rng(2)
+    basis = np.linalg.qr(rng.normal(size=(shape[1], 60)))[0].T
+    x = rng.normal(size=(shape[0] + 5, 60)) * 0.85 ** np.arange(60) @ basis
+    y = np.arange(len(x)) % 3
+    given = x[:-5], y[:-5], x[-5:], y[-5:]
+    monkeypatch.setattr(pairs, "COMPONENTS", 16)
+    exact = pairs.of_arrays(*given, alpha=0.5).of(np.arange(5))
+    monkeypatch.setattr(inputs, "EXACT", 50)
+    sketched = pairs.of_arrays(*given, alpha=0.5).of(np.arange(5))
+    size = np.abs(exact).max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(sketched / size, exact / size, atol=0.01)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from datamodels.fit.contract import targets as sorting
+from datamodels.fit.contract.block import Solve
 from datamodels.fit.data import means
 from datamodels.fit.data.means import Heldout
 from datamodels.fit.data.problem import FOLDS, OK, Problem, fold_of, is_heldout
 from datamodels.fit.data.rows import CACHE_BYTES, Rows
-from datamodels.fit.lasso import gram
-from datamodels.fit.pairs.pairs import Pairs
+from datamodels.fit.lasso import fista, gram
+from datamodels.fit.pairs.pairs import MOST, Pairs
 from datamodels.fit.residual import lasso, pooled, ridge
 from datamodels.fit.residual.pooled import Mean
 from datamodels.fit.residual.sample import Sample
@@ -39,6 +40,9 @@ MANY_ROWS = 1000
 RIDGE_JUDGES = 128
 """Most of them on which h is chosen. The prior mean, which is the better the more there are, is fitted to all.
 Beyond MANY_ROWS rows there are fewer in proportion, too, and at least LASSO_JUDGES."""
+FEATURE_BYTES = 2**28
+"""Most bytes of their features, which a choice holds some times: beyond 18,000 columns there are fewer judges. 50,000
+columns leave 89."""
 LASSO_JUDGES = 48
 """Most of them on which ways by the LASSO are compared with others: a path takes longer than all values of h."""
 JUDGED_GAP = 2.5e-3
@@ -107,8 +111,9 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     return Choice(way, ways[way][0], mean, found, errors.by_order, prior)
 
 
-def bytes_of(m: int, d: int, judges: int, features: int, item: int) -> int:
-    """Return the bytes of a choice on some judges. `features` are the bytes of one target's features."""
+def bytes_of(m: int, d: int, targets: int, features: int, item: int) -> int:
+    """Return the bytes of a choice for some targets. `features` are the bytes of one target's features."""
+    judges = min(targets, most_judges(m, d))
     shifts = 2 * len(ridge.SHARES) * min(judges, RIDGE_JUDGES)
     floats = m * (d + 1) * item
     rows = floats if floats <= CACHE_BYTES else 0
@@ -119,7 +124,7 @@ def bytes_of(m: int, d: int, judges: int, features: int, item: int) -> int:
 def judged(rows: Rows) -> np.ndarray:
     """Return the targets int64[t] that a way is chosen on, in random order: at most JUDGES that each fold can fit."""
     given = rows.problem
-    most = _fewer(JUDGES, FEWEST_JUDGES, given.rows)
+    most = most_judges(given.rows, given.columns)
     some = np.unique(np.linspace(0, given.n - 1, min(most, given.n)).round().astype(np.int64))
     able = np.ones(len(some), dtype=bool)
     for fold in folds(given, some):
@@ -127,6 +132,11 @@ def judged(rows: Rows) -> np.ndarray:
         status, _ = sorting.sort(here, here.outputs(0, len(some)), here.keep(0, len(some)))
         able &= status == OK
     return np.random.default_rng(0).permutation(some[able])
+
+
+def most_judges(rows: int, d: int) -> int:
+    """Return the most targets that a way is chosen on."""
+    return min(_fewer(JUDGES, FEWEST_JUDGES, rows), max(LASSO_JUDGES, FEATURE_BYTES // (MOST * 4 * d)))
 
 
 def _fewer(most: int, least: int, rows: int) -> int:
@@ -201,6 +211,9 @@ def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldou
     )
     here = Rows(part, dtype=rows.dtype, threads=rows.threads)
     settings = settings.model_copy(update={"tolerance": max(settings.tolerance, JUDGED_GAP)})
-    solution = gram.solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
+    # Grams in panels would take 4 d^2 bytes, and longer than some epochs of few targets do.
+    by_rows = (part.own_column < 0).any() and not gram.applies(here)
+    solve: Solve = fista.solve if by_rows else gram.solve
+    solution = solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
     theta = solution.dense(range(t))
     return means.heldout(rows, sample.y, sample.keep, theta, solution.intercept + theta @ given.center)

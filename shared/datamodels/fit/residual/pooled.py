@@ -87,8 +87,10 @@ def combined(features: np.ndarray, beta: np.ndarray) -> np.ndarray:
 
 
 def _multiplied(features: np.ndarray, covariance: Covariance) -> np.ndarray:
-    places = np.arange(features.shape[1])
-    return np.stack([covariance.multiply(feature, places) for feature in features])
+    k, a, d = features.shape
+    if covariance.masks is None:  # one pass over the rows serves all features
+        return covariance.multiply(features.reshape(k * a, d), np.tile(np.arange(a), k)).reshape(features.shape)
+    return np.stack([covariance.multiply(feature, np.arange(a)) for feature in features])
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
