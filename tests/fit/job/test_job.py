@@ -22,8 +22,8 @@ def store(tmp_path):
     return LocalStore(tmp_path / "store")
 
 
-def made(store, **fields):
-    run = committed.make_run(fit=GRAM, **fields)
+def made(store, estimator="lasso", **fields):
+    run = committed.make_run(fit=GRAM | {"estimator": estimator}, **fields)
     runs.create(store, run)
     return run
 
@@ -34,8 +34,9 @@ def solve(store, run, folder, **settings):
     return fits.load(store, record)
 
 
-def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path):
-    run = made(store)
+@pytest.mark.parametrize("estimator", ["lasso", "prior"])
+def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path, estimator):
+    run = made(store, estimator)
     for stop in (40, 130):
         committed.commit(store, run, stop=stop, failed=(7, 33))
         solve(store, run, tmp_path / "scratch")
@@ -51,8 +52,9 @@ def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path):
     np.testing.assert_allclose(increments.intercept, scratch.intercept, atol=1e-6)
 
 
-def test_parts_that_were_fitted_are_not_read_again(store, tmp_path):
-    run = made(store)
+@pytest.mark.parametrize("estimator", ["lasso", "prior"])
+def test_parts_that_were_fitted_are_not_read_again(store, tmp_path, estimator):
+    run = made(store, estimator)
     early = committed.commit(store, run, stop=100)
     solve(store, run, tmp_path / "scratch")
     committed.commit(store, run)
