@@ -164,6 +164,10 @@ bench-export: $(VENV)/.test ## measure the export of a run of 60,000 targets: 10
 bench-magic: $(VENV)/.trainer ## compare derivatives through trainings with trainings that lack examples: 5 minutes
 	$(BIN)/python benchmarks/analyses/magic.py $(BENCH)
 
+# Fails if one takes 1.2 times as long as recorded. The ratios of CPU times also hold on busy and on other machines.
+bench-gate: $(VENV)/.test ## compare the speed of a few pieces with what is recorded in benchmarks/gate.json: a minute
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/gate.py $(BENCH)
+
 bench-storage: $(VENV)/.test ## compare types and encodings for the outputs of models: 3 minutes
 	$(BIN)/python benchmarks/fit/storage.py $(BENCH)
 
