@@ -134,3 +134,13 @@ def test_the_fit_of_a_run_is_refused_before_it_starts(tmp_path):
     with pytest.raises(SettingsError, match=r"a fit of 200 models on 30 columns takes .* DATAMODELS_FITTER_MEMORY"):
         FitJob(store, run.name).solve(tight, progress=lambda *_: None, stop=threading.Event())
     assert not any((tmp_path / "scratch").glob("*/*")), "nothing was begun"
+
+
+def test_a_fit_that_there_is_no_disk_for_is_refused_with_what_to_do(tmp_path):
+    settings, how = FitSpec(estimator="lasso"), FitterSettings(device="cpu", scratch=str(tmp_path))
+    memory.check_disk(Size(6000, 1000, 100), settings, how, tmp_path / "run")
+    huge = Size(3_000_000, 600_000, 650_000)
+    written = memory.memory(huge, settings).disk / memory.GIB
+    with pytest.raises(SettingsError, match=r"set DATAMODELS_FITTER_SCRATCH .* in groups \(design: ") as raised:
+        memory.check_disk(huge, settings, how, tmp_path / "run")
+    assert f"writes {written:,.1f} GiB to {tmp_path}" in str(raised.value)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from datamodels.fit.lasso import gram
 from datamodels.fit.memory import Size
 from datamodels.plan import fit as plan
 from datamodels.plan.fit import Rates
@@ -48,3 +49,16 @@ def test_a_problem_can_be_timed_on_its_own_targets(own):
     for solver in ("gram", "stream"):
         found = plan.measure_rates_on(given, FitSpec(solver=solver, lambdas=4))
         assert 0 < found.target < np.inf and 0 <= found.shared < np.inf
+
+
+def test_a_fit_in_panels_is_timed_in_panels(monkeypatch):
+    """With times of one second each: the work on masks grows with m d^2, the edge with d^2, a target with d."""
+    monkeypatch.setattr(gram, "GRAM_BYTES", 0)
+    monkeypatch.setattr(plan, "PANEL_TRIAL_COLUMNS", (100, 200))
+    settings, called = FitSpec(estimator="lasso", lambdas=3), []
+    monkeypatch.setattr(plan, "_target_seconds", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr(plan, "_timed", lambda call: (call(), 1.0)[1])
+    small, large = (plan.measure_rates(Size(6 * d, d, 50), settings) for d in (200, 600))
+    assert not called
+    assert large.target == pytest.approx(3 * small.target), "equal times at both sizes grow with d"
+    assert small.shared == pytest.approx(1.0) and large.shared == pytest.approx(9.0)

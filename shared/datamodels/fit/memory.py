@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import numpy as np
 from datamodels import machine
 from datamodels.errors import SettingsError
 from datamodels.fit import device as on_device
-from datamodels.fit.data import moments, problem, sums
+from datamodels.fit.data import moments, problem, scratch, sums
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.problem import NO_COLUMN, Problem
 from datamodels.fit.data.rows import CACHE_BYTES, DEVICE_MASKS
@@ -98,8 +99,8 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
     shared, grams = size.targets - size.leave_out, solver.grams
-    by_gram = grams and shared > 0 and gram.bytes_of(d, item) <= gram.GRAM_BYTES
-    by_panels = grams and shared > 0 and not by_gram and gram.panel_bytes_of(d) <= gram.PANEL_BYTES
+    by_panels = grams and shared > 0 and gram.in_panels(d, item)
+    by_gram = grams and shared > 0 and not by_panels and gram.bytes_of(d, item) <= gram.GRAM_BYTES
     by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
     by_rows = (shared > 0 and not by_gram and not by_panels) or (size.leave_out > 0 and not by_leave_out)
     known = by_gram and sums.fits(d, size.targets)
@@ -203,6 +204,20 @@ def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None
         f"{takes}give it a machine with more, or set {how.prefix}_MEMORY if it has more; one block at a time of "
         f"{SMALL_BLOCK} targets takes {needed(1, SMALL_BLOCK) / GIB:.1f} GiB"
     )
+
+
+def check_disk(size: Size, settings: FitSpec, how: FitterSettings, folder: Path) -> None:
+    """Raise SettingsError if the disk of the scratch folder is too small for the fit; `folder` is that of the run."""
+    needed = memory(size, settings, device=how.device, threads=how.threads, block=how.block).disk
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free + scratch.size(folder)
+    if needed > free:
+        raise SettingsError(
+            f"a fit of {size.rows:,} models on {size.columns:,} columns and {size.targets:,} targets writes "
+            f"{needed / GIB:,.1f} GiB to {folder.parent}, and its disk has room for {free / GIB:,.1f}: set "
+            f"{how.prefix}_SCRATCH to a folder with more room, or have fewer columns, in groups (design: "
+            "{kind: grouped}) or of a part of the pool"
+        )
 
 
 def held_memory() -> int:

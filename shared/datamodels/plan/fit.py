@@ -11,6 +11,7 @@ its own targets, which is more accurate.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,10 +27,11 @@ from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import made_up_prior, solver_of, uses_sums
 from datamodels.fit.kernels import popcount
+from datamodels.fit.lasso import gram, shared_gram
 from datamodels.fit.memory import Memory, Size
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import folds
-from datamodels.fit.solve import dtype_of
+from datamodels.fit.solve import dtype_of, place_of
 from datamodels.fit.solve import fit as solve
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
@@ -38,6 +40,9 @@ from datamodels.run.specs import FitSpec
 
 TRIAL_MASK_COLUMNS = 1200
 """Columns of the problem on which the work on masks is timed."""
+PANEL_TRIAL_COLUMNS = (2304, 4608)
+"""Columns of the problems on which fits from a Gram in panels are timed: more than `sums.LOOKUP_FROM`."""
+PANEL_TRIAL_TARGETS = 32
 SAMPLED_TARGETS = 64
 """Targets of the run whose fits `measure_rates_on` times."""
 DEFAULT = FitSpec(estimator=LASSO)
@@ -94,6 +99,8 @@ def of_rates(
 def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
     """Time small fits of made-up outputs with one thread, and extrapolate the rates to a fit of this size."""
     solver = solver_of(settings)
+    if in_panels(size, settings, device):
+        return _panel_rates(size, settings)
     n = min(size.targets, solver.trial_targets)
     sizes = [min(d, size.columns) for d in solver.trial_columns]
     small, large = (made_up(size, d, n, settings) for d in sizes)
@@ -113,7 +120,36 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
     )
 
 
-def _extrapolated(seconds: Sequence[float], columns: tuple[int, int], d: int) -> float:
+def in_panels(size: Size, settings: FitSpec, device: str) -> bool:
+    """Tell whether all targets of a fit are solved from a Gram in panels."""
+    by_gram = (
+        ESTIMATORS[settings.estimator].solver and solver_of(settings).grams and place_of(settings, device) == "cpu"
+    )
+    return by_gram and not size.leave_out and gram.in_panels(size.columns, dtype_of(settings).itemsize)
+
+
+def _panel_rates(size: Size, settings: FitSpec) -> Rates:
+    """Time fits of two sizes from Grams in panels. Their work on masks grows with m d^2, that of a target with d^2."""
+    times, shared = [], 0.0
+    sizes = [min(d, size.columns) for d in PANEL_TRIAL_COLUMNS]
+    for d in (sizes[0], *sizes):  # the first time, loops are compiled
+        made = made_up(size, d, PANEL_TRIAL_TARGETS, settings)
+        rows = Rows(made, dtype=dtype_of(settings))
+        with threadpoolctl.threadpool_limits(1):
+            counting = _timed(functools.partial(moments.in_panels, rows))
+            spans = moments.in_panels(rows)
+            if spans is None:
+                raise ValueError(f"the masks of {made.rows} made-up models do not fit in panels")
+            edge = _timed(functools.partial(moments.edge_of, spans.fit.gram))
+            solve_all = functools.partial(shared_gram.solve, rows, settings, 0, made.n, spans=spans)
+            solving = _timed(functools.partial(solve_all, tick=lambda progress: None, factor=None))
+        wide, tall = size.columns / d, size.rows / made.rows
+        shared = max(counting - edge, 0) * wide**2 * tall + edge * wide**2
+        times.append(solving / made.n)
+    return Rates(shared=shared, target=_extrapolated(times[1:], sizes, size.columns))
+
+
+def _extrapolated(seconds: Sequence[float], columns: Sequence[int], d: int) -> float:
     """Return A d^2 + B d, with A and B from the seconds at two numbers of columns, neither below 0."""
     each = [taken / c for taken, c in zip(seconds, columns, strict=True)]
     wider = columns[1] - columns[0]

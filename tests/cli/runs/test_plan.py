@@ -47,7 +47,7 @@ def test_a_plan_from_a_trial(capsys, path):
     lines = capsys.readouterr().out.splitlines()
     assert lines.pop(1).startswith("output     margin: higher is better, wrong below 0 (assumed; ")
     assert "measured with 1 trainer; to start one takes" in lines[1] and "on this machine" in lines[2]
-    assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB, on the cpu of this machine")
+    assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB of disk, on the cpu of this machine")
 
 
 @pytest.mark.parametrize(

@@ -100,5 +100,5 @@ def test_masks_that_do_not_fit_in_panels_are_streamed(made_problem, monkeypatch)
     x[:, 1] = x[:, 0]
     made = dataclasses.replace(made, masks=designs.pack(x))
     monkeypatch.setattr(gram, "GRAM_BYTES", 0)
-    assert gram.panels(Rows(made)) is None
+    assert gram.spans(Rows(made)) is None
     assert fit(made, FitSpec(estimator="lasso", lambdas=4), 0).status == ["ok"] * 2

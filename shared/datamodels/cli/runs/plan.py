@@ -21,6 +21,8 @@ from datamodels.train.contract import resolve
 
 GROUP, SHARE = 10, 0.5
 """Suggested ways to have fewer columns: groups of 10 examples, or half of the pool."""
+HEAVY_FIT = 1000
+"""CPU hours of a fit from which the plan warns of it."""
 LONG_START = 0.1
 """The plan mentions the starts of trainers if they take more than this fraction of the time."""
 
@@ -47,7 +49,16 @@ def plan(options: argparse.Namespace) -> None:
     print("\n".join(lines(run, speed, estimate, options)))
     if fitting:
         memory = f"{fitting['memory_bytes'] / 2**30:.2g} GiB"
-        print(f"fit        {duration(fitting['seconds'])}, {memory}, on the {fitting['device']} of this machine")
+        disk = f"{fitting['disk_bytes'] / 2**30:.2g} GiB of disk"
+        print(
+            f"fit        {duration(fitting['seconds'])}, {memory}, {disk}, on the {fitting['device']} of this machine"
+        )
+        hours = fitting["cpu_seconds"] / 3600
+        if fitting["device"] == "cpu" and hours > HEAVY_FIT:
+            warn(
+                f"the fit takes {hours:,.0f} CPU hours and {fitting['disk_bytes'] / 2**40:,.2g} TiB of disk: 5,000 "
+                "to 50,000 columns are enough, as groups (design: {kind: grouped}) or as a part of the pool"
+            )
     if measured:
         size = f"{measured.models} models, {duration(measured.seconds)}, {measured.memory / 2**30:.2g} GiB"
         print(f"gradients  {size}, once for the run; fit.gradients: 0 does without")
@@ -109,7 +120,8 @@ def _fit(run: Run) -> dict[str, Any]:
     how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
     found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
-    return {"seconds": found.seconds, "memory_bytes": found.memory.peak, "device": device}
+    taken = {"memory_bytes": found.memory.peak, "disk_bytes": found.memory.disk, "cpu_seconds": found.cpu_seconds}
+    return {"seconds": found.seconds, "device": device} | taken
 
 
 def _gradients(found: gradients.Plan) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
-from datamodels.fit.data.sums import Span
+from datamodels.fit.data.sums import LOOKUP_FROM, Span
 from datamodels.fit.kernels import popcount
 
 PASS_ROWS = 2048
@@ -23,9 +23,6 @@ PANEL = 512
 LANCZOS_STEPS = 30
 PANEL_ROWS = 32_768
 """Rows that are added to a Gram in panels at a time."""
-LOOKUP_FROM = 2048
-"""Columns from which products by tables (`kernels.lookup`) are faster than those of unpacked masks. On one core,
-for 128 targets in float64: half as fast at d = 500, 2.3 times as fast at d = 5,000, 3.3 times at d = 50,000."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,10 +64,10 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
     gram = xp.empty(counts.shape, dtype=dtype)
     for i in range(0, len(counts), PANEL):
         gram[i : i + PANEL] = counts[i : i + PANEL] / rows - mean[i : i + PANEL, None] * mean
-    return Masks(rows, mean, counts, gram, xp.diag(gram), _edge(gram, xp))
+    return Masks(rows, mean, counts, gram, xp.diag(gram), edge_of(gram, xp))
 
 
-def _edge(gram: Any, xp: ModuleType) -> float:
+def edge_of(gram: Any, xp: ModuleType = np) -> float:
     """Return the largest eigenvalue, by Lanczos' method with vectors that are kept orthogonal (Parlett 1998, 13).
 
     It is at most one per cent too small, and exact for up to LANCZOS_STEPS columns. Power iteration is not enough: with
@@ -138,7 +135,7 @@ def _in_panels(rows: Rows) -> Spans | None:
 
     def masks(values: np.ndarray, ones: np.ndarray, usual: int, count: int, edge: float | None) -> Masks:
         gram = panels.Panels(values, ones, usual, count, rows.dtype)
-        return Masks(count, ones / count, None, gram, gram.curvature, _edge(gram, np) if edge is None else edge)
+        return Masks(count, ones / count, None, gram, gram.curvature, edge_of(gram, np) if edge is None else edge)
 
     of_fit = add(fit, rows.fit)
     if of_fit is None:

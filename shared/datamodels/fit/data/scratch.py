@@ -93,7 +93,7 @@ def shrink(root: Path, most: int, ours: Path) -> None:
     `ours` is locked by the caller, and is removed last. Folders that other processes have locked stay.
     """
     found = sorted((path for path in root.iterdir() if path.is_dir() and path != ours), key=_used)
-    sizes = {path: _size(path) for path in [*found, ours]}
+    sizes = {path: size(path) for path in [*found, ours]}
     for path in [*found, ours]:
         if sum(sizes.values()) <= most:
             return
@@ -119,8 +119,8 @@ def _used(path: Path) -> float:
     return 0.0
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
+def size(path: Path) -> int:
+    """Return the bytes of all files below a folder; 0 if it does not exist."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

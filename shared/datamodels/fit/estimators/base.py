@@ -64,5 +64,5 @@ def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:
 def uses_sums(given: Problem, settings: FitSpec) -> bool:
     """Return whether a fit uses sums over all rows, made beforehand: if that is faster, and they fit in memory."""
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
-    fits = sums.fits(given.columns, given.n) and gram.bytes_of(given.columns, 4) <= gram.GRAM_BYTES
+    fits = sums.fits(given.columns, given.n) and given.columns < gram.PANELS_FROM
     return bool(by_gram and (given.own_column < 0).any() and fits)

@@ -151,7 +151,9 @@ class FitJob:
         self, home: Path, settings: FitterSettings, progress, stop: threading.Event, check, share: Share
     ) -> FitRecord | None:
         started = time.monotonic()
-        memory.check(memory.Size.of_run(self.run), self.run.spec.fit, settings, held=memory.held_memory())
+        size = memory.Size.of_run(self.run)
+        memory.check(size, self.run.spec.fit, settings, held=memory.held_memory())
+        memory.check_disk(size, self.run.spec.fit, settings, home)
         self._sweep(home)
 
         def materialised(fraction: float) -> None:

@@ -1,7 +1,7 @@
 """Compute exact LASSO paths of a block of targets from Grams of the masks: the solver `gram`.
 
-Targets that count all rows share one Gram, see `shared_gram`. If it is too large as floats, it is kept as whole numbers
-of 16 bits in files, see `kernels.panels`. Each target that is a training example has a Gram of
+Targets that count all rows share one Gram, see `shared_gram`. From 16,000 columns on, it is kept as whole
+numbers of 16 bits in files, see `kernels.panels`. Each target that is a training example has a Gram of
 its own, see `leave_out`. Problems that are too large for either, and training examples on a GPU, are solved by `fista`.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodels.fit.contract.block import Arrays, Tick, of_part
 from datamodels.fit.data import moments, problem
+from datamodels.fit.data.moments import Spans
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import fista, leave_out, shared_gram
@@ -24,8 +25,11 @@ from datamodels.run.specs import FitSpec
 GRAM_BYTES = 8 * 2**30
 """Most memory of the Grams: counts of the rows to fit, of the held-out rows and of all rows, and floats of two of them.
 It is enough for d = 20,000 in float32. It is the same on every machine, so that a fit takes the same solver on each."""
+PANELS_FROM = 16_000
+"""Columns from which the Gram is kept in panels (`kernels.panels`) in any case. At d = 8,000, m = 48,000, n = 64, a fit
+takes half as long with them, and a fifth of the memory. But sums are kept for later fits only with fewer columns."""
 PANEL_BYTES = 16 * 2**30
-"""Most bytes of the Grams in panels, which are taken if GRAM_BYTES is too little: enough for d = 65,000. They are in
+"""Most bytes of the Grams in panels: enough for d = 65,000. They are in
 files, which the system keeps in memory as far as there is room. Each step of a block reads one of them once."""
 DEVICE_SHARE = 0.7
 """Most memory of the Grams on a GPU, as a fraction of its memory: enough for d = 50,000 on one of 80 GB."""
@@ -41,11 +45,20 @@ def bytes_of(columns: int, itemsize: int) -> int:
     return columns**2 * (3 * 4 + 2 * itemsize)
 
 
-def panels(rows: Rows) -> moments.Spans | None:
-    """Return the Grams in panels, if targets that share a Gram are solved from these: on a CPU, if they fit."""
-    if rows.xp is not np or panel_bytes_of(rows.problem.columns) > PANEL_BYTES:
-        return None
-    return moments.in_panels(rows)
+def spans(rows: Rows) -> Spans | None:
+    """Return the moments from which targets that share a Gram are solved; None if they are streamed."""
+    if not rows.fit.stop:
+        return None  # no target can be fitted
+    whole, found = applies(rows), None
+    if rows.xp is np and rows.sums is None and in_panels(rows.problem.columns, rows.dtype.itemsize):
+        found = moments.in_panels(rows)
+    return moments.of_masks(rows) if found is None and whole else found
+
+
+def in_panels(columns: int, itemsize: int) -> bool:
+    """Tell whether the Gram is kept in panels, on a CPU."""
+    better = columns >= PANELS_FROM or bytes_of(columns, itemsize) > GRAM_BYTES
+    return better and panel_bytes_of(columns) <= PANEL_BYTES
 
 
 def panel_bytes_of(columns: int) -> int:
@@ -94,9 +107,9 @@ def solve(
             solution, left = leave_out.solve(rows, settings, start, stop, tick=part)
             return completed(solution, left, lambda a, b: streamed(start + a, start + b))
         if not is_own:
-            spans = moments.of_masks(rows) if applies(rows) else panels(rows)
-            if spans is not None:
-                return shared_gram.solve(rows, settings, start, stop, spans=spans, tick=part, factor=factor)
+            found = spans(rows)
+            if found is not None:
+                return shared_gram.solve(rows, settings, start, stop, spans=found, tick=part, factor=factor)
         return streamed(start, stop)
 
     runs = _runs(rows.problem.own_column[first:last] >= 0)
