@@ -67,7 +67,6 @@ class Batched:
 
     def _launch(self, name: str, own, *arguments) -> None:
         """Launch a kernel with a block of threads for each column of `own`."""
-        assert self._kernels is not None, "only a GPU has kernels to launch"
         theta = arguments[0]
         width = np.int64(theta.shape[1])
         self._kernels[name, theta.dtype]((own.shape[1],), (THREADS,), (own, np.int64(own.shape[1]), width, *arguments))
