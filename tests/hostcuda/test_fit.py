@@ -11,6 +11,7 @@ from datamodels.errors import SettingsError
 from datamodels.fit import device as on_device
 from datamodels.fit import memory, solve
 from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import moments
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.estimators.base import solver_of
 from datamodels.fit.lasso.base import L1
@@ -56,7 +57,7 @@ def between(device, steps, call):
 def test_a_step_on_the_gram_is_a_product_and_few_kernels(device):
     rows = rows_of(made_problem(203, 1500, 8))
     data = Standardised.of(rows, Targets.read(rows, 0, 8).columns(rows.whole)[0])
-    iteration = GramIteration(rows, data, L1(), whole=False)
+    iteration = GramIteration(rows, data, L1(), moments.of_masks(rows), whole=False)
     state, top = iteration.start()
     iteration.set_lambda(state, np.arange(8), top / 3)
     found = between(device, 5, lambda number: iteration.epoch(state, number, np.full(8, 1e-3)))
