@@ -58,12 +58,11 @@ class Masks:
 
 
 def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
-    """Return the moments of masks from counts int32[d, d] of the array module; of no rows, zeros."""
-    rows = max(rows, 1)
-    mean = xp.diag(counts) / rows
+    """Return the moments of masks from counts int32[d, d] of the array module; zeros if there are no rows."""
+    mean = xp.diag(counts) / max(rows, 1)
     gram = xp.empty(counts.shape, dtype=dtype)
     for i in range(0, len(counts), PANEL):
-        gram[i : i + PANEL] = counts[i : i + PANEL] / rows - mean[i : i + PANEL, None] * mean
+        gram[i : i + PANEL] = counts[i : i + PANEL] / max(rows, 1) - mean[i : i + PANEL, None] * mean
     return Masks(rows, mean, counts, gram, xp.diag(gram), edge_of(gram, xp))
 
 
