@@ -99,6 +99,7 @@ previous-images: $(VENV)/.test ## build the images of the version before this on
 	$(MAKE) -C build/previous images BASE=$(BASE) FLAVOUR=$(FLAVOUR) IMAGE=$(IMAGE) VENV=$(abspath $(VENV))
 
 # In the cluster of KUBECONFIG, with the images of `make images`. VALUES=FILE has chart values that the cluster needs.
+# DATAMODELS_TEST_OUTAGE=600 lets outages last ten minutes.
 test-cluster: $(VENV)/.test ## run the tests that need a Kubernetes cluster and the images
 	DATAMODELS_TEST_IMAGE=$(IMAGE) DATAMODELS_TEST_VALUES=$(VALUES) $(BIN)/pytest -m cluster -rA tests/cluster
 
