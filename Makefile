@@ -53,6 +53,10 @@ proto: $(VENV)/.test ## generate the code of messages and calls from proto/
 proto-baseline: $(VENV)/.test ## record the calls of a release, for the check that no change breaks them
 	$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
 
+# Committed, so that nothing but Python is needed to install and to test. A test says if they are older than their sources.
+web: ## build the pages of the explorer; needs Node
+	cd services/explorer/web && npm ci --no-audit --no-fund && npm run build
+
 chart-docs: ## generate the table of values in the chart's README
 	$(PYTHON) helm/values_table.py
 
@@ -181,6 +185,9 @@ bench-watching: $(VENV)/.test ## measure what a driver asks of the API server wi
 # BENCH="--beside FOLDER" compares with another checkout.
 bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)
+
+bench-explorer: $(VENV)/.test ## measure the explorer on 60,000 targets over 50,000 examples: 3 minutes
+	$(BIN)/python benchmarks/query/explorer.py $(BENCH)
 
 # Stopped, it continues from the parts that are measured.
 reproduce: $(VENV)/.trainer $(VENV)/.bench ## check the claims made of datamodels, and write docs/benchmarks/reproduction.md: 12 minutes

@@ -1,0 +1,363 @@
+// The pages: runs, a run, its lists, one target, one training example, the review.
+import { useEffect, useState } from "preact/hooks";
+import { ask, events, type Change, type ColumnDetail, type Problem, type Progress, type Run, type RunDetail, type Support, type Suspect, type TargetDetail } from "./api";
+import { List } from "./list";
+import { Cards, Facts, interval, labelOf, number, Show, Sight, Trouble } from "./parts";
+import { changed, go, useAsked, type Place } from "./state";
+
+export function Runs() {
+  const asked = useAsked<{ runs: Run[] }>("/runs?limit=1000");
+  return (
+    <main>
+      <h1 tabIndex={-1}>Runs</h1>
+      <Show asked={asked}>
+        {({ runs }) =>
+          runs.length ? (
+            <table>
+              <thead>
+                <tr>
+                  <th>run</th>
+                  <th class="figure">models</th>
+                  <th class="figure">examples</th>
+                  <th class="figure">targets</th>
+                  <th class="figure">fits</th>
+                  <th>output</th>
+                </tr>
+              </thead>
+              <tbody>
+                {runs.map((run) => (
+                  <tr key={run.run}>
+                    <td>
+                      <a href={`/runs/${run.run}`}>{run.run}</a>
+                    </td>
+                    <td class="figure">{number(run.models)}</td>
+                    <td class="figure">{number(run.examples)}</td>
+                    <td class="figure">{number(run.targets)}</td>
+                    <td class="figure">{number(run.fits)}</td>
+                    <td>{run.output.name}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          ) : (
+            <p>The store has no runs yet. `datamodels run digits` makes one in a minute.</p>
+          )
+        }
+      </Show>
+    </main>
+  );
+}
+
+function useProgress(run: string): Progress | null {
+  const [found, set] = useState<Progress | null>(null);
+  useEffect(() => {
+    const source = events(`/runs/${run}/events`);
+    source.addEventListener("progress", (event) => set(JSON.parse((event as MessageEvent<string>).data) as Progress));
+    source.addEventListener("ended", () => source.close());
+    return () => source.close();
+  }, [run]);
+  return found;
+}
+
+export function RunPage({ run }: { run: string }) {
+  const progress = useProgress(run);
+  const asked = useAsked<RunDetail>(`/runs/${run}${progress?.fits ? `?fits=${progress.fits}` : ""}`);
+  return (
+    <main>
+      <h1 tabIndex={-1}>{run}</h1>
+      <Show asked={asked}>
+        {(found) => (
+          <>
+            <p>
+              {number(progress?.committed ?? found.committed)} of {number(found.models)} models
+              {found.failed > 0 && `, ${number(found.failed)} failed`}
+              {progress?.remaining ? `, about ${number(Math.ceil(progress.remaining / 60))} minutes left` : ""}
+            </p>
+            <progress max={found.models} value={progress?.committed ?? found.committed} aria-label="committed models" />
+            {found.stopped.map((why) => (
+              <p key={why}>stopped: {why}</p>
+            ))}
+            <ul class="ways">
+              <li>
+                <a href={`/runs/${run}/targets?sort=-strongest`}>{number(found.targets)} targets</a>: what drives each prediction
+              </li>
+              <li>
+                <a href={`/runs/${run}/columns?sort=-targets`}>
+                  {number(found.columns)} {found.grouped ? "groups" : "training examples"}
+                </a>
+                : what each of them drives
+              </li>
+              <li>
+                <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, fragile targets
+              </li>
+            </ul>
+            <h2>Fits</h2>
+            {found.fit_list.length ? (
+              <table>
+                <thead>
+                  <tr>
+                    <th class="figure">fit</th>
+                    <th>estimator</th>
+                    <th class="figure">models</th>
+                    <th class="figure">LDS</th>
+                    <th>what that means</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {found.fit_list.toReversed().map((fit) => (
+                    <tr key={fit.fit}>
+                      <td class="figure">{fit.fit}</td>
+                      <td title={fit.chosen}>{fit.estimator}</td>
+                      <td class="figure">{number(fit.models)}</td>
+                      <td class="figure">{fit.quality ? `${number(fit.quality.lds)} (${interval(fit.quality.interval)})` : "not measured"}</td>
+                      <td>{fit.quality?.verdict}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            ) : (
+              <p class="quiet">none yet: weights follow once the models are trained</p>
+            )}
+            <p class="quiet">
+              Outputs: {found.output.name}
+              {found.output.unit && ` in ${found.output.unit}`}
+              {found.output.higher_is_better === true ? ", higher is better" : found.output.higher_is_better === false ? ", lower is better" : ""}
+              {found.output.threshold !== null && `, wrong past ${number(found.output.threshold)}`}
+            </p>
+          </>
+        )}
+      </Show>
+    </main>
+  );
+}
+
+const TARGETS = [
+  { name: "target", title: "target" },
+  { name: "label_name", title: "class", text: true },
+  { name: "title", title: "title", text: true },
+  { name: "predicted", title: "predicted" },
+  { name: "heldout_r2", title: "R²" },
+  { name: "lds", title: "LDS" },
+  { name: "nonzeros", title: "weights" },
+  { name: "strongest", title: "strongest" },
+];
+
+const COLUMNS = [
+  { name: "column", title: "example" },
+  { name: "label_name", title: "class", text: true },
+  { name: "title", title: "title", text: true },
+  { name: "targets", title: "targets" },
+  { name: "helped", title: "helped" },
+  { name: "harmed", title: "harmed" },
+  { name: "mean", title: "mean weight" },
+  { name: "strongest", title: "strongest" },
+];
+
+export function ListPage({ run, kind, place }: { run: string; kind: "targets" | "columns"; place: Place }) {
+  const asked = useAsked<RunDetail>(`/runs/${run}`);
+  return (
+    <main class="wide">
+      <h1 tabIndex={-1}>{kind === "targets" ? "Targets" : asked.found?.grouped ? "Groups" : "Training examples"}</h1>
+      <Show asked={asked}>
+        {(found) => (
+          <List
+            run={run}
+            kind={kind}
+            place={place}
+            columns={kind === "targets" ? TARGETS : COLUMNS}
+            pictures={found.looks && !found.grouped && !found.features.length ? `/api/v1/runs/${run}/${kind === "targets" ? "targets" : "examples"}` : null}
+            link={(index) => `/runs/${run}/${kind}/${index}`}
+          />
+        )}
+      </Show>
+    </main>
+  );
+}
+
+export function TargetPage({ run, index, place }: { run: string; index: string; place: Place }) {
+  const asked = useAsked<TargetDetail>(`/runs/${run}/targets/${index}`);
+  const about = useAsked<RunDetail>(`/runs/${run}`);
+  const removed = new Set((place.query.get("remove") ?? "").split(",").filter(Boolean).map(Number));
+  const remove = (columns: Iterable<number>) => go(changed(place.query, { remove: [...columns].join(",") }), true);
+  const toggle = (column: number) => {
+    const next = new Set(removed);
+    if (!next.delete(column)) next.add(column);
+    remove(next);
+  };
+  const effects = about.found?.output.effects ?? ["helpful", "harmful"];
+  const features = about.found?.features ?? [];
+  const link = (one: { index: number }) => `/runs/${run}/columns/${one.index}`;
+  return (
+    <main>
+      <h1 tabIndex={-1}>Target {index}</h1>
+      <Show asked={asked}>
+        {(found) => (
+          <>
+            <section class="pair">
+              <div>
+                <Sight look={found.look} features={features} large />
+                <p>
+                  {labelOf(found.look)} <span class="quiet">{found.look.title}</span>
+                </p>
+              </div>
+              <Facts facts={found.facts} fields={found.fields} />
+            </section>
+            <WhatIf run={run} target={Number(index)} removed={removed} set={remove} threshold={about.found?.output.threshold ?? null} />
+            <h2>Most {effects[0]} training examples</h2>
+            <Cards of={found.helpful} link={link} features={features} chosen={removed} choose={toggle} />
+            <h2>Most {effects[1]} training examples</h2>
+            <Cards of={found.harmful} link={link} features={features} chosen={removed} choose={toggle} />
+          </>
+        )}
+      </Show>
+    </main>
+  );
+}
+
+/** Predicts the output of a target if some examples are removed. */
+function WhatIf(props: { run: string; target: number; removed: Set<number>; set: (columns: Iterable<number>) => void; threshold: number | null }) {
+  const [change, setChange] = useState<Change | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [told, setTold] = useState("");
+  const columns = [...props.removed].join(",");
+  useEffect(() => {
+    setProblem(null);
+    setChange(null);
+    if (!columns) return;
+    const control = new AbortController();
+    const body = { targets: [props.target], remove: columns.split(",").map(Number) };
+    ask<{ changes: Change[] }>(`/runs/${props.run}/counterfactual`, body, control.signal)
+      .then((found) => setChange(found.changes[0] ?? null))
+      .catch((found: Problem) => control.signal.aborted || setProblem(found));
+    return () => control.abort();
+  }, [props.run, props.target, columns]);
+  const find = () =>
+    ask<Support>(`/runs/${props.run}/targets/${props.target}/support`)
+      .then((found) => {
+        setTold({ found: `without these ${found.columns.length} it is predicted to be wrong`, wrong: "it is predicted to be wrong with nothing removed", none: "no set that is small enough makes it wrong", no_weights: "it has no weights" }[found.status] ?? found.status);
+        if (found.status === "found") props.set(found.columns);
+      })
+      .catch(setProblem);
+  return (
+    <section class="whatif" aria-live="polite">
+      <h2>What if?</h2>
+      {problem && <Trouble text={problem.message} />}
+      {!columns && <p>Tick examples below to remove them from the training set.</p>}
+      {columns && !change && !problem && <p class="quiet">predicting …</p>}
+      {change && (
+        <p>
+          Without{" "}
+          {[...props.removed].slice(0, 20).map((column, i) => (
+            <span key={column}>
+              {i > 0 && ", "}
+              <a href={`/runs/${props.run}/columns/${column}`}>#{column}</a>
+            </span>
+          ))}
+          {props.removed.size > 20 && ` and ${props.removed.size - 20} more`}, the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} to{" "}
+          <b>{number(change.after)}</b>. One model is expected in {interval(change.after_interval)}.
+        </p>
+      )}
+      {told && <p>{told}</p>}
+      <p>
+        {props.threshold !== null && <button onClick={find}>find the fewest that make it wrong</button>} {columns && <button onClick={() => (setTold(""), props.set([]))}>remove none</button>}
+      </p>
+    </section>
+  );
+}
+
+export function ColumnPage({ run, index }: { run: string; index: string }) {
+  const asked = useAsked<ColumnDetail>(`/runs/${run}/columns/${index}`);
+  const about = useAsked<RunDetail>(`/runs/${run}`);
+  const features = about.found?.features ?? [];
+  const link = (one: { index: number }) => `/runs/${run}/targets/${one.index}`;
+  return (
+    <main>
+      <h1 tabIndex={-1}>
+        {about.found?.grouped ? "Group" : "Training example"} {index}
+      </h1>
+      <Show asked={asked}>
+        {(found) => (
+          <>
+            <section class="pair">
+              <div>
+                <Sight look={found.look} features={features} large />
+                <p>
+                  {labelOf(found.look)} <span class="quiet">{found.look.title}</span>
+                </p>
+              </div>
+              <Facts facts={found.facts} fields={found.fields} />
+            </section>
+            <h2>Targets whose output it raises most</h2>
+            <Cards of={found.raises} link={link} features={features} />
+            <h2>Targets whose output it lowers most</h2>
+            <Cards of={found.lowers} link={link} features={features} />
+          </>
+        )}
+      </Show>
+    </main>
+  );
+}
+
+export function ReviewPage({ run }: { run: string }) {
+  const [again, setAgain] = useState(0);
+  const asked = useAsked<{ suspects: Suspect[]; left_out: Record<string, string> }>(`/runs/${run}/queue?k=${50}${again ? `&seen=${again}` : ""}`);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const say = (suspect: Suspect, verdict: string, label: number | null = null) =>
+    ask(`/runs/${run}/verdicts`, { kind: suspect.kind, index: suspect.index, other: suspect.other, verdict, label })
+      .then(() => setAgain(again + 1))
+      .catch(setProblem);
+  const titles: Record<string, string> = { label: "Labels that may be wrong", leak: "Targets that may have leaked", fragile: "Targets that few examples decide" };
+  return (
+    <main>
+      <h1 tabIndex={-1}>Review</h1>
+      {problem && <Trouble text={problem.message} />}
+      <p>
+        Verdicts: <a href={`/api/v1/runs/${run}/verdicts.csv`} download>CSV</a>, <a href={`/api/v1/runs/${run}/verdicts`} download={`${run}-verdicts.json`}>JSON</a>
+      </p>
+      <Show asked={asked}>
+        {(found) =>
+          Object.entries(titles).map(([kind, title]) => (
+            <section key={kind}>
+              <h2>{title}</h2>
+              {found.left_out[kind] && <p class="quiet">left out: {found.left_out[kind]}</p>}
+              <ul class="suspects">
+                {found.suspects
+                  .filter((one) => one.kind === kind)
+                  .map((one) => (
+                    <li key={`${one.index}-${one.other}`} class={one.verdict ? "done" : ""}>
+                      <a href={kind === "label" ? `/runs/${run}/columns/${one.index}` : `/runs/${run}/targets/${one.index}`}>
+                        <Sight look={one.look} /> #{one.index} {labelOf(one.look)}
+                      </a>
+                      {one.other_look && (
+                        <a href={`/runs/${run}/columns/${one.other}`}>
+                          <Sight look={one.other_look} /> #{one.other} {labelOf(one.other_look)}
+                        </a>
+                      )}
+                      {kind === "fragile" ? <span>wrong without {number(-one.score)}</span> : <span>score {number(one.score)}</span>}
+                      {one.suggested_name && <span>rather {one.suggested_name}?</span>}
+                      <span class="say">
+                        {one.verdict ? (
+                          <>
+                            <b>
+                              {one.verdict.verdict}
+                              {one.verdict.who && ` (${one.verdict.who})`}
+                            </b>{" "}
+                            <button onClick={() => say(one, "open")}>undo</button>
+                          </>
+                        ) : (
+                          <>
+                            <button onClick={() => say(one, "keep")}>keep</button> <button onClick={() => say(one, "wrong")}>wrong</button>{" "}
+                            {one.suggested !== null && <button onClick={() => say(one, "fix", one.suggested)}>fix to {one.suggested_name}</button>}
+                          </>
+                        )}
+                      </span>
+                    </li>
+                  ))}
+              </ul>
+            </section>
+          ))
+        }
+      </Show>
+    </main>
+  );
+}

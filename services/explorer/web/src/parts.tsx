@@ -1,0 +1,118 @@
+// What several pages show: numbers, pictures, messages.
+import type { ComponentChildren } from "preact";
+import type { Feature, Look, Value, Weighted } from "./api";
+import type { Asked } from "./state";
+
+export function number(value: Value | undefined, signed = false): string {
+  if (typeof value !== "number") return value ?? "unknown";
+  const size = Math.abs(value);
+  const text =
+    Number.isInteger(value) && !signed
+      ? size.toLocaleString("en")
+      : size !== 0 && (size < 1e-4 || size >= 1e7)
+        ? size.toExponential(2)
+        : size.toLocaleString("en", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
+  return (value < 0 ? "\u2212" : signed && value > 0 ? "+" : "") + text;
+}
+
+export const interval = (ends: [number | null, number | null]): string =>
+  ends[0] === null || ends[1] === null ? "interval unknown" : `${number(ends[0])} to ${number(ends[1])}`;
+
+export function Show<T>({ asked, children }: { asked: Asked<T>; children: (found: T) => ComponentChildren }) {
+  if (asked.problem) return <Trouble text={asked.problem.message} />;
+  return asked.found === null ? <p class="quiet">reading …</p> : <>{children(asked.found)}</>;
+}
+
+export const Trouble = ({ text }: { text: string }) => (
+  <p class="trouble" role="alert">
+    {text}
+  </p>
+);
+
+export function labelOf(look: Look): string {
+  if (look.members !== null) return `${look.members.toLocaleString("en")} examples`;
+  return look.label_name || (look.value === null ? "" : `y = ${number(look.value)}`);
+}
+
+/** The picture, the text with its span, or the numbers of an example. */
+export function Sight({ look, features = [], large = false }: { look: Look; features?: Feature[]; large?: boolean }) {
+  if (look.picture) return <img class={large ? "picture large" : "picture"} src={look.picture} alt={labelOf(look) || look.title} loading="lazy" />;
+  if (look.text !== null) {
+    const [first, last] = look.span ?? [0, 0];
+    return (
+      <p class={large ? "words large" : "words"}>
+        {look.text.slice(0, first)}
+        {last > first && <mark>{look.text.slice(first, last)}</mark>}
+        {look.text.slice(last)}
+      </p>
+    );
+  }
+  if (look.row) {
+    const shown = large ? look.row : look.row.slice(0, 4);
+    return (
+      <table class="row">
+        <tbody>
+          {shown.map((value, i) => (
+            <tr key={i}>
+              <th scope="row">{features[i]?.name ?? `x${i}`}</th>
+              <td>
+                {number(value)} {features[i]?.unit}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    );
+  }
+  return null;
+}
+
+/** Facts that stand beside the picture already. */
+const SAID = new Set(["target", "column", "label", "label_name", "title"]);
+
+export const Facts = ({ facts, fields }: { facts: Record<string, Value>; fields: Record<string, string> }) => (
+  <dl class="facts">
+    {Object.entries(facts)
+      .filter(([name, value]) => value !== null && value !== "" && !SAID.has(name) && !(name === "own" && value === -1))
+      .map(([name, value]) => (
+        <div key={name}>
+          <dt title={fields[name]}>{name.replaceAll("_", " ")}</dt>
+          <dd>{number(value)}</dd>
+        </div>
+      ))}
+  </dl>
+);
+
+/** Examples with their weights: a bar each, as long as the weight is strong. */
+export function Cards(props: {
+  of: Weighted[];
+  link: (one: Weighted) => string;
+  features?: Feature[];
+  chosen?: Set<number>;
+  choose?: (index: number) => void;
+}) {
+  const most = Math.max(...props.of.map((one) => Math.abs(one.weight)), 1e-300);
+  if (!props.of.length) return <p class="quiet">none</p>;
+  return (
+    <ul class="cards">
+      {props.of.map((one) => (
+        <li key={one.index} class={props.chosen?.has(one.index) ? "card chosen" : "card"}>
+          <a href={props.link(one)}>
+            <Sight look={one.look} features={props.features ?? []} />
+            <span class="name">
+              #{one.index} {labelOf(one.look)}
+            </span>
+            {one.look.title && <span class="quiet title">{one.look.title}</span>}
+          </a>
+          <meter min={0} max={most} value={Math.abs(one.weight)} aria-label="strength of the weight" />
+          <span>{number(one.weight, true)}</span>
+          {props.choose && (
+            <label>
+              <input type="checkbox" checked={props.chosen?.has(one.index) ?? false} onChange={() => props.choose?.(one.index)} /> remove
+            </label>
+          )}
+        </li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,76 @@
+// Every state of a page is its address: parts of the path, and parameters.
+import { useEffect, useState } from "preact/hooks";
+import { ask, Problem } from "./api";
+
+export interface Place {
+  parts: string[];
+  query: URLSearchParams;
+}
+
+const here = (): Place => ({
+  parts: location.pathname.split("/").filter(Boolean).map(decodeURIComponent),
+  query: new URLSearchParams(location.search),
+});
+
+const MOVED = "moved";
+
+/** Goes to an address of this application. */
+export function go(address: string, replace = false): void {
+  history[replace ? "replaceState" : "pushState"](null, "", address);
+  dispatchEvent(new Event(MOVED));
+}
+
+/** Returns the address of this page with other parameters; an empty one is left out. */
+export function changed(query: URLSearchParams, values: Record<string, string | string[]>): string {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(values)) {
+    next.delete(name);
+    for (const one of Array.isArray(value) ? value : [value]) if (one) next.append(name, one);
+  }
+  const text = next.toString();
+  return location.pathname + (text ? `?${text}` : "");
+}
+
+export function usePlace(): Place {
+  const [place, set] = useState(here);
+  useEffect(() => {
+    const moved = () => set(here());
+    const clicked = (event: MouseEvent) => {
+      const link = (event.target as Element).closest("a");
+      const plain = !event.defaultPrevented && event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey);
+      const own = link && link.origin === location.origin && !link.pathname.startsWith("/api/") && !link.hasAttribute("download");
+      if (!plain || !own || link.target) return;
+      event.preventDefault();
+      go(link.pathname + link.search);
+      scrollTo(0, 0);
+      document.querySelector<HTMLElement>("h1")?.focus();
+    };
+    addEventListener("popstate", moved);
+    addEventListener(MOVED, moved);
+    document.addEventListener("click", clicked);
+    return () => {
+      removeEventListener("popstate", moved);
+      removeEventListener(MOVED, moved);
+      document.removeEventListener("click", clicked);
+    };
+  }, []);
+  return place;
+}
+
+export interface Asked<T> {
+  found: T | null;
+  problem: Problem | null;
+}
+
+/** Asks for a path whenever it changes. What was found before stays until the next answer is there. */
+export function useAsked<T>(path: string): Asked<T> {
+  const [state, set] = useState<Asked<T>>({ found: null, problem: null });
+  useEffect(() => {
+    const control = new AbortController();
+    ask<T>(path, undefined, control.signal)
+      .then((found) => set({ found, problem: null }))
+      .catch((problem: Problem) => control.signal.aborted || set({ found: null, problem }));
+    return () => control.abort();
+  }, [path]);
+  return state;
+}
