@@ -22,7 +22,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 def test_every_service_has_an_image_with_extras_that_exist():
     cases = dict(re.findall(r"^ +([a-z|]+)\) wanted=\"?([^\" ]+?)\"? ;;", DOCKERFILE, re.MULTILINE))
     named = {service for names in cases for service in names.split("|")}
-    assert named == {*SERVICES, "trainer", "driver", "all", "devstore"}
+    assert named == {*SERVICES, "trainer", "explorer", "driver", "all", "devstore"}
     gpu = [found.replace("${CUDA}", cuda) for found in re.findall(r"gpu=(\S*)", DOCKERFILE) for cuda in CUDAS]
     extras = set(re.findall(r"[\[,]([a-z0-9-]+)", " ".join([*cases.values(), *gpu])))
     assert {f"fitter-cuda{cuda}" for cuda in CUDAS} <= extras <= set(EXTRAS)

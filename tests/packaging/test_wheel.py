@@ -21,7 +21,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 SOURCES = ("pyproject.toml", "setup.py", "LICENSE", "NOTICE", "shared", "services")
 """What a build reads. It is copied, since a build leaves files in the folder of its sources."""
 FOREIGN = ("services", "shared", "tests")
-NOT_INSTALLED = ("README.md", "__pycache__", "*.egg-info")
+NOT_INSTALLED = ("README.md", "__pycache__", "*.egg-info", "explorer/web")
 
 
 def python(*arguments, executable=sys.executable, **how):
@@ -48,7 +48,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         else:
             shutil.copy(ROOT / name, folder)
     return folder
