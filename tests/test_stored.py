@@ -20,6 +20,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.analyze.quality import rank
 from datamodels.cli.analyses.evaluate import document
 from datamodels.cli.main import main
+from datamodels.display.stored import read_record
 from datamodels.fit.job import fits
 from datamodels.fit.job.fitter import Fitter
 from datamodels.fit.job.job import FitJob
@@ -167,7 +168,9 @@ def test_it_is_topped_up(store, tmp_path):
     spec = runs.continued(store, spec_without_until())
     assert spec.fit.estimator == "lasso", "the default when the run was created"
     result = pipeline.run(spec, runner=InProcess(store, tmp_path / "scratch"), store=store, view=View())
-    assert result.run.name == RUN and [*store.list("runs/")] == [f"runs/{RUN}.json", f"runs/{RUN}/meaning-000000.json"]
+    added = [f"runs/{RUN}/display.json", *sorted(chunk.key for chunk in read_record(store, RUN).chunks)]
+    expected = [f"runs/{RUN}.json", *added, f"runs/{RUN}/meaning-000000.json"]
+    assert result.run.name == RUN and [*store.list("runs/")] == expected, "examples look now as they did not before"
     assert runs.read(store, RUN).label_names == tuple("0123456789") and runs.read(store, RUN).output == MARGIN
     assert (result.trained, result.committed, result.failed, result.fit) == (80, 260, 0, 1)
     assert fits.read_fit(store, RUN, 0).rows == 160 and fits.read_fit(store, RUN, 1).rows == 240
