@@ -104,7 +104,8 @@ def test_a_token_of_another_request_is_refused(page, channel):
     """A token of another list or another run."""
     others = [pages.token({"of": "another"}, 0), pages.token({"run": make_run("run-0").name}, 0, 0)]
     for method in LISTS:
-        others.append(call(channel, method, request_of(method, **about_the_run(method), page_size=1))[0].next_page_token)
+        (page_of_one,) = call(channel, method, request_of(method, **about_the_run(method), page_size=1))
+        others.append(page_of_one.next_page_token)
     refused = 0
     for token in others:
         try:

@@ -38,7 +38,8 @@ class Proxy:
         FOREIGN         the request is not forwarded, and is answered with 404 as by a proxy whose server is away
         (status, code)  the request is not forwarded, and is answered with this error, as by the store
 
-        `rule` may answer any other request with an error: a function of the request that returns (status, code) or None.
+        `rule` may answer any other request with an error: a function of the request that returns (status, code) or
+        None.
         `rewrite` changes the headers of answers: a function of their list of (name, value).
     """
 
