@@ -133,7 +133,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
     if ESTIMATORS[settings.estimator].folds:
         features = pairs.MOST * 4 * d if ESTIMATORS[settings.estimator].prior else 0
-        making += pairs.MODEL_BYTES if features else 0
+        making += pairs.bytes_of(d) if features else 0
         making += folds.bytes_of(m, d, size.targets, features, item)
         each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each

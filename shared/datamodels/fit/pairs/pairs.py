@@ -176,6 +176,13 @@ def of_arrays(
     return Pairs(tuple(names), tuple(blocks), columns, np.ones(d, dtype=bool) if varies is None else varies)
 
 
+def bytes_of(examples: int) -> int:
+    """Return the most bytes of inputs and simple models of a pool, besides features, while the models are fitted."""
+    inputs_of_each = COMPONENTS + LANDMARKS + 1
+    together = min(TOGETHER, SUBSETS * examples // 2 * inputs_of_each)
+    return MODEL_BYTES + 8 * (together + examples * (COMPONENTS + inputs_of_each))
+
+
 def made_up(n: int, d: int) -> Pairs:
     """Return features of random inputs of 10 classes: n targets and d columns. They take as long as real ones."""
     rng = np.random.default_rng(0)
