@@ -34,7 +34,8 @@ again itself. Response streams hang forever if a retry policy is set and the ser
 
 PING_MS, PING_TIMEOUT_MS = 15_000, 10_000
 """How long a connection may be silent while a call waits, until the client pings, and how long the answer may take. So
-a connection that is dead without having ended is given up within 30 seconds. Servers accept a ping every 10 seconds."""
+a connection that is dead without having ended is given up within 30 seconds. Servers accept a ping every 5 seconds,
+and those of version 0.2.0 every 10."""
 
 
 def connect(address: str, settings: ClientSettings, *, with_token: bool = False) -> grpc.Channel:
