@@ -74,7 +74,7 @@ def planned_and_taken(size, settings, threads, folder) -> tuple[float, float]:
 
 
 def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
-    size, settings = Size(60_000, 80_000, 500), FitSpec(solver="gram")
+    size, settings = Size(60_000, 80_000, 500), FitSpec(estimator="lasso", solver="gram")
     assert gram.panel_bytes_of(80_000) > gram.PANEL_BYTES
     found = memory.memory(size, settings, threads=2)
     assert found == memory.memory(size, settings.model_copy(update={"solver": "stream"}), threads=2)

@@ -99,7 +99,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     floats = m * (d + 1) * item
     kept = floats <= CACHE_BYTES
     shared, grams = size.targets - size.leave_out, solver.grams
-    by_panels = grams and shared > 0 and gram.in_panels(d, item)
+    by_panels = grams and shared > 0 and gram.in_panels(settings, d, item)
     by_gram = grams and shared > 0 and not by_panels and gram.bytes_of(d, item) <= gram.GRAM_BYTES
     by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
     by_rows = (shared > 0 and not by_gram and not by_panels) or (size.leave_out > 0 and not by_leave_out)

@@ -125,7 +125,7 @@ def in_panels(size: Size, settings: FitSpec, device: str) -> bool:
     by_gram = (
         ESTIMATORS[settings.estimator].solver and solver_of(settings).grams and place_of(settings, device) == "cpu"
     )
-    return by_gram and not size.leave_out and gram.in_panels(size.columns, dtype_of(settings).itemsize)
+    return by_gram and not size.leave_out and gram.in_panels(settings, size.columns, dtype_of(settings).itemsize)
 
 
 def _panel_rates(size: Size, settings: FitSpec) -> Rates:

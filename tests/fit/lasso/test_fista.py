@@ -183,11 +183,11 @@ def test_it_chooses_and_fits_as_gram_does(made_problem):
 def test_a_gram_beyond_its_memory_is_streamed(made_problem, monkeypatch):
     """Neither the Grams nor those in panels have the memory that they need."""
     made, _ = made_problem(d=600, m=24, n=2, holdout=0.2)
-    assert gram.applies(Rows(made)) and gram.panels(Rows(made)) is not None
+    settings = specs.FitSpec(estimator="lasso", lambdas=1, lambda_ratio=0.9)
+    assert gram.applies(Rows(made)) and gram.spans(Rows(made), settings) is not None
     monkeypatch.setattr(gram, "GRAM_BYTES", gram.bytes_of(600, 4) - 1)
     monkeypatch.setattr(gram, "PANEL_BYTES", gram.panel_bytes_of(600) - 1)
-    assert not gram.applies(Rows(made)) and gram.panels(Rows(made)) is None
-    settings = specs.FitSpec(estimator="lasso", lambdas=1, lambda_ratio=0.9)
+    assert not gram.applies(Rows(made)) and gram.spans(Rows(made), settings) is None
     wide, streamed = (fit(made, settings.model_copy(update={"solver": s}), 0) for s in ("gram", "stream"))
     assert wide.status == ["ok"] * 2 and len(wide.weights)
     assert np.array_equal(wide.weights, streamed.weights)

@@ -100,5 +100,6 @@ def test_masks_that_do_not_fit_in_panels_are_streamed(made_problem, monkeypatch)
     x[:, 1] = x[:, 0]
     made = dataclasses.replace(made, masks=designs.pack(x))
     monkeypatch.setattr(gram, "GRAM_BYTES", 0)
-    assert gram.spans(Rows(made)) is None
-    assert fit(made, FitSpec(estimator="lasso", lambdas=4), 0).status == ["ok"] * 2
+    settings = FitSpec(estimator="lasso", lambdas=4)
+    assert gram.spans(Rows(made), settings) is None
+    assert fit(made, settings, 0).status == ["ok"] * 2

@@ -18,6 +18,9 @@ from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import ObjectStore
 
+SINGLE = 4
+"""Bytes of a float32. Grams of float64 exceed their memory at more columns than are kept in panels anyway."""
+
 
 def solve_of(settings: FitSpec) -> Solve:
     """Return the function that fits blocks of targets with these settings."""
@@ -64,5 +67,5 @@ def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:
 def uses_sums(given: Problem, settings: FitSpec) -> bool:
     """Return whether a fit uses sums over all rows, made beforehand: if that is faster, and they fit in memory."""
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
-    fits = sums.fits(given.columns, given.n) and given.columns < gram.PANELS_FROM
-    return bool(by_gram and (given.own_column < 0).any() and fits)
+    in_panels = gram.in_panels(settings, given.columns, SINGLE)
+    return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n) and not in_panels)

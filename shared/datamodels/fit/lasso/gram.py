@@ -20,6 +20,7 @@ from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import fista, leave_out, shared_gram
 from datamodels.fit.lasso.base import Solver
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.specs import FitSpec
 
 GRAM_BYTES = 8 * 2**30
@@ -45,19 +46,20 @@ def bytes_of(columns: int, itemsize: int) -> int:
     return columns**2 * (3 * 4 + 2 * itemsize)
 
 
-def spans(rows: Rows) -> Spans | None:
+def spans(rows: Rows, settings: FitSpec) -> Spans | None:
     """Return the moments from which targets that share a Gram are solved; None if they are streamed."""
     if not rows.fit.stop:
         return None  # no target can be fitted
     whole, found = applies(rows), None
-    if rows.xp is np and rows.sums is None and in_panels(rows.problem.columns, rows.dtype.itemsize):
+    if rows.xp is np and rows.sums is None and in_panels(settings, rows.problem.columns, rows.dtype.itemsize):
         found = moments.in_panels(rows)
     return moments.of_masks(rows) if found is None and whole else found
 
 
-def in_panels(columns: int, itemsize: int) -> bool:
-    """Tell whether the Gram is kept in panels, on a CPU."""
-    better = columns >= PANELS_FROM or bytes_of(columns, itemsize) > GRAM_BYTES
+def in_panels(settings: FitSpec, columns: int, itemsize: int) -> bool:
+    """Tell whether the Gram is kept in panels, on a CPU. Estimators that also use it otherwise need one of floats."""
+    alone = ESTIMATORS[settings.estimator].solver
+    better = (alone and columns >= PANELS_FROM) or bytes_of(columns, itemsize) > GRAM_BYTES
     return better and panel_bytes_of(columns) <= PANEL_BYTES
 
 
@@ -107,7 +109,7 @@ def solve(
             solution, left = leave_out.solve(rows, settings, start, stop, tick=part)
             return completed(solution, left, lambda a, b: streamed(start + a, start + b))
         if not is_own:
-            found = spans(rows)
+            found = spans(rows, settings)
             if found is not None:
                 return shared_gram.solve(rows, settings, start, stop, spans=found, tick=part, factor=factor)
         return streamed(start, stop)
