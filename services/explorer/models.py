@@ -258,7 +258,10 @@ class SuspectInfo(Model):
     kind: str = Field(description="label, leak, duplicate or fragile: what may be wrong")
     index: Index = Field(description="the training example of label and duplicate; the target of leak and fragile")
     other: Index = Field(description="the training example of leak, the other one of duplicate; else -1")
-    score: float = Field(description="larger is more suspect; for fragile, minus the number of examples that decide it")
+    score: float = Field(
+        description="larger is more suspect; for duplicate, 2 if the labels differ and 1 if not; "
+        "for fragile, minus the number of examples that decide it"
+    )
     suggested: int | None = Field(description="label that the weights suggest")
     suggested_name: str
     look: LookInfo

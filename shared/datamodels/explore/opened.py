@@ -78,7 +78,7 @@ class Opened:
 
     def queue(self, k: int) -> Queue:
         """Return the review queue of the fit, with at most k suspects of each kind."""
-        return self._once(f"_queue{k}", lambda: queue.of_fit(self.fitted, k))
+        return self._once(f"_queue{k}", lambda: queue.of_fit(self.fitted, self.looks, k))
 
     def effects(self, column: int, k: int, *, negative: bool) -> Effects:
         """Return the k targets that a column moves most, up or, if `negative`, down. Raises MaskError."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from datamodels.analyze.patterns import leakage, review
 from datamodels.analyze.what_if import mislabel, relabel
+from datamodels.display.looks import POOL
+from datamodels.display.stored import Stored
 from datamodels.errors import InputError, NotReadyError
 from datamodels.explore import verdicts
 from datamodels.query.weights import Fitted
@@ -17,6 +20,8 @@ SHARE = 0.2
 """Largest support of a fragile target, as a share of the columns: beyond it, weights say little."""
 SEARCHED = 2000
 """Most targets whose supports are searched for; of more, a random sample is."""
+SAME, SAME_BUT_LABEL = 1.0, 2.0
+"""Scores of two examples with the same content: the second if their labels differ, so that one of them is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Suspect:
     """Something to review.
 
     kind, index, other  as of `verdicts.Verdict`
-    score      of its kind: larger is more suspect. For fragile targets, minus the size of the support
+    score      of its kind: larger is more suspect. For fragile targets, minus the size of the support; for duplicates,
+               SAME or SAME_BUT_LABEL
     suggested  the label that the weights suggest; None if they suggest none
     """
 
@@ -43,8 +49,8 @@ class Queue:
     left_out: dict[str, str]
 
 
-def of_fit(fitted: Fitted, k: int) -> Queue:
-    """Return at most k suspects of each kind. Raises InputError for k < 1."""
+def of_fit(fitted: Fitted, looks: Stored | None, k: int) -> Queue:
+    """Return at most k suspects of each kind. Raises InputError for k < 1, and as `Stored.tables` does."""
     if k < 1:
         raise InputError(f"k = {k}: must be at least 1")
     found: list[Suspect] = []
@@ -52,6 +58,7 @@ def of_fit(fitted: Fitted, k: int) -> Queue:
     makers: dict[str, Callable[[Fitted, int], Iterator[Suspect]]] = {
         verdicts.LABEL: _labels,
         verdicts.LEAK: _leaks,
+        verdicts.DUPLICATE: lambda fitted, k: _duplicates(fitted, looks, k),
         verdicts.FRAGILE: _fragile,
     }
     for kind, make in makers.items():
@@ -91,6 +98,31 @@ def _leaks(fitted: Fitted, k: int) -> Iterator[Suspect]:
     found = leakage.by_weights(fitted.run, fitted.solution, k)
     for target, example, share in zip(*(a.tolist() for a in (found.target, found.example, found.score)), strict=True):
         yield Suspect(verdicts.LEAK, target, example, share)
+
+
+def _duplicates(fitted: Fitted, looks: Stored | None, k: int) -> Iterator[Suspect]:
+    """Yield pairs of the first example with some content and a later one; those with different labels come first."""
+    if looks is None:
+        raise InputError(f"run {fitted.run.name}: the store has no looks of its examples, so they cannot be compared")
+    first: dict[bytes, int] = {}
+    pairs = []
+    for example, digest in enumerate(_digests(looks)):
+        if digest is not None and first.setdefault(digest, example) != example:
+            pairs.append((first[digest], example))
+    labels = fitted.run.labels
+    differ = [labels is not None and labels[one] != labels[other] for one, other in pairs]
+    for i in sorted(range(len(pairs)), key=lambda i: not differ[i])[:k]:
+        yield Suspect(verdicts.DUPLICATE, *pairs[i], SAME_BUT_LABEL if differ[i] else SAME)
+
+
+def _digests(looks: Stored) -> Iterator[bytes | None]:
+    """Yield a digest of the picture, text or row of each training example; None for one that has none of them."""
+    columns = ["picture", "text", "row"]
+    for table in looks.tables(POOL, columns):
+        for picture, text, row in zip(*(table[name].to_pylist() for name in columns), strict=True):
+            content = repr((picture, text, row)).encode(errors="surrogatepass")
+            known = picture is not None or text or row is not None
+            yield hashlib.blake2b(content, digest_size=16).digest() if known else None
 
 
 def _fragile(fitted: Fitted, k: int) -> Iterator[Suspect]:

@@ -1,5 +1,6 @@
 import { render } from "preact";
-import { ColumnPage, ListPage, ReviewPage, RunPage, Runs, TargetPage } from "./pages";
+import { ColumnPage, ListPage, RunPage, Runs, TargetPage } from "./pages";
+import { ReviewPage } from "./review";
 import { usePlace } from "./state";
 
 function App() {
@@ -13,7 +14,7 @@ function App() {
     if (kind === "targets" && index) page = <TargetPage run={run} index={index} place={place} key={index} />;
     else if (kind === "columns" && index) page = <ColumnPage run={run} index={index} key={index} />;
     else if (kind === "targets" || kind === "columns") page = <ListPage run={run} kind={kind} place={place} key={kind} />;
-    else if (kind === "review") page = <ReviewPage run={run} />;
+    else if (kind === "review") page = <ReviewPage run={run} place={place} key={run} />;
     else page = <RunPage run={run} key={run} />;
   }
   return (

@@ -1,6 +1,6 @@
-// The pages: runs, a run, its lists, one target, one training example, the review.
+// The pages: runs, a run, its lists, one target, one training example.
 import { useEffect, useState } from "preact/hooks";
-import { ask, events, type Change, type ColumnDetail, type Problem, type Progress, type Run, type RunDetail, type Support, type Suspect, type TargetDetail } from "./api";
+import { ask, events, type Change, type ColumnDetail, type Problem, type Progress, type Run, type RunDetail, type Support, type TargetDetail } from "./api";
 import { List } from "./list";
 import { Cards, Facts, interval, labelOf, number, Show, Sight, Trouble } from "./parts";
 import { changed, go, useAsked, type Place } from "./state";
@@ -293,70 +293,6 @@ export function ColumnPage({ run, index }: { run: string; index: string }) {
             <Cards of={found.lowers} link={link} features={features} />
           </>
         )}
-      </Show>
-    </main>
-  );
-}
-
-export function ReviewPage({ run }: { run: string }) {
-  const [again, setAgain] = useState(0);
-  const asked = useAsked<{ suspects: Suspect[]; left_out: Record<string, string> }>(`/runs/${run}/queue?k=${50}${again ? `&seen=${again}` : ""}`);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const say = (suspect: Suspect, verdict: string, label: number | null = null) =>
-    ask(`/runs/${run}/verdicts`, { kind: suspect.kind, index: suspect.index, other: suspect.other, verdict, label })
-      .then(() => setAgain(again + 1))
-      .catch(setProblem);
-  const titles: Record<string, string> = { label: "Labels that may be wrong", leak: "Targets that may have leaked", fragile: "Targets that few examples decide" };
-  return (
-    <main>
-      <h1 tabIndex={-1}>Review</h1>
-      {problem && <Trouble text={problem.message} />}
-      <p>
-        Verdicts: <a href={`/api/v1/runs/${run}/verdicts.csv`} download>CSV</a>, <a href={`/api/v1/runs/${run}/verdicts`} download={`${run}-verdicts.json`}>JSON</a>
-      </p>
-      <Show asked={asked}>
-        {(found) =>
-          Object.entries(titles).map(([kind, title]) => (
-            <section key={kind}>
-              <h2>{title}</h2>
-              {found.left_out[kind] && <p class="quiet">left out: {found.left_out[kind]}</p>}
-              <ul class="suspects">
-                {found.suspects
-                  .filter((one) => one.kind === kind)
-                  .map((one) => (
-                    <li key={`${one.index}-${one.other}`} class={one.verdict ? "done" : ""}>
-                      <a href={kind === "label" ? `/runs/${run}/columns/${one.index}` : `/runs/${run}/targets/${one.index}`}>
-                        <Sight look={one.look} /> #{one.index} {labelOf(one.look)}
-                      </a>
-                      {one.other_look && (
-                        <a href={`/runs/${run}/columns/${one.other}`}>
-                          <Sight look={one.other_look} /> #{one.other} {labelOf(one.other_look)}
-                        </a>
-                      )}
-                      {kind === "fragile" ? <span>wrong without {number(-one.score)}</span> : <span>score {number(one.score)}</span>}
-                      {one.suggested_name && <span>rather {one.suggested_name}?</span>}
-                      <span class="say">
-                        {one.verdict ? (
-                          <>
-                            <b>
-                              {one.verdict.verdict}
-                              {one.verdict.who && ` (${one.verdict.who})`}
-                            </b>{" "}
-                            <button onClick={() => say(one, "open")}>undo</button>
-                          </>
-                        ) : (
-                          <>
-                            <button onClick={() => say(one, "keep")}>keep</button> <button onClick={() => say(one, "wrong")}>wrong</button>{" "}
-                            {one.suggested !== null && <button onClick={() => say(one, "fix", one.suggested)}>fix to {one.suggested_name}</button>}
-                          </>
-                        )}
-                      </span>
-                    </li>
-                  ))}
-              </ul>
-            </section>
-          ))
-        }
       </Show>
     </main>
   );
