@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate, stopping
+from datamodels.analyze.what_if.counterfactual import before_interval
 from datamodels.errors import NotFoundError, TargetRangeError
 from datamodels.explore import progress
 from datamodels.explore.opened import Explorer, Opened
@@ -168,9 +169,10 @@ def fits_router(explorer: Explorer) -> APIRouter:
         """Describe a target: the k columns that help it most, and the k that harm it most."""
         opened = explorer.fit(run, fit)
         helpful, harmful = opened.fitted.top(target, k)
-        look = views.looker(opened)
+        look, fitted = views.looker(opened), opened.fitted
         return models.TargetDetail(
-            fit=opened.fitted.record.number,
+            fit=fitted.record.number,
+            predicted_interval=views.pair(before_interval(fitted.run, fitted.solution, fitted.noise, target)),
             facts=views.facts(opened.targets, target),
             fields=views.fields(opened.targets),
             look=look.target(target),

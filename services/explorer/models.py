@@ -163,6 +163,9 @@ class TargetDetail(Model):
     facts: dict[str, Any] = Field(description="its row in the list of targets")
     fields: dict[str, str] = Field(description="what each fact says")
     look: LookInfo
+    predicted_interval: Interval = Field(
+        description="of the mean output of models trained on the whole pool, without the target itself"
+    )
     helpful: list[Weighted] = Field(description="columns that help it most, or raise its output, strongest first")
     harmful: list[Weighted] = Field(description="columns that harm it most, or lower its output, strongest first")
 
@@ -196,11 +199,16 @@ class Prediction(Model):
 
 
 class CounterfactualRequest(Model):
-    """Asks what changes if examples are removed from the training set or added to it."""
+    """Asks what changes if examples are removed from the training set, added to it, or get another label."""
 
     targets: list[Index] = Field(min_length=1, max_length=10_000)
     remove: list[Index] = Field(default=[], max_length=1_000_000)
     add: list[Index] = Field(default=[], max_length=1_000_000)
+    relabel: list[Index] = Field(
+        default=[],
+        max_length=1_000_000,
+        description="examples that get another label; predicted to have twice the effect of removal",
+    )
     base: list[Index] | None = Field(default=None, description="training set before; null for the whole pool")
 
 

@@ -76,7 +76,7 @@ def questions_router(explorer: Explorer) -> APIRouter:
     def ask_counterfactual(
         run: str, asked: models.CounterfactualRequest, fit: FitNumber = None
     ) -> models.Counterfactual:
-        """Predict outputs if examples are removed from the training set or added to it, with intervals."""
+        """Predict outputs if examples are removed from the training set, added to it or relabelled, with intervals."""
         fitted = explorer.fit(run, fit).fitted
         its_run, targets = fitted.run, fitted.targets(_array(asked.targets))
         base = pool.whole(its_run) if asked.base is None else pool.members_of(its_run, _array(asked.base), "base")
@@ -89,6 +89,7 @@ def questions_router(explorer: Explorer) -> APIRouter:
             base=base,
             remove=_array(asked.remove),
             add=_array(asked.add),
+            other_label=_array(asked.relabel),
         )
         changes = [
             models.Change(

@@ -20,7 +20,7 @@ def known(n, deviation=0.2, misfit=0.1):
     return Noise(np.full(n, deviation), np.full(n, misfit))
 
 
-def ask(run, *, solution=None, noise=None, targets=(0,), base=None, remove=EMPTY, add=EMPTY):
+def ask(run, *, solution=None, noise=None, targets=(0,), base=None, remove=EMPTY, add=EMPTY, other_label=EMPTY):
     return counterfactual(
         run,
         solve(linear.theta(run.n)) if solution is None else solution,
@@ -30,6 +30,7 @@ def ask(run, *, solution=None, noise=None, targets=(0,), base=None, remove=EMPTY
         base=pool.whole(run) if base is None else base,
         remove=np.asarray(remove, dtype=np.int32),
         add=np.asarray(add, dtype=np.int32),
+        other_label=np.asarray(other_label, dtype=np.int32),
     )
 
 
@@ -45,6 +46,20 @@ def test_what_goes_and_what_comes_changes_the_prediction_by_its_weights(run):
     np.testing.assert_allclose(found.before, theta[[2, 0], :20].sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(found.change, theta[[2, 0], 30] - theta[[2, 0]][:, [3, 5]].sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(found.after, found.before + found.change)
+
+
+def test_another_label_has_twice_the_effect_of_removal_and_twice_its_error(run):
+    removed, relabelled = ask(run, remove=[3, 5]), ask(run, other_label=[3, 5])
+    np.testing.assert_allclose(relabelled.change, 2 * removed.change)
+    np.testing.assert_allclose(np.ptp(relabelled.change_interval), 2 * np.ptp(removed.change_interval))
+    both = ask(run, remove=[3], other_label=[5])
+    np.testing.assert_allclose(both.change, ask(run, remove=[3]).change + 2 * ask(run, remove=[5]).change)
+    with pytest.raises(InputError, match="column 3 is not in the changed set"):
+        ask(run, remove=[3], other_label=[3])
+    with pytest.raises(InputError, match="no class labels"):
+        ask(dataclasses.replace(run, labels=None), other_label=[3])
+    with pytest.raises(InputError, match="leaves no example of class"):
+        ask(run, other_label=np.flatnonzero(run.labels == run.labels[0]))
 
 
 def test_intervals_hold_the_estimate_and_grow_with_what_is_removed(run):

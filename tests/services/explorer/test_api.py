@@ -110,6 +110,9 @@ def test_what_the_weights_predict(served, fitted):
     )  # fmt: skip
     assert changed["changes"][0]["change"] == mine.change[0]
     assert changed["changes"][0]["after_interval"] == pytest.approx(mine.after_interval[0])
+    other = served.ask(f"/api/v1/runs/{run.name}/counterfactual", {"targets": [0], "relabel": [1, 2]}).json()
+    assert other["changes"][0]["change"] == pytest.approx(2 * mine.change[0])
+    assert served.get("/targets/0")["predicted_interval"] == pytest.approx(mine.before_interval[0])
 
 
 def test_every_question_has_an_answer(served):

@@ -100,6 +100,7 @@ export interface TargetDetail {
   facts: Record<string, Value>;
   fields: Record<string, string>;
   look: Look;
+  predicted_interval: [number | null, number | null];
   helpful: Weighted[];
   harmful: Weighted[];
 }
@@ -127,6 +128,8 @@ export interface Support {
   status: string;
   columns: number[];
   curve: number[];
+  label: number | null;
+  label_name: string;
 }
 
 export interface Verdict {

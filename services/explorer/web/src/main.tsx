@@ -1,6 +1,7 @@
 import { render } from "preact";
-import { ColumnPage, ListPage, RunPage, Runs, TargetPage } from "./pages";
+import { ColumnPage, ListPage, RunPage, Runs } from "./pages";
 import { ReviewPage } from "./review";
+import { TargetPage } from "./target";
 import { usePlace } from "./state";
 
 function App() {

@@ -1,9 +1,9 @@
-// The pages: runs, a run, its lists, one target, one training example.
+// The pages: runs, a run, its lists, one training example.
 import { useEffect, useState } from "preact/hooks";
-import { ask, events, type Change, type ColumnDetail, type Problem, type Progress, type Run, type RunDetail, type Support, type TargetDetail } from "./api";
+import { events, type ColumnDetail, type Progress, type Run, type RunDetail } from "./api";
 import { List } from "./list";
-import { Cards, Facts, interval, labelOf, number, Show, Sight, Trouble } from "./parts";
-import { changed, go, useAsked, type Place } from "./state";
+import { Cards, Facts, interval, labelOf, number, Show, Sight } from "./parts";
+import { useAsked, type Place } from "./state";
 
 export function Runs() {
   const asked = useAsked<{ runs: Run[] }>("/runs?limit=1000");
@@ -107,7 +107,10 @@ export function RunPage({ run }: { run: string }) {
                   {found.fit_list.toReversed().map((fit) => (
                     <tr key={fit.fit}>
                       <td class="figure">{fit.fit}</td>
-                      <td title={fit.chosen}>{fit.estimator}</td>
+                      <td>
+                        {fit.estimator}
+                        {fit.chosen && <span class="quiet">, {fit.chosen}</span>}
+                      </td>
                       <td class="figure">{number(fit.models)}</td>
                       <td class="figure">{fit.quality ? `${number(fit.quality.lds)} (${interval(fit.quality.interval)})` : "not measured"}</td>
                       <td>{fit.quality?.verdict}</td>
@@ -171,97 +174,6 @@ export function ListPage({ run, kind, place }: { run: string; kind: "targets" | 
         )}
       </Show>
     </main>
-  );
-}
-
-export function TargetPage({ run, index, place }: { run: string; index: string; place: Place }) {
-  const asked = useAsked<TargetDetail>(`/runs/${run}/targets/${index}`);
-  const about = useAsked<RunDetail>(`/runs/${run}`);
-  const removed = new Set((place.query.get("remove") ?? "").split(",").filter(Boolean).map(Number));
-  const remove = (columns: Iterable<number>) => go(changed(place.query, { remove: [...columns].join(",") }), true);
-  const toggle = (column: number) => {
-    const next = new Set(removed);
-    if (!next.delete(column)) next.add(column);
-    remove(next);
-  };
-  const effects = about.found?.output.effects ?? ["helpful", "harmful"];
-  const features = about.found?.features ?? [];
-  const link = (one: { index: number }) => `/runs/${run}/columns/${one.index}`;
-  return (
-    <main>
-      <h1 tabIndex={-1}>Target {index}</h1>
-      <Show asked={asked}>
-        {(found) => (
-          <>
-            <section class="pair">
-              <div>
-                <Sight look={found.look} features={features} large />
-                <p>
-                  {labelOf(found.look)} <span class="quiet">{found.look.title}</span>
-                </p>
-              </div>
-              <Facts facts={found.facts} fields={found.fields} />
-            </section>
-            <WhatIf run={run} target={Number(index)} removed={removed} set={remove} threshold={about.found?.output.threshold ?? null} />
-            <h2>Most {effects[0]} training examples</h2>
-            <Cards of={found.helpful} link={link} features={features} chosen={removed} choose={toggle} />
-            <h2>Most {effects[1]} training examples</h2>
-            <Cards of={found.harmful} link={link} features={features} chosen={removed} choose={toggle} />
-          </>
-        )}
-      </Show>
-    </main>
-  );
-}
-
-/** Predicts the output of a target if some examples are removed. */
-function WhatIf(props: { run: string; target: number; removed: Set<number>; set: (columns: Iterable<number>) => void; threshold: number | null }) {
-  const [change, setChange] = useState<Change | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [told, setTold] = useState("");
-  const columns = [...props.removed].join(",");
-  useEffect(() => {
-    setProblem(null);
-    setChange(null);
-    if (!columns) return;
-    const control = new AbortController();
-    const body = { targets: [props.target], remove: columns.split(",").map(Number) };
-    ask<{ changes: Change[] }>(`/runs/${props.run}/counterfactual`, body, control.signal)
-      .then((found) => setChange(found.changes[0] ?? null))
-      .catch((found: Problem) => control.signal.aborted || setProblem(found));
-    return () => control.abort();
-  }, [props.run, props.target, columns]);
-  const find = () =>
-    ask<Support>(`/runs/${props.run}/targets/${props.target}/support`)
-      .then((found) => {
-        setTold({ found: `without these ${found.columns.length} it is predicted to be wrong`, wrong: "it is predicted to be wrong with nothing removed", none: "no set that is small enough makes it wrong", no_weights: "it has no weights" }[found.status] ?? found.status);
-        if (found.status === "found") props.set(found.columns);
-      })
-      .catch(setProblem);
-  return (
-    <section class="whatif" aria-live="polite">
-      <h2>What if?</h2>
-      {problem && <Trouble text={problem.message} />}
-      {!columns && <p>Tick examples below to remove them from the training set.</p>}
-      {columns && !change && !problem && <p class="quiet">predicting …</p>}
-      {change && (
-        <p>
-          Without{" "}
-          {[...props.removed].slice(0, 20).map((column, i) => (
-            <span key={column}>
-              {i > 0 && ", "}
-              <a href={`/runs/${props.run}/columns/${column}`}>#{column}</a>
-            </span>
-          ))}
-          {props.removed.size > 20 && ` and ${props.removed.size - 20} more`}, the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} to{" "}
-          <b>{number(change.after)}</b>. One model is expected in {interval(change.after_interval)}.
-        </p>
-      )}
-      {told && <p>{told}</p>}
-      <p>
-        {props.threshold !== null && <button onClick={find}>find the fewest that make it wrong</button>} {columns && <button onClick={() => (setTold(""), props.set([]))}>remove none</button>}
-      </p>
-    </section>
   );
 }
 

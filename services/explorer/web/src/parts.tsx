@@ -83,20 +83,25 @@ export const Facts = ({ facts, fields }: { facts: Record<string, Value>; fields:
   </dl>
 );
 
+/** What happens to an example in a what-if question. */
+export type Edit = "remove" | "relabel";
+export type Edits = Map<number, Edit>;
+
 /** Examples with their weights: a bar each, as long as the weight is strong. */
 export function Cards(props: {
   of: Weighted[];
   link: (one: Weighted) => string;
   features?: Feature[];
-  chosen?: Set<number>;
-  choose?: (index: number) => void;
+  edits?: Edits;
+  ways?: Edit[];
+  edit?: (index: number, way: Edit) => void;
 }) {
   const most = Math.max(...props.of.map((one) => Math.abs(one.weight)), 1e-300);
   if (!props.of.length) return <p class="quiet">none</p>;
   return (
     <ul class="cards">
       {props.of.map((one) => (
-        <li key={one.index} class={props.chosen?.has(one.index) ? "card chosen" : "card"}>
+        <li key={one.index} class={props.edits?.has(one.index) ? "card chosen" : "card"}>
           <a href={props.link(one)}>
             <Sight look={one.look} features={props.features ?? []} />
             <span class="name">
@@ -106,11 +111,12 @@ export function Cards(props: {
           </a>
           <meter min={0} max={most} value={Math.abs(one.weight)} aria-label="strength of the weight" />
           <span>{number(one.weight, true)}</span>
-          {props.choose && (
-            <label>
-              <input type="checkbox" checked={props.chosen?.has(one.index) ?? false} onChange={() => props.choose?.(one.index)} /> remove
+          {props.ways?.map((way) => (
+            <label key={way}>
+              <input type="checkbox" checked={props.edits?.get(one.index) === way} onChange={() => props.edit?.(one.index, way)} /> {way}
+              <span class="unseen"> #{one.index}</span>
             </label>
-          )}
+          ))}
         </li>
       ))}
     </ul>

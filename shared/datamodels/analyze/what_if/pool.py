@@ -43,14 +43,14 @@ def members_of(run: Run, columns: np.ndarray, name: str) -> np.ndarray:
     return designs.unpack(designs.mask_of(columns, run.design.columns), run.design.columns)
 
 
-def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray) -> np.ndarray:
+def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray, *, nothing: bool = False) -> np.ndarray:
     """Return bool[d]: `base` without the columns `remove` and with the columns `add`.
 
-    Raises InputError if nothing changes, if a column to remove is not in `base`, if a column to add is, if a column is
-    pinned (in all subsets or in none), and if a class is left without examples.
+    Raises InputError if nothing changes, unless `nothing` allows that, if a column to remove is not in `base`, if a column
+    to add is, if a column is pinned (in all subsets or in none), and if a class is left without examples.
     """
     leaving, coming = members_of(run, remove, "remove"), members_of(run, add, "add")
-    if not len(remove) and not len(add):
+    if not nothing and not len(remove) and not len(add):
         raise InputError("remove and add: both are empty; name the columns to remove or to add")
     for name, wrong, why in (
         ("remove", leaving & ~base, "is not in the set"),
@@ -70,6 +70,31 @@ def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray) -> 
     if gone is not None:
         raise InputError(f"remove: leaves no example of class {gone}; keep some, since no model was trained without it")
     return after
+
+
+def relabelled(run: Run, after: np.ndarray, relabel: np.ndarray) -> np.ndarray:
+    """Return bool[d]: the columns int[k] of a set, `after`, that get another label.
+
+    Raises MaskError, and InputError if a column is not in the set or is pinned, if columns have no labels of their own,
+    and if a class is left without examples of its own.
+    """
+    chosen = members_of(run, relabel, "relabel")
+    if not chosen.any():
+        return chosen
+    if column_labels(run) is None:
+        raise InputError(f"relabel: the columns of run {run.name} have no class labels of their own")
+    for wrong, why in (
+        (chosen & ~after, "is not in the changed set"),
+        (chosen & (run.design.stratum < 0), "is pinned; all subsets have it or none, so its effect is unknown"),
+    ):
+        if wrong.any():
+            raise InputError(f"relabel: column {np.flatnonzero(wrong)[0]} {why}")
+    gone = emptied(run, after, after & ~chosen)
+    if gone is not None:
+        raise InputError(
+            f"relabel: leaves no example of class {gone}; keep some, since no model was trained without it"
+        )
+    return chosen
 
 
 def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
