@@ -40,7 +40,9 @@ export function Runs() {
               </tbody>
             </table>
           ) : (
-            <p>The store has no runs yet. `datamodels run digits` makes one in a minute.</p>
+            <p>
+              The store has no runs yet. <code>datamodels run digits</code> makes one in a minute; start it where you started the explorer, then reload this page.
+            </p>
           )
         }
       </Show>
@@ -88,7 +90,13 @@ export function RunPage({ run }: { run: string }) {
                 : what each of them drives
               </li>
               <li>
-                <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, fragile targets
+                <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, duplicates, fragile targets
+              </li>
+              <li>
+                <a href={`/runs/${run}/clusters`}>clusters</a> and <a href={`/runs/${run}/components`}>components</a>: what models learn about in the same way
+              </li>
+              <li>
+                <a href={`/compare?one=${run}`}>compare</a> with another run, or two fits
               </li>
             </ul>
             <h2>Fits</h2>
@@ -169,7 +177,7 @@ export function ListPage({ run, kind, place }: { run: string; kind: "targets" | 
             place={place}
             columns={kind === "targets" ? TARGETS : COLUMNS}
             pictures={found.looks && !found.grouped && !found.features.length ? `/api/v1/runs/${run}/${kind === "targets" ? "targets" : "examples"}` : null}
-            link={(index) => `/runs/${run}/${kind}/${index}`}
+            link={(index) => `/runs/${run}/${kind}/${index}${place.query.has("fit") ? `?fit=${place.query.get("fit")}` : ""}`}
           />
         )}
       </Show>
@@ -177,11 +185,12 @@ export function ListPage({ run, kind, place }: { run: string; kind: "targets" | 
   );
 }
 
-export function ColumnPage({ run, index }: { run: string; index: string }) {
-  const asked = useAsked<ColumnDetail>(`/runs/${run}/columns/${index}`);
+export function ColumnPage({ run, index, place }: { run: string; index: string; place: Place }) {
+  const fit = place.query.has("fit") ? `?fit=${place.query.get("fit")}` : "";
+  const asked = useAsked<ColumnDetail>(`/runs/${run}/columns/${index}${fit}`);
   const about = useAsked<RunDetail>(`/runs/${run}`);
   const features = about.found?.features ?? [];
-  const link = (one: { index: number }) => `/runs/${run}/targets/${one.index}`;
+  const link = (one: { index: number }) => `/runs/${run}/targets/${one.index}${fit}`;
   return (
     <main>
       <h1 tabIndex={-1}>

@@ -31,6 +31,13 @@ export function changed(query: URLSearchParams, values: Record<string, string | 
   return location.pathname + (text ? `?${text}` : "");
 }
 
+/** Goes to the address that a form asks for, without loading the page anew. */
+export function submitted(event: SubmitEvent): void {
+  event.preventDefault();
+  const fields = [...new FormData(event.target as HTMLFormElement)].map(([name, value]) => [name, String(value)]);
+  go(changed(new URLSearchParams(), Object.fromEntries(fields)));
+}
+
 export function usePlace(): Place {
   const [place, set] = useState(here);
   useEffect(() => {

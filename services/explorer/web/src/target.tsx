@@ -13,7 +13,8 @@ function editsOf(query: URLSearchParams): Edits {
 const of = (edits: Edits, way: Edit): number[] => [...edits].filter(([, its]) => its === way).map(([column]) => column);
 
 export function TargetPage({ run, index, place }: { run: string; index: string; place: Place }) {
-  const asked = useAsked<TargetDetail>(`/runs/${run}/targets/${index}`);
+  const fit = place.query.has("fit") ? `?fit=${place.query.get("fit")}` : "";
+  const asked = useAsked<TargetDetail>(`/runs/${run}/targets/${index}${fit}`);
   const about = useAsked<RunDetail>(`/runs/${run}`);
   const edits = editsOf(place.query);
   const set = (next: Edits) => go(changed(place.query, Object.fromEntries(WAYS.map((way) => [way, of(next, way).join(",")]))), true);
@@ -25,7 +26,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
   };
   const effects = about.found?.output.effects ?? ["helpful", "harmful"];
   const features = about.found?.features ?? [];
-  const link = (one: { index: number }) => `/runs/${run}/columns/${one.index}`;
+  const link = (one: { index: number }) => `/runs/${run}/columns/${one.index}${fit}`;
   return (
     <main>
       <h1 tabIndex={-1}>Target {index}</h1>
@@ -43,7 +44,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
                 </div>
                 <Facts facts={{ ...found.facts, predicted_interval: interval(found.predicted_interval) }} fields={{ ...found.fields, predicted_interval: "95% interval of the mean output of models trained on the whole pool" }} />
               </section>
-              <WhatIf run={run} target={Number(index)} edits={edits} set={set} ways={ways} threshold={about.found?.output.threshold ?? null} />
+              <WhatIf run={run} fit={fit} target={Number(index)} edits={edits} set={set} ways={ways} threshold={about.found?.output.threshold ?? null} />
               <h2>Most {effects[0]} training examples</h2>
               <Cards of={found.helpful} link={link} features={features} edits={edits} ways={ways} edit={edit} />
               <h2>Most {effects[1]} training examples</h2>
@@ -73,7 +74,7 @@ function Numbers({ run, of: columns }: { run: string; of: number[] }) {
 }
 
 /** Predicts the output of a target if some examples are removed or get another label. */
-function WhatIf(props: { run: string; target: number; edits: Edits; set: (edits: Edits) => void; ways: Edit[]; threshold: number | null }) {
+function WhatIf(props: { run: string; fit: string; target: number; edits: Edits; set: (edits: Edits) => void; ways: Edit[]; threshold: number | null }) {
   const [change, setChange] = useState<Change | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [told, setTold] = useState("");
@@ -85,14 +86,14 @@ function WhatIf(props: { run: string; target: number; edits: Edits; set: (edits:
     setChange(null);
     if (!props.edits.size) return;
     const control = new AbortController();
-    ask<{ changes: Change[] }>(`/runs/${props.run}/counterfactual`, JSON.parse(asked), control.signal)
+    ask<{ changes: Change[] }>(`/runs/${props.run}/counterfactual${props.fit}`, JSON.parse(asked), control.signal)
       .then((found) => setChange(found.changes[0] ?? null))
       .catch((found: Problem) => control.signal.aborted || setProblem(found));
     return () => control.abort();
-  }, [props.run, asked]);
+  }, [props.run, props.fit, asked]);
 
   const find = (way: Edit) =>
-    ask<Support>(`/runs/${props.run}/targets/${props.target}/support${way === "relabel" ? "?mislabel=true" : ""}`)
+    ask<Support>(`/runs/${props.run}/targets/${props.target}/support${props.fit || "?"}${way === "relabel" ? "&mislabel=true" : ""}`)
       .then((found) => {
         const done = way === "remove" ? `without these ${found.columns.length}` : `if these ${found.columns.length} are labelled ${found.label_name}`;
         const texts: Record<string, string> = {

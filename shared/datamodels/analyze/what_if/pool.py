@@ -46,8 +46,8 @@ def members_of(run: Run, columns: np.ndarray, name: str) -> np.ndarray:
 def changed(run: Run, base: np.ndarray, remove: np.ndarray, add: np.ndarray, *, nothing: bool = False) -> np.ndarray:
     """Return bool[d]: `base` without the columns `remove` and with the columns `add`.
 
-    Raises InputError if nothing changes, unless `nothing` allows that, if a column to remove is not in `base`, if a column
-    to add is, if a column is pinned (in all subsets or in none), and if a class is left without examples.
+    Raises InputError if nothing changes, unless `nothing` allows that, if a column to remove is not in `base`, if a
+    column to add is, if a column is pinned (in all subsets or in none), and if a class is left without examples.
     """
     leaving, coming = members_of(run, remove, "remove"), members_of(run, add, "add")
     if not nothing and not len(remove) and not len(add):
