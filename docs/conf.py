@@ -6,7 +6,13 @@ The site is built from the project's root, so that pages in docs and READMEs els
 project = "datamodels"
 root_doc = "docs/index"
 extensions = ["myst_parser"]
-include_patterns = ["*.md", "docs/**.md", "services/*/README.md", "helm/datamodels/README.md", "tests/hostcuda/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/**.md",
+    "services/*/README.md",
+    "helm/datamodels/README.md",
+    "tests/hostcuda/README.md",
+]
 exclude_patterns = [".*", "build", "shared"]
 myst_heading_anchors = 4  # levels of headings that links can name, as code hosts name them
 
