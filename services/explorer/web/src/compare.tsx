@@ -1,6 +1,6 @@
 // Two fits side by side: how alike their weights are, and which is better.
 import { type Fit, type Run } from "./api";
-import { interval, number, Show } from "./parts";
+import { Across, interval, number, Show } from "./parts";
 import { submitted, useAsked, type Place } from "./state";
 
 interface Side {
@@ -51,7 +51,7 @@ function Result({ one, other }: { one: string; other: string }) {
     <Show asked={asked}>
       {(found) => (
         <>
-          <table>
+          <Across name="the two fits">
             <thead>
               <tr>
                 <th>fit</th>
@@ -74,7 +74,7 @@ function Result({ one, other }: { one: string; other: string }) {
                 </tr>
               ))}
             </tbody>
-          </table>
+          </Across>
           {found.differ ? (
             <p>Their weights cannot be compared: {found.differ}</p>
           ) : found.targets === 0 ? (
@@ -85,7 +85,7 @@ function Result({ one, other }: { one: string; other: string }) {
               <p>
                 {number(found.targets)} targets have weights in both. On average, both fits have {found.shared === null ? "an unknown share" : `${Math.round(100 * found.shared)}%`} of the five strongest examples of a target.
               </p>
-              <table>
+              <Across name="cosines">
                 <caption>Cosine of the weights of a target in the two fits: 1 if they are the same</caption>
                 <thead>
                   <tr>
@@ -105,9 +105,9 @@ function Result({ one, other }: { one: string; other: string }) {
                     ))}
                   </tr>
                 </tbody>
-              </table>
+              </Across>
               <h2>Targets on which they agree least</h2>
-              <table>
+              <Across name="targets">
                 <thead>
                   <tr>
                     <th>target</th>
@@ -133,7 +133,7 @@ function Result({ one, other }: { one: string; other: string }) {
                     </tr>
                   ))}
                 </tbody>
-              </table>
+              </Across>
             </>
           )}
         </>

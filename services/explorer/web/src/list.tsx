@@ -110,9 +110,21 @@ export function List(props: {
         <span aria-live="polite">{number(total)} rows</span>
       </form>
       {problem && <Trouble text={problem.message} />}
+      {!problem && pages.has(0) && total === 0 && (
+        <p>
+          No row is like this.{" "}
+          {(place.query.get("search") || place.query.has("where")) && (
+            <>
+              Filters may use <code>=</code>, <code>!=</code>, <code>&lt;</code>, <code>&lt;=</code>, <code>&gt;</code>, <code>&gt;=</code> with: {Object.keys(fields).join(", ")}. <a href={changed(place.query, { search: "", where: [] })}>Show all</a>
+            </>
+          )}
+        </p>
+      )}
       <div class="list" role="table" aria-rowcount={total + 1} aria-label={props.kind}>
         <div class="line head" role="row">
-          {props.pictures !== null && <span role="columnheader" class="cell thumb" aria-label="picture" />}
+          {props.pictures !== null && <span role="columnheader" class="cell thumb">
+              <span class="unseen">picture</span>
+            </span>}
           {props.columns.map((column) => (
             <span role="columnheader" key={column.name} class={column.text ? "cell" : "cell figure"} aria-sort={sort === column.name ? "ascending" : sort === `-${column.name}` ? "descending" : "none"}>
               <a href={changed(place.query, { sort: sort === `-${column.name}` ? column.name : `-${column.name}` })} title={fields[column.name]}>
@@ -122,8 +134,8 @@ export function List(props: {
             </span>
           ))}
         </div>
-        <div class="scroller" ref={box} onScroll={(event) => setTop((event.target as HTMLElement).scrollTop)} tabIndex={0}>
-          <div class="all" style={{ height: `${total * HEIGHT}px` }}>
+        <div class="scroller" role="rowgroup" aria-label="rows" ref={box} onScroll={(event) => setTop((event.target as HTMLElement).scrollTop)} tabIndex={0}>
+          <div class="all" role="presentation" style={{ height: `${total * HEIGHT}px` }}>
             {rows}
           </div>
         </div>

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { events, type ColumnDetail, type Progress, type Run, type RunDetail } from "./api";
 import { List } from "./list";
-import { Cards, Facts, interval, labelOf, number, Show, Sight } from "./parts";
+import { Across, Cards, Facts, interval, labelOf, number, Show, Sight } from "./parts";
 import { useAsked, type Place } from "./state";
 
 export function Runs() {
@@ -13,7 +13,7 @@ export function Runs() {
       <Show asked={asked}>
         {({ runs }) =>
           runs.length ? (
-            <table>
+            <Across name="runs">
               <thead>
                 <tr>
                   <th>run</th>
@@ -38,7 +38,7 @@ export function Runs() {
                   </tr>
                 ))}
               </tbody>
-            </table>
+            </Across>
           ) : (
             <p>
               The store has no runs yet. <code>datamodels run digits</code> makes one in a minute; start it where you started the explorer, then reload this page.
@@ -101,7 +101,7 @@ export function RunPage({ run }: { run: string }) {
             </ul>
             <h2>Fits</h2>
             {found.fit_list.length ? (
-              <table>
+              <Across name="fits">
                 <thead>
                   <tr>
                     <th class="figure">fit</th>
@@ -125,7 +125,7 @@ export function RunPage({ run }: { run: string }) {
                     </tr>
                   ))}
                 </tbody>
-              </table>
+              </Across>
             ) : (
               <p class="quiet">none yet: weights follow once the models are trained</p>
             )}

@@ -23,6 +23,13 @@ export function Show<T>({ asked, children }: { asked: Asked<T>; children: (found
   return asked.found === null ? <p class="quiet">reading …</p> : <>{children(asked.found)}</>;
 }
 
+/** A table that scrolls sideways in a narrow window, also by keyboard. */
+export const Across = ({ name, children }: { name: string; children: ComponentChildren }) => (
+  <div class="across" role="group" aria-label={name} tabIndex={0}>
+    <table>{children}</table>
+  </div>
+);
+
 export const Trouble = ({ text }: { text: string }) => (
   <p class="trouble" role="alert">
     {text}

@@ -173,20 +173,20 @@ function Item(props: {
               {said.verdict}
               {said.who && ` (${said.who})`}
             </b>{" "}
-            <button aria-label={`undo ${said.verdict} of ${subject(one)}`} onClick={() => props.say(one, "open", note)}>
+            <button aria-label={`undo: ${subject(one)}`} onClick={() => props.say(one, "open", note)}>
               undo
             </button>
           </>
         ) : (
           <>
-            <button aria-label={`keep ${subject(one)}`} onClick={() => props.say(one, "keep", note)}>
+            <button aria-label={`keep: ${subject(one)}`} onClick={() => props.say(one, "keep", note)}>
               keep
             </button>{" "}
             <button aria-label={`wrong: ${subject(one)}`} onClick={() => props.say(one, "wrong", note)}>
               wrong
             </button>{" "}
             {one.suggested !== null && (
-              <button aria-label={`fix the label of ${subject(one)} to ${one.suggested_name}`} onClick={() => props.say(one, "fix", note, one.suggested)}>
+              <button aria-label={`fix to ${one.suggested_name}: ${subject(one)}`} onClick={() => props.say(one, "fix", note, one.suggested)}>
                 fix to {one.suggested_name}
               </button>
             )}

@@ -1,0 +1,127 @@
+"""Every page in a real browser: at three widths, light and dark, by keyboard, and for those who see little."""
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.services.explorer import browser
+from tests.services.explorer.conftest import TOKEN
+
+AXE = Path(__file__).parents[3] / "services" / "explorer" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+PICTURES = os.environ.get("DATAMODELS_TEST_PICTURES")
+"""A folder for a screenshot of every page, to look at; none are taken without it."""
+SIZES = ((390, 844), (1280, 800), (3840, 2160))
+CHECKED = ((390, "light"), (1280, "dark"))
+"""Looks that axe checks: it takes far longer than all else, and so need not see each size in each scheme."""
+PAGES = {
+    "/": "document.querySelector('main table a')",
+    "/runs/RUN": "document.querySelector('progress')",
+    "/runs/RUN/targets?sort=-strongest": "document.querySelector('.all .line a')",
+    "/runs/RUN/columns?sort=-targets": "document.querySelector('.all .line a')",
+    "/runs/RUN/targets?search=nobody": "document.body.innerText.includes('No row')",
+    "/runs/RUN/targets/0?remove=1&relabel=2": "document.body.innerText.includes('is expected in')",
+    "/runs/RUN/columns/2": "document.body.innerText.includes('it lowers most')",
+    "/runs/RUN/review?at=label-": "document.querySelector('.suspects li')",
+    "/runs/RUN/clusters": "document.body.innerText.includes('Fit 0')",
+    "/runs/RUN/components?k=2": "document.body.innerText.includes('Component 2')",
+    "/compare": "document.querySelector('datalist option')",
+    "/compare?one=RUN&other=RUN@0": "document.body.innerText.includes('agree least')",
+    "/nothing": "document.body.innerText.includes('No such page')",
+}
+
+pytestmark = pytest.mark.skipif(browser.PATH is None, reason="no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def page(served, tmp_path_factory):
+    with browser.opened(tmp_path_factory.mktemp("profile")) as found:
+        found.visit(f"http://127.0.0.1:{served.port}/?token={TOKEN}", PAGES["/"])
+        yield found
+
+
+def address(served, path):
+    return f"http://127.0.0.1:{served.port}{path.replace('RUN', served.run.name)}"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_fits_and_is_accessible(served, page, path):
+    for width, height in SIZES:
+        for scheme in ("light", "dark"):
+            page.look(width, height, scheme)
+            page.visit(address(served, path), PAGES[path])
+            if PICTURES:
+                name = (
+                    f"{path.strip('/').replace('/', '-').partition('?')[0] or 'runs'}-{len(path)}-{width}-{scheme}.png"
+                )
+                (Path(PICTURES) / name).write_bytes(base64.b64decode(page.picture()))
+            assert page.errors == []
+            assert {url.split("/")[2] for url in page.requests} == {f"127.0.0.1:{served.port}"}, page.requests
+            wide = page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide == 0, f"{path} is {wide} pixels too wide at {width}"
+            assert page.run("getComputedStyle(document.body).backgroundColor") == (
+                "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)"
+            )
+            if AXE.exists() and (width, scheme) in CHECKED:
+                assert violations(page) == []
+    if not AXE.exists():
+        pytest.skip("axe-core is not here: `npm ci` in services/explorer/web installs it; all else was checked")
+
+
+def violations(page):
+    page.run(AXE.read_text() + ";0")
+    return page.run(
+        """axe.run({ resultTypes: ["violations"] }).then((found) =>
+             found.violations.map((one) => [one.id, one.nodes.map((node) => [node.html.slice(0, 150), node.failureSummary])]))"""
+    )
+
+
+def test_the_review_by_keyboard_alone(served, page):
+    page.look(1280, 800, "light")
+    page.visit(address(served, "/runs/RUN/review"), "document.querySelectorAll('.suspects li').length > 2")
+    focused = "document.activeElement.closest('[data-name]')?.dataset.name"
+    names = page.run("[...document.querySelectorAll('[data-name]')].map((one) => one.dataset.name)")
+    page.press("j")
+    assert page.run(focused) == names[0]
+    assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.press("j")
+    page.press("k")
+    assert page.run(focused) == names[0] and f"at={names[0]}" in page.run("location.search")
+    page.press("n")
+    for key in "1k w":
+        page.press(key)
+    assert page.run("document.activeElement.value") == "1k w"
+    page.press("Escape")
+    page.press("f")
+    page.wait(f"{focused} === {names[1]!r}")
+    page.press("w")
+    page.wait(f"{focused} === {names[2]!r}")
+    stored = {f"{one['kind']}-{one['index']}-{one['other']}": one for one in served.get("/verdicts")["verdicts"]}
+    assert (stored[names[0]]["verdict"], stored[names[0]]["note"]) == ("fix", "1k w")
+    assert stored[names[1]]["verdict"] == "wrong"
+    for _ in range(2):
+        page.press("k")
+        page.press("u")
+        page.wait(f"!document.querySelector(`[data-name='${{{focused}}}']`).classList.contains('done')")
+    assert not set(names[:2]) & {
+        f"{one['kind']}-{one['index']}-{one['other']}" for one in served.get("/verdicts")["verdicts"]
+    }
+
+
+def test_what_if_by_ticks_and_by_numbers(served, page):
+    page.visit(address(served, "/runs/RUN/targets/0"), "document.querySelector('.card input')")
+    page.run("document.querySelector('.card input').focus()")
+    page.press(" ")
+    page.wait("document.body.innerText.includes('is expected in') && location.search.startsWith('?remove=')")
+    page.run("document.querySelector('input[name=numbers]').focus()")
+    for key in ["7", ",", "8", "Enter"]:
+        page.press(key)
+    page.wait("location.search.includes('%2C7%2C8')")
+
+
+def test_a_problem_is_told_in_the_words_of_the_server(served, page):
+    page.visit(address(served, "/runs/RUN/targets/99"), "document.querySelector('[role=alert]')")
+    assert "must be 0 to 4" in page.run("document.querySelector('[role=alert]').innerText")
+    page.visit(address(served, "/runs/RUN/targets?where=evil%3D1"), "document.querySelector('[role=alert]')")
+    assert "has no field 'evil'" in page.run("document.querySelector('[role=alert]').innerText")
