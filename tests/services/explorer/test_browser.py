@@ -72,8 +72,8 @@ def test_every_page_fits_and_is_accessible(served, page, path):
 def violations(page):
     page.run(AXE.read_text() + ";0")
     return page.run(
-        """axe.run({ resultTypes: ["violations"] }).then((found) =>
-             found.violations.map((one) => [one.id, one.nodes.map((node) => [node.html.slice(0, 150), node.failureSummary])]))"""
+        """axe.run({ resultTypes: ["violations"] }).then((found) => found.violations.map(
+             (one) => [one.id, one.nodes.map((node) => [node.html.slice(0, 150), node.failureSummary])]))"""
     )
 
 
