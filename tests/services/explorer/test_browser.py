@@ -123,5 +123,6 @@ def test_what_if_by_ticks_and_by_numbers(served, page):
 def test_a_problem_is_told_in_the_words_of_the_server(served, page):
     page.visit(address(served, "/runs/RUN/targets/99"), "document.querySelector('[role=alert]')")
     assert "must be 0 to 4" in page.run("document.querySelector('[role=alert]').innerText")
+    assert page.run("document.querySelector('main p a').pathname") == "/", "there is a way on"
     page.visit(address(served, "/runs/RUN/targets?where=evil%3D1"), "document.querySelector('[role=alert]')")
     assert "has no field 'evil'" in page.run("document.querySelector('[role=alert]').innerText")

@@ -209,9 +209,9 @@ export function ColumnPage({ run, index, place }: { run: string; index: string; 
               <Facts facts={found.facts} fields={found.fields} />
             </section>
             <h2>Targets whose output it raises most</h2>
-            <Cards of={found.raises} link={link} features={features} />
+            <Cards of={found.raises} none="None: no target has a positive weight on it." link={link} features={features} />
             <h2>Targets whose output it lowers most</h2>
-            <Cards of={found.lowers} link={link} features={features} />
+            <Cards of={found.lowers} none="None: no target has a negative weight on it." link={link} features={features} />
           </>
         )}
       </Show>

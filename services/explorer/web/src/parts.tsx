@@ -1,6 +1,6 @@
 // What several pages show: numbers, pictures, messages.
 import type { ComponentChildren } from "preact";
-import type { Feature, Look, Value, Weighted } from "./api";
+import type { Feature, Look, Problem, Value, Weighted } from "./api";
 import type { Asked } from "./state";
 
 export function number(value: Value | undefined, signed = false): string {
@@ -19,9 +19,29 @@ export const interval = (ends: [number | null, number | null]): string =>
   ends[0] === null || ends[1] === null ? "interval unknown" : `${number(ends[0])} to ${number(ends[1])}`;
 
 export function Show<T>({ asked, children }: { asked: Asked<T>; children: (found: T) => ComponentChildren }) {
-  if (asked.problem) return <Trouble text={asked.problem.message} />;
+  if (asked.problem) return <Failed problem={asked.problem} />;
   return asked.found === null ? <p class="quiet">reading …</p> : <>{children(asked.found)}</>;
 }
+
+/** What is wrong, and where to go from here. */
+const Failed = ({ problem }: { problem: Problem }) => (
+  <>
+    <Trouble text={problem.message} />
+    <p>
+      {problem.status === 401 || problem.status === 403 ? (
+        <>
+          Open the address that <code>datamodels explore</code> printed when it started: it has the token.
+        </>
+      ) : problem.status === 0 || problem.status >= 500 || problem.status === 429 ? (
+        <button onClick={() => location.reload()}>try again</button>
+      ) : (
+        <>
+          Go on from <a href="/">the runs</a>.
+        </>
+      )}
+    </p>
+  </>
+);
 
 /** A table that scrolls sideways in a narrow window, also by keyboard. */
 export const Across = ({ name, children }: { name: string; children: ComponentChildren }) => (
@@ -99,12 +119,13 @@ export function Cards(props: {
   of: Weighted[];
   link: (one: Weighted) => string;
   features?: Feature[];
+  none: string;
   edits?: Edits;
   ways?: Edit[];
   edit?: (index: number, way: Edit) => void;
 }) {
   const most = Math.max(...props.of.map((one) => Math.abs(one.weight)), 1e-300);
-  if (!props.of.length) return <p class="quiet">none</p>;
+  if (!props.of.length) return <p class="quiet">{props.none}</p>;
   return (
     <ul class="cards">
       {props.of.map((one) => (

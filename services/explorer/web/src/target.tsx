@@ -46,9 +46,9 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
               </section>
               <WhatIf run={run} fit={fit} target={Number(index)} edits={edits} set={set} ways={ways} threshold={about.found?.output.threshold ?? null} />
               <h2>Most {effects[0]} training examples</h2>
-              <Cards of={found.helpful} link={link} features={features} edits={edits} ways={ways} edit={edit} />
+              <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} link={link} features={features} edits={edits} ways={ways} edit={edit} />
               <h2>Most {effects[1]} training examples</h2>
-              <Cards of={found.harmful} link={link} features={features} edits={edits} ways={ways} edit={edit} />
+              <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} link={link} features={features} edits={edits} ways={ways} edit={edit} />
             </>
           );
         }}
