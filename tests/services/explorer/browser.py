@@ -64,7 +64,7 @@ class Browser:
         """Go to an address, and wait until an expression is true."""
         self.errors, self.requests = [], []
         self._call("Page.navigate", url=address)
-        self.wait(f"location.href !== 'about:blank' && document.readyState === 'complete' && ({until})")
+        self.wait(f"document.readyState === 'complete' && ({until})")
 
     def wait(self, until: str) -> None:
         """Wait until an expression of JavaScript is true."""

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from datamodels.display import stored
+from datamodels.settings import ExplorerSettings
+from datamodels.storage.local import LocalStore
+from tests.report import made
 from tests.services.explorer import browser
-from tests.services.explorer.conftest import TOKEN
+from tests.services.explorer.conftest import TOKEN, serving
 
 AXE = Path(__file__).parents[3] / "services" / "explorer" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = os.environ.get("DATAMODELS_TEST_PICTURES")
@@ -67,6 +71,24 @@ def test_every_page_fits_and_is_accessible(served, page, path):
                 assert violations(page) == []
     if not AXE.exists():
         pytest.skip("axe-core is not here: `npm ci` in services/explorer/web installs it; all else was checked")
+
+
+@pytest.mark.parametrize("looks", ["rows", "texts"])
+def test_rows_and_texts_fit_in_a_narrow_window(page, tmp_path, looks):
+    long = "concentrationOfSubstance" * 3
+    names = {"feature_names": tuple(f"{long} {i}" for i in range(4))}
+    texts = {"texts": [long] * 30, "texts_test": [f"{long} {i}" for i in range(5)]}
+    data = made.dataset(image_shape=None, **(names if looks == "rows" else texts))
+    found, store = made.findings(tmp_path, data=data), LocalStore(tmp_path)
+    stored.write(store, found.run, data)
+    with serving(store, ExplorerSettings(token=TOKEN)) as port:
+        page.look(390, 844, "dark")
+        start = f"http://127.0.0.1:{port}/runs/{found.run.name}"
+        for part, until in (("targets/0", ".card"), ("review", ".suspects li"), ("columns", ".all .line a")):
+            page.visit(f"{start}/{part}?token={TOKEN}", f"document.querySelector('{until}')")
+            assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, part
+            assert page.errors == [] and (not AXE.exists() or violations(page) == []), part
+        page.visit("about:blank#", "true")  # so that no stream of events keeps the server
 
 
 def violations(page):
