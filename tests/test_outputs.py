@@ -53,7 +53,9 @@ def test_predictions_end_at_the_bounds_of_an_output():
     np.testing.assert_array_equal(outputs.LOG_LIKELIHOOD.within(values), [-1, 0, 0, np.nan])
     np.testing.assert_array_equal(outputs.of_shares(LOSS.judged(1)).within(values), [0, 0.5, 1, np.nan])
     np.testing.assert_array_equal(MARGIN.within(values), values)
-    assert [one.outside(values) for one in (SQUARED_ERROR, outputs.LOG_LIKELIHOOD, MARGIN)] == [1, 2, 0]
+    found = [one.beyond(values) for one in (SQUARED_ERROR, outputs.LOG_LIKELIHOOD, MARGIN)]
+    assert [text.partition(" are")[0] for text in found] == ["1 of 4 outputs", "2 of 4 outputs", ""]
+    assert not SQUARED_ERROR.beyond(np.array([-1e-8, 10.0])), "rounding"
 
 
 def test_a_known_output_of_an_earlier_version_gets_its_bounds():

@@ -16,6 +16,8 @@ from datamodels.errors import InputError, SpecError
 from datamodels.screen import plain
 
 LONGEST = 60
+ROUNDING = 1e-3
+"""Outputs may be beyond a bound by this fraction of 1 and of the largest output: a loss of 0 rounds to -1e-8."""
 """Longest name and unit, in letters: they stand on axes and in tables."""
 DECLARE = "declare it as `output` in the spec, on the trainer's class or by `datamodels import --output`"
 
@@ -97,15 +99,27 @@ class Output:
         """The name, with the unit in parentheses if there is one."""
         return plain(f"{self.name} ({self.unit})" if self.unit else self.name)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there are outputs that a model cannot have."""
+        return self.lowest is not None or self.highest is not None
+
     def within(self, values: np.ndarray) -> np.ndarray:
         """Return predictions, or ends of intervals, float[...], with those that no output can have at the bound."""
-        if self.lowest is None and self.highest is None:
+        if not self.bounded:
             return values
         return np.clip(values, self.lowest, self.highest)
 
-    def outside(self, values: np.ndarray) -> int:
-        """Return how many outputs, float[...], are beyond a bound."""
-        return int(np.count_nonzero(self.within(values) != values)) - int(np.count_nonzero(np.isnan(values)))
+    def beyond(self, values: np.ndarray) -> str:
+        """Return how many outputs, float[...], are beyond a bound, and what to do; "" if none is, but for rounding."""
+        if not self.bounded:
+            return ""
+        usable = values[np.isfinite(values)].astype(np.float64)
+        far = np.abs(self.within(usable) - usable)
+        outside = int(np.count_nonzero(far > ROUNDING * (1 + np.abs(usable).max(initial=0))))
+        low, high = ("any" if end is None else f"{end:g}" for end in (self.lowest, self.highest))
+        found = f"{outside:,} of {values.size:,} outputs are beyond what is declared, lowest {low} and highest {high}"
+        return f"{found}; correct the outputs or the declaration" if outside else ""
 
     def wrong(self, values: np.ndarray) -> np.ndarray:
         """Return bool[...]: which outputs are on the wrong side of the threshold. Raises InputError as `judged`."""

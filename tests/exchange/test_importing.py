@@ -65,6 +65,15 @@ def test_what_is_doubtful_about_labels_is_said(store, saved):
     assert len(said) == 1 and said[0].startswith("1 of 3 targets are of classes that the training examples lack: c (1 ")
 
 
+def test_outputs_beyond_their_bounds_are_refused_before_anything_is_stored(store, saved):
+    declared = {"name": "loss", "higher_is_better": False, "lowest": 1e6}
+    with pytest.raises(
+        InputError, match="outputs are beyond what is declared, lowest 1e\\+06 and highest any; correct"
+    ):
+        importing.import_run(store, "mine", given(saved, output=declared), FIT)
+    assert not [*store.list("")]
+
+
 def test_files_that_are_given_twice_are_refused_and_masks_of_several_outputs_are_not(saved, tmp_path):
     masks, outputs = saved("masks"), saved("outputs")
     with pytest.raises(InputError, match=r"outputs.npy: is given twice, so each of its models would count twice"):

@@ -127,6 +127,9 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
     for text in facts.notes():
         say(text)
     run = make_run(name, given, facts, fit, say)
+    for outputs in _outputs(given) if run.output.bounded else ():
+        if beyond := run.output.beyond(outputs):
+            raise InputError(f"outputs: {beyond}")
     for listed, (block, packed) in zip(facts.blocks, _packed_blocks(given), strict=True):
         data = packed.tobytes()
         if hashlib.sha256(data).hexdigest() != listed.sha256:

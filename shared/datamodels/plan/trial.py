@@ -126,20 +126,25 @@ class _Clock(Observer):
     def __init__(self, connection: Connection, seconds: float, born: float):
         self.stop = threading.Event()
         self._connection, self._seconds, self._born = connection, seconds, born
-        self._started = self._ended = 0.0
+        self._started = self._ended = self._looked = 0.0
         self._models = self._batches = 0
 
     def trained(self, models: int, seconds: float) -> None:
         if not self._started:
             self._connection.send({"seconds": time.time() - self._born})
             self._connection.recv()
-            self._started = time.perf_counter()
+            self._started, self._looked = time.perf_counter(), 0.0
             return
+        self._started += self._looked  # the time between the batch before and this one was for something else
+        self._looked = 0.0
         self._ended = time.perf_counter()
         self._models += models
         self._batches += 1
         if self._ended - self._started >= self._seconds:
             self.stop.set()
+
+    def looked(self, seconds: float) -> None:
+        self._looked += seconds
 
     def pace(self) -> dict[str, float]:
         """Return seconds per model and per batch, including the time between batches."""

@@ -72,6 +72,11 @@ class Batches:
             raise ConfigError(f"{self._run.spec.trainer.cls} on {_named(models[:1], [seed])} {self.raised[models[0]]}")
         return outputs
 
+    def again(self, model: int, subset: np.ndarray) -> np.ndarray:
+        """Train one model alone, unseen by the observer; return its outputs, float[n], NaN if that fails."""
+        found = self._attempt([model], [subset], 0)
+        return np.full(self._run.n, np.nan) if isinstance(found, str | _NoMemory) else found[0]
+
     def batches(
         self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int = 0
     ) -> Iterator[tuple[slice, np.ndarray | str]]:
@@ -129,6 +134,8 @@ class Batches:
                 f"{cls} gave outputs {outputs.dtype}{list(outputs.shape)} for {who}: "
                 f"must be float{list(expected)}, a row for each model and a column for each target"
             )
+        if beyond := self._run.output.beyond(outputs):
+            raise ConfigError(f"{cls} on {who}: {beyond}")
         return outputs
 
     def _halve(self, models: Sequence[int], why: str) -> None:

@@ -67,7 +67,6 @@ class Check:
         # Within targets: how far the means of targets are apart says nothing about a model.
         self._scale = float(np.sqrt(alone.var(axis=0, dtype=np.float64).mean())) or 1.0
         faults = [
-            self._check_bounds(alone),
             self._check_repeatable(alone[0], subsets[0]),
             self._check_subset_matters(alone[0], subsets),
         ]
@@ -122,16 +121,6 @@ class Check:
         coarse = int(np.count_nonzero(precision.spread(outputs, self._run.dtype).coarse))
         self._say("storage", _storage(coarse, self._run))
         return signal_to_noise(precision.stored(outputs, self._run.dtype).reshape(subsets, SEEDS, -1))
-
-    def _check_bounds(self, outputs: np.ndarray) -> str | None:
-        output = self._run.output
-        if not (outside := output.outside(outputs)):
-            return None
-        low, high = ("any" if end is None else f"{end:g}" for end in (output.lowest, output.highest))
-        return (
-            f"{outside:,} of {outputs.size:,} outputs are beyond what is declared, lowest {low} and highest {high}; "
-            "correct the outputs or the declaration"
-        )
 
     def _check_repeatable(self, first: np.ndarray, subset: np.ndarray) -> str | None:
         again = self._distance(first, self._models(self._batches, [0], [subset])[0])

@@ -2,8 +2,8 @@
 
 A few failed models are normal: they are recorded and left out. If the first models all fail, or too many to be chance,
 the trainer is at fault, and to go on only costs time. The same is true if no target's output differs between the first
-models, or only in digits that storage rounds away. `FirstLook` finds at once, for the price of two models, what such
-counting finds late or never.
+models, or only in digits that storage rounds away. `FirstLook` finds, for the price of a model, outputs that cannot be
+repeated.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ LOOK_AFTER = 4
 REPEATS = 0.1
 """Most by which the outputs of a repeated training may differ, as a fraction of their deviation over models. Chance
 that no seed controls, as in some sums on GPUs, then adds at most 1% to the variance."""
-NO_EFFECT = 1e-6
-"""Outputs of trainings on other examples that differ by less than this fraction do not depend on the examples."""
 
 
 class Failures:
@@ -103,17 +101,17 @@ class Failures:
 
 
 class Trains(Protocol):
-    """Trains models; `train.batches` has it."""
+    """Trains one model; `train.batches` has it."""
 
-    def train(self, models: Sequence[int], subsets: Sequence[np.ndarray]) -> np.ndarray: ...
+    def again(self, model: int, subset: np.ndarray) -> np.ndarray: ...
 
 
 class FirstLook:
-    """Trains the first model of a run twice more with its seed, and stops a run that cannot mean anything.
+    """Trains the first model of a run once more, and stops a run whose models do not follow from seed and subset.
 
-    Once on the same subset: the outputs must be the same, or chance does not come from the seed, or something is kept
-    from model to model. And once on other examples: the outputs must differ. Only the process that trains the first
-    model looks, once, so a run takes two models more, and four if the first two leave a doubt.
+    The outputs must be the same, or chance does not come from the seed, or something is kept from model to model. Only
+    the process that trains the first model looks, once, so a run takes one model more, or three if the first leaves a
+    doubt. Whether examples have an effect is not judged here: a few models may have the same outputs by chance.
     """
 
     def __init__(self, run: Run):
@@ -139,45 +137,19 @@ class FirstLook:
             self._look(batches, *self._known)
 
     def _look(self, batches: Trains, model: int, subset: np.ndarray, outputs: np.ndarray) -> None:
-        others, which = self._others(subset)
-        pair = [subset, others] if len(others) else [subset]
-        trained = batches.train([model] * len(pair), pair).astype(np.float64)
-        off = self._apart(trained[0], outputs)
-        if off > REPEATS:  # it was trained with other models before, which may round in another order: so compare alike
-            off = self._apart(batches.train([model] * len(pair), pair)[0], trained[0])
-        who = f"{self._run.spec.trainer.cls}: model {model} (seed {model_seed(self._run.spec.seed, model)})"
+        again = batches.again(model, subset)
+        if self._apart(again, outputs) <= REPEATS:
+            return
+        # It was trained with other models before, which may round in another order. So compare what was trained alone.
+        off = self._apart(batches.again(model, subset), again)
         if off > REPEATS:
             by = f", which differ by {off:.2g} of their spread" if math.isfinite(off) else ""
+            who = f"{self._run.spec.trainer.cls}: model {model} (seed {model_seed(self._run.spec.seed, model)})"
             raise ConfigError(
-                f"{who}, trained again on its subset with its seed, has other outputs{by}; "
-                "draw all randomness from the seed, and keep nothing from one model to the next; `datamodels trainer "
-                f"check` says more. {GO_ON}"
+                f"{who}, trained again on its subset with its seed, has other outputs{by}; draw all randomness from "
+                "the seed, and keep nothing from one model to the next; `datamodels trainer check` says more. "
+                f"{GO_ON}"
             )
-        if which and np.isfinite(trained).all() and self._apart(trained[1], trained[0]) <= NO_EFFECT:
-            raise ConfigError(
-                f"{who} has the same outputs on all {self._run.n:,} targets, whether it is trained on its subset or on "
-                f"the {len(others):,} examples {which}, so no example has an effect; train on the given examples only; "
-                f"{precision.ALIKE}. {GO_ON}"
-            )
-
-    def _others(self, subset: np.ndarray) -> tuple[np.ndarray, str]:
-        """Return examples to train on instead of a subset, int32[k], and which these are; "" if they decide nothing.
-
-        Those that are not in the subset. But outputs that are whole numbers, such as hits, may be equal on both though
-        examples matter; then the examples of half of the classes, with which a model must miss the others.
-        """
-        run = self._run
-        free = run.design.members(np.flatnonzero(run.design.stratum >= 0))
-        if not self._spread.whole:
-            others = np.setdiff1d(free, subset)
-            return others, "that are not in it" if len(others) else ""
-        classes = np.zeros(0) if run.labels is None else np.unique(run.labels[free])
-        half = classes[: len(classes) // 2]
-        names = [run.label_name(int(label)) for label in half]
-        if run.labels is None or not names:
-            return free[:0], ""
-        which = f"of class {names[0]}" if len(names) == 1 else f"of the classes {names[0]} to {names[-1]}"
-        return free[np.isin(run.labels[free], half)], which
 
     def _apart(self, one: np.ndarray, other: np.ndarray) -> float:
         """Return the root mean square difference of outputs, in deviations of outputs over models; 0 for failures."""

@@ -151,8 +151,10 @@ def train_sub_chunk(
                 outputs[rows[batch]] = found
                 failures.saw(chosen[batch], found)
                 if failures.first_look is not None and not attempt:
+                    began = time.perf_counter()
                     trained = [subsets[row] for row in rows[batch]]
                     failures.first_look.after(batches, chosen[batch], trained, found)
+                    observer.looked(time.perf_counter() - began)
                 yield batch.stop, unusable(chosen[batch], found, run.dtype)
 
     def train_again() -> None:

@@ -17,6 +17,9 @@ class Observer:
     def trained(self, models: int, seconds: float) -> None:
         """Receive the size of a batch, and the seconds of its training and of computing its outputs."""
 
+    def looked(self, seconds: float) -> None:
+        """Receive the seconds in which the first model of the run was trained again."""
+
     def halved(self, tried: int, most: int) -> None:
         """Receive that memory ran out with `tried` models at once, and that batches now have at most `most`."""
 
