@@ -144,7 +144,10 @@ class Server:
 
     def _told(self, pid: int) -> None:
         connection, order = self._children[pid]
-        gone = not connection.recv(100)
+        try:
+            gone = not connection.recv(100)
+        except ConnectionResetError:  # it was killed before it had read everything
+            gone = True
         if gone:
             connection.close()
         if not gone or not order.orphan:
@@ -153,7 +156,10 @@ class Server:
     def _fork(self, connection: socket.socket) -> None:
         line = b""
         while not line.endswith(b"\n"):
-            got = connection.recv(65536)
+            try:
+                got = connection.recv(65536)
+            except ConnectionResetError:
+                got = b""
             if not got:
                 connection.close()
                 return
