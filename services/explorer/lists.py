@@ -81,6 +81,7 @@ def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
         records = [read_fit(store, run, number) for number in numbers(store, run)]
         return models.RunDetail(
             **views.run_fields(opened, weights.fits(run), looks),
+            pictures=looks is not None and looks.pool(0).picture is not None,
             spec=opened.spec.document(),
             label_names=list(opened.label_names),
             committed=snapshot.committed,

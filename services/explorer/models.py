@@ -95,6 +95,7 @@ class FeatureInfo(Model):
 class RunDetail(RunInfo):
     """A run, in full."""
 
+    pictures: bool = Field(description="whether the looks of examples are pictures")
     spec: dict[str, Any] = Field(description="the spec with its defaults filled in")
     label_names: list[str]
     committed: int = Field(description="committed models")

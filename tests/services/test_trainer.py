@@ -131,7 +131,7 @@ def test_chunks_are_trained_and_committed(pipeline):
     assert pipeline.committed(run) == [range(40)]
     done = [line for line in log if line["event"] == "chunk done"]
     assert [line["chunk"] for line in done] == [1, 0]
-    assert [line["models"] for line in done] == [20, 21]  # the first model of the run is trained again
+    assert [line["models"] for line in done] == [20, 20]
     assert all(line["seconds_per_model"] > 0 and 0 < line["wait_share"] <= 1 for line in done)
     assert {line["service"] for line in log} == {"trainer"}
 

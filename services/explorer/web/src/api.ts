@@ -50,6 +50,7 @@ export interface RunDetail extends Run {
   stopped: string[];
   fit_list: Fit[];
   features: Feature[];
+  pictures: boolean;
 }
 
 export interface Progress {

@@ -176,7 +176,7 @@ export function ListPage({ run, kind, place }: { run: string; kind: "targets" | 
             kind={kind}
             place={place}
             columns={kind === "targets" ? TARGETS : COLUMNS}
-            pictures={found.looks && !found.grouped && !found.features.length ? `/api/v1/runs/${run}/${kind === "targets" ? "targets" : "examples"}` : null}
+            pictures={found.pictures && !found.grouped ? `/api/v1/runs/${run}/${kind === "targets" ? "targets" : "examples"}` : null}
             link={(index) => `/runs/${run}/${kind}/${index}${place.query.has("fit") ? `?fit=${place.query.get("fit")}` : ""}`}
           />
         )}
