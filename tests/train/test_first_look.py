@@ -72,12 +72,6 @@ def train(trainer, labels=None, observer=None, **given):
     ("trainer", "labels", "models", "why"),
     [
         (Trainer(lambda mean, subset, seed, count: mean + count), None, 6, "trained again on its subset with its seed"),
-        (
-            Trainer(lambda mean, *_: mean + np.random.normal()),
-            None,
-            6,
-            "draw all randomness from the seed, and keep no",
-        ),
         (Trainer(), None, 31, ""),
         (Hits(lambda *given: 1), Y, 31, ""),  # hits that few subsets change
         (Rounding(), None, 32, ""),
