@@ -134,7 +134,7 @@ class Gate:
             if _same(_cookie_of(headers.all("cookie"), _cookie_name(host)), self._proof):
                 return ""
         how = "sign in at the proxy in front of it" if self._settings.user_header else "open the address with its token"
-        raise TokenError(f"the explorer does not know who asks; {how}")
+        raise TokenError(f"the caller is not identified; {how}")
 
     @property
     def _proof(self) -> str:

@@ -39,15 +39,7 @@ def pair(ends: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def output(found: Output) -> models.OutputInfo:
-    return models.OutputInfo(
-        name=found.name,
-        unit=found.unit,
-        higher_is_better=found.higher_is_better,
-        threshold=found.threshold,
-        lowest=found.lowest,
-        highest=found.highest,
-        effects=found.effects,
-    )
+    return models.OutputInfo(**found.document(), effects=found.effects)
 
 
 def run_fields(run: Run, fits: int, looks: Stored | None) -> dict[str, Any]:

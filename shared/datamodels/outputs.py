@@ -16,9 +16,9 @@ from datamodels.errors import InputError, SpecError
 from datamodels.screen import plain
 
 LONGEST = 60
-ROUNDING = 1e-3
-"""Outputs may be beyond a bound by this fraction of 1 and of the largest output: a loss of 0 rounds to -1e-8."""
 """Longest name and unit, in letters: they stand on axes and in tables."""
+ROUNDING = 1e-3
+"""Outputs may be beyond a bound by this times 1 more than the largest output: a loss of 0 rounds to -1e-8."""
 DECLARE = "declare it as `output` in the spec, on the trainer's class or by `datamodels import --output`"
 
 

@@ -36,7 +36,7 @@ def compact(store, name):
     compaction.compact(store, name)
 
 
-def mend(store, name):
+def retire(store, name):
     repair.retire(store, name, repair.faulty(store, name, range(5, 10)))
 
 
@@ -67,7 +67,7 @@ def compacted(kept):
     assert Ledger(kept.store, kept.run).progress().complete
 
 
-def mended(kept):
+def retired(kept):
     assert newest(kept).ranges == [range(0, 4), range(12, 26)] and dict(newest(kept).retired) == {4: 1, 8: 1}
 
 
@@ -89,7 +89,7 @@ def newest(kept):
 
 
 @pytest.mark.parametrize(
-    "verb, ends", [(delete, deleted), (prune, pruned), (compact, compacted), (mend, mended), (everything, swept)]
+    "verb, ends", [(delete, deleted), (prune, pruned), (compact, compacted), (retire, retired), (everything, swept)]
 )
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_at_every_storage_call(verb, ends, after):

@@ -9,7 +9,7 @@ from datamodels.aggregate.manifest import Part
 from datamodels.errors import CorruptObjectError, RunInUseError
 from datamodels.lifecycle import compaction, objects, removal, repair, vacuum
 from datamodels.storage import keys, records
-from tests.lifecycle.test_kills import DAY, compact, mend, prune, sweep
+from tests.lifecycle.test_kills import DAY, compact, prune, retire, sweep
 
 NOW = 1e9
 LATER = NOW + 10 * DAY
@@ -92,7 +92,7 @@ def test_a_vacuum_that_cannot_read_a_record_deletes_nothing(kept):
 
 @pytest.mark.parametrize("age, busy", [(3600, True), (2 * DAY, False)])
 def test_a_run_is_working_if_it_is_not_finished_and_was_written_to(kept, age, busy):
-    mend(kept.store, kept.name)  # leaves 18 of 26 models
+    retire(kept.store, kept.name)  # leaves 18 of 26 models
     here, known = found(kept)
     assert bool(objects.working(kept.store, here, known, NOW + age)) is busy
     if busy:
@@ -147,7 +147,7 @@ def test_merged_parts_are_cut_when_a_part_of_them_is_retired(kept):
     before = {sha for part in manifest.read_newest(kept.store, kept.name).parts for sha in part.written}
     compact(kept.store, kept.name)
     assert {sha for part in manifest.read_newest(kept.store, kept.name).parts for sha in part.written} == before
-    mend(kept.store, kept.name)
+    retire(kept.store, kept.name)
     newest = manifest.read_newest(kept.store, kept.name)
     assert [(p.first, p.last) for p in newest.parts][:2] == [(0, 4), (12, 20)]
     assert len(before - {sha for part in newest.parts for sha in part.written}) == 2

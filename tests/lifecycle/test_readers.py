@@ -10,7 +10,7 @@ from datamodels.fit.job import finished, fits
 from datamodels.lifecycle import compaction, objects, removal, vacuum
 from datamodels.run import runs
 from datamodels.storage import keys
-from tests.lifecycle.test_kills import DAY, delete, everything, mend, prune, sweep
+from tests.lifecycle.test_kills import DAY, delete, everything, prune, retire, sweep
 
 
 def test_a_reader_that_ends_within_the_grace_period_sees_what_it_began_with(kept):
@@ -70,7 +70,7 @@ def test_a_manifest_that_is_pruned_while_it_is_read_is_read_anew(kept):
 def test_old_snapshots_keep_retired_parts_until_they_are_pruned(kept):
     """I4: whoever reads an old manifest, or a fit made from it, still finds the outputs."""
     old = manifest.read(kept.store, kept.name, 4)
-    mend(kept.store, kept.name)
+    retire(kept.store, kept.name)
     for days in (2, 4):
         sweep(kept.store, kept.name, time.time() + days * DAY)
     assert len(list(old.outputs(kept.store))) == 5

@@ -9,7 +9,7 @@ from datamodels.lifecycle import compaction, copying, objects, verify
 from datamodels.settings import StoreSettings
 from datamodels.storage import keys, open_store
 from tests.lifecycle.conftest import make
-from tests.lifecycle.test_kills import everything, mend, removal
+from tests.lifecycle.test_kills import everything, removal, retire
 from tests.storage.conftest import empty
 
 
@@ -34,7 +34,7 @@ def test_a_run_is_copied_to_s3_kept_there_and_copied_back(store, tmp_path):
     newest = manifest.read_newest(store, kept.name)
     assert newest.committed == 26 and len(newest.parts) == 3 and newest.version > 0
     assert [*store.numbers(keys.manifests(kept.name))] == [newest.version]
-    mend(store, kept.name)
+    retire(store, kept.name)
     compaction.compact(store, kept.name)
     assert not list(verify.verify(store, objects.of_run(store, kept.name)))
     copying.copy(store, local, objects.of_run(store, kept.name))

@@ -65,7 +65,7 @@ class Life:
 
     @property
     def steps(self) -> tuple[Callable[[], None], ...]:
-        return self.train, self.fit, self.query, self.keep, self.check, self.mend, self.check, self.end
+        return self.train, self.fit, self.query, self.keep, self.check, self.repair, self.check, self.end
 
     def live(self) -> None:
         before = len(self._done.read_text().split()) if self._done.exists() else 0
@@ -114,7 +114,7 @@ class Life:
             np.testing.assert_array_equal(outputs.outputs, expected)
         assert len(finished.numbers(self.store, self.name)) == 1  # a fit made again has another number
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         repair.retire(self.store, self.name, repair.faulty(self.store, self.name, range(5, 25)))
         self.train()
 

@@ -1,8 +1,8 @@
 """Compute exact LASSO paths of a block of targets from Grams of the masks: the solver `gram`.
 
-Targets that count all rows share one Gram, see `shared_gram`. From 16,000 columns on, it is kept as whole
-numbers of 16 bits in files, see `kernels.panels`. Each target that is a training example has a Gram of
-its own, see `leave_out`. Problems that are too large for either, and training examples on a GPU, are solved by `fista`.
+Targets that count all rows share one Gram, see `shared_gram`. From 16,000 columns on, it is kept as whole numbers of 16
+bits in files, see `kernels.panels`. Each target that is a training example has a Gram of its own, see `leave_out`.
+Problems that are too large for either, and training examples on a GPU, are solved by `fista`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PANELS_FROM = 16_000
 """Columns from which the Gram is kept in panels (`kernels.panels`) in any case. At d = 8,000, m = 48,000, n = 64, a fit
 takes half as long with them, and a fifth of the memory. But sums are kept for later fits only with fewer columns."""
 PANEL_BYTES = 16 * 2**30
-"""Most bytes of the Grams in panels: enough for d = 65,000. They are in
-files, which the system keeps in memory as far as there is room. Each step of a block reads one of them once."""
+"""Most bytes of the Grams in panels: enough for d = 65,000. They are in files, which the system keeps in memory as far
+as there is room. Each step of a block reads one of them once."""
 DEVICE_SHARE = 0.7
 """Most memory of the Grams on a GPU, as a fraction of its memory: enough for d = 50,000 on one of 80 GB."""
 
@@ -50,10 +50,11 @@ def spans(rows: Rows, settings: FitSpec) -> Spans | None:
     """Return the moments from which targets that share a Gram are solved; None if they are streamed."""
     if not rows.fit.stop:
         return None  # no target can be fitted
-    whole, found = applies(rows), None
     if rows.xp is np and rows.sums is None and in_panels(settings, rows.problem.columns, rows.dtype.itemsize):
         found = moments.in_panels(rows)
-    return moments.of_masks(rows) if found is None and whole else found
+        if found is not None:
+            return found
+    return moments.of_masks(rows) if applies(rows) else None
 
 
 def in_panels(settings: FitSpec, columns: int, itemsize: int) -> bool:
