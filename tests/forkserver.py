@@ -63,8 +63,9 @@ EARLY = (
     "PYTHON",
 )
 """How variables begin that Python or a library reads before our code runs. They must be those of the fork server."""
-TAKEN = ("PYTHONPATH", "PYTHONFAULTHANDLER")
-"""Variables among them that this module heeds itself."""
+TAKEN = ("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONFAULTHANDLER")
+"""Variables among them that this module heeds itself, and one that OpenCV sets when it is imported: our processes have
+loaded their libraries."""
 TITLE = 4096
 """Bytes for the command line of a forked process."""
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

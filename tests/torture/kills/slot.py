@@ -171,6 +171,9 @@ class Slot:
     def _driven(self, document: dict[str, Any], record: Path, told: Told) -> bool:
         """Start drivers until one ends well. Returns whether one does."""
         environ = self._environ | {"TORTURE_ACKNOWLEDGED": str(record)}
+        with self._lock:
+            dooms = [doom for _ in range(self._left["trainer"]) if (doom := self._doom("trainer"))]
+        before = self._trainers_killed()
         ends = time.monotonic() + LIMIT
         while time.monotonic() < ends:
             with self._lock:
@@ -181,9 +184,9 @@ class Slot:
                     "deaths": str(self._deaths),
                     "orphans": self._rng.random() < 0.5,
                 }
-                dooms = [doom for _ in range(self._left["trainer"]) if (doom := self._doom("trainer"))]
                 own = self._doom("driver")
-            arguments = (document, trainers, [dataclasses.asdict(doom) for doom in dooms])
+            left = dooms[self._trainers_killed() - before :]
+            arguments = (document, trainers, [dataclasses.asdict(doom) for doom in left])
             code = self._run("driver", f"{roles.__name__}:drive", arguments, environ, own)
             if code == ExitCode.DONE:
                 return True
@@ -192,6 +195,9 @@ class Slot:
                 return False
         told.faults.append(f"no driver ended well within {LIMIT:.0f} s: {self._end_of_log()}")
         return False
+
+    def _trainers_killed(self) -> int:
+        return self._deaths.read_text().splitlines().count("trainer")
 
     def _asked(self, run: str, told: Told) -> None:
         """Ask the query service, again and again, while it is killed. Equal questions must get equal answers."""
