@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -32,21 +33,25 @@ from datamodels.telemetry import configure_logging
 from datamodels.testing import committed
 from tests.calls import SERVICES
 from tests.services.test_every_call import GOOD, NAME, Places, good
+from tests.torture.lives import Use
 from tests.torture.messages import altered_json, damaged
 from tests.torture.rows import GRPC_FAULTS, Budget, Result
 
 ORPHANS = committed.make_run("orphans")
 """A run whose parts no manifest lists, as after a crash. Its readers rely on checksums in the parts."""
-LONG = {"Evaluate", "Clusters", "Components", "Conflicts", "Fit"}
-"""Calls that take a tenth of a second, and are made for one object in LONG_EVERY."""
-LONG_EVERY = 40
-ALL_EVERY = 8
+LONG = {"Evaluate", "Clusters", "Components", "Conflicts", "Fit", "Support"}
+"""Calls that take 20 to 100 ms, and are made for one object in LONG_EVERY."""
+LONG_EVERY = 160
+ALL_EVERY = 16
 """All other calls are made for one object in so many, and SOME of them, chosen at random, for each."""
-SOME = 5
+SOME = 4
 KEEP_EVERY = 100
 SHORT = len(GOOD) + 1 - len(LONG) - 2
 """Calls that are not long. The sampler's two read no store."""
-COMMANDS_EVERY = 40
+COMMANDS_EVERY = 400
+WARM = 2 * COMMANDS_EVERY
+"""Rounds after which the memory of this process, which reads and runs commands, may no longer grow by GROWTH_MB."""
+GROWTH_MB = 200.0
 COMMANDS = (
     "status --json",
     "status RUN --json",
@@ -58,6 +63,8 @@ COMMANDS = (
     "review RUN",
     "leakage RUN",
 )
+MEMORY = "/dev/shm"
+"""Folder in memory, if the system has it: a disk takes most of the time of the readers for writing."""
 SIGNED = ".json"
 """Objects that contain their own checksum."""
 MANY = 60
@@ -97,6 +104,7 @@ class Victim:
             if name in LONG:
                 ask()  # keeps its answer in the store
         self.objects = {key: (self.root / key).read_bytes() for key in sorted(self.store.list(""))}
+        self._written: set[str] = set()
 
     def damage(self, rng: random.Random) -> tuple[str, str]:
         """Damage an object, and perhaps repair the checksums of it; returns its key and what was done."""
@@ -110,15 +118,15 @@ class Victim:
             return key, "gone"
         if kind < 0.1:
             other = rng.choice(sorted(self.objects))
-            (self.root / key).write_bytes(self.objects[other])
+            self._write(key, self.objects[other])
             return key, f"replaced by {other}"
         if key.endswith(SIGNED) and kind < 0.7:
             body = json.loads(altered_json(json.dumps(json.loads(data)["body"]), rng))
             with contextlib.suppress(ValueError):  # not JSON: NaN
-                (self.root / key).write_bytes(records.canonical({"body": body, "sha256": records.digest(body)}))
+                self._write(key, records.canonical({"body": body, "sha256": records.digest(body)}))
             return key, "altered and signed"
         changed = damaged(data, rng)
-        (self.root / key).write_bytes(changed)
+        self._write(key, changed)
         if not key.endswith(SIGNED) and kind < 0.6:
             self._sign(data, changed)
             return key, "damaged and signed"
@@ -130,17 +138,20 @@ class Victim:
         for key, known in self.objects.items():
             if key.endswith(SIGNED) and old.encode() in known:
                 body = json.loads(known.decode().replace(old, new))["body"]
-                (self.root / key).write_bytes(records.canonical({"body": body, "sha256": records.digest(body)}))
+                self._write(key, records.canonical({"body": body, "sha256": records.digest(body)}))
+
+    def _write(self, key: str, data: bytes) -> None:
+        (self.root / key).write_bytes(data)
+        self._written.add(key)
 
     def heal(self) -> None:
-        """Restore all objects, and remove those that readers have added."""
-        for key in list(self.store.list("")):
-            if key not in self.objects:
-                self.store.delete(key)
-        for key, data in self.objects.items():
-            path = self.root / key
-            if not path.exists() or path.read_bytes() != data:
-                path.write_bytes(data)
+        """Restore all objects, and remove those that readers have added. Readers never change an object."""
+        present = set(self.store.list(""))
+        for key in present.difference(self.objects):
+            self.store.delete(key)
+        for key in self._written.union(self.objects.keys() - present):
+            (self.root / key).write_bytes(self.objects[key])
+        self._written.clear()
 
 
 def calls(store: LocalStore, scratch: Path) -> Iterator[tuple[str, str, Callable[[], Any]]]:
@@ -238,15 +249,18 @@ def run(folder: Path, seed: int, budget: Budget) -> Result:
     """Damage an object in each round, read it in every way, and restore it."""
     result, threads = Result.resume(folder, seed, budget), threading.active_count()
     configure_logging(TelemetrySettings(level="error"), "torture")  # each damage is a warning
-    here = Path(tempfile.mkdtemp(dir=folder))
+    here = Path(tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else folder))
     victim = Victim(here)
     reader = Reader(victim, result)
+    warm, memory = budget.done + WARM, 0.0
     for number in budget:
         rng = random.Random(f"{seed} {number}")
         key, how = victim.damage(rng)
         result.outcomes[f"object {how.split(' by ')[0]}"] += 1
         reader.read(number, f"seed {seed}, round {number}, {key} {how}", rng)
         victim.heal()
+        if number <= warm:
+            memory = Use.of().memory / 2**20
         if number % KEEP_EVERY == 0:
             result.keep(folder, seed, budget)
         if len(result.faults) > MANY:
@@ -257,4 +271,8 @@ def run(folder: Path, seed: int, budget: Budget) -> Result:
     shutil.rmtree(here)
     result.figures["objects"] = f"{budget.done:,} damaged, of {len(victim.objects)}"
     result.figures["threads"] = f"{threads} to {threading.active_count()}"
+    now = Use.of().memory / 2**20
+    result.figures["memory, MB"] = f"{memory:.0f} to {now:.0f}"
+    if now > memory + GROWTH_MB:
+        result.faults.append(f"memory grew from {memory:.0f} to {now:.0f} MB")
     return result
