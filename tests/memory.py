@@ -3,7 +3,7 @@
 import threading
 import time
 
-from datamodels.errors import ObjectNotFoundError
+from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.storage.base import Entry, ObjectStore
 
 
@@ -47,6 +47,24 @@ class MemoryStore(ObjectStore):
 
     def delete(self, key):
         self.objects.pop(key, None)
+
+
+class DoubtfulStore(MemoryStore):
+    """Damages the first read of each key: it finds that itself, as connections with checksums do, or flips a bit."""
+
+    def __init__(self, *, notices: bool):
+        super().__init__()
+        self.notices = notices
+        self.seen: set[str] = set()
+
+    def read(self, key):
+        data = super().read(key)
+        if key in self.seen:
+            return data
+        self.seen.add(key)
+        if self.notices:
+            raise CorruptObjectError(f"{self.url}/{key}: arrived damaged")
+        return flipped(data, len(data) // 2)
 
 
 class FlippingStore(MemoryStore):

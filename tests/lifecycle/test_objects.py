@@ -7,9 +7,11 @@ import pytest
 from datamodels.aggregate import manifest
 from datamodels.aggregate.manifest import Part
 from datamodels.errors import CorruptObjectError, RunInUseError
-from datamodels.lifecycle import compaction, objects, removal, repair, vacuum
+from datamodels.lifecycle import compaction, copying, objects, removal, repair, vacuum, verify
 from datamodels.storage import keys, records
+from datamodels.storage.preflight import preflight
 from tests.lifecycle.test_kills import DAY, compact, prune, retire, sweep
+from tests.memory import DoubtfulStore
 
 NOW = 1e9
 LATER = NOW + 10 * DAY
@@ -176,6 +178,25 @@ def test_a_damaged_part_that_no_manifest_lists_is_retired(kept):
         removal.make_whole(kept.store, kept.name)
     repair.retire(kept.store, kept.name, repair.faulty(kept.store, kept.name, None, damaged=True))
     assert manifest.read_newest(kept.store, kept.name).ranges == [range(0, 20), range(24, 26)]
+
+
+@pytest.mark.parametrize("notices", [True, False], ids=["the connection finds it", "nobody finds it"])
+def test_one_bad_read_of_an_object_is_no_damage(kept, notices):
+    """Neither to a check of all objects, nor to a search for damaged parts, nor to a copy, nor to the preflight."""
+
+    def doubtful():
+        store = DoubtfulStore(notices=notices)
+        store.objects, store.modified = dict(kept.store.objects), dict(kept.store.modified)
+        return store
+
+    here = objects.of_run(kept.store, kept.name)
+    assert list(verify.verify(doubtful(), here)) == []
+    assert repair.faulty(doubtful(), kept.name, None, damaged=True) == []
+    target = DoubtfulStore(notices=notices)
+    for _ in range(2):  # the second time, all objects are there and are compared
+        assert copying.copy(doubtful(), target, here) == len(here.entries)
+    assert target.objects == kept.store.objects
+    preflight(DoubtfulStore(notices=notices), writers=2)
 
 
 def test_objects_of_the_whole_store_are_told_apart_by_run(kept):

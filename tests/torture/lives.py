@@ -82,6 +82,7 @@ class Life:
                     index = np.array(models, dtype=np.int32)
                     outputs = committed.outputs_of(self.run, index.tolist())
                     committer.put(part.validate(self.run, models, index, outputs))
+            committer.publish(self.name)  # as a driver does: what the committer's thread cannot publish, it tries later
 
     def fit(self) -> None:
         for settings in ({"estimator": "difference"}, {"estimator": "difference", "holdout": 0.2}):

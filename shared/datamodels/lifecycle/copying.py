@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from datamodels.errors import ConflictError, CorruptObjectError, ObjectNotFoundError, RunNotFoundError, SupersededError
 from datamodels.lifecycle import objects as found_in
 from datamodels.lifecycle.objects import Objects, References
-from datamodels.lifecycle.verify import checks
+from datamodels.lifecycle.verify import checks, read
 from datamodels.storage import ObjectStore
 
 THREADS = 8
@@ -55,17 +55,21 @@ def copy(
     def one(key: str) -> None:
         check = checked.get(key, lambda data: "")
         try:
-            data = store.read(key)
-            data = store.reread(key) if check(data) else data  # one bad read is no damage
+            data = read(store, key, check)
+        except CorruptObjectError as error:
+            raise CorruptObjectError(f"{store.url}/{key}: {error}") from error
         except ObjectNotFoundError:
             raise SupersededError(f"{store.url}/{key}: was removed while the run was copied; start again") from None
-        if what := check(data):
-            raise CorruptObjectError(f"{store.url}/{key}: {what}")
-        if not target.create(key, data) and target.read(key) != data:
+        if target.create(key, data):
+            tell(key)
+            return
+        try:
+            read(target, key, lambda found: "" if found == data else "differs")
+        except CorruptObjectError as error:
             raise ConflictError(
                 f"{target.url}/{key}: differs from the object of the same name in {store.url}: the run went on there "
                 "by itself; delete one of the two first"
-            )
+            ) from error
         tell(key)
 
     count = 0

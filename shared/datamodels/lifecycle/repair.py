@@ -85,7 +85,9 @@ def _fault(store: ObjectStore, run: Run, listed: Part | None, models: range, key
     """Return what is wrong with a part; an empty string if nothing is."""
     try:
         if listed is None:
-            part.decode(store.read(key), f"{store.url}/{key}", run=run.name, models=models, n=run.n)
+            store.checked(
+                key, lambda data: part.decode(data, f"{store.url}/{key}", run=run.name, models=models, n=run.n)
+            )
         elif listed.first == models.start:  # a merged part is read once
             listed.read(store, run.name)
         else:

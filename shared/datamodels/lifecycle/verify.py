@@ -68,6 +68,17 @@ def _why(read: Callable[[], object]) -> str:
     return ""
 
 
+def read(store: ObjectStore, key: str, check: Check) -> bytes:
+    """Return the bytes of an object. Raises CorruptObjectError if a check finds a fault in them, twice."""
+
+    def checked(data: bytes) -> bytes:
+        if what := check(data):
+            raise CorruptObjectError(what)
+        return data
+
+    return store.checked(key, checked)
+
+
 def verify(
     store: ObjectStore,
     objects: Objects,
@@ -97,7 +108,7 @@ def verify(
         if key in done or key in faults:
             continue
         try:
-            what = check(store.read(key)) and check(store.reread(key))  # one bad read is no damage
+            what = _why(lambda key=key, check=check: read(store, key, check))
         except ObjectNotFoundError:
             what = "is gone, though a record refers to it" if _is_wanted(store, objects.run, key) else ""
         if what:

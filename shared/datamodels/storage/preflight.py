@@ -6,7 +6,13 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from datamodels.errors import DatamodelsError, ObjectNotFoundError, SettingsError, StoreUnsafeError
+from datamodels.errors import (
+    CorruptObjectError,
+    DatamodelsError,
+    ObjectNotFoundError,
+    SettingsError,
+    StoreUnsafeError,
+)
 from datamodels.settings import AggregatorSettings
 from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
@@ -52,12 +58,17 @@ def _check(store: ObjectStore, key: str, payloads: list[bytes], won: list[bool])
     if sum(won) != 1:
         why = "ignores If-None-Match" if sum(won) else "refuses every conditional write"
         raise _unsafe(store, f"{sum(won)} of {len(won)} writers were told that they won: the store {why}")
+
+    def check(found: bytes) -> None:
+        if found != payloads[won.index(True)]:
+            raise CorruptObjectError(f"a losing writer's bytes were read back ({found[:40]!r})")
+
     try:
-        found = store.read(key)
+        store.checked(key, check)
     except ObjectNotFoundError as error:
         raise _unsafe(store, "an object that was just written does not exist") from error
-    if found != payloads[won.index(True)]:
-        raise _unsafe(store, f"a losing writer's bytes were read back ({found[:40]!r})")
+    except CorruptObjectError as error:
+        raise _unsafe(store, str(error)) from error
     if store.create(key, b"late"):
         raise _unsafe(store, "a late writer was told that it won: the store ignores If-None-Match")
 
