@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from datamodels.aggregate import part
+from datamodels.aggregate import parquet, part
 from datamodels.aggregate.part import Assembly
 from datamodels.errors import CorruptObjectError, OutputsError
 from datamodels.run import precision
@@ -69,8 +69,10 @@ def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, groups, rows, re
     assert set(found.failed.values()) <= {" ".join(reason.split())[: part.LONGEST_REASON]}
 
 
+@pytest.mark.parametrize("worth", [0, 99], ids=["plain", "compressed"])
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "fastparquet"])
-def test_other_programs_read_parts(run, values, groups, tmp_path, reader):
+def test_other_programs_read_parts(run, values, groups, tmp_path, monkeypatch, reader, worth):
+    monkeypatch.setattr(parquet, "WORTH", worth)
     module = pytest.importorskip(reader, reason=f"{reader} is not installed; `pip install {reader}`")
     path = tmp_path / "part.parquet"
     values = values / 3

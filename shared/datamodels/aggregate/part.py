@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodels.aggregate import parquet
 from datamodels.aggregate.manifest import Part
 from datamodels.errors import CorruptObjectError, OutputsError
 from datamodels.run import precision
@@ -22,8 +22,7 @@ from datamodels.run.runs import Run
 from datamodels.storage import schema
 
 GROUP_BYTES = 8 * 2**20
-"""About the size of the outputs that are encoded at a time, as a row group. Encoding takes two to three times as much
-memory as it encodes; a whole part at once took 4 times the part, and twice as long."""
+"""About the size of the outputs of a row group, which readers decode at a time."""
 LONGEST_REASON = 300
 """Characters to which the reason of a failed model is cut, because each manifest holds all reasons of its run."""
 
@@ -211,20 +210,7 @@ def encode(outputs: Outputs) -> bytes:
     if outputs.merged:
         metadata[schema.MERGED_PARTS] = json.dumps(outputs.merged)
     found, step = found.with_metadata(metadata), max(1, GROUP_BYTES // (n * outputs.outputs.itemsize))
-    sink = io.BytesIO()  # unlike Arrow's, it gives its bytes away without a copy
-    with pq.ParquetWriter(
-        sink,
-        found,
-        compression=schema.COMPRESSION,
-        use_dictionary=False,
-        write_page_checksum=True,  # the only checksum of a part that no manifest lists yet
-    ) as writer:
-        for first in range(0, max(len(outputs.outputs), 1), step):
-            values = schema.array(outputs.outputs[first : first + step].reshape(-1))
-            margins = pa.FixedSizeListArray.from_arrays(values, type=found.field("margins").type)
-            index = schema.array(outputs.model_index[first : first + step].astype(np.int32))
-            writer.write_table(pa.Table.from_arrays([index, margins], schema=found), row_group_size=step)
-    return sink.getvalue()
+    return parquet.encode(outputs.model_index.astype(np.int32), outputs.outputs, found, step)
 
 
 def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = None) -> Outputs:

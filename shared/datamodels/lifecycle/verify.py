@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 
@@ -108,7 +109,7 @@ def verify(
         if key in done or key in faults:
             continue
         try:
-            what = _why(lambda key=key, check=check: read(store, key, check))
+            what = _why(functools.partial(read, store, key, check))
         except ObjectNotFoundError:
             what = "is gone, though a record refers to it" if _is_wanted(store, objects.run, key) else ""
         if what:

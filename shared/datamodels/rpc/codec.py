@@ -40,15 +40,22 @@ def dtype_name(code: types_pb2.Tensor.DType, default: str) -> str:
 
 def to_tensor(array: np.ndarray) -> types_pb2.Tensor:
     """Convert an array, whose dtype must be in DTYPES, to a message."""
+    return fill_tensor(types_pb2.Tensor(), array)
+
+
+def fill_tensor(tensor: types_pb2.Tensor, array: np.ndarray) -> types_pb2.Tensor:
+    """Make an empty message that of an array. Unlike `to_tensor`, it saves a copy if the message is within another."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
-    return types_pb2.Tensor(dtype=_CODES[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
+    tensor.dtype, tensor.data = _CODES[dtype], array.astype(dtype, copy=False).tobytes()
+    tensor.shape.extend(array.shape)
+    return tensor
 
 
 def from_tensor(
     tensor: types_pb2.Tensor, name: str, *, dtypes: tuple[str, ...], shape: tuple[int | None, ...]
 ) -> np.ndarray:
-    """Return the array of a message, read-only and without a copy.
+    """Return the array of a message, read-only.
 
     name    of the field, for error messages
     dtypes  accepted dtypes, e.g. ("int32",)
@@ -63,12 +70,12 @@ def from_tensor(
     if len(found) != len(shape) or any(f < 0 or (s is not None and f != s) for f, s in zip(found, shape, strict=True)):
         wanted = ", ".join("any" if s is None else str(s) for s in shape)
         raise InputError(f"{name}: has shape ({', '.join(map(str, found))}), must be ({wanted})")
-    if len(tensor.data) != math.prod(found) * dtype.itemsize:
+    data = tensor.data  # a copy, each time that one asks for it
+    if len(data) != math.prod(found) * dtype.itemsize:
         raise InputError(
-            f"{name}: has {len(tensor.data)} bytes, shape {found} of {dtype.name} takes "
-            f"{math.prod(found) * dtype.itemsize}"
+            f"{name}: has {len(data)} bytes, shape {found} of {dtype.name} takes {math.prod(found) * dtype.itemsize}"
         )
-    return np.frombuffer(tensor.data, dtype=dtype).reshape(found)
+    return np.frombuffer(data, dtype=dtype).reshape(found)
 
 
 def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = None) -> np.ndarray | None:

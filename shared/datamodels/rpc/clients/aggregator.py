@@ -134,13 +134,12 @@ def _narrowed(outputs: np.ndarray) -> np.ndarray:
 def _rows(
     model_index: np.ndarray, outputs: np.ndarray, failed: Sequence[tuple[int, str]] = ()
 ) -> aggregator_pb2.PutOutputsRequest:
-    return aggregator_pb2.PutOutputsRequest(
-        rows=aggregator_pb2.PutOutputsRequest.Rows(
-            model_index=codec.to_tensor(model_index),
-            outputs=codec.to_tensor(outputs),
-            failed=[aggregator_pb2.FailedModel(model_index=m, reason=why[:LONGEST_REASON]) for m, why in failed],
-        )
-    )
+    request = aggregator_pb2.PutOutputsRequest()
+    codec.fill_tensor(request.rows.model_index, model_index)
+    codec.fill_tensor(request.rows.outputs, outputs)
+    for model, why in failed:
+        request.rows.failed.add(model_index=model, reason=why[:LONGEST_REASON])
+    return request
 
 
 def _progress(message: aggregator_pb2.Progress) -> CommittedModels:
