@@ -78,7 +78,7 @@ def encode() -> Callable[[], object]:
     from datamodels.testing import fitted
 
     run = fitted.make_run(n=4000, chunk=100, sub_chunk=100)
-    outputs = np.random.default_rng(0).normal(size=(100, run.n)).astype("f2").astype("f4")
+    outputs = np.random.default_rng(0).normal(size=(100, run.n)).astype("f4")
     return lambda: part.encode(part.validate(run, range(100), np.arange(100), outputs))
 
 
