@@ -43,8 +43,8 @@ class Piece:
 
 
 def interpreter() -> Callable[[], object]:
-    """Work of Python itself: dictionaries, texts, calls."""
-    return lambda: json.loads(json.dumps({str(i): [i, i * i, {"x": str(i)}] for i in range(3000)}))
+    """Work of Python itself: small dictionaries and texts, since large ones may cost new memory each time."""
+    return lambda: [json.loads(json.dumps({str(i): [i, i * i, {"x": str(i)}] for i in range(100)})) for _ in range(30)]
 
 
 def arrays() -> Callable[[], object]:
