@@ -6,8 +6,18 @@ and the folder's own name by flushing the one above.
 
 import contextlib
 import os
+import random
 import stat
+import tempfile
 from pathlib import Path
+
+import pytest
+
+from datamodels.aggregate.committer import Committer
+from datamodels.storage import disk as flushing
+from datamodels.storage import keys, local
+from datamodels.storage.local import LocalStore
+from tests.protocol import check_invariants, make_run, outputs_maker, sub_chunks_of
 
 
 class PowerLoss(BaseException):
@@ -72,3 +82,101 @@ class Disk:
         if kept == present:
             return kept or b""
         return [kept or b"", present, present[: len(present) // 2], bytes(len(present))][chance(4)]
+
+
+KEYS = ["a", "b/c", "b/d", "b/e/f", "g/h/i/j"]
+ACTIONS = ["create", "create", "create", "delete", "open"]
+MOST = 12
+"""Most writes before the power fails."""
+
+
+def lose(writes, calls, chance):
+    """Write to a store until the power fails. Fails if the store is not as it must be when the power is back.
+
+    writes  (action, key) in order; two processes share the store and take turns
+    calls   as of `Disk`
+    """
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        before, after = Path(folder, "before"), Path(folder, "after")
+        before.mkdir()
+        after.mkdir()
+        disk, place = Disk(before, calls), Path("made", "store")
+        told, unsure = dict.fromkeys(KEYS), []
+        with disk.attached(patch):
+            try:
+                stores = [LocalStore(before / place) for _ in range(2)]
+                for i, (action, key) in enumerate(writes):
+                    data = b"object %d, " % i * 50
+                    if action == "open":
+                        stores[i % 2] = LocalStore(before / place)
+                    elif action == "create":
+                        unsure = [key, data] if told[key] is None else []
+                        stores[i % 2].create(key, data)
+                        told[key] = told[key] or data
+                    else:
+                        unsure = [key, None]
+                        stores[i % 2].delete(key)
+                        told[key] = None
+                    unsure = []
+            except PowerLoss:
+                pass
+        disk.restart(after, chance.randrange)
+        store = LocalStore(after / place)
+        for key, data in told.items():
+            found = store.read(key) if store.exists(key) else None
+            assert found == data or [key, found] == unsure, f"{key} was {data}, is {found}"
+            assert store.create(key, b"later") is (found is None)
+
+
+def once(chance: random.Random) -> None:
+    """Lose power at a random time of random writes."""
+    writes = [(chance.choice(ACTIONS), chance.choice(KEYS)) for _ in range(chance.randint(1, MOST))]
+    lose(writes, chance.choice([None, *range(40)]), chance)
+
+
+def commit_without_power(chance: random.Random) -> None:
+    """Lose power at a random time while outputs are committed and published. All invariants must hold afterwards."""
+    run, made = make_run(), []
+    outputs = outputs_maker(run)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        before, after = Path(folder, "before"), Path(folder, "after")
+        before.mkdir()
+        after.mkdir()
+        disk, exists = Disk(before, chance.choice([None, *range(50)])), False
+        with disk.attached(patch):
+            try:
+                committers = [Committer(LocalStore(before / "store")) for _ in range(2)]  # two processes take turns
+                committers[0].create(run)
+                exists = True
+                for writer, models in enumerate(chance.choices(sub_chunks_of(run), k=10)):
+                    sent = outputs(models, writer, failed=(models.start,) if chance.random() < 0.3 else ())
+                    made.append((sent, committers[writer % 2].put(sent)))
+                    if chance.random() < 0.3:
+                        committers[writer % 2].publish(run.name)
+            except PowerLoss:
+                pass
+        disk.restart(after, chance.randrange)
+        store = LocalStore(after / "store")
+        if exists or store.exists(keys.run(run.name)):
+            Committer(store).publish(run.name)
+            check_invariants(store, run, made)
+
+
+def without_flushing_folders(patch):
+    patch.setattr(flushing, "flush", lambda folder: None)
+
+
+def without_flushing_bytes(patch):
+    patch.setattr(local, "_sync", lambda descriptor: None)
+
+
+def in_place(patch):
+    patch.setattr(LocalStore, "_link", lambda self, temporary, path: not path.write_bytes(temporary.read_bytes()))
+
+
+CONTROLS = {
+    "does not flush folders": without_flushing_folders,
+    "does not flush bytes": without_flushing_bytes,
+    "writes in place": in_place,
+}
+"""Stores that lose what they acknowledged."""

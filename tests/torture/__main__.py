@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import calls, files, lives
+from tests.torture import calls, files, lives, power
 from tests.torture.faults import row as faults
 from tests.torture.kills import row as kills
 from tests.torture.rows import Budget, Row
@@ -25,6 +25,7 @@ ROWS = {
     "faults": Row("f2: faults at every storage call, and of networks", faults.run),
     "calls": Row("f3: wrong messages to every call of every service", calls.run),
     "lives": Row("f6: runs made, fitted, read, pruned and deleted beside each other under kills", lives.run),
+    "power": Row("f5: power failures of a disk that loses what was not flushed", power.run),
     "files": Row("f3: damaged objects, read by every call and command", files.run),
 }
 
