@@ -29,6 +29,7 @@ ORDER = [
         "labels",
         "outputs",
         "spans",
+        "varint",
         "environment",
         "settings",
         "machine",

@@ -1,11 +1,12 @@
 """Run a bare gRPC server, with which benchmarks/query/service.py compares the query service.
 
-`Same` answers with the bytes of its request. `Tensor` and `Floats` answer with a float32 vector of the requested
-length, as a Tensor and as `repeated float`.
+`Same` answers with the bytes of its request, and `Stream` with messages of the sizes in it. `Tensor` and `Floats`
+answer with a float32 vector of the requested length, as a Tensor and as `repeated float`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from concurrent import futures
@@ -44,6 +45,14 @@ ANSWERS = {
     "Tensor": lambda request, context: codec.to_tensor(VECTOR[: int(request)]).SerializeToString(),
     "Floats": lambda request, context: Floats(values=VECTOR[: int(request)].tolist()).SerializeToString(),
 }
+
+
+@functools.cache
+def _messages(sizes: bytes) -> list[bytes]:
+    return [VECTOR.tobytes()[:size] for size in json.loads(sizes)]
+
+
+STREAMS = {"Stream": lambda request, context: iter(_messages(request))}
 DECODE = {
     "": lambda answer: None,
     "Tensor": lambda answer: codec.from_tensor(
@@ -58,6 +67,7 @@ def main() -> None:
     settings = ServeSettings.load()
     server = grpc.server(futures.ThreadPoolExecutor(settings.workers))
     handlers = {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in ANSWERS.items()}
+    handlers |= {name: grpc.unary_stream_rpc_method_handler(answer) for name, answer in STREAMS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

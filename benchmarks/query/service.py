@@ -25,7 +25,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from bare_server import DECODE, NAME
+from bare_server import DECODE, NAME, STREAMS
 from clients import Ask, Clients, Measured, memory
 
 from datamodels.environment import child_environ
@@ -193,7 +193,7 @@ def load(service: Process, run: Run, solution: problem.Solution) -> None:
     )
 
 
-def measure(size: str, clients: Clients, seconds: float, beside: Path | None) -> None:
+def measure(size: str, clients: Clients, seconds: float, beside: Path | None, only: bool) -> None:
     d, n, weights = (int(part) for part in size.split(","))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
 
@@ -212,7 +212,7 @@ def measure(size: str, clients: Clients, seconds: float, beside: Path | None) ->
         print(f"{'':<34}{'at':>4}{'calls/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>10}{'MB/s':>9}", end="")
         print(f"{'calls/s':>9}{'CPU':>9}" if beside else "")
         every = asks(run, solution)
-        for name, ask in every.items():
+        for name, ask in ({} if only else every).items():
             for count in CLIENTS if len(ask.requests) > 1 else CLIENTS[:2]:
                 ways = {
                     way: lambda s, servers=servers, ask=ask, count=count: clients.ask(servers, ask, count, s)
@@ -222,14 +222,17 @@ def measure(size: str, clients: Clients, seconds: float, beside: Path | None) ->
                 line(name, count, found["ours"], found.get("beside"))
         print(f"holds {memory(ours.pid)['now']:.0f} MB, held {memory(ours.pid)['peak']:.0f} at most")
         if not beside:
-            baselines(clients, seconds, ours, start, every)
+            baselines(clients, seconds, ours, start, every, only)
 
 
-def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[..., Process], every: dict[str, Ask]):
+def baselines(
+    clients: Clients, seconds: float, ours: Process, start: Callable[..., Process], every: dict[str, Ask], only: bool
+):
     """Compare ours with gRPC alone, tensors with `repeated float`, and one process with two."""
-    small = next(iter(every.values()))
+    small, bulk = next(iter(every.values())), every["GetWeights, all"]
     with grpc.insecure_channel(ours.address) as channel:
         answer = channel.unary_unary(small.method)(small.requests[0])
+        sizes = json.dumps([len(message) for message in channel.unary_stream(bulk.method)(bulk.requests[0])])
     alone, second = (
         start(str(ROOT / "benchmarks" / "query" / "bare_server.py")),
         start("-m", "datamodels.services.query"),
@@ -237,7 +240,7 @@ def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[.
 
     def baseline(method: str, request: bytes) -> Ask:
         decode = method if method in DECODE else ""
-        return Ask(f"/{NAME}/{method}", False, (request,), decode)
+        return Ask(f"/{NAME}/{method}", method in STREAMS, (request,), decode)
 
     def way(servers: list[Process], ask: Ask, count: int) -> Callable[[float], Measured]:
         return lambda s: clients.ask([process.server for process in servers], ask, count, s)
@@ -251,6 +254,11 @@ def baselines(clients: Clients, seconds: float, ours: Process, start: Callable[.
     print(f"{'in turn; ratios are to the first':<76}{'calls/s':>9}{'CPU':>9}")
     for count in (1, 4):
         compare("answer", count, grpc=way([alone], baseline("Same", answer), count), ours=way([ours], small, count))
+        compare(
+            "all", count, grpc=way([alone], baseline("Stream", sizes.encode()), count), ours=way([ours], bulk, count)
+        )
+    if only:
+        return
     request = str(VECTOR_LENGTH).encode()
     compare(
         "3.5 MB",
@@ -269,13 +277,16 @@ def main() -> None:
     parser.add_argument("--size", action="append", help="D,N,WEIGHTS")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--beside", type=Path, help="a checkout of another version")
+    parser.add_argument("--bare", action="store_true", help="only compare with gRPC alone")
     parser.add_argument("--quick", action="store_true", help="the small size, a second each")
     options = parser.parse_args()
     beside = options.beside and options.beside.resolve()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with Clients(max(CLIENTS)) as clients:
         for size in options.size or SIZES[: 1 if options.quick else None]:
-            measure(size, clients, min(options.seconds, 1.0) if options.quick else options.seconds, beside)
+            measure(
+                size, clients, min(options.seconds, 1.0) if options.quick else options.seconds, beside, options.bare
+            )
 
 
 if __name__ == "__main__":

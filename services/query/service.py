@@ -14,7 +14,7 @@ from datamodels.query import pages
 from datamodels.query.limits import MAX_TOP
 from datamodels.query.warm import Warm
 from datamodels.query.weights import Fitted, Rows, WeightStore
-from datamodels.rpc import codec, run_codec
+from datamodels.rpc import codec, run_codec, wire
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
 from datamodels.run.runs import Run
@@ -64,14 +64,15 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
             next_page_token=pages.token(asked, fitted.record.number, stop) if stop < fitted.n else "",
         )
 
-    def GetWeights(self, request, context) -> Iterator[query_pb2.GetWeightsResponse]:
+    def GetWeights(self, request, context) -> Iterator[bytes]:
         if request.top_k < 0:
             raise InputError(f"top_k = {request.top_k}: must be at least 0")
         fitted = self._weights.fitted(request.run)
         targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
-        provenance = provenance_of(fitted)
+        provenance = provenance_of(fitted).SerializeToString()
         for rows in fitted.chunks(targets, request.top_k):
-            yield query_pb2.GetWeightsResponse(provenance=provenance, weights=_sparse(fitted, rows))
+            answer = {"provenance": [provenance], "weights": _sparse(fitted, rows)}
+            yield b"".join(wire.message(query_pb2.GetWeightsResponse, answer))
 
     def Predict(self, request, context):
         fitted = self._weights.fitted(request.run)
@@ -100,8 +101,8 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
         return query_pb2.TopInfluencesResponse(
             provenance=provenance_of(fitted),
             target=_target(fitted, request.target),
-            helpful=[_influence(fitted.run, *pair) for pair in helpful],
-            harmful=[_influence(fitted.run, *pair) for pair in harmful],
+            helpful=_influences(fitted.run, helpful),
+            harmful=_influences(fitted.run, harmful),
         )
 
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
@@ -225,8 +226,12 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
     )
 
 
-def _influence(run: Run, column: int, weight: float) -> query_pb2.Influence:
-    return query_pb2.Influence(column=column, weight=weight, label=_label(run, column))
+def _influences(run: Run, pairs: list[tuple[int, float]]) -> list[query_pb2.Influence]:
+    labels = pool.column_labels(run)
+    return [
+        query_pb2.Influence(column=column, weight=weight, label=-1 if labels is None else labels[column])
+        for column, weight in pairs
+    ]
 
 
 def _label(run: Run, column: int) -> int:
@@ -253,17 +258,18 @@ def _count(k: int) -> int:
     return k or DEFAULT_TOP
 
 
-def _sparse(fitted: Fitted, rows: Rows) -> query_pb2.SparseWeights:
+def _sparse(fitted: Fitted, rows: Rows) -> wire.Pieces:
     solution, targets = fitted.solution, rows.targets
-    return query_pb2.SparseWeights(
-        targets=codec.to_tensor(targets),
-        indptr=codec.to_tensor(rows.indptr),
-        indices=codec.to_tensor(rows.columns),
-        weights=codec.to_tensor(rows.weights),
-        intercept=codec.to_tensor(solution.intercept[targets]),
-        **{"lambda": codec.to_tensor(solution.lambda_[targets])},
-        gap=codec.to_tensor(solution.gap[targets]),
-    )
+    arrays = {
+        "targets": targets,
+        "indptr": rows.indptr,
+        "indices": rows.columns,
+        "weights": rows.weights,
+        "intercept": solution.intercept[targets],
+        "lambda": solution.lambda_[targets],
+        "gap": solution.gap[targets],
+    }
+    return wire.message(query_pb2.SparseWeights, {name: wire.tensor(array) for name, array in arrays.items()})
 
 
 def service(weights: WeightStore, *, warm: bool = False) -> Service:

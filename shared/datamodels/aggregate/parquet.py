@@ -13,6 +13,8 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
+from datamodels.varint import varint
+
 WORTH = 0.75
 """Numbers are compressed if that leaves at most this much of them. It takes more CPU time than all other steps of a
 commit, and saves an eighth of the margins of neural networks in float32. Counts and the like shrink more."""
@@ -93,9 +95,9 @@ def _levels(rows: int, n: int) -> bytes:
 
     They are encoded as runs: twice the length of the run, and the level.
     """
-    row = b"\x02\x00" + (_varint(2 * (n - 1)) + b"\x01" if n > 1 else b"")
+    row = b"\x02\x00" + (varint(2 * (n - 1)) + b"\x01" if n > 1 else b"")
     repeats = row * rows
-    present = _varint(2 * rows * n) + b"\x01" if rows else b""
+    present = varint(2 * rows * n) + b"\x01" if rows else b""
     return b"".join(len(of).to_bytes(4, "little") + of for of in (repeats, present))
 
 
@@ -136,16 +138,8 @@ def _footer(found: pa.Schema, rows: np.ndarray, count: int, groups: list[Field])
     )[1]
 
 
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*encoded, value])
-
-
 def _i32(value: int) -> Field:
-    return _I32, _varint(2 * value if value >= 0 else -2 * value - 1)
+    return _I32, varint(2 * value if value >= 0 else -2 * value - 1)
 
 
 def _i64(value: int) -> Field:
@@ -153,7 +147,7 @@ def _i64(value: int) -> Field:
 
 
 def _binary(value: bytes) -> Field:
-    return _BINARY, _varint(len(value)) + value
+    return _BINARY, varint(len(value)) + value
 
 
 def _text(value: str) -> Field:
@@ -163,7 +157,7 @@ def _text(value: str) -> Field:
 def _many(values: list[Field]) -> Field:
     """Return a list of at least one value."""
     kind, count = values[0][0], len(values)
-    header = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + _varint(count)
+    header = bytes([count << 4 | kind]) if count < 15 else bytes([0xF0 | kind]) + varint(count)
     return _LIST, header + b"".join(encoded for _, encoded in values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -85,6 +86,7 @@ def optional_int32(tensor: types_pb2.Tensor, name: str, length: int | None = Non
     return from_tensor(tensor, name, dtypes=("int32",), shape=(length,))
 
 
+@functools.lru_cache(maxsize=100)
 def to_output(output: Output) -> types_pb2.Output:
     return types_pb2.Output(**output.document())
 

@@ -104,7 +104,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         before it calls the handler, and nothing would end a call whose caller never sends it.
         """
         decode = _decoder(handler.request_deserializer, method)
-        encode = handler.response_serializer or bytes  # without a serializer, responses are already bytes
+        encode = _encoder(handler.response_serializer)
         service, _, name = method.lstrip("/").partition("/")
         rules = self._rules.get(service)
         if rules is not None and not rules.watches(name):
@@ -232,6 +232,11 @@ def _name(code: Any) -> str:
     if isinstance(code, grpc.StatusCode):
         return code.name
     return next((c.name for c in grpc.StatusCode if c.value[0] == code), grpc.StatusCode.UNKNOWN.name)
+
+
+def _encoder(serializer: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    """Return what encodes responses, except those that are bytes already: all of them if there is no serializer."""
+    return lambda response: response if isinstance(response, bytes) or serializer is None else serializer(response)
 
 
 def _decoder(deserializer: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any]:

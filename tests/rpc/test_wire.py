@@ -1,0 +1,31 @@
+"""Messages that are put together from pieces are those of Protocol Buffers, byte for byte."""
+
+import numpy as np
+import pytest
+
+from datamodels.rpc import codec, wire
+from datamodels.v1 import query_pb2, types_pb2
+
+ARRAYS = [
+    np.arange(300, dtype=np.int32),
+    np.arange(12, dtype=np.float64).reshape(3, 4).T,
+    np.zeros((0, 5), np.float32),
+    np.arange(20_000, dtype=">f4"),
+    np.arange(40, dtype=np.int64)[::2],
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype} {array.shape}")
+def test_a_tensor(array):
+    assert b"".join(wire.tensor(array)) == codec.to_tensor(array).SerializeToString(deterministic=True)
+
+
+def test_messages_in_messages():
+    provenance = types_pb2.Provenance(run="small", fit=3)
+    expected = query_pb2.GetWeightsResponse(
+        provenance=provenance,
+        weights=query_pb2.SparseWeights(targets=codec.to_tensor(ARRAYS[0]), gap=codec.to_tensor(ARRAYS[1])),
+    )
+    weights = wire.message(query_pb2.SparseWeights, {"targets": wire.tensor(ARRAYS[0]), "gap": wire.tensor(ARRAYS[1])})
+    answer = {"provenance": [provenance.SerializeToString()], "weights": weights}
+    assert b"".join(wire.message(query_pb2.GetWeightsResponse, answer)) == expected.SerializeToString()
