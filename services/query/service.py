@@ -227,10 +227,11 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
 
 
 def _influences(run: Run, pairs: list[tuple[int, float]]) -> list[query_pb2.Influence]:
-    labels = pool.column_labels(run)
+    known, columns = pool.column_labels(run), [column for column, _ in pairs]
+    labels = [-1] * len(columns) if known is None else known[columns].tolist()
     return [
-        query_pb2.Influence(column=column, weight=weight, label=-1 if labels is None else labels[column])
-        for column, weight in pairs
+        query_pb2.Influence(column=column, weight=weight, label=label)
+        for (column, weight), label in zip(pairs, labels, strict=True)
     ]
 
 
