@@ -29,7 +29,6 @@ ORDER = [
         "labels",
         "outputs",
         "spans",
-        "varint",
         "environment",
         "settings",
         "machine",

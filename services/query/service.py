@@ -14,12 +14,13 @@ from datamodels.query import pages
 from datamodels.query.limits import MAX_TOP
 from datamodels.query.warm import Warm
 from datamodels.query.weights import Fitted, Rows, WeightStore
-from datamodels.rpc import codec, run_codec, wire
+from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
 from datamodels.run.runs import Run
 from datamodels.v1 import query_pb2, query_pb2_grpc, types_pb2
 
+from . import wire
 from .long import LongCalls, provenance_of
 from .objects import ObjectCalls
 

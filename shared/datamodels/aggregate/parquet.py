@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
-from datamodels.varint import varint
+from datamodels.storage.varint import varint
 
 WORTH = 0.75
 """Numbers are compressed if that leaves at most this much of them. It takes more CPU time than all other steps of a

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from datamodels.services.query import wire
 
-from datamodels.rpc import codec, wire
+from datamodels.rpc import codec
 from datamodels.v1 import query_pb2, types_pb2
 
 ARRAYS = [

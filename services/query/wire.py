@@ -12,8 +12,8 @@ import numpy as np
 from google.protobuf.message import Message
 
 from datamodels.rpc import codec
+from datamodels.storage.varint import varint
 from datamodels.v1 import types_pb2
-from datamodels.varint import varint
 
 Pieces = Sequence[bytes | memoryview]
 
