@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from datamodels.errors import ExitCode
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings, ServeSettings, StoreSettings
 from tests.calls import METHODS, request_of
@@ -51,6 +52,7 @@ def started(s3, tmp_path):
         eventually(file.exists, while_true=lambda: processes[-1].poll() is None)
         return json.loads(file.read_text())
 
+    start.processes = processes
     yield start
     s3[1].send_signal(signal.SIGCONT)
     for process in processes:
@@ -61,6 +63,7 @@ def started(s3, tmp_path):
 
 @pytest.mark.parametrize("service", CALLS)
 def test_a_store_that_hangs_leaves_the_process_alive_and_not_ready(started, s3, service):
+    """And able to end: a process that is told to stop does not wait for the store."""
     addresses = started(service)
     (method,) = [m for m in METHODS if m.name == CALLS[service]]
     name = method.containing_service.full_name
@@ -81,6 +84,11 @@ def test_a_store_that_hangs_leaves_the_process_alive_and_not_ready(started, s3, 
         eventually(lambda: health(name) == NOT_SERVING)
         assert health("") == SERVING
         assert not any(call.done() for call in calls)
+        if service == "aggregator":
+            aggregator = started.processes[0]
+            aggregator.terminate()
+            assert aggregator.wait(LIMIT / 2) == ExitCode.TRANSIENT  # long before the store's time limit
+            return
         s3[1].send_signal(signal.SIGCONT)
         assert "RunNotFoundError" in {type(call.exception()).__name__ for call in calls}
         eventually(lambda: health(name) == SERVING)

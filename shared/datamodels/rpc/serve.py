@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -41,6 +42,9 @@ MAX_CALLS = 1000
 """Most concurrent calls of one connection, including those that wait for a thread. The client holds back the rest."""
 SIGNAL_SECONDS = 0.5
 """Longest time until a signal is noticed."""
+CLOSING_SECONDS = 15.0
+"""How long services may take to close, to publish manifests for instance, after the running calls have had their time.
+The chart lets pods live 20 seconds longer than their calls."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +148,11 @@ class Server:
     def __exit__(self, *exc_info: object) -> None:
         self.stopping.set()
         self._exits.close()
+
+    @property
+    def grace(self) -> float:
+        """Seconds that running calls get when the server stops."""
+        return self._settings.grace
 
     def handle_signals(self) -> None:
         """Make SIGTERM and SIGINT set `stopping`. Call it from the main thread, which must do nothing but wait."""
@@ -303,6 +312,17 @@ def write_atomically(path: Path, text: str) -> None:
         raise (StoreFullError if error.errno in disk.FULL else SettingsError)(message) from error
 
 
+def _end_at_last(server: Server) -> None:
+    """End the process if it does not end in time after it was told to, for instance because its store hangs.
+
+    That is as safe as a kill, which loses nothing that was acknowledged.
+    """
+    server.stopping.wait()
+    time.sleep(server.grace + CLOSING_SECONDS)
+    log.error("ended in the middle of calls to the store, or of work, that did not end in time")
+    os._exit(ExitCode.TRANSIENT)
+
+
 def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
     """Run services until the process is told to stop, and return the exit code of the process.
 
@@ -314,6 +334,7 @@ def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
         guard = auth.guard(AuthSettings.load())
         with Server(ServeSettings.load(), build(), name, guard) as server:
             server.handle_signals()
+            threading.Thread(target=_end_at_last, args=[server], name="end", daemon=True).start()
             log.info("serving", address=server.address, metrics_address=server.metrics_address)
             server.wait()
         log.info("stopped")
