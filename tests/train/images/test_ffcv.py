@@ -1,5 +1,7 @@
 """Images by FFCV. These tests are skipped if FFCV is not installed; docs/guides/ffcv.md says how to install it."""
 
+import os
+import socket
 import threading
 
 import numpy as np
@@ -51,6 +53,16 @@ def test_minibatches_are_those_of_the_array(source):
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    here, path = socket.gethostname(), tmp_path / "pool[1].beton"
+    names = [f"{path.name}.{here}.7.partial", f"{path.name}.other.7.partial", f"{path.name}.other.8.partial", path.name]
+    for name in (*names, f"x{names[0]}"):
+        (tmp_path / name).write_bytes(b"half")
+    os.utime(tmp_path / names[1], (0, 0))
+    images_ffcv.sweep(str(path))
+    assert sorted(found.name for found in tmp_path.iterdir()) == sorted([names[2], path.name, f"x{names[0]}"])
 
 
 @needs_ffcv

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ from datamodels.run.dataset import Dataset
 
 PAGE_BYTES = 2**21
 """The smallest page size that FFCV allows. A file is a few pages larger than its images."""
+STALE_SECONDS = 24 * 3600.0
+"""Age after which an unfinished file of another machine is removed."""
 POLL_SECONDS = 0.002
 """Seconds between checks that the reading thread is alive."""
 IMAGE, LABEL = "image", "label"
@@ -48,6 +52,7 @@ class FfcvSource:
         _ffcv()
         with _locked(path):
             if not Path(path).exists():
+                sweep(path)
                 write(path, _ArrayExamples(dataset.x, dataset.y))
         check(path, dataset.y, dataset.x.shape[1:3])
         self._path, self._workers = path, min(workers, machine.cores())
@@ -105,7 +110,7 @@ def write(path: str, examples: Examples) -> None:
     ffcv = _ffcv()
     if not len(examples):
         raise ConfigError(f"{path}: cannot write a data set of no examples")
-    partial = f"{path}.{os.getpid()}.partial"
+    partial = f"{path}.{socket.gethostname()}.{os.getpid()}.partial"
     fields = {IMAGE: ffcv.fields.RGBImageField(write_mode="raw"), LABEL: ffcv.fields.IntField()}
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +134,19 @@ def write(path: str, examples: Examples) -> None:
         raise ConfigError(f"{path}: cannot be written: {error}") from error
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def sweep(path: str) -> None:
+    """Remove what killed writers of a file have left. The caller is the only writer of this machine, see `_locked`.
+
+    Those of other machines are removed after a day: no writer takes so long.
+    """
+    file = Path(path)
+    for left in file.parent.glob(f"{glob.escape(file.name)}.*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            ours = left.name.startswith(f"{file.name}.{socket.gethostname()}.")
+            if ours or time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()
 
 
 def check(path: str, y: np.ndarray, size: tuple[int, ...]) -> None:
