@@ -217,6 +217,7 @@ def test_a_leftover_block_that_is_no_weights_is_refused(objects, content):
         {"number": 1},
         {"targets": 6},
         {"rows": 10**400},
+        {"rows": 0},
         {"columns": "30"},
         {"settings": {"estimator": 3}},
         {"choice": {"errors": []}},

@@ -156,7 +156,7 @@ def _check(record: FitRecord, run: str, number: int) -> None:
     ends = [0, *(block.last for block in record.blocks)]
     if [block.first for block in record.blocks] != ends[:-1] or ends[-1] != record.targets or min(ends[1:]) < 1:
         raise ValueError(f"its blocks do not hold each of {record.targets} targets once")
-    if not all(0 <= count < 2**31 for count in (record.rows, record.columns, record.manifest_version)):
+    if not record.rows or not all(0 <= n < 2**31 for n in (record.rows, record.columns, record.manifest_version)):
         raise ValueError("its rows, columns or manifest_version are out of range")
     FitSpec(**record.settings)
     _ = record.chosen  # reads `choice`
