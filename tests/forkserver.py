@@ -162,8 +162,8 @@ def serve(connection: socket.socket) -> list[str]:
     """Start processes until the connection ends. Returns only in a process that was started: its command."""
     for number in HEEDED:
         signal.signal(number, signal.SIG_IGN)
-    gc.collect()
     gc.freeze()  # a collection in a fork would copy the memory of all objects
+    gc.enable()
     while True:
         message, files, _, _ = socket.recv_fds(connection, 2**18, 16)
         if not message:
@@ -235,6 +235,7 @@ def _show_command(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()
     for module in MODULES:
         importlib.import_module(module)
     _, _, name, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,5 +1,6 @@
 """Images by FFCV. These tests are skipped if FFCV is not installed; docs/guides/ffcv.md says how to install it."""
 
+import importlib.util
 import os
 import socket
 import threading
@@ -12,14 +13,7 @@ from datamodels.train import Dataset
 from datamodels.train.images import ffcv as images_ffcv
 from datamodels.train.images.trainer import ArraySource, ResNet9
 
-try:
-    import ffcv
-except ImportError as error:
-    ffcv = None
-    WHY_NOT = f"FFCV is not installed ({error}); see docs/guides/ffcv.md"
-else:
-    WHY_NOT = ""
-needs_ffcv = pytest.mark.skipif(ffcv is None, reason=WHY_NOT)
+needs_ffcv = pytest.mark.usefixtures("ffcv")
 
 GENERATOR = np.random.default_rng(0)
 DATA = Dataset(
@@ -31,7 +25,17 @@ DATA = Dataset(
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def ffcv():
+    """The package. Only who runs these tests imports it, because that takes five seconds of CPU time."""
+    try:
+        import ffcv
+    except ImportError as error:
+        pytest.skip(f"FFCV is not installed ({error}); see docs/guides/ffcv.md")
+    return ffcv
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, ffcv):
     """A shared source, because its loaders take seconds to compile."""
     return images_ffcv.FfcvSource(str(tmp_path_factory.mktemp("beton") / "pool.beton"), DATA)
 
@@ -138,8 +142,7 @@ def test_an_example_that_cannot_be_read_is_named(tmp_path, fault, message):
     assert not list(tmp_path.iterdir())
 
 
-@needs_ffcv
-def test_images_of_more_than_a_page_are_written(tmp_path):
+def test_images_of_more_than_a_page_are_written(tmp_path, ffcv):
     """An image of 2.3 MB has a page of 4 MB; two other images share one page."""
     sizes = [(900, 850), (600, 500), (600, 500), (900, 850)]
     large = [(GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8), 1) for size in sizes]
@@ -195,7 +198,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
         images_ffcv.FfcvSource(str(tmp_path / "file" / "pool.beton"), DATA)
 
 
-@pytest.mark.skipif(ffcv is not None, reason="FFCV is installed")
+@pytest.mark.skipif(importlib.util.find_spec("ffcv") is not None, reason="FFCV is installed")
 def test_without_ffcv_its_path_is_refused_with_the_way_to_get_it(tmp_path):
     with pytest.raises(
         SpecError, match=r"trainer\.options\.ffcv_file: needs FFCV, see docs/guides/ffcv\.md: No module"
