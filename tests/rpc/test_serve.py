@@ -43,6 +43,23 @@ def test_health_can_be_watched_until_it_stops(serve, channels):
     stopper.join()
 
 
+def test_pings_that_arrive_in_a_bunch_end_no_connection(serve):
+    """As those of a client on a starved machine do."""
+    settings, ping, goaway, acknowledged, pings = 4, 6, 7, 1, 20
+
+    def frame(kind, payload=b""):
+        return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
+
+    with socket.create_connection(("127.0.0.1", port_of(serve().address)), timeout=LIMIT) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings) + pings * frame(ping, bytes(8)))
+        received, answers = connection.makefile("rb"), 0
+        while answers < pings:
+            header = received.read(9)
+            received.read(int.from_bytes(header[:3], "big"))
+            assert len(header) == 9 and header[3] != goaway
+            answers += header[3] == ping and header[4] == acknowledged
+
+
 def reflected(channel):
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))

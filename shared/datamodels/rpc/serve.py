@@ -266,9 +266,10 @@ def _options(settings: ServeSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # How often clients may ping. gRPC's default of 5 minutes rejects most keepalive settings. Ours ping every 15 s,
-        # but on a starved machine pings arrive in bunches, and the server would end the connection.
+        # Clients may ping as often as they like. By default, a third ping within 5 minutes ends the connection. Ours
+        # ping every 15 s, but on a starved machine pings arrive in bunches, so that no interval is short enough.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_ping_strikes", 0),
         # Makes clients reconnect regularly, so that they find new replicas. Running calls continue.
         ("grpc.max_connection_age_ms", 10 * 60_000),
         ("grpc.max_connection_age_grace_ms", int(settings.max_deadline * 1000)),
