@@ -1,28 +1,38 @@
+import contextlib
+import io
 import json
-import subprocess
+import logging
 import sys
 
 import pytest
 
 from datamodels.errors import SettingsError
 from datamodels.settings import TelemetrySettings
-from datamodels.telemetry import configure_logging
-from tests.waiting import LIMIT
+from datamodels.telemetry import bound, configure_logging, logger
+
+
+@contextlib.contextmanager
+def put_back():
+    """Put the configuration of logs back in the end."""
+    loggers = [logging.getLogger(name) for name in ("", "datamodels", "urllib3")]
+    before, hook = [(each.handlers[:], each.level) for each in loggers], sys.excepthook
+    try:
+        yield
+    finally:
+        for each, (handlers, level) in zip(loggers, before, strict=True):
+            each.handlers[:] = handlers
+            each.setLevel(level)
+        sys.excepthook = hook
 
 
 def logged(script, level="info", format="json"):
-    """Return the lines that a process running `script` logs to standard error. Its standard output must be empty."""
-    head = f"""
-import logging
-from datamodels.settings import TelemetrySettings
-from datamodels.telemetry import bound, configure_logging, logger
-configure_logging(TelemetrySettings(level={level!r}, format={format!r}), "fitter")
-log = logger("datamodels.fit")
-"""
-    ended = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, timeout=LIMIT)
-    assert ended.stdout == ""
-    assert ended.returncode == 0, ended.stderr
-    return ended.stderr.splitlines()
+    """Return the lines that `script` logs to standard error. Its standard output must be empty."""
+    out, err = io.StringIO(), io.StringIO()
+    with put_back(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        configure_logging(TelemetrySettings(level=level, format=format), "fitter")
+        exec(script, {"bound": bound, "log": logger("datamodels.fit"), "logging": logging})
+    assert out.getvalue() == ""
+    return err.getvalue().splitlines()
 
 
 def test_a_line_is_one_json_object_with_the_standard_fields():
