@@ -1,10 +1,9 @@
 """What commands import before they do anything: modules are counted, and not seconds."""
 
 import json
+import re
 import subprocess
 import sys
-
-import pytest
 
 from datamodels.testing import fitted
 from tests.waiting import LIMIT
@@ -13,10 +12,11 @@ SCRIPT = """
 import json, sys
 before = set(sys.modules)
 from datamodels.cli.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit:
-    pass
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except SystemExit:
+        pass
 print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)
 """
 HEAVY = ("scipy", "torch", "numba", "sklearn", "boto3", "kubernetes", "cupy", "pyarrow", "grpc", "tqdm", "structlog")
@@ -24,19 +24,17 @@ LIGHT = ("numpy", "pydantic", "yaml", "google")
 """What a command may need, but not its declaration."""
 
 
-def imported(*arguments):
+def imported(*lines):
+    """(names of the modules that a process imports for some commands, what it prints)"""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=LIMIT, check=True
+        [sys.executable, "-c", SCRIPT, *lines], capture_output=True, text=True, timeout=LIMIT, check=True
     )
     return json.loads(done.stderr), done.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["query", "similar", "--help"], ["compare", "--help"]]
-)
-def test_help_imports_declarations_alone(arguments):
-    modules, out = imported(*arguments)
-    assert out.startswith(("usage: datamodels", "datamodels "))
+def test_help_imports_declarations_alone():
+    modules, out = imported("--help", "--version", "run --help", "query similar --help", "compare --help")
+    assert out.count("usage: datamodels") == 4 and re.search("^datamodels [0-9]", out, re.M)
     assert not {name.split(".")[0] for name in modules} & {*HEAVY, *LIGHT}
     assert len(modules) < 150, "a declaration imports more than it used to: 55 modules, 102 for the version"
 
@@ -58,7 +56,7 @@ assert "pandas" not in sys.modules
 
 def test_status_imports_no_solver_and_no_client(tmp_path):
     _, run, _ = fitted.make_store(tmp_path / "store")
-    modules, out = imported("status", "--home", str(tmp_path))
+    modules, out = imported(f"status --home {tmp_path}")
     assert out.startswith(run.name) and "fit 0" in out
     assert not {name.split(".")[0] for name in modules} & set(HEAVY)
     assert len(modules) < 400, "reading records imports more than it used to: 308 modules"
