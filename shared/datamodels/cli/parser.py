@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,12 @@ zsh:   datamodels completion zsh > ~/.zfunc/_datamodels    # a folder of $fpath,
 """
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
-    """Build the parser. The parsed options have `command`, the `module:function` to call with them."""
+    """Build the parser, once in a process.
+
+    The parsed options have `command`, the `module:function` to call with them.
+    """
     found: argparse.ArgumentParser = Parser(
         prog="datamodels",
         description="Find out which training examples made a model say this.",
