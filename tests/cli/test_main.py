@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
 from tests.analyze.quality.test_curve import DIGITS, points_of
+from tests.waiting import LIMIT
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
 
@@ -232,6 +232,9 @@ def test_bad_questions_get_one_line_and_exit_code_2(capsys, served, question, fa
 def test_a_reader_that_leaves_early_is_no_error(home):
     """The command starts a query service, too, since it is given no address."""
     folder, name = home
-    command = f"{sys.executable} -m datamodels query weights {name} --home {folder} | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ), check=False)
-    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
+    command = [sys.executable, "-m", "datamodels", "query", "weights", name, "--home", str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(LIMIT)) == ("", ExitCode.DONE)

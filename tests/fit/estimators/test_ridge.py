@@ -83,10 +83,10 @@ def test_a_path_ends_when_its_error_has_risen_often_enough(made_problem):
         assert solution.lambda_[j] == pytest.approx(lambdas[rise], rel=1e-4)
 
 
-def test_very_wide_masks_are_streamed(made_problem):
+def test_very_wide_masks_are_streamed(made_problem, monkeypatch):
     """Without an eigendecomposition, with and without own subsets."""
-    d = ridge.EIGEN_COLUMNS + 1
-    made, _ = made_problem(d=d, m=40, n=2, own=[-1, 3], holdout=0.25)
+    monkeypatch.setattr(ridge, "EIGEN_COLUMNS", 400)
+    made, _ = made_problem(d=401, m=40, n=2, own=[-1, 3], holdout=0.25)
     solution = fit(made, FitSpec(estimator="ridge", lambdas=4), 0)
     assert solution.status == ["ok", "ok"]
     for j in range(2):
