@@ -333,9 +333,10 @@ def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
     try:
         configure_logging(TelemetrySettings.load(), name)
         guard = auth.guard(AuthSettings.load())
-        with Server(ServeSettings.load(), build(), name, guard) as server:
-            server.handle_signals()
-            threading.Thread(target=_end_at_last, args=[server], name="end", daemon=True).start()
+        server = Server(ServeSettings.load(), build(), name, guard)
+        server.handle_signals()  # before anybody can know that it serves
+        threading.Thread(target=_end_at_last, args=[server], name="end", daemon=True).start()
+        with server:
             log.info("serving", address=server.address, metrics_address=server.metrics_address)
             server.wait()
         log.info("stopped")
