@@ -1,9 +1,10 @@
 """Start processes of ours without their imports: fork them from a process that has imported what they import.
 
 An interpreter takes 0.7 CPU s until a service serves, and the tests start hundreds; a fork takes a tenth. After
-`install`, `subprocess.Popen` forks for commands `[sys.executable, "-m", "datamodels..."]`, in this process and in those
-that it starts. What it starts is a child process of its caller, with the id, exit code, signals, session, environment,
-folder, files and command line that it would have if it were executed. Only its /proc/PID/environ is another.
+`install`, `subprocess.Popen` forks for commands `[sys.executable, "-m", "datamodels..."]`, and those of the torture, in
+this process and in those that it starts. What it starts is a child process of its caller, with the id, exit code,
+signals, session, environment, folder, files and command line that it would have if it were executed. Only its
+/proc/PID/environ is another.
 
 All other commands are executed as ever: `python -c`, shells, other interpreters, and whatever depends on variables that
 Python or a library reads before our code runs. So is `Popen(..., executable=sys.executable)`, for tests of what happens
@@ -46,6 +47,8 @@ MODULES = (
 )
 """What the fork server imports: all that takes long, except modules that note the time at which they are imported.
 Imports may neither start threads nor use gRPC, because neither survives a fork."""
+FORKED = ("datamodels", "tests.torture")
+"""Packages whose modules are forked."""
 STARTS_OTHERS = "datamodels"
 """The module whose processes start others. Each has a fork server of its own, so that it is their parent."""
 EARLY = (
@@ -115,7 +118,9 @@ class Server:
     def can_start(self, how: Mapping[str, Any]) -> bool:
         """Return whether what `Popen` is asked for, by the names of its arguments, can be forked."""
         args = how["args"]
-        if not isinstance(args, list) or args[:2] != [sys.executable, "-m"] or args[2].split(".")[0] != "datamodels":
+        if not isinstance(args, list) or args[:2] != [sys.executable, "-m"]:
+            return False
+        if not any(f"{args[2]}.".startswith(f"{package}.") for package in FORKED):
             return False
         if any(how[name] for name in ("executable", "preexec_fn", "shell", "gid", "gids", "uid")) or how["umask"] != -1:
             return False

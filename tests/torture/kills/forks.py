@@ -219,7 +219,7 @@ def server(folder: Path):
     """Start the server, and yield its socket. On exit, end it and all of its processes."""
     path = str(folder / "forks")
     Path(path).unlink(missing_ok=True)
-    environ = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}  # OpenBLAS takes it, too
     process = subprocess.Popen([sys.executable, "-m", __name__, path], env=environ, stdin=subprocess.PIPE)
     try:
         eventually(Path(path).exists, while_true=lambda: process.poll() is None)
