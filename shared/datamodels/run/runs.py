@@ -61,7 +61,7 @@ class Run:
     label_names: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         return self.spec.run
 
