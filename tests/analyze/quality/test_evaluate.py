@@ -17,14 +17,14 @@ def noisy_truth(*, subsets=120, models=10, targets=40, noise=1.0, seed=0):
 
 def test_a_perfect_prediction_of_noiseless_truth_scores_one():
     signal, outputs = noisy_truth(noise=0.0)
-    found = evaluate(signal, outputs)
+    found = evaluate(signal, outputs, resamples=20)
     assert found.lds == pytest.approx(1) and found.ceiling == pytest.approx(1)
     assert found.interval == pytest.approx((1, 1))
 
 
 def test_predictions_unrelated_to_the_truth_score_zero_within_the_interval():
     _, outputs = noisy_truth()
-    found = evaluate(np.random.default_rng(9).normal(size=(120, 40)), outputs)
+    found = evaluate(np.random.default_rng(9).normal(size=(120, 40)), outputs, resamples=200)
     assert found.interval[0] < 0 < found.interval[1] or abs(found.lds) < 0.05
 
 
@@ -33,14 +33,14 @@ def test_target_means_alone_earn_nothing():
     rng = np.random.default_rng(3)
     means = 100 * np.arange(40.0)
     outputs = means + rng.normal(size=(120, 10, 40))
-    assert abs(evaluate(means + rng.normal(size=(120, 40)), outputs).lds) < 0.1
+    assert abs(evaluate(means + rng.normal(size=(120, 40)), outputs, resamples=1).lds) < 0.1
 
 
 def test_ceiling_is_the_correlation_that_the_noise_allows():
     signal, outputs = noisy_truth(subsets=200, models=20, targets=60, noise=2.0)
     # Means of 10 models have reliability 1 / (1 + 4/10); Spearman's is 6/pi asin(r/2) of Pearson's for normal values.
     expected = 6 / np.pi * np.arcsin(1 / 1.4 / 2)
-    found = evaluate(signal, outputs)
+    found = evaluate(signal, outputs, resamples=1)
     assert found.ceiling == pytest.approx(expected, abs=0.03)
     assert found.lds > found.ceiling  # the signal has no noise
     assert found.lds == pytest.approx(found.best, abs=0.02)
@@ -49,8 +49,8 @@ def test_ceiling_is_the_correlation_that_the_noise_allows():
 def test_the_interval_covers_the_score_and_narrows_with_more_subsets():
     widths = []
     for subsets in (30, 300):
-        signal, outputs = noisy_truth(subsets=subsets, noise=3.0)
-        found = evaluate(signal, outputs)
+        signal, outputs = noisy_truth(subsets=subsets, targets=20, noise=3.0)
+        found = evaluate(signal, outputs, resamples=200)
         assert found.interval[0] <= found.lds <= found.interval[1]
         widths.append(found.interval[1] - found.interval[0])
     assert widths[1] < widths[0] / 2
@@ -71,7 +71,7 @@ def test_few_models_tell_what_many_give(noise):
 
 def test_outputs_that_are_chance_alone_earn_nothing_by_correction():
     rng = np.random.default_rng(2)
-    found = evaluate(rng.normal(size=(100, 40)), rng.normal(size=(100, 2, 40)))
+    found = evaluate(rng.normal(size=(100, 40)), rng.normal(size=(100, 2, 40)), resamples=200)
     assert found.interval[0] < 0 < found.interval[1] and abs(found.ceiling) < 0.3
 
 
@@ -86,7 +86,7 @@ def test_the_ceiling_has_an_interval_that_covers_it(models):
         assert low <= found.ceiling <= high and low < high
         covered += low <= expected <= high
     assert covered >= 17
-    assert evaluate(*noisy_truth(models=models, noise=0.0)).ceiling_interval == pytest.approx((1, 1))
+    assert evaluate(*noisy_truth(models=models, noise=0.0), resamples=20).ceiling_interval == pytest.approx((1, 1))
     rng = np.random.default_rng(5)
     chance = evaluate(rng.normal(size=(30, 1)), rng.normal(size=(30, models, 1)))
     assert chance.ceiling_interval[0] <= 0 and chance.ceiling_text == (
@@ -158,7 +158,7 @@ def test_too_few_trained_models_are_told():
     signal, outputs = noisy_truth()
     outputs[2:, 1:] = np.nan
     with pytest.raises(NotReadyError, match="2 of 120 unseen subsets have two trained models"):
-        evaluate(signal, outputs)
+        evaluate(signal, outputs, resamples=1)
 
 
 def test_subsets_that_do_not_count_for_a_target_change_nothing():
@@ -194,7 +194,7 @@ def test_shapes_that_do_not_fit_are_refused(predictions, outputs):
 
 
 def test_it_survives_the_trip_through_a_record():
-    found = evaluate(*noisy_truth())
+    found = evaluate(*noisy_truth(), resamples=20)
     again = from_document(json.loads(records.canonical(found.document())))
     np.testing.assert_array_equal(again.per_target, found.per_target)
     assert (again.lds, again.interval, again.ceiling) == (found.lds, found.interval, found.ceiling)
