@@ -1,5 +1,6 @@
 """The query client with the base dependencies alone: what `pip install .` installs."""
 
+import functools
 import importlib.metadata
 import json
 import re
@@ -65,13 +66,18 @@ def distributions(requirements):
 
 
 BASE = distributions(PROJECT["dependencies"])
-OWNERS = importlib.metadata.packages_distributions()
-MODULES = {m for m, owners in OWNERS.items() if BASE & {o.lower().replace("_", "-") for o in owners}} | {"datamodels"}
+
+
+@functools.cache
+def modules():
+    """Return the modules of the base dependencies and ours."""
+    owners = importlib.metadata.packages_distributions().items()
+    return {m for m, names in owners if BASE & {name.lower().replace("_", "-") for name in names}} | {"datamodels"}
 
 
 def light(script, *arguments):
     """Run a script that can import the base dependencies alone."""
-    command = [sys.executable, "-c", REFUSE + script, json.dumps(sorted(MODULES)), *arguments]
+    command = [sys.executable, "-c", REFUSE + script, json.dumps(sorted(modules())), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
