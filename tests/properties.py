@@ -19,7 +19,7 @@ _COMMON = {
 }
 
 
-def register(times: int = 40) -> None:
+def register(times: int = 80) -> None:
     """Registers the profile `search`, which tries `times` as many new examples, and loads the profile `test`."""
     settings.register_profile("search", **_COMMON | {"max_examples": times * _EXAMPLES}, print_blob=True)
     settings.register_profile("test", **_COMMON, derandomize=True, database=None)

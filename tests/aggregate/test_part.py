@@ -16,7 +16,6 @@ from datamodels.aggregate.part import Assembly
 from datamodels.errors import CorruptObjectError, OutputsError
 from datamodels.run import precision
 from datamodels.storage import schema
-from tests.properties import examples
 
 MODELS = range(4, 8)
 INDEX = np.arange(4, 8)
@@ -36,7 +35,6 @@ def decoded(data, run, models=MODELS, n=None):
     return part.decode(data, "store/key", run=run.name, models=models, n=n)
 
 
-@examples(60)
 @given(
     rows=st.integers(0, 4).flatmap(
         lambda r: st.tuples(

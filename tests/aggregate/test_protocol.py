@@ -193,7 +193,7 @@ def test_any_order_of_puts_publishes_and_crashes(monkeypatch, protocol, run, sub
     class Machine(Aggregators):
         fixtures = (protocol, run, sub_chunks, make_outputs)
 
-    run_state_machine_as_test(Machine, settings=examples(40, stateful_step_count=20))
+    run_state_machine_as_test(Machine, settings=examples(20, stateful_step_count=20))
 
 
 def test_threads_of_several_aggregators_commit_each_sub_chunk_once(protocol, run, sub_chunks, make_outputs):

@@ -14,7 +14,6 @@ from tests.properties import examples
 SEEDS = st.integers(0, 2**48 - 1)
 
 
-@examples(60)
 @given(SEEDS)
 def test_gram_solves_any_problem_or_says_why_not(seed):
     assert not search.faults(search.made(seed, solver="gram"))

@@ -254,7 +254,7 @@ def raw(server):
 
 
 METHODS = st.sampled_from(["DescribeDesign", "GetSubsets"])
-FUZZ = examples(200)
+FUZZ = examples(50)
 
 
 @FUZZ

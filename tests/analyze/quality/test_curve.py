@@ -20,7 +20,6 @@ from datamodels.settings import FitterSettings
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.properties import examples
 
 DIGITS = {
     125: (0.2888, 0.0056),
@@ -52,7 +51,6 @@ def exact(a, b, c, models, error=1e-6):
     return points_of({m: (1 / np.sqrt(a + b / m + c / m**2), error) for m in models})
 
 
-@examples(50)
 @given(a=st.floats(1.0, 3.0), b=st.floats(0.0, 500), c=st.floats(0, 1e5))
 def test_a_curve_of_the_form_is_continued_exactly(a, b, c):
     found = trend(exact(a, b, c, [250, 500, 1000, 2000]))

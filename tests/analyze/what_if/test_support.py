@@ -12,7 +12,6 @@ from datamodels.errors import InputError, TargetRangeError
 from datamodels.fit.data import problem
 from datamodels.outputs import MARGIN
 from datamodels.testing import linear
-from tests.properties import examples
 
 
 def solve(theta, intercept=0.0, status=problem.OK):
@@ -28,7 +27,6 @@ def run():
     return linear.make_run()
 
 
-@examples(40)
 @given(seed=st.integers(0, 10_000), intercept=st.floats(0, 2), safety=st.sampled_from([0.0, 0.3]))
 def test_no_smaller_set_does_it(seed, intercept, safety):
     """Against every set of columns of a tiny problem."""

@@ -15,7 +15,6 @@ from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 from tests.disks import files_up_to
-from tests.properties import examples
 
 FAILED = (0, 17, 18, 203)
 
@@ -180,7 +179,6 @@ def kept(tmp_path_factory):
     return store, run, snapshot, folder / "shards"
 
 
-@examples(40)
 @given(draw=st.data(), name=st.sampled_from(["masks.bin", "outputs.bin", "models.bin"]), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_and_its_part_alone_is_read_again(kept, draw, name, bit):
     store, run, snapshot, folder = kept

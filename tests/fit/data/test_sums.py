@@ -10,7 +10,6 @@ from datamodels.fit.data import sums as sums_module
 from datamodels.fit.data.sums import Kept, Sums
 from datamodels.fit.solve import fit
 from datamodels.run.specs import FitSpec
-from tests.properties import examples
 
 SETTINGS = FitSpec(solver="gram", lambdas=8, tolerance=1e-6, max_epochs=2000)
 
@@ -29,7 +28,6 @@ def summed(made, order=None, cuts=()):
     return total
 
 
-@examples(25)
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 299), max_size=6, unique=True))
 def test_sums_do_not_depend_on_the_order_or_the_increments(made_of_hypothesis, seed, cuts):
     made = made_of_hypothesis
@@ -139,7 +137,6 @@ def test_sums_of_a_part_that_is_gone_or_changed_are_not_used(made_problem, tmp_p
     assert Kept(None, "run", 0.1).load(PARTS) is None
 
 
-@examples(100)
 @given(draw=st.data(), how=st.sampled_from(["cut", "flip"]))
 def test_a_torn_or_flipped_file_is_never_trusted(kept_file, draw, how):
     folder, data, sums = kept_file

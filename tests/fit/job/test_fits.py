@@ -16,7 +16,6 @@ from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
 from tests.memory import FlippingStore, MemoryStore, flipped
-from tests.properties import examples
 
 
 @pytest.fixture
@@ -165,7 +164,6 @@ def test_a_flipped_byte_is_found_and_named(objects):
         fits.load(objects, committed)
 
 
-@examples(60)
 @given(place=st.integers(0, 10**4), known=st.booleans())
 def test_no_record_has_the_checksum_of_a_bad_read(place, known):
     """Flips any bit of one read of each block, some of which no checksum inside of Parquet covers."""

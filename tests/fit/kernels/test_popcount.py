@@ -4,14 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.fit.kernels import popcount
-from tests.properties import examples
 
 
 def dense(x) -> np.ndarray:
     return (x.T.astype(np.float64) @ x.astype(np.float64)).astype(np.int64)
 
 
-@examples(60)
 @given(m=st.integers(0, 700), d=st.integers(1, 90), share=st.floats(0, 1), seed=st.integers(0, 99))
 def test_counts_are_those_of_the_dense_product(m, d, share, seed):
     x = np.random.default_rng(seed).random((m, d)) < share
@@ -46,7 +44,6 @@ def test_bits_beyond_the_last_column_do_not_count():
     assert np.array_equal(popcount.gram(masks, 11), np.full((11, 11), 10))
 
 
-@examples(40)
 @given(m=st.integers(1, 200), d=st.integers(1, 40), seed=st.integers(0, 99))
 def test_transposed_bits_are_the_columns(m, d, seed):
     x = np.random.default_rng(seed).random((m, d)) < 0.5

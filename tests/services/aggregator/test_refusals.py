@@ -26,7 +26,6 @@ from datamodels.settings import ClientSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc, types_pb2
-from tests.properties import examples
 from tests.waiting import LIMIT
 
 SERVICE = "datamodels.v1.AggregatorService"
@@ -210,7 +209,6 @@ MESSAGES = st.builds(
 )
 
 
-@examples(100)
 @given(first=INTEGERS, last=INTEGERS, right=st.booleans(), messages=st.lists(MESSAGES, max_size=3))
 def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, last, right, messages):
     first, last = (0, 4) if right else (first, last)
@@ -223,7 +221,6 @@ def test_any_messages_are_committed_or_refused_with_a_reason(stub, run, first, l
         assert str(error)
 
 
-@examples(50)
 @given(method=st.sampled_from(["CreateRun", "GetRunRecord", "GetProgress", "PublishManifest"]), data=st.binary())
 def test_any_bytes_are_refused_with_a_reason(server, method, data):
     with grpc.insecure_channel(server.address) as channel:
