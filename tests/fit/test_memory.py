@@ -43,7 +43,7 @@ def compiled():
     ],
 )
 def test_memory_is_what_the_arrays_then_take(tmp_path, solver, m, d, n, own, threads, tolerance):
-    settings = FitSpec(solver=solver, lambdas=4, tolerance=tolerance)
+    settings = FitSpec(solver=solver, lambdas=2, tolerance=tolerance)
     planned, taken = planned_and_taken(Size(m, d, n, own), settings, threads, tmp_path)
     assert planned == pytest.approx(taken, rel=0.25)
 
@@ -52,7 +52,7 @@ def test_memory_is_what_the_arrays_then_take(tmp_path, solver, m, d, n, own, thr
 def test_memory_of_a_choice_is_not_more_than_was_planned(tmp_path, m, d, n, own):
     """It depends on labels and on what is chosen, so the plan is an upper bound."""
     for estimator in ("pooled", "prior"):
-        planned, taken = planned_and_taken(Size(m, d, n, own), FitSpec(estimator=estimator, lambdas=4), 1, tmp_path)
+        planned, taken = planned_and_taken(Size(m, d, n, own), FitSpec(estimator=estimator, lambdas=2), 1, tmp_path)
         assert taken < planned < 3 * taken
 
 
@@ -84,7 +84,7 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
 
 @pytest.mark.parametrize("m, d, n, threads", [(3000, 2500, 256, 2)])
 def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatch, m, d, n, threads):
-    size, settings = Size(m, d, n), FitSpec(estimator="lasso", lambdas=4)
+    size, settings = Size(m, d, n), FitSpec(estimator="lasso", lambdas=2)
     on_disk = memory.memory(size, settings).disk
     monkeypatch.setattr(gram, "GRAM_BYTES", 0)
     assert memory.memory(size, settings).disk - on_disk == 4 * d * d
