@@ -30,7 +30,7 @@ from datamodels.telemetry import logger
 
 log = logger(__name__)
 
-FEWEST_FOLDS, JUDGED_ROWS = 2, 200
+FEWEST_FOLDS, JUDGED_ROWS = 2, 100
 """With many rows, not all folds are judged: at least two, and as many as make so many held-out rows."""
 JUDGES = 256
 """Most targets on which the prior is fitted and a way is chosen, spread evenly over all."""
