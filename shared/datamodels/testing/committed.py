@@ -21,12 +21,17 @@ D, N = 30, 5
 """Training examples and test examples."""
 
 
+def make_dataset() -> Dataset:
+    """Make D training examples and N test examples in 4 classes."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(D + N, 3)).astype("f4"), np.arange(D + N) % 4
+    return Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D])
+
+
 def make_run(
     name: str = "small", m: int = 200, targets: str = "test", fit: dict[str, Any] | None = None, **fields: Any
 ) -> Run:
-    """Make a run of D training examples in 4 classes. `fit` and `fields` are fields of its spec."""
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(D + N, 3)).astype("f4"), np.arange(D + N) % 4
+    """Make a run of the data set of `make_dataset`. `fit` and `fields` are fields of its spec."""
     base = {
         "name": name,
         "dataset": {"load": "a:b"},
@@ -38,7 +43,7 @@ def make_run(
         "targets": targets,
         "fit": {"estimator": "lasso", "lambdas": 6, "batch": 50} | (fit or {}),
     }
-    return runs.resolve(specs.parse(base | fields), Dataset(x[:D], y[:D], x[D:], y[D:], groups=y[:D]))
+    return runs.resolve(specs.parse(base | fields), make_dataset())
 
 
 def truth(run: Run) -> np.ndarray:

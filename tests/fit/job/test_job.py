@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datamodels.errors import SpecError, StageError
+from datamodels.fit.data import examples
 from datamodels.fit.data.sums import Kept
 from datamodels.fit.job import fits
 from datamodels.fit.job.job import FitJob
@@ -25,6 +26,7 @@ def store(tmp_path):
 def made(store, estimator="lasso", **fields):
     run = committed.make_run(fit=GRAM | {"estimator": estimator}, **fields)
     runs.create(store, run)
+    examples.write(store, run, committed.make_dataset())
     return run
 
 
@@ -43,7 +45,7 @@ def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path, estimato
     committed.commit(store, run, failed=(7, 33))
     increments = solve(store, run, tmp_path / "scratch")
     other = LocalStore(tmp_path / "other")
-    runs.create(other, run)
+    made(other, estimator)
     committed.commit(other, run, failed=(7, 33))
     scratch = solve(other, run, tmp_path / "elsewhere")
     assert fits.read_newest_fit(store, run.name).digest == fits.read_newest_fit(other, run.name).digest
@@ -60,7 +62,9 @@ def test_parts_that_were_fitted_are_not_read_again(store, tmp_path, estimator):
     committed.commit(store, run)
     for part in early.parts:
         store.delete(part.key)
-    assert solve(store, run, tmp_path / "scratch").status == ["ok"] * run.n
+    found = solve(store, run, tmp_path / "scratch")
+    assert found.status == ["ok"] * run.n
+    assert (estimator == "prior") == ("prior alone" in (found.choice or {}).get("errors", ()))
 
 
 def test_shares_are_fitted_again_if_another_threshold_is_declared(store, tmp_path):
