@@ -103,7 +103,7 @@ def orders(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def shuffled(pairs: Pairs, run: Run) -> Pairs:
     targets, columns = orders(run)
-    return dataclasses.replace(pairs, blocks=(lambda asked: pairs.of(targets[asked])[:, :, columns],))
+    return dataclasses.replace(pairs, blocks=(lambda asked, xp: pairs.of(targets[asked], xp)[:, :, columns],))
 
 
 def shuffled_scores(scores: GradientScores, run: Run) -> GradientScores:

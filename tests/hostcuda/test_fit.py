@@ -18,6 +18,7 @@ from datamodels.fit.lasso.base import L1
 from datamodels.fit.lasso.fista import Fista
 from datamodels.fit.lasso.saga import Saga
 from datamodels.fit.lasso.shared_gram import GramIteration, Standardised
+from datamodels.plan.fit import made_up
 from datamodels.run.estimators import SOLVERS
 from datamodels.run.specs import FitSpec
 from tests.hostcuda.problems import made_problem
@@ -191,3 +192,20 @@ def test_the_plan_is_what_the_gpu_holds(device, solver, m, d, n, own):
     print(solver, m, d, n, own, planned, planned.peak / memory.HEAP / taken)
     assert planned.peak / memory.HEAP == pytest.approx(taken, rel=0.25)
     assert planned.gram == (solver == "gram") * d * d * 20
+
+
+@pytest.mark.parametrize("m, d, n, own", [(900, 200, 160, 0), (250, 300, 96, 0), (300, 100, 48, 48)])
+def test_a_choice_on_a_gpu_is_that_of_numpy_within_its_plan(device, m, d, n, own):
+    """What it holds depends on labels and on what is chosen, so the plan is an upper bound."""
+    spec, size = FitSpec(estimator="prior", lambdas=4), memory.Size(m, d, n, own)
+    made = made_up(size, d, n, spec)
+    ours = solve.fit(made, spec, 0, threads=1)
+    device.reset()
+    theirs = solve.fit(made, spec, 0, device="cuda")
+    assert theirs.choice["way"] == ours.choice["way"]
+    assert theirs.choice["errors"] == pytest.approx(ours.choice["errors"], abs=5e-3)
+    np.testing.assert_allclose(theirs.dense(range(n)), ours.dense(range(n)), atol=0.03)
+    planned, taken = memory.memory(size, spec, device="cuda").peak / memory.HEAP, device.counts()["peak"]
+    print(m, d, n, own, planned / taken, device.counts())
+    assert taken < planned < 4 * taken
+    assert device.counts()["live"] == 0

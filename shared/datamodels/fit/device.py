@@ -12,12 +12,15 @@ import structlog
 
 from datamodels.errors import SettingsError
 from datamodels.fit.contract.block import Arrays, Solve, Tick, of_part
-from datamodels.fit.data import moments, problem
+from datamodels.fit.data import means, moments, problem
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import fista, gap, gram
 from datamodels.fit.lasso.base import Solver
+from datamodels.fit.residual import folds
+from datamodels.fit.residual.sample import GRAMS
+from datamodels.run.estimators import ESTIMATORS, Estimator
 from datamodels.run.specs import FitSpec
 
 log = structlog.get_logger()
@@ -30,12 +33,13 @@ GIB = 2**30
 class Phases:
     """Most bytes of a part of a block on a GPU, beside what all targets share: `fixed + targets * each` of a phase."""
 
-    def __init__(self, m: int, d: int, item: int, solver: Solver, *, by_gram: bool, own: bool):
+    def __init__(self, m: int, d: int, item: int, solver: Solver, *, by_gram: bool, own: bool, known: Estimator):
         """Compute them for a fit of m models on d columns; a test measures them.
 
         item     bytes of the type that the solver computes in
         by_gram  whether targets that count all rows are solved from the Gram
         own      whether there are targets that leave out rows
+        known    the estimator
         """
         self._phases: list[tuple[float, float]] = []
         if by_gram:
@@ -46,6 +50,10 @@ class Phases:
             long, piece = 5 if solver.table else 4, m / -(-m // gap.PASS_ROWS)
             self._add(min(fista.DEVICE_PASS_BYTES, item * d * m), long * item * m + 14 * item * d + m * own)  # steps
             self._add(8 * d * piece, (24 + 2 * item) * m + 6 * item * d + m * own)  # the certificate
+        if known.folds:  # from prior means to weights
+            piece = min(m, means.PASS_ROWS)
+            each = folds.feature_bytes(known, d) + folds.VECTORS * item * d + 4 * 8 * d
+            self._add(8 * d * piece, each + (3 * item + own) * m)
 
     def _add(self, fixed: float, each: float) -> None:
         self._phases.append((fixed, each))
@@ -75,7 +83,7 @@ def solve(
 
     A part that runs out of memory is solved again in halves. Raises SettingsError if there is no room for one target.
     """
-    size = _part_size(solver, rows, first, last)
+    size = _part_size(solver, rows, settings, first, last)
     solutions, start = [], first
     while start < last:
         stop = min(start + size, last)
@@ -100,14 +108,15 @@ def solve(
     return problem.concatenate(iter(solutions))
 
 
-def _part_size(solver: Solver, rows: Rows, first: int, last: int) -> int:
+def _part_size(solver: Solver, rows: Rows, settings: FitSpec, first: int, last: int) -> int:
     """Return the number of targets that free memory holds, once it holds what all targets share."""
-    own = rows.problem.own_column[first:last] >= 0
-    by_gram = solver.grams and not own.all() and gram.applies(rows)
+    own, known = rows.problem.own_column[first:last] >= 0, ESTIMATORS[settings.estimator]
+    by_gram = solver.grams and not own.all() and gram.applies(rows, GRAMS if known.folds else 1)
     if by_gram:
         moments.of_masks(rows)
+    given = rows.problem
     phases = Phases(
-        rows.problem.rows, rows.problem.columns, rows.dtype.itemsize, solver, by_gram=by_gram, own=bool(own.any())
+        given.rows, given.columns, rows.dtype.itemsize, solver, by_gram=by_gram, own=bool(own.any()), known=known
     )
     most = min(phases.most(SHARE * _unused(rows.xp)), last - first)
     return max(part.stop - part.start for part in row_blocks.partition(slice(first, last), most))

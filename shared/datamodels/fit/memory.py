@@ -25,6 +25,7 @@ from datamodels.fit.estimators import base
 from datamodels.fit.lasso import fista, gap, gram, leave_out
 from datamodels.fit.pairs import pairs
 from datamodels.fit.residual import folds
+from datamodels.fit.residual.sample import GRAMS
 from datamodels.fit.solve import array_module, block_size, dtype_of, place_of
 from datamodels.run import precision
 from datamodels.run.estimators import ESTIMATORS
@@ -132,7 +133,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         floats = floats if by_rows or by_leave_out or ESTIMATORS[settings.estimator].folds else 0
     rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
     if ESTIMATORS[settings.estimator].folds:
-        features = pairs.MOST * 4 * d if ESTIMATORS[settings.estimator].prior else 0
+        features = folds.feature_bytes(ESTIMATORS[settings.estimator], d)
         making += pairs.bytes_of(d) if features else 0
         making += folds.bytes_of(m, d, size.targets, features, item)
         each += a * (features + folds.VECTORS * item * d)
@@ -151,7 +152,9 @@ def _on_gpu(size: Size, settings: FitSpec, block: int, xp: ModuleType) -> Memory
     """Return the memory of a fit on a GPU, which solves a block of targets in parts if it has to."""
     m, d, item, solver = size.rows, size.columns, dtype_of(settings).itemsize, base.solver_of(settings)
     card, own = xp.cuda.Device().mem_info[1], size.leave_out > 0
-    by_gram = solver.grams and size.leave_out < size.targets and gram.bytes_of(d, item) <= gram.most_bytes(xp)
+    known, shared = ESTIMATORS[settings.estimator], size.leave_out < size.targets
+    together = GRAMS if known.folds else 1
+    by_gram = solver.grams and shared and together * gram.bytes_of(d, item) <= gram.most_bytes(xp)
     packed, floats, spare = m * -(-d // 8), m * (d + 1) * item, round(settings.holdout * m)
     rows = packed if packed <= DEVICE_MASKS * card else 0
     if by_gram:
@@ -159,12 +162,15 @@ def _on_gpu(size: Size, settings: FitSpec, block: int, xp: ModuleType) -> Memory
     if own or not by_gram:
         rows += floats if floats <= CACHE_BYTES else 0
     grams, held = (gram.bytes_of(d, item), (8 + 2 * item) * d * d) if by_gram else (0, 0)
-    phases = on_device.Phases(m, d, item, solver, by_gram=by_gram, own=own)
+    choosing = folds.bytes_of(m, d, size.targets, folds.feature_bytes(known, d), item) if known.folds else 0
+    if known.folds and by_gram:
+        choosing += gram.bytes_of(d, item)  # of the rows without a fold, and without those that it holds out in turn
+    phases = on_device.Phases(m, d, item, solver, by_gram=by_gram, own=own, known=known)
     part = phases.bytes(min(block, phases.most(on_device.SHARE * (card - rows - held))))
     return Memory(
         rows=rows,
         gram=grams,
-        blocks=max(part - (grams - held), 0),  # the Grams take less once they are made
+        blocks=max(part - (grams - held), choosing, 0),  # the Grams take less once they are made
         disk=m * (-(-d // 8) + OUTPUT_BYTES * size.targets),
     )
 

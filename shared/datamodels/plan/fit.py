@@ -31,7 +31,7 @@ from datamodels.fit.lasso import gram, shared_gram
 from datamodels.fit.memory import Memory, Size
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import folds
-from datamodels.fit.solve import dtype_of, place_of
+from datamodels.fit.solve import array_module, dtype_of, place_of
 from datamodels.fit.solve import fit as solve
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
@@ -106,7 +106,7 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
     small, large = (made_up(size, d, n, settings) for d in sizes)
     solve(made_up(size, min(20, size.columns), 2, settings), settings, 0, device=device, threads=1)  # compiles
     # Features are computed once, so the choices are timed on problems of their own.
-    choices = [_choice_seconds(made_up(size, d, n, settings), settings) for d in sizes]
+    choices = [_choice_seconds(made_up(size, d, n, settings), settings, device) for d in sizes]
     times = [_target_seconds(made, settings, device, c) for made, c in zip((small, large), choices, strict=True)]
     masks = made_up(size, min(size.columns, TRIAL_MASK_COLUMNS), 1, settings)
     floats, counts, squares = _shared_seconds(masks, settings)
@@ -170,7 +170,7 @@ def measure_rates_on(problem: Problem, settings: FitSpec, *, device: str = "cpu"
         problem.prior.of(np.zeros(1, dtype=np.int64))  # makes the models behind the features, once for all fits
 
     def each(of: Problem) -> float:
-        return _target_seconds(of, settings, device, _choice_seconds(of, settings))
+        return _target_seconds(of, settings, device, _choice_seconds(of, settings, device))
 
     return dataclasses.replace(rates, target=rates.target * each(part) / each(made))
 
@@ -203,13 +203,14 @@ def _outputs(masks: np.ndarray, d: int, n: int) -> np.ndarray:
     return (signal * math.sqrt(EXPLAINED) + noise * math.sqrt(1 - EXPLAINED)).astype(precision.DTYPE)
 
 
-def _choice_seconds(problem: Problem, settings: FitSpec) -> float:
+def _choice_seconds(problem: Problem, settings: FitSpec, device: str) -> float:
     """Time the choice that an estimator makes for all targets together; 0 if it makes none."""
     if not ESTIMATORS[settings.estimator].folds:
         return 0.0
     pairs = problem.prior if isinstance(problem.prior, Pairs) else None
     with threadpoolctl.threadpool_limits(1):
-        return _timed(lambda: folds.choose(Rows(problem, dtype=dtype_of(settings)), pairs, settings, lambda: None))
+        rows = Rows(problem, xp=array_module(device), dtype=dtype_of(settings))
+        return _timed(lambda: folds.choose(rows, pairs, settings, lambda: None))
 
 
 def _target_seconds(problem: Problem, settings: FitSpec, device: str, choice: float) -> float:

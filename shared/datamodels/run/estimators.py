@@ -56,6 +56,7 @@ ESTIMATORS = {
         "the LASSO with one lambda for all targets, in units of their noise, or one for each, as cross-validation "
         "prefers",
         "datamodels.fit.estimators.prior:solve_pooled",
+        device=True,
         folds=True,
     ),
     "prior": Estimator(
@@ -64,6 +65,7 @@ ESTIMATORS = {
         "datamodels.fit.estimators.prior:solve",
         prior="datamodels.fit.pairs.pairs",
         optional=True,
+        device=True,
         folds=True,
         gradients=True,
     ),

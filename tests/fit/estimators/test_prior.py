@@ -36,7 +36,7 @@ def known(*features) -> Pairs:
     """Features of pairs that are given as arrays [n, d]."""
     names = tuple(f"feature {k}" for k in range(len(features)))
     given = np.stack(features).astype(np.float32)
-    return Pairs(names, (lambda targets: given[:, targets].copy(),), None, np.ones(given.shape[2], dtype=bool))
+    return Pairs(names, (lambda targets, xp: xp.asarray(given[:, targets]),), None, np.ones(given.shape[2], dtype=bool))
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_prior_that_peeks_at_unseen_subsets_is_caught(tmp_path, monkeypatch):
         outputs = unseen.outputs.mean(axis=1)
         found = ((outputs - outputs.mean(axis=0)).T @ (unseen.members - 0.5)).astype(np.float32)
         given = honest(run, known)
-        names, blocks = (*given.given, "peeking"), (*given.blocks, lambda targets: found[None, targets])
+        names, blocks = (*given.given, "peeking"), (*given.blocks, lambda targets, xp: found[None, targets])
         return dataclasses.replace(given, given=names, blocks=blocks)
 
     monkeypatch.setattr(pairs, "of_run", peeking)

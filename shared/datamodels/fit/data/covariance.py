@@ -1,4 +1,7 @@
-"""Multiply by the covariance matrices of the masks of a span of rows, one matrix for each target."""
+"""Multiply by the covariance matrices of the masks of a span of rows, one matrix for each target.
+
+Arrays with an entry for each column or row are of the array module of the rows.
+"""
 
 from __future__ import annotations
 
@@ -44,18 +47,20 @@ class Covariance:
         if self.masks is not None:
             exact = dtype == np.float64
             return self.masks.exactly(vectors) if exact else vectors @ self.masks.gram
-        products = np.zeros_like(vectors)
+        products = self.rows.xp.zeros(vectors.shape, dtype)
         for piece in row_blocks.partition(self.span, PASS_ROWS):
             x = self.rows.block(piece)[:, :-1].astype(dtype, copy=False)
             fitted = x @ vectors.T
             if self.keep is not None:
-                fitted *= self.keep[piece][:, places]
+                fitted *= self.keep[piece][:, self.rows.xp.asarray(places)]
             products += fitted.T @ x
         mean = self.of_targets(self.found.mean_masks, places)
         along = np.einsum("ij,ij->i", vectors, np.broadcast_to(mean, vectors.shape))
-        products /= self.found.count[places, None].astype(dtype)
+        products /= self.found.count[self.rows.xp.asarray(places), None].astype(dtype)
         return products - (along[:, None] * mean).astype(dtype)
 
     def of_targets(self, masks: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
         """Return what is known of the masks: [p, d] of some targets, or [1, d] if it is the same for all."""
-        return masks if self.keep is None else masks[places]
+        if self.keep is None:
+            return masks
+        return masks[places if isinstance(places, slice) else self.rows.xp.asarray(places)]

@@ -1,4 +1,7 @@
-"""Compute means and covariances over the rows that count for each target, for estimators that need no more."""
+"""Compute means and covariances over the rows that count for each target, for estimators that need no more.
+
+Arrays are of the array module of the rows.
+"""
 
 from __future__ import annotations
 
@@ -76,23 +79,24 @@ def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) ->
     keep     bool[m, a], of all rows; which of them count; None if all do
     """
     d, a = rows.problem.columns, outputs.shape[1]
-    products, masks = np.zeros((a, d)), np.zeros((1 if keep is None else a, d))
-    count, total, square = np.zeros((3, a))
+    xp = rows.xp
+    products, masks = xp.zeros((a, d)), xp.zeros((1 if keep is None else a, d))
+    count, total, square = xp.zeros((3, a))
     for piece in row_blocks.partition(span, PASS_ROWS):
-        x, y = rows.block(piece)[:, :-1].astype(np.float64), outputs[piece].astype(np.float64)
-        chosen = np.ones((len(x), 1)) if keep is None else keep[piece].astype(np.float64)
+        x, y = rows.exact(piece), outputs[piece].astype(np.float64)
+        chosen = xp.ones((len(x), 1)) if keep is None else keep[piece].astype(np.float64)
         y = y * chosen
         products += y.T @ x
         masks += chosen.T @ x
         count += chosen.sum(axis=0)
         total += y.sum(axis=0)
-        square += np.einsum("ij,ij->j", y, y)
+        square += rows.dots(y, y)
     return Means(count, masks, total, products, square)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heldout:
-    """How well predictions fit the outputs on the held-out rows that count.
+    """How well predictions fit the outputs on the held-out rows that count. Arrays are NumPy's.
 
     error        float64[a]; mean squared error
     correlation  float64[a]; of predictions and outputs; 0 if either does not vary
@@ -110,27 +114,24 @@ def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.
     theta    [a, d], for masks minus `center`
     level    float64[a]
     """
-    count, error = np.zeros((2, len(theta)))
-    sums, squares = np.zeros((2, 2, len(theta)))
-    product = np.zeros(len(theta))
+    xp = rows.xp
+    count, error, product = xp.zeros((3, len(theta)))
+    sums, squares = xp.zeros((2, 2, len(theta)))
     for piece in row_blocks.partition(rows.heldout, PASS_ROWS):
         y, guess = outputs[piece], rows.block(piece)[:, :-1] @ theta.T
-        chosen = np.ones((len(y), 1), dtype=bool) if keep is None else keep[piece]
+        chosen = xp.ones((len(y), 1), dtype=bool) if keep is None else keep[piece]
         miss = (guess - (y - level)) * chosen
-        error += _dot(miss, miss)
+        error += rows.dots(miss, miss, dtype=np.float64)
         both = guess * chosen, y * chosen
-        sums += [part.sum(axis=0, dtype=np.float64) for part in both]
-        squares += [_dot(part, part) for part in both]
-        product += _dot(*both)
+        sums += xp.stack([part.sum(axis=0, dtype=np.float64) for part in both])
+        squares += xp.stack([rows.dots(part, part, dtype=np.float64) for part in both])
+        product += rows.dots(*both, dtype=np.float64)
         count += chosen.sum(axis=0)
     variances = squares / count - (sums / count) ** 2
     varies = (variances > ROUNDING * squares / count).all(axis=0)
-    scale = np.sqrt(np.where(varies, variances[0] * variances[1], 1))
-    return Heldout(error / count, np.where(varies, (product / count - sums[0] * sums[1] / count**2) / scale, 0))
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->j", a, b, dtype=np.float64)
+    scale = xp.sqrt(xp.where(varies, variances[0] * variances[1], 1))
+    correlation = xp.where(varies, (product / count - sums[0] * sums[1] / count**2) / scale, 0)
+    return Heldout(rows.host(error / count), rows.host(correlation))
 
 
 def heldout_error(

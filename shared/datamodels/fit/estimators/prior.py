@@ -81,7 +81,8 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
     if choice.mean is None or pairs is None:
         return lasso.solve(targets, sample, (None, None), choice.strength, settings, step)
     # Held-out rows have a say in the few numbers that all targets share, as in the choice of a strength.
-    features, parts = pairs.of(targets.numbers), [sample.covariance(whole=whole) for whole in (False, True)]
+    rows = targets.rows
+    features, parts = pairs.of(targets.numbers, rows.xp), [sample.covariance(whole=whole) for whole in (False, True)]
     fitted = [pooled.weights(features, choice.mean, part) for part in parts]
     if choice.way == scores.WEIGHTED:
         return lasso.solve(targets, sample, fitted, choice.strength, settings, step)
@@ -91,13 +92,13 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
         for i, part in enumerate(parts):
             deltas, gaps = ridge.solve(fitted[i], part, shares, goal, settings.max_epochs, step)
             fitted[i] = fitted[i] + deltas[0]
-        gap, lambda_ = gaps[0], (1 - choice.strength) / choice.strength / parts[1].found.count
-    weights = kept.largest(fitted[1], sample.curvature)
+        gap, lambda_ = gaps[0], (1 - choice.strength) / choice.strength / rows.host(parts[1].found.count)
+    weights = kept.largest(rows.host(fitted[1]), rows.host(sample.curvature))
     return targets.solution(
         weights,
         lambda_=lambda_,
         gap=gap,
-        intercept=sample.intercept(weights),
+        intercept=rows.host(sample.intercept(rows.xp.asarray(weights))),
         heldout_r2=targets.heldout_r2(sample.heldout(fitted[0]).error),
         tolerance=settings.tolerance,
     )

@@ -8,6 +8,7 @@ Maass 1999).
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 
@@ -19,41 +20,43 @@ def solve(
     goal: np.ndarray,
     steps: int,
     tick: Callable[[], None] = lambda: None,
+    xp: ModuleType = np,
 ) -> np.ndarray:
     """Return u [s, t, d]: until ||b - (A + mu) u||^2 <= goal for all targets and shifts, or for `steps` steps.
 
     multiply  [t, d] -> [t, d]: the A_j v_j, with A_j symmetric and not negative
     right     [t, d]; the b_j
-    shifts    float64[s], above 0
+    shifts    float64[s] of NumPy, above 0
     goal      float64[t]
     tick      called before each step
+    xp        the array module of all other arrays
     """
     base = float(shifts.min())
-    beyond = np.asarray(shifts, dtype=np.float64)[:, None] - base  # [s, 1]
-    found = np.zeros((len(shifts), *right.shape), dtype=right.dtype)
+    beyond = xp.asarray(np.asarray(shifts, dtype=np.float64)[:, None] - base)  # [s, 1]
+    found = xp.zeros((len(shifts), *right.shape), dtype=right.dtype)
     direction = right.copy()
-    directions = np.repeat(right[None], len(shifts), axis=0)
+    directions = xp.repeat(right[None], len(shifts), axis=0)
     residual, square = right, _dot(right, right)
     tiny = np.finfo(np.float64).tiny
-    zeta = zeta_before = np.ones((len(shifts), len(right)))  # residual of each shift over that of the smallest
-    length_before, turn = np.ones(len(right)), np.zeros(len(right))
+    zeta = zeta_before = xp.ones((len(shifts), len(right)))  # residual of each shift over that of the smallest
+    length_before, turn = xp.ones(len(right)), xp.zeros(len(right))
     for _ in range(steps):
         going = square > goal
         if not going.any():
             break
         tick()
         product = multiply(direction) + right.dtype.type(base) * direction
-        length = np.where(going, square / np.maximum(_dot(direction, product), tiny), 0)
+        length = xp.where(going, square / xp.maximum(_dot(direction, product), tiny), 0)
         below = length * turn * (zeta_before - zeta) + zeta_before * length_before * (1 + beyond * length)
-        ahead = np.where(going, zeta * zeta_before * length_before / np.where(below != 0, below, 1), zeta)
-        ratio = np.divide(ahead, zeta, out=np.zeros_like(ahead), where=zeta != 0)
+        ahead = xp.where(going, zeta * zeta_before * length_before / xp.where(below != 0, below, 1), zeta)
+        ratio = xp.where(zeta != 0, ahead / xp.where(zeta != 0, zeta, 1), 0)
         found += _column(length * ratio, right) * directions
         residual = residual - _column(length, right) * product
         before, square = square, _dot(residual, residual)
-        turn = np.where(going, square / np.maximum(before, tiny), 0)
+        turn = xp.where(going, square / xp.maximum(before, tiny), 0)
         direction = residual + _column(turn, right) * direction
         directions = _column(ahead, right) * residual + _column(turn * ratio**2, right) * directions
-        zeta_before, zeta, length_before = zeta, ahead, np.where(going, length, 1)
+        zeta_before, zeta, length_before = zeta, ahead, xp.where(going, length, 1)
     return found
 
 

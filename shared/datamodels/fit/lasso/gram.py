@@ -36,9 +36,13 @@ DEVICE_SHARE = 0.7
 """Most memory of the Grams on a GPU, as a fraction of its memory: enough for d = 50,000 on one of 80 GB."""
 
 
-def applies(rows: Rows) -> bool:
-    """Tell whether targets that share a Gram are solved from it."""
-    return bytes_of(rows.problem.columns, rows.dtype.itemsize) <= most_bytes(rows.xp)
+def applies(rows: Rows, together: int = 1) -> bool:
+    """Tell whether targets that share a Gram are solved from it.
+
+    together  how many such Grams a GPU has to hold at the same time
+    """
+    times = 1 if rows.xp is np else together
+    return times * bytes_of(rows.problem.columns, rows.dtype.itemsize) <= most_bytes(rows.xp)
 
 
 def bytes_of(columns: int, itemsize: int) -> int:

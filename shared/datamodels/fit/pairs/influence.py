@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Self
 
 import numpy as np
@@ -75,11 +76,14 @@ class Logistic:
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         return _softmax(x @ self.weights)
 
-    def influence(self, x: np.ndarray, missing: np.ndarray, x_targets: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return by how much each example raises the margin of each target, float32[t, d].
+    def influence(
+        self, x: np.ndarray, missing: np.ndarray, x_targets: np.ndarray, labels: np.ndarray, xp: ModuleType = np
+    ) -> np.ndarray:
+        """Return by how much each example raises the margin of each target, float32[t, d] of an array module.
 
-        x        float32[d, q]
-        missing  float32[d, k]; what the probabilities of each example lack to 1 for its class, and to 0 for others
+        x        float32[d, q] of the array module
+        missing  float32[d, k] of the array module; what the probabilities of each example lack to 1 for its class, and
+                 to 0 for others
         labels   int64[t]; classes of the targets; -1 for a class that is not among the k
         """
         from scipy import linalg
@@ -91,9 +95,9 @@ class Logistic:
         gradients = x_targets.T[:, None, :] * slopes.T[None, :, :]
         turned = linalg.cho_solve(self.factor, gradients.reshape(-1, t).astype(np.float32), check_finite=False)
         turned = turned.reshape(-1, k, t)
-        found = np.zeros((t, len(x)), dtype=np.float32)
+        found = xp.zeros((t, len(x)), dtype=np.float32)
         for c in range(k):
-            found += (np.ascontiguousarray(turned[:, c].T) @ x.T) * missing[:, c]
+            found += (xp.asarray(np.ascontiguousarray(turned[:, c].T)) @ x.T) * missing[:, c]
         return found / self.rows
 
 
@@ -120,11 +124,14 @@ class Ridge:
         factor = linalg.cho_factor(hessian)
         return cls(linalg.cho_solve(factor, x.T @ y / len(x)), factor, len(x))
 
-    def leverage(self, x: np.ndarray, x_targets: np.ndarray) -> np.ndarray:
-        """Return x_t' H^-1 x_i / N, float32[t, d]: the influence of a unit residual of each example."""
+    def leverage(self, x: np.ndarray, x_targets: np.ndarray, xp: ModuleType = np) -> np.ndarray:
+        """Return x_t' H^-1 x_i / N, float32[t, d]: the influence of a unit residual of each example.
+
+        x  float64[d, q] of the array module, as is the result
+        """
         from scipy import linalg
 
-        turned = linalg.cho_solve(self.factor, x_targets.T).T
+        turned = xp.asarray(linalg.cho_solve(self.factor, x_targets.T).T)
         return (turned @ x.T / self.rows).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ MODEL_BYTES = SUBSETS * 4 * (1 + len(LAMBDAS) // 4 + 1) * PARAMETERS**2
 SIMILAR = ["similar", "cosine"]
 SIMILAR_BY_CLASS = ["similar, same class", "similar, other class", "cosine, same class", "same class"]
 
-Block = Callable[[np.ndarray], np.ndarray]
-"""Returns features [t, N] of targets int64[t] and all examples of the pool."""
+Block = Callable[[np.ndarray, ModuleType], np.ndarray]
+"""Returns features [k, t, N] of targets int64[t] and all examples of the pool, as an array of an array module."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Pairs:
     """Features of pairs of targets and columns, computed when they are asked for.
 
     given      name of each feature that is made from inputs and labels
-    blocks     functions that return one or more of them each, [k, t, N]; k add up to the number of names
+    blocks     functions that return one or more of them each; their numbers add up to the number of names
     columns    int64[N] and d: the column of each example, and the number of columns; None if each example is one
     varies     bool[d]; columns that are in some subsets only
     gradients  scores by the gradients of models, the last feature; None if there are none
@@ -87,22 +88,21 @@ class Pairs:
         """Name of each feature."""
         return self.given if self.gradients is None else (*self.given, self.gradients.name)
 
-    def of(self, targets: np.ndarray) -> np.ndarray:
-        """Return float32[K, t, d] of targets int64[t]."""
-        parts = [block(targets) for block in self.blocks]
+    def of(self, targets: np.ndarray, xp: ModuleType = np) -> np.ndarray:
+        """Return float32[K, t, d] of targets int64[t], as an array of an array module."""
+        parts = [block(targets, xp) for block in self.blocks]
         if self.columns is not None:
-            parts = [summed(part, *self.columns) for part in parts]
+            parts = [summed(part, *self.columns, xp) for part in parts]
         if self.gradients is not None:
-            parts.append(self.gradients.of(targets)[None])
-        found = np.concatenate(parts)
-        found[:, :, ~self.varies] = 0
+            parts.append(xp.asarray(self.gradients.of(targets)[None]))
+        found = xp.concatenate(parts)
+        found[:, :, xp.asarray(np.flatnonzero(~self.varies))] = 0
         return found
 
-    def leave_out(self, features: np.ndarray, targets: np.ndarray, fold: int | None) -> None:
+    def leave_out(self, features: np.ndarray, targets: np.ndarray, fold: int | None, xp: ModuleType = np) -> None:
         """Leave the models of a fold out of the features of `of`, in place; None to put all models in."""
         if self.gradients is not None:
-            features[-1] = self.gradients.of(targets, fold)
-            features[-1][:, ~self.varies] = 0
+            features[-1] = xp.asarray(self.gradients.of(targets, fold) * self.varies)
 
 
 def of_run(run: Run, given: Examples) -> Pairs:
@@ -232,6 +232,7 @@ def _logistic_block(
     given: tuple[np.ndarray, np.ndarray],
     classes: tuple[np.ndarray, np.ndarray],
     targets: np.ndarray,
+    xp: ModuleType,
 ) -> np.ndarray:
     """Return the influences on margins, averaged over subsets, [lambdas, t, N].
 
@@ -239,14 +240,14 @@ def _logistic_block(
     classes  hot classes of the pool, and labels of all targets
     """
     (x, x_targets), (hot, labels) = given, classes
-    single, theirs = x.astype(np.float32), x_targets[targets].astype(np.float32)
+    single, theirs = xp.asarray(x.astype(np.float32)), x_targets[targets].astype(np.float32)
 
     def parts(models: list[Logistic]) -> Iterator[np.ndarray]:
         for model in models:
-            missing = (hot - model.probabilities(x)).astype(np.float32)
-            yield model.influence(single, missing, theirs, labels[targets])
+            missing = xp.asarray((hot - model.probabilities(x)).astype(np.float32))
+            yield model.influence(single, missing, theirs, labels[targets], xp)
 
-    return np.stack([_mean(parts(models), len(models)) for models in fitted()])
+    return xp.stack([_mean(parts(models), len(models)) for models in fitted()])
 
 
 def _ridge_block(
@@ -254,6 +255,7 @@ def _ridge_block(
     given: tuple[np.ndarray, np.ndarray],
     numbers: tuple[np.ndarray, np.ndarray],
     targets: np.ndarray,
+    xp: ModuleType,
 ) -> np.ndarray:
     """Return influences on predictions, squared and absolute errors, averaged over subsets, [3 lambdas, t, N].
 
@@ -262,28 +264,33 @@ def _ridge_block(
     given, numbers  inputs and labels of the pool and of all targets
     """
     (x, x_targets), (y, y_targets) = given, numbers
-    theirs = x_targets[targets]
+    pool, theirs = xp.asarray(x), x_targets[targets]
 
     def parts(models: list[Ridge]) -> Iterator[np.ndarray]:
         for model in models:
-            missing = (y - x @ model.weights).T.astype(np.float32)
+            missing = xp.asarray((y - x @ model.weights).T.astype(np.float32))
             miss = theirs @ model.weights - y_targets[targets]
             ways = np.stack([np.ones_like(miss), 2 * miss, np.sign(miss)]).astype(np.float32)
-            yield model.leverage(x, theirs) * (ways @ missing)
+            yield model.leverage(pool, theirs, xp) * (xp.asarray(ways) @ missing)
 
-    return np.concatenate([_mean(parts(models), len(models)) for models in fitted()])
+    return xp.concatenate([_mean(parts(models), len(models)) for models in fitted()])
 
 
 def _similarity_block(
-    x: np.ndarray, x_targets: np.ndarray, classes: tuple[np.ndarray, np.ndarray] | None, targets: np.ndarray
+    x: np.ndarray,
+    x_targets: np.ndarray,
+    classes: tuple[np.ndarray, np.ndarray] | None,
+    targets: np.ndarray,
+    xp: ModuleType,
 ) -> np.ndarray:
     """Return similarities [k, t, N]: of all examples, or by class if there are classes (labels, their labels)."""
-    near = inputs.rbf(x_targets[targets], x, NEAR_GAMMA).astype(np.float32)
-    cosine = inputs.cosine(x_targets[targets], x).astype(np.float32)
+    theirs, pool = xp.asarray(x_targets[targets]), xp.asarray(x)
+    near = inputs.rbf(theirs, pool, NEAR_GAMMA).astype(np.float32)
+    cosine = inputs.cosine(theirs, pool).astype(np.float32)
     if classes is None:
-        return np.stack([near, cosine])
-    same = (classes[1][targets][:, None] == classes[0]).astype(np.float32)
-    return np.stack([near * same, near * (1 - same), cosine * same, same])
+        return xp.stack([near, cosine])
+    same = (xp.asarray(classes[1][targets])[:, None] == xp.asarray(classes[0])).astype(np.float32)
+    return xp.stack([near * same, near * (1 - same), cosine * same, same])
 
 
 def _mean(parts: Iterable[np.ndarray], count: int) -> np.ndarray:
@@ -291,11 +298,12 @@ def _mean(parts: Iterable[np.ndarray], count: int) -> np.ndarray:
     return total / total.dtype.type(count)
 
 
-def summed(features: np.ndarray, column_of_each: np.ndarray, columns: int) -> np.ndarray:
-    """Return the sums [k, t, columns] over the examples of each column."""
+def summed(features: np.ndarray, column_of_each: np.ndarray, columns: int, xp: ModuleType = np) -> np.ndarray:
+    """Return the sums [k, t, columns] over the examples of each column. CuPy has no `reduceat`: NumPy adds them up."""
+    features = np.asarray(features) if xp is np else xp.asnumpy(features)
     order = np.argsort(column_of_each, kind="stable")
     starts = np.searchsorted(column_of_each[order], np.arange(columns))
     filled = np.flatnonzero(np.bincount(column_of_each, minlength=columns))
     found = np.zeros((*features.shape[:2], columns), dtype=features.dtype)
     found[:, :, filled] = np.add.reduceat(features[:, :, order], starts[filled], axis=2)
-    return found
+    return xp.asarray(found)

@@ -23,8 +23,9 @@ from datamodels.fit.lasso import fista, gram
 from datamodels.fit.pairs.pairs import MOST, Pairs
 from datamodels.fit.residual import lasso, pooled, ridge
 from datamodels.fit.residual.pooled import Mean
-from datamodels.fit.residual.sample import Sample
+from datamodels.fit.residual.sample import GRAMS, Sample
 from datamodels.fit.residual.scores import INPUTS, LASSO, LASSO_SHARED, LEAST_GAIN, PRIOR, RIDGE, WEIGHTED, Errors
+from datamodels.run.estimators import Estimator
 from datamodels.run.specs import FitSpec
 from datamodels.telemetry import logger
 
@@ -88,13 +89,13 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     judges = judged(rows)
     if not len(judges):
         return Choice(LASSO, 0.0, None, {})
-    features = None if pairs is None else pairs.of(judges)
+    features = None if pairs is None else pairs.of(judges, rows.xp)
     errors = Errors()
     measured = None if pairs is None else pairs.gradients
     for number, fold in enumerate(folds(rows.problem, judges)):
-        sample = Sample.read(Rows(fold, dtype=rows.dtype, threads=rows.threads))
+        sample = Sample.read(Rows(fold, xp=rows.xp, dtype=rows.dtype, threads=rows.threads))
         if features is not None and pairs is not None:
-            pairs.leave_out(features, judges, number)
+            pairs.leave_out(features, judges, number, rows.xp)
         _judge(sample, features, measured is not None, settings, errors, tick)
     ways = errors.best()
     way = next(iter(ways))
@@ -102,7 +103,7 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     log.info("prior weighed", way=way, strength=ways[way][0], errors={way: round(e, 5) for way, e in found.items()})
     mean, prior = None, ""
     if features is not None and pairs is not None and way not in (LASSO, LASSO_SHARED):
-        pairs.leave_out(features, judges, None)
+        pairs.leave_out(features, judges, None, rows.xp)
         helps = way != INPUTS and measured is not None and found[PRIOR] < (1 - LEAST_GAIN) * found[INPUTS]
         count = len(features) if measured is None or helps else len(features) - 1
         mean = pooled.fit(features, sample.covariance(whole=True), sample.variance, count)
@@ -121,6 +122,11 @@ def bytes_of(m: int, d: int, targets: int, features: int, item: int) -> int:
     return rows + 2 * m * judges * item + grams + 4 * judges * features + (shifts + 6 * judges) * d * item
 
 
+def feature_bytes(known: Estimator, d: int) -> int:
+    """Return the most bytes of the features of one target that an estimator makes."""
+    return MOST * 4 * d if known.prior else 0
+
+
 def judged(rows: Rows) -> np.ndarray:
     """Return the targets int64[t] that a way is chosen on, in random order: at most JUDGES that each fold can fit."""
     given = rows.problem
@@ -128,7 +134,7 @@ def judged(rows: Rows) -> np.ndarray:
     some = np.unique(np.linspace(0, given.n - 1, min(most, given.n)).round().astype(np.int64))
     able = np.ones(len(some), dtype=bool)
     for fold in folds(given, some):
-        here = Rows(fold, dtype=rows.dtype)
+        here = Rows(fold, xp=rows.xp, dtype=rows.dtype)
         status, _ = sorting.sort(here, here.outputs(0, len(some)), here.keep(0, len(some)))
         able &= status == OK
     return np.random.default_rng(0).permutation(some[able])
@@ -163,14 +169,18 @@ def _judge(
     measured  whether the last feature is scores by gradients
     """
     rows, few = sample.rows, sample.take(LASSO_JUDGES)
+
+    def add(way: str, strength: float, found: Heldout, of: Sample) -> None:
+        errors.add(way, strength, found, rows.host(of.variance))
+
     ways = [way for way in (LASSO, LASSO_SHARED, PRIOR, RIDGE, WEIGHTED) if errors.may_be_best(way)]
-    by_gram = sample.keep is None and gram.applies(rows)
+    by_gram = sample.keep is None and gram.applies(rows, GRAMS)
     tick()
     if LASSO in ways:
-        errors.add(LASSO, 0.0, _with_a_lambda_each(few, settings, tick), few.variance)
+        add(LASSO, 0.0, _with_a_lambda_each(few, settings, tick), few)
     if by_gram and LASSO_SHARED in ways:
         for fraction, found in lasso.walk(few, None, settings, tick, errors.best_tried(LASSO_SHARED)):
-            errors.add(LASSO_SHARED, fraction, found, few.variance)
+            add(LASSO_SHARED, fraction, found, few)
     if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
         return
     covariance = sample.covariance(whole=False)
@@ -178,19 +188,19 @@ def _judge(
     mean, *others = pooled.fits(features, covariance, sample.variance, counts)
     prior = pooled.weights(features, mean, covariance)
     if PRIOR in ways:
-        errors.add(PRIOR, 0.0, sample.heldout(prior), sample.variance)
+        add(PRIOR, 0.0, sample.heldout(prior), sample)
         for other in others:
             plain = pooled.weights(features, other, covariance)
-            errors.add(INPUTS, 0.0, sample.heldout(plain), sample.variance)
+            add(INPUTS, 0.0, sample.heldout(plain), sample)
     if RIDGE in ways:
         some = sample.take(_fewer(RIDGE_JUDGES, LASSO_JUDGES, rows.problem.rows))
         given = prior[: len(some.variance)], some.covariance(whole=False), np.array(ridge.SHARES)
         deltas, _ = ridge.solve(*given, ridge.CHOICE_GAP, ridge.CHOICE_STEPS, tick)
         for share, delta in zip(ridge.SHARES, deltas, strict=True):
-            errors.add(RIDGE, share, some.heldout(given[0] + delta), some.variance)
+            add(RIDGE, share, some.heldout(given[0] + delta), some)
     if by_gram and WEIGHTED in ways:
         for fraction, found in lasso.walk(few, prior[:LASSO_JUDGES], settings, tick, errors.best_tried(WEIGHTED)):
-            errors.add(WEIGHTED, fraction, found, few.variance)
+            add(WEIGHTED, fraction, found, few)
 
 
 def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldout:
@@ -203,17 +213,18 @@ def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldou
     part = dataclasses.replace(
         given,
         masks=given.masks[some],
-        outputs=sample.y[rows.fit],
+        outputs=rows.host(sample.y[rows.fit]),
         own_column=given.own_column[:t],
         heldout=is_heldout(np.arange(len(some)), settings.holdout),
         order=None,
         pair=None,
     )
-    here = Rows(part, dtype=rows.dtype, threads=rows.threads)
+    here = Rows(part, xp=rows.xp, dtype=rows.dtype, threads=rows.threads)
     settings = settings.model_copy(update={"tolerance": max(settings.tolerance, JUDGED_GAP)})
     # Grams in panels would take 4 d^2 bytes, and longer than some epochs of few targets do.
-    by_rows = (part.own_column < 0).any() and not gram.applies(here)
+    by_rows = (part.own_column < 0).any() and not gram.applies(here, GRAMS)
     solve: Solve = fista.solve if by_rows else gram.solve
     solution = solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
     theta = solution.dense(range(t))
-    return means.heldout(rows, sample.y, sample.keep, theta, solution.intercept + theta @ given.center)
+    level = solution.intercept + theta @ given.center
+    return means.heldout(rows, sample.y, sample.keep, rows.xp.asarray(theta), rows.xp.asarray(level))

@@ -65,14 +65,14 @@ def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
     held-out rows are read.
     """
     rows = sample.rows
-    spans, center = moments.of_masks(rows), rows.problem.center.astype(np.float64)
+    spans, center = moments.of_masks(rows), rows.center.astype(np.float64)
     fit, whole = (
         _less(sample.sums(whole=which), masks, center, prior)
         for which, masks in ((False, spans.fit), (True, spans.whole))
     )
     location = whole.total / whole.rows
     variance = whole.square / whole.rows - location**2
-    spread = np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)
+    spread = rows.xp.where(variance > 0, rows.xp.sqrt(rows.xp.maximum(variance, 0)), 1)
 
     def scaled(found: Outputs, masks: Masks) -> Outputs:
         return Outputs(
@@ -87,8 +87,8 @@ def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
     if prior is not None:
         held = held - rows.unpacked(rows.heldout)[:, :-1] @ prior.T
     return Standardised(
-        location=location,
-        spread=spread,
+        location=rows.host(location),
+        spread=rows.host(spread),
         heldout_z=((held - location) / spread).astype(rows.dtype),
         fit=fit,
         heldout=whole - fit,
@@ -165,13 +165,14 @@ def walk(
     on_the_way = Walk(
         GramIteration(sample.rows, data, factors, moments.of_masks(sample.rows), whole=False), settings, tick
     )
-    scale = data.spread[:, None].astype(sample.rows.dtype)
+    rows = sample.rows
+    scale, variance = rows.xp.asarray(data.spread[:, None].astype(rows.dtype)), rows.host(sample.variance)
     least, rises = np.array([np.inf, 0.0]), np.zeros(2, dtype=int)
     for fraction in FRACTIONS[first:]:
         on_the_way.to(fraction)
         found = sample.heldout(on_the_way.weights * scale + (0 if prior is None else prior))
         yield fraction, found
-        means = np.array([(found.error / sample.variance).mean(), -found.correlation.mean()])
+        means = np.array([(found.error / variance).mean(), -found.correlation.mean()])
         rises, least = np.where(means > least, rises + 1, 0), np.fmin(least, means)
         if rises[0] if least[0] < 1 else (rises >= RISES).all():
             return
@@ -204,12 +205,13 @@ def solve(
         refit.epoch()
     found = refit.weights
     if priors[1] is not None:
-        found = kept.largest((refit.weights + priors[1]).astype(np.float32), sample.curvature)
+        whole = (refit.weights + rows.host(priors[1])).astype(np.float32)
+        found = kept.largest(whole, rows.host(sample.curvature))
     return targets.solution(
         found,
         lambda_=refit.lambda_,
         gap=refit.gap,
-        intercept=sample.intercept(found),
+        intercept=rows.host(sample.intercept(rows.xp.asarray(found))),
         heldout_r2=targets.heldout_r2(on_the_way.error * data[0].spread ** 2),
         tolerance=settings.tolerance,
     )

@@ -8,12 +8,15 @@ With the features F_k [a, d], the centred masks Z and the centred outputs y of a
 with G and C_j the covariances of the masks, and of masks and outputs. c_j minimises the squared error of target j with
 a pull towards 1; s is SHRINK times the mean over targets of the same product with c = 1. So targets that the prior says
 little of keep c_j near 1. m outputs of n targets decide about ten numbers beta: they are stable from 100 models on.
+
+Arrays with an entry for each target are of the array module of the covariance's rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -49,12 +52,12 @@ def fit(features: np.ndarray, covariance: Covariance, variance: np.ndarray, coun
 
 def fits(features: np.ndarray, covariance: Covariance, variance: np.ndarray, counts: Sequence[int]) -> list[Mean]:
     """Return what `fit` does for each of several counts."""
-    products = _multiplied(features, covariance)
+    rows, products = covariance.rows, _multiplied(features, covariance)
     root = np.sqrt(variance)[:, None].astype(features.dtype)
     k = len(features)
     scaled, flat = (products / root).reshape(k, -1), (features / root).reshape(k, -1)
-    square = (scaled @ flat.T).astype(np.float64)
-    right = flat @ (covariance.found.covariance / root).astype(features.dtype).ravel()
+    square = rows.host(scaled @ flat.T).astype(np.float64)
+    right = rows.host(flat @ (covariance.found.covariance / root).astype(features.dtype).ravel())
     scale = np.sqrt(np.maximum(np.diag(square), 0))
     scale = np.where(scale > 0, scale, np.inf)  # a feature that is 0 everywhere gets beta 0
     square, right = square / scale / scale[:, None], right / scale
@@ -63,7 +66,7 @@ def fits(features: np.ndarray, covariance: Covariance, variance: np.ndarray, cou
     def mean_of(count: int) -> Mean:
         beta = np.zeros(k)
         beta[:count] = np.linalg.solve(square[:count, :count], right[:count]) / scale[:count]
-        guess, along = combined(features, beta), np.tensordot(beta, products, 1)
+        guess, along = _combined(features, beta, rows.xp), rows.xp.tensordot(rows.xp.asarray(beta), products, 1)
         aligned, explained = _dot(guess, covariance.found.covariance), _dot(guess, along)
         total = float((explained / variance).sum())
         pooled = float((aligned / variance).sum()) / total if total > 0 else 0.0
@@ -74,23 +77,23 @@ def fits(features: np.ndarray, covariance: Covariance, variance: np.ndarray, cou
 
 def weights(features: np.ndarray, mean: Mean, covariance: Covariance) -> np.ndarray:
     """Return the prior means B, float32[a, d], of the targets of `covariance`."""
-    guess = combined(features, mean.beta)
+    guess = _combined(features, mean.beta, covariance.rows.xp)
     explained = _dot(guess, covariance.multiply(guess, np.arange(len(guess))))
     pull = SHRINK * mean.typical
     scale = (_dot(guess, covariance.found.covariance) + pull) / np.maximum(explained + pull, np.finfo(float).tiny)
     return guess * scale[:, None].astype(guess.dtype)
 
 
-def combined(features: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def _combined(features: np.ndarray, beta: np.ndarray, xp: ModuleType) -> np.ndarray:
     """Return sum_k beta_k F_k, float32[a, d]."""
-    return np.tensordot(beta.astype(features.dtype), features, 1)
+    return xp.tensordot(xp.asarray(beta.astype(features.dtype)), features, 1)
 
 
 def _multiplied(features: np.ndarray, covariance: Covariance) -> np.ndarray:
     k, a, d = features.shape
     if covariance.masks is None:  # one pass over the rows serves all features
         return covariance.multiply(features.reshape(k * a, d), np.tile(np.arange(a), k)).reshape(features.shape)
-    return np.stack([covariance.multiply(feature, np.arange(a)) for feature in features])
+    return covariance.rows.xp.stack([covariance.multiply(feature, np.arange(a)) for feature in features])
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

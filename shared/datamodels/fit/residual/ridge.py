@@ -8,7 +8,7 @@ all targets. With delta = q u and q = s / sqrt(trace G), the most likely u solve
 
     (m q G q + (1 - h) / h) u = m q C,        C the covariances of masks and outputs less the prediction by B
 
-which `kernels.shifted` solves for all h at once.
+which `kernels.shifted` solves for all h at once. Arrays are of the array module of the covariance's rows.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def solve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (delta [s, a, d] for each h of `shares` float64[s], relative duality gaps float64[s, a]).
 
-    Gaps are only computed if there is one h.
+    Gaps are only computed if there is one h. They and `shares` are NumPy's.
 
     prior  float32[a, d]
     gap    at which to stop; the gap of the objective in u, over its value at zero, as for the estimator ridge
     """
-    found, every = covariance.found, np.arange(len(prior))
-    curvature = found.curvature(covariance.rows.problem.center)
+    found, every, rows = covariance.found, np.arange(len(prior)), covariance.rows
+    curvature = found.curvature(rows.center)
     trace = np.maximum(curvature.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     q = (spread(prior, curvature > 0) / np.sqrt(trace)).astype(prior.dtype)
     count = found.count[:, None].astype(prior.dtype)
@@ -68,11 +68,11 @@ def solve(
     def multiply(vectors: np.ndarray) -> np.ndarray:
         return count * q * covariance.multiply(q * vectors, every)
 
-    u = shifted.solve(multiply, right, shifts, gap * shifts.min() * left, steps, tick)
+    u = shifted.solve(multiply, right, shifts, gap * shifts.min() * left, steps, tick, rows.xp)
     gaps = np.zeros((len(shifts), len(prior)))
     if len(shifts) == 1:  # the gaps of a choice are of no interest
         residual = right - multiply(u[0]) - prior.dtype.type(shifts[0]) * u[0]
-        gaps[0] = _square(residual) / np.maximum(shifts[0] * left, np.finfo(np.float64).tiny)
+        gaps[0] = rows.host(_square(residual) / np.maximum(shifts[0] * left, np.finfo(np.float64).tiny))
     return q * u, gaps
 
 

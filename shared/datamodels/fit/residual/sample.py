@@ -10,16 +10,19 @@ from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import means
 from datamodels.fit.data.covariance import Covariance
 from datamodels.fit.data.rows import Rows
+from datamodels.fit.lasso import gram
 
 GRAM_COLUMNS = 20_000
 """Most columns for a Gram; products over more columns read the rows each time."""
+GRAMS = 3
+"""Grams that a GPU holds while a way is chosen: of all rows, without a fold, and without what is held out besides."""
 TALL = 0.5
 """Rows over columns from which products by the Gram are faster: they take d^2 steps for each target, those by the rows
 2 m d."""
 
 
 class Sample:
-    """The a targets of a block that can be fitted.
+    """The a targets of a block that can be fitted. Arrays are of the array module of the rows.
 
     y         [m, a]; outputs less `location`
     keep      bool[m, a], or None if all rows count for all targets
@@ -35,7 +38,7 @@ class Sample:
         self.y = y - self.location
         self._fit, self._heldout = (means.of(rows, span, self.y, self.keep) for span in (rows.fit, rows.heldout))
         whole = self._fit + self._heldout
-        self.variance = np.where(whole.variance > 0, whole.variance, 1)
+        self.variance = rows.xp.where(whole.variance > 0, whole.variance, 1)
 
     @classmethod
     def read(cls, rows: Rows) -> Sample:
@@ -53,7 +56,7 @@ class Sample:
     @property
     def curvature(self) -> np.ndarray:
         """Variances of the masks' columns over all rows that count, float64[a, d] or [1, d]."""
-        return self.sums(whole=True).curvature(self.rows.problem.center)
+        return self.sums(whole=True).curvature(self.rows.center)
 
     def sums(self, *, whole: bool) -> means.Means:
         """Return the sums over all rows, or over the rows to fit."""
@@ -64,8 +67,8 @@ class Sample:
         rows, found = self.rows, self.sums(whole=whole)
         span = rows.whole if whole else rows.fit
         d = rows.problem.columns
-        gram = TALL * d < span.stop and d <= GRAM_COLUMNS
-        return Covariance.of(rows, span, self.keep, found, gram=gram)
+        tall = TALL * d < span.stop and d <= GRAM_COLUMNS
+        return Covariance.of(rows, span, self.keep, found, gram=tall and gram.applies(rows, GRAMS))
 
     def heldout(self, theta: np.ndarray) -> means.Heldout:
         """Compare predictions by weights [a, d], at the intercepts of the fit, with the outputs on held-out rows."""
@@ -75,7 +78,7 @@ class Sample:
         """Return the best intercepts float64[a] over all rows for weights [a, d] of masks."""
         theta = theta.astype(np.float64)
         level = self.level(theta, self._fit + self._heldout)
-        return self.location + level - theta @ self.rows.problem.center
+        return self.location + level - theta @ self.rows.center
 
     @staticmethod
     def level(theta: np.ndarray, found: means.Means) -> np.ndarray:
