@@ -62,18 +62,14 @@ def one(size: str, kind: str, estimator: str) -> None:
 
 
 def fitted(problem, prior, estimator: str):
-    from datamodels.fit.data.sums import Sums
-    from datamodels.fit.estimators.base import uses_sums
+    from datamodels.fit.estimators.base import sums_of
     from datamodels.fit.solve import fit
     from datamodels.run.specs import FitSpec
 
-    settings, known = FitSpec(estimator=estimator), None
+    settings = FitSpec(estimator=estimator)
     if estimator == "prior":
         problem = dataclasses.replace(problem, prior=prior())
-    if uses_sums(problem, settings):
-        known = Sums.empty(problem.columns, problem.n)
-        known.add(problem.masks, problem.outputs, problem.heldout)
-    return fit(problem, settings, 0, threads=1, sums=known)
+    return fit(problem, settings, 0, threads=1, sums=sums_of(problem, settings))
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from datamodels.errors import SettingsError
 from datamodels.fit import memory
-from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators.base import uses_sums
+from datamodels.fit.estimators.base import sums_of
 from datamodels.fit.job.job import FitJob
 from datamodels.fit.lasso import gram
 from datamodels.fit.memory import Size
@@ -61,10 +60,7 @@ def planned_and_taken(size, settings, threads, folder) -> tuple[float, float]:
     problem = made_up(size, size.columns, size.targets, settings)
     tracemalloc.start()
     try:
-        known = None
-        if uses_sums(problem, settings):
-            known = Sums.empty(size.columns, size.targets)
-            known.add(problem.masks, problem.outputs, problem.heldout)
+        known = sums_of(problem, settings)
         folder = folder if settings.solver == "saga" or gram.GRAM_BYTES == 0 else None
         fit(problem, settings, 0, threads=threads, sums=known, checkpoint=folder)
         taken = tracemalloc.get_traced_memory()[1]

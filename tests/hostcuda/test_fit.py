@@ -14,6 +14,7 @@ from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import moments
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.estimators.base import solver_of
+from datamodels.fit.lasso import leave_out
 from datamodels.fit.lasso.base import L1
 from datamodels.fit.lasso.fista import Fista
 from datamodels.fit.lasso.saga import Saga
@@ -194,9 +195,10 @@ def test_the_plan_is_what_the_gpu_holds(device, solver, m, d, n, own):
     assert planned.gram == (solver == "gram") * d * d * 20
 
 
-@pytest.mark.parametrize("m, d, n, own", [(900, 200, 160, 0), (250, 300, 96, 0), (300, 100, 48, 48)])
-def test_a_choice_on_a_gpu_is_that_of_numpy_within_its_plan(device, m, d, n, own):
+@pytest.mark.parametrize("m, d, n, own", [(300, 80, 48, 0), (200, 60, 24, 24)])
+def test_a_choice_on_a_gpu_is_that_of_numpy_within_its_plan(device, monkeypatch, m, d, n, own):
     """What it holds depends on labels and on what is chosen, so the plan is an upper bound."""
+    monkeypatch.setattr(leave_out, "LEAVE_OUT_BYTES", 0)  # this solver of training examples has no twin
     spec, size = FitSpec(estimator="prior", lambdas=4), memory.Size(m, d, n, own)
     made = made_up(size, d, n, spec)
     ours = solve.fit(made, spec, 0, threads=1)

@@ -136,6 +136,8 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         features = folds.feature_bytes(ESTIMATORS[settings.estimator], d)
         making += pairs.bytes_of(d) if features else 0
         making += folds.bytes_of(m, d, size.targets, features, item)
+        if known:
+            held += folds.FEWEST_FOLDS * (4 * d * d + 8 * size.targets * d)
         each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each
     return Memory(

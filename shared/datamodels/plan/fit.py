@@ -25,7 +25,7 @@ from datamodels.fit.data import moments
 from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators.base import made_up_prior, solver_of, uses_sums
+from datamodels.fit.estimators.base import made_up_prior, solver_of, sums_of, uses_sums
 from datamodels.fit.kernels import popcount
 from datamodels.fit.lasso import gram, shared_gram
 from datamodels.fit.memory import Memory, Size
@@ -209,7 +209,9 @@ def _choice_seconds(problem: Problem, settings: FitSpec, device: str) -> float:
         return 0.0
     pairs = problem.prior if isinstance(problem.prior, Pairs) else None
     with threadpoolctl.threadpool_limits(1):
-        rows = Rows(problem, xp=array_module(device), dtype=dtype_of(settings))
+        xp = array_module(device)
+        known = sums_of(problem, settings) if xp is np else None
+        rows = Rows(problem, xp=xp, dtype=dtype_of(settings), sums=known)
         return _timed(lambda: folds.choose(rows, pairs, settings, lambda: None))
 
 
@@ -220,8 +222,7 @@ def _target_seconds(problem: Problem, settings: FitSpec, device: str, choice: fl
     """
 
     def fit() -> None:
-        known = _sums(problem) if uses_sums(problem, settings) else None
-        solve(problem, settings, 0, device=device, threads=1, sums=known)
+        solve(problem, settings, 0, device=device, threads=1, sums=sums_of(problem, settings))
 
     with threadpoolctl.threadpool_limits(1):
         return max(_timed(fit) - choice - sum(_shared_seconds(problem, settings)), 1e-9) / problem.n

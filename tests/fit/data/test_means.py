@@ -32,7 +32,9 @@ def test_heldout_error_is_that_of_the_rows_that_count(made_problem, own):
     made, x = made_problem(d=10, m=500, n=2, own=own)
     rows = Rows(made)
     theta, level = np.random.default_rng(0).normal(size=(2, 10)).astype("f4"), np.array([0.5, -2.0])
-    found = means.heldout_error(rows, rows.outputs(0, 2), rows.keep(0, 2), theta, level)
+    keep = rows.keep(0, 2)
+    keep = None if keep is None else keep[rows.heldout]
+    found = means.heldout_error(rows, rows.outputs(0, 2, rows.heldout), keep, theta, level)
     for j in range(2):
         counts = made.heldout & (~x[:, own[j]] if own and own[j] >= 0 else True)
         miss = (x[counts] - made.center) @ theta[j] + level[j] - made.outputs[counts, j]

@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.fit.data import sums as sums_module
+from datamodels.fit.data.problem import fold_of
 from datamodels.fit.data.sums import Kept, Sums
+from datamodels.fit.estimators.base import folds_of_sums, uses_sums
+from datamodels.fit.memory import Size
 from datamodels.fit.solve import fit
+from datamodels.plan.fit import made_up
 from datamodels.run.specs import FitSpec
+from tests.fit.solutions import same
 
 SETTINGS = FitSpec(solver="gram", lambdas=8, tolerance=1e-6, max_epochs=2000)
 
@@ -81,6 +86,58 @@ def test_a_fit_from_sums_reads_the_held_out_rows_alone(made_problem):
     blank = np.where(made.heldout[:, None], made.outputs, np.float16(np.nan))
     unread = fit(dataclasses.replace(made, outputs=blank), SETTINGS, 0, sums=sums)
     assert np.array_equal(unread.weights, whole.weights)
+
+
+def with_folds(made, settings, cuts):
+    """The sums that a choice is made from, added in increments."""
+    assert uses_sums(made, settings)
+    total, fold = Sums.empty(made.columns, made.n, folds_of_sums(settings)), fold_of(made.pairs)
+    for first, last in itertools.pairwise([0, *cuts, made.rows]):
+        rows = slice(first, last)
+        total.add(made.masks[rows], made.outputs[rows], made.heldout[rows], fold=fold[rows])
+    return total
+
+
+@pytest.mark.parametrize("estimator, m, d", [("pooled", 400, 40), ("prior", 300, 40), ("prior", 900, 30)])
+def test_a_choice_from_sums_is_that_from_the_rows_and_reads_only_held_out_ones(estimator, m, d):
+    """The rows that a judged fold holds out, or the run. The LASSO with a lambda each holds out others without sums."""
+    settings = FitSpec(estimator=estimator, lambdas=6)
+    made = made_up(Size(m, d, 9), d, 9, settings)
+    sums = with_folds(made, settings, cuts=(100, 101, 250))
+    rows, found = fit(made, settings, 0), fit(made, settings, 0, sums=sums)
+    assert found.status == rows.status == ["ok"] * 9
+    errors, expected = (dict(solution.choice["errors"]) for solution in (found, rows))
+    assert errors.pop("lasso") == pytest.approx(expected.pop("lasso"), rel=0.1)
+    assert errors == pytest.approx(expected, abs=1e-4)
+    assert found.choice["way"] == rows.choice["way"] != "lasso"
+    np.testing.assert_allclose(found.dense(range(9)), rows.dense(range(9)), atol=2e-3)
+    np.testing.assert_allclose(found.intercept, rows.intercept, atol=5e-3)
+    np.testing.assert_allclose(found.heldout_r2, rows.heldout_r2, atol=1e-4)
+
+    needed = made.heldout | (fold_of(made.pairs) < folds_of_sums(settings))
+    assert 0.4 < needed.mean() < 0.6
+    blank = np.where(needed[:, None], made.outputs, np.float16(np.nan))
+    masks = np.where(needed[:, None], made.masks, np.uint8(255))
+    unread = fit(dataclasses.replace(made, outputs=blank, masks=masks), settings, 0, sums=sums)
+    assert same(unread, found)
+
+
+def test_sums_of_folds_come_back_and_are_not_those_of_the_lasso(tmp_path):
+    settings = FitSpec(estimator="pooled")
+    made = made_up(Size(300, 20, 3), 20, 3, settings)
+    sums = with_folds(made, settings, cuts=())
+    Kept(tmp_path, "run", 0.1, 2).save(sums)
+    found = Kept(tmp_path, "run", 0.1, 2).load([])
+    assert Kept(tmp_path, "run", 0.1).load([]) is None
+    for number in range(2):
+        inside = fold_of(made.pairs) == number
+        for ours, held in ((found.without(number), inside), (found.outside(number), made.heldout)):
+            part = summed(dataclasses.replace(made, heldout=held | inside))
+            assert ours.fit.rows == part.fit.rows and np.array_equal(ours.fit.counts, part.fit.counts)
+            part = summed(dataclasses.replace(made, heldout=held))
+            assert ours.heldout.rows == part.heldout.rows and np.array_equal(ours.heldout.counts, part.heldout.counts)
+            move = np.outer(part.shift - ours.shift, np.diag(part.heldout.counts))
+            np.testing.assert_allclose(ours.heldout.products, part.heldout.products + move, atol=1e-9)
 
 
 def test_targets_that_cannot_be_fitted_have_the_same_status_from_sums(made_problem):

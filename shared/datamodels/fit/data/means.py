@@ -9,8 +9,10 @@ import dataclasses
 
 import numpy as np
 
+from datamodels.fit.data import moments
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
+from datamodels.fit.data.sums import Span
 
 PASS_ROWS = 2048
 """Rows that are converted to float64 at a time."""
@@ -94,6 +96,18 @@ def of(rows: Rows, span: slice, outputs: np.ndarray, keep: np.ndarray | None) ->
     return Means(count, masks, total, products, square)
 
 
+def of_sums(span: Span, targets: np.ndarray, shift: np.ndarray, location: np.ndarray, center: np.ndarray) -> Means:
+    """Return what `of` returns for outputs less `location`, from sums over the rows.
+
+    targets          int64[a]; which of the targets of `span`
+    shift, location  float64[a]
+    center           float64[d]
+    """
+    found = moments.of_sums(span, targets, shift, location, np.ones(len(targets)), center)
+    count, masks = np.full(len(targets), float(span.rows)), np.diag(span.counts) - span.rows * center
+    return Means(count, masks[None], found.total, found.products, found.square)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heldout:
     """How well predictions fit the outputs on the held-out rows that count. Arrays are NumPy's.
@@ -109,8 +123,8 @@ class Heldout:
 def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.ndarray, level: np.ndarray) -> Heldout:
     """Compare predictions theta . x + level with outputs on the held-out rows that count.
 
-    outputs  [m, a], of all rows; nearly centred, because variances are differences of squares
-    keep     bool[m, a], of all rows; which of them count; None if all do
+    outputs  [held-out rows, a]; nearly centred, because variances are differences of squares
+    keep     bool[held-out rows, a]; which of them count; None if all do
     theta    [a, d], for masks minus `center`
     level    float64[a]
     """
@@ -118,8 +132,11 @@ def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.
     count, error, product = xp.zeros((3, len(theta)))
     sums, squares = xp.zeros((2, 2, len(theta)))
     for piece in row_blocks.partition(rows.heldout, PASS_ROWS):
-        y, guess = outputs[piece], rows.block(piece)[:, :-1] @ theta.T
-        chosen = xp.ones((len(y), 1), dtype=bool) if keep is None else keep[piece]
+        # If sums over the rows are known, others than the held-out ones need not be read.
+        x = rows.block(piece) if rows.sums is None else rows.unpacked(piece)
+        here = slice(piece.start - rows.heldout.start, piece.stop - rows.heldout.start)
+        y, guess = outputs[here], x[:, :-1] @ theta.T
+        chosen = xp.ones((len(y), 1), dtype=bool) if keep is None else keep[here]
         miss = (guess - (y - level)) * chosen
         error += rows.dots(miss, miss, dtype=np.float64)
         both = guess * chosen, y * chosen

@@ -1,5 +1,6 @@
-"""Compute and keep sums over models, which the solver `gram` fits. Sums add up, so a fit after 1,000 more models reads
-only these models.
+"""Compute and keep sums over models, from which the solver `gram` and the estimators with cross-validation fit.
+
+Sums add up, so a fit after 1,000 more models reads only these models, and the held-out ones.
 
 Counts are whole numbers. All other sums are float64 of outputs less a shift, so they keep 16 digits of the outputs'
 spread, however large the mean is. In which order, or in which pieces, models are added changes the last bits at most.
@@ -53,6 +54,27 @@ class Span:
     def empty(cls, d: int, n: int) -> Self:
         return cls(0, np.zeros((d, d), dtype=np.int32), np.zeros((n, d)), *np.zeros((2, n)))
 
+    def _of_both(self, other: Span, sign: int) -> Span:
+        found = {f.name: getattr(self, f.name) + sign * getattr(other, f.name) for f in dataclasses.fields(self)}
+        return Span(**found)
+
+    def __add__(self, other: Span) -> Span:
+        return self._of_both(other, 1)
+
+    def __sub__(self, other: Span) -> Span:
+        """Return the sums over the rows of this span that are not in the other one."""
+        return self._of_both(other, -1)
+
+    def merge(self, other: Span) -> None:
+        """Add the sums over other rows."""
+        self.rows += other.rows
+        for name in _ARRAYS:
+            getattr(self, name)[...] += getattr(other, name)
+
+    def take(self, targets: np.ndarray) -> Span:
+        """Return the sums of some targets, int64[t]."""
+        return Span(self.rows, self.counts, self.products[targets], self.total[targets], self.square[targets])
+
     def count(self, masks: np.ndarray, threads: int) -> None:
         """Add rows to the counts: packed masks uint8[r, ceil(d / 8)]."""
         self.rows += len(masks)
@@ -75,6 +97,8 @@ class Span:
 class Sums:
     """Sums over the models of a run: those to fit and the held-out ones.
 
+    folds      sums over the rows of the first folds of cross-validation, none of which are held out, if an estimator
+               judges on them; they are part of `fit`, too
     shift      float64[n]; some output of each target, subtracted so that large means cost no digits
     low, high  float64[n]; the smallest and the largest finite output; inf and -inf before the first
     finite     bool[n]; whether all outputs are finite; those that are not count as the shift
@@ -88,9 +112,10 @@ class Sums:
     high: np.ndarray
     finite: np.ndarray
     parts: frozenset[tuple[str, str]] = frozenset()
+    folds: tuple[Span, ...] = ()
 
     @classmethod
-    def empty(cls, d: int, n: int) -> Self:
+    def empty(cls, d: int, n: int, folds: int = 0) -> Self:
         return cls(
             fit=Span.empty(d, n),
             heldout=Span.empty(d, n),
@@ -98,25 +123,66 @@ class Sums:
             low=np.full(n, np.inf),
             high=np.full(n, -np.inf),
             finite=np.ones(n, dtype=bool),
+            folds=tuple(Span.empty(d, n) for _ in range(folds)),
         )
 
     @property
     def rows(self) -> int:
         return self.fit.rows + self.heldout.rows
 
-    def add(self, masks: np.ndarray, outputs: np.ndarray, heldout: np.ndarray, *, threads: int = 1) -> None:
-        """Add models: packed masks uint8[r, ceil(d / 8)], outputs float16 or float32 [r, n], heldout bool[r]."""
+    def add(
+        self,
+        masks: np.ndarray,
+        outputs: np.ndarray,
+        heldout: np.ndarray,
+        *,
+        fold: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Add models: packed masks uint8[r, ceil(d / 8)], outputs float16 or float32 [r, n], heldout bool[r].
+
+        fold  int64[r]; the fold of each; not needed for sums without folds
+        """
         of_fit, of_heldout = np.flatnonzero(~heldout), np.flatnonzero(heldout)
         if not self.rows and len(heldout):  # the first row decides the shift
             first = outputs[np.concatenate([of_fit, of_heldout])[0]].astype(np.float64)
             self.shift = np.where(np.isfinite(first), first, 0)
-        for span, chosen in ((self.fit, of_fit), (self.heldout, of_heldout)):
+        kinds: list[tuple[Span, Span | None, np.ndarray]] = [(self.heldout, None, of_heldout)]
+        if fold is None or not self.folds:
+            kinds.append((self.fit, None, of_fit))
+        else:
+            kinds += [(self.fit, span, of_fit[fold[of_fit] == number]) for number, span in enumerate(self.folds)]
+            kinds.append((self.fit, None, of_fit[fold[of_fit] >= len(self.folds)]))
+        for span, inner, chosen in kinds:
             for start in range(0, len(chosen), COUNTED_ROWS):
                 part = chosen[start : start + COUNTED_ROWS]
+                into = span if inner is None else Span.empty(len(span.counts), len(span.products))
                 for i in range(0, len(part), PASS_ROWS):
                     piece = part[i : i + PASS_ROWS]
-                    span.add(masks[piece], self._shifted(outputs[piece].astype(np.float64)), threads)
-                span.count(masks[part], threads)
+                    into.add(masks[piece], self._shifted(outputs[piece].astype(np.float64)), threads)
+                into.count(masks[part], threads)
+                if inner is not None:
+                    span.merge(into)
+                    inner.merge(into)
+
+    def take(self, targets: np.ndarray) -> Sums:
+        """Return the sums of some targets, int64[t]."""
+        return dataclasses.replace(
+            self,
+            fit=self.fit.take(targets),
+            heldout=self.heldout.take(targets),
+            folds=tuple(span.take(targets) for span in self.folds),
+            **{name: getattr(self, name)[targets] for name in _BOTH},
+        )
+
+    def without(self, fold: int) -> Sums:
+        """Return the sums of all rows, of which those of a fold are held out, and no others."""
+        held = self.folds[fold]
+        return dataclasses.replace(self, fit=self.fit + self.heldout - held, heldout=held, folds=())
+
+    def outside(self, fold: int) -> Sums:
+        """Return the sums of the rows that are not in a fold; of these, the same are held out as here."""
+        return dataclasses.replace(self, fit=self.fit - self.folds[fold], folds=())
 
     def _shifted(self, outputs: np.ndarray) -> np.ndarray:
         """Return outputs minus the shift, float64[r, n]; 0 if they are not finite."""
@@ -127,19 +193,21 @@ class Sums:
         return np.where(finite, outputs - self.shift, 0)
 
 
-def fits(d: int, n: int) -> bool:
+def fits(d: int, n: int, folds: int = 0) -> bool:
     """Tell whether the sums of n targets over d columns take at most MOST_BYTES."""
-    return 2 * (4 * d * d + 8 * n * d) <= MOST_BYTES
+    return (2 + folds) * (4 * d * d + 8 * n * d) <= MOST_BYTES
 
 
 class Kept:
     """The file that keeps a run's sums between fits.
 
-    It is ignored if it is damaged, or of another run, or if other models were held out.
+    It is ignored if it is damaged, or of another run, or if other models were held out, or other folds added up.
     """
 
-    def __init__(self, folder: Path | None, run: str, holdout: float):
-        self._file = Checkpoint(folder, "sums", records.digest([_VERSION, run, holdout]))
+    def __init__(self, folder: Path | None, run: str, holdout: float, folds: int = 0):
+        self._folds = tuple(f"fold{number}" for number in range(folds))
+        made_of = [_VERSION, run, holdout, *([folds] if folds else [])]
+        self._file = Checkpoint(folder, "sums", records.digest(made_of))
 
     def load(self, parts: Iterable[tuple[str, str]]) -> Sums | None:
         """Return the sums as last saved, or None: also if one of their parts is not among `parts` (key, sha256)."""
@@ -149,11 +217,11 @@ class Kept:
         arrays = found[1]
         try:
             added = frozenset(map(tuple, arrays["parts"].tolist()))
-            fit, heldout = (
+            fit, heldout, *folds = (
                 Span(int(arrays[f"{name}_rows"]), *(arrays[f"{name}_{field}"] for field in _ARRAYS))
-                for name in ("fit", "heldout")
+                for name in ("fit", "heldout", *self._folds)
             )
-            sums = Sums(fit, heldout, **{name: arrays[name] for name in _BOTH}, parts=added)
+            sums = Sums(fit, heldout, **{name: arrays[name] for name in _BOTH}, parts=added, folds=tuple(folds))
         except KeyError:  # the directory of the file is damaged
             return None
         return sums if added <= set(parts) else None
@@ -161,8 +229,8 @@ class Kept:
     def save(self, sums: Sums) -> None:
         """Save sums. Raises StoreFullError if the disk is full."""
         arrays = {name: getattr(sums, name) for name in _BOTH}
-        for name in ("fit", "heldout"):
-            span = getattr(sums, name)
+        spans = {"fit": sums.fit, "heldout": sums.heldout, **dict(zip(self._folds, sums.folds, strict=True))}
+        for name, span in spans.items():
             arrays[f"{name}_rows"] = np.array(span.rows)
             arrays |= {f"{name}_{field}": getattr(span, field) for field in _ARRAYS}
         self._file.save("sums", arrays | {"parts": np.array(sorted(sums.parts), dtype=np.str_).reshape(-1, 2)})

@@ -6,13 +6,17 @@ import functools
 import importlib
 from typing import Any
 
+import numpy as np
+
 from datamodels.errors import SpecError
 from datamodels.fit.contract.block import Solve
 from datamodels.fit.data import examples, sums
 from datamodels.fit.data.examples import Absent
-from datamodels.fit.data.problem import Problem
+from datamodels.fit.data.problem import Problem, fold_of
+from datamodels.fit.data.sums import Sums
 from datamodels.fit.lasso import gram
 from datamodels.fit.lasso.base import Solver
+from datamodels.fit.residual import folds
 from datamodels.run.estimators import ESTIMATORS, SOLVERS
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
@@ -64,8 +68,24 @@ def made_up_prior(settings: FitSpec, n: int, d: int) -> Any:
     return importlib.import_module(module).made_up(n, d) if module else None
 
 
+def folds_of_sums(settings: FitSpec) -> int:
+    """Return the number of folds that the sums of a fit need."""
+    return folds.FEWEST_FOLDS if ESTIMATORS[settings.estimator].folds else 0
+
+
+def sums_of(given: Problem, settings: FitSpec) -> Sums | None:
+    """Return the sums over all rows of a problem, made now, if a fit uses them; else None."""
+    if not uses_sums(given, settings):
+        return None
+    made = Sums.empty(given.columns, given.n, folds_of_sums(settings))
+    made.add(np.asarray(given.masks), np.asarray(given.outputs), given.heldout, fold=fold_of(given.pairs))
+    return made
+
+
 def uses_sums(given: Problem, settings: FitSpec) -> bool:
     """Return whether a fit uses sums over all rows, made beforehand: if that is faster, and they fit in memory."""
+    if ESTIMATORS[settings.estimator].folds:
+        return folds.uses_sums(given)
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
     in_panels = gram.in_panels(settings, given.columns, SINGLE)
     return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n) and not in_panels)

@@ -66,7 +66,9 @@ def _solve(targets: Targets, scale: np.ndarray | float, tick: Tick) -> Solution:
     fit, heldout = (means.of(rows, span, y - location, keep) for span in (rows.fit, rows.heldout))
     theta = scale * differences(fit, rows.problem.center)
     level = fit.mean - np.einsum("ij,ij->i", theta, np.broadcast_to(fit.mean_masks, theta.shape))
-    error = means.heldout_error(rows, y - location, keep, theta, level)
+    error = means.heldout_error(
+        rows, (y - location)[rows.heldout], None if keep is None else keep[rows.heldout], theta, level
+    )
     whole = fit + heldout
     weights = (scale * differences(whole, rows.problem.center)).astype(np.float32)
     used = weights.astype(np.float64)

@@ -28,7 +28,7 @@ from datamodels.fit.lasso import gram
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import folds, kept, lasso, pooled, ridge, scores
 from datamodels.fit.residual.folds import Choice
-from datamodels.fit.residual.sample import Sample
+from datamodels.fit.residual.sample import Sample, read_targets
 from datamodels.run.specs import FitSpec
 
 RIDGE_GAP = 0.25
@@ -66,7 +66,7 @@ def _choose_and_solve(
     if choice.way == scores.LASSO:
         solution = gram.solve(rows, settings, first, last, seed=seed, tick=tick)
     else:
-        targets = Targets.read(rows, first, last)
+        targets = read_targets(rows, first, last)
         solution = _solve(targets, pairs, choice, settings, tick) if len(targets.able) else targets.unfitted()
     return dataclasses.replace(solution, choice=choice.document(() if pairs is None else pairs.names))
 
@@ -99,6 +99,6 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
         lambda_=lambda_,
         gap=gap,
         intercept=rows.host(sample.intercept(rows.xp.asarray(weights))),
-        heldout_r2=targets.heldout_r2(sample.heldout(fitted[0]).error),
+        heldout_r2=sample.heldout_r2(sample.heldout(fitted[0]).error),
         tolerance=settings.tolerance,
     )

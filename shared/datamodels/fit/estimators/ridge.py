@@ -150,7 +150,9 @@ def _choose(equations: _Equations, settings: FitSpec, y: np.ndarray, tick: Tick)
         neg_grad = equations.neg_grad(theta[here], lambda_, here)
         theta[here] += equations.correction(neg_grad, lambda_, here, near, settings.max_epochs)
         level = equations.level(theta[here], here)
-        error = means.heldout_error(rows, columns(y, here), columns(equations.keep, here), theta[here], level)
+        held, keep = columns(y[rows.heldout], here), equations.keep
+        keep = None if keep is None else columns(keep[rows.heldout], here)
+        error = means.heldout_error(rows, held, keep, theta[here], level)
         choice.record_error(here, error)
     return choice
 

@@ -21,7 +21,7 @@ from datamodels.fit import memory
 from datamodels.fit.data import examples, problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
-from datamodels.fit.estimators.base import prior_of, uses_sums
+from datamodels.fit.estimators.base import folds_of_sums, prior_of, uses_sums
 from datamodels.fit.job import finished, fits, gradients, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
@@ -237,8 +237,9 @@ class FitJob:
         if not uses_sums(data, self.run.spec.fit) or array_module(settings.device) is not np:
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
-        kept = Kept(home, self.run.name, self.run.spec.fit.holdout)
-        sums = kept.load(map(shards.identity, parts)) or Sums.empty(data.columns, data.n)
+        folds, of_row = folds_of_sums(self.run.spec.fit), problem.fold_of(data.pairs)
+        kept = Kept(home, self.run.name, self.run.spec.fit.holdout, folds)
+        sums = kept.load(map(shards.identity, parts)) or Sums.empty(data.columns, data.n, folds)
         new = np.zeros(data.rows, dtype=bool)
         for part in parts:
             if shards.identity(part) not in sums.parts:
@@ -250,7 +251,8 @@ class FitJob:
                 for first in range(0, len(places), SUMS_ROWS):
                     check()
                     piece = places[first : first + SUMS_ROWS]
-                    sums.add(data.masks[piece], data.outputs[piece], data.heldout[piece], threads=threads)
+                    rows = data.masks[piece], data.outputs[piece], data.heldout[piece]
+                    sums.add(*rows, fold=of_row[piece], threads=threads)
             sums.parts = frozenset(map(shards.identity, parts))
             kept.save(sums)
         return sums

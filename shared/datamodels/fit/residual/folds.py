@@ -15,15 +15,18 @@ import numpy as np
 
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.contract.block import Solve
-from datamodels.fit.data import means
+from datamodels.fit.contract.targets import Targets
+from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data import sums as known_sums
 from datamodels.fit.data.means import Heldout
 from datamodels.fit.data.problem import FOLDS, OK, Problem, fold_of, is_heldout
 from datamodels.fit.data.rows import CACHE_BYTES, Rows
+from datamodels.fit.data.sums import Sums
 from datamodels.fit.lasso import fista, gram
 from datamodels.fit.pairs.pairs import MOST, Pairs
 from datamodels.fit.residual import lasso, pooled, ridge
 from datamodels.fit.residual.pooled import Mean
-from datamodels.fit.residual.sample import GRAMS, Sample
+from datamodels.fit.residual.sample import GRAMS, TALL, Sample
 from datamodels.fit.residual.scores import INPUTS, LASSO, LASSO_SHARED, LEAST_GAIN, PRIOR, RIDGE, WEIGHTED, Errors
 from datamodels.run.estimators import Estimator
 from datamodels.run.specs import FitSpec
@@ -52,6 +55,8 @@ VECTORS = 12
 """Vectors [d] of each target of a block in the last fit: prior means, weights, directions of both fits, temporaries."""
 
 Tick = Callable[[], None]
+Inner = tuple[np.ndarray, Sums]
+"""Which rows the run holds out, bool[m], and sums over the rows to fit of a fold, of which the same are held out."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,17 +91,20 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
 
     If no target can be judged, it is LASSO.
     """
-    judges = judged(rows)
+    judges, known = judged(rows), rows.sums
+    known = known.take(judges) if known is not None and known.folds and rows.xp is np else None
     if not len(judges):
         return Choice(LASSO, 0.0, None, {})
     features = None if pairs is None else pairs.of(judges, rows.xp)
     errors = Errors()
     measured = None if pairs is None else pairs.gradients
-    for number, fold in enumerate(folds(rows.problem, judges)):
-        sample = Sample.read(Rows(fold, xp=rows.xp, dtype=rows.dtype, threads=rows.threads))
+    for number, fold in enumerate(folds(rows.problem, judges, by_sums=known is not None)):
+        sums = None if known is None else known.without(number)
+        sample = Sample.read(Rows(fold, xp=rows.xp, dtype=rows.dtype, threads=rows.threads, sums=sums))
+        inner = None if known is None else (rows.problem.heldout, known.outside(number))
         if features is not None and pairs is not None:
             pairs.leave_out(features, judges, number, rows.xp)
-        _judge(sample, features, measured is not None, settings, errors, tick)
+        _judge(sample, inner, features, measured is not None, settings, errors, tick)
     ways = errors.best()
     way = next(iter(ways))
     found = {way: error for way, (_, error) in ways.items()}
@@ -133,6 +141,9 @@ def judged(rows: Rows) -> np.ndarray:
     most = most_judges(given.rows, given.columns)
     some = np.unique(np.linspace(0, given.n - 1, min(most, given.n)).round().astype(np.int64))
     able = np.ones(len(some), dtype=bool)
+    if rows.sums is not None:
+        able = Targets.of_sums(rows, rows.sums.take(some), 0, len(some)).status == OK
+        return np.random.default_rng(0).permutation(some[able])
     for fold in folds(given, some):
         here = Rows(fold, xp=rows.xp, dtype=rows.dtype)
         status, _ = sorting.sort(here, here.outputs(0, len(some)), here.keep(0, len(some)))
@@ -149,23 +160,74 @@ def _fewer(most: int, least: int, rows: int) -> int:
     return max(least, min(most, most * MANY_ROWS // max(rows, 1)))
 
 
-def folds(given: Problem, targets: np.ndarray) -> Iterator[Problem]:
-    """Yield the problem of each fold that is judged, of some targets int64[t]. Its held-out rows are the fold's."""
-    some = _of_targets(given, targets)
-    for fold in range(min(FOLDS, max(FEWEST_FOLDS, -(-JUDGED_ROWS * FOLDS // max(given.rows, 1))))):
-        yield dataclasses.replace(some, heldout=fold_of(given.pairs) == fold)
+def folds(given: Problem, targets: np.ndarray, *, by_sums: bool = False) -> Iterator[Problem]:
+    """Yield the problem of each fold that is judged, of some targets int64[t]. Its held-out rows are the fold's.
+
+    by_sums  whether sums over the rows are known: then only rows are read that are held out, by the fold or otherwise
+    """
+    some, of_row = None if by_sums else _of_targets(given, targets), fold_of(given.pairs)
+    for fold in range(count(given.rows)):
+        held = of_row == fold
+        part = _of_targets(given, targets, held | given.heldout) if some is None else some
+        yield dataclasses.replace(part, heldout=held)
 
 
-def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
-    outputs = np.ascontiguousarray(given.outputs[:, targets])
+def count(rows: int) -> int:
+    """Return the number of folds that are judged."""
+    return min(FOLDS, max(FEWEST_FOLDS, -(-JUDGED_ROWS * FOLDS // max(rows, 1))))
+
+
+def uses_sums(given: Problem) -> bool:
+    """Return whether a fit uses sums over the rows without each of the first FEWEST_FOLDS folds.
+
+    These have to be all the folds that are judged, and to have none of the rows that the run holds out. Everything else
+    has to be computed from Grams, which are float64 at most.
+    """
+    d = given.columns
+    judged_rows = fold_of(given.pairs) < FEWEST_FOLDS
+    return bool(
+        count(given.rows) == FEWEST_FOLDS
+        and (given.own_column < 0).all()
+        and TALL * d < (1 - 1 / FOLDS) * given.rows
+        and gram.bytes_of(d, np.dtype(np.float64).itemsize) <= gram.GRAM_BYTES
+        and given.heldout.any()
+        and not given.heldout[judged_rows].any()
+        and known_sums.fits(d, given.n, FEWEST_FOLDS)
+    )
+
+
+def _of_targets(given: Problem, targets: np.ndarray, needed: np.ndarray | None = None) -> Problem:
+    """Return a problem of some targets int64[t]. Outputs of rows that are not needed, bool[m], are 0."""
+    if needed is None:
+        outputs = np.ascontiguousarray(given.outputs[:, targets])
+    else:
+        outputs = _only(given.outputs, np.arange(given.rows), needed, targets)
     return dataclasses.replace(given, outputs=outputs, own_column=given.own_column[targets], prior=None)
 
 
+def _only(
+    array: np.ndarray, rows: np.ndarray, needed: np.ndarray, columns: np.ndarray | slice = slice(None)
+) -> np.ndarray:
+    """Return some columns of rows int64[r] of an array. Those that are not needed, bool[r], are not read, but 0."""
+    places = np.flatnonzero(needed)
+    found = np.zeros((len(rows), array[:1, columns].shape[1]), dtype=array.dtype)
+    for piece in row_blocks.partition(slice(0, len(places)), row_blocks.MEASURED_ROWS):
+        found[places[piece]] = array[rows[places[piece]]][:, columns]
+    return found
+
+
 def _judge(
-    sample: Sample, features: np.ndarray | None, measured: bool, settings: FitSpec, errors: Errors, tick: Tick
+    sample: Sample,
+    inner: Inner | None,
+    features: np.ndarray | None,
+    measured: bool,
+    settings: FitSpec,
+    errors: Errors,
+    tick: Tick,
 ) -> None:
     """Add the errors of all ways that may be the best on the held-out rows of one fold.
 
+    inner     as for `_with_a_lambda_each`
     measured  whether the last feature is scores by gradients
     """
     rows, few = sample.rows, sample.take(LASSO_JUDGES)
@@ -177,7 +239,7 @@ def _judge(
     by_gram = sample.keep is None and gram.applies(rows, GRAMS)
     tick()
     if LASSO in ways:
-        add(LASSO, 0.0, _with_a_lambda_each(few, settings, tick), few)
+        add(LASSO, 0.0, _with_a_lambda_each(few, inner, settings, tick), few)
     if by_gram and LASSO_SHARED in ways:
         for fraction, found in lasso.walk(few, None, settings, tick, errors.best_tried(LASSO_SHARED)):
             add(LASSO_SHARED, fraction, found, few)
@@ -203,28 +265,32 @@ def _judge(
             add(WEIGHTED, fraction, found, few)
 
 
-def _with_a_lambda_each(sample: Sample, settings: FitSpec, tick: Tick) -> Heldout:
+def _with_a_lambda_each(sample: Sample, inner: Inner | None, settings: FitSpec, tick: Tick) -> Heldout:
     """Tell how well the LASSO predicts the held-out rows.
 
     It is fitted to the rows to fit, some of which are held out in turn to choose a lambda for each target.
+
+    inner  what is held out in turn, if sums are known; else every tenth pair or so, by `fit.holdout`
     """
     rows = sample.rows
     given, some, t = rows.problem, rows.order[rows.fit], len(sample.variance)
+    if inner is None:
+        assert sample.y is not None
+        masks, outputs = given.masks[some], rows.host(sample.y[rows.fit])
+        held, sums, location = is_heldout(np.arange(len(some)), settings.holdout), None, np.zeros(t)
+    else:
+        held, sums, location = inner[0][some], inner[1].take(np.arange(t)), sample.location
+        masks, outputs = _only(given.masks, some, held), _only(given.outputs, some, held, np.arange(t))
     part = dataclasses.replace(
-        given,
-        masks=given.masks[some],
-        outputs=rows.host(sample.y[rows.fit]),
-        own_column=given.own_column[:t],
-        heldout=is_heldout(np.arange(len(some)), settings.holdout),
-        order=None,
-        pair=None,
+        given, masks=masks, outputs=outputs, own_column=given.own_column[:t], heldout=held, order=None, pair=None
     )
-    here = Rows(part, xp=rows.xp, dtype=rows.dtype, threads=rows.threads)
+    here = Rows(part, xp=rows.xp, dtype=rows.dtype, threads=rows.threads, sums=sums)
     settings = settings.model_copy(update={"tolerance": max(settings.tolerance, JUDGED_GAP)})
     # Grams in panels would take 4 d^2 bytes, and longer than some epochs of few targets do.
     by_rows = (part.own_column < 0).any() and not gram.applies(here, GRAMS)
     solve: Solve = fista.solve if by_rows else gram.solve
     solution = solve(here, settings, 0, t, seed=0, tick=lambda progress: tick())
     theta = solution.dense(range(t))
-    level = solution.intercept + theta @ given.center
-    return means.heldout(rows, sample.y, sample.keep, rows.xp.asarray(theta), rows.xp.asarray(level))
+    return sample.compared(
+        rows.xp.asarray(theta), rows.xp.asarray(solution.intercept - location + theta @ given.center)
+    )

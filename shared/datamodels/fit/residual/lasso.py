@@ -83,7 +83,7 @@ def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
         )
 
     fit, whole = scaled(fit, spans.fit), scaled(whole, spans.whole)
-    held = sample.y[rows.heldout]
+    held = sample.held
     if prior is not None:
         held = held - rows.unpacked(rows.heldout)[:, :-1] @ prior.T
     return Standardised(
@@ -212,6 +212,6 @@ def solve(
         lambda_=refit.lambda_,
         gap=refit.gap,
         intercept=rows.host(sample.intercept(rows.xp.asarray(found))),
-        heldout_r2=targets.heldout_r2(on_the_way.error * data[0].spread ** 2),
+        heldout_r2=sample.heldout_r2(on_the_way.error * data[0].spread ** 2),
         tolerance=settings.tolerance,
     )

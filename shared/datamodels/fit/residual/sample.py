@@ -6,8 +6,10 @@ import copy
 
 import numpy as np
 
+from datamodels.fit.contract import targets as sorting
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import means
+from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.covariance import Covariance
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
@@ -21,34 +23,63 @@ TALL = 0.5
 2 m d."""
 
 
+def read_targets(rows: Rows, first: int, last: int) -> Targets:
+    """Sort the targets first <= j < last of a problem; on a CPU, reads no outputs if sums over the rows are known."""
+    if rows.sums is None or rows.xp is not np or (rows.problem.own_column[first:last] >= 0).any():
+        return Targets.read(rows, first, last)
+    return Targets.of_sums(rows, rows.sums, first, last)
+
+
 class Sample:
     """The a targets of a block that can be fitted. Arrays are of the array module of the rows.
 
-    y         [m, a]; outputs less `location`
+    y         [m, a]; outputs less `location`; None if sums over the rows are known
+    held      [held-out rows, a]; the same of the held-out rows
     keep      bool[m, a], or None if all rows count for all targets
     location  float64[a]
     variance  float64[a]; of the outputs over all rows that count, above 0
     """
 
+    y: np.ndarray | None
+    keep: np.ndarray | None
+
     def __init__(self, targets: Targets):
-        rows = targets.rows
-        y, self.keep = targets.columns(rows.whole)
-        self.rows = rows
-        self.location = y.mean(axis=0, dtype=np.float64).astype(y.dtype)
-        self.y = y - self.location
-        self._fit, self._heldout = (means.of(rows, span, self.y, self.keep) for span in (rows.fit, rows.heldout))
+        """Read the outputs of targets that `read_targets` has read."""
+        self.rows = rows = targets.rows
+        if targets.outputs is None:
+            self._of_sums(targets)
+        else:
+            y, self.keep = targets.columns(rows.whole)
+            self.location = y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+            self.y = y - self.location
+            self.held = self.y[rows.heldout]
+            self._fit, self._heldout = (means.of(rows, span, self.y, self.keep) for span in (rows.fit, rows.heldout))
         whole = self._fit + self._heldout
         self.variance = rows.xp.where(whole.variance > 0, whole.variance, 1)
+
+    def _of_sums(self, targets: Targets) -> None:
+        rows, known, numbers = self.rows, self.rows.sums, targets.numbers
+        assert known is not None
+        mean = (known.fit.total + known.heldout.total)[numbers] / known.rows
+        self.y = self.keep = None
+        self.location = (known.shift[numbers] + mean).astype(rows.dtype)
+        held = rows.outputs(targets.first, targets.first + len(targets.status), rows.heldout)
+        self.held = row_blocks.columns(held, targets.able) - self.location
+        self._fit, self._heldout = (
+            means.of_sums(span, numbers, known.shift[numbers], self.location, rows.center.astype(np.float64))
+            for span in (known.fit, known.heldout)
+        )
 
     @classmethod
     def read(cls, rows: Rows) -> Sample:
         """Read all targets of a problem, all of which can be fitted."""
-        return cls(Targets.read(rows, 0, rows.problem.n))
+        return cls(read_targets(rows, 0, rows.problem.n))
 
     def take(self, count: int) -> Sample:
         """Return the first `count` targets, or all if there are fewer."""
         found = copy.copy(self)
-        found.y, found.location, found.variance = self.y[:, :count], self.location[:count], self.variance[:count]
+        found.y = None if self.y is None else self.y[:, :count]
+        found.held, found.location, found.variance = (x[..., :count] for x in (self.held, self.location, self.variance))
         found.keep = None if self.keep is None else self.keep[:, :count]
         found._fit, found._heldout = self._fit.take(count), self._heldout.take(count)
         return found
@@ -72,7 +103,19 @@ class Sample:
 
     def heldout(self, theta: np.ndarray) -> means.Heldout:
         """Compare predictions by weights [a, d], at the intercepts of the fit, with the outputs on held-out rows."""
-        return means.heldout(self.rows, self.y, self.keep, theta, self.level(theta, self._fit))
+        return self.compared(theta, self.level(theta, self._fit))
+
+    def compared(self, theta: np.ndarray, level: np.ndarray) -> means.Heldout:
+        """Compare predictions theta . x + level with the outputs less `location`, on held-out rows."""
+        return means.heldout(self.rows, self.held, self._held_keep, theta, level)
+
+    def heldout_r2(self, error: np.ndarray) -> np.ndarray:
+        """Return the explained variances float64[a] for mean squared errors float64[a] on held-out rows."""
+        return sorting.explained(self.rows, self.held, self._held_keep, error)
+
+    @property
+    def _held_keep(self) -> np.ndarray | None:
+        return None if self.keep is None else self.keep[self.rows.heldout]
 
     def intercept(self, theta: np.ndarray) -> np.ndarray:
         """Return the best intercepts float64[a] over all rows for weights [a, d] of masks."""
