@@ -37,7 +37,7 @@ from datamodels.fit.job import gradients as stored
 from datamodels.fit.pairs.gradients import GradientScores
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.solve import fit
-from datamodels.run import runs, specs
+from datamodels.run import runs, specs, trust
 from datamodels.run.runs import Run
 from datamodels.runners import gradients, pipeline
 from datamodels.runners.local import LocalRunner
@@ -82,6 +82,7 @@ OF_PRIOR = (SHUFFLED, GRADIENTS, USELESS)
 def train(spec: specs.RunSpec, home: Path, trainers: int) -> tuple[Run, ObjectStore]:
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
+    trust.trust_spec(spec)
     runner = LocalRunner(home, store=settings, trainers=trainers)
     result = pipeline.run(spec, runner=runner, store=store, view=TerminalView(), until="aggregate")
     return result.run, store
