@@ -14,6 +14,7 @@ import pytest
 
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.exchange import sources
+from datamodels.exchange.importing import Given, survey
 from datamodels.run import documents, runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.settings import FitterSettings, ServeSettings, StoreSettings, TrainerSettings
@@ -257,7 +258,7 @@ WRONG = [
         "masks.npy: has 1 dimension, [200]: must have 2, a row for each model and a column for each training example",
     ),
     (
-        lambda: imported(np.zeros((9, 5)), np.zeros((9, 3)), times=2),
+        lambda: [*survey(Given(imported(np.eye(9), np.arange(27.0).reshape(9, 3), times=2))).notes()],
         "masks.npy and outputs.npy: is given twice, so each of its models would count twice; give it once",
     ),
     # arrays

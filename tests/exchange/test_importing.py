@@ -67,19 +67,73 @@ def test_what_is_doubtful_about_labels_is_said(store, saved):
 
 def test_outputs_beyond_their_bounds_are_refused_before_anything_is_stored(store, saved):
     declared = {"name": "loss", "higher_is_better": False, "lowest": 1e6}
-    with pytest.raises(
-        InputError, match="outputs are beyond what is declared, lowest 1e\\+06 and highest any; correct"
-    ):
+    with pytest.raises(InputError, match="outputs: 360 of 360 outputs are beyond what is declared, lowest 1e\\+06 and"):
         importing.import_run(store, "mine", given(saved, output=declared), FIT)
     assert not [*store.list("")]
 
 
-def test_files_that_are_given_twice_are_refused_and_masks_of_several_outputs_are_not(saved, tmp_path):
-    masks, outputs = saved("masks"), saved("outputs")
-    with pytest.raises(InputError, match=r"outputs.npy: is given twice, so each of its models would count twice"):
-        sources.open_all([masks, outputs, masks, f"{tmp_path}/../{tmp_path.name}/outputs.npy"])
-    np.save(tmp_path / "others.npy", np.load(outputs))
-    assert len(sources.open_all([masks, outputs, masks, str(tmp_path / "others.npy")])) == 2
+def test_bounds_cost_no_reading(store, saved, arrays):
+    """Outputs are within them; the lowest, of a model on an unseen subset, is at the bound."""
+    source, passes = given(saved).models[0], []
+
+    def blocks():
+        passes.append(0)
+        return source.blocks()
+
+    arrays.unseen_outputs[2, 1, 0] = 0
+    models, unseen = [dataclasses.replace(source, blocks=blocks)], (arrays.unseen_masks, arrays.unseen_outputs)
+    for output in ({"name": "loss"}, {"name": "loss", "higher_is_better": False, "lowest": 0}):
+        importing.import_run(store, "mine", Given(models, unseen, output=output), FIT)
+    assert len(passes) == 2 * 4  # sums, checksums, masks and outputs
+    with pytest.raises(InputError, match="1 of 6 outputs are beyond what is declared, lowest 1 and"):
+        importing.import_run(store, "mine", Given(models, unseen, output=output | {"lowest": 1}), FIT)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet", "half"])
+def test_a_file_whose_models_are_given_already_is_refused_in_any_format(store, saved, arrays, tmp_path, kind):
+    """The outputs differ by what float32 rounds away; the second file has them all, or the first ones."""
+    if kind == "half":
+        again = [saved("m2", arrays.masks[:60].astype(np.uint8)), saved("o2", arrays.outputs[:60].astype(np.float32))]
+    else:
+        again = (
+            [saved("m2", arrays.masks), saved("o2", arrays.outputs)]
+            if kind == "npy"
+            else written(tmp_path, saved, arrays, kind)
+        )
+    models = sources.open_all([saved("masks"), saved("outputs"), *again])
+    first, second = (source.name for source in models)
+    held = (
+        f"{second}: all of its 60 models are in {first}"
+        if kind == "half"
+        else f"{first}: all of its {M} models are in {second}"
+    )
+    with pytest.raises(InputError) as refused:
+        importing.import_run(store, "mine", Given(models), FIT)
+    assert str(refused.value) == (
+        f"{held}, too, with equal masks and outputs, so each of its models would count twice; give it once"
+    )
+    assert not [*store.list("")]
+
+
+def test_models_that_are_there_twice_are_counted_and_named(store, saved, arrays):
+    """Models that failed are no repeats, and neither are other outputs for the same masks."""
+    arrays.outputs[[5, 70]] = np.nan
+    paths = [
+        saved(f"{name}{i}", getattr(arrays, name)[rows] + (add if name == "outputs" else False))
+        for i, (rows, add) in enumerate(((slice(0, 80), 0), (slice(60, M), 0), (slice(0, 80), 1)))
+        for name in ("masks", "outputs")
+    ]
+    models = sources.open_all(paths)
+    unseen = np.concatenate([arrays.masks[:2], arrays.unseen_masks[2:]]), arrays.unseen_outputs
+    again, seen = importing.survey(Given(models, unseen)).notes()
+    assert again == (
+        f"19 of 215 models have the same mask and outputs as one before them, first row 0 of {models[1].name}, as row "
+        f"60 of {models[0].name}: each counts again; if it is the same model, leave it out"
+    )
+    assert seen == (
+        "2 of 8 unseen subsets are those of models to fit, too, so fits see them and the LDS is too high; leave them "
+        "out of either"
+    )
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet", "folder", "twice"])

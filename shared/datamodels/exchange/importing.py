@@ -18,6 +18,8 @@ from datamodels import labels, words
 from datamodels.aggregate import part
 from datamodels.aggregate.committer import Committer
 from datamodels.errors import InputError
+from datamodels.exchange.checked import Cut, blocks_of
+from datamodels.exchange.repeats import Repeats
 from datamodels.exchange.sources import Source
 from datamodels.run import designs, precision, runs, specs
 from datamodels.run.designs.masks import BLOCK_BYTES, Block, Masks
@@ -94,15 +96,22 @@ class Facts:
     inclusion  float32[d]; of the masks of the models to fit
     blocks     blocks of packed masks
     spread     of the outputs of the models to fit
+    extremes   float64[2]; the smallest and the largest output
+    repeats    models that are there twice
     """
 
     seed: int
     inclusion: np.ndarray
     blocks: tuple[Block, ...]
     spread: precision.Spread
+    extremes: np.ndarray
+    repeats: Repeats
 
     def notes(self) -> Iterator[str]:
-        """Say what people should know of the outputs. Raises InputError if they say nothing about the examples."""
+        """Say what people should know of models and outputs.
+
+        Raises InputError if outputs say nothing about the examples, or if all models of a file are there twice.
+        """
         coarse, constant = self.spread.coarse, self.spread.constant
         if constant.all():
             raise InputError(precision.same(len(constant)))
@@ -112,6 +121,7 @@ class Facts:
             yield f"outputs of {constant.sum():,} of {len(constant):,} targets never vary: these get no weights"
         if coarse.any():
             yield precision.rounded(int(coarse.sum()), len(coarse), precision.DTYPE)
+        yield from self.repeats.notes()
 
 
 def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any], say: Say = lambda text: None) -> Run:
@@ -127,7 +137,7 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
     for text in facts.notes():
         say(text)
     run = make_run(name, given, facts, fit, say)
-    for outputs in _outputs(given) if run.output.bounded else ():
+    for outputs in _outputs(given) if run.output.beyond(facts.extremes) else ():
         if beyond := run.output.beyond(outputs):
             raise InputError(f"outputs: {beyond}")
     for listed, (block, packed) in zip(facts.blocks, _packed_blocks(given), strict=True):
@@ -141,7 +151,7 @@ def import_run(store: ObjectStore, name: str, given: Given, fit: dict[str, Any],
             done = "nothing of it is stored again" if whole else "an import was stopped, so the rest is stored now"
             say(f"run {run.name} is in the store already, of the same arrays: {done}")
         sub_chunks = (m for chunk in range(run.spec.chunks) for m in run.spec.sub_chunks(run.spec.chunk_range(chunk)))
-        rows = _Cut(_outputs(given))
+        rows = Cut(_outputs(given))
         for models in sub_chunks:
             outputs = precision.stored(rows.take(len(models)), run.dtype)
             good = np.isfinite(outputs).all(axis=1)
@@ -156,12 +166,19 @@ def survey(given: Given) -> Facts:
     """Read all arrays once, and check them. Raises InputError."""
     digests, ones = [hashlib.sha256(), hashlib.sha256()], np.zeros(given.columns, dtype=np.int64)
     spread, usable = precision.Spread(given.n, precision.DTYPE), 0
-    for block in _checked(given):
-        if block.fitted:
+    extremes, repeats = np.array([np.nan, np.nan]), Repeats([source.name for source in given.models])
+    for block in blocks_of(given.models, given.unseen):
+        packed = designs.pack(block.masks)
+        if block.source is None:
+            repeats.add_unseen(packed)
+        else:
+            repeats.add(block.source, packed, block.outputs)
             spread.add(block.outputs)
             ones += np.count_nonzero(block.masks, axis=0)
             usable += len(block.outputs) - int(np.isnan(block.outputs).all(axis=1).sum())
-        digests[0].update(designs.pack(block.masks).tobytes())
+        extremes[0] = np.fmin(extremes[0], np.fmin.reduce(block.outputs, axis=None))
+        extremes[1] = np.fmax(extremes[1], np.fmax.reduce(block.outputs, axis=None))
+        digests[0].update(packed.tobytes())
         digests[1].update(np.ascontiguousarray(block.outputs, dtype="<f8").tobytes())
     if usable < FEWEST:
         raise InputError(f"{usable} models have outputs: at least {FEWEST} are needed")
@@ -177,7 +194,7 @@ def survey(given: Given) -> Facts:
         for block, packed in _packed_blocks(given)
     )
     seed = int(records.digest([digest.hexdigest() for digest in digests])[:15], 16)
-    return Facts(seed, (ones / given.rows).astype(np.float32), blocks, spread)
+    return Facts(seed, (ones / given.rows).astype(np.float32), blocks, spread, extremes, repeats)
 
 
 def make_run(name: str, given: Given, facts: Facts, fit: dict[str, Any], say: Say = lambda text: None) -> Run:
@@ -278,102 +295,13 @@ def _named(field: str, reference: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     return {field: reference[0], "options": reference[1]}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Block:
-    """Rows of what is imported, checked.
-
-    masks    bool[b, d]
-    outputs  [r, n]; of one model on each mask, or of several models on one mask
-    fitted   whether fits see them
-    """
-
-    masks: np.ndarray
-    outputs: np.ndarray
-    fitted: bool = True
-
-
-def _checked(given: Given) -> Iterator[_Block]:
-    """Yield blocks of all arrays. Raises InputError for what is no mask or output, with its place in its array."""
-    for source in given.models:
-        first = 0
-        for masks, outputs in source.blocks():
-            members = require_masks(masks, source.in_masks, given.columns, first)
-            _require_outputs(outputs, f"{source.in_outputs}: row {{}}, column {{}}", first)
-            yield _Block(members, outputs)
-            first += len(masks)
-    if given.unseen is not None:
-        masks, outputs = given.unseen
-        shape = (len(masks), outputs.shape[1] if outputs.ndim == 3 else 0, given.n)
-        if masks.ndim != 2 or masks.shape[1] != given.columns or outputs.shape != shape or shape[0] < 3 or shape[1] < 2:
-            raise InputError(
-                f"unseen masks have shape {masks.shape} and outputs {outputs.shape}: must be (s, {given.columns}) and "
-                f"(s, r, {given.n}), for r >= 2 models on each of s >= 3 subsets"
-            )
-        for i in range(len(masks)):
-            members = require_masks(masks[i : i + 1], "unseen masks", given.columns, i)
-            _require_outputs(np.asarray(outputs[i]), f"unseen outputs: subset {i}, model {{}}, target {{}}", 0)
-            yield _Block(members, np.asarray(outputs[i]), fitted=False)
-
-
-def require_masks(masks: np.ndarray, place: str, columns: int, first: int = 0) -> np.ndarray:
-    """Return masks as bool[b, d]. Raises InputError for anything but zeros and ones.
-
-    place  where the masks are
-    first  number of their first row there
-    """
-    if masks.shape[1] != columns:
-        raise InputError(f"{place}: a mask has {masks.shape[1]} columns, others have {columns}: must be equal")
-    if masks.dtype == bool:
-        return masks
-    wrong = np.argwhere((masks != 0) & (masks != 1))
-    if len(wrong):
-        row, column = wrong[0]
-        raise InputError(
-            f"{place}: row {first + row}, column {column}: is {masks[row, column]}: must be 0 or 1, whether a model "
-            "saw an example"
-        )
-    return masks.astype(bool)
-
-
-def _require_outputs(outputs: np.ndarray, place: str, first: int) -> None:
-    """Raise InputError for outputs that cannot be stored. A row of nothing but NaN is a model that failed."""
-    rows = np.flatnonzero(~np.isnan(outputs).all(axis=1))
-    bad = np.argwhere(~np.isfinite(precision.stored(outputs[rows], precision.DTYPE)))
-    if len(bad):
-        row, target = rows[bad[0, 0]], bad[0, 1]
-        raise InputError(
-            f"{place.format(first + row, target)}: is {outputs[row, target]}; of this model, "
-            f"{precision.fault(outputs[row], precision.DTYPE)}; of a model that failed, all outputs must be NaN"
-        )
-
-
-class _Cut:
-    """Cuts blocks of rows into pieces of other lengths."""
-
-    def __init__(self, blocks: Iterator[np.ndarray]):
-        self._blocks, self._left = blocks, np.zeros((0, 0))
-
-    def take(self, count: int) -> np.ndarray:
-        """Return the next rows; fewer at the end."""
-        parts, missing = [], count
-        while missing:
-            if not len(self._left):
-                self._left = next(self._blocks, np.zeros((0, 0)))
-                if not len(self._left):
-                    break
-            parts.append(self._left[:missing])
-            self._left = self._left[missing:]
-            missing -= len(parts[-1])
-        return np.concatenate(parts) if parts else self._left
-
-
 def _outputs(given: Given) -> Iterator[np.ndarray]:
-    return (block.outputs for block in _checked(given))
+    return (block.outputs for block in blocks_of(given.models, given.unseen))
 
 
 def _packed_blocks(given: Given) -> Iterator[tuple[range, np.ndarray]]:
     """Yield (subsets, packed masks) of each block."""
-    rows = _Cut(block.masks for block in _checked(given))
+    rows = Cut(block.masks for block in blocks_of(given.models, given.unseen))
     step, first = max(1, BLOCK_BYTES // ((given.columns + 7) // 8)), 0
     while len(found := rows.take(step)):
         yield range(first, first + len(found)), designs.pack(found)

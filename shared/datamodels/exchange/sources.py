@@ -65,10 +65,6 @@ def open_all(paths: Sequence[str]) -> list[Source]:
             found.append(_parquet(path))
         else:
             raise InputError(f"{path}: must be .npy, .npz, .parquet or a folder of .parquet files")
-    where = [(Path(source.in_masks).resolve(), Path(source.in_outputs).resolve()) for source in found]
-    for at, source in enumerate(found):
-        if where[at] in where[:at]:
-            raise InputError(f"{source.name}: is given twice, so each of its models would count twice; give it once")
     first = found[0]
     for other in found[1:]:
         if (other.columns, other.targets) != (first.columns, first.targets):

@@ -198,8 +198,9 @@ def _add_transfer(subparsers: Subparsers) -> None:
         "--output",
         metavar="YAML",
         default="{}",
-        help="what outputs mean, as the section output of a spec, such as '{name: squared error, higher_is_better: "
-        "false}' (default: as the export says; else margins if examples have labels, and unknown if not)",
+        help="what outputs mean, as the section output of a spec, such as '{name: margin, higher_is_better: true, "
+        "threshold: 0}' (default: as the export says; else margins with --labels, and without them numbers of which "
+        "neither high nor low is better, so that no target is wrong)",
     )
     parser.add_argument(
         "--label-names",
