@@ -81,6 +81,12 @@ def interrupts():
 class Interrupts(Mean):
     def train(self, subset, seed):
         raise KeyboardInterrupt("enough")
+
+class Nothing(Mean):
+    def outputs(self, model): pass
+
+class Objects(Mean):
+    def outputs(self, model): return [{}, {}]
 """
 LIBRARY = "import os\n\nLEVEL = int(os.environ['LIBRARY_LEVEL'])\n"
 
@@ -238,10 +244,18 @@ WRONG = [
     ),
     (
         lambda: train(say="long"),
-        "mine:Mean gave outputs float64[1, 3] for model 0 (seed ~): must be float[1, 2], a row for each "
-        "model and a column for each target",
+        "mine:Mean gave outputs float64[3] for model 0 (seed ~): must be float[2], a number for each target",
     ),
-    (lambda: train(say="text"), "mine:Mean gave outputs <U1[1, 2] for model 0 (seed ~): must be float[1, 2], ~"),
+    (lambda: train(say="text"), "mine:Mean gave outputs <U1[2] for model 0 (seed ~): must be float[2], ~"),
+    (
+        lambda: train("mine:Nothing"),
+        "mine:Nothing gave None as outputs, as if `outputs` had no `return`, for model 0 (seed ~): must be float[2], a "
+        "number for each target",
+    ),
+    (
+        lambda: train("mine:Objects"),
+        "mine:Objects gave outputs that are no array of numbers, such as a dict, for model 0 (seed ~): must be ~",
+    ),
     (
         lambda: train("mine:Interrupts"),
         "mine:Interrupts: models on 6 of the 6 subsets so far failed, too many to be chance; model 0 (seed ~): raised "
@@ -334,6 +348,10 @@ WRONG = [
     ),
     (lambda: limit_threads(TrainerSettings(threads=0).threads), "DATAMODELS_TRAINER_THREADS=0: must be at least 1"),
     (lambda: Failures(None, 2.0), "DATAMODELS_TRAINER_TOLERATED_FAILURES=2.0: must be 0 to 1"),
+    (
+        lambda: Failures(None, difference=math.nan),
+        "DATAMODELS_TRAINER_TOLERATED_DIFFERENCE=nan: must be a fraction of the spread of outputs, 0 or more",
+    ),
     (
         lambda: open_store(StoreSettings(url="ftp://x")),
         "store 'ftp://x': must be file://FOLDER or s3://BUCKET/PREFIX; --store or DATAMODELS_STORE_URL gives it",

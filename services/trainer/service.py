@@ -78,7 +78,7 @@ def train_chunks(
         for chunk in chosen.chunks:
             run.spec.chunk_range(chunk)
         trainer = prepare(run, settings.spec)
-        failures = Failures(run, settings.tolerated_failures, looks=True)
+        failures = Failures(run, settings.tolerated_failures, settings.tolerated_difference, looks=True)
         heartbeat.beat()
 
         def train(chunk: int) -> bool:

@@ -260,6 +260,11 @@ class TrainerSettings(Settings):
     the first six, the trainer stops with the reason. 0 stops at the first failed model. With 1 it never stops, also not
     if the outputs of the first models are all the same, or vary only in digits that storage rounds away, and it does
     not train the first model again to see whether the seed and the subset decide its outputs."""
+    tolerated_difference: float = 0.1
+    """The most by which outputs may differ if the first model of a run is trained again on its subset with its seed, as
+    a fraction of their deviation over models, 0 or more. If they differ by more, the trainer stops. With the default,
+    chance that no seed controls, such as the order of sums on a GPU, adds at most 1% to the variance of outputs. With
+    0.5 it adds up to 25%, as noisier seeds would; inf allows any difference."""
 
     def __post_init__(self) -> None:
         if not self.heartbeat > 0:  # also true for NaN

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from datamodels.errors import SpecError
 from datamodels.run.dataset import split
 from datamodels.train import Dataset
-from datamodels.train.workloads import digits, tabular
+from datamodels.train.workloads import digits, mlp, tabular
 
 
 def test_split_puts_every_example_in_one_place_with_its_label():
@@ -166,3 +167,39 @@ def test_labels_of_pool_and_test_must_be_of_one_kind():
 def test_spans_that_are_in_no_text_are_refused(given, fault):
     with pytest.raises(SpecError, match=fault):
         Dataset(np.zeros(2), np.zeros(2), np.zeros(1), np.zeros(1), **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        (
+            {"x": np.where(np.eye(4, 3) > 0, np.nan, 1)},
+            "x has 3 values that cannot be computed with, the first is nan at example 0, column 0 (mass)",
+        ),
+        (
+            {"x_test": np.array([[1, 2, 3], [4, 5, -np.inf]])},
+            "x_test has 1 value that cannot be computed with, the first is -inf at example 1, column 2",
+        ),
+        ({"x": np.full((4, 3), 1e308)}, ""),  # whose sum is not finite
+        ({"x": np.zeros((4, 3), dtype=int)}, ""),
+    ],
+)
+def test_missing_inputs_are_doubted_with_their_place_and_refused_by_networks(change, said):
+    """Trees, for example, can read missing values."""
+    given = {"x": np.ones((4, 3)), "y": np.arange(4) % 2, "x_test": np.ones((2, 3)), "y_test": np.arange(2)}
+    data = Dataset(**given | change, feature_names=("mass", "age"))
+    assert data.missing == said and [text.split(". Models of a")[0] for text in data.doubts("test")] == [said] * bool(
+        said
+    )
+    if said:
+        with pytest.raises(
+            SpecError, match=f"^dataset: {re.escape(said)}; fill such values, or leave the examples out"
+        ):
+            mlp.MLP(data, data.targets("test"))
+
+
+def test_missing_inputs_of_images_are_found():
+    x = np.zeros((3, 2, 2))
+    x[2, 1, 0] = np.inf
+    assert Dataset(x, np.arange(3.0), x[:1], np.zeros(1)).missing.endswith("is inf at example 2, column 2")

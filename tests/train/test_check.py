@@ -136,7 +136,7 @@ def test_several_faults_are_told_at_once():
 
 
 def test_outputs_of_the_wrong_shape_are_named():
-    with pytest.raises(ConfigError, match=r"mine:Thing gave outputs float\d\d\[1, 7\] .* must be float\[1, 50\]"):
+    with pytest.raises(ConfigError, match=r"mine:Thing gave outputs float\d\d\[7\] .* must be float\[50\]"):
         check(Flat())[0].contract()
 
 

@@ -44,10 +44,19 @@ class Rounding(Trainer):
 
 
 class Hits(Trainer):
-    """Outputs whether the model knows the class of each target: always, or always but on one class only."""
+    """Outputs whether the model knows the class of each target: always, but not if it saw few examples."""
+
+    def __init__(self, least=0, raises_below=0):
+        super().__init__(lambda mean, subset, seed, count: len(subset))
+        self.least, self.raises_below = least, raises_below
+
+    def train(self, subset, seed):
+        if len(subset) < self.raises_below:
+            raise ValueError("too few")
+        return super().train(subset, seed)
 
     def outputs(self, model):
-        return np.array([1, 1 if model else 0, 1])
+        return np.array([1, int(model >= self.least), 1])
 
 
 def train(trainer, labels=None, observer=None, **given):
@@ -55,7 +64,7 @@ def train(trainer, labels=None, observer=None, **given):
     y = np.linspace(0, 1, 40) if labels is None else labels
     data = Dataset(x=np.zeros((40, 1)), y=y, x_test=np.zeros((3, 1)), y_test=y[:3], label_names=("no", "yes"))
     document = {"name": "a", "dataset": {"load": "some:load"}, "trainer": {"class": "some:Trainer"}, "m": 30}
-    run = runs.resolve(specs.parse(document | {"sub_chunk": 10, "chunk": 30, "evaluate": {"subsets": 0}}), data)
+    run = runs.resolve(specs.parse(document | {"sub_chunk": 30, "chunk": 30, "evaluate": {"subsets": 0}}), data)
     made, aggregator = trainer if hasattr(trainer, "models_at_once") else OneByOne(trainer), MemoryAggregator(30)
     failures = Failures(run, looks=True, **given)
     try:
@@ -73,14 +82,28 @@ def train(trainer, labels=None, observer=None, **given):
     [
         (Trainer(lambda mean, subset, seed, count: mean + count), None, 6, "trained again on its subset with its seed"),
         (Trainer(), None, 31, ""),
-        (Hits(lambda *given: 1), Y, 31, ""),  # hits that few subsets change
+        (Hits(least=10), Y, 32, ""),  # hits that few subsets change: one small model shows it
+        (Hits(), Y, 41, "on the first 20 subsets, and 20 on only 8 examples each: the outputs of all 3 targets are"),
+        (Hits(raises_below=10), Y, 31, ""),
         (Rounding(), None, 32, ""),
     ],
 )
 def test_a_run_that_cannot_be_repeated_stops_after_its_first_models(trainer, labels, models, why):
     found, said = train(trainer, labels)
     assert found == models and why in said, said
-    assert not why or said.endswith("set DATAMODELS_TRAINER_TOLERATED_FAILURES=1")
+
+
+def test_a_declared_difference_is_allowed_and_all_else_is_still_judged():
+    def differs(mean, subset, seed, count):
+        return mean + (count == 5) / 5
+
+    found, said = train(Trainer(differs))
+    assert found == 6 and "which differ by" in said
+    more = float(said.split("DATAMODELS_TRAINER_TOLERATED_DIFFERENCE to more than ")[1].split(",")[0])
+    assert 1 < more < 10 and said.endswith(f"more than {more:g}, now 0.1: it is noise")
+    assert train(Trainer(differs), difference=1.1 * more) == (31, "")
+    assert train(Hits(), Y, difference=1.1 * more)[0] == 41
+    assert train(Trainer(lambda mean, subset, seed, count: mean + count), difference=np.inf) == (31, "")
 
 
 def test_no_failure_of_the_look_ends_a_run():

@@ -166,7 +166,7 @@ def _work(connection: Connection) -> None:
             dataset = runs.load_dataset(run.spec)
             trainer = load_trainer(run.spec, dataset, dataset.targets(run.spec.targets))
             settings = TrainerSettings.load()
-            failures = Failures(run, settings.tolerated_failures, looks=True)
+            failures = Failures(run, settings.tolerated_failures, settings.tolerated_difference, looks=True)
             with limit_threads(settings.threads):
                 for chunk in chunks:
                     if not run_chunk(run, chunk, trainer, sampler, aggregator, clock.stop, clock, failures):

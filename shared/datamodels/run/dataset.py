@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from datamodels import labels, spans
+from datamodels import labels, spans, words
 from datamodels.errors import SpecError
+from datamodels.run import precision
 from datamodels.spans import Span
 
 NOT_IN_POOL = -1
 """`Targets.own` of a target that is not a training example."""
+READ = 2**30
+"""Most bytes of inputs that are searched for missing values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +173,36 @@ class Dataset:
         return [*self.feature_names, *(f"x{i}" for i in range(len(self.feature_names), count))][:count]
 
     def doubts(self, kind: str) -> list[str]:
-        """Return what is likely wrong with the labels, a sentence each; see `labels.doubts`. kind: as for `targets`."""
-        return labels.doubts(self.y, self.targets(kind).y, self.label_names)
+        """Return what is likely wrong with inputs and labels, a sentence each; see `labels.doubts`.
+
+        kind  as for `targets`
+        """
+        missing = self.missing
+        doubted = (
+            [f"{missing}. Models of a trainer that cannot read it fail, if it is in their subset"] if missing else []
+        )
+        return doubted + labels.doubts(self.y, self.targets(kind).y, self.label_names)
+
+    @functools.cached_property
+    def missing(self) -> str:
+        """Say where x, or x_test, has a number that is not finite, and how many; "" if nowhere.
+
+        Of larger arrays, which may be memory-mapped, the first READ bytes are looked at.
+        """
+        for name in ("x", "x_test"):
+            given = getattr(self, name)
+            if given.dtype.kind != "f" or not given.size:
+                continue
+            read = given[: max(1, READ // (given.nbytes // len(given) or 1))]
+            bad = [np.empty(0, int)] if precision.finite(read) else np.nonzero(~np.isfinite(read))
+            if not len(bad[0]):
+                continue
+            row, rest = int(bad[0][0]), tuple(int(place[0]) for place in bad[1:])
+            column = int(np.ravel_multi_index(rest, given.shape[1:])) if rest else 0
+            named = f" ({self.feature_names[column]})" if column < len(self.feature_names) else ""
+            where = f"{read[row][rest]} at example {row}, column {column}{named}"
+            return f"{name} has {words.count(len(bad[0]), 'value')} that cannot be computed with, the first is {where}"
+        return ""
 
     def targets(self, kind: str) -> Targets:
         """Return the targets of a run.

@@ -16,7 +16,7 @@ from datamodels.errors import ConfigError, DatamodelsError, ExitCode, StageError
 from datamodels.run import precision, user_code
 from datamodels.run.runs import Run
 from datamodels.train import device
-from datamodels.train.contract import as_outputs, model_seed, models_at_once
+from datamodels.train.contract import OneByOne, as_outputs, model_seed, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
 
@@ -74,7 +74,10 @@ class Batches:
 
     def again(self, model: int, subset: np.ndarray) -> np.ndarray:
         """Train one model alone, unseen by the observer; return its outputs, float[n], NaN if that fails."""
-        found = self._attempt([model], [subset], 0)
+        try:
+            found = self._attempt([model], [subset], 0, Observer())
+        except ConfigError:
+            return np.full(self._run.n, np.nan)
         return np.full(self._run.n, np.nan) if isinstance(found, str | _NoMemory) else found[0]
 
     def batches(
@@ -93,7 +96,7 @@ class Batches:
                 raise Stopped
             started = time.perf_counter()
             rows = slice(done, done + next_batch(ends[-1] - done, self.models_at_once))
-            found = self._attempt(models[rows], subsets[rows], attempt)
+            found = self._attempt(models[rows], subsets[rows], attempt, self._observer)
             if isinstance(found, _NoMemory):
                 self._halve(models[rows], found.why)
                 continue
@@ -108,7 +111,7 @@ class Batches:
             yield rows, found
 
     def _attempt(
-        self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int
+        self, models: Sequence[int], subsets: Sequence[np.ndarray], attempt: int, observer: Observer
     ) -> np.ndarray | str | _NoMemory:
         """Return outputs float[r, n] of one batch, why the trainer raised, or where memory ran out."""
         seeds = [model_seed(self._run.spec.seed, model, attempt) for model in models]
@@ -126,17 +129,26 @@ class Batches:
                 raise ConfigError(f"{cls} on {who} {reason}") from error
             if device.failed(error):
                 raise StageError(f"the GPU failed: {cls} on {who} {reason}", ExitCode.TRANSIENT) from error
-            self._observer.raised(who, user_code.trace(error))
+            observer.raised(who, user_code.trace(error))
             return reason
-        expected = (len(models), self._run.n)
-        if outputs.shape != expected or outputs.dtype.kind not in "fiu":
-            raise ConfigError(
-                f"{cls} gave outputs {outputs.dtype}{list(outputs.shape)} for {who}: "
-                f"must be float{list(expected)}, a row for each model and a column for each target"
-            )
+        self._require_outputs(outputs, len(models), f"for {who}")
         if beyond := self._run.output.beyond(outputs):
             raise ConfigError(f"{cls} on {who}: {beyond}")
         return outputs
+
+    def _require_outputs(self, outputs: np.ndarray, models: int, who: str) -> None:
+        """Raise ConfigError for anything but float[models, n], in terms of what the user's method returns."""
+        n, single = self._run.n, isinstance(self._trainer, OneByOne)
+        if outputs.shape == (models, n) and outputs.dtype.kind in "fiu":
+            return
+        cls, shape = self._run.spec.trainer.cls, outputs.shape[1:] if single else outputs.shape
+        must = f"float[{n}], a number" if single else f"float[{models}, {n}], a row for each model and a column"
+        given = f"outputs {outputs.dtype}{list(shape)}"
+        if outputs.dtype == object and all(found is None for found in outputs.flat):
+            given = f"None as outputs, as if `{'outputs' if single else 'outputs_many'}` had no `return`,"
+        elif outputs.dtype == object:
+            given = f"outputs that are no array of numbers, such as a {type(outputs.flat[0]).__name__},"
+        raise ConfigError(f"{cls} gave {given} {who}: must be {must} for each target")
 
     def _halve(self, models: Sequence[int], why: str) -> None:
         """Halve the batch. Called after the exception is gone, because its traceback keeps the failed models alive."""

@@ -3,11 +3,12 @@
 A few failed models are normal: they are recorded and left out. If the first models all fail, or too many to be chance,
 the trainer is at fault, and to go on only costs time. The same is true if no target's output differs between the first
 models, or only in digits that storage rounds away. `FirstLook` finds, for the price of a model, outputs that cannot be
-repeated.
+repeated. Small models tell whether whole numbers are the same by chance.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Container, Sequence
 from typing import Protocol
@@ -21,6 +22,7 @@ from datamodels.settings import TrainerSettings
 from datamodels.train.contract import model_seed
 
 SETTING = f"{TrainerSettings.prefix}_TOLERATED_FAILURES"
+DIFFERENCE = f"{TrainerSettings.prefix}_TOLERATED_DIFFERENCE"
 GO_ON = f"To train all models nevertheless, set {SETTING}=1"
 ENOUGH = TrainerSettings.tolerated_failures
 """Rounding is judged after as many subsets as must fail at this tolerated rate."""
@@ -28,12 +30,12 @@ CHANCE = 1e-6
 """Training stops if so many failures are less likely than this at the tolerated rate."""
 SAME, SAME_WHOLE = 0.5, 0.9
 """Fraction of the models that may have the same outputs on all targets, and if these are whole numbers: hits and ranks
-seldom differ on a few easy targets. So training stops after 20, or after 132, equal models."""
+seldom differ on a few easy targets. So training stops after 20, or after 132, equal models. Hits of models that see
+only SMALL_SHARE of a subset do differ, so 20 of these are enough besides the first 20."""
+SMALL_SHARE, SMALLEST, SMALL_MODELS = 0.1, 8, 20
+"""Fraction of a subset that such models see, the least examples, and how many of them are trained."""
 LOOK_AFTER = 4
 """Models whose outputs show how large a difference is."""
-REPEATS = 0.1
-"""Most by which the outputs of a repeated training may differ, as a fraction of their deviation over models. Chance
-that no seed controls, as in some sums on GPUs, then adds at most 1% to the variance."""
 
 
 class Failures:
@@ -42,15 +44,26 @@ class Failures:
     Models of one subset fail together if the subset is to blame, so the first model of each subset counts.
 
     tolerated  fraction of the subsets that may fail, 0 to 1; with 1, training never stops, whatever the outputs are
-    looks      whether the first model is trained again, see `FirstLook`
+    difference most by which outputs of a repeated training may differ, as a fraction of their deviation over models
+    looks      whether `look` trains models, to see what outputs follow from
 
-    Raises SettingsError for another fraction.
+    Raises SettingsError for another fraction or difference.
     """
 
-    def __init__(self, run: Run, tolerated: float = TrainerSettings.tolerated_failures, *, looks: bool = False):
+    def __init__(
+        self,
+        run: Run,
+        tolerated: float = TrainerSettings.tolerated_failures,
+        difference: float = TrainerSettings.tolerated_difference,
+        *,
+        looks: bool = False,
+    ):
         if not 0 <= tolerated <= 1:
             raise SettingsError(f"{SETTING}={tolerated}: must be 0 to 1")
-        self.first_look = FirstLook(run) if looks and tolerated < 1 else None
+        if not difference >= 0:
+            raise SettingsError(f"{DIFFERENCE}={difference}: must be a fraction of the spread of outputs, 0 or more")
+        self._first_look = FirstLook(run, difference) if looks and tolerated < 1 else None
+        self._doubt = Doubt.NONE
         self._run, self._tolerated = run, tolerated
         self._tried = self._failed = 0
         self._last = -1
@@ -89,6 +102,42 @@ class Failures:
                 self._spread = None  # enough was seen
         elif unlikely(tried, tried, SAME_WHOLE if found.whole else SAME):
             raise ConfigError(f"{where}: {precision.same(self._run.n)}. {GO_ON}")
+        elif self._doubt is Doubt.NONE and unlikely(tried, tried, SAME):
+            self._doubt = Doubt.OPEN
+
+    def look(self, batches: Trains, models: Sequence[int], subsets: Sequence[np.ndarray], outputs: np.ndarray) -> bool:
+        """Train further models if outputs that were seen leave a doubt; return whether it did.
+
+        Takes a trained batch: models, their subsets, and outputs float[r, n].
+
+        Raises ConfigError with the reason to stop, and what training raises.
+        """
+        if self._first_look is None:
+            return False
+        looked = self._first_look.after(batches, models, subsets, outputs)
+        if self._doubt is not Doubt.OPEN or not np.isfinite(outputs[-1]).all():
+            return looked
+        self._doubt = Doubt.SETTLED
+        self._require_effect(batches, models[-1], subsets[-1], outputs[-1])
+        return True
+
+    def _require_effect(self, batches: Trains, model: int, subset: np.ndarray, outputs: np.ndarray) -> None:
+        """Train models on small parts of a subset. Raises ConfigError if these have the outputs of all others, too."""
+        size, rng = max(SMALLEST, round(SMALL_SHARE * len(subset))), np.random.default_rng(self._run.spec.seed)
+        if 2 * size > len(subset):
+            return
+        alike = 0
+        for _ in range(SMALL_MODELS):
+            small = batches.again(model, np.sort(rng.choice(subset, size, replace=False)))
+            if np.isfinite(small).all():  # so few examples may have one class, on which a trainer may raise
+                if (small != outputs).any():
+                    return
+                alike += 1
+        if unlikely(alike, alike, SAME):
+            raise ConfigError(
+                f"{self._run.spec.trainer.cls}: models on the first {len(self._seen)} subsets, and {alike} on only "
+                f"{size} examples each: {precision.same(self._run.n)}. {GO_ON}"
+            )
 
     def _with(self, models: Sequence[int], failed: Container[int]) -> tuple[int, int]:
         """Return the numbers of subsets tried and failed, these models included."""
@@ -98,6 +147,12 @@ class Failures:
             if subset != last:
                 tried, lost, last = tried + 1, lost + (model in failed), subset
         return tried, lost
+
+
+class Doubt(enum.Enum):
+    """Whether whole numbers that are the same for all models call for a look at small models."""
+
+    NONE, OPEN, SETTLED = range(3)
 
 
 class Trains(Protocol):
@@ -112,22 +167,24 @@ class FirstLook:
     The outputs must be the same, or chance does not come from the seed, or something is kept from model to model. Only
     the process that trains the first model looks, once, so a run takes one model more, or three if the first leaves a
     doubt. Whether examples have an effect is not judged here: a few models may have the same outputs by chance.
+
+    difference  as `Failures` takes it
     """
 
-    def __init__(self, run: Run):
-        self._run = run
+    def __init__(self, run: Run, difference: float = TrainerSettings.tolerated_difference):
+        self._run, self._difference = run, difference
         self._firsts = (0, run.spec.m) if run.spec.until else (0,)  # with a rule `until`, models after m are first
         self._spread = precision.Spread(run.n, run.dtype)
         self._known: tuple[int, np.ndarray, np.ndarray] | None = None
         self._done = False
 
-    def after(self, batches: Trains, models: Sequence[int], subsets: Sequence[np.ndarray], outputs: np.ndarray) -> None:
-        """Take a trained batch: models, their subsets, and outputs float[r, n]. Looks as soon as enough are known.
+    def after(self, batches: Trains, models: Sequence[int], subsets: Sequence[np.ndarray], outputs: np.ndarray) -> bool:
+        """Take a batch as `Failures.look` does. Looks as soon as enough are known, and returns whether it did.
 
         Raises ConfigError with the reason to stop, and what training raises.
         """
         if self._done:
-            return
+            return False
         for first in set(self._firsts) & set(models):
             row = list(models).index(first)
             if np.isfinite(outputs[row]).all():
@@ -135,20 +192,22 @@ class FirstLook:
         if self._known is not None and self._spread.add(outputs).models >= LOOK_AFTER:
             self._done = True
             self._look(batches, *self._known)
+        return self._done
 
     def _look(self, batches: Trains, model: int, subset: np.ndarray, outputs: np.ndarray) -> None:
         again = batches.again(model, subset)
-        if self._apart(again, outputs) <= REPEATS:
+        if self._apart(again, outputs) <= self._difference:
             return
         # It was trained with other models before, which may round in another order. So compare what was trained alone.
         off = self._apart(batches.again(model, subset), again)
-        if off > REPEATS:
+        if off > self._difference:
             by = f", which differ by {off:.2g} of their spread" if math.isfinite(off) else ""
+            allowed = f"more than {off:.2g}, now {self._difference:g}" if math.isfinite(off) else "inf"
             who = f"{self._run.spec.trainer.cls}: model {model} (seed {model_seed(self._run.spec.seed, model)})"
             raise ConfigError(
                 f"{who}, trained again on its subset with its seed, has other outputs{by}; draw all randomness from "
-                "the seed, and keep nothing from one model to the next; `datamodels trainer check` says more. "
-                f"{GO_ON}"
+                "the seed, and keep nothing from one model to the next; `datamodels trainer check` says more. If no "
+                f"seed controls it, as the order of sums on a GPU, set {DIFFERENCE} to {allowed}: it is noise"
             )
 
     def _apart(self, one: np.ndarray, other: np.ndarray) -> float:

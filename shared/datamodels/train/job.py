@@ -150,10 +150,8 @@ def train_sub_chunk(
                 outputs = widened(outputs, found)
                 outputs[rows[batch]] = found
                 failures.saw(chosen[batch], found)
-                if failures.first_look is not None and not attempt:
-                    began = time.perf_counter()
-                    trained = [subsets[row] for row in rows[batch]]
-                    failures.first_look.after(batches, chosen[batch], trained, found)
+                began = time.perf_counter()
+                if not attempt and failures.look(batches, chosen[batch], [subsets[row] for row in rows[batch]], found):
                     observer.looked(time.perf_counter() - began)
                 yield batch.stop, unusable(chosen[batch], found, run.dtype)
 

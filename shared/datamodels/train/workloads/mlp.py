@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datamodels.errors import SpecError
 from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, classes
 from datamodels.train import outputs
@@ -126,6 +127,8 @@ class Classifier:
         self.recipe = recipe
         self.output_of = outputs.choose(output, outputs.OF_LOGITS)
         self.classes = classes(dataset, targets)
+        if dataset.missing:
+            raise SpecError(f"dataset: {dataset.missing}; fill such values, or leave the examples out")
         self.x, self.y = sgd.with_bias(dataset.x.astype(np.float32)), dataset.y
         self.x_targets, self.y_targets = sgd.with_bias(targets.x.astype(np.float32)), targets.y
         self.network = network(self.x.shape[1] - 1, self.classes)
