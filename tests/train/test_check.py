@@ -153,7 +153,8 @@ def test_speed_and_noise_are_measured():
     made, _ = check(Both())
     pace = made.pace(seconds=0.01)
     assert pace.models_at_once == 8 and 0 < pace.each < 10
-    noise = made.noise(seconds=0.01, each=pace.each)
+    noise, adds = made.noise(seconds=0.01, each=pace.each)
+    assert 0 <= adds.interval[0] <= adds.share <= adds.interval[1] <= 1
     assert noise.subsets >= 8 and noise.seeds == 4 and noise.interval[0] <= noise.ratio <= noise.interval[1]
     assert noise.ratio > 1  # the start is small beside the sums
 
@@ -166,8 +167,8 @@ def test_noise_is_that_of_outputs_as_they_come_back_from_storage(scale, mean):
         def outputs(self, model):
             return super().outputs(model) * scale + mean
 
-    clear, (made, said) = check(Nearest())[0].noise(seconds=0.01, each=1), check(Far())
-    assert made.noise(seconds=0.01, each=1).ratio < clear.ratio / 10
+    (clear, _), (made, said) = check(Nearest())[0].noise(seconds=0.01, each=1), check(Far())
+    assert made.noise(seconds=0.01, each=1)[0].ratio < clear.ratio / 10
     assert said["storage"].startswith("float32 rounds the outputs of 50 of 50 targets by a tenth of their spread")
     assert "rescale the outputs" in said["storage"]
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from datamodels.errors import SpecError
 from datamodels.run import designs, precision
+from datamodels.run.designs import Design
 from datamodels.run.runs import Run
 from datamodels.train.batches import Batches, next_batch, unusable
 from datamodels.train.contract import OneByOne, models_at_once
 from datamodels.train.observer import Observer
 from datamodels.train.protocols import BatchTrainer
-from datamodels.train.snr import SignalToNoise, signal_to_noise
+from datamodels.train.snr import NEAR, Additive, SignalToNoise, additive, signal_to_noise
 
 SMALL_SHARE = 0.1
 """Fraction of a run's subset that the checks of the contract train on."""
@@ -24,6 +25,8 @@ SMALL_EXAMPLES = 64
 """The least examples that they train on."""
 SEEDS = 4
 """Models that are trained on each subset to measure the SNR."""
+NEAR_SEEDS = 2
+"""Models that are trained on a subset near to each of these, to see whether effects of examples add up."""
 MIN_SUBSETS, MAX_SUBSETS = 8, 100
 """Bounds on the number of subsets for the SNR; time decides between them."""
 
@@ -110,17 +113,25 @@ class Check:
         advice = f"; models_at_once: {best} is {gain:.2g} times as fast as {nearest}" if gain > WORTH_SAYING else ""
         self._say("at once", f"seconds per model with so many at once: {tried}{advice}")
 
-    def noise(self, seconds: float, each: float) -> SignalToNoise:
-        """Return the SNR of stored outputs, of as many models as train in about `seconds` at `each` seconds per model.
+    def noise(self, seconds: float, each: float) -> tuple[SignalToNoise, Additive]:
+        """Return the SNR of stored outputs, and how far effects of examples add up.
+
+        They come from as many models as train in about `seconds` at `each` seconds per model.
 
         Says how many targets are stored too coarsely.
         """
-        subsets = int(np.clip(seconds / (each * SEEDS), MIN_SUBSETS, MAX_SUBSETS))
-        chosen = [self._subset(index) for index in range(subsets) for _ in range(SEEDS)]
+        subsets = int(np.clip(seconds / (each * (SEEDS + NEAR_SEEDS)), MIN_SUBSETS, MAX_SUBSETS))
+        design, generator = self._run.design, np.random.default_rng(self._run.spec.seed)
+        columns = [designs.subset(design, index) for index in range(subsets)]
+        near = [_near(design, chosen, generator) for chosen in columns]
+        subsets_of = [(columns, SEEDS), (near, NEAR_SEEDS)]
+        chosen = [design.members(one) for several, seeds in subsets_of for one in several for _ in range(seeds)]
         outputs = self._trained(self._batches, range(len(chosen)), chosen)
         coarse = int(np.count_nonzero(precision.spread(outputs, self._run.dtype).coarse))
         self._say("storage", _storage(coarse, self._run))
-        return signal_to_noise(precision.stored(outputs, self._run.dtype).reshape(subsets, SEEDS, -1))
+        first, other = np.split(precision.stored(outputs, self._run.dtype), [subsets * SEEDS])
+        first = first.reshape(subsets, SEEDS, -1)
+        return signal_to_noise(first), additive(first, other.reshape(subsets, NEAR_SEEDS, -1))
 
     def _check_repeatable(self, first: np.ndarray, subset: np.ndarray) -> str | None:
         again = self._distance(first, self._models(self._batches, [0], [subset])[0])
@@ -185,6 +196,19 @@ class Check:
         members = self._subset(index)
         size = min(len(members), max(SMALL_EXAMPLES, round(SMALL_SHARE * len(members))))
         return members[np.linspace(0, len(members) - 1, size).astype(int)]
+
+
+def _near(design: Design, columns: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return a subset, as large in each stratum, whose mask has a correlation of NEAR with that of `columns`."""
+    mask = np.zeros(design.columns, dtype=bool)
+    mask[columns] = True
+    for free, _ in design.strata:
+        inside, outside = free[mask[free]], free[~mask[free]]
+        exact = (1 - NEAR) * len(inside) * len(outside) / max(1, len(free))
+        moved = int(exact + generator.random())  # so that it is exact on average
+        mask[generator.choice(inside, moved, replace=False)] = False
+        mask[generator.choice(outside, moved, replace=False)] = True
+    return np.flatnonzero(mask)
 
 
 def _storage(coarse: int, run: Run) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.analyze.quality import evaluate, verdict
 from datamodels.analyze.quality.evaluate import Evaluation
-from datamodels.train.snr import SignalToNoise
+from datamodels.train.snr import Additive, SignalToNoise
 
 
 def judged(lds, low, high, models, ceiling=1.0, targets=1, **stored):
@@ -15,6 +15,9 @@ def judged(lds, low, high, models, ceiling=1.0, targets=1, **stored):
 
 def snr(ratio, low=None, high=None):
     return SignalToNoise(ratio, (ratio if low is None else low, ratio if high is None else high), 20, 4)
+
+
+WHOLE = Additive(1.0, (1.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -108,19 +111,27 @@ def test_outputs_that_storage_holds_badly_are_the_reason_and_not_too_few_models(
 
 @pytest.mark.parametrize("models, ridge", [(500, 0.401), (2000, 0.712), (10_000, 0.901)])
 def test_the_snr_of_the_digits_gives_the_measured_lds_of_weights_that_are_not_sparse(models, ridge):
-    assert verdict.of_snr(snr(3.0), 1400, models).lds == pytest.approx(ridge, abs=0.07)
+    assert verdict.of_snr(snr(3.0), 1400, models, WHOLE).lds == pytest.approx(ridge, abs=0.07)
 
 
 def test_an_snr_is_judged_before_the_run():
-    poor = verdict.of_snr(snr(0.11, 0.07, 0.16), 1400, 200)
+    poor = verdict.of_snr(snr(0.11, 0.07, 0.16), 1400, 200, WHOLE)
     assert poor.word == verdict.NOTHING and poor.lds == pytest.approx(1 / math.sqrt(1 + 1400 * 1.11 / 0.11 / 200))
     assert poor.needed[0] < 1400 * (1.11 / 0.11) * 0.36 / 0.64 < poor.needed[1]
     assert "raise the SNR" in poor.text
-    assert verdict.of_snr(snr(0.0), 1400, 200).word == verdict.NOTHING
-    assert "more models than can be said" in verdict.of_snr(snr(0.0), 1400, 200).text
-    sure = verdict.of_snr(snr(math.inf), 600, 5000)
+    assert verdict.of_snr(snr(0.0), 1400, 200, WHOLE).word == verdict.NOTHING
+    assert "more models than can be said" in verdict.of_snr(snr(0.0), 1400, 200, WHOLE).text
+    sure = verdict.of_snr(snr(math.inf), 600, 5000, WHOLE)
     assert sure.word == verdict.GOOD and sure.lds == pytest.approx(1 / math.sqrt(1 + 600 / 5000))
     assert "340 would give 0.6" in sure.text
+
+
+def test_what_does_not_add_up_bounds_the_forecast_and_counts_as_noise():
+    """No number of models explains more than single examples add up to."""
+    half = verdict.of_snr(snr(math.inf), 200, 2000, Additive(0.5, (0.3, 0.65)))
+    assert half.lds == pytest.approx(math.sqrt(0.5 / (1 + 200 / 0.5 / 2000))) and half.word == verdict.FAIR
+    assert "of about 0.65 (0.47 to 0.75), so " in half.text and half.text.endswith("takes 20,000 models or more.")
+    assert half.needed == (pytest.approx(200 / 0.65 / (0.65 / 0.64 - 1)), math.inf)
 
 
 def test_nothing_is_said_of_weights_after_a_handful_of_subsets():

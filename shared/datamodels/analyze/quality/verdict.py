@@ -8,9 +8,11 @@ b, and from b the m for another r. Before a run, the SNR gives b = columns (1 + 
 columns at once, and SNR / (1 + SNR) of the variance of its outputs comes from them (Daetwyler et al. 2008). On the
 digits, with 1,400 columns and an SNR of 3, this gives 0.46, 0.72 and 0.92 for 500, 2,000 and 10,000 models; `ridge` has
 0.40, 0.71 and 0.90, and `lasso`, which finds the few columns that matter, 0.64, 0.85 and 0.92. So it is an estimate for
-weights that are not sparse, and the LASSO needs no more. It assumes that the effects of examples add up, which outputs
-do not show before a run. For the trees of the example `lightgbm`, whose seed changes nothing, it gives 0.91 for 2,000
-models, and the LASSO has 0.65.
+weights that are not sparse, and the LASSO needs no more. All of
+this is for effects of examples that add up. If they make only a fraction a of the variance between subsets, as `snr`
+measures it, weights explain no more than a, and the rest is noise: r^2 = a / (1 + b / m) with b = columns (1 + SNR) /
+(a SNR). For 2,000 models of the trees of the example `lightgbm`, whose seed changes nothing, a is 0.40 (0.01 to 0.70,
+by 150 subsets) and r 0.52 (0.02 to 0.74), and the LASSO has 0.65; with a = 1 it would be 0.91.
 
 The thresholds are those at which the five most helpful examples of a target recur in a fit of other models. Pairs of
 fits of disjoint models of the digits share, of these five,
@@ -32,7 +34,7 @@ import math
 from datamodels import words
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.run import precision
-from datamodels.train.snr import SignalToNoise
+from datamodels.train.snr import Additive, SignalToNoise
 
 NOTHING, WEAK, FAIR, GOOD = "nothing yet", "weak", "fair", "good"
 LEAST, USEFUL, SURE = 0.2, 0.6, 0.8
@@ -121,18 +123,24 @@ def _stored(constant: int, coarse: int, targets: int) -> str:
     return " ".join(said)
 
 
-def of_snr(snr: SignalToNoise, columns: int, models: int) -> Verdict:
-    """Judge an SNR before a run of this many models on subsets of this many columns, those that are not pinned."""
-    value, low, high = (_lds(models, _b_of_snr(ratio, columns)) for ratio in (snr.ratio, *snr.interval))
+def of_snr(snr: SignalToNoise, columns: int, models: int, adds: Additive) -> Verdict:
+    """Judge an SNR before a run of this many models.
+
+    columns  those that are not pinned
+    adds     how far the effects of examples add up
+    """
+    known = [
+        _Trend.of(*pair, columns) for pair in zip((snr.ratio, *snr.interval), (adds.share, *adds.interval), strict=True)
+    ]
+    value, low, high = (trend.lds(models) for trend in known)
     word = _word(value)
     goal = _goal(word)
     span = f"{value:.2f}" if low == high else f"{value:.2f} ({low:.2f} to {high:.2f})"
-    expected = f"{words.count(models, 'model')} give an LDS of about {span} if the effects of examples add up"
+    expected = f"{words.count(models, 'model')} give an LDS of about {span}"
     if goal is None:
-        few = _models_for(USEFUL, _b_of_snr(snr.ratio, columns))
+        few = known[0].models_for(USEFUL)
         return Verdict(word, f"{expected}; {_rounded(few)} would give {USEFUL:g}.", value, None, None)
-    few, many = (_b_of_snr(ratio, columns) for ratio in reversed(snr.interval))
-    needed = _models_for(goal, few), _models_for(goal, many)
+    needed = known[2].models_for(goal), known[1].models_for(goal)
     other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
     return Verdict(
         word,
@@ -160,12 +168,23 @@ def _b(lds: float, models: int) -> float:
     return models * (1 / lds**2 - 1) if lds > 0 else math.inf
 
 
-def _b_of_snr(ratio: float, columns: int) -> float:
-    return columns / (1 - 1 / (1 + ratio)) if ratio > 0 else math.inf
+@dataclasses.dataclass(frozen=True)
+class _Trend:
+    """Forecasts r^2 = share / (1 + b / m) of m models: the best that adds up, less what few models cost."""
 
+    share: float
+    b: float
 
-def _lds(models: int, b: float) -> float:
-    return 1 / math.sqrt(1 + b / models)
+    @classmethod
+    def of(cls, snr: float, share: float, columns: int) -> _Trend:
+        signal = share * (1 - 1 / (1 + snr))
+        return cls(share, columns / signal if signal > 0 else math.inf)
+
+    def lds(self, models: int) -> float:
+        return math.sqrt(self.share / (1 + self.b / models))
+
+    def models_for(self, lds: float) -> float:
+        return self.b / (self.share / lds**2 - 1) if self.share > lds**2 else math.inf
 
 
 def _models_for(lds: float, b: float) -> float:

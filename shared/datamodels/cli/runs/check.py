@@ -41,7 +41,7 @@ def check(options: argparse.Namespace) -> None:
     say("subsets", run.design.summary())
     say("output", run.meaning)
     if doubts := dataset.doubts(given.targets):
-        say("labels", "; ".join(doubts))
+        say("doubts", "; ".join(doubts))
     trainer = load_trainer(given, dataset, dataset.targets(given.targets))
     limit_threads(TrainerSettings.load().threads)
     checked = Check(run, trainer, tolerance=options.tolerance, say=say)
@@ -53,12 +53,16 @@ def check(options: argparse.Namespace) -> None:
         f"first batch {duration(pace.first)}",
     )
     checked.at_once(options.seconds)
-    noise = checked.noise(options.seconds, pace.each)
+    noise, adds = checked.noise(options.seconds, pace.each)
     ratio, (low, high) = noise.ratio, noise.interval
     known = "infinite: the seed changes nothing" if math.isinf(ratio) else f"{ratio:.2g}  (95% {low:.2g} to {high:.2g})"
     say("SNR", f"{known}, from {noise.subsets} subsets x {noise.seeds} seeds")
+    least, most = adds.interval
+    say(
+        "additive", f"effects of single examples make {adds.share:.2g} (95% {least:.2g} to {most:.2g}) of that variance"
+    )
     free = int(np.count_nonzero(run.design.stratum >= 0))
-    verdict = of_snr(noise, free, given.m)
+    verdict = of_snr(noise, free, given.m, adds)
     say("verdict", str(verdict))
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
     of = f"{given.models:,} models, {given.models - given.m:,} of them to evaluate, take {duration(estimate.wall)}"
@@ -76,6 +80,7 @@ def check(options: argparse.Namespace) -> None:
                 "models_at_once": pace.models_at_once,
                 "first_batch_seconds": pace.first,
                 "snr": {"ratio": ratio, "interval": noise.interval, "subsets": noise.subsets, "seeds": noise.seeds},
+                "additive": {"share": adds.share, "interval": adds.interval},
                 "verdict": verdict,
                 "run": {"models": given.models, "seconds": estimate.wall, "device_hours": estimate.hours} | price,
                 "findings": said,
