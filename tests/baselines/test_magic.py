@@ -102,3 +102,28 @@ def test_it_says_why_it_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(Shifted, "replay", None)
     with pytest.raises(InputError, match="no method `replay`"):
         scoring.compute(asked, "magic")
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 1.0), (1.0, 8 / 9), (64.0, 1 / 9)])
+def test_reliability_is_the_share_of_variance_that_other_trainings_would_repeat(noise, expected):
+    """Scores of 8 trainings with a common part of variance 1; of one more target there is one training only."""
+    rng = np.random.default_rng(0)
+    each = rng.normal(size=(20, 4000)) + noise**0.5 * rng.normal(size=(8, 20, 4000))
+    each[1:, 0] = 0
+    counts = np.where(np.arange(20) == 0, 1, 8)
+    found = magic.reliability(each.sum(axis=0), np.square(each).sum(axis=(0, 2)), counts)
+    assert found == pytest.approx(expected, abs=0.05)
+    assert np.isnan(magic.reliability(each[:1, 0], np.square(each[0, :1]).sum(axis=1), counts[:1]))
+
+
+def test_derivatives_that_differ_from_training_to_training_are_doubted(tmp_path, monkeypatch):
+    assert not scoring.compute(context(tmp_path), "magic").doubt
+    right = Metagradients.of
+
+    def apart(self, slopes, wanted, examples):
+        found = right(self, slopes, wanted, examples)
+        return np.random.default_rng(int(1e6 * abs(found).sum())).normal(size=found.shape)
+
+    monkeypatch.setattr(Metagradients, "of", apart)
+    doubt = scoring.compute(context(tmp_path), "magic").doubt
+    assert doubt.startswith("derivatives of its trainings do not agree (reliability ") and "max pooling" in doubt

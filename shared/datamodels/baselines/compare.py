@@ -186,6 +186,7 @@ class Row:
             "models": self.entry.models,
             "seconds": self.entry.seconds,
             "few": self.lds.few or None,
+            "doubt": self.entry.doubt or None,
             "figures": {
                 name: None
                 if figure is None

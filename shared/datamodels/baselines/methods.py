@@ -30,7 +30,8 @@ class Method:
 
     needs  NETWORKS, REPLAYS, COMMITTED or DATA
     what   what its scores are, in a few words
-    entry  the function that returns its scores, float32[n, examples], or [n, d] if it needs COMMITTED, as `module:name`
+    entry  the function that returns its scores, float32[n, examples], or [n, d] if it needs COMMITTED, as
+           `module:name`. It may return a pair: scores, and why they should not be trusted
     helps  whether scores say by how much an example helps a target, and not by how much it raises the output
     """
 

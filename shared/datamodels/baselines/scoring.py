@@ -27,12 +27,14 @@ class MethodScores:
     scores   float32[n, d]: by how much a column raises a target's output, up to a factor, as weights do
     models   number of models that were trained for the method
     seconds  time that the method took after training; with it for methods that go back through trainings
+    doubt    why the scores should not be trusted; "" if nothing is known against them
     """
 
     name: str
     scores: np.ndarray
     models: int
     seconds: float
+    doubt: str = ""
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
@@ -55,14 +57,15 @@ def compute(context: Context, name: str) -> MethodScores:
         return MethodScores(name, function(context.shares), context.shares.models, context.shares.seconds)
     trained = context.trained if method.needs == NETWORKS else None
     started = time.perf_counter()
-    scores = function(trained or context)
+    found = function(trained or context)
+    scores, doubt = found if isinstance(found, tuple) else (found, "")
     if method.helps:
         scores = context.run.output.sign * scores
     groups = context.run.design.column_of_each
     if groups is not None:
         scores = _of_groups(scores, groups, context.run.design.columns)
     models = len(trained.models) if trained else context.trainings if method.needs == REPLAYS else 0
-    return MethodScores(name, scores, models, time.perf_counter() - started)
+    return MethodScores(name, scores, models, time.perf_counter() - started, doubt)
 
 
 def _of_groups(scores: np.ndarray, groups: np.ndarray, columns: int) -> np.ndarray:

@@ -26,10 +26,15 @@ def body(rows: Rows) -> str:
         )
         chart = f'<div class="panel">{_chart(rows, flips)}</div>'
     few = f" <strong>{markup.escape(str(rows[0]['few']))}.</strong>" if rows[0].get("few") else ""
+    doubts = "".join(
+        f" <strong>{markup.escape(str(row['method']))}: {markup.escape(str(row['doubt']))}.</strong>"
+        for row in rows
+        if row.get("doubt")
+    )
     return (
         "<p>Each method scores the training examples of each target. The LDS says how well the scores predict unseen "
         f"subsets.{flipped} Small figures are 95% intervals. A star marks a figure above that of the datamodels, if "
-        f"the interval of the difference is above 0.{few}</p>{chart}"
+        f"the interval of the difference is above 0.{few}{doubts}</p>{chart}"
         '<div class="panel chart" tabindex="0"><table class="wide"><thead><tr>'
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
         + f"</tr></thead><tbody>{table}</tbody></table></div>"

@@ -84,16 +84,22 @@ def test_bad_questions_get_one_line_and_exit_code_2(capsys, place, more, fault):
     assert err.startswith("datamodels: ") and fault in err and err.count("\n") == 1
 
 
-def test_an_lds_that_correction_brings_above_1_is_called_chance():
-    def row(method, value):
-        lds = {"value": value, "interval": [0.2, 1.0]}
-        return {
-            "method": method,
-            "models": 0,
-            "seconds": 0.0,
-            "targets": {"lds": 5, "unsure": 0},
-            "figures": {"lds": lds, "unsure": None},
-        }
+def row(method, value, **more):
+    lds = {"value": value, "interval": [0.2, 1.0]}
+    targets, figures = {"lds": 5, "unsure": 0}, {"lds": lds, "unsure": None}
+    return {"method": method, "models": 0, "seconds": 0.0, "targets": targets, "figures": figures} | more
 
+
+def test_scores_that_should_not_be_trusted_are_named_below_the_table():
+    """Files of earlier versions have no doubts."""
+    found = [
+        row("datamodels", 0.9),
+        row("magic", 0.0, doubt="derivatives do not agree"),
+        row("tracin", 0.1, doubt=None),
+    ]
+    assert list(compare.lines(found))[-1] == "magic: derivatives do not agree"
+
+
+def test_an_lds_that_correction_brings_above_1_is_called_chance():
     assert not any("is chance" in line for line in compare.lines([row("datamodels", 0.99), row("inputs", 0.4)]))
     assert any("is chance" in line for line in compare.lines([row("datamodels", 0.35), row("inputs", 1.0)]))

@@ -36,8 +36,12 @@ NUDGE = 1e-3
 """Size of the change of weights that derivatives of outputs are checked by, in units of the weights."""
 
 
-def attribution(context: Context) -> np.ndarray:
-    """Return float32[n, examples]: the scores.
+AGREE = 0.2
+"""Least reliability of scores. Below it, most of their variance comes from the seeds of the trainings."""
+
+
+def attribution(context: Context) -> tuple[np.ndarray, str]:
+    """Return float32[n, examples]: the scores, and why they should not be trusted, or "".
 
     Raises InputError if the trainer has no replays, or some that do not agree with its models or its gradients; if
     derivatives overflow; and, unless `context.costly`, if it takes longer than the run.
@@ -56,6 +60,7 @@ def attribution(context: Context) -> np.ndarray:
         )
     own = [pool.own_column(run, target) for target in range(run.n)]
     everyone = run.design.members(np.flatnonzero(pool.whole(run)))
+    squares = np.zeros(run.n)
     total, counts = np.zeros((run.n, run.design.examples), dtype=np.float32), np.zeros(run.n, dtype=np.float32)
     for number in range(context.trainings):
         columns = designs.subset(run.design, number % spec.m)
@@ -69,11 +74,39 @@ def attribution(context: Context) -> np.ndarray:
         wanted = ~np.isin([-1 if column is None else column for column in own], columns)
         if number == context.trainings - 1:
             wanted |= counts == 0  # these are in all of the subsets
-        total += found.of(trainer.gradients(model).of_outputs, wanted, run.design.examples)
+        scores = found.of(trainer.gradients(model).of_outputs, wanted, run.design.examples)
+        squares += np.square(scores, dtype=np.float64).sum(axis=1)
+        total += scores
         counts += wanted
     if not np.isfinite(total).all():
         raise InputError("trainer.options: derivatives through the training overflow; a smaller learning rate may help")
-    return total / counts[:, None]
+    return total / counts[:, None], _doubt(reliability(total, squares, counts))
+
+
+def reliability(total: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> float:
+    """Return how much of the variance of mean scores is the same for other trainings, at most 1; NaN if unknown.
+
+    total    [n, examples]; sums of scores over trainings
+    squares  [n]; sums of their squared norms
+    counts   [n]; trainings of each target
+
+    This is the formula of Spearman and Brown for the mean correlation of two trainings, in the median over targets.
+    """
+    several = (counts > 1) & (squares > 0)
+    if not several.any():
+        return float("nan")
+    among, own, each = np.square(total[several], dtype=np.float64).sum(axis=1), squares[several], counts[several]
+    one = (among - own) / ((each - 1) * own)
+    return float(np.median(each * one / np.maximum(1 + (each - 1) * one, 1e-9)))
+
+
+def _doubt(reliable: float) -> str:
+    if not reliable < AGREE:
+        return ""
+    return (
+        f"derivatives of its trainings do not agree (reliability {reliable:.2f} of 1), so do not trust its scores: "
+        "either they are too few (--trainings), or the network has kinks, such as max pooling, at which they mislead"
+    )
 
 
 def _check_same(context: Context, model: object, subset: np.ndarray, seed: int) -> None:

@@ -110,6 +110,7 @@ def lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
             f"{row['method']:<17}{lds['value']:>6.3f}{_star(lds):<3}{span(lds['interval']):<18}{unsure:<8}"
             f"{row['models']:>8,}{row['seconds']:>9.1f}"
         )
+    yield from (f"{row['method']}: {row['doubt']}" for row in found if row.get("doubt"))
     if first.get("few"):
         yield f"{first['few'][0].upper()}{first['few'][1:]}"
     elif any(row["figures"][LDS]["value"] >= NOT_RANDOM for row in found):
