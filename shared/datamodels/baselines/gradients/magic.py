@@ -36,8 +36,11 @@ NUDGE = 1e-3
 """Size of the change of weights that derivatives of outputs are checked by, in units of the weights."""
 
 
-AGREE = 0.2
-"""Least reliability of scores. Below it, most of their variance comes from the seeds of the trainings."""
+AGREE = 0.5
+"""Least reliability of scores. Below it, most of their variance comes from the subsets and seeds of the trainings.
+Three trainings of a CNN on 300 digits, by SGD at learning rates of 0.1 and 0.3, have 0.89 and 0.82 with tanh and
+average pooling. With ReLU and max pooling they have 0.86, 0.69, 0.35 and -0.19 at 0.1, 0.2, 0.3 and 0.5, and by AdamW
+their derivatives overflow."""
 
 
 def attribution(context: Context) -> tuple[np.ndarray, str]:
