@@ -3,7 +3,7 @@ import pytest
 
 from datamodels.fit.kernels import coordinate_descent, panels
 
-D, M = 2 * panels.WIDTH + 21, 900
+D, M = panels.TILE_ROWS + 2 * panels.WIDTH + 21, 900  # two tiles of rows; the last panel is not full
 
 
 def made(dtype, share=0.3, pinned=(5, 200)) -> tuple[panels.Panels, np.ndarray]:

@@ -212,19 +212,30 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
     products = xp.zeros((outputs.shape[1], rows.problem.columns))
     total, square = xp.zeros((2, outputs.shape[1]))
     tables = xp is np and rows.problem.columns >= LOOKUP_FROM
-    for piece in row_blocks.partition(span, row_blocks.MEASURED_ROWS if tables else PASS_ROWS):
+    for piece in row_blocks.partition(span, PASS_ROWS):
         z = (outputs[piece.start - span.start : piece.stop - span.start] - location) / spread
-        if tables:
-            from datamodels.fit.kernels import lookup
-
-            products += lookup.products(rows.problem.masks[rows.order[piece]], rows.problem.columns, z)
-        else:
+        if not tables:
             products += z.T @ rows.exact(piece)
         total += z.sum(axis=0)
         square += rows.dots(z, z)
     if tables:
-        products -= total[:, None] * rows.problem.center
+        products = _by_tables(rows, span, outputs, location, spread) - total[:, None] * rows.problem.center
     return Outputs(span.stop - span.start, products, total, square)
+
+
+def _by_tables(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return float64[a, d]: the sums of z x, from those of the outputs as they are stored, which are exact."""
+    from datamodels.fit.kernels import lookup
+
+    def sums(numbers: np.ndarray) -> np.ndarray:
+        found = np.zeros((numbers.shape[1], rows.problem.columns))
+        for piece in row_blocks.partition(span, row_blocks.MEASURED_ROWS):
+            some = numbers[piece.start - span.start : piece.stop - span.start]
+            found += lookup.products(rows.problem.masks[rows.order[piece]], rows.problem.columns, some)
+        return found
+
+    ones = rows.once(f"ones {span}", lambda: sums(np.ones((span.stop - span.start, 1), dtype=np.float32)))
+    return (sums(outputs) - location[:, None] * ones) / spread[:, None]
 
 
 def of_sums(

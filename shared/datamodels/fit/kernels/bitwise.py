@@ -72,6 +72,28 @@ def transpose(square):
 
 
 @_jit
+def words_of(rows, words):
+    """Turn rows of bits into words of columns.
+
+    rows   uint64[m, v]; bit c % 64 of word c // 64 of row i is entry (i, c)
+    words  uint64[w, d], 64 w >= m and 64 v >= d; bit i % 64 of words[i // 64, c] becomes entry (i, c), and the bits of
+           rows beyond the last become zeros
+    """
+    square, d = np.empty((64, 8), dtype=np.uint64), words.shape[1]
+    for line in range(len(words)):
+        for part in range(0, rows.shape[1], 8):
+            for i in range(64):
+                row = 64 * line + i
+                for k in range(8):
+                    inside = (row < len(rows)) & (part + k < rows.shape[1])
+                    square[i, k] = rows[row, part + k] if inside else np.uint64(0)
+            transpose(square)
+            for k in range(8):
+                for i in range(min(64, d - 64 * (part + k))):
+                    words[line, 64 * (part + k) + i] = square[i, k]
+
+
+@_jit
 def compact(words, chosen, bits, low):
     """Write the columns of some rows as bits, from word `low` on; return the word after the last.
 

@@ -17,6 +17,8 @@ from datamodels.fit.kernels import compiling
 
 EIGHT = 8
 """Rows of the Gram that are added at a time."""
+CACHE_LINE = 64
+"""Bytes of a line of the cache."""
 GRAM_TILE = 512
 """Columns of the Gram that are read at a time. They stay in a level-3 cache while all targets read their rows."""
 
@@ -42,6 +44,18 @@ def _jit(function):
         return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # numba finds no folder for its cache
         return numba.njit(**OPTIONS)(function)
+
+
+@_jit
+def aligned(size, like):
+    """Return an array [size] of the type of the array `like`, not filled, that begins with a line of the cache.
+
+    Vectors that fill a line are read twice as fast as those across two lines.
+    """
+    item = like.itemsize
+    found = np.empty(size + CACHE_LINE // item, dtype=like.dtype)
+    skip = (CACHE_LINE - found.ctypes.data % CACHE_LINE) % CACHE_LINE // item
+    return found[skip : skip + size]
 
 
 @_jit
