@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,3 +80,24 @@ def test_a_gram_that_is_too_large_is_not_made():
         heldout=np.array([False, True]),
     )
     assert not gram.applies(Rows(made))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(np.float64, 1e-11), (np.float32, 2e-6)])
+def test_sums_by_tables_are_those_of_the_rows(dtype, close, monkeypatch):
+    """Of outputs whose mean is far above their spread, in an order of rows of its own; close for each row."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((500, 30)) < 0.5, rng.normal([3, -4000, 0.0], [1, 0.5, 0], size=(500, 3)).astype(np.float32)
+    made = dataclasses.replace(problem_of(x, y), order=rng.permutation(500))
+    location, spread = y.mean(axis=0, dtype=np.float64), np.array([1, 0.5, 1])
+    found = []
+    for columns in (1, 1000):
+        monkeypatch.setattr(moments, "LOOKUP_FROM", columns)
+        rows = Rows(made, dtype=dtype)
+        span = slice(20, 480)
+        found.append(moments.of_outputs(rows, span, rows.outputs(0, 3, span), location, spread))
+    for field in ("total", "square", "products"):
+        tables, products = (getattr(each, field) for each in found)
+        np.testing.assert_allclose(tables, products, rtol=1e-12, atol=close * np.sqrt(460))
+    z = (y[made.order][span] - location) / spread
+    centred = x[made.order][span] - np.float64(made.center)
+    np.testing.assert_allclose(found[0].products, z.T @ centred, atol=close * np.sqrt(460))

@@ -36,6 +36,9 @@ def test_sums_of_outputs_as_they_are_stored_are_exact(threads):
     found = lookup.products(masks, d, z, threads=threads)
     assert np.array_equal(found[:, :50], (whole.T @ x[:, :50]) / 2**24)
     np.testing.assert_allclose(found, z.T.astype(np.float64) @ x, atol=1e-9)
+    rounded = lookup.products(masks, d, z, exact=False, threads=threads)
+    off = np.abs(rounded - found).max(axis=1)
+    assert (off <= m * np.abs(z).max(axis=0).astype(float) / 2**lookup.BITS).all() and off.max() > 0 == off[1]
 
 
 def test_words_have_the_bits_of_the_columns():

@@ -21,6 +21,10 @@ PASS_ROWS = 2048
 PANEL = 512
 """Columns of the counts that are converted to float64 at a time."""
 LANCZOS_STEPS = 30
+SINGLE = 4
+"""Bytes of a float32."""
+NEAR_BITS = 8
+"""Digits of the numbers that are subtracted from outputs before they are rounded to whole numbers."""
 PANEL_ROWS = 32_768
 """Rows that are added to a Gram in panels at a time."""
 
@@ -224,18 +228,33 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
 
 
 def _by_tables(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return float64[a, d]: the sums of z x, from those of the outputs as they are stored, which are exact."""
+    """Return float64[a, d]: the sums of z x, from those of the outputs less a number near their location.
+
+    For fits in float32, outputs are rounded to multiples of a two-millionth of the largest, about as they are rounded
+    when they are stored. It changes a gradient by a millionth of the largest output at most, and usually, if roundings
+    add up as random numbers do, by a sqrt(m)-th of that.
+    """
     from datamodels.fit.kernels import lookup
 
-    def sums(numbers: np.ndarray) -> np.ndarray:
+    exact, near = rows.dtype.itemsize > SINGLE, _near(location)
+
+    def sums(numbers: np.ndarray, less: np.ndarray) -> np.ndarray:
         found = np.zeros((numbers.shape[1], rows.problem.columns))
         for piece in row_blocks.partition(span, row_blocks.MEASURED_ROWS):
-            some = numbers[piece.start - span.start : piece.stop - span.start]
-            found += lookup.products(rows.problem.masks[rows.order[piece]], rows.problem.columns, some)
+            some = numbers[piece.start - span.start : piece.stop - span.start].astype(np.float64) - less
+            masks = rows.problem.masks[rows.order[piece]]
+            found += lookup.products(masks, rows.problem.columns, some, exact=exact)
         return found
 
-    ones = rows.once(f"ones {span}", lambda: sums(np.ones((span.stop - span.start, 1), dtype=np.float32)))
-    return (sums(outputs) - location[:, None] * ones) / spread[:, None]
+    count = span.stop - span.start
+    ones = rows.once(f"ones {span}", lambda: sums(np.ones((count, 1), dtype=np.float32), np.zeros(1)))
+    return (sums(outputs, near) - (location - near)[:, None] * ones) / spread[:, None]
+
+
+def _near(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers with few digits near those in float64[a], so that outputs less them need few more than before."""
+    digits, exponent = np.frexp(numbers)
+    return np.ldexp(np.rint(digits * 2**NEAR_BITS), exponent - NEAR_BITS)
 
 
 def of_sums(

@@ -98,16 +98,15 @@ def _products(words, z, unit, found):
                     found[k, c] += unit[k] * sums[(c - low) * LANES + k]
 
 
-def products(masks: np.ndarray, columns: int, z: np.ndarray, *, threads: int = 1) -> np.ndarray:
+def products(masks: np.ndarray, columns: int, z: np.ndarray, *, exact: bool = True, threads: int = 1) -> np.ndarray:
     """Return float64[a, d]: z' X, for each column the sum of z over the rows that have it.
-
-    Numbers are rounded to 2 BITS bits below the largest of their target, and added in float64 from whole numbers: sums
-    of outputs in float16 or float32 are exact but for the rounding of float64. Rows that need more than BITS bits are
-    read twice. Of outputs in float16, only rows whose output is a thousandth of the largest or less need more.
 
     masks    uint8[m, ceil(d / 8)], packed as by `designs.pack`
     columns  d
     z        [m, a]; finite
+    exact    round numbers to 2 BITS bits below the largest of their target, instead of BITS: the sums are then those of
+             numbers in float32, but for the rounding of float64. Rows that need more than BITS bits are read twice; of
+             numbers in float16, these are only the ones that are a thousandth of the largest or less
     """
     found = np.zeros((z.shape[1], columns))
     if not z.size:
@@ -116,13 +115,13 @@ def products(masks: np.ndarray, columns: int, z: np.ndarray, *, threads: int = 1
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="products") as pool:
         for first in range(0, len(masks), PASS_ROWS):
             packed, some = masks[first : first + PASS_ROWS], z[first : first + PASS_ROWS]
-            add = functools.partial(_add_group, packed, words_of(packed, columns), some, unit, found)
+            add = functools.partial(_add_group, packed, words_of(packed, columns), some, unit, exact, found)
             list(pool.map(add, range(0, z.shape[1], LANES)))
     return found
 
 
 def _add_group(
-    masks: np.ndarray, words: np.ndarray, z: np.ndarray, unit: np.ndarray, found: np.ndarray, group: int
+    masks: np.ndarray, words: np.ndarray, z: np.ndarray, unit: np.ndarray, exact: bool, found: np.ndarray, group: int
 ) -> None:
     """Add z' X to found float64[a, d] for up to LANES targets from `group` on.
 
@@ -134,10 +133,12 @@ def _add_group(
     some = z[:, chosen] / unit[chosen]
     whole = _rounded(some)
     _products(words, whole, unit[chosen], found[chosen])
-    rest = (some - whole[:, : some.shape[1]]) * 2**BITS
-    left = np.flatnonzero(rest.any(axis=1))
-    if len(left):
-        _products(words_of(masks[left], words.shape[1]), _rounded(rest[left]), unit[chosen] / 2**BITS, found[chosen])
+    if exact:
+        rest = (some - whole[:, : some.shape[1]]) * 2**BITS
+        left = np.flatnonzero(rest.any(axis=1))
+        if len(left):
+            words = words if len(left) == len(z) else words_of(masks[left], words.shape[1])
+            _products(words, _rounded(rest[left]), unit[chosen] / 2**BITS, found[chosen])
 
 
 def _rounded(z: np.ndarray) -> np.ndarray:
