@@ -39,11 +39,16 @@ event.register("numba:compile", _Listener())
 OPTIONS: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
-def _jit(function):
+def _jit(function, options=OPTIONS):
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no folder for its cache
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**options)(function)
+
+
+def _jit_in_order(function):
+    """Compile a function whose sums are added in their order."""
+    return _jit(function, OPTIONS | {"fastmath": False})
 
 
 @_jit

@@ -10,41 +10,53 @@ from numba import types
 from numba.extending import intrinsic
 
 from datamodels.fit.kernels.bitwise import columns_of
-from datamodels.fit.kernels.coordinate_descent import _jit
+from datamodels.fit.kernels.coordinate_descent import _jit_in_order, aligned
 
 WORD = 32
 """Subsets whose sums are added to at a time."""
+COLUMNS = 4
+"""Columns whose weights are added at a time, so that sums are read and written for every fourth."""
 
 
-def _masked_add(context, sums, first, word, weight):
+def _masked_add(context, sums, first, words, weights):
     def generate(context, builder, signature, arguments):
-        array, first, word, weight = arguments
-        many = ir.VectorType(ir.FloatType(), WORD)
+        array, first, words, weights = arguments
+        many, small = ir.VectorType(ir.FloatType(), WORD), ir.IntType(32)
         place = builder.gep(context.make_array(signature.args[0])(context, builder, array).data, [first])
         place = builder.bitcast(place, many.as_pointer())
-        chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), WORD))
-        undefined = ir.Constant(many, ir.Undefined)
-        one = builder.insert_element(undefined, weight, ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), WORD), [0] * WORD)
-        added = builder.select(chosen, builder.shuffle_vector(one, undefined, lanes), ir.Constant(many, [0.0] * WORD))
-        builder.store(builder.fadd(builder.load(place, align=4), added), place, align=4)
+        total, lanes = builder.load(place, align=4), ir.Constant(ir.VectorType(small, WORD), [0] * WORD)
+        for i in range(COLUMNS):
+            chosen = builder.bitcast(builder.extract_value(words, i), ir.VectorType(ir.IntType(1), WORD))
+            weight = builder.extract_value(weights, i)
+            one = builder.insert_element(ir.Constant(many, ir.Undefined), weight, ir.Constant(small, 0))
+            added = builder.fadd(total, builder.shuffle_vector(one, one, lanes))
+            total = builder.select(chosen, added, total)
+        builder.store(total, place, align=4)
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, types.uint32, types.float32), generate
+    kinds = types.UniTuple(types.uint32, COLUMNS), types.UniTuple(types.float32, COLUMNS)
+    return types.void(sums, types.intp, *kinds), generate
 
 
 _add: Any = intrinsic(_masked_add)
-"""Add a weight to those of the 32 sums from `first` whose bit in the word is set, in a few vector instructions."""
+"""Add four weights, one after the other, to those of the 32 sums from `first` whose bit in the weight's word is set."""
 
 
-@_jit
+@_jit_in_order
 def _sums(indptr, columns, weights, targets, words, found):
-    sums = np.empty(WORD * words.shape[1], dtype=np.float32)
+    sums, none, zero = aligned(WORD * words.shape[1], weights), np.uint32(0), np.float32(0)
     for i in range(len(targets)):
         sums[:] = 0
-        for k in range(indptr[targets[i]], indptr[targets[i] + 1]):
+        start, stop = indptr[targets[i]], indptr[targets[i] + 1]
+        rest = stop - (stop - start) % COLUMNS
+        for k in range(start, rest, COLUMNS):
+            w0, w1, w2, w3 = words[columns[k]], words[columns[k + 1]], words[columns[k + 2]], words[columns[k + 3]]
+            four = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
             for word in range(words.shape[1]):
-                _add(sums, WORD * word, words[columns[k], word], weights[k])
+                _add(sums, WORD * word, (w0[word], w1[word], w2[word], w3[word]), four)
+        for k in range(rest, stop):
+            for word in range(words.shape[1]):
+                _add(sums, WORD * word, (words[columns[k], word], none, none, none), (weights[k], zero, zero, zero))
         for subset in range(len(found)):
             found[subset, i] = sums[subset]
 
