@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,23 @@ def test_a_fit_in_panels_is_timed_in_panels(monkeypatch):
     assert not called
     assert large.target == pytest.approx(3 * small.target), "equal times at both sizes grow with d"
     assert small.shared == pytest.approx(1.0) and large.shared == pytest.approx(9.0)
+
+
+def test_a_fit_that_is_too_large_for_its_solver_is_timed_by_the_one_that_takes_it():
+    settings, large = FitSpec(estimator="lasso"), Size(3_000_000, 600_000, 500)
+    for size in (large, dataclasses.replace(large, leave_out=500), dataclasses.replace(large, leave_out=20)):
+        assert plan.rehearsed(size, settings, "cpu").solver == "stream"
+    for size in (Size(6000, 1000, 500), Size(6000, 1000, 500, leave_out=20), Size(300_000, 50_000, 9, leave_out=9)):
+        assert plan.rehearsed(size, settings, "cpu") == settings
+    saga = FitSpec(estimator="lasso", solver="saga")
+    assert plan.rehearsed(large, saga, "cpu") == saga
+
+
+def test_pods_share_the_targets_and_repeat_the_work_on_the_masks():
+    size, settings = Size(3000, 500, 1000), FitSpec(solver="stream")
+    rates = Rates(shared=2.0, target=0.01)
+    alone, three, many = (plan.on_pods(size, settings, rates, n, threads=2, block=250) for n in (1, 3, 99))
+    assert alone.seconds == plan.of_rates(size, settings, rates, threads=2, block=250).seconds == pytest.approx(1 + 5)
+    assert three.seconds == pytest.approx(1 + 2.5), "one of the pods has two blocks, which it solves side by side"
+    assert (many.pods, many.seconds) == (4, pytest.approx(1 + 2.5)) and many.hours == pytest.approx(4 * 3.5 / 3600)
+    assert many.read_bytes == 3000 * 1000 * 4 and many.disk_bytes >= many.read_bytes

@@ -27,7 +27,7 @@ from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import made_up_prior, solver_of, sums_of, uses_sums
 from datamodels.fit.kernels import popcount
-from datamodels.fit.lasso import gram, shared_gram
+from datamodels.fit.lasso import gram, leave_out, shared_gram
 from datamodels.fit.memory import Memory, Size
 from datamodels.fit.pairs.pairs import Pairs
 from datamodels.fit.residual import folds
@@ -75,6 +75,24 @@ class Plan:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Pods:
+    """Time and bytes of a fit whose blocks of targets are shared by pods, each of them a machine like this one.
+
+    pods        number of pods: at most one for each block
+    seconds     time from start to end
+    hours       hours of all pods together, on which the cost depends
+    read_bytes  bytes that each pod reads from the store
+    disk_bytes  bytes that each pod needs on its disk
+    """
+
+    pods: int
+    seconds: float
+    hours: float
+    read_bytes: int
+    disk_bytes: int
+
+
 def plan(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int = 0, block: int = 0) -> Plan:
     """Predict the memory and time of a fit of this size on this machine. Times small fits for a second or two."""
     rates = measure_rates(size, settings, device=device)
@@ -96,11 +114,36 @@ def of_rates(
     )
 
 
+def on_pods(
+    size: Size, settings: FitSpec, rates: Rates, pods: int, *, device: str = "cpu", threads: int = 0, block: int = 0
+) -> Pods:
+    """Compute what a fit takes that pods share. Each of them reads all outputs, and does the work on the masks."""
+    workers, blocks, _ = memory.blocks(size, settings, device, threads, block)
+    pods, cores = min(pods, blocks), threads or machine.cores()
+    mine = -(-blocks // pods)
+    solving = rates.target * size.targets / blocks  # of a block, by one thread
+    seconds = rates.shared / cores + solving * -(-mine // min(workers, mine))
+    found = memory.memory(size, settings, device=device, threads=threads, block=block)
+    return Pods(pods, seconds, pods * seconds / 3600, size.rows * memory.OUTPUT_BYTES * size.targets, found.disk)
+
+
+def rehearsed(size: Size, settings: FitSpec, device: str) -> FitSpec:
+    """Return the settings by which small fits are timed: those of `stream` if the fit is too large for its solver."""
+    solver = solver_of(settings)
+    if not (ESTIMATORS[settings.estimator].solver and solver.grams and place_of(settings, device) == "cpu"):
+        return settings
+    item = dtype_of(settings).itemsize
+    shared = size.leave_out == size.targets or gram.bytes_of(size.columns, item) <= gram.GRAM_BYTES
+    own = not size.leave_out or leave_out.bytes_of(size.rows, size.columns, item) <= leave_out.LEAVE_OUT_BYTES
+    return settings if shared and own else settings.model_copy(update={"solver": "stream"})
+
+
 def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
     """Time small fits of made-up outputs with one thread, and extrapolate the rates to a fit of this size."""
-    solver = solver_of(settings)
     if in_panels(size, settings, device):
         return _panel_rates(size, settings)
+    settings = rehearsed(size, settings, device)
+    solver = solver_of(settings)
     n = min(size.targets, solver.trial_targets)
     sizes = [min(d, size.columns) for d in solver.trial_columns]
     small, large = (made_up(size, d, n, settings) for d in sizes)

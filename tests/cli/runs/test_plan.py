@@ -1,9 +1,14 @@
+import json
+
 import pytest
 import yaml
 
 from datamodels.cli.main import main
+from datamodels.cli.runs import plan
 from datamodels.cli.runs.plan import duration
 from datamodels.errors import ExitCode
+from datamodels.plan.cost import Speed
+from datamodels.plan.fit import Rates
 
 CHECK = ["trainer", "check", "--seconds", "0.1", "--spec"]
 
@@ -48,6 +53,27 @@ def test_a_plan_from_a_trial(capsys, path):
     assert lines.pop(1).startswith("output     margin: higher is better, wrong below 0 (assumed; ")
     assert "measured with 1 trainer; to start one takes" in lines[1] and "on this machine" in lines[2]
     assert lines[-1].startswith("fit        ") and lines[-1].endswith(" GiB of disk, on the cpu of this machine")
+
+
+def test_the_plan_of_a_large_fit_says_what_pods_take_and_what_fewer_columns_lose(capsys, path, monkeypatch):
+    """With known rates: an hour for the masks of 300 columns, and one for each of the 20 targets."""
+    monkeypatch.setattr(plan, "HEAVY_FIT", 20)
+    monkeypatch.setattr(plan, "MANY", 20)
+    monkeypatch.setattr(plan.trial, "measure", lambda *arguments, **options: Speed(36.0))
+    monkeypatch.setattr(
+        plan.fits, "measure_rates", lambda size, *_, **__: Rates(12.0 * size.columns, 12.0 * size.columns)
+    )
+    monkeypatch.setenv("DATAMODELS_FITTER_THREADS", "1")
+    monkeypatch.setenv("DATAMODELS_FITTER_BLOCK", "10")
+    arguments = ["--pods", "6", "--price", "2"]
+    assert main(["plan", str(path), *arguments]) == ExitCode.DONE
+    said = capsys.readouterr()
+    assert "or 11.0 h on 2 pods like it, 22 device-hours, 44.00 at 2 per hour; each reads " in said.out
+    assert "the fit takes 21 CPU hours" in said.err
+    assert "groups of 15 examples (design: {kind: grouped}): 20 columns and 67 models, 1 CPU hours" in said.err
+    assert "7% of the pool, chosen by a proxy model: 20 columns and 67 models, 1 CPU hours" in said.err
+    assert main(["plan", str(path), "--json", *arguments]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["fit"]["pods"]["hours"] == pytest.approx(22)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +25,8 @@ GROUP, SHARE = 10, 0.5
 """Suggested ways to have fewer columns: groups of 10 examples, or half of the pool."""
 HEAVY_FIT = 1000
 """CPU hours of a fit from which the plan warns of it."""
+MANY = 50_000
+"""Columns that a fit on a CPU takes in hours; the plan of a larger one says what so many take."""
 LONG_START = 0.1
 """The plan mentions the starts of trainers if they take more than this fraction of the time."""
 
@@ -40,7 +44,7 @@ def plan(options: argparse.Namespace) -> None:
     else:
         speed = trial.measure(run, dataset, trainers=trainers, seconds=options.seconds)
     estimate = cost.on_pods(given, speed, options.pods) if options.pods else cost.on_this_machine(given, speed)
-    fitting = None if options.model_seconds else _fit(run)
+    fitting = None if options.model_seconds else _fit(run, options.pods)
     measured = None if options.model_seconds or options.pods else gradients.plan(run, dataset, speed)
     if options.json:
         taken = {} if measured is None else {"gradients": _gradients(measured)}
@@ -53,12 +57,11 @@ def plan(options: argparse.Namespace) -> None:
         print(
             f"fit        {duration(fitting['seconds'])}, {memory}, {disk}, on the {fitting['device']} of this machine"
         )
+        if "pods" in fitting:
+            print(f"           {_shared_fit(fitting['pods'], options)}")
         hours = fitting["cpu_seconds"] / 3600
         if fitting["device"] == "cpu" and hours > HEAVY_FIT:
-            warn(
-                f"the fit takes {hours:,.0f} CPU hours and {fitting['disk_bytes'] / 2**40:,.2g} TiB of disk: 5,000 "
-                "to 50,000 columns are enough, as groups (design: {kind: grouped}) or as a part of the pool"
-            )
+            warn(_fewer_columns(run, hours, fitting["disk_bytes"]))
     if measured:
         size = f"{measured.models} models, {duration(measured.seconds)}, {measured.memory / 2**30:.2g} GiB"
         print(f"gradients  {size}, once for the run; fit.gradients: 0 does without")
@@ -115,13 +118,50 @@ def lines(run: Run, speed: Speed, estimate: Estimate, options: argparse.Namespac
     yield _saving(f"{SHARE:.0%} of the pool, chosen by a proxy model", cost.selected(given, columns, SHARE), estimate)
 
 
-def _fit(run: Run) -> dict[str, Any]:
-    """Estimate the fit on this machine with the settings of the fitter. Measures for a second or two."""
+def _fit(run: Run, pods: int) -> dict[str, Any]:
+    """Estimate the fit on this machine, and on pods if there are any, with the settings of the fitter.
+
+    Measures for a second or two.
+    """
     how, size = FitterSettings.load(), Size.of_run(run)
     device = place_of(run.spec.fit, how.device)
-    found = fits.plan(size, run.spec.fit, device=device, threads=how.threads, block=how.block)
+    rates = fits.measure_rates(size, run.spec.fit, device=device)
+    given: dict[str, Any] = {"device": device, "threads": how.threads, "block": how.block}
+    found = fits.of_rates(size, run.spec.fit, rates, **given)
     taken = {"memory_bytes": found.memory.peak, "disk_bytes": found.memory.disk, "cpu_seconds": found.cpu_seconds}
-    return {"seconds": found.seconds, "device": device} | taken
+    shared = {"pods": dataclasses.asdict(fits.on_pods(size, run.spec.fit, rates, pods, **given))} if pods else {}
+    return {"seconds": found.seconds, "device": device} | taken | shared
+
+
+def _shared_fit(found: dict[str, Any], options: argparse.Namespace) -> str:
+    """Describe the fit on pods."""
+    taken = Estimate(0, found["hours"] * cost.HOUR, found["seconds"], found["pods"])
+    many, read, disk = words.count(found["pods"], "pod"), found["read_bytes"] / 2**30, found["disk_bytes"] / 2**30
+    return (
+        f"or {duration(found['seconds'])} on {many} like it, {money(taken, options)}; each reads {read:,.2g} GiB and "
+        f"needs {disk:,.2g} GiB of disk"
+    )
+
+
+def _fewer_columns(run: Run, hours: float, disk: int) -> str:
+    """Say what a fit takes that is too large, what fits with fewer columns take, and what they lose."""
+    given, columns = run.spec, run.design.columns
+    size, share = -(-columns // MANY), min(SHARE, MANY / columns)
+    groups, part = cost.grouped(given, columns, max(GROUP, size)), cost.selected(given, columns, share)
+
+    @functools.cache
+    def taking(models: int, kept: int) -> str:
+        fewer = dataclasses.replace(Size.of_run(run), rows=models, columns=kept)
+        return (
+            f"{kept:,} columns and {models:,} models, {fits.plan(fewer, given.fit).cpu_seconds / 3600:,.0f} CPU hours"
+        )
+
+    return (
+        f"the fit takes {hours:,.0f} CPU hours and {disk / 2**40:,.2g} TiB of disk. Cheaper are groups of "
+        f"{max(GROUP, size)} examples (design: {{kind: grouped}}): {taking(groups.m, groups.columns)}, but one weight "
+        f"for a group; or {share:.0%} of the pool, chosen by a proxy model: {taking(part.m, part.columns)}, but no "
+        "weights of the rest"
+    )
 
 
 def _gradients(found: gradients.Plan) -> dict[str, Any]:
