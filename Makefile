@@ -151,6 +151,10 @@ bench-few-models: $(VENV)/.test ## check the LDS of two models on each subset by
 bench-plan: $(VENV)/.bench ## compare the time and memory predicted for a fit with what it takes: a minute
 	$(BIN)/python benchmarks/fit/plan.py $(BENCH)
 
+# Stopped, it continues with the next case. BENCH="--case small" measures one of them.
+bench-scale: $(VENV)/.test ## measure fits at the size of CIFAR-10: some hours
+	$(BIN)/python benchmarks/fit/scale.py $(BENCH)
+
 bench-analyses: $(VENV)/.trainer ## check supports and counterfactuals of the digits by training: 2 minutes
 	$(BIN)/python benchmarks/analyses/predictions.py $(BENCH)
 
