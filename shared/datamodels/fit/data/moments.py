@@ -207,7 +207,7 @@ class Outputs:
 
 
 def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarray, spread: np.ndarray) -> Outputs:
-    """Return the sums of z = (outputs - location) / spread, in float64 throughout, in one pass over the rows.
+    """Return the sums of z = (outputs - location) / spread, added in float64.
 
     outputs           [rows of span, a]
     location, spread  float64[a]
@@ -223,7 +223,8 @@ def of_outputs(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
         total += z.sum(axis=0)
         square += rows.dots(z, z)
     if tables:
-        products = _by_tables(rows, span, outputs, location, spread) - total[:, None] * rows.problem.center
+        products = _by_tables(rows, span, outputs, location, spread)
+        products -= total[:, None] * rows.problem.center
     return Outputs(span.stop - span.start, products, total, square)
 
 
@@ -231,8 +232,8 @@ def _by_tables(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
     """Return float64[a, d]: the sums of z x, from those of the outputs less a number near their location.
 
     For fits in float32, outputs are rounded to multiples of a two-millionth of the largest, about as they are rounded
-    when they are stored. It changes a gradient by a millionth of the largest output at most, and usually, if roundings
-    add up as random numbers do, by a sqrt(m)-th of that.
+    when they are stored, and gaps are those of the rounded outputs. It changes a gradient by a millionth of the largest
+    output at most, and usually, as roundings add up like random numbers, by a sqrt(m)-th of that.
     """
     from datamodels.fit.kernels import lookup
 
@@ -248,7 +249,10 @@ def _by_tables(rows: Rows, span: slice, outputs: np.ndarray, location: np.ndarra
 
     count = span.stop - span.start
     ones = rows.once(f"ones {span}", lambda: sums(np.ones((count, 1), dtype=np.float32), np.zeros(1)))
-    return (sums(outputs, near) - (location - near)[:, None] * ones) / spread[:, None]
+    products = sums(outputs, near)
+    products -= (location - near)[:, None] * ones
+    products /= spread[:, None]
+    return products
 
 
 def _near(numbers: np.ndarray) -> np.ndarray:
