@@ -20,7 +20,7 @@ def dataset(**fields):
     rng, size = np.random.default_rng(0), committed.D + committed.N
     x, y, d = rng.random((size, 4)), np.arange(size) % 4, committed.D
     given = {"groups": y[:d], "image_shape": (2, 2), "label_names": NAMES} | fields
-    return Dataset(x[:d], y[:d], x[d:], y[d:], **given)
+    return Dataset(given.pop("x", x[:d]), y[:d], x[d:], y[d:], **given)
 
 
 def findings(folder, *, data="pictures", stop=None, fit=True, fit_settings=None, **fields):

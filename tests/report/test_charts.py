@@ -27,7 +27,7 @@ def test_bars_are_as_long_as_their_values(values):
 
 
 def test_stairs_rise_where_the_share_does():
-    text = charts.steps([0, 2, 10], [0.0, 0.5, 0.75], [0.0, 0.4, 0.6], [0.1, 0.6, 0.9], "share", "taken out")
+    text = charts.steps([0, 2, 10], [0.0, 0.5, 0.75], [0.0, 0.4, 0.6], [0.1, 0.6, 0.9], "share", ("taken out", "wrong"))
     made.parsed(text)
     points = re.search(r'class="line" points="([^"]+)"', text)[1].split()
     heights = [charts.HEIGHT - float(point.split(",")[1]) for point in points]

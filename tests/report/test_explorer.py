@@ -103,6 +103,7 @@ def test_a_loss_has_no_support_and_is_helped_by_what_lowers_it(tmp_path):
     loss |= {"lowest": 0.0, "highest": None}
     assert shown["output"] == shown["predicted"] == loss
     assert all("support" not in one and "wrong" not in one for one in shown["targets"])
+    assert found.fitted.predictions.predicted.min() < 0 and min(min(one["predicted"]) for one in shown["targets"]) == 0
     one = shown["targets"][0]
     assert one["removal"]["k"][-1] > 0 and one["removal"]["mean"][-1] > one["removal"]["mean"][0]
     assert all(weight < 0 for _, weight in one["helpful"]) and all(weight > 0 for _, weight in one["harmful"])

@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.analyze import findings
 from datamodels.analyze.patterns import leakage
-from datamodels.analyze.what_if import mislabel
+from datamodels.analyze.what_if import mislabel, relabel
 from datamodels.report import suspicions
 from tests.report import made
 
@@ -36,6 +36,10 @@ def test_suspects_are_those_of_the_analysis(tmp_path, targets, by):
     assert suspects["by"] == by
     assert [one["example"]["name"] for one in suspects["suspects"]] == [f"#{i}" for i in expected.example]
     np.testing.assert_allclose([one["score"] for one in suspects["suspects"]], expected.score, rtol=1e-3)
+    labels = relabel.suggested(found.run, found.fitted.solution, expected)
+    assert [one["suggested"] for one in suspects["suspects"]] == [
+        None if label is None else made.NAMES[label] for label in labels
+    ]
 
 
 def test_what_there_is_none_of_is_left_out(tmp_path):

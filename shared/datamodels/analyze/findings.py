@@ -23,7 +23,7 @@ from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Predictions, Unseen
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.target import Targets
-from datamodels.analyze.what_if import mislabel
+from datamodels.analyze.what_if import mislabel, relabel
 from datamodels.analyze.what_if.composition import commonest
 from datamodels.analyze.what_if.mislabel import Suspects
 from datamodels.display import stored
@@ -82,6 +82,7 @@ class FitFindings:
                  than GROUPED targets
     leaks        None if no target could have leaked, or if neither inputs nor weights can show it
     suspects     None if neither direction of the output is better, examples have no labels, or no target has weights
+    suggested    for each suspect, the label that the weights suggest, or None
     """
 
     record: FitRecord
@@ -99,6 +100,7 @@ class FitFindings:
     conflicts: Conflicts | None
     leaks: Pairs | None
     suspects: Suspects | None
+    suggested: list[int | None]
 
     @property
     def verdict(self) -> Verdict | None:
@@ -192,6 +194,7 @@ def _of_fit(
         evaluation = _evaluation(store, record, predictions, final=snapshot.committed == run.spec.models)
         points = _curve(store, record)
     output, few = run.predicted, run.n <= GROUPED
+    suspects = _if_any(lambda: mislabel.suspects(run, solution, SUSPECTED))
     return FitFindings(
         record=record,
         predicted=output,
@@ -214,7 +217,8 @@ def _of_fit(
         groups=groups(run, solution) if few else None,
         conflicts=_if_any(lambda: _conflicts(run, solution)) if few else None,
         leaks=leaks(run, dataset, solution),
-        suspects=_if_any(lambda: mislabel.suspects(run, solution, SUSPECTED)),
+        suspects=suspects,
+        suggested=[] if suspects is None else relabel.suggested(run, solution, suspects),
     )
 
 

@@ -56,7 +56,7 @@ class Removal:
 class UnseenOutputs:
     """Outputs of models for a target, on the s unseen subsets that count for it.
 
-    predicted  float64[s]; mean outputs that its datamodel predicts
+    predicted  float64[s]; mean outputs that its datamodel predicts, none beyond the bounds of the output
     means      float64[s]; mean outputs of the models of each subset
     singles    float64[s]; output of the first trained model of each subset
     models     number of models
@@ -190,7 +190,7 @@ class Targets:
         wrong = None if output.threshold is None else float(output.wrong(outputs[trained]).mean())
         score = np.nan if self._evaluation is None else float(self._evaluation.per_target[target])
         return UnseenOutputs(
-            predicted=self._predictions.predicted[usable, target],
+            predicted=self._run.predicted.within(self._predictions.predicted[usable, target]),
             means=means,
             singles=outputs[np.arange(subsets), trained.argmax(axis=1)],
             models=int(trained.sum()),

@@ -72,24 +72,9 @@ def of_fit(fitted: Fitted, looks: Stored | None, k: int) -> Queue:
 def _labels(fitted: Fitted, k: int) -> Iterator[Suspect]:
     run, solution = fitted.run, fitted.solution
     suspects = mislabel.suspects(run, solution, k)
-    target_of = {int(own): target for target, own in enumerate(run.own.tolist()) if own >= 0}
-    by_column = None if suspects.by == mislabel.OWN else fitted.theta.tocsc()
-    for example, score in zip(suspects.example.tolist(), suspects.score.tolist(), strict=True):
-        label: int | None
-        if by_column is None:
-            label = relabel.most_harmful_label(run, solution, target_of[example])
-        else:
-            label = _label_that_it_helps(fitted, by_column, example)
+    labels = relabel.suggested(run, solution, suspects)
+    for example, score, label in zip(suspects.example.tolist(), suspects.score.tolist(), labels, strict=True):
         yield Suspect(verdicts.LABEL, example, verdicts.NO_OTHER, score, label)
-
-
-def _label_that_it_helps(fitted: Fitted, by_column, example: int) -> int | None:
-    """Return the class, other than its own, whose targets an example helps most; None if it helps none of another."""
-    labels, target_labels = mislabel.require_labels(fitted.run)
-    entries = slice(by_column.indptr[example], by_column.indptr[example + 1])
-    theirs, gain = target_labels[by_column.indices[entries]], fitted.run.predicted.sign * by_column.data[entries]
-    helped = (gain > 0) & (theirs != labels[example]) & (theirs >= 0)
-    return int(np.bincount(theirs[helped], gain[helped]).argmax()) if helped.any() else None
 
 
 def _leaks(fitted: Fitted, k: int) -> Iterator[Suspect]:

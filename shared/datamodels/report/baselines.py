@@ -73,8 +73,7 @@ def _chart(rows: Rows, flips: list[str]) -> str:
     ]
     for column, name in enumerate(flips):
         parts.append(
-            f'<text x="{LEFT + group * (column + 0.5):.1f}" y="{HEIGHT + 20}" text-anchor="middle">'
-            f"{_k(name)} removed</text>"
+            f'<text x="{LEFT + group * (column + 0.5):.1f}" y="{HEIGHT + 20}" text-anchor="middle">{_k(name)}</text>'
         )
         for place, row in enumerate(rows):
             figure = row["figures"][name]
@@ -86,6 +85,6 @@ def _chart(rows: Rows, flips: list[str]) -> str:
                 f'<circle class="of{place % COLOURS}" cx="{x:.1f}" cy="{HEIGHT * (1 - figure["value"]):.1f}" r="5">'
                 f"<title>{what}</title></circle>"
             )
-    return charts.svg(
-        "Share of targets that flip, by method and number of examples removed", HEIGHT + 30, "".join(parts)
-    )
+    parts.append(charts.axes(WIDTH / 2, HEIGHT + 40, "examples removed", -10, HEIGHT / 2, "targets that flip"))
+    label = "Share of targets that flip, by method and number of examples removed"
+    return charts.svg(label, HEIGHT + 46, "".join(parts), left=charts.BESIDE)

@@ -8,15 +8,32 @@ from collections.abc import Sequence
 import numpy as np
 
 WIDTH, HEIGHT, LEFT = 720, 200, 40
+BESIDE = 24
+"""Room for the title of the axis at the left of a chart's numbers."""
 TICKS = 13
 """Most numbers below a histogram; if there are more, every second one is left out."""
 
+Names = tuple[str, str]
+"""Titles of the axes below a chart and beside it."""
 
-def svg(label: str, height: float, body: str, top: float = 12, width: float = WIDTH) -> str:
-    """Wrap a chart of `width` x `height` units, with `top` more above; `label` says in words what it shows."""
+
+def svg(label: str, height: float, body: str, top: float = 12, width: float = WIDTH, left: float = 0) -> str:
+    """Wrap a chart of `width` x `height` units, with `top` more above and `left` more at its left.
+
+    label  says in words what the chart shows
+    """
     return (
-        f'<div class="chart" tabindex="0"><svg viewBox="0 {-top} {width} {height + top}" role="img" '
+        f'<div class="chart" tabindex="0"><svg viewBox="{-left} {-top} {left + width} {height + top}" role="img" '
         f'aria-label="{markup.escape(label)}">{body}</svg></div>'
+    )
+
+
+def axes(x: float, below: float, across: str, beside: float, y: float, up: str) -> str:
+    """Write the titles of both axes: `across` around (x, below), and `up`, turned by 90 degrees, around (beside, y)."""
+    return (
+        f'<text x="{x:.0f}" y="{below:.0f}" text-anchor="middle">{markup.escape(across)}</text>'
+        f'<text x="{beside:.0f}" y="{y:.0f}" text-anchor="middle" transform="rotate(-90 {beside:.0f} {y:.0f})">'
+        f"{markup.escape(up)}</text>"
     )
 
 
@@ -42,7 +59,15 @@ def histogram(values: np.ndarray, mean: float, label: str) -> str:
     )
     line = f'<line class="rule" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="-20" y2="{height}"/>'
     note = f'<text x="{x(mean) - 6:.1f}" y="-8" text-anchor="end">LDS {mean:.3f}</text>'
-    return svg(label, height + 24, marks + line + note + ticks, top=24, width=width)  # the note is above all bars
+    counted = "".join(
+        f'<line class="grid" x1="0" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{count:,}</text>'
+        for count in range(0, most + 1, _round_step(most / 4))
+        for y in (height * (1 - count / most),)
+    )
+    names = axes(width / 2, height + 38, "correlation of predicted and true outputs", -LEFT - 8, height / 2, "targets")
+    body = counted + marks + line + note + ticks + names
+    return svg(label, height + 44, body, top=24, width=width, left=LEFT + 20)  # the note is above all bars
 
 
 def bars(values: dict[str, float], label: str, unit: str) -> str:
@@ -59,9 +84,9 @@ def bars(values: dict[str, float], label: str, unit: str) -> str:
 
 
 def steps(
-    k: Sequence[int], share: Sequence[float], low: Sequence[float], high: Sequence[float], label: str, below: str
+    k: Sequence[int], share: Sequence[float], low: Sequence[float], high: Sequence[float], label: str, names: Names
 ) -> str:
-    """Draw a share, 0 to 1, that grows with k, with its interval; `below` names the axis of k."""
+    """Draw a share, 0 to 1, that grows with k, with its interval; `names` are of the axes of k and of the share."""
     most = max(1, k[-1])
 
     def point(x: float, y: float) -> str:
@@ -85,10 +110,10 @@ def steps(
         f'<text x="{point(tick, 0).split(",")[0]}" y="{HEIGHT + 18}" text-anchor="middle">{tick:,}</text>'
         for tick in range(0, most + 1, _round_step(most / 6))
     )
-    name = f'<text x="{WIDTH / 2:.0f}" y="{HEIGHT + 38}" text-anchor="middle">{markup.escape(below)}</text>'
+    name = axes(WIDTH / 2, HEIGHT + 38, names[0], -10, HEIGHT / 2, names[1])
     band = f'<polygon class="band" points="{" ".join(stairs(high) + stairs(low)[::-1])}"/>'
     line = f'<polyline class="line" points="{" ".join(stairs(share))}"/>'
-    return svg(label, HEIGHT + 44, lines + band + line + ticks + name)
+    return svg(label, HEIGHT + 44, lines + band + line + ticks + name, left=BESIDE)
 
 
 def _round_step(least: float) -> int:

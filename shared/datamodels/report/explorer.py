@@ -82,7 +82,12 @@ def _output(output: Output) -> dict[str, Any]:
 
 
 def _features(found: Features) -> dict[str, list]:
-    return {"names": found.names, "mean": rounded(found.mean), "deviation": rounded(found.deviation)}
+    return {
+        "names": found.names,
+        "units": found.units,
+        "mean": rounded(found.mean),
+        "deviation": rounded(found.deviation),
+    }
 
 
 def _target(found: Target) -> dict[str, Any]:

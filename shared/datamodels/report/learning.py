@@ -24,7 +24,9 @@ def svg(points: Sequence[Point], ahead: Ahead) -> str:
     come = _to_come(ahead, scale) if ahead else ""
     measured = "".join(_point(point, scale) for point in points)
     axes = _axes(points, scale, bool(ahead))
-    return charts.svg("LDS by number of models", HEIGHT + 26, axes + come + measured, top=14)
+    names = charts.axes(WIDTH / 2, HEIGHT + 40, "models, on a logarithmic scale", -10, HEIGHT / 2, "LDS")
+    body = axes + come + measured + names
+    return charts.svg("LDS by number of models", HEIGHT + 46, body, top=14, left=charts.BESIDE)
 
 
 class _Scale:

@@ -164,7 +164,7 @@ def fragility(run: Run, found: Fragility) -> str:
         found.interval[:, 0].tolist(),
         found.interval[:, 1].tolist(),
         "Share of targets predicted to be wrong by number of columns removed",
-        "most helpful columns removed",
+        ("most helpful columns removed", "targets predicted to be wrong"),
     )
     part = f"{counted.count / counted.of:.0%}"
     return (

@@ -36,12 +36,19 @@ def leaks(found: Findings) -> dict[str, Any] | None:
 
 
 def suspects(found: Findings) -> dict[str, Any] | None:
-    """Return {by, suspects: example, score}; None if nothing is suspected."""
+    """Return {by, suspects: example, score, suggested}; None if nothing is suspected. `suggested` is a label's name."""
     if found.fitted is None or found.fitted.suspects is None:
         return None
     worst, examples = found.fitted.suspects, Examples(found.run, found.looks)
-    rows = zip(worst.example.tolist(), rounded(worst.score), strict=True)
+    rows = zip(worst.example.tolist(), rounded(worst.score), found.fitted.suggested, strict=True)
     return {
         "by": worst.by,
-        "suspects": [{"example": examples.column(example), "score": score} for example, score in rows],
+        "suspects": [
+            {
+                "example": examples.column(example),
+                "score": score,
+                "suggested": None if label is None else found.run.label_name(label),
+            }
+            for example, score, label in rows
+        ],
     }

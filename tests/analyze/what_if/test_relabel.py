@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.analyze.what_if import relabel
+from datamodels.analyze.what_if import mislabel, relabel
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
 from datamodels.analyze.what_if.retrain import Retrainer, measure_relabelled
 from datamodels.analyze.what_if.support import FOUND, NO_WEIGHTS, NONE, WRONG, support
@@ -23,6 +23,25 @@ def test_the_label_is_that_whose_examples_harm_most(run):
     for target in range(linear.N):
         harm = {label: np.minimum(theta[target, run.labels == label], 0).sum() for label in (0, 2, 3)}
         assert relabel.most_harmful_label(run, solve(theta), target) == min(harm, key=harm.get)
+
+
+@pytest.mark.parametrize("targets", ["test", "both"])
+def test_a_suspect_gets_the_label_that_its_weights_suggest(targets):
+    """By their harm, the label whose targets they help most; as targets, the label whose examples harm them most."""
+    run = linear.make_run(targets=targets)
+    theta = linear.theta(run.n)
+    if targets == "both":
+        theta[-1] = np.abs(theta[-1])  # nothing harms it
+    suspects = mislabel.suspects(run, solve(theta), linear.D)
+    labels = dict(zip(suspects.example.tolist(), relabel.suggested(run, solve(theta), suspects), strict=True))
+    for example, label in labels.items():
+        others = [k for k in range(4) if k != run.labels[example]]
+        if targets == "test":
+            gain = [theta[run.target_labels == k, example].clip(0).sum() for k in others]
+        else:
+            gain = [-theta[run.own == example][:, run.labels == k].clip(max=0).sum() for k in others]
+        assert label == (others[np.argmax(gain)] if max(gain) > 0 else None)
+    assert targets == "test" or labels[run.own[-1]] is None
 
 
 def test_the_fewest_most_helpful_labels_are_changed(run):

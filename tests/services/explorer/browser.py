@@ -55,10 +55,12 @@ class Browser:
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.errors.append(params["entry"])
 
-    def look(self, width: int, height: int, scheme: str) -> None:
-        """Set the size of the window, and whether it is light or dark."""
+    def look(self, width: int, height: int, scheme: str = "light", media: str = "screen") -> None:
+        """Set the size of the window, whether it is light or dark, and whether it is a screen or printed."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self._call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
 
     def visit(self, address: str, until: str) -> None:
         """Go to an address, and wait until an expression is true."""
@@ -82,7 +84,8 @@ class Browser:
     def press(self, key: str) -> None:
         """Press a key, and let go of it."""
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        code = {"Enter": 13, "Tab": 9, "Escape": 27}.get(key, ord(key.upper()) if len(key) == 1 else 0)
+        codes = {"Enter": 13, "Tab": 9, "Escape": 27, "End": 35, "ArrowLeft": 37, "ArrowRight": 39}
+        code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
         fields = {"key": key, "windowsVirtualKeyCode": code}
         self._call("Input.dispatchKeyEvent", type="keyDown", **fields, **({"text": text} if text else {}))
         self._call("Input.dispatchKeyEvent", type="keyUp", **fields)

@@ -11,11 +11,13 @@ Outputs such as margins do not name the other label. So the new label is the one
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from datamodels.analyze.what_if import mislabel, pool
 from datamodels.analyze.what_if import support as supports
+from datamodels.analyze.what_if.mislabel import Suspects
 from datamodels.analyze.what_if.support import NO_WEIGHTS, Support
 from datamodels.errors import InputError
 from datamodels.fit.data import problem
@@ -63,12 +65,44 @@ def most_harmful_label(run: Run, solution: Solution, target: int) -> int:
 
     Raises InputError if the pool has no other label.
     """
+    others, harm = _harm_by_label(run, solution, target)
+    if not len(others):
+        raise InputError(f"run {run.name}: its pool has no label but that of target {target}")
+    return int(others[np.argmin(harm)])
+
+
+def _harm_by_label(run: Run, solution: Solution, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of the pool other than the target's own, and the harm of the examples of each, 0 or below."""
     labels, target_labels = mislabel.require_labels(run)
     others = np.unique(labels)
     others = others[others != target_labels[target]]
-    if not len(others):
-        raise InputError(f"run {run.name}: its pool has no label but that of target {target}")
     columns, weights = solution.row(target)
     gain = run.predicted.sign * weights
-    harm = [np.minimum(gain[labels[columns] == label], 0).sum() for label in others]
-    return int(others[np.argmin(harm)])
+    return others, np.array([np.minimum(gain[labels[columns] == label], 0).sum() for label in others])
+
+
+def suggested(run: Run, solution: Solution, suspects: Suspects) -> list[int | None]:
+    """Return the label that the weights suggest for each suspect; None for those that they suggest none for.
+
+    For suspects by OWN, it is the label whose examples harm the suspect most; by HARM, the label whose targets it helps
+    most.
+    """
+    if suspects.by == mislabel.OWN:
+        target_of = {int(own): target for target, own in enumerate(run.own.tolist()) if own >= 0}
+        return [_label_that_harms(run, solution, target_of[example]) for example in suspects.example.tolist()]
+    by_column = solution.theta.tocsc()
+    return [_label_that_it_helps(run, by_column, example) for example in suspects.example.tolist()]
+
+
+def _label_that_harms(run: Run, solution: Solution, target: int) -> int | None:
+    others, harm = _harm_by_label(run, solution, target)
+    return int(others[np.argmin(harm)]) if harm.any() else None
+
+
+def _label_that_it_helps(run: Run, by_column: Any, example: int) -> int | None:
+    """Return the class, other than its own, whose targets an example helps most; None if it helps none of another."""
+    labels, target_labels = mislabel.require_labels(run)
+    entries = slice(by_column.indptr[example], by_column.indptr[example + 1])
+    theirs, gain = target_labels[by_column.indices[entries]], run.predicted.sign * by_column.data[entries]
+    helped = (gain > 0) & (theirs != labels[example]) & (theirs >= 0)
+    return int(np.bincount(theirs[helped], gain[helped]).argmax()) if helped.any() else None

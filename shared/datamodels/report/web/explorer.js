@@ -19,11 +19,11 @@ function pictureOf(example) {
 
 /* A few features of a row: those in which `like`, a row, is farthest from the pool's mean. */
 function rowOf(example, like) {
-  const { names, mean, deviation } = DATA.features;
+  const { names, units, mean, deviation } = DATA.features;
   const unusual = (i) => Math.abs((like[i] ?? mean[i]) - mean[i]) / (deviation[i] || 1);
   const chosen = names.map((_, i) => i).sort((a, b) => unusual(b) - unusual(a)).slice(0, FEATURES_SHOWN);
   return make("table", {}, make("tbody", {}, ...chosen.map((i) =>
-    make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, show(example.row[i]))))));
+    make("tr", {}, make("th", { scope: "row" }, names[i]), make("td", {}, [show(example.row[i]), units[i]].filter(Boolean).join(" "))))));
 }
 
 /* The text of an example, as nodes. The span that a target is about is marked; it is counted in code points.
@@ -33,6 +33,15 @@ function textOf({ text, span }, before = Infinity) {
   const letters = Array.from(text), part = (...ends) => letters.slice(...ends).join("");
   const first = Math.max(0, span[0] - before);
   return [(first ? "… " : "") + part(first, span[0]), make("mark", {}, part(...span)), part(span[1])];
+}
+
+/* What a row shows, in words. Numbers with a mean near 0 and a deviation near 1 were standardised by somebody. */
+function aboutRows({ names, units, mean, deviation }) {
+  const varied = deviation.map((_, i) => i).filter((i) => deviation[i] > 0);
+  const standard = varied.length && varied.every((i) => Math.abs(mean[i]) < 0.3 && Math.abs(deviation[i] - 1) < 0.3);
+  return (names.length > FEATURES_SHOWN ? ` Of each row, it shows the ${FEATURES_SHOWN} numbers that differ most from the pool's mean.` : "") +
+    (standard && !units.some(Boolean) ? " All numbers have a mean near 0 and a standard deviation near 1 over the pool, so they seem to be standardised: " +
+      "a value is how many standard deviations it is above the mean." : "");
 }
 
 /* How an example looks: a picture, a text or a row; null if there is nothing to show. Before a span, `before` letters are. */
@@ -68,6 +77,8 @@ function standing(one) {
 }
 
 const [LAST, BEST] = OUTPUT && OUTPUT.directed ? ["worst", "best"] : ["lowest", "highest"];
+
+function isWrong(one) { return Boolean(one.wrong) && one.wrong[0] > 0.5; }
 
 const ORDERS = {
   [`${LAST} output first`]: standing,
@@ -113,16 +124,18 @@ class Explorer {
     if (!this.fromHash() && this.shown.length) this.pick(this.first(), { hash: false });
     let width = window.innerWidth;
     window.addEventListener("resize", () => {
-      if (window.innerWidth !== width && this.current) { width = window.innerWidth; this.pick(this.current, { hash: false }); }
+      if (window.innerWidth !== width && this.current) { width = window.innerWidth; this.pick(this.current, { hash: false, k: this.removed }); }
     });
   }
 
-  /* The target to open first: one that is explained by LIME, or the one with the smallest support. */
+  /* The target to open first: one that is explained by LIME, or the one whose predictions are the surest to be good, of
+     those that models get right: what follows from a poor prediction means little. */
   first() {
     const explained = this.shown.find((one) => one.lime);
     if (explained) return explained;
-    const few = this.shown.filter((one) => one.support && one.support.status === "found");
-    return few.sort((a, b) => a.support.size - b.support.size)[0] || this.shown[0];
+    const right = this.shown.filter((one) => one.nonzeros && !isWrong(one) && !(one.support && one.support.status === "wrong"));
+    const sure = (one) => (one.score ? one.score[1] : one.r2 ?? -Infinity);
+    return right.reduce((best, one) => (best && sure(best) >= sure(one) ? best : one), null) || this.shown[0];
   }
 
   lead() {
@@ -134,22 +147,25 @@ class Explorer {
       (!PREDICTED.directed ? "Some examples raise it, others lower it."
         : PREDICTED.sign > 0 ? "Helpful examples raise it, harmful ones lower it."
           : "Lower is better: helpful examples lower it, so their weights are negative, and harmful ones raise it.") +
+      (DATA.features ? aboutRows(DATA.features) : "") +
       (explained.length ? ` For target${explained.length > 1 ? "s" : ""} ${explained.join(", ")}, LIME also shows which parts of the target itself matter.` : "") + sample);
   }
 
   fill() {
     const wanted = this.find.value.trim().toLowerCase(), key = ORDERS[this.order.value] || ((one) => one.id);
+    const number = /^(?:target\s*)?#?\s*(\d+)$/.exec(wanted);
     this.shown = DATA.targets
-      .filter((one) => !wanted || String(one.id) === wanted || one.label.toLowerCase() === wanted || (one.text || "").toLowerCase().includes(wanted))
+      .filter((one) => !wanted || (number && one.id === Number(number[1])) || `${one.label}\n${one.text || ""}`.toLowerCase().includes(wanted))
       .sort((a, b) => (key(a) === key(b) ? a.id - b.id : key(a) - key(b)));
     this.list.replaceChildren(...this.shown.map((one) => this.option(one)));
-    document.getElementById("picked").textContent = `${this.shown.length.toLocaleString("en")} targets` +
-      (this.shown.some((one) => one.wrong) ? "; dashed: most models are wrong" : "");
+    const count = this.shown.length;
+    document.getElementById("picked").textContent = (count ? `${count.toLocaleString("en")} target${count > 1 ? "s" : ""}` : "no target has this number, label or text") +
+      (this.shown.some(isWrong) ? "; dashed: most models are wrong" : "");
     this.mark();
   }
 
   option(one) {
-    const wrong = one.wrong && one.wrong[0] > 0.5;
+    const wrong = isWrong(one);
     const words = one.text ? textOf(one, BEFORE_IN_LIST) : [caption(one)];
     return make("button", {
       type: "button", role: "option", tabIndex: -1, className: wrong ? "wrong" : "", id: `option-${one.id}`,
@@ -186,13 +202,15 @@ class Explorer {
     const found = /^#target=(\d+)(?:&k=(\d+))?$/.exec(window.location.hash);
     const one = found && this.byId.get(Number(found[1]));
     if (!one) return false;
-    if (one !== this.current) this.pick(one, { hash: false, k: Number(found[2] || 0) });
+    this.pick(one, { hash: false, k: Number(found[2] || 0) });
     document.getElementById("explorer").scrollIntoView();
     return true;
   }
 
   pick(one, { hash = true, k = 0 } = {}) {
+    const held = this.view.contains(document.activeElement) && (document.activeElement.dataset.keep || "title");
     this.current = one;
+    this.removed = 0;
     this.mark();
     const option = document.getElementById(`option-${one.id}`);
     if (option) this.list.scrollTop = Math.max(0, option.offsetTop - this.list.offsetTop - this.list.clientHeight / 2);
@@ -202,17 +220,24 @@ class Explorer {
     const after = this.view.querySelector(".influences");
     const pair = make("div", { className: "pair" });
     after.after(pair);
-    if (one.removal && one.removal.k.length > 1) new Removal(one, pair, this.view, k);
+    if (one.removal && one.removal.k.length > 1) this.removed = new Removal(one, pair, this.view, k).removed;
     if (one.predicted) predictedAgainstTrue(one, pair);
+    if (held) (this.view.querySelector(`[data-keep="${held}"]`) || this.view.querySelector("[data-keep=title]")).focus({ preventScroll: held !== "title" });
+  }
+
+  /* Keep how many examples the slider removes, for the address and for the next time that it is drawn. */
+  keep(removed) {
+    this.removed = removed;
+    window.history.replaceState(null, "", `#target=${this.current.id}${removed ? `&k=${removed}` : ""}`);
   }
 
   head(one) {
     const moves = make("span", { className: "moves" },
-      make("button", { type: "button", "aria-label": "previous target", onclick: () => this.move(-1) }, "‹"),
-      make("button", { type: "button", "aria-label": "next target", onclick: () => this.move(1) }, "›"));
+      make("button", { type: "button", "aria-label": "previous target", "data-keep": "previous", onclick: () => this.move(-1) }, "‹"),
+      make("button", { type: "button", "aria-label": "next target", "data-keep": "next", onclick: () => this.move(1) }, "›"));
     const facts = make("dl", {}, ...this.facts(one).map(([name, value, more]) =>
       make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, ` ${more}`) : ""))));
-    const title = make("h3", {}, [`Target ${one.id}`, one.label].filter(Boolean).join(": "));
+    const title = make("h3", { tabIndex: -1, "data-keep": "title" }, [`Target ${one.id}`, one.label].filter(Boolean).join(": "));
     const words = make("div", {}, moves, title, one.picture ? null : looksOf(one), facts);
     return make("div", { className: one.picture ? "head" : "head words" }, one.picture ? pictureOf(one) : null, words);
   }
@@ -264,7 +289,7 @@ class Removal {
   constructor(one, place, view, k) {
     this.one = one;
     const { k: steps } = one.removal, last = steps[steps.length - 1];
-    const input = make("input", { type: "range", min: 0, max: steps.length - 1, step: 1, id: "removed", "aria-describedby": "expected" });
+    const input = make("input", { type: "range", min: 0, max: steps.length - 1, step: 1, id: "removed", "data-keep": "slider", "aria-describedby": "expected" });
     const nearest = steps.findIndex((step) => step >= k);
     input.value = nearest < 0 ? steps.length - 1 : nearest;
     this.expected = make("output", { id: "expected", htmlFor: "removed" });
@@ -274,9 +299,10 @@ class Removal {
       make("div", { className: "slider" }, make("label", { htmlFor: "removed" }, "remove"), input),
       make("p", { className: "small" }, this.expected), this.chart);
     place.append(side);
-    input.oninput = () => this.update(Number(input.value));
+    input.oninput = () => { this.update(Number(input.value)); window.explorer.keep(steps[input.value]); };
     this.frame(last);
     this.update(Number(input.value));
+    this.removed = steps[input.value];
   }
 
   frame(last) {

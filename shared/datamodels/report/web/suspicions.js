@@ -15,5 +15,9 @@ function goTo(id) { window.location.hash = `target=${id}`; }
 function drawSuspects(place, { suspects }) {
   const words = suspects.some(({ example }) => inWords(example));
   place.className = words ? "strip words" : "strip";
-  place.replaceChildren(...suspects.map(({ example, score }) => card(example, show(score), "harmful")));
+  place.replaceChildren(...suspects.map(({ example, score, suggested }) => {
+    const figure = card(example, show(score), "harmful");
+    if (suggested) figure.querySelector("figcaption").append(make("span", { className: "rather" }, `rather ${suggested}?`));
+    return figure;
+  }));
 }
