@@ -80,7 +80,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG = $(VERSION)$(if $(filter-out cpu,$(FLAVOUR)),-$(FLAVOUR))
 # The major version of CUDA that the wheel of torch was built for.
 CUDA ?= 13
-EXTRAS_cpu = trainer,s3,kubernetes,auth,explorer
+EXTRAS_cpu = trainer,s3,kubernetes,auth,explorer,otel
 EXTRAS_cuda = $(EXTRAS_cpu),fitter-cuda$(CUDA)
 EXTRAS_cuda-ffcv = $(EXTRAS_cuda),ffcv
 # The wheel of OpenCV that FFCV needs asks for the last three.

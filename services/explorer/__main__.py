@@ -19,7 +19,7 @@ from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import address_of, refuse, write_atomically
 from datamodels.settings import ExplorerSettings, QuerySettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import open_store
-from datamodels.telemetry import configure_logging, logger
+from datamodels.telemetry import configure_logging, logger, start
 from datamodels.telemetry.metrics import MetricsServer
 
 from .service import application
@@ -113,7 +113,7 @@ def main() -> int:
     """Serve, and return the exit code of the process."""
     configure_logging(TelemetrySettings(), "explorer")  # so that an error in the settings themselves is logged too
     try:
-        configure_logging(TelemetrySettings.load(), "explorer")
+        start(TelemetrySettings.load(), "explorer")
         query = QuerySettings.load()
         store = open_store(StoreSettings.load())
         weights = WeightStore(store, refresh=query.refresh, capacity=query.capacity, keep_bytes=query.keep_bytes)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from prometheus_client import Counter, Histogram
 
-from .access import App, Message, Receive, Scope, Send
+from datamodels.telemetry import calls, logger, tracing
+from datamodels.telemetry.logs import ACCESS
+
+from .access import HEALTH, LIVE, App, Message, Receive, Scope, Send
+
+access = logger(ACCESS)
 
 OTHER = "other"
 """Route of requests for paths that are none of the API, so that callers cannot create new labels."""
@@ -31,12 +37,19 @@ class Measured:
             await self._app(scope, receive, send)
             return
         began, status, streamed = time.perf_counter(), 500, False
+        metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        path = scope["path"]
+        marks = contextlib.ExitStack()
+        name = f"{scope['method']} {path}"
+        request = marks.enter_context(calls.served(name, metadata, traced=path.startswith("/api/")))
 
         async def sent(message: Message) -> None:
             nonlocal status, streamed
             if message["type"] == "http.response.start":
                 status = message["status"]
-                streamed = any(value.startswith(b"text/event-stream") for _, value in message.get("headers", []))
+                headers = [*message.get("headers", []), (calls.REQUEST.encode(), request.encode())]
+                streamed = any(value.startswith(b"text/event-stream") for _, value in headers)
+                message = {**message, "headers": headers}
             await send(message)
 
         try:
@@ -47,3 +60,8 @@ class Measured:
             REQUESTS.labels(route, str(status)).inc()
             if not streamed:
                 SECONDS.labels(route).observe(time.perf_counter() - began)
+            tracing.note(route=route, status=status)
+            if path not in (HEALTH, LIVE):
+                seconds = round(time.perf_counter() - began, 6)
+                access.info("request answered", method=scope["method"], path=path, status=status, seconds=seconds)
+            marks.close()

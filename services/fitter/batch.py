@@ -12,7 +12,7 @@ from datamodels.fit.solve import array_module
 from datamodels.rpc.serve import Server
 from datamodels.settings import FitterSettings, IndexedJobSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import open_store
-from datamodels.telemetry import configure_logging, logger
+from datamodels.telemetry import configure_logging, logger, of_process, start, tracing
 
 log = logger(__name__)
 
@@ -25,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     configure_logging(TelemetrySettings(), "fitter")  # so that an error in the settings is logged, too
     try:
-        configure_logging(TelemetrySettings.load(), "fitter")
+        start(TelemetrySettings.load(), "fitter")
+        of_process(run=options.run)
         settings = FitterSettings.load()
         index = IndexedJobSettings.load() if options.block is None else IndexedJobSettings()
         share = chosen_share(options.block, options.blocks, index)
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
             server.handle_signals()
             log.info("started", run=options.run, block=share.index, blocks=share.of, metrics=server.metrics_address)
             job = FitJob(open_store(StoreSettings.load()), options.run, options.settings)
-            record = job.solve(settings, progress=_Log(options.run), stop=server.stopping, share=share)
+            with tracing.span(f"fit share {share.index} of {share.of}", run=options.run):
+                record = job.solve(settings, progress=_Log(options.run), stop=server.stopping, share=share)
         if record is None:
             log.info("share done; other processes are not done yet", run=options.run)
         else:

@@ -13,7 +13,7 @@ from datamodels.rpc.clients.sampler import SamplerClient
 from datamodels.rpc.serve import Server
 from datamodels.run import runs, trust
 from datamodels.settings import ClientSettings, IndexedJobSettings, ServeSettings, TelemetrySettings, TrainerSettings
-from datamodels.telemetry import configure_logging, logger
+from datamodels.telemetry import configure_logging, logger, of_process, start, tracing
 from datamodels.train.batches import Stopped
 from datamodels.train.contract import load_trainer
 from datamodels.train.device import limit_threads
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configure_logging(TelemetrySettings(), "trainer")  # so that an error in the settings is logged, too
     try:
-        configure_logging(TelemetrySettings.load(), "trainer")
+        start(TelemetrySettings.load(), "trainer")
+        of_process(run=options.run)
         shared = options.chunks is None or options.indexes  # else the index, which any Job sets, means nothing here
         job = IndexedJobSettings.load() if shared else IndexedJobSettings()
         chosen = shares.parse(options.chunks, options.indexes, job, options.helps)
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatamodelsError as error:
         log.error(str(error), error=type(error).__name__, run=options.run)
         return int(error.exit_code)
+    finally:
+        tracing.stop()  # the process ends without the functions that an interpreter calls at its exit
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +87,8 @@ def train_chunks(
         def train(chunk: int) -> bool:
             CHUNK.set(chunk)
             started, watch = time.perf_counter(), Watch(heartbeat)
-            whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures, settings.patience)
+            with tracing.span(f"train chunk {chunk}", run=name, chunk=chunk):
+                whole = run_chunk(run, chunk, trainer, sampler, aggregator, stop, watch, failures, settings.patience)
             seconds = round(time.perf_counter() - started, 3)
             log.info("chunk done" if whole else "chunk left", chunk=chunk, seconds=seconds, **watch.summary())
             return whole

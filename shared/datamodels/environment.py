@@ -85,6 +85,11 @@ def hide_secrets() -> None:
     screen.hide(text for name, text in os.environ.items() if SECRET.search(name) and not NO_SECRET.search(name))
 
 
+def has_collector() -> bool:
+    """Return whether the variables of OpenTelemetry name a collector of spans."""
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "TRACES_ENDPOINT"))
+
+
 def child_environ(*groups: Settings) -> dict[str, str]:
     """Return this process's environment, overridden by the given groups, for a child process."""
     return dict(os.environ) | {name: value for group in groups for name, value in group.environ().items()}

@@ -17,6 +17,7 @@ MODULES = {
     "kubernetes": ("kubernetes",),
     "auth": ("jwt", "cryptography"),
     "explorer": ("duckdb", "fastapi", "uvicorn"),
+    "otel": ("opentelemetry",),
     "images": ("PIL",),
     "boosting": ("sklearn", "lightgbm", "xgboost"),
     "transformers": ("sklearn", "torch", "transformers"),

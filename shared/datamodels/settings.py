@@ -224,7 +224,7 @@ class TrustSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TelemetrySettings(Settings):
-    """What a process logs. Logs go to standard error."""
+    """What a process logs, to standard error, and where it sends spans of what it does."""
 
     prefix: ClassVar[str] = "DATAMODELS_LOG"
 
@@ -233,6 +233,11 @@ class TelemetrySettings(Settings):
     also logs a traceback."""
     format: str = "json"
     """`json` writes one JSON object per line; `console` writes coloured lines for people."""
+    access: bool = False
+    """Whether each call and request that a service has answered is a line in its log, but for health checks."""
+    traces: str = ""
+    """URL of an OpenTelemetry collector that takes OTLP by HTTP, such as `http://collector:4318`. If it is empty,
+    `OTEL_EXPORTER_OTLP_ENDPOINT` decides, and without that no spans are sent. Needs the extra `otel`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,18 @@ server refuses duplicate names. */}}
 - {name: DATAMODELS_SERVE_METRICS_PORT, value: "9090"}
 - {name: DATAMODELS_SERVE_GRACE, value: {{ .root.Values.serve.grace | quote }}}
 - {name: DATAMODELS_SERVE_REFLECTION, value: {{ .root.Values.serve.reflection | quote }}}
+{{ include "datamodels.env.log" . }}
+{{- end }}
+
+{{- define "datamodels.env.log" -}}
 - {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
 - {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{- if .root.Values.log.access }}
+- {name: DATAMODELS_LOG_ACCESS, value: "true"}
+{{- end }}
+{{- with .root.Values.log.traces }}
+- {name: DATAMODELS_LOG_TRACES, value: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{- define "datamodels.env.store" -}}
@@ -90,7 +100,6 @@ server refuses duplicate names. */}}
 {{- end }}
 
 {{- define "datamodels.env.upkeep" -}}
-- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
-- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{ include "datamodels.env.log" . }}
 {{ include "datamodels.env.store" . }}
 {{- end }}

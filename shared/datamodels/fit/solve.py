@@ -27,6 +27,7 @@ from datamodels.fit.estimators import base
 from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.specs import FitSpec
 from datamodels.storage import records
+from datamodels.telemetry import carried
 
 BLOCK_TARGETS = {"cpu": 128, "cuda": 4096}
 """Most targets in a block: enough for efficient matrix products, few enough for several threads and small losses."""
@@ -206,7 +207,9 @@ def solve_blocks(
         threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
         ThreadPoolExecutor(side_by_side, thread_name_prefix="fit") as pool,
     ):
-        for future in [pool.submit(work.solve, rows, first, last, seed, there) for first, last, there in unsolved]:
+        for future in [
+            pool.submit(carried(work.solve), rows, first, last, seed, there) for first, last, there in unsolved
+        ]:
             future.result()
 
 

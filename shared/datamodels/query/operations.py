@@ -20,7 +20,7 @@ from prometheus_client import Counter
 
 from datamodels.errors import CorruptObjectError, DatamodelsError, ObjectNotFoundError, UnavailableError
 from datamodels.storage import ObjectStore, records
-from datamodels.telemetry import logger
+from datamodels.telemetry import carried, logger
 from datamodels.telemetry.metrics import start_at_zero
 
 log = logger(__name__)
@@ -152,7 +152,7 @@ class Operations:
             operation = self._running.get(key)
             if operation is None:
                 operation = self._running[key] = _Operation()
-                self._pool.submit(self._work, key, operation, compute, final)
+                self._pool.submit(carried(self._work), key, operation, compute, final)
             operation.waiting += 1
             return operation
 

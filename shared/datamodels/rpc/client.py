@@ -14,6 +14,7 @@ import grpc
 from datamodels.errors import DatamodelsError
 from datamodels.rpc import auth, status, tls
 from datamodels.settings import ClientSettings
+from datamodels.telemetry import calls
 from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2
 
 NOT_RETRIED = tuple(
@@ -132,10 +133,10 @@ class _Interceptor(
         return _Call(continuation(self._details(client_call_details), requests), self._address, requests)
 
     def _details(self, details: grpc.ClientCallDetails, deadline: float | None = None) -> _Details:
-        """Return the details with the token added, and the deadline if they have none."""
-        metadata = details.metadata
+        """Return the details with the token and whose work it is, and with the deadline if they have none."""
+        metadata = (*(details.metadata or ()), *calls.headers())
         if self._token_file:
-            metadata = (*(metadata or ()), auth.header(self._token_file))
+            metadata = (*metadata, auth.header(self._token_file))
         return _Details(
             details.method,
             deadline if details.timeout is None else details.timeout,

@@ -22,9 +22,16 @@ from datamodels.rpc import status
 from datamodels.rpc.access import Rules
 from datamodels.rpc.context import CallContext, Watches
 from datamodels.rpc.watchdog import Budget, Watchdog
-from datamodels.telemetry import logger, metrics
+from datamodels.telemetry import calls, logger, metrics, tracing
+from datamodels.telemetry.logs import ACCESS
 
 log = logger(__name__)
+access = logger(ACCESS)
+
+POLLED = ("GetProgress", "Check")
+"""Methods that are called again and again. Their calls are no spans."""
+OURS = "datamodels."
+"""First letters of the full names of our services; others check health."""
 
 _TYPES = {
     (False, False): "unary",
@@ -107,6 +114,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         encode = _encoder(handler.response_serializer)
         service, _, name = method.lstrip("/").partition("/")
         rules = self._rules.get(service)
+        run_of = None if rules is None or name in rules.lists else rules.run_of
         if rules is not None and not rules.watches(name):
             rules = None
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
@@ -115,6 +123,8 @@ class CallInterceptor(grpc.ServerInterceptor):
             if call.ending():  # while the call waited for its thread
                 raise UnavailableError("the caller has ended the call")
             messages: Iterator[Any] = map(decode, _received(requests, call))
+            if run_of is not None:
+                messages = _checked(messages, lambda message: calls.about(run_of(message)))
             if rules is not None:
                 call.entry = rules.entry(name)
                 call.entry.identify(call.invocation_metadata())
@@ -152,6 +162,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         series.started.inc()
         started = time.perf_counter()
         code, fault = grpc.StatusCode.OK, None
+        metadata = {str(item[0]): item[1] for item in context.invocation_metadata() or ()}
+        ours = method.startswith(f"/{OURS}")
+        marks = contextlib.ExitStack()
+        marks.enter_context(calls.served(method[1:], metadata, traced=ours and not method.endswith(POLLED)))
         try:
             yield call
             call.check()
@@ -174,10 +188,12 @@ class CallInterceptor(grpc.ServerInterceptor):
                     metrics.DENIED.labels(fault.grpc_code).inc()
             series.handled(_name(code)).inc()
             series.seconds.observe(seconds)
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug(
-                    "call handled", method=method, code=_name(code), seconds=round(seconds, 6), peer=context.peer()
-                )
+            tracing.note(**{"rpc.system": "grpc", "rpc.method": method, "code": _name(code)})
+            if ours and access.isEnabledFor(logging.INFO):
+                who = {"caller": call.entry.caller.subject} if call.entry and call.entry.caller else {}
+                fields = {"code": _name(code), "seconds": round(seconds, 6), "peer": context.peer()} | who
+                access.info("call handled", method=method, **fields)
+            marks.close()
 
     def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
         """End the call with the status of an error. Raises gRPC's own exception, not the error."""

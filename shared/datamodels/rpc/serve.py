@@ -30,7 +30,7 @@ from datamodels.rpc.interceptors import CallInterceptor, expect_calls
 from datamodels.rpc.watchdog import Watchdog
 from datamodels.settings import AuthSettings, ServeSettings, TelemetrySettings
 from datamodels.storage import disk
-from datamodels.telemetry import configure_logging, logger
+from datamodels.telemetry import configure_logging, logger, start
 from datamodels.telemetry.metrics import MetricsServer
 
 log = logger(__name__)
@@ -331,7 +331,7 @@ def main(name: str, build: Callable[[], Sequence[Service]]) -> int:
     """
     configure_logging(TelemetrySettings(), name)  # so that an error in the settings themselves is logged too
     try:
-        configure_logging(TelemetrySettings.load(), name)
+        start(TelemetrySettings.load(), name)
         guard = auth.guard(AuthSettings.load())
         server = Server(ServeSettings.load(), build(), name, guard)
         server.handle_signals()  # before anybody can know that it serves

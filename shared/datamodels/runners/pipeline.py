@@ -39,6 +39,7 @@ from datamodels.runners.base import Runner
 from datamodels.runners.view import Bar, View
 from datamodels.settings import ClientSettings
 from datamodels.storage import ObjectStore
+from datamodels.telemetry import bound, tracing
 from datamodels.train.contract import resolve
 from datamodels.v1 import query_pb2
 
@@ -106,14 +107,15 @@ def run(
         view.doubt(text)
     if not runner.trains_here:
         gradients.require_stored(result.run, store)
-    with contextlib.ExitStack() as stack:
-        with result.timed("start"):
+    name = result.run.name
+    with bound(run=name), tracing.root(name), contextlib.ExitStack() as stack:
+        with result.timed("start"), tracing.span("start services"):
             names = needed(spec, until)
             addresses = stack.enter_context(runner.services(names))
             services = stack.enter_context(connect_services(addresses, names))
         stages = _Stages(result, runner, addresses, services, store, view)
         for stage, unit in STAGES.items():
-            with view.stage(stage, unit) as bar, result.timed(stage):
+            with view.stage(stage, unit) as bar, result.timed(stage), tracing.span(stage):
                 getattr(stages, stage)(bar)
             if stage == until:
                 break

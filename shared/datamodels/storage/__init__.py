@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from datamodels.errors import SettingsError
 from datamodels.settings import StoreSettings
 from datamodels.storage.base import ObjectStore
@@ -22,11 +24,20 @@ def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
     if separator and rest and scheme == "file":
         from datamodels.storage.local import LocalStore
 
-        return LocalStore(rest, create=create)
+        return _traced(LocalStore(rest, create=create))
     if separator and rest and scheme == "s3":
         from datamodels.storage.s3 import S3Store
 
-        return S3Store(settings)
+        return _traced(S3Store(settings))
     raise SettingsError(
         f"store {settings.url!r}: must be file://FOLDER or s3://BUCKET/PREFIX; --store or DATAMODELS_STORE_URL gives it"
     )
+
+
+def _traced(store: ObjectStore) -> ObjectStore:
+    """Let the store open a span for each operation, if spans are sent."""
+    tracing = sys.modules.get("datamodels.telemetry.tracing")  # commands that log nothing need not wait for its import
+    if tracing is not None and tracing.enabled():
+        for name in ("create", "read", "reread", "exists", "delete"):
+            setattr(store, name, tracing.traced(f"store {name}", getattr(store, name)))
+    return store

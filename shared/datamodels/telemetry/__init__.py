@@ -1,5 +1,13 @@
-"""Logs of all processes, and metrics of their gRPC servers. Each stage defines its own metrics in its own package."""
+"""Logs and spans of all processes, and metrics of gRPC servers. Each stage defines its metrics in its own package."""
 
-from datamodels.telemetry.logs import bound, configure_logging, logger
+from datamodels.settings import TelemetrySettings
+from datamodels.telemetry import tracing
+from datamodels.telemetry.logs import bound, carried, configure_logging, logger, of_process
 
-__all__ = ["bound", "configure_logging", "logger"]
+__all__ = ["bound", "carried", "configure_logging", "logger", "of_process", "start", "tracing"]
+
+
+def start(settings: TelemetrySettings, service: str) -> None:
+    """Send logs and spans of this process where the settings say. Raises SettingsError if they are wrong."""
+    configure_logging(settings, service)
+    tracing.configure(settings, service)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import logging
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -16,9 +18,16 @@ from datamodels.screen import printable, redact
 from datamodels.settings import TelemetrySettings
 
 LEVELS = ("debug", "info", "warning", "error")
+ACCESS = "datamodels.access"
+"""Name of the logger of calls and requests that were answered."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 bound = structlog.contextvars.bound_contextvars
 """`with bound(run=name):` adds fields to every log line that this thread writes inside."""
+
+_process: dict[str, Any] = {}
 
 # Log messages of other libraries, such as gRPC, pass through the same processors.
 _SHARED = (
@@ -37,12 +46,13 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
     if settings.level not in LEVELS:
         raise SettingsError(f"{settings.prefix}_LEVEL={settings.level!r}: must be one of {', '.join(LEVELS)}")
     hide_secrets()
+    _process.clear()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
             processors=[
-                lambda _logger, _method, event: {"service": service, **event},
+                lambda _logger, _method, event: {"service": service, **_process, **event},
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(settings),
             ],
@@ -53,8 +63,31 @@ def configure_logging(settings: TelemetrySettings, service: str) -> None:
     # Other libraries log requests with their headers, and so tokens, at debug.
     root.setLevel(settings.level.upper() if settings.level != "debug" else "INFO")
     logging.getLogger("datamodels").setLevel(settings.level.upper())
+    logging.getLogger(ACCESS).setLevel("INFO" if settings.access or settings.level == "debug" else "CRITICAL")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of each lost connection; callers say what matters
     sys.excepthook = _log_uncaught
+
+
+def of_process(**fields: Any) -> None:
+    """Add fields to all log lines of this process, such as the run that it works for, until it configures logs anew."""
+    _process.update(fields)
+
+
+def process_fields() -> dict[str, Any]:
+    """Return the fields that `of_process` has added."""
+    return dict(_process)
+
+
+def carried(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function for other threads: what it logs has the fields that are bound here and now, and its spans are
+    in the current span."""
+    here = contextvars.copy_context()
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        return here.copy().run(function, *arguments, **named)
+
+    return call
 
 
 def _renderers(settings: TelemetrySettings) -> list:

@@ -22,6 +22,7 @@ from datamodels.errors import DeadlineError, StoreUnavailableError, UnavailableE
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
 from datamodels.run.runs import Run
+from datamodels.telemetry import carried
 from datamodels.train.batches import Batches, Stopped, unusable, widened
 from datamodels.train.contract import model_seed
 from datamodels.train.failures import Failures
@@ -249,7 +250,7 @@ class _Committer:
     def commit(self, done: SubChunk) -> None:
         """Start to commit a sub-chunk, after the one before it is committed. Raises what that commit raised."""
         self.wait()
-        self._pending = self._thread.submit(self._commit, done)
+        self._pending = self._thread.submit(carried(self._commit), done)
 
     def wait(self) -> None:
         """Wait for the commit in progress. Raises what it raised."""

@@ -15,6 +15,7 @@ from datamodels.errors import NotReadyError
 from datamodels.fit.job import finished, fits
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
+from datamodels.telemetry import carried
 
 FIRST_SHARE = 8
 """The first evaluation is at d / 8 models: with far fewer, weights are mostly noise."""
@@ -68,7 +69,7 @@ class InterimEvaluations:
         models = sum(min(found.stop, spec.m) - found.start for found in progress.ranges if found.start < spec.m)
         if models >= self._due and models < spec.m and progress.covers(range(spec.m, spec.models)):
             self._due = GROWTH * models
-            self._running = self._pool.submit(self._decide)
+            self._running = self._pool.submit(carried(self._decide))
         return None
 
     def close(self) -> None:

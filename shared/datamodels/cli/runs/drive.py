@@ -23,7 +23,7 @@ from datamodels.runners.cluster.runner import KubernetesRunner
 from datamodels.runners.view import Bar, View
 from datamodels.settings import ClusterSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage import ObjectStore, open_store
-from datamodels.telemetry import bound, configure_logging, logger
+from datamodels.telemetry import logger, of_process, start
 
 log = logger(__name__)
 
@@ -38,10 +38,10 @@ def drive(options: argparse.Namespace) -> None:
     settings = ClusterSettings.load()
     if not settings.spec or not settings.owner:
         raise SettingsError("drive runs in the pod of a driver; use `datamodels submit` from outside the cluster")
-    configure_logging(TelemetrySettings.load(), "driver")
+    start(TelemetrySettings.load(), "driver")
     chosen = given_spec(specs.parse(_json(settings.spec)))  # whoever may create the driver's Job may run code
-    served = Server(ServeSettings.load(), name="driver")
-    with served as server, bound(run=chosen.run), _counted(server, settings.settle):
+    of_process(run=chosen.run)
+    with Server(ServeSettings.load(), name="driver") as server, _counted(server, settings.settle):
         runner = KubernetesRunner(connect(settings.namespace), settings, templates.read(Path(settings.templates)))
         store = open_store(StoreSettings.load())
         result = pipeline.run(chosen, runner=runner, store=store, view=WatchedView())

@@ -19,6 +19,8 @@ from datamodels.run.runs import Run
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
 from datamodels.runners.view import view
+from datamodels.settings import TelemetrySettings
+from datamodels.telemetry import tracing
 from datamodels.v1 import query_pb2
 
 
@@ -85,6 +87,7 @@ def _influences(run: Run, answer: query_pb2.TopInfluencesResponse) -> dict[str, 
 
 def _run_until(options: argparse.Namespace, until: str) -> pipeline.Result:
     given = load_spec(options.spec)
+    tracing.configure(TelemetrySettings.load(), "driver")
     store = store_of(options, create=True)
     spec = runs.continued(store, given)
     if spec.run != given.run and not options.quiet:

@@ -18,6 +18,7 @@ from datamodels.fit.data import scratch
 from datamodels.fit.data.problem import Problem
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.kernels import elementwise
+from datamodels.telemetry import carried
 
 Made = TypeVar("Made")
 Count = TypeVar("Count", float, np.ndarray)
@@ -141,7 +142,9 @@ class Rows:
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="outputs")
         kept = self._prepared
         self._prepared = {
-            block: kept.get(block) or self._reader.submit(self._read, *block) for block in blocks if block is not None
+            block: kept.get(block) or self._reader.submit(carried(self._read), *block)
+            for block in blocks
+            if block is not None
         }
 
     def _read(self, first: int, last: int) -> np.ndarray:

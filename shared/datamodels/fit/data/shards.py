@@ -31,7 +31,7 @@ from datamodels.run import designs
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore, disk, records
-from datamodels.telemetry import logger
+from datamodels.telemetry import carried, logger
 
 log = logger(__name__)
 
@@ -234,7 +234,7 @@ def _repair(
             return files.checksums(first, block.rows) != block.crc32
 
         bad = []
-        for i, wrong in enumerate(pool.map(damaged, rows.starts, rows.blocks)):
+        for i, wrong in enumerate(pool.map(carried(damaged), rows.starts, rows.blocks)):
             if wrong:
                 bad.append(i)
             progress(1.0)

@@ -18,7 +18,7 @@ from datamodels.fit.job.progress import FitProgress, FitState
 from datamodels.run import runs
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore
-from datamodels.telemetry import logger
+from datamodels.telemetry import carried, logger, tracing
 
 log = logger(__name__)
 
@@ -57,8 +57,8 @@ class Fitter:
                 return self._set(_done(record))
             started = time.monotonic()
             progress = self._set(FitProgress(run, job.digest, FitState.RUNNING, job.run.n, stage="waiting"))
-            self._pool.submit(self._solve, job, started).add_done_callback(
-                lambda future: self._ended(job, started, future)
+            self._pool.submit(carried(self._solve), job, started).add_done_callback(
+                carried(lambda future: self._ended(job, started, future))
             )
             return progress
 
@@ -130,7 +130,8 @@ class Fitter:
                     )
                 )
 
-        record = job.solve(self._settings, progress=report, stop=self._stop)
+        with tracing.span("fit", run=job.run.name, digest=job.digest):
+            record = job.solve(self._settings, progress=report, stop=self._stop)
         assert record is not None, "a whole fit leaves no block to others"
         return record
 

@@ -1,0 +1,52 @@
+"""Carry in the metadata of a call whose work it is: the request, the run and the span."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from datamodels.telemetry import logs, tracing
+
+REQUEST, RUN = "x-request-id", "x-datamodels-run"
+"""Keys of the metadata. A request keeps its number in all calls that follow from it."""
+
+_USABLE = re.compile(r"[\w.-]{1,128}", re.ASCII)
+
+
+def headers() -> list[tuple[str, str]]:
+    """Return the metadata of a call that this thread makes."""
+    known = structlog.contextvars.get_contextvars()
+    run = known.get("run") or logs.process_fields().get("run")
+    found = [(REQUEST, known.get("request") or secrets.token_hex(8)), *([(RUN, run)] if run else [])]
+    return found + tracing.headers(run or "")
+
+
+@contextlib.contextmanager
+def served(name: str, metadata: Mapping[str, Any], *, traced: bool = True) -> Iterator[str]:
+    """Add `request`, and `run` if it is known, to the log lines of a call that this thread serves, and open its span.
+
+    Yields the number of the request. Whatever the thread logged under before is forgotten.
+    """
+    given = {name: str(metadata[name]) for name in (REQUEST, RUN) if _USABLE.fullmatch(str(metadata.get(name, "")))}
+    request = given.get(REQUEST) or secrets.token_hex(8)
+    # Cleared rather than reset: gRPC may end a stream of responses in another thread, whose context is another.
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request=request)
+    try:
+        with tracing.served(name, metadata, request=request) if traced else contextlib.nullcontext():
+            about(given.get(RUN, ""))
+            yield request
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def about(run: str) -> None:
+    """Say which run the current call is about. A text that is no name is left out."""
+    if _USABLE.fullmatch(run):
+        structlog.contextvars.bind_contextvars(run=run)
+        tracing.note(run=run)
