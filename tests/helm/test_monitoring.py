@@ -75,6 +75,22 @@ def test_grafana_can_import_a_dashboard(name):
         assert "namespace" in used, panel["title"]
 
 
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_say_what_they_show_and_when_it_is_too_much(name):
+    """Descriptions name alerts that exist, all numbers have units, and links lead to the runbook and the explorer."""
+    dashboard = DASHBOARDS[name]
+    alerts = {rule["alert"] for rule in ALERTS}
+    for panel in dashboard["panels"]:
+        assert len(panel["description"]) > 20, panel["title"]
+        assert set(re.findall(r"Datamodels[A-Z]\w+", panel["description"])) <= alerts, panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+    assert any("thresholds" in panel["fieldConfig"]["defaults"] for panel in dashboard["panels"])
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    urls = [link["url"] for link in dashboard["links"] if link["type"] == "link"]
+    assert urls == ["${docs}/runbook.html", "${explorer}"] and {"docs", "explorer"} <= variables
+    assert (CHART.parents[1] / "docs" / "runbook.md").is_file()
+
+
 def test_dashboards_have_unique_names():
     assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
 
