@@ -29,6 +29,10 @@ LISTS = frozenset({"ListRuns"})
 """Calls that are about no run."""
 
 
+CHANGES = ("base", "remove", "add", "relabel")
+"""Fields of a question that hold columns."""
+
+
 class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
     """Answers calls from a weight store. Each call is described in query.proto.
 
@@ -133,8 +137,9 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
     def Counterfactual(self, request, context):
         fitted = self._weights.fitted(request.run)
         run, targets = fitted.run, fitted.targets(codec.optional_int32(request.targets, "targets"))
-        columns = {name: codec.optional_int32(getattr(request, name), name) for name in ("base", "remove", "add")}
+        columns = {name: codec.optional_int32(getattr(request, name), name) for name in CHANGES}
         base = columns.pop("base")
+        chosen = {name: pool.NO_COLUMNS if value is None else value for name, value in columns.items()}
         found = counterfactual(
             run,
             fitted.solution,
@@ -142,7 +147,9 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
             fitted.record.rows,
             targets=targets,
             base=pool.whole(run) if base is None else pool.members_of(run, base, "base"),
-            **{name: pool.NO_COLUMNS if value is None else value for name, value in columns.items()},
+            remove=chosen["remove"],
+            add=chosen["add"],
+            other_label=chosen["relabel"],
         )
         fields = ("before", "before_interval", "change", "change_interval", "after", "after_interval")
         return query_pb2.CounterfactualResponse(

@@ -237,18 +237,20 @@ class SupportResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., target: _Optional[int] = ..., status: _Optional[str] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., curve: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., label: _Optional[int] = ..., before: _Optional[_Union[Interval, _Mapping]] = ..., span: _Optional[_Union[_types_pb2.Span, _Mapping]] = ...) -> None: ...
 
 class CounterfactualRequest(_message.Message):
-    __slots__ = ("run", "targets", "base", "remove", "add")
+    __slots__ = ("run", "targets", "base", "remove", "add", "relabel")
     RUN_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     ADD_FIELD_NUMBER: _ClassVar[int]
+    RELABEL_FIELD_NUMBER: _ClassVar[int]
     run: str
     targets: _types_pb2.Tensor
     base: _types_pb2.Tensor
     remove: _types_pb2.Tensor
     add: _types_pb2.Tensor
-    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., base: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., remove: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., add: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    relabel: _types_pb2.Tensor
+    def __init__(self, run: _Optional[str] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., base: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., remove: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., add: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., relabel: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class CounterfactualResponse(_message.Message):
     __slots__ = ("provenance", "targets", "before", "change", "change_interval", "after", "after_interval", "before_interval", "spans")

@@ -108,6 +108,20 @@ def test_a_counterfactual_is_predicted_and_verified(capsys, served):
     assert after.startswith("  after       0 of 4 models are wrong") and max(map(len, out.splitlines())) < 120
 
 
+def test_other_labels_are_predicted_and_verified(capsys, tmp_path):
+    store, run = linear.make_store(tmp_path / "store", trainer={"class": "datamodels.testing.linear:Labelled"})
+    asked = ["counterfactual", run.name, "0", "--relabel", "3,5", "--add", "7", "--base", "0-6,8-39"]
+    with Server(ServeSettings(), [service(WeightStore(store))]) as server:
+        asked += ["--verify", "2", "--json", "--address", server.address]
+        code, out, err = run_main(capsys, *asked, "--label", "0")
+        assert code == 0, err
+        row, theta = json.loads(out), linear.theta()[0]
+        assert row["change"] == pytest.approx(theta[7] - 2 * (theta[3] + theta[5]), rel=1e-5)
+        assert row["verified"]["mean"] - row["verified_before"]["mean"] == pytest.approx(row["change"], abs=1e-4)
+        code, _, err = run_main(capsys, *asked)
+        assert code == ExitCode.CONFIG and "give the class" in err
+
+
 def test_an_answer_from_a_run_that_still_trains_is_marked(capsys, served):
     code, out, _ = run_main(capsys, "support", linear.make_run(m=1000).name, "0", *served[0])
     assert code == 0 and out.startswith("target 0 ") and "(of 100 models, not all of the run)" in out

@@ -162,10 +162,12 @@ def measure(retrainer: Retrainer, run: Run, sets: Sequence[tuple[int, np.ndarray
     return [_measured(outputs, target, run) for outputs, (target, _) in zip(found, sets, strict=True)]
 
 
-def measure_relabelled(retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int) -> Measured:
-    """Do the same on the whole pool without the target, with another label for columns int[k]."""
-    members = pool.without_own(run, pool.whole(run), target)
-    return _measured(retrainer.relabelled(members, columns, label), target, run)
+def measure_relabelled(
+    retrainer: Retrainer, run: Run, target: int, columns: np.ndarray, label: int, members: np.ndarray | None = None
+) -> Measured:
+    """Do the same with another label for columns int[k] of a set bool[d], by default of the whole pool."""
+    chosen = pool.without_own(run, pool.whole(run) if members is None else members, target)
+    return _measured(retrainer.relabelled(chosen, columns, label), target, run)
 
 
 def _measured(outputs: np.ndarray, target: int, run: Run) -> Measured:

@@ -249,8 +249,10 @@ def _add_supports(subparsers: Subparsers) -> None:
         ("--remove", "columns to remove"),
         ("--add", "columns to add"),
         ("--base", "columns to start from (default: the whole pool)"),
+        ("--relabel", "columns that get another label, with twice the effect of removal"),
     ):
         changed.add_argument(name, metavar="SUBSET", help=f"{what}: {SUBSET}")
+    changed.add_argument("--label", metavar="CLASS", type=whole, help="number of the class they get, for --verify")
     for parser in (support, changed):
         add_trust(parser)
         add_service(parser)

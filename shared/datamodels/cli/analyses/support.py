@@ -18,6 +18,7 @@ from datamodels.cli.analyses.ask import columns
 from datamodels.cli.common.output import field_of, print_json
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.cli.common.training import beside_bars, training
+from datamodels.errors import InputError
 from datamodels.rpc.clients.query import QueryClient, SupportOf
 from datamodels.rpc.codec import from_output
 from datamodels.run import runs, specs
@@ -27,6 +28,8 @@ from datamodels.train.observer import Counter
 from datamodels.v1 import types_pb2
 
 Rows = Iterator[dict[str, Any]]
+CHANGES = ("remove", "add", "relabel")
+"""Options with sets of columns that change the training set."""
 
 
 def supports(options: argparse.Namespace) -> None:
@@ -37,7 +40,9 @@ def supports(options: argparse.Namespace) -> None:
 
 def counterfactual(options: argparse.Namespace) -> None:
     """Print the predicted outputs of models trained on a changed set of examples."""
-    sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in ("remove", "add")}
+    sets = {name: columns(getattr(options, name) or "", f"--{name}") for name in CHANGES}
+    if len(sets["relabel"]) and options.verify is not None and options.label is None:
+        raise InputError("--relabel: give the class that these get, --label CLASS, to train models with it")
     base = None if options.base is None else columns(options.base, "--base")
     with query_client(options) as client, training() as counter:
         _print(_counterfactual(client, options, base, sets, counter), options, answers.Counterfactuals().lines)
@@ -88,9 +93,13 @@ def _counterfactual(
     if check.wanted:
         before = check.whole if base is None else check.members(base)
         after = (before & ~check.members(sets["remove"])) | check.members(sets["add"])
-        targets = found.targets.tolist()
-        measured = check.of([(target, members) for members in (before, after) for target in targets])
-        verified = list(zip(measured[: len(targets)], measured[len(targets) :], strict=True))
+        targets, other = found.targets.tolist(), sets["relabel"]
+        measured = check.of([(target, before) for target in targets])
+        if len(other):
+            changed = [check.relabelled(target, other, options.label, after) for target in targets]
+        else:
+            changed = check.of([(target, after) for target in targets])
+        verified = list(zip(measured, changed, strict=True))
     for i, target in enumerate(found.targets.tolist()):
         row = _basis(found.provenance) | {"target": target} | field_of(found.spans[i] if found.spans else None)
         row |= {name: getattr(found, name)[i].tolist() for name in _PREDICTED}
@@ -121,8 +130,12 @@ class _Check:
 
     def support(self, found: SupportOf) -> Measured:
         if found.label is not None:
-            return measure_relabelled(self._retrainer, self._run, found.target, found.columns, found.label)
+            return self.relabelled(found.target, found.columns, found.label, self.whole)
         return self.of([(found.target, self.whole & ~self.members(found.columns))])[0]
+
+    def relabelled(self, target: int, columns: np.ndarray, label: int, members: np.ndarray) -> Measured:
+        """Measure a target by models of a set bool[d] in which columns int[k] have another label."""
+        return measure_relabelled(self._retrainer, self._run, target, columns, label, members)
 
     def of(self, sets: Sequence[tuple[int, np.ndarray]]) -> list[Measured]:
         return measure(self._retrainer, self._run, sets)

@@ -233,12 +233,13 @@ class QueryClient(AnalysesClient):
         base: Numbers | None = None,
         remove: Numbers = (),
         add: Numbers = (),
+        relabel: Numbers = (),
     ) -> Counterfactual:
-        """Predict how outputs change if columns are removed from the base, and others are added.
+        """Predict how outputs change if columns are removed from the base, others are added, or get another label.
 
         base  columns of the unchanged set; by default the whole pool
         """
-        sets = {"base": base, "remove": remove, "add": add}
+        sets = {"base": base, "remove": remove, "add": add, "relabel": relabel}
         answer = self._stub.Counterfactual(
             query_pb2.CounterfactualRequest(
                 run=run, targets=_int32(targets), **{name: _int32(columns) for name, columns in sets.items()}
