@@ -1,11 +1,14 @@
 import dataclasses
+import json
 
 import pytest
 
 from datamodels.errors import InputError
 from datamodels.explore import verdicts
 from datamodels.explore.verdicts import Verdict
+from datamodels.run import documents, runs, specs
 from datamodels.storage import keys
+from datamodels.testing import committed, linear
 from tests.memory import MemoryStore
 
 
@@ -80,3 +83,42 @@ def test_no_cell_of_the_table_is_a_formula():
     lines = text.split("\r\n")
     assert lines[0].startswith("kind,index,other") and "'=cmd()" in lines[1] and "'@x" in lines[1]
     assert lines[2].endswith("'-b")
+
+
+SAID = [
+    verdict(3, "wrong"),
+    verdict(5, "fix", label=2),
+    verdict(7, "keep"),
+    verdict(0, "wrong", kind="leak", other=9),
+    verdict(4, "wrong", kind="duplicate", other=11),
+    verdict(2, "wrong", kind="fragile"),
+    verdict(9, "fix", label=1),
+]
+
+
+def test_the_next_run_leaves_out_what_is_wrong_and_has_the_fixed_labels():
+    run = runs.resolve(specs.parse(linear.make_run().spec.request() | {"design": {"pinned_in": [3, 8]}}), linear.load())
+    document = verdicts.next_spec(run, SAID)
+    following = specs.parse(documents.load(documents.dump(document)))
+    assert following.design.pinned_out == (3, 9, 11) and following.design.pinned_in == (8,)
+    assert following.dataset.relabel == {5: 2} and following.run != run.name
+    assert specs.parse(json.loads(json.dumps(following.document()))) == following, "a store keeps it as JSON"
+    made = runs.resolve(following, runs.load_dataset(following))
+    assert (
+        made.labels[5] == 2
+        and made.labels[6] == run.labels[6]
+        and made.design.inclusion[[3, 9, 11]].tolist() == [0] * 3
+    )
+    again = verdicts.next_spec(made, [verdict(6, "fix", label=0)])
+    assert again["dataset"]["relabel"] == {5: 2, 6: 0} and again["design"]["pinned_out"] == [3, 9, 11]
+
+
+def test_without_verdicts_the_next_run_is_the_same():
+    run = linear.make_run()
+    assert specs.parse(verdicts.next_spec(run, [verdict(7)])).run == run.name
+
+
+def test_no_example_of_a_group_is_left_out():
+    run = committed.make_run(design={"kind": "grouped"})
+    with pytest.raises(InputError, match="groups"):
+        verdicts.next_spec(run, SAID)

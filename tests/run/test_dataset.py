@@ -203,3 +203,15 @@ def test_missing_inputs_of_images_are_found():
     x = np.zeros((3, 2, 2))
     x[2, 1, 0] = np.inf
     assert Dataset(x, np.arange(3.0), x[:1], np.zeros(1)).missing.endswith("is inf at example 2, column 2")
+
+
+def test_examples_get_other_classes():
+    data = Dataset(np.zeros((4, 2)), np.array([0, 1, 2, 1], dtype=np.uint8), np.zeros((1, 2)), np.array([1]))
+    found = data.relabelled({3: 0, 0: 2})
+    assert found.y.tolist() == [2, 1, 2, 0] and found.y.dtype == np.uint8 and data.y.tolist() == [0, 1, 2, 1]
+    assert data.relabelled({}) is data
+    for labels, fault in (({4: 0}, "example 4: must be 0 to 3"), ({0: 5}, "class 5: no training example has it")):
+        with pytest.raises(SpecError, match=fault):
+            data.relabelled(labels)
+    with pytest.raises(SpecError, match="no classes"):
+        dataclasses.replace(data, y=np.arange(4.0), y_test=np.ones(1)).relabelled({0: 1})

@@ -11,10 +11,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datamodels.errors import InputError
+from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, decode, keys, records
 
 LABEL, LEAK, DUPLICATE, FRAGILE = "label", "leak", "duplicate", "fragile"
@@ -71,6 +72,57 @@ class Verdict:
     def subject(self) -> tuple[str, int, int]:
         """What the verdict is on."""
         return self.kind, self.index, self.other
+
+
+@dataclasses.dataclass(frozen=True)
+class Pins:
+    """What verdicts change in the next run: training examples that it leaves out, and classes of others."""
+
+    out: tuple[int, ...]
+    relabel: dict[int, int]
+
+
+def pins(verdicts: Iterable[Verdict]) -> Pins:
+    """Return what follows from verdicts for the training examples.
+
+    One whose label is wrong is left out, unless the verdict fixes the label; so are one that gives a target away, and
+    the later one of two that are the same.
+    """
+    out, relabel = set(), {}
+    for verdict in verdicts:
+        match verdict.kind, verdict.verdict:
+            case "label", "wrong":
+                out.add(verdict.index)
+            case "label", "fix" if verdict.label is not None:
+                relabel[verdict.index] = verdict.label
+            case "leak", "wrong":
+                out.add(verdict.other)
+            case "duplicate", "wrong":
+                out.add(max(verdict.index, verdict.other))
+    kept = {example: label for example, label in sorted(relabel.items()) if example not in out}
+    return Pins(tuple(sorted(out)), kept)
+
+
+def next_spec(run: Run, verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """Return the spec of the next run, as JSON values: that of a run with what verdicts change.
+
+    Raises InputError if the columns of the run are groups of examples: no single example can be left out.
+    """
+    found = pins(verdicts)
+    if run.design.grouped and found.out:
+        raise InputError(
+            f"run {run.name}: its columns are groups, so no single example can be left out of the next run"
+        )
+    document = run.spec.request()
+    data, design = document["dataset"], document["design"]
+    relabel = {int(example): label for example, label in data.get("relabel", {}).items()} | found.relabel
+    if relabel:
+        document["dataset"] = data | {"relabel": relabel}
+    document["design"] = design | {
+        "pinned_in": sorted(set(design["pinned_in"]) - set(found.out)),
+        "pinned_out": sorted({*design["pinned_out"], *found.out}),
+    }
+    return document
 
 
 def read(store: ObjectStore, run: str) -> list[Verdict]:

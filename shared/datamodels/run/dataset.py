@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,22 @@ class Dataset:
                 f"dataset: a row of x has shape {list(self.x.shape[1:])} and one of x_test "
                 f"{list(self.x_test.shape[1:])}: must be equal"
             )
+
+    def relabelled(self, labels: Mapping[int, int]) -> Dataset:
+        """Return the data set with other classes of some pool examples, by their numbers. Raises SpecError."""
+        if not labels:
+            return self
+        chosen, given = (np.array(list(part), dtype=np.int64) for part in (labels, labels.values()))
+        if self.y.dtype.kind not in "iub" or self.y.ndim != 1:
+            raise SpecError("dataset.relabel: the labels of the data set are no classes, which are whole numbers")
+        if chosen.max() >= len(self.y):
+            raise SpecError(f"dataset.relabel: example {chosen.max()}: must be 0 to {len(self.y) - 1}")
+        unknown = given[~np.isin(given, self.y)]
+        if len(unknown):
+            raise SpecError(f"dataset.relabel: class {unknown[0]}: no training example has it")
+        y = self.y.copy()
+        y[chosen] = given
+        return dataclasses.replace(self, y=y)
 
     def _check_texts(self) -> None:
         for texts, y in (("texts", "y"), ("texts_test", "y_test"), ("titles", "y"), ("titles_test", "y_test")):

@@ -219,7 +219,7 @@ def load_dataset(spec: RunSpec) -> Dataset:
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: raised {why(error)}") from error
     if not isinstance(dataset, Dataset):
         raise SpecError(f"dataset.load = {spec.dataset.load!r}: returned {type(dataset).__name__}, must be a Dataset")
-    return dataset
+    return dataset.relabelled(spec.dataset.relabel)
 
 
 def resolve(spec: RunSpec, dataset: Dataset, masks: Masks | None = None, *, declared: Output | None = None) -> Run:

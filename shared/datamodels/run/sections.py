@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -73,6 +74,11 @@ class DatasetSpec(Section):
     """The function that returns a `datamodels.train.Dataset`, as `module:function`."""
     options: Options = Field(default_factory=dict)
     """Keyword arguments of that function: values that JSON can carry, so keys of mappings are texts."""
+    relabel: dict[Annotated[int, Field(strict=False, ge=0)], Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, exclude_if=operator.not_
+    )
+    """Classes that replace those of the data set, by the number of the training example. `datamodels explore` writes
+    them from the verdicts of a review."""
 
 
 class TrainerSpec(Section):
