@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.responses import StreamingResponse
 
+from datamodels.analyze.patterns.components import MAP
 from datamodels.analyze.patterns.results import Clusters, Components, Conflicts
 from datamodels.analyze.quality.agreement import Quality
 from datamodels.errors import InputError, UnavailableError
@@ -22,7 +23,7 @@ from ..query.long import LongCalls
 from . import models, views
 from .streams import Streams
 
-Name = Literal["clusters", "components", "conflicts", "quality"]
+Name = Literal["clusters", "components", "conflicts", "map", "quality"]
 LEAST = 20
 """Targets of a comparison that are named because they agree least."""
 
@@ -69,6 +70,10 @@ class Analyses:
                 lambda: calls.Conflicts(query_pb2.ConflictsRequest(run=run, groups=groups, k=k), self),
                 Conflicts,
             ),
+            "map": (
+                lambda: calls.Components(query_pb2.ComponentsRequest(run=run, columns=columns, k=MAP), self),
+                Components,
+            ),
             "quality": (lambda: calls.Evaluate(query_pb2.EvaluateRequest(run=run), self), Quality),
         }
         call, kind = answers[name]
@@ -76,12 +81,15 @@ class Analyses:
             if response.HasField("progress"):
                 yield "progress", {"stage": response.progress.stage, "fraction": response.progress.fraction}
                 continue
-            basis = response.provenance
+            basis, result = (
+                response.provenance,
+                messages.read(getattr(response, "components" if name == "map" else name), kind),
+            )
             found = models.Analysis(
                 fit=basis.fit,
                 models=basis.models,
                 partial=basis.partial,
-                result=views.plain(messages.read(getattr(response, name), kind)),
+                result=views.plain(views.drawn(result) if name == "map" else result),
             )
             yield "answer", found.model_dump(mode="json")
             return

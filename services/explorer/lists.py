@@ -165,6 +165,19 @@ def fits_router(explorer: Explorer) -> APIRouter:
         opened = explorer.fit(run, fit)
         return asked.of(opened, opened.columns)
 
+    # Before the routes of one target and one column, which would take `values` for a number.
+    @router.get("/runs/{run}/targets/values")
+    def values_of_targets(run: str, field: str, fit: FitNumber = None) -> models.Values:
+        """Return one field of all targets, by their numbers."""
+        opened = explorer.fit(run, fit)
+        return _values(opened, opened.targets, field)
+
+    @router.get("/runs/{run}/columns/values")
+    def values_of_columns(run: str, field: str, fit: FitNumber = None) -> models.Values:
+        """Return one field of all training examples, or groups, by their numbers."""
+        opened = explorer.fit(run, fit)
+        return _values(opened, opened.columns, field)
+
     @router.get("/runs/{run}/targets/{target}")
     def get_target(run: str, target: int, k: Count = 20, fit: FitNumber = None) -> models.TargetDetail:
         """Describe a target: the k columns that help it most, and the k that harm it most."""
@@ -200,3 +213,9 @@ def fits_router(explorer: Explorer) -> APIRouter:
         )
 
     return router
+
+
+def _values(opened: Opened, table: Table, field: str) -> models.Values:
+    values, text = table.values(field), table.fields[field].text
+    shown = values if isinstance(values, list) else views.plain(views.rounded(values))
+    return models.Values(fit=opened.fitted.record.number, field=field, text=text, values=shown)

@@ -80,6 +80,7 @@ def questions_router(explorer: Explorer) -> APIRouter:
         fitted = explorer.fit(run, fit).fitted
         its_run, targets = fitted.run, fitted.targets(_array(asked.targets))
         base = pool.whole(its_run) if asked.base is None else pool.members_of(its_run, _array(asked.base), "base")
+        base = base & ~pool.members_of(its_run, _array(asked.left_out), "left_out")
         found = counterfactual(
             its_run,
             fitted.solution,

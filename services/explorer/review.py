@@ -11,6 +11,7 @@ from datamodels.errors import DeniedError, InputError
 from datamodels.explore import verdicts
 from datamodels.explore.opened import Explorer
 from datamodels.explore.verdicts import Verdict
+from datamodels.run import documents
 from datamodels.settings import ExplorerSettings
 
 from . import models, views
@@ -48,6 +49,13 @@ def review_router(explorer: Explorer, settings: ExplorerSettings) -> APIRouter:
         text = verdicts.as_csv(verdicts.read(explorer.store, run), names)
         headers = {"content-disposition": f'attachment; filename="{run}-verdicts.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+    @router.get("/runs/{run}/next.yaml", response_class=Response)
+    def export_spec(run: str) -> Response:
+        """Return the spec of the next run: without examples that verdicts call wrong, and with the labels they fix."""
+        text = documents.dump(verdicts.next_spec(explorer.weights.run(run), verdicts.read(explorer.store, run)))
+        headers = {"content-disposition": f'attachment; filename="{run}-next.yaml"'}
+        return Response(text, media_type="application/yaml; charset=utf-8", headers=headers)
 
     @router.post("/runs/{run}/verdicts", status_code=201)
     def add_verdict(run: str, given: models.VerdictInfo, request: Request) -> models.VerdictInfo:

@@ -25,6 +25,7 @@ from .metrics import Measured
 from .questions import questions_router
 from .review import review_router
 from .streams import Streams
+from .verifying import Jobs, verifying_router
 from .views import PREFIX
 
 DESCRIPTION = """\
@@ -53,11 +54,13 @@ def application(weights: WeightStore, settings: ExplorerSettings, *, secure: boo
     secure  whether it is served by HTTPS
     """
     explorer, analyses, streams = Explorer(weights), Analyses(weights), Streams()
+    jobs = Jobs(settings.verify)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(analyses.close)
+        await run_in_threadpool(jobs.close)
 
     app = FastAPI(
         title="datamodels explorer",
@@ -78,6 +81,7 @@ def application(weights: WeightStore, settings: ExplorerSettings, *, secure: boo
         questions_router(explorer),
         analyses_router(explorer, analyses, streams),
         review_router(explorer, settings),
+        verifying_router(explorer, jobs),
     ):
         app.include_router(router, prefix=PREFIX)
     _add_pages(app, weights)

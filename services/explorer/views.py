@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels.analyze.patterns.results import Components
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if import pool
@@ -193,6 +194,39 @@ def check_subject(run: Run, found: Verdict) -> tuple[str, int] | None:
     if found.label is not None and (labels is None or found.label not in np.unique(labels)):
         return "label", 0 if labels is None else int(labels.max()) + 1
     return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """Where the vectors of a map are.
+
+    x, y      float64[n]; scores of the first two components, rounded to DIGITS digits
+    share     float64[2]; share of the variance that each of the components explains
+    interval  float64[2, 2]; of the share, at 95%
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    share: np.ndarray
+    interval: np.ndarray
+
+
+DIGITS = 4
+"""Digits of the numbers of a map: more cannot be seen, and take time to send."""
+
+
+def drawn(found: Components) -> Drawn:
+    """Return the map of the vectors of which the components are known."""
+    x, y = (rounded(scores) for scores in found.scores.T.astype(np.float64))
+    return Drawn(x, y, found.share, found.interval)
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Return float64[n], rounded to DIGITS significant digits; what is not finite stays as it is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        found = np.round(values * power) / power
+    return np.where(np.isfinite(found), found, values)
 
 
 def plain(value: Any) -> Any:

@@ -399,3 +399,7 @@ class ExplorerSettings(Settings):
     interface are always allowed, except if `user_header` is set."""
     verdicts: bool = True
     """Whether users may store verdicts of a review. Nothing else can be changed."""
+    verify: str = ""
+    """The command that trains models to verify a prediction, such as `datamodels counterfactual`, to which the question
+    is added. Whoever may use the explorer may then train models of any run on its machine, with the code that the
+    command trusts. `datamodels explore` sets it; if it is empty, pages show the command to copy."""

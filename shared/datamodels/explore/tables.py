@@ -148,6 +148,21 @@ class Table:
         total = 0 if found is None else int(found[0])
         return Page(total, [dict(zip(self.fields, map(_plain, row), strict=True)) for row in rows])
 
+    def values(self, name: str) -> np.ndarray | list[str]:
+        """Return a field of all rows, by their numbers: float64[rows], NaN for what is unknown, or texts.
+
+        Raises InputError.
+        """
+        field = self._field("field", name)
+        cursor = self._base.cursor()
+        try:
+            found = cursor.execute(f'SELECT "{field.name}" FROM facts ORDER BY "{self.key}"').fetchnumpy()[field.name]
+        finally:
+            cursor.close()
+        if field.kind == TEXT:
+            return np.ma.filled(found, "").tolist()
+        return np.ma.filled(np.ma.asarray(found, dtype=np.float64), np.nan)
+
     def _where(self, filters: Sequence[str], search: str) -> tuple[str, list[Any]]:
         if len(filters) > MOST_FILTERS:
             raise InputError(f"where: has {len(filters)} conditions, at most {MOST_FILTERS} are allowed")

@@ -84,11 +84,20 @@ class Browser:
     def press(self, key: str) -> None:
         """Press a key, and let go of it."""
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        codes = {"Enter": 13, "Tab": 9, "Escape": 27, "End": 35, "ArrowLeft": 37, "ArrowRight": 39}
+        arrows = {f"Arrow{way}": 37 + i for i, way in enumerate(("Left", "Up", "Right", "Down"))}
+        codes = {"Enter": 13, "Tab": 9, "Escape": 27, "End": 35} | arrows
         code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
         fields = {"key": key, "windowsVirtualKeyCode": code}
         self._call("Input.dispatchKeyEvent", type="keyDown", **fields, **({"text": text} if text else {}))
         self._call("Input.dispatchKeyEvent", type="keyUp", **fields)
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place, move it over the others, and let go at the last."""
+        held = {"button": "left", "buttons": 1, "clickCount": 1}
+        steps = [("mouseMoved", places[0], {}), ("mousePressed", places[0], held)]
+        steps += [("mouseMoved", place, held) for place in places[1:]]
+        for kind, (x, y), fields in [*steps, ("mouseReleased", places[-1], held | {"buttons": 0})]:
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **fields)
 
     def picture(self) -> str:
         """Return a screenshot of the window, a PNG in base64."""

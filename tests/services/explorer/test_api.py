@@ -6,6 +6,7 @@ import pytest
 from datamodels.services.explorer import lists
 
 from datamodels.aggregate import manifest
+from datamodels.analyze.patterns import components
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.fit.job import fits
@@ -112,6 +113,9 @@ def test_what_the_weights_predict(served, fitted):
     assert changed["changes"][0]["after_interval"] == pytest.approx(mine.after_interval[0])
     other = served.ask(f"/api/v1/runs/{run.name}/counterfactual", {"targets": [0], "relabel": [1, 2]}).json()
     assert other["changes"][0]["change"] == pytest.approx(2 * mine.change[0])
+    back = {"targets": [0], "add": [1, 2], "left_out": [1, 2]}
+    added = served.ask(f"/api/v1/runs/{run.name}/counterfactual", back).json()["changes"][0]
+    assert added["change"] == pytest.approx(-mine.change[0]) and added["after"] == pytest.approx(mine.before[0])
     assert served.get("/targets/0")["predicted_interval"] == pytest.approx(mine.before_interval[0])
 
 
@@ -126,6 +130,23 @@ def test_every_question_has_an_answer(served):
     assert quality["result"]["evaluation"]["subsets"] == 6 and quality["partial"]
     found = served.ask(f"/api/v1/comparison?one={served.run.name}&other={served.run.name}@0").json()
     assert found["cosine"] == pytest.approx([1] * 5, abs=1e-6) and found["shared"] == 1 and found["targets"] == 4
+
+
+def test_a_map_has_the_scores_of_two_components_and_any_field(served, fitted):
+    drawn = served.get("/analyses/map")
+    expected = components.components(fitted.theta, k=2, seed=served.run.spec.seed)
+    np.testing.assert_allclose([drawn["result"]["x"], drawn["result"]["y"]], expected.scores.T, rtol=1e-3)
+    assert drawn["result"]["share"] == pytest.approx(expected.share)
+    assert len(served.get("/analyses/map?columns=true")["result"]["x"]) == 30
+    rows = served.get("/targets")["rows"]
+    for field in ("predicted", "lds", "label_name"):
+        found = served.get(f"/targets/values?field={field}&fit=0")
+        shown = [
+            row[field] if field == "label_name" or row[field] is None else float(f"{row[field]:.4g}") for row in rows
+        ]
+        assert found["values"] == pytest.approx(shown) if field != "label_name" else found["values"] == shown
+    assert served.get("/columns/values?field=targets")["values"][4] == np.count_nonzero(fitted.theta.toarray()[:, 4])
+    assert "has no field" in served.get("/columns/values?field=haystack", status=400)["detail"]
 
 
 @pytest.mark.parametrize(

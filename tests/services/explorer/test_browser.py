@@ -4,6 +4,7 @@ import base64
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datamodels.display import stored
@@ -19,6 +20,7 @@ PICTURES = os.environ.get("DATAMODELS_TEST_PICTURES")
 SIZES = ((390, 844), (1280, 800), (3840, 2160))
 CHECKED = ((390, "light"), (1280, "dark"))
 """Looks that axe checks: it takes far longer than all else, and so need not see each size in each scheme."""
+MAPPED = "document.querySelector('.legend li') && document.querySelector('canvas').width > 300"
 PAGES = {
     "/": "document.querySelector('main table a')",
     "/runs/RUN": "document.querySelector('progress')",
@@ -30,6 +32,8 @@ PAGES = {
     "/runs/RUN/review?at=label-": "document.querySelector('.suspects li')",
     "/runs/RUN/clusters": "document.body.innerText.includes('Fit 0')",
     "/runs/RUN/components?k=2": "document.body.innerText.includes('Component 2')",
+    "/runs/RUN/map?by=predicted": MAPPED,
+    "/runs/RUN/map?of=columns&by=cluster&lasso=-9,-9,-9,9,9,9,9,-9": f"{MAPPED} && document.querySelector('.card')",
     "/compare": "document.querySelector('datalist option')",
     "/compare?one=RUN&other=RUN@0": "document.body.innerText.includes('agree least')",
     "/nothing": "document.body.innerText.includes('No such page')",
@@ -140,6 +144,33 @@ def test_what_if_by_ticks_and_by_numbers(served, page):
     for key in ["7", ",", "8", "Enter"]:
         page.press(key)
     page.wait("location.search.includes('%2C7%2C8')")
+
+
+def test_the_map_by_pointer_and_by_keyboard(served, page):
+    page.look(1280, 800, "light")
+    page.visit(address(served, "/runs/RUN/map"), "document.querySelector('.legend button')")
+    page.wait("document.querySelector('canvas').width > 300")
+    page.run("box = document.querySelector('canvas').getBoundingClientRect()")
+    left, top, right, bottom = (page.run(f"box.{side}") for side in ("left", "top", "right", "bottom"))
+    page.drag((left + 9, top + 9), (left + 9, bottom - 9), (right - 9, bottom - 9), (right - 9, top + 9))
+    page.wait("document.querySelector('main section h2')?.innerText === '5 of 5 targets inside'")
+    assert page.run("new URLSearchParams(location.search).get('lasso').split(',').length") == 8
+    page.run("document.querySelector('.legend button').click()")
+    page.wait("document.querySelector('main section h2').innerText === '2 of 5 targets inside'")
+    page.run("document.querySelector('.legend button').click()")
+    page.run("document.querySelector('canvas').focus()")
+    page.press("Escape")
+    page.wait("!location.search.includes('lasso')")
+    # A lasso with three corners around the middle of the map, as a key sets them.
+    for key in ["ArrowUp", *["ArrowLeft"] * 3, " ", *["ArrowDown"] * 3, " ", *["ArrowRight"] * 6, " ", "Enter"]:
+        page.press(key)
+    page.wait("new URLSearchParams(location.search).get('lasso')?.split(',').length === 6")
+    page.wait("/of 5 targets inside/.test(document.querySelector('main section h2')?.innerText)")
+    # A point is opened by its own place.
+    x, y = (np.array(served.get("/analyses/map")["result"][name]) for name in ("x", "y"))
+    across, down = ((0.04 + (of.max() - of if of is y else of - of.min())[2] / np.ptp(of)) / 1.08 for of in (x, y))
+    page.drag((left + across * (right - left), top + down * (bottom - top)))
+    page.wait("location.pathname.endsWith('/targets/2')")
 
 
 def test_a_problem_is_told_in_the_words_of_the_server(served, page):

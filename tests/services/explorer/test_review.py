@@ -1,6 +1,8 @@
 import csv
 import io
 
+from datamodels.run import documents, specs
+
 
 def post(served, **fields):
     verdict = {"kind": "label", "index": 2, "other": -1, "verdict": "keep"} | fields
@@ -20,6 +22,10 @@ def test_a_verdict_is_stored_shown_in_the_queue_and_exported(served):
     rows = {row["index"]: row for row in csv.DictReader(io.StringIO(text.body.decode()))}
     row = rows[str(first["index"])]
     assert row["note"] == "'=1+1" and row["label_name"] == served.run.label_names[first["suggested"]]
+    following = served.ask(f"/api/v1/runs/{served.run.name}/next.yaml")
+    assert following.headers["content-disposition"].endswith(f'"{served.run.name}-next.yaml"')
+    spec = specs.parse(documents.load(following.body.decode()))
+    assert spec.dataset.relabel == {first["index"]: first["suggested"]} and spec.run != served.run.name
     assert post(served, index=first["index"], verdict="open").status == 201
     assert first["index"] not in [one["index"] for one in served.get("/verdicts")["verdicts"]]
 

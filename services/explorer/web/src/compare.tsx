@@ -1,6 +1,6 @@
 // Two fits side by side: how alike their weights are, and which is better.
 import { type Fit, type Run } from "./api";
-import { Across, interval, number, Show } from "./parts";
+import { Across, ldsOf, number, Show } from "./parts";
 import { submitted, useAsked, type Place } from "./state";
 
 interface Side {
@@ -69,7 +69,7 @@ function Result({ one, other }: { one: string; other: string }) {
                   </th>
                   <td>{side.fit.estimator}</td>
                   <td class="figure">{number(side.fit.models)}</td>
-                  <td class="figure">{side.fit.quality ? `${number(side.fit.quality.lds)} (${interval(side.fit.quality.interval)})` : "not measured"}</td>
+                  <td class="figure">{ldsOf(side.fit)}</td>
                   <td>{side.fit.quality?.verdict}</td>
                 </tr>
               ))}

@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import { ComparePage } from "./compare";
+import { MapPage } from "./map";
 import { ColumnPage, ListPage, RunPage, Runs } from "./pages";
 import { PatternsPage } from "./patterns";
 import { ReviewPage } from "./review";
@@ -30,6 +31,7 @@ function App() {
     else if (kind === "targets" || kind === "columns") page = <ListPage run={run} kind={kind} place={place} key={kind} />;
     else if (kind === "review") page = <ReviewPage run={run} place={place} key={run} />;
     else if (kind === "clusters" || kind === "components") page = <PatternsPage run={run} name={kind} place={place} key={kind} />;
+    else if (kind === "map") page = <MapPage run={run} place={place} key={run} />;
     else if (kind) page = <Nothing />;
     else page = <RunPage run={run} key={run} />;
   } else if (top === "compare") page = <ComparePage place={place} />;

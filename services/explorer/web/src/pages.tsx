@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { events, type ColumnDetail, type Progress, type Run, type RunDetail } from "./api";
 import { List } from "./list";
-import { Across, Cards, Facts, interval, labelOf, number, Show, Sight } from "./parts";
+import { Across, Cards, ldsOf, number, Show, Subject } from "./parts";
 import { useAsked, type Place } from "./state";
 
 export function Runs() {
@@ -93,6 +93,9 @@ export function RunPage({ run }: { run: string }) {
                 <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, duplicates, fragile targets
               </li>
               <li>
+                <a href={`/runs/${run}/map`}>map</a>: all targets or examples at once, those with similar weights near each other
+              </li>
+              <li>
                 <a href={`/runs/${run}/clusters`}>clusters</a> and <a href={`/runs/${run}/components`}>components</a>: what models learn about in the same way
               </li>
               <li>
@@ -120,7 +123,7 @@ export function RunPage({ run }: { run: string }) {
                         {fit.chosen && <span class="quiet">, {fit.chosen}</span>}
                       </td>
                       <td class="figure">{number(fit.models)}</td>
-                      <td class="figure">{fit.quality ? `${number(fit.quality.lds)} (${interval(fit.quality.interval)})` : "not measured"}</td>
+                      <td class="figure">{ldsOf(fit)}</td>
                       <td>{fit.quality?.verdict}</td>
                     </tr>
                   ))}
@@ -199,15 +202,7 @@ export function ColumnPage({ run, index, place }: { run: string; index: string; 
       <Show asked={asked}>
         {(found) => (
           <>
-            <section class="pair">
-              <div>
-                <Sight look={found.look} features={features} large />
-                <p>
-                  {labelOf(found.look)} <span class="quiet">{found.look.title}</span>
-                </p>
-              </div>
-              <Facts facts={found.facts} fields={found.fields} />
-            </section>
+            <Subject look={found.look} features={features} facts={found.facts} fields={found.fields} />
             <h2>Targets whose output it raises most</h2>
             <Cards of={found.raises} none="None: no target has a positive weight on it." link={link} features={features} />
             <h2>Targets whose output it lowers most</h2>

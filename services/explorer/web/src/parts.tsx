@@ -1,6 +1,6 @@
 // What several pages show: numbers, pictures, messages.
 import type { ComponentChildren } from "preact";
-import type { Feature, Look, Problem, Value, Weighted } from "./api";
+import type { Feature, Fit, Look, Problem, Value, Weighted } from "./api";
 import type { Asked } from "./state";
 
 export function number(value: Value | undefined, signed = false): string {
@@ -56,6 +56,9 @@ export const Trouble = ({ text }: { text: string }) => (
   </p>
 );
 
+/** The LDS of a fit, with its interval. */
+export const ldsOf = ({ quality }: Fit): string => (quality ? `${number(quality.lds)} (${interval(quality.interval)})` : "not measured");
+
 export function labelOf(look: Look): string {
   if (look.members !== null) return `${look.members.toLocaleString("en")} examples`;
   return look.label_name || (look.value === null ? "" : `y = ${number(look.value)}`);
@@ -97,7 +100,7 @@ export function Sight({ look, features = [], large = false }: { look: Look; feat
 /** Facts that stand beside the picture already. */
 const SAID = new Set(["target", "column", "label", "label_name", "title"]);
 
-export const Facts = ({ facts, fields }: { facts: Record<string, Value>; fields: Record<string, string> }) => (
+const Facts = ({ facts, fields }: { facts: Record<string, Value>; fields: Record<string, string> }) => (
   <dl class="facts">
     {Object.entries(facts)
       .filter(([name, value]) => value !== null && value !== "" && !SAID.has(name) && !(name === "own" && value === -1))
@@ -110,8 +113,21 @@ export const Facts = ({ facts, fields }: { facts: Record<string, Value>; fields:
   </dl>
 );
 
-/** What happens to an example in a what-if question. */
-export type Edit = "remove" | "relabel";
+/** A target or a training example beside the facts about it. */
+export const Subject = (props: { look: Look; features: Feature[]; facts: Record<string, Value>; fields: Record<string, string> }) => (
+  <section class="pair">
+    <div>
+      <Sight look={props.look} features={props.features} large />
+      <p>
+        {labelOf(props.look)} <span class="quiet">{props.look.title}</span>
+      </p>
+    </div>
+    <Facts facts={props.facts} fields={props.fields} />
+  </section>
+);
+
+/** What happens to an example in a what-if question; `without` leaves it out before and after. */
+export type Edit = "remove" | "relabel" | "add" | "without";
 export type Edits = Map<number, Edit>;
 
 /** Examples with their weights: a bar each, as long as the weight is strong. */

@@ -4,14 +4,14 @@ import { events, Problem, type Look, type RunDetail } from "./api";
 import { labelOf, number, Show, Sight } from "./parts";
 import { changed, submitted, useAsked, type Asked, type Place } from "./state";
 
-interface Analysis<T> {
+export interface Analysis<T> {
   fit: number;
   models: number;
   partial: boolean;
   result: T;
 }
 
-interface Clusters {
+export interface Clusters {
   cluster: number[];
   sizes: number[];
   central: number[][];
@@ -34,12 +34,13 @@ interface Running<T> extends Asked<Analysis<T>> {
   fraction: number;
 }
 
-/** Follows a long analysis from its events. */
-function useAnalysis<T>(run: string, name: string, parameters: string): Running<T> {
+/** Follows a long analysis from its events; none if `name` is null. */
+export function useAnalysis<T>(run: string, name: string | null, parameters: string): Running<T> {
   const start: Running<T> = { found: null, problem: null, stage: "starting", fraction: 0 };
   const [state, set] = useState(start);
   useEffect(() => {
     set(start);
+    if (name === null) return;
     const source = events(`/runs/${run}/analyses/${name}/events?${parameters}`);
     const on = <D,>(kind: string, then: (data: D) => void) => source.addEventListener(kind, (event) => then(JSON.parse((event as MessageEvent<string>).data) as D));
     const fail = (text: string) => {
@@ -81,12 +82,12 @@ function Shown({ path }: { path: string }) {
   );
 }
 
-function Members(props: { run: string; kind: "targets" | "columns"; of: number[]; grouped: boolean }) {
+export function Members(props: { run: string; kind: "targets" | "columns"; of: number[]; grouped: boolean; most?: number }) {
   return (
     <ul class="cards small">
       {props.of
         .filter((index) => index >= 0)
-        .slice(0, SHOWN)
+        .slice(0, props.most ?? SHOWN)
         .map((index) => (
           <Member key={index} run={props.run} kind={props.kind} index={index} bare={props.grouped && props.kind === "columns"} />
         ))}
@@ -153,7 +154,7 @@ interface Wanted {
 
 const parameters = (wanted: Wanted) => new URLSearchParams({ columns: String(wanted.columns), k: wanted.k || "0" }).toString();
 
-function Waiting({ stage, fraction }: { stage: string; fraction: number }) {
+export function Waiting({ stage, fraction }: { stage: string; fraction: number }) {
   return (
     <p role="status">
       {stage} … <progress max={1} value={fraction} aria-label="progress of the analysis" />
@@ -161,7 +162,7 @@ function Waiting({ stage, fraction }: { stage: string; fraction: number }) {
   );
 }
 
-const About = ({ of: found }: { of: Analysis<unknown> }) => (
+export const About = ({ of: found }: { of: Analysis<unknown> }) => (
   <p class="quiet">
     Fit {found.fit}, of {number(found.models)} models.{found.partial && " The run is not finished, so this may change."}
   </p>

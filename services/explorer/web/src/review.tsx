@@ -23,7 +23,11 @@ export function ReviewPage({ run, place }: { run: string; place: Place }) {
     <main>
       <h1 tabIndex={-1}>Review</h1>
       <p>
-        Verdicts: <a href={`/api/v1/runs/${run}/verdicts.csv`} download>CSV</a>, <a href={`/api/v1/runs/${run}/verdicts`} download={`${run}-verdicts.json`}>JSON</a>
+        Verdicts: <a href={`/api/v1/runs/${run}/verdicts.csv`} download>CSV</a>, <a href={`/api/v1/runs/${run}/verdicts`} download={`${run}-verdicts.json`}>JSON</a>,{" "}
+        <a href={`/api/v1/runs/${run}/next.yaml`} download={`${run}-next.yaml`}>
+          spec of the next run
+        </a>
+        , which leaves out what is wrong and has the labels that you fix
       </p>
       <Show asked={asked}>{(found) => <Queue run={run} place={place} suspects={found.suspects} left_out={found.left_out} />}</Show>
     </main>

@@ -69,15 +69,19 @@ export interface Asked<T> {
   problem: Problem | null;
 }
 
-/** Asks for a path whenever it changes. What was found before stays until the next answer is there. */
-export function useAsked<T>(path: string): Asked<T> {
+/** Asks for a path, unless it is null, whenever it changes. What was found stays until the next answer is there, unless it
+ * is the answer to a question, which is posted. */
+export function useAsked<T>(path: string | null, question?: unknown): Asked<T> {
   const [state, set] = useState<Asked<T>>({ found: null, problem: null });
+  const body = JSON.stringify(question);
   useEffect(() => {
+    if (path === null) return;
+    if (body !== undefined) set({ found: null, problem: null });
     const control = new AbortController();
-    ask<T>(path, undefined, control.signal)
+    ask<T>(path, body === undefined ? body : JSON.parse(body), control.signal)
       .then((found) => set({ found, problem: null }))
       .catch((problem: Problem) => control.signal.aborted || set({ found: null, problem }));
     return () => control.abort();
-  }, [path]);
+  }, [path, body]);
   return state;
 }

@@ -1,13 +1,16 @@
-// One target: what drives its output, and what if some of that were removed or had another label.
-import { useEffect, useState } from "preact/hooks";
+// One target: what drives its output, and what if some of that were removed, added, or had another label.
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import { ask, type Change, type Problem, type RunDetail, type Support, type TargetDetail } from "./api";
-import { Cards, Facts, interval, labelOf, number, Show, Sight, Trouble, type Edit, type Edits } from "./parts";
+import { Cards, interval, number, Show, Subject, Trouble, type Edit, type Edits } from "./parts";
 import { changed, go, useAsked, type Place } from "./state";
+import { Verify, type Question } from "./verify";
 
-const WAYS: Edit[] = ["remove", "relabel"];
+const WAYS: Record<Edit, string> = { remove: "remove", relabel: "relabel", add: "add", without: "leave out" };
+const NAMES = Object.keys(WAYS) as Edit[];
 
 function editsOf(query: URLSearchParams): Edits {
-  return new Map(WAYS.flatMap((way) => (query.get(way) ?? "").split(",").filter(Boolean).map((text): [number, Edit] => [Number(text), way])));
+  return new Map(NAMES.flatMap((way) => (query.get(way) ?? "").split(",").filter(Boolean).map((text): [number, Edit] => [Number(text), way])));
 }
 
 const of = (edits: Edits, way: Edit): number[] => [...edits].filter(([, its]) => its === way).map(([column]) => column);
@@ -17,7 +20,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
   const asked = useAsked<TargetDetail>(`/runs/${run}/targets/${index}${fit}`);
   const about = useAsked<RunDetail>(`/runs/${run}`);
   const edits = editsOf(place.query);
-  const set = (next: Edits) => go(changed(place.query, Object.fromEntries(WAYS.map((way) => [way, of(next, way).join(",")]))), true);
+  const set = (next: Edits) => go(changed(place.query, { verified: "", ...Object.fromEntries(NAMES.map((way) => [way, of(next, way).join(",")])) }), true);
   const edit = (column: number, way: Edit) => {
     const next = new Map(edits);
     if (next.get(column) === way) next.delete(column);
@@ -32,23 +35,21 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
       <h1 tabIndex={-1}>Target {index}</h1>
       <Show asked={asked}>
         {(found) => {
-          const ways = found.look.label === null || about.found?.grouped !== false ? WAYS.slice(0, 1) : WAYS;
+          const labelled = found.look.label !== null && about.found?.grouped === false;
+          const ticks: Edit[] = labelled ? ["remove", "relabel"] : ["remove"];
           return (
             <>
-              <section class="pair">
-                <div>
-                  <Sight look={found.look} features={features} large />
-                  <p>
-                    {labelOf(found.look)} <span class="quiet">{found.look.title}</span>
-                  </p>
-                </div>
-                <Facts facts={{ ...found.facts, predicted_interval: interval(found.predicted_interval) }} fields={{ ...found.fields, predicted_interval: "95% interval of the mean output of models trained on the whole pool" }} />
-              </section>
-              <WhatIf run={run} fit={fit} target={Number(index)} edits={edits} set={set} ways={ways} threshold={about.found?.output.threshold ?? null} />
+              <Subject
+                look={found.look}
+                features={features}
+                facts={{ ...found.facts, predicted_interval: interval(found.predicted_interval) }}
+                fields={{ ...found.fields, predicted_interval: "95% interval of the mean output of models trained on the whole pool" }}
+              />
+              {about.found && <WhatIf run={about.found} fit={fit} target={Number(index)} edits={edits} set={set} ways={NAMES.filter((way) => way !== "relabel" || labelled)} place={place} />}
               <h2>Most {effects[0]} training examples</h2>
-              <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} link={link} features={features} edits={edits} ways={ways} edit={edit} />
+              <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
               <h2>Most {effects[1]} training examples</h2>
-              <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} link={link} features={features} edits={edits} ways={ways} edit={edit} />
+              <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
             </>
           );
         }}
@@ -73,27 +74,42 @@ function Numbers({ run, of: columns }: { run: string; of: number[] }) {
   );
 }
 
-/** Predicts the output of a target if some examples are removed or get another label. */
-function WhatIf(props: { run: string; fit: string; target: number; edits: Edits; set: (edits: Edits) => void; ways: Edit[]; threshold: number | null }) {
-  const [change, setChange] = useState<Change | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
+/** Says how models are trained, as part of a sentence. */
+function How({ run, edits }: { run: string; edits: Edits }) {
+  const texts: [Edit, (numbers: ComponentChildren) => ComponentChildren][] = [
+    ["remove", (numbers) => <>without {numbers}</>],
+    ["add", (numbers) => <>with {numbers} added</>],
+    ["relabel", (numbers) => <>with other labels of {numbers}</>],
+    ["without", (numbers) => <>on a pool that lacks {numbers} before, too</>],
+  ];
+  const parts = texts.flatMap(([way, text]) => (of(edits, way).length ? [text(<Numbers run={run} of={of(edits, way)} />)] : []));
+  return (
+    <>
+      {parts.map((part, i) => (
+        <span key={i}>
+          {i > 0 && ", "}
+          {part}
+        </span>
+      ))}
+    </>
+  );
+}
+
+/** Predicts the output of a target if some examples are removed, added, or get another label. */
+function WhatIf(props: { run: RunDetail; fit: string; target: number; edits: Edits; set: (edits: Edits) => void; ways: Edit[]; place: Place }) {
+  const { edits } = props;
+  const { run, output } = props.run;
+  const [failed, setFailed] = useState<Problem | null>(null);
   const [told, setTold] = useState("");
-  const remove = of(props.edits, "remove");
-  const relabel = of(props.edits, "relabel");
-  const asked = JSON.stringify({ targets: [props.target], remove, relabel });
-  useEffect(() => {
-    setProblem(null);
-    setChange(null);
-    if (!props.edits.size) return;
-    const control = new AbortController();
-    ask<{ changes: Change[] }>(`/runs/${props.run}/counterfactual${props.fit}`, JSON.parse(asked), control.signal)
-      .then((found) => setChange(found.changes[0] ?? null))
-      .catch((found: Problem) => control.signal.aborted || setProblem(found));
-    return () => control.abort();
-  }, [props.run, props.fit, asked]);
+  const [remove, add, relabel, without] = (["remove", "add", "relabel", "without"] as const).map((way) => of(edits, way)) as [number[], number[], number[], number[]];
+  const changes = remove.length + add.length + relabel.length > 0;
+  const question: Question = { target: props.target, remove, add, relabel, left_out: without };
+  const asked = useAsked<{ changes: Change[] }>(changes ? `/runs/${run}/counterfactual${props.fit}` : null, { targets: [props.target], remove, add, relabel, left_out: [...without, ...add] });
+  const change = changes ? (asked.found?.changes[0] ?? null) : null;
+  const problem = failed ?? (changes ? asked.problem : null);
 
   const find = (way: Edit) =>
-    ask<Support>(`/runs/${props.run}/targets/${props.target}/support${props.fit || "?"}${way === "relabel" ? "&mislabel=true" : ""}`)
+    ask<Support>(`/runs/${run}/targets/${props.target}/support${props.fit || "?"}${way === "relabel" ? "&mislabel=true" : ""}`)
       .then((found) => {
         const done = way === "remove" ? `without these ${found.columns.length}` : `if these ${found.columns.length} are labelled ${found.label_name}`;
         const texts: Record<string, string> = {
@@ -103,16 +119,16 @@ function WhatIf(props: { run: string; fit: string; target: number; edits: Edits;
           no_weights: "It has no weights.",
         };
         setTold(texts[found.status] ?? found.status);
-        setProblem(null);
+        setFailed(null);
         if (found.status === "found") props.set(new Map(found.columns.map((column) => [column, way])));
       })
-      .catch(setProblem);
+      .catch(setFailed);
 
-  const add = (event: Event) => {
+  const take = (event: Event) => {
     event.preventDefault();
     const form = event.target as HTMLFormElement;
     const given = new FormData(form);
-    const next = new Map(props.edits);
+    const next = new Map(edits);
     for (const text of String(given.get("numbers")).match(/\d+/g) ?? []) next.set(Number(text), given.get("way") as Edit);
     props.set(next);
     form.reset();
@@ -123,43 +139,41 @@ function WhatIf(props: { run: string; fit: string; target: number; edits: Edits;
       <h2>What if?</h2>
       <div aria-live="polite">
         {problem && <Trouble text={problem.message} />}
-        {!props.edits.size && <p>Tick examples below to {props.ways.join(" or ")} them, or give the numbers of any examples.</p>}
-        {props.edits.size > 0 && !change && !problem && <p class="quiet">predicting …</p>}
+        {!changes && (
+          <p>
+            Tick examples below to {props.ways.includes("relabel") ? "remove or relabel" : "remove"} them, or give the numbers of any examples to remove or to add: those to add are left out before.
+            {without.length > 0 && " Examples that are left out are so before and after a change."}
+          </p>
+        )}
+        {changes && !change && !problem && <p class="quiet">predicting …</p>}
         {change && (
           <p>
-            {remove.length > 0 && (
-              <>
-                Without <Numbers run={props.run} of={remove} />
-              </>
-            )}
-            {relabel.length > 0 && (
-              <>
-                {remove.length ? ", and with" : "With"} other labels of <Numbers run={props.run} of={relabel} />
-              </>
-            )}
-            , the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} ({interval(change.before_interval)}) to <b>{number(change.after)}</b>. One model is expected in{" "}
+            If models are trained <How run={run} edits={edits} />, the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} ({interval(change.before_interval)}) to <b>{number(change.after)}</b>. One model is expected in{" "}
             {interval(change.after_interval)}. Intervals are at 95%.
           </p>
         )}
         {change && relabel.length > 0 && <p class="quiet">Another label is predicted to have twice the effect of removal. That is a rule, which the intervals do not doubt.</p>}
         {told && <p>{told}</p>}
       </div>
-      <form class="tools" onSubmit={add}>
+      <form class="tools" onSubmit={take}>
         <label>
           examples <input name="numbers" required pattern="[#0-9, ]*[0-9][#0-9, ]*" placeholder="13, 45" />
         </label>
         <select name="way" aria-label="what happens to them">
           {props.ways.map((way) => (
-            <option key={way}>{way}</option>
+            <option key={way} value={way}>
+              {WAYS[way]}
+            </option>
           ))}
         </select>
         <button>change</button>
       </form>
       <p class="tools">
-        {props.threshold !== null && <button onClick={() => find("remove")}>find the fewest to remove that make it wrong</button>}
-        {props.threshold !== null && props.ways.includes("relabel") && <button onClick={() => find("relabel")}>find the fewest labels that make it wrong</button>}
-        {props.edits.size > 0 && <button onClick={() => (setTold(""), props.set(new Map()))}>change nothing</button>}
+        {output.threshold !== null && <button onClick={() => find("remove")}>find the fewest to remove that make it wrong</button>}
+        {output.threshold !== null && props.ways.includes("relabel") && <button onClick={() => find("relabel")}>find the fewest labels that make it wrong</button>}
+        {edits.size > 0 && <button onClick={() => (setTold(""), props.set(new Map()))}>change nothing</button>}
       </p>
+      {change && <Verify run={props.run} question={question} change={change} place={props.place} />}
     </section>
   );
 }

@@ -167,6 +167,7 @@ def _add_explore(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--port", metavar="N", type=port, default=0, help="port to listen on (default: one that is free)"
     )
+    add_trust(parser)
     add_store(parser)
 
 

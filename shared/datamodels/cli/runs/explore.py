@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib.util
 import secrets
+import shlex
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ def explore(options: argparse.Namespace) -> None:
     if options.run:
         runs.read(store, options.run)
     token = secrets.token_urlsafe(24)
-    settings = dataclasses.replace(ExplorerSettings.load(), token=token, user_header="")
+    settings = dataclasses.replace(ExplorerSettings.load(), token=token, user_header="", verify=_verify(options))
     runner = LocalRunner(options.home, store=store_settings(options), trainers=1)
     try:
         with runner.explorer(settings, options.port) as served:
@@ -48,3 +49,11 @@ def explore(options: argparse.Namespace) -> None:
             served.raise_if_ended()
     except KeyboardInterrupt:
         print("datamodels: the explorer has stopped", file=sys.stderr)
+
+
+def _verify(options: argparse.Namespace) -> str:
+    """Return the command that verifies predictions by training, with what this command trusts."""
+    trusted = [argument for module in options.trust for argument in ("--trust", module)]
+    # The store is in the environment of the explorer, which the command inherits.
+    home = ("--home", str(options.home.absolute()))
+    return shlex.join([sys.executable, "-m", "datamodels", "counterfactual", *home, *trusted])
