@@ -12,6 +12,7 @@ from typing import Any
 
 from datamodels import screen
 from datamodels.errors import DatamodelsError, DeniedError, InputError, SettingsError, TokenError
+from datamodels.rpc.access import GROUP, Caller, readers_of
 from datamodels.settings import ExplorerSettings
 
 from .problems import response_of
@@ -27,6 +28,8 @@ HEALTH, LIVE = "/healthz", "/livez"
 the kubelet asks by address."""
 MOST_BODY = 2**20
 """Largest body of a request, in bytes."""
+RUNS, COMPARISON = "/api/v1/runs", "/api/v1/comparison"
+"""Paths of what is about a run: it is named below the first, and in the query of the second."""
 SHORTEST_TOKEN = 16
 COOKIE = "datamodels-explorer"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -73,7 +76,10 @@ class Gate:
             raise SettingsError(f"{settings.prefix}_TOKEN: must have at least {SHORTEST_TOKEN} letters")
         if settings.user_header and not settings.hosts:
             raise SettingsError(f"{settings.prefix}_HOSTS: must name the hosts by which the proxy is reached")
+        if settings.readers and not settings.user_header:
+            raise SettingsError(f"{settings.prefix}_READERS: needs {settings.prefix}_USER_HEADER, which names users")
         screen.hide([settings.token])
+        self._readers = readers_of(settings.readers, f"{settings.prefix}_READERS")
         self._app, self._settings, self._secure = app, settings, secure
         self._hosts = {host.strip().lower() for host in settings.hosts.split(",") if host.strip()}
 
@@ -92,7 +98,10 @@ class Gate:
             if (target := self._first_visit(scope)) is not None:
                 await _redirect(send, target, self._cookie(host))
                 return
-            scope.setdefault("state", {})["user"] = self._user(headers, host)
+            user = self._user(headers, host)
+            caller = self._caller(user, headers)
+            scope.setdefault("state", {}).update(user=user, may_read=caller.may_read)
+            _require_readable(caller, scope)
             _require_small(headers)
         except DatamodelsError as error:
             await response_of(error)(scope, receive, send)
@@ -136,6 +145,14 @@ class Gate:
         how = "sign in at the proxy in front of it" if self._settings.user_header else "open the address with its token"
         raise TokenError(f"the caller is not identified; {how}")
 
+    def _caller(self, user: str, headers: _Headers) -> Caller:
+        """Return who asks, with the patterns of the runs that they may read: all if the setting names no readers."""
+        if not self._settings.readers or not user:
+            return Caller(user, (), ("*",))
+        given = headers.one(self._settings.groups_header.lower()) if self._settings.groups_header else ""
+        groups = [f"{GROUP}{name.strip()}" for name in given.split(",") if name.strip()]
+        return Caller(user, (), tuple(p for name in (user, *groups) for p in self._readers.get(name, ())))
+
     @property
     def _proof(self) -> str:
         """What the cookie holds: it shows that the browser had the token, which it does not reveal."""
@@ -168,6 +185,18 @@ def _require_own_page(method: str, host: str, headers: _Headers) -> None:
         raise DeniedError("the request comes from another page; open the explorer itself")
     if headers.one("content-type").partition(";")[0].strip() != "application/json":
         raise InputError("content-type: must be application/json")
+
+
+def _require_readable(caller: Caller, scope: Scope) -> None:
+    """Raise DeniedError if a request is about a run that the caller may not read, whether the store has it or not."""
+    parts = scope["path"].split("/")
+    runs = parts[4:5] if "/".join(parts[:4]) == RUNS else []
+    if scope["path"] == COMPARISON:
+        query = urllib.parse.parse_qsl(scope["query_string"].decode("latin-1"))
+        runs = [value.partition("@")[0] for name, value in query if name in ("one", "other")]
+    for run in filter(None, runs):
+        if not caller.may_read(run):
+            raise DeniedError(f"{caller.subject!r:.200} may not read run {run!r:.200}; ask whoever runs the explorer")
 
 
 def _require_small(headers: _Headers) -> None:

@@ -81,10 +81,8 @@ class Analyses:
             if response.HasField("progress"):
                 yield "progress", {"stage": response.progress.stage, "fraction": response.progress.fraction}
                 continue
-            basis, result = (
-                response.provenance,
-                messages.read(getattr(response, "components" if name == "map" else name), kind),
-            )
+            basis = response.provenance
+            result: Any = messages.read(getattr(response, "components" if name == "map" else name), kind)
             found = models.Analysis(
                 fit=basis.fit,
                 models=basis.models,

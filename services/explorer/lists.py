@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from datamodels.aggregate import manifest
@@ -63,9 +63,11 @@ def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
     router, weights = APIRouter(), explorer.weights
 
     @router.get("/runs")
-    def list_runs(limit: Annotated[int, Query(ge=1, le=1000)] = 100, page: str = "") -> models.RunPage:
-        """List the runs of the store, by name. Damaged ones are left out."""
-        names = [name for name in runs.names(explorer.store) if name > page]
+    def list_runs(
+        request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100, page: str = ""
+    ) -> models.RunPage:
+        """List the runs of the store that the caller may read, by name. Damaged ones are left out."""
+        names = [name for name in filter(request.state.may_read, runs.names(explorer.store)) if name > page]
         found = []
         for name in names[:limit]:
             fields = weights.readable(name)
@@ -190,8 +192,8 @@ def fits_router(explorer: Explorer) -> APIRouter:
             facts=views.facts(opened.targets, target),
             fields=views.fields(opened.targets),
             look=look.target(target),
-            helpful=views.weighted(look.column, helpful),
-            harmful=views.weighted(look.column, harmful),
+            helpful=views.weighted(fitted, look.column, helpful, target=target),
+            harmful=views.weighted(fitted, look.column, harmful, target=target),
         )
 
     @router.get("/runs/{run}/columns/{column}")
@@ -201,7 +203,13 @@ def fits_router(explorer: Explorer) -> APIRouter:
         ways = [opened.effects(column, k, negative=negative) for negative in (False, True)]
         look = views.looker(opened)
         raises, lowers = (
-            views.weighted(look.target, zip(way.target.tolist(), way.weight.tolist(), strict=True)) for way in ways
+            views.weighted(
+                opened.fitted,
+                look.target,
+                list(zip(way.target.tolist(), way.weight.tolist(), strict=True)),
+                column=column,
+            )
+            for way in ways
         )
         return models.ColumnDetail(
             fit=opened.fitted.record.number,
@@ -217,5 +225,5 @@ def fits_router(explorer: Explorer) -> APIRouter:
 
 def _values(opened: Opened, table: Table, field: str) -> models.Values:
     values, text = table.values(field), table.fields[field].text
-    shown = values if isinstance(values, list) else views.plain(views.rounded(values))
+    shown: Any = values if isinstance(values, list) else views.plain(views.rounded(values))
     return models.Values(fit=opened.fitted.record.number, field=field, text=text, values=shown)

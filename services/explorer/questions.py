@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter
@@ -14,7 +14,7 @@ from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
 from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError
-from datamodels.explore.opened import Explorer, Opened
+from datamodels.explore.opened import Explorer
 from datamodels.run import designs
 
 from . import models, views
@@ -45,23 +45,27 @@ def questions_router(explorer: Explorer) -> APIRouter:
             label_name=its_run.label_name(label),
         )
 
-    @router.get("/runs/{run}/targets/{target}/similar")
-    def similar_targets(
-        run: str, target: int, k: Count = 10, metric: str = similar.METRICS[0], fit: FitNumber = None
+    @router.get("/runs/{run}/{kind}/{index}/similar")
+    def get_similar(
+        run: str,
+        kind: Literal["targets", "columns"],
+        index: int,
+        k: Count = 10,
+        metric: str = similar.METRICS[0],
+        fit: FitNumber = None,
     ) -> models.Neighbours:
-        """Find the targets with the most similar weights."""
+        """Find the targets, or the columns, with the most similar weights."""
         opened = explorer.fit(run, fit)
-        found = similar.targets(opened.fitted.theta, target, k=k, metric=metric)
-        return _neighbours(opened, found, views.looker(opened).target)
-
-    @router.get("/runs/{run}/columns/{column}/similar")
-    def similar_columns(
-        run: str, column: int, k: Count = 10, metric: str = similar.METRICS[0], fit: FitNumber = None
-    ) -> models.Neighbours:
-        """Find the columns with the most similar weights."""
-        opened = explorer.fit(run, fit)
-        found = similar.columns(opened.fitted.theta, column, k=k, metric=metric)
-        return _neighbours(opened, found, views.looker(opened).column)
+        find, look = {
+            "targets": (similar.targets, views.looker(opened).target),
+            "columns": (similar.columns, views.looker(opened).column),
+        }[kind]
+        found = find(opened.fitted.theta, index, k=k, metric=metric)
+        rows = zip(found.index.tolist(), found.score.tolist(), strict=True)
+        return models.Neighbours(
+            fit=opened.fitted.record.number,
+            neighbours=[models.Neighbour(index=other, score=score, look=look(other)) for other, score in rows],
+        )
 
     @router.post("/runs/{run}/predict")
     def predict(run: str, asked: models.PredictRequest, fit: FitNumber = None) -> models.Prediction:
@@ -124,14 +128,6 @@ def questions_router(explorer: Explorer) -> APIRouter:
         return models.Mislabel(fit=fitted.record.number, by=found.by, examples=examples, scores=scores)
 
     return router
-
-
-def _neighbours(opened: Opened, found: similar.Neighbours, look: Any) -> models.Neighbours:
-    rows = zip(found.index.tolist(), found.score.tolist(), strict=True)
-    return models.Neighbours(
-        fit=opened.fitted.record.number,
-        neighbours=[models.Neighbour(index=index, score=score, look=look(index)) for index, score in rows],
-    )
 
 
 def _array(values: list[int]) -> np.ndarray:

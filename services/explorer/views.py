@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from datamodels.analyze.patterns.results import Components
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.verdict import of_evaluation
+from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool
+from datamodels.analyze.what_if.counterfactual import weight_intervals
 from datamodels.display.looks import POOL, TARGET, Look
 from datamodels.display.stored import Stored
 from datamodels.explore.opened import Opened
@@ -21,6 +23,7 @@ from datamodels.explore.tables import Table
 from datamodels.explore.verdicts import LEAK, NO_OTHER, Verdict
 from datamodels.fit.job.finished import FitRecord
 from datamodels.outputs import Output
+from datamodels.query.weights import Fitted
 from datamodels.run.runs import Run
 
 from . import models
@@ -145,8 +148,23 @@ def _bare(run: Run, labels: np.ndarray | None, index: int) -> Look:
     return Look() if labels is None else Look(label=int(labels[index]), name=run.label_name(int(labels[index])))
 
 
-def weighted(show: Any, pairs: Iterable[tuple[int, float]]) -> list[models.Weighted]:
-    return [models.Weighted(index=index, weight=weight, look=show(index)) for index, weight in pairs]
+def weighted(
+    fitted: Fitted, show: Any, pairs: Weights, *, target: int | None = None, column: int | None = None
+) -> list[models.Weighted]:
+    """Return the weights of one target on the columns of the pairs, or of the targets of the pairs on one column."""
+    index = np.array([index for index, _ in pairs], dtype=np.int64)
+    intervals = weight_intervals(
+        fitted.run,
+        fitted.noise,
+        fitted.record.rows,
+        index if target is None else np.full(len(index), target),
+        index if column is None else np.full(len(index), column),
+        np.array([weight for _, weight in pairs]),
+    )
+    return [
+        models.Weighted(index=index, weight=weight, interval=pair(ends), look=show(index))
+        for (index, weight), ends in zip(pairs, intervals, strict=True)
+    ]
 
 
 def facts(table: Table, index: int) -> dict[str, Any]:

@@ -399,7 +399,11 @@ class ExplorerSettings(Settings):
     interface are always allowed, except if `user_header` is set."""
     verdicts: bool = True
     """Whether users may store verdicts of a review. Nothing else can be changed."""
+    groups_header: str = ""
+    """The header in which the proxy names the groups of the user, separated by commas, such as `X-Forwarded-Groups`."""
+    readers: str = ""
+    """Which users may read which runs, as in DATAMODELS_AUTH_READERS: `USER=PATTERN,PATTERN`, with `;` between users,
+    and `group:NAME` for a group. If it is empty, every user may read every run. Whoever has the token always may."""
     verify: str = ""
-    """The command that trains models to verify a prediction, such as `datamodels counterfactual`, to which the question
-    is added. Whoever may use the explorer may then train models of any run on its machine, with the code that the
-    command trusts. `datamodels explore` sets it; if it is empty, pages show the command to copy."""
+    """The command that trains models to verify a prediction, such as `datamodels counterfactual`; the question is
+    added. Then all users may train models on the explorer's machine. If it is empty, pages show the command to copy."""

@@ -51,6 +51,19 @@ def test_every_service_uses_tls_and_requires_certificates(rendered, name):
         }, component
 
 
+def test_the_explorer_speaks_https_with_the_certificate_of_the_services(rendered):
+    each = rendered["everything"]
+    pod = each.one("Deployment", "explorer")["spec"]["template"]
+    settings = ServeSettings.load(environ(pod)[0])
+    assert files(pod)[settings.cert_file] == ("dm-tls", "tls.crt") and files(pod)[settings.key_file][1] == "tls.key"
+    (container,) = pod["spec"]["containers"]
+    probes = [container[f"{name}Probe"]["httpGet"]["scheme"] for name in ("startup", "readiness", "liveness")]
+    assert probes == ["HTTPS"] * 3
+    assert each.one("Service", "explorer")["spec"]["ports"][0]["port"] == 443
+    (certificate,) = [c for c in each.of("Certificate") if c["spec"]["secretName"] == "dm-tls"]
+    assert "dm-explorer.ns.svc" in certificate["spec"]["dnsNames"]
+
+
 @pytest.mark.parametrize("name", SECURE)
 def test_clients_have_a_certificate_and_not_the_key_of_the_services(rendered, name):
     server, client = SECRETS[name]

@@ -9,6 +9,7 @@ import helm_python
 import pytest
 import yaml
 
+from datamodels.rpc.access import readers_of
 from tests.helm.conftest import CHART, VALUES, chart
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -155,6 +156,8 @@ def test_the_explorer_gets_its_settings_and_is_reached_by_the_proxy_alone(render
     env = {e["name"]: e.get("value") or e["valueFrom"]["secretKeyRef"] for e in spec["containers"][0]["env"]}
     assert env["DATAMODELS_EXPLORER_USER_HEADER"] == "X-Forwarded-User" and env["DATAMODELS_SERVE_PORT"] == "8080"
     assert env["DATAMODELS_EXPLORER_HOSTS"] == "explorer.example.org" and env["DATAMODELS_EXPLORER_VERDICTS"] == "true"
+    assert env["DATAMODELS_EXPLORER_GROUPS_HEADER"] == "X-Forwarded-Groups"
+    assert readers_of(env["DATAMODELS_EXPLORER_READERS"]) == {"group:vision": ("digits-*", "cifar-*")}
     assert env["DATAMODELS_EXPLORER_TOKEN"] == {"name": "explorer", "key": "token"}
     (policy,) = [p["spec"] for p in each.of("NetworkPolicy", "explorer")]
     ports = {port["port"]: rule["from"] for rule in policy["ingress"] for port in rule["ports"]}

@@ -52,6 +52,7 @@ class Weighted(Model):
 
     index: Index
     weight: float = Field(description="by how much the column raises the output of the target, in units of the output")
+    interval: Interval = Field(description="of the weight; null if too few models are committed to estimate it")
     look: LookInfo
 
 

@@ -54,11 +54,16 @@ class Page:
     rows: list[dict[str, Any]]
 
 
-TARGETS = (
-    Field("target", NUMBER, "number of the target"),
+EXAMPLE = (
     Field("label", NUMBER, "its class; null if it has none"),
     Field("label_name", TEXT, "name of its class"),
     Field("title", TEXT, "what its owner calls it"),
+)
+"""Fields of both tables: what an example is."""
+
+TARGETS = (
+    Field("target", NUMBER, "number of the target"),
+    *EXAMPLE,
     Field("own", NUMBER, "the training example that it is, or -1"),
     Field("status", TEXT, "how its fit ended"),
     Field("predicted", NUMBER, "predicted output of models trained on the whole pool, without the target itself"),
@@ -77,9 +82,7 @@ TARGETS = (
 
 COLUMNS = (
     Field("column", NUMBER, "number of the column: a training example, or in a grouped design a group"),
-    Field("label", NUMBER, "its class; null if it has none"),
-    Field("label_name", TEXT, "name of its class"),
-    Field("title", TEXT, "what its owner calls it"),
+    *EXAMPLE,
     Field("targets", NUMBER, "number of targets with a weight on it"),
     Field("helped", NUMBER, "number of targets that it helps, or whose output it raises"),
     Field("harmed", NUMBER, "number of targets that it harms, or whose output it lowers"),

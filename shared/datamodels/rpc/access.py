@@ -49,17 +49,14 @@ class Caller:
         raise DeniedError(f"{self.subject!r:.200} may {may}; this call {'writes' if write else 'reads'} {run!r:.200}")
 
 
-def readers_of(text: str) -> Mapping[str, tuple[str, ...]]:
-    """Return {subject or group: patterns} of the setting `readers`. Raises SettingsError."""
+def readers_of(text: str, variable: str = f"{AuthSettings.prefix}_READERS") -> Mapping[str, tuple[str, ...]]:
+    """Return {subject or group: patterns} of a setting `readers`, whose name is `variable`. Raises SettingsError."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in filter(None, map(str.strip, text.split(";"))):
         subject, equals, patterns = entry.rpartition("=")
         chosen = tuple(filter(None, map(str.strip, patterns.split(","))))
         if not equals or not subject.strip() or not chosen:
-            raise SettingsError(
-                f"{AuthSettings.prefix}_READERS: {entry!r:.200}: must be SUBJECT=PATTERN,PATTERN, with ; between "
-                "subjects"
-            )
+            raise SettingsError(f"{variable}: {entry!r:.200}: must be SUBJECT=PATTERN,PATTERN, with ; between subjects")
         found[subject.strip()] = found.get(subject.strip(), ()) + chosen
     return found
 

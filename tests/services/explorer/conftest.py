@@ -63,7 +63,8 @@ class Served:
 def serving(store, settings):
     """Serve a store, and yield the port."""
     app = application(WeightStore(store, refresh=0), settings)
-    server = uvicorn.Server(uvicorn.Config(app.asgi, log_config=None, lifespan="on", timeout_graceful_shutdown=1))
+    quiet = {"log_config": None, "log_level": "critical", "access_log": False}  # pytest closes what it would log to
+    server = uvicorn.Server(uvicorn.Config(app.asgi, lifespan="on", timeout_graceful_shutdown=1, **quiet))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -1,10 +1,19 @@
+import http.client
+import json
+import ssl
+import subprocess
+import sys
+
 import pytest
 from datamodels.services.explorer.service import application
 
+from datamodels.environment import child_environ
 from datamodels.errors import SettingsError
 from datamodels.query.weights import WeightStore
-from datamodels.settings import ExplorerSettings
+from datamodels.settings import ExplorerSettings, ServeSettings, StoreSettings
+from tests.certificates import Authority
 from tests.services.explorer.conftest import TOKEN, Served, serving
+from tests.waiting import LIMIT, eventually
 
 RUNS = "/api/v1/runs"
 
@@ -76,5 +85,29 @@ def test_an_explorer_that_anybody_could_use_does_not_start(served):
         application(WeightStore(served.store), ExplorerSettings())
     with pytest.raises(SettingsError, match="HOSTS"):
         application(WeightStore(served.store), ExplorerSettings(user_header="X-User"))
+    with pytest.raises(SettingsError, match="READERS: needs DATAMODELS_EXPLORER_USER_HEADER"):
+        application(WeightStore(served.store), ExplorerSettings(token=TOKEN, readers="ada=*"))
+    with pytest.raises(SettingsError, match="DATAMODELS_EXPLORER_READERS: 'ada'"):
+        application(WeightStore(served.store), ExplorerSettings(user_header="X", hosts="x", readers="ada"))
     with pytest.raises(SettingsError, match="16 letters"):
         application(WeightStore(served.store), ExplorerSettings(token="short"))
+
+
+def test_with_a_certificate_it_speaks_https_and_its_cookie_stays_there(served, tmp_path):
+    authority, file = Authority(tmp_path), tmp_path / "address.json"
+    serve = ServeSettings(
+        port=0, metrics_port=0, address_file=str(file), follow_stdin=True, **authority.issue("server")
+    )
+    settings = (StoreSettings(url=served.store.url), serve, ExplorerSettings(token=TOKEN))
+    command = [sys.executable, "-m", "datamodels.services.explorer"]
+    with subprocess.Popen(command, env=child_environ(*settings), stdin=subprocess.PIPE) as process:
+        text = eventually(lambda: file.exists() and file.read_text(), while_true=lambda: process.poll() is None)
+        context = ssl.create_default_context(cafile=str(authority.ca_file))
+        address = json.loads(text)["address"].replace("0.0.0.0", "127.0.0.1")
+        connection = http.client.HTTPSConnection(address, timeout=LIMIT, context=context)
+        connection.request("GET", f"/?token={TOKEN}")
+        answer = connection.getresponse()
+        assert answer.status == 303 and "Secure" in answer.headers["set-cookie"].split("; ")
+        connection.close()
+        process.stdin.close()
+        assert process.wait(LIMIT) == 0

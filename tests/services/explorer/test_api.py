@@ -82,6 +82,12 @@ def test_a_target_shows_its_strongest_columns(served, fitted):
     helpful, harmful = fitted.top(0, 3)
     assert [(one["index"], one["weight"]) for one in found["helpful"]] == helpful
     assert [(one["index"], one["weight"]) for one in found["harmful"]] == harmful
+    first, path = found["helpful"][0], f"/api/v1/runs/{served.run.name}/counterfactual"
+    removed = served.ask(path, {"targets": [0], "remove": [first["index"]]}).json()["changes"][0]
+    assert first["interval"] == pytest.approx([-end for end in removed["change_interval"][::-1]], rel=1e-5)
+    assert first["interval"][0] < first["weight"] < first["interval"][1]
+    (same,) = (one for one in served.get(f"/columns/{first['index']}")["raises"] if one["index"] == 0)
+    assert same["interval"] == first["interval"]
     assert found["look"]["title"] == "test-0" and found["helpful"][0]["look"]["title"].startswith(MARKUP)
     picture = served.ask(found["helpful"][0]["look"]["picture"])
     assert picture.headers["content-type"] == "image/png" and picture.body[:4] == b"\x89PNG"

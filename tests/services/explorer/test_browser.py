@@ -1,7 +1,10 @@
 """Every page in a real browser: at three widths, light and dark, by keyboard, and for those who see little."""
 
 import base64
+import json
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +147,32 @@ def test_what_if_by_ticks_and_by_numbers(served, page):
     for key in ["7", ",", "8", "Enter"]:
         page.press(key)
     page.wait("location.search.includes('%2C7%2C8')")
+
+
+def test_a_prediction_is_verified_beside_it(served, page, tmp_path):
+    """The command is a small one that says what trained models would."""
+    measured = {"models": 4, "mean": 1.5, "interval": [1.0, 2.0], "flipped": 1, "share": 0.25, "share_interval": [0, 1]}
+    row = {"verified_before": measured, "verified": measured | {"mean": 0.25, "flipped": 3}}
+    script = tmp_path / "command.py"
+    script.write_text(f"import sys; assert '--remove=1' in sys.argv; print({json.dumps(row)!r})")
+    verify = shlex.join([sys.executable, str(script)])
+    page.visit(address(served, "/runs/RUN/targets/0?remove=1"), "document.querySelector('.command')")
+    assert "trains nothing" in page.run("document.body.innerText") and not page.run(
+        "document.querySelector('.whatif table')"
+    )
+    with serving(served.store, ExplorerSettings(token=TOKEN, verify=verify)) as port:
+        start = f"http://127.0.0.1:{port}/runs/{served.run.name}/targets/0"
+        page.visit(f"{start}?remove=1&token={TOKEN}", "document.querySelector('.command')")
+        page.run("document.querySelector('.whatif input[name=models]').focus()")
+        page.press("Enter")
+        page.wait("document.querySelector('.whatif table')")
+        assert "3 of 4 are wrong" in page.run("document.querySelector('.whatif table').innerText")
+        assert "\u22121.250" in page.run("document.querySelector('.whatif table').innerText")
+        page.visit(page.run("location.href"), "document.querySelector('.whatif table')")  # every state is a link
+        assert page.errors == [] and (not AXE.exists() or violations(page) == [])
+        page.visit(f"{start}?relabel=1", "document.body.innerText.includes('choose one')")
+        assert not page.run("document.querySelector('.command')"), "first the label"
+        page.visit("about:blank#", "true")  # so that no stream of events keeps the server
 
 
 def test_the_map_by_pointer_and_by_keyboard(served, page):

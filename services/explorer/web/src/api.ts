@@ -93,6 +93,7 @@ export interface Look {
 export interface Weighted {
   index: number;
   weight: number;
+  interval: [number | null, number | null];
   look: Look;
 }
 

@@ -154,7 +154,9 @@ export function Cards(props: {
             {one.look.title && <span class="quiet title">{one.look.title}</span>}
           </a>
           <meter min={0} max={most} value={Math.abs(one.weight)} aria-label="strength of the weight" />
-          <span>{number(one.weight, true)}</span>
+          <span>
+            {number(one.weight, true)} {one.interval[0] !== null && <span class="quiet ends">({interval(one.interval)})</span>}
+          </span>
           {props.ways?.map((way) => (
             <label key={way}>
               <input type="checkbox" checked={props.edits?.get(one.index) === way} onChange={() => props.edit?.(one.index, way)} /> {way}

@@ -36,6 +36,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
       <Show asked={asked}>
         {(found) => {
           const labelled = found.look.label !== null && about.found?.grouped === false;
+          const chosen = about.found?.fit_list.find((one) => one.fit === found.fit)?.chosen;
           const ticks: Edit[] = labelled ? ["remove", "relabel"] : ["remove"];
           return (
             <>
@@ -46,7 +47,9 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
                 fields={{ ...found.fields, predicted_interval: "95% interval of the mean output of models trained on the whole pool" }}
               />
               {about.found && <WhatIf run={about.found} fit={fit} target={Number(index)} edits={edits} set={set} ways={NAMES.filter((way) => way !== "relabel" || labelled)} place={place} />}
+              {chosen && <p class="quiet">How these weights were made: {chosen}.</p>}
               <h2>Most {effects[0]} training examples</h2>
+              <p class="quiet">Bars are as long as weights are strong; in brackets, their 95% intervals.</p>
               <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
               <h2>Most {effects[1]} training examples</h2>
               <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
@@ -148,8 +151,8 @@ function WhatIf(props: { run: RunDetail; fit: string; target: number; edits: Edi
         {changes && !change && !problem && <p class="quiet">predicting …</p>}
         {change && (
           <p>
-            If models are trained <How run={run} edits={edits} />, the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} ({interval(change.before_interval)}) to <b>{number(change.after)}</b>. One model is expected in{" "}
-            {interval(change.after_interval)}. Intervals are at 95%.
+            If models are trained <How run={run} edits={edits} />, the mean output changes by <b>{number(change.change, true)}</b> ({interval(change.change_interval)}), from {number(change.before)} ({interval(change.before_interval)}) to <b>{number(change.after)}</b>.{" "}
+            {change.after_interval[0] !== null && `One model is expected in ${interval(change.after_interval)}. Intervals are at 95%.`}
           </p>
         )}
         {change && relabel.length > 0 && <p class="quiet">Another label is predicted to have twice the effect of removal. That is a rule, which the intervals do not doubt.</p>}

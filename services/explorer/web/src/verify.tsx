@@ -54,10 +54,12 @@ function useVerification(path: string | null): { found: Verification | null; pro
 export function Verify({ run, question, change, place }: { run: RunDetail; question: Question; change: Change; place: Place }) {
   const [problem, setProblem] = useState<Problem | null>(null);
   const [wantedModels, wantedLabel, id] = [place.query.get("models") ?? MODELS, place.query.get("label"), place.query.get("verified")];
-  const label = question.relabel.length ? Number(wantedLabel ?? 0) : null;
+  const relabels = question.relabel.length > 0;
+  const label = relabels && wantedLabel ? Number(wantedLabel) : null;
   const asked = { ...question, models: Number(wantedModels), label };
   const base = `/runs/${run.run}/verifications`;
-  const how = useAsked<{ command: string; allowed: boolean }>(`${base}/command`, asked);
+  const asks = useAsked<{ command: string; allowed: boolean }>(relabels && label === null ? null : `${base}/command`, asked);
+  const how = relabels && label === null ? { found: null, problem: null } : asks;
   const job = useVerification(id ? `${base}/${id}` : null);
   const set = (values: Record<string, string>) => go(changed(place.query, values), true);
   const start = (event: Event) => {
@@ -75,16 +77,21 @@ export function Verify({ run, question, change, place }: { run: RunDetail; quest
         <label>
           models of each set <input name="models" type="number" min={2} max={1000} required value={wantedModels} onChange={(event) => set({ models: event.currentTarget.value, verified: "" })} />
         </label>
-        {label !== null && (
+        {relabels && (
           <label>
-            other label{" "}
-            <select value={label} onChange={(event) => set({ label: event.currentTarget.value, verified: "" })}>
-              {run.label_names.map((name, i) => (
-                <option key={i} value={i}>
-                  {name}
-                </option>
-              ))}
-            </select>
+            the other label{" "}
+            {run.label_names.length ? (
+              <select required value={wantedLabel ?? ""} onChange={(event) => set({ label: event.currentTarget.value, verified: "" })}>
+                <option value="">choose one</option>
+                {run.label_names.map((name, i) => (
+                  <option key={i} value={i}>
+                    {name}
+                  </option>
+                ))}
+              </select>
+            ) : (
+              <input type="number" min={0} required placeholder="class" value={wantedLabel ?? ""} onChange={(event) => set({ label: event.currentTarget.value, verified: "" })} />
+            )}
           </label>
         )}
         {how.found?.allowed && !running && <button>train and compare</button>}

@@ -174,6 +174,19 @@ def removal_errors(
     return np.hypot(noise.deviation[target] * spread, noise.misfit[target] * (curve - curve[0]))
 
 
+def weight_intervals(
+    run: Run, noise: Noise, rows: int, targets: np.ndarray, columns: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return float64[k, 2]: intervals of single weights float[k], of targets int[k] or one and columns int[k] or one.
+
+    Each is, with the other sign, the `Counterfactual.change_interval` of removing the column. NaN if there are too few
+    committed models to estimate it.
+    """
+    spread = np.sqrt(_variances(run, columns) / rows)
+    values = weights.astype(np.float64)
+    return _around(values, np.hypot(noise.deviation[targets] * spread, noise.misfit[targets] * values))
+
+
 def _variances(run: Run, columns: np.ndarray) -> np.ndarray:
     p = run.design.inclusion[columns].astype(np.float64)
     return 1 / (p * (1 - p))
