@@ -191,7 +191,7 @@ bench-query: $(VENV)/.test ## measure the query service under load: 5 minutes
 	$(BIN)/python benchmarks/query/service.py $(BENCH)
 
 bench-explorer: $(VENV)/.test ## measure the explorer on 60,000 targets over 50,000 examples: 3 minutes
-	$(BIN)/python benchmarks/query/explorer.py $(BENCH)
+	PYTHONPATH=. $(BIN)/python benchmarks/query/explorer.py $(BENCH)
 
 # Stopped, it continues from the parts that are measured.
 reproduce: $(VENV)/.trainer $(VENV)/.bench ## check the claims made of datamodels, and write docs/benchmarks/reproduction.md: 12 minutes

@@ -60,6 +60,7 @@ ORDER = [
         "services.aggregator",
         "services.fitter",
         "services.query",
+        "services.explorer.models",
         "services.explorer",
     ),
     "testing",

@@ -1,16 +1,17 @@
 """Measure the explorer on a large made-up run: seconds of each kind of request, CPU time, and memory.
 
-    python benchmarks/query/explorer.py [--size D,N,WEIGHTS] [--requests 100] [--pictures 16]
+    PYTHONPATH=. python benchmarks/query/explorer.py [--size D,N,WEIGHTS] [--requests 100] [--pictures 16]
 
 The run is a fit in a local folder: N targets with about WEIGHTS weights each, over D training examples, all with
 pictures and titles. The explorer is one process; one client asks over loopback, a different question each time. The
-first request of a kind is measured by itself, because it makes a table. On a machine with other load, compare the CPU
-time.
+first request of a kind is measured by itself, because it makes a table. If there is a Chromium, pages are opened in it.
+On a machine with other load, compare the CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -26,6 +27,7 @@ from service import make_fit, process
 from datamodels.display import stored
 from datamodels.storage.local import LocalStore
 from datamodels.train import Dataset
+from tests.services.explorer import browser
 
 TOKEN = "a-token-for-the-benchmark"
 LIMIT_SECONDS, LIMIT_MB = 0.2, 1500.0
@@ -71,6 +73,7 @@ def questions(d: int, n: int) -> dict[str, Callable[[int], str]]:
         "examples, sorted": lambda i: f"/columns?sort={'-' * (i % 2)}{('mean', 'strongest', 'targets')[i % 3]}",
         "one example: which targets does it move": lambda i: f"/columns/{columns[i]}",
         "a picture": lambda i: f"/targets/{targets[i]}/picture",
+        "one field of all targets": lambda i: f"/targets/values?field={FIELDS[i % len(FIELDS)]}",
         "similar targets": lambda i: f"/targets/{targets[i]}/similar",
         "support": lambda i: f"/targets/{targets[i]}/support",
     }
@@ -80,6 +83,16 @@ def cpu(pid: int) -> float:
     """CPU time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ask(address: str, path: str) -> bytes:
+    """Return the answer to a request."""
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=1200)) as connection:
+        connection.request("GET", path, headers={"authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        body = answer.read()
+    assert answer.status == 200 and body, (path, answer.status, body[:300])
+    return body
 
 
 def measure(address: str, pid: int, run: str, d: int, n: int, requests: int) -> Iterator[dict]:
@@ -107,6 +120,26 @@ def measure(address: str, pid: int, run: str, d: int, n: int, requests: int) -> 
         }
 
 
+PAGES = {
+    "/targets?sort=-strongest": "document.querySelector('.all .line a')",
+    "/columns?sort=-targets": "document.querySelector('.all .line a')",
+    "/targets/7": "document.querySelector('.card')",
+    "/map?by=predicted": "document.querySelector('.legend li') && document.querySelector('canvas').width > 300",
+}
+"""Pages below that of the run, and when each has its content."""
+
+
+def painted(address: str, run: str, profile: Path) -> Iterator[tuple[str, float, float]]:
+    """Yield (page, milliseconds to its first paint, and to its content) in a headless Chromium."""
+    with browser.opened(profile) as page:
+        page.look(1280, 800, "light")
+        page.visit(f"http://{address}/?token={TOKEN}", "document.querySelector('main table a')")
+        for path, content in PAGES.items():
+            page.visit(f"http://{address}/runs/{run}{path}", content)
+            now = page.run("performance.now()")
+            yield path, page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime"), now
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="50000,60000,100")
@@ -127,6 +160,16 @@ def main() -> None:
                 times = " | ".join(f"{1000 * found[name]:.1f}" for name in ("first", "p50", "p99", "cpu"))
                 print(f"| {found['what']} | {times} | {found['mb']:.0f} |", flush=True)
                 slow += [found["what"]] if found["cpu"] > LIMIT_SECONDS else []
+            for kind in ("targets", "columns"):
+                began = time.perf_counter()
+                found = ask(served.address, f"/api/v1/runs/{run.name}/analyses/map?columns={kind == 'columns'}")
+                seconds, now = time.perf_counter() - began, memory(served.pid)["now"]
+                what = f"map of {kind}, {len(found) / 1e6:.1f} MB, once for a fit"
+                print(f"| {what} | {1000 * seconds:.0f} | | | | {now:.0f} |", flush=True)
+            if browser.PATH:
+                print("\n| page | first paint, ms | its content, ms |\n|---|---|---|")
+                for page, paint, content in painted(served.address, run.name, Path(folder) / "profile"):
+                    print(f"| {page} | {paint:.0f} | {content:.0f} |", flush=True)
             peak = memory(served.pid)["peak"]
     print(f"\npeak memory {peak:.0f} MB; limits: {LIMIT_SECONDS} s of CPU, {LIMIT_MB:.0f} MB")
     print(json.dumps({"slow": slow, "peak_mb": round(peak)}))
