@@ -124,7 +124,7 @@ function Found({ before, after, change, seconds }: { before: Measured; after: Me
     <table>
       <thead>
         <tr>
-          <th />
+          <td />
           <th>predicted</th>
           <th>{number(after.models)} trained models, {number(Math.round(seconds))} seconds</th>
         </tr>
