@@ -12,7 +12,7 @@ from tests.cli.declared import commands, endings
 
 ROOT = Path(__file__).parents[2]
 SHARED = ("--home", "--store", "--address", "--namespace", "--context", "--kubeconfig", "--trainers", "--threshold")
-WITHOUT = ("lds", "price", "verify", "alpha", "compared", "remove", "add")
+WITHOUT = ("lds", "price", "verify", "alpha", "compared", "remove", "add", "relabel", "label")
 """Options without which less is done, so that they have no default to tell."""
 
 
