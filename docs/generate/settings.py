@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import inspect
 import re
 import tempfile
 from collections.abc import Iterator
@@ -42,8 +41,7 @@ def page() -> str:
 
 
 def groups() -> list[type[Settings]]:
-    found = (c for c in vars(settings).values() if inspect.isclass(c) and issubclass(c, Settings))
-    return [c for c in found if c is not Settings]
+    return [getattr(settings, name) for name in settings.__all__]
 
 
 @functools.cache

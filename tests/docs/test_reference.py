@@ -10,10 +10,11 @@ import pytest
 
 from datamodels import errors, settings
 from datamodels.cli.main import main
+from datamodels.environment import Settings
 from datamodels.errors import DatamodelsError, ExitCode
 from datamodels.fit.solve import BLOCK_BYTES, BLOCK_TARGETS
 from datamodels.run.specs import RunSpec
-from datamodels.settings import FitterSettings, Settings
+from datamodels.settings import FitterSettings
 from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2, types_pb2
 from docs import generate
 from docs.generate.settings import readers
