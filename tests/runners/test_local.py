@@ -14,7 +14,7 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.run import runs, specs
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import ClientSettings, StoreSettings, TrainerSettings
-from tests.waiting import eventually
+from tests.waiting import LIMIT, eventually
 
 
 def runner(folder, **options):
@@ -66,7 +66,14 @@ def test_a_home_that_is_no_folder_is_named(tmp_path):
         pytest.fail("came up")
 
 
-def test_a_service_that_cannot_start_says_why(tmp_path):
+def test_a_service_that_cannot_start_says_why(tmp_path, monkeypatch):
+    def ended(*given, popen=subprocess.Popen, **named):
+        """Start a process, and return when it has ended, as on a machine that is busy with others."""
+        process = popen(*given, **named)
+        process.wait(LIMIT)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", ended)
     broken = LocalRunner(tmp_path, store=StoreSettings(url="ftp://x"), trainers=1)
     reason = r"query ended with exit code 2.*ftp://x.*must be file://"
     with pytest.raises(StageError, match=reason) as raised, broken.services(["query"]):

@@ -234,12 +234,13 @@ class _Process:
         address_file: Path,
         pulse: Pulse | None,
     ) -> _Process:
+        begins = log.tell()  # the child shares the position, and moves it when it writes
         # The child gets a session of its own, so that Ctrl-C reaches only the driver, which then stops its children in
         # order. If the driver is killed, the pipe to the child's standard input closes and the child stops by itself.
         popen = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
-        return cls(name, popen, Path(log.name), log.tell(), address_file, pulse)
+        return cls(name, popen, Path(log.name), begins, address_file, pulse)
 
     def address(self) -> str:
         """Wait until the process serves, and return its address. Raises StageError if it ends or hangs before."""
