@@ -97,9 +97,9 @@ def test_a_kill_at_every_storage_call(verb, ends, after):
     counting = FaultyStore(counted.store)
     verb(counting, counted.name)
     ends(counted)
-    # Of the longest, whose parts are the others, every fourth call before it is made, and every fourth after.
+    # Of the longest, every other call before it is made, and the others after.
     calls = len(counting.calls)
-    for call in range(2 * after, calls, 4) if verb is everything else range(calls):
+    for call in range(after, calls, 2) if verb is everything else range(calls):
         kept = make()
         with contextlib.suppress(Crash):
             verb(FaultyStore(kept.store, Fault(call, Crash(), after)), kept.name)
