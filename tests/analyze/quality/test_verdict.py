@@ -134,6 +134,15 @@ def test_what_does_not_add_up_bounds_the_forecast_and_counts_as_noise():
     assert half.needed == (pytest.approx(200 / 0.65 / (0.65 / 0.64 - 1)), math.inf)
 
 
+@pytest.mark.parametrize("models", [500, 20_000])
+def test_a_forecast_says_that_it_leaves_out_the_prior_of_the_fit(models):
+    alone = verdict.of_snr(snr(3.0), 1400, models, WHOLE)
+    besides = verdict.of_snr(snr(3.0), 1400, models, WHOLE, "inputs and gradients")
+    assert (besides.word, besides.lds, besides.needed) == (alone.word, alone.lds, alone.needed)
+    assert besides.text.startswith(f"without a prior, {models:,} models give ") and "prior" not in alone.text
+    assert "a prior from inputs and gradients: " in besides.text
+
+
 def test_nothing_is_said_of_weights_after_a_handful_of_subsets():
     found = verdict.of_evaluation(Evaluation(1.0, (0.4, 1.0), 0.9, np.ones(5), 5, 4), 100)
     assert str(found) == (

@@ -47,7 +47,10 @@ def test_a_spec_is_checked_on_its_data_with_its_options(capsys, path):
     assert found["outputs"].startswith("169 of each model") and found["seed"] == "another one changes nothing"
     assert found["SNR"].startswith("infinite: the seed changes nothing, from ")
     assert re.match(r"effects of single examples make [01]\S* \(95% \S+ to \S+\) of that variance", found["additive"])
-    assert re.match(r"(weak|nothing yet): 50 models give an LDS of about 0\.\d\d \(0\.\d\d to 0", found["verdict"])
+    assert re.match(
+        r"(weak|nothing yet): without a prior, 50 models give an LDS of about 0\.\d\d \(0\.\d\d to 0", found["verdict"]
+    )
+    assert "a prior from inputs: " in found["verdict"]
     assert found["run"].startswith("250 models, 200 of them to evaluate, take ") and "at 3 per hour" in found["run"]
 
 

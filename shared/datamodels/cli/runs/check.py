@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,17 @@ from datamodels.analyze.quality.verdict import of_snr
 from datamodels.cli.common.output import print_json
 from datamodels.cli.common.spec import given_spec
 from datamodels.cli.runs.plan import duration, money
+from datamodels.fit.data import examples
+from datamodels.fit.job import gradients
 from datamodels.plan import cost
 from datamodels.run import runs, specs, spellings
+from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
 from datamodels.settings import TrainerSettings
 from datamodels.train.check import Check
 from datamodels.train.contract import load_trainer, resolve
 from datamodels.train.device import limit_threads
+from datamodels.train.gradients import offered
 
 M = 10_000
 """m of the run whose time is estimated, if no spec is given."""
@@ -62,7 +67,7 @@ def check(options: argparse.Namespace) -> None:
         "additive", f"effects of single examples make {adds.share:.2g} (95% {least:.2g} to {most:.2g}) of that variance"
     )
     free = int(np.count_nonzero(run.design.stratum >= 0))
-    verdict = of_snr(noise, free, given.m, adds)
+    verdict = of_snr(noise, free, given.m, adds, _prior(run, trainer))
     say("verdict", str(verdict))
     estimate = cost.on_this_machine(given, cost.Speed(pace.each, pace.first))
     of = f"{given.models:,} models, {given.models - given.m:,} of them to evaluate, take {duration(estimate.wall)}"
@@ -86,6 +91,15 @@ def check(options: argparse.Namespace) -> None:
                 "findings": said,
             }
         )
+
+
+def _prior(run: Run, trainer: Any) -> str:
+    """Say what the fit of a run expects weights from, besides outputs; empty if nothing."""
+    sources = (
+        ("inputs", examples.needed(run)),
+        ("gradients", gradients.wanted(run) > 0 and offered(trainer) is not None),
+    )
+    return " and ".join(name for name, used in sources if used)
 
 
 def _spec(options: argparse.Namespace) -> RunSpec:
