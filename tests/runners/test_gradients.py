@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from datamodels.analyze.quality import curve
+from datamodels.baselines import compare
+from datamodels.baselines.context import Context
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode, SpecError
 from datamodels.fit.data.problem import FOLDS
@@ -135,7 +137,7 @@ def test_the_pipeline_computes_them_if_trainers_use_its_machine(store, here):
 
 def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path, capsys, monkeypatch):
     two = SMALL["dataset"] | {"load": "tests.runners.test_gradients:parity"}
-    run, _ = made(m=60, dataset=two)
+    run, dataset = made(m=60, dataset=two)
     runs.create(store, run)
     committed.commit(store, run)
     monkeypatch.setenv("DATAMODELS_FITTER_SCRATCH", str(tmp_path / "scratch"))
@@ -149,6 +151,9 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
     monkeypatch.setattr(curve, "measure", lambda *_, prior, **__: used.append(prior.gradients.models) or [])
     curve.of_newest_fit(store, run)
     assert used == [6], "the points of a curve are fits of the same kind"
+    reference, _ = compare.of_datamodels(Context(run, dataset, store, 2))
+    computed = stored.read(store, run, 6)
+    assert reference.seconds == records[1].seconds + computed.seconds > computed.seconds > 0
     capsys.readouterr()
     assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.DONE
     lines = capsys.readouterr().out.splitlines()

@@ -27,7 +27,7 @@ from datamodels.analyze.what_if.support import before_a_class_is_empty
 from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.errors import InputError, NotReadyError
-from datamodels.fit.job import fits
+from datamodels.fit.job import fits, gradients
 from datamodels.fit.job.finished import require_fit
 from datamodels.run.runs import Run
 
@@ -51,12 +51,15 @@ class Difference:
 def of_datamodels(context: Context) -> tuple[MethodScores, np.ndarray]:
     """Return (weights of the run's newest fit as scores, bool[n]: which targets have weights).
 
+    Its seconds include those of the gradients that the fit has weighed, as those of other methods include theirs.
     Raises NotReadyError if the run has no fit, CorruptObjectError.
     """
     run = context.run
     record = require_fit(context.store, run.name)
     solution = fits.load(context.store, record)
-    entry = MethodScores(DATAMODELS, solution.dense(range(run.n)), record.rows, record.seconds)
+    weighed = gradients.used_by(context.store, record.of(run), record)
+    seconds = record.seconds + (0.0 if weighed is None else weighed.seconds)
+    entry = MethodScores(DATAMODELS, solution.dense(range(run.n)), record.rows, seconds)
     return entry, solution.modelled
 
 
