@@ -3,11 +3,12 @@ import html
 import re
 
 import numpy as np
+import pytest
 
 from datamodels.analyze.patterns import review
 from datamodels.analyze.quality import interval, verdict
 from datamodels.analyze.what_if import support
-from datamodels.report import sections
+from datamodels.report import explorer, sections
 from tests.report import made
 
 
@@ -19,16 +20,19 @@ def test_fragility_counts_the_targets_with_a_support(tmp_path):
     sizes = [len(one.columns) for one in right if one.status == support.FOUND]
     low, high = interval.share(len(sizes), len(right))
     assert f"Of {len(right)} targets" in text and f"{len(sizes) / len(right):.0%} have a support" in text
-    assert f"interval {low:.0%} to {high:.0%}" in text and f"median support has {np.median(sizes):,.0f} column" in text
-    assert "1 columns" not in text
+    assert f"interval {low:.0%} to {high:.0%}" in text and f"median support has {np.median(sizes):,.0f} example" in text
+    assert "most helpful examples removed" in text and "1 examples" not in text
 
 
-def test_no_supports_at_all(tmp_path):
-    found = made.findings(tmp_path)
+@pytest.mark.parametrize("kind, unit", [("uniform", "example"), ("grouped", "group")])
+def test_no_supports_at_all(tmp_path, kind, unit):
+    found = made.findings(tmp_path, design={"kind": kind})
     found.fitted.solution.weights[:] = -1
     none = review.fragility(found.run, found.fitted.solution, range(found.run.n))
     assert none.fragile.count == 0 and none.share.tolist() == [0]
-    assert "None of the others has a support" in sections.fragility(found.run, none)
+    text = sections.fragility(found.run, none)
+    assert re.search(rf"None of the others has a support of up to \d+ {unit}s?: ", text) and "column" not in text
+    assert explorer.data(found, {})["unit"] == unit
 
 
 def test_quality_begins_with_the_verdict(tmp_path):

@@ -70,6 +70,7 @@ def data(found: Findings, explained: Explained, budget: int = BUDGET) -> dict[st
         "others": {target: looks for target, looks in others.items() if target not in shown},
         "features": None if found.features is None else _features(found.features),
         "pool": found.run.design.columns,
+        "unit": found.run.design.unit,
         "output": _output(found.run.output),
         "predicted": _output(found.predicted),
     }

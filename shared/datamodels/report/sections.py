@@ -64,7 +64,7 @@ def _cards(found: Findings) -> Iterator[tuple[str, str]]:
         yield value, f"noise ceiling: agreement of two halves of {evaluation.mean_of} models{known}"
     yield f"{found.committed:,}", f"models of {run.spec.models:,}"
     yield f"{run.n:,}", "targets"
-    yield f"{run.design.columns:,}", "training columns"
+    yield f"{run.design.columns:,}", "groups of training examples" if run.design.grouped else "training examples"
     if found.fitted:
         yield f"{found.fitted.weights:,.0f}", "weights of a target (median)"
         if found.fitted.unusual:
@@ -150,12 +150,12 @@ def prose(text: str) -> str:
 
 def fragility(run: Run, found: Fragility) -> str:
     """Render how many targets are predicted to be wrong without their k most helpful examples."""
-    counted = found.fragile
+    counted, unit = found.fragile, run.design.unit
     if not counted.count:
         return (
             f"<p>Of {counted.of + counted.wrong:,} targets, {counted.wrong:,} are predicted to be wrong with the whole "
-            f"pool. None of the others has a support of up to {counted.limit:,} columns: a set without which it is "
-            "predicted to be wrong.</p>"
+            f"pool. None of the others has a support of up to {words.count(counted.limit, unit)}: a set without which "
+            "it is predicted to be wrong.</p>"
         )
     low, high = counted.interval
     chart = charts.steps(
@@ -163,15 +163,15 @@ def fragility(run: Run, found: Fragility) -> str:
         found.share.tolist(),
         found.interval[:, 0].tolist(),
         found.interval[:, 1].tolist(),
-        "Share of targets predicted to be wrong by number of columns removed",
-        ("most helpful columns removed", "targets predicted to be wrong"),
+        f"Share of targets predicted to be wrong by number of {unit}s removed",
+        (f"most helpful {unit}s removed", "targets predicted to be wrong"),
     )
     part = f"{counted.count / counted.of:.0%}"
     return (
-        "<p>The support of a target is the smallest set of training examples without which models are predicted to "
+        f"<p>The support of a target is the smallest set of training {unit}s without which models are predicted to "
         f"get it wrong. Of {counted.of:,} targets that are predicted to be right, {part} have a support of up to "
-        f"{counted.limit:,} columns ({LEVEL:.0%} interval {low:.0%} to {high:.0%}). The median support has "
-        f"{words.count(round(found.median), 'column')}, {found.median / run.design.columns:.1%} of the pool. "
+        f"{words.count(counted.limit, unit)} ({LEVEL:.0%} interval {low:.0%} to {high:.0%}). The median support has "
+        f"{words.count(round(found.median), unit)}, {found.median / run.design.columns:.1%} of the pool. "
         f"{counted.wrong:,} more targets are predicted to be wrong with the whole pool. "
         "<code>datamodels support RUN TARGET --verify 20</code> "
         f'trains models to check a support.</p><div class="panel">{chart}</div>'

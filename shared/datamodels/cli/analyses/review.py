@@ -150,7 +150,7 @@ def _paired(run: Run, found: Pairs, rows: list[dict[str, Any]]) -> Iterator[str]
 
 
 def _pair(run: Run, row: dict[str, Any], same: str) -> str:
-    unit = "example" if not run.design.grouped or "distance" in row else "group"
+    unit = "example" if "distance" in row else run.design.unit
     measure = "distance" if "distance" in row else "share"
     weight = "unknown" if row["weight"] is None else words.number(row["weight"], signed=True)
     example = words.example(row["example"], run.label_name(row["label"]))

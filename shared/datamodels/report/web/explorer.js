@@ -251,14 +251,14 @@ class Explorer {
     }
     if (one.score) found.push(["correlation with models", show(one.score[0]), `95%: ${span(one.score[1], one.score[2])}`]);
     if (one.r2 !== null) found.push(["R² on held-out models", show(one.r2), ""]);
-    found.push(["examples with weight", one.nonzeros.toLocaleString("en"), one.status === "ok" ? "" : one.status.replace("_", " ")]);
+    found.push([`${DATA.unit}s with weight`, one.nonzeros.toLocaleString("en"), one.status === "ok" ? "" : one.status.replace("_", " ")]);
     if (one.support) found.push(["support", ...this.support(one.support)]);
     if (one.own >= 0) found.push([one.span ? "is part of training example" : "is training example", `#${one.own}`, "left out of its fit"]);
     return found;
   }
 
   support({ status, size, limit }) {
-    if (status === "found") return [`${size.toLocaleString("en")} ${size === 1 ? "example" : "examples"}`, `${show(100 * size / DATA.pool, 1)}% of the pool`];
+    if (status === "found") return [`${size.toLocaleString("en")} ${DATA.unit}${size === 1 ? "" : "s"}`, `${show(100 * size / DATA.pool, 1)}% of the pool`];
     return status === "wrong" ? ["none needed", "predicted to be wrong"] : ["none found", `up to ${limit.toLocaleString("en")}`];
   }
 
@@ -312,8 +312,8 @@ class Removal {
     const ends = (single) => [-1, 1].map((sign) => mean.map((value, i) => within(value + sign * half(i, single))));
     const bounds = ends(one !== null).flat();
     const { title, threshold } = PREDICTED;
-    const frame = this.plot = new Frame(`Expected ${title} as examples are removed`, widthOf(this.chart.parentElement), 230,
-      [0, last * 1.02], extent(threshold === null ? bounds : [...bounds, threshold]), ["examples removed", `expected ${title}`]);
+    const frame = this.plot = new Frame(`Expected ${title} as ${DATA.unit}s are removed`, widthOf(this.chart.parentElement), 230,
+      [0, last * 1.02], extent(threshold === null ? bounds : [...bounds, threshold]), [`${DATA.unit}s removed`, `expected ${title}`]);
     if (known && one) frame.band(k, ...ends(true), "band wide");
     if (known) frame.band(k, ...ends(false));
     if (threshold !== null) frame.line([0, last * 1.02], [threshold, threshold], "zero");

@@ -171,6 +171,11 @@ class Design:
         return self.column_of_each is not None
 
     @property
+    def unit(self) -> str:
+        """What a column is, for people."""
+        return "group" if self.grouped else "example"
+
+    @property
     def columns(self) -> int:
         """d: the length of a mask."""
         groups = self.column_of_each
