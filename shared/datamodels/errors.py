@@ -82,6 +82,10 @@ class ExitCode(enum.IntEnum):
     """SIGINT, usually Ctrl-C, stopped the process. Every finished part of its work was committed."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM asks a command to end. It may be raised inside a user's code, whose fault it is not."""
+
+
 def one_line(error: BaseException) -> str:
     """Return the type and the message, if there is one, of any error, without line breaks and secrets."""
     return redact(": ".join(filter(None, (type(error).__name__, " ".join(str(error).split())))))

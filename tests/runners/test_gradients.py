@@ -1,6 +1,7 @@
 """Scores by gradients of a run's first models, with real trainers."""
 
 import dataclasses
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from datamodels.analyze.quality import curve
 from datamodels.baselines import compare
 from datamodels.baselines.context import Context
+from datamodels.cli.main import _terminate as terminate
 from datamodels.cli.main import main
-from datamodels.errors import ExitCode, SpecError
+from datamodels.errors import ExitCode, SpecError, Terminated
 from datamodels.fit.data.problem import FOLDS
 from datamodels.fit.job import gradients as stored
 from datamodels.fit.job.finished import read_fit
@@ -162,6 +164,24 @@ def test_a_stored_run_is_fitted_with_them_and_they_are_verified(store, tmp_path,
     block.write_bytes(block.read_bytes()[:-1])
     assert main(["status", run.name, "--store", store.url, "--verify"]) == ExitCode.FAILED
     assert block.name in capsys.readouterr().err
+
+
+class Stopped(MLP):
+    """Somebody stops the command while this one computes."""
+
+    def gradients(self, model, layers=()):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_is_no_fault_of_a_trainer(store):
+    """A fit went on without the gradients, and committed weights that nobody had asked for."""
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        run, dataset = made(trainer=SMALL["trainer"] | {"class": "tests.runners.test_gradients:Stopped"})
+        with pytest.raises(Terminated):
+            gradients.ensure(run, lambda: dataset, store)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datamodels import extras, screen
 from datamodels.cli.common import faults, streams
 from datamodels.cli.parser import parser
 from datamodels.environment import drop_unusable, hide_secrets
-from datamodels.errors import DatamodelsError, ExitCode
+from datamodels.errors import DatamodelsError, ExitCode, Terminated
 from datamodels.settings import TelemetrySettings
 
 
@@ -51,4 +51,4 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _terminate(number: int, frame: object) -> None:
-    raise SystemExit(int(ExitCode.TERMINATED))
+    raise Terminated(int(ExitCode.TERMINATED))

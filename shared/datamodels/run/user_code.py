@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodels import environment, extras
-from datamodels.errors import one_line
+from datamodels.errors import Terminated, one_line
 
 OURS = str(Path(__file__).parents[1]) + os.sep
 """The folder of this package."""
@@ -37,10 +37,12 @@ ANYTHING = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise an error again if it is no fault of the user's code: whoever runs the command has pressed Ctrl-C.
+    """Raise an error again if it is no fault of the user's code: it is a Ctrl-C or SIGTERM for the command.
 
     Only code that says so raises KeyboardInterrupt by itself.
     """
+    if isinstance(error, Terminated):
+        raise error
     if isinstance(error, KeyboardInterrupt):
         frames = traceback.extract_tb(error.__traceback__)
         if not frames or not (frames[-1].line or "").startswith("raise"):

@@ -20,7 +20,7 @@ from datamodels.fit.pairs.pairs import summed
 from datamodels.run import designs
 from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.runs import Run
-from datamodels.run.user_code import why
+from datamodels.run.user_code import ANYTHING, pass_on, why
 from datamodels.settings import TrainerSettings
 from datamodels.storage import ObjectStore
 from datamodels.telemetry import logger
@@ -54,7 +54,8 @@ def ensure(
     started = time.monotonic()
     try:
         made = compute(run, load(), models, tell)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except ANYTHING as error:
+        pass_on(error)
         reason = str(error) if isinstance(error, DatamodelsError) else why(error)
         if run.spec.fit.gradients is not None:
             raise SpecError(f"fit.gradients = {run.spec.fit.gradients}: {reason}; or leave it out") from error

@@ -22,7 +22,7 @@ from datamodels.run import runs
 from datamodels.run.dataset import Dataset, Targets
 from datamodels.run.estimators import ESTIMATORS, FLAT
 from datamodels.run.runs import Run
-from datamodels.run.user_code import why
+from datamodels.run.user_code import ANYTHING, pass_on, why
 from datamodels.storage import ObjectStore, keys, records
 from datamodels.telemetry import logger
 
@@ -110,7 +110,8 @@ def features(run: Run, x: np.ndarray) -> np.ndarray:
         found = np.asarray(make(x))
     except SpecError:
         raise
-    except (Exception, SystemExit) as error:
+    except ANYTHING as error:
+        pass_on(error)
         raise SpecError(f"fit.features = {name!r}: raised {why(error)}") from error
     if found.ndim != 2 or len(found) != len(x) or found.dtype.kind not in "fiub":
         raise SpecError(
