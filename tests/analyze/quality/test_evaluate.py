@@ -75,6 +75,13 @@ def test_outputs_that_are_chance_alone_earn_nothing_by_correction():
     assert found.interval[0] < 0 < found.interval[1] and abs(found.ceiling) < 0.3
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_correction_gives_no_correlation_beyond_that_of_the_same_or_the_opposite_order(sign):
+    _, outputs = noisy_truth(subsets=30, models=2, noise=2.0)
+    found = evaluate(sign * outputs.mean(axis=1), outputs, resamples=50)
+    assert found.lds == sign and np.abs(found.per_target).max() == 1
+
+
 @pytest.mark.parametrize("models", [2, 20])
 def test_the_ceiling_has_an_interval_that_covers_it(models):
     """One target, so that its ceiling moves with the subsets. Without noise there is nothing to be unsure of."""

@@ -59,8 +59,8 @@ class Evaluation:
                 fewer than FEW, it covers that of the correlation of a single target, too
     ceiling     the same correlation between the means of two disjoint halves of `mean_of` models of each subset: what
                 as many models again would reach as a prediction. Weights average noise away and can reach `best`
-    per_target  float64[n]; NaN for targets that are not scored. If a correction exceeds 1, single ones are cut at
-                1, but not for their mean, the LDS
+    per_target  float64[n]; NaN for targets that are not scored. If a correction leaves -1 to 1, single ones are
+                cut there, but not for their mean, the LDS
     subsets     unseen subsets used: those with at least two trained models
     models      models trained on each
     mean_of     models whose mean the LDS is about; `models` if it is not corrected
@@ -241,7 +241,7 @@ def evaluate(
         resampled[0, i] = found[scored].mean()
         progress((i + 1) / resamples)
     per_target, between = score(once)
-    lds = min(1.0, float(per_target[scored].mean()))
+    lds = float(np.clip(per_target[scored].mean(), -1.0, 1.0))
     # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
     # as much as their spread. Centred on their own mean they cover what they should.
     deviations, of_halves = resampled - resampled.mean(axis=1, keepdims=True)
@@ -256,7 +256,7 @@ def evaluate(
         lds=lds,
         interval=around,
         ceiling=as_ceiling(between),
-        per_target=np.where(scored, np.minimum(per_target, 1.0), np.nan),
+        per_target=np.where(scored, np.clip(per_target, -1.0, 1.0), np.nan),
         subsets=len(outputs),
         models=models,
         mean_of=max(models, STANDARD),
