@@ -15,7 +15,7 @@ measures it, weights explain no more than a, and the rest is noise: r^2 = a / (1
 by 150 subsets) and r 0.52 (0.02 to 0.74), and the LASSO has 0.65; with a = 1 it would be 0.91.
 
 No forecast includes a prior. It can be worth many models: for 240 models of the example `cnn`, the forecast is 0.21
-(0.01 to 0.25), and the fit has 0.82 with a prior from inputs and gradients.
+(0.01 to 0.25), and the fit has 0.77 with a prior from inputs and gradients.
 
 The thresholds are those at which the five most helpful examples of a target recur in a fit of other models. Pairs of
 fits of disjoint models of the digits share, of these five,
