@@ -1,8 +1,10 @@
 import http.client
 import json
+import socket
 
 import numpy as np
 import pytest
+from datamodels.services.explorer import __main__ as process
 from datamodels.services.explorer import lists
 
 from datamodels.aggregate import manifest
@@ -11,6 +13,7 @@ from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.fit.job import fits
 from datamodels.query.weights import WeightStore
+from datamodels.settings import ServeSettings
 from tests.report import made
 from tests.services.explorer.conftest import MARKUP, TOKEN
 from tests.waiting import LIMIT
@@ -19,6 +22,15 @@ from tests.waiting import LIMIT
 @pytest.fixture(scope="module")
 def fitted(served):
     return WeightStore(served.store).fitted(served.run.name)
+
+
+def test_parts_of_an_answer_do_not_wait_for_acknowledgements():
+    with (
+        process._listen(ServeSettings()) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_runs_are_listed_page_by_page(served):
