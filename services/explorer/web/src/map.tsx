@@ -2,7 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { type Look, type RunDetail, type Value } from "./api";
 import { ofClasses, ofNumbers, type Key } from "./colours";
-import { number, Show, Sight, labelOf } from "./parts";
+import { labelOf, NoWeights, number, Show, Sight } from "./parts";
 import { About, Members, useAnalysis, Waiting, type Analysis, type Clusters } from "./patterns";
 import { Plot } from "./plot";
 import { asText, cornersOf, inside, viewOf, whole, type Points } from "./points";
@@ -58,9 +58,7 @@ export function MapPage({ run, place }: { run: string; place: Place }) {
           found.fit_list.length ? (
             <Positions key={kind} run={found} kind={kind} by={by} place={place} what={what[kind]} />
           ) : (
-            <p>
-              This run has no weights yet. They follow once its models are trained: see <a href={`/runs/${run}`}>how far it is</a>.
-            </p>
+            <NoWeights run={run} />
           )
         }
       </Show>

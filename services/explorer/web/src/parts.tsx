@@ -59,6 +59,15 @@ export const Trouble = ({ text }: { text: string }) => (
 /** The LDS of a fit, with its interval. */
 export const ldsOf = ({ quality }: Fit): string => (quality ? `${number(quality.lds)} (${interval(quality.interval)})` : "not measured");
 
+/** Say that a run has no weights yet, and where its progress is. */
+export function NoWeights({ run }: { run: string }) {
+  return (
+    <p>
+      This run has no weights yet. They follow once its models are trained: see <a href={`/runs/${run}`}>how far it is</a>.
+    </p>
+  );
+}
+
 export function labelOf(look: Look): string {
   if (look.members !== null) return `${look.members.toLocaleString("en")} examples`;
   return look.label_name || (look.value === null ? "" : `y = ${number(look.value)}`);

@@ -1,7 +1,7 @@
 // Long analyses of a fit: clusters of targets or examples with similar weights, and the components of all weights.
 import { useEffect, useState } from "preact/hooks";
 import { events, Problem, type Look, type RunDetail } from "./api";
-import { labelOf, number, Show, Sight } from "./parts";
+import { labelOf, NoWeights, number, Show, Sight } from "./parts";
 import { changed, submitted, useAsked, type Asked, type Place } from "./state";
 
 export interface Analysis<T> {
@@ -135,9 +135,7 @@ export function PatternsPage({ run, name, place }: { run: string; name: "cluster
               <ComponentList run={run} columns={columns} grouped={found.grouped} k={k} />
             )
           ) : (
-            <p>
-              This run has no weights yet. They follow once its models are trained: see <a href={`/runs/${run}`}>how far it is</a>.
-            </p>
+            <NoWeights run={run} />
           )
         }
       </Show>

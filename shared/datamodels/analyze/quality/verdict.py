@@ -8,11 +8,12 @@ b, and from b the m for another r. Before a run, the SNR gives b = columns (1 + 
 columns at once, and SNR / (1 + SNR) of the variance of its outputs comes from them (Daetwyler et al. 2008). On the
 digits, with 1,400 columns and an SNR of 3, this gives 0.46, 0.72 and 0.92 for 500, 2,000 and 10,000 models; `ridge` has
 0.40, 0.71 and 0.90, and `lasso`, which finds the few columns that matter, 0.64, 0.85 and 0.92. So it is an estimate for
-weights that are not sparse, and the LASSO needs no more. All of
-this is for effects of examples that add up. If they make only a fraction a of the variance between subsets, as `snr`
-measures it, weights explain no more than a, and the rest is noise: r^2 = a / (1 + b / m) with b = columns (1 + SNR) /
-(a SNR). For 2,000 models of the trees of the example `lightgbm`, whose seed changes nothing, a is 0.40 (0.01 to 0.70,
-by 150 subsets) and r 0.52 (0.02 to 0.74), and the LASSO has 0.65; with a = 1 it would be 0.91.
+weights that are not sparse, and the LASSO needs no more.
+
+All of this is for effects of examples that add up. If they make only a fraction a of the variance between subsets, as
+`snr` measures it, weights explain no more than a, and the rest is noise: r^2 = a / (1 + b / m) with b = columns
+(1 + SNR) / (a SNR). For 2,000 models of the trees of the example `lightgbm`, whose seed changes nothing, a is 0.40
+(0.01 to 0.70, by 150 subsets) and r 0.52 (0.02 to 0.74), and the LASSO has 0.65; with a = 1 it would be 0.91.
 
 No forecast includes a prior. It can be worth many models: for 240 models of the example `cnn`, the forecast is 0.21
 (0.01 to 0.25), and the fit has 0.77 with a prior from inputs and gradients.
