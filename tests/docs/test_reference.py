@@ -12,7 +12,7 @@ from datamodels import errors, settings
 from datamodels.cli.main import main
 from datamodels.environment import Settings
 from datamodels.errors import DatamodelsError, ExitCode
-from datamodels.fit.solve import BLOCK_BYTES, BLOCK_TARGETS
+from datamodels.fit.solve import BLOCK_BYTES, BLOCK_TARGETS, FEWEST_TARGETS
 from datamodels.run.specs import RunSpec
 from datamodels.settings import FitterSettings
 from datamodels.v1 import aggregator_pb2, fitter_pb2, query_pb2, sampler_pb2, types_pb2
@@ -82,7 +82,7 @@ def test_every_setting_says_what_it_means(group):
 
 def test_the_numbers_in_the_text_of_block_are_those_of_the_fit():
     named = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", texts(FitterSettings)["block"])}
-    assert named == {0, *BLOCK_TARGETS.values(), BLOCK_BYTES // 2**30}
+    assert named == {0, *BLOCK_TARGETS.values(), FEWEST_TARGETS, BLOCK_BYTES // 2**30}
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda p: p.name)

@@ -208,8 +208,12 @@ def test_cupy_fits_as_numpy_does(cupy, made_problem):
         assert relative_excess(made, theirs, j) < 1e-5
 
 
-def test_blocks_keep_to_the_memory_they_have(made_problem):
+def test_blocks_keep_to_the_memory_they_have_and_are_enough_for_several_threads(made_problem):
     made, _ = made_problem(d=10, m=50, n=100)
+    assert solve.blocks(made, FitSpec(estimator="lasso"), device="cpu") == [(0, 33), (33, 67), (67, 100)]
+    assert [
+        solve.block_size(50, 10, targets, FitSpec(estimator="lasso"), device="cpu") for targets in (63, 64, 200, 9999)
+    ] == [63, 32, 50, 128]
     assert solve.blocks(made, FitSpec(estimator="lasso"), device="cpu", block_targets=40) == [
         (0, 33),
         (33, 67),

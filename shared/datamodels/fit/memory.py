@@ -239,7 +239,8 @@ def held_memory() -> int:
 
 def blocks(size: Size, settings: FitSpec, device: str, threads: int, block: int) -> tuple[int, int, int]:
     """Return (blocks in parallel, blocks, targets in a block)."""
-    a = min(block_size(size.rows, size.columns, settings, device=device, block_targets=block), size.targets)
+    most = block_size(size.rows, size.columns, size.targets, settings, device=device, block_targets=block)
+    a = min(most, size.targets)
     blocks = -(-size.targets // a)
     workers = min(threads or machine.cores(), blocks) if place_of(settings, device) == "cpu" else 1
     return workers, blocks, -(-size.targets // blocks)

@@ -115,8 +115,8 @@ class FitterSettings(Settings):
     the process may use."""
     block: int = 0
     """The most targets in a block, which is solved and committed as a unit; 0 means 128 on the CPU and 4,096 on a GPU.
-    On the CPU, a block gets fewer targets if it would take more than 2 GiB of memory. A GPU solves a block in as many
-    parts as its free memory asks for."""
+    On the CPU, a block gets fewer targets if it would take more than 2 GiB of memory, or if there would be fewer than
+    four blocks, but then at least 32. A GPU solves a block in as many parts as its free memory asks for."""
     memory: Gibibytes = 0.0
     """How much memory the fit of a LASSO may take on the CPU. A fit that would take more is refused before it starts. 0
     means all memory of the machine, or as much as the process's control groups allow."""
