@@ -114,15 +114,15 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     if by_gram:
         spare = round(settings.holdout * m)
         products = 0 if known else moments.PASS_ROWS * 8 * d
-        each = max(each, (2 * item + 1) * (spare if known else m) * a + (64 + 8 * item) * d * a + products)
-        counts = (4 + 2 * item + (item if spare > d else 0)) * d * d
+        each = max(each, (2 * item + 1) * (0 if known else m) * a + (64 + 8 * item) * d * a + products)
+        counts = (4 + 2 * item + (item if known or spare > d else 0)) * d * d
         held = 8 * d * d
         if known:
             held += 16 * size.targets * d
             piece = 8 * sums.PASS_ROWS
             making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
-            if not by_rows and not by_leave_out:  # only held-out rows are read, and only if their Gram is larger
-                floats = spare * (d + 1) * item if spare <= d else 0
+            if not by_rows and not by_leave_out:
+                floats = 0
     if by_panels:
         spare, piece = round(settings.holdout * m), min(m, row_blocks.MEASURED_ROWS)
         adding = (2 * item + 1) * m * a + 3 * 8 * piece * a + 16 * d * a
@@ -135,7 +135,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     if ESTIMATORS[settings.estimator].folds:
         features = folds.feature_bytes(ESTIMATORS[settings.estimator], d)
         making += pairs.bytes_of(d) if features else 0
-        making += folds.bytes_of(m, d, size.targets, features, item)
+        making += folds.bytes_of(m, d, size.targets, features, item, known=known)
         if known:
             held += folds.FEWEST_FOLDS * (4 * d * d + 8 * size.targets * d)
         each += a * (features + folds.VECTORS * item * d)

@@ -57,17 +57,38 @@ def test_fits_as_models_arrive_end_as_one_from_scratch(store, tmp_path, estimato
     assert (tmp_path / "scratch" / run.name / "sums.npz").exists()
 
 
-@pytest.mark.parametrize("estimator", ["lasso", "prior"])
-def test_parts_that_were_fitted_are_not_read_again(store, tmp_path, estimator):
+@pytest.mark.parametrize("estimator", ["lasso", "pooled", "prior"])
+def test_a_refit_reads_only_new_models(store, tmp_path, estimator):
+    """Neither from the store nor from the fitter's disk: there is nothing left to read of the others."""
     run = made(store, estimator, m=300)
     early = committed.commit(store, run, stop=260)
     solve(store, run, tmp_path / "scratch")
-    committed.commit(store, run)
+    whole = committed.commit(store, run)
+    scratch = solve(store, run, tmp_path / "elsewhere")
+    for name in store.list(f"fit/{run.name}/"):
+        store.delete(name)
     for part in early.parts:
         store.delete(part.key)
+    rows = sum(part.rows for part in early.parts)
+    for name, bytes_of_row in (("masks.bin", run.design.mask_bytes), ("outputs.bin", 4 * run.n)):
+        file = tmp_path / "scratch" / run.name / "shards" / name
+        assert file.stat().st_size == rows * bytes_of_row
+        file.write_bytes(b"\xff" * file.stat().st_size)  # outputs that are NaN
     found = solve(store, run, tmp_path / "scratch")
-    assert found.status == ["ok"] * run.n
+    assert whole.rows > rows and found.status == ["ok"] * run.n
     assert (estimator == "prior") == ("prior alone" in (found.choice or {}).get("errors", ()))
+    np.testing.assert_allclose(found.dense(range(run.n)), scratch.dense(range(run.n)), atol=1e-5)
+
+
+def test_a_refit_that_reads_rows_repairs_them(store, tmp_path):
+    run = made(store, "ridge", m=300)
+    committed.commit(store, run, stop=260)
+    solve(store, run, tmp_path / "scratch")
+    committed.commit(store, run)
+    file = tmp_path / "scratch" / run.name / "shards" / "outputs.bin"
+    file.write_bytes(b"\xff" * file.stat().st_size)
+    found, scratch = (solve(store, run, tmp_path / folder) for folder in ("scratch", "elsewhere"))
+    assert np.array_equal(found.weights, scratch.weights)
 
 
 def test_shares_are_fitted_again_if_another_threshold_is_declared(store, tmp_path):

@@ -18,7 +18,7 @@ from datamodels.fit.data import problem, shards
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.data.shards import Shards
 from datamodels.fit.data.sums import Sums
-from datamodels.fit.estimators.base import prior_of, uses_sums
+from datamodels.fit.estimators.base import folds_of_sums, prior_of, uses_sums
 from datamodels.fit.job import fits, gradients
 from datamodels.fit.job.finished import FitRecord, require_fit
 from datamodels.fit.pairs.pairs import with_gradients
@@ -96,9 +96,10 @@ def measure(
         if np.count_nonzero(data.heldout) < 2:
             continue
         if uses_sums(data, settings):
-            sums = sums or Sums.empty(data.columns, data.n)
+            sums = sums or Sums.empty(data.columns, data.n, folds_of_sums(settings))
             new = slice(added, models)
-            sums.add(data.masks[new], data.outputs[new], data.heldout[new], threads=threads or 1)
+            fold = problem.fold_of(data.pairs[new])
+            sums.add(data.masks[new], data.outputs[new], data.heldout[new], fold=fold, threads=threads or 1)
             added = models
         found = fit(data, settings, run.spec.seed, threads=threads, sums=sums)
         points.append(point(models, found))

@@ -160,5 +160,9 @@ def explained(rows: Rows, y: np.ndarray, keep: np.ndarray | None, error: np.ndar
     count = xp.broadcast_to(mask, y.shape).sum(axis=0)
     centred = xp.where(mask, y - xp.where(mask, y, 0).sum(axis=0) / count, 0)
     variance = rows.host((centred**2).sum(axis=0) / count)
-    varies &= variance > 0
+    return explained_of(variance, varies & (variance > 0), error)
+
+
+def explained_of(variance: np.ndarray, varies: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return what `explained` does for outputs of this variance, float64[t]; `varies` is bool[t]."""
     return np.where(varies, 1 - error / np.where(varies, variance, 1), np.nan)

@@ -11,6 +11,7 @@ import numpy as np
 
 from datamodels.fit.data import moments
 from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data.moments import Masks
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Span
 
@@ -132,8 +133,7 @@ def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.
     count, error, product = xp.zeros((3, len(theta)))
     sums, squares = xp.zeros((2, 2, len(theta)))
     for piece in row_blocks.partition(rows.heldout, PASS_ROWS):
-        # If sums over the rows are known, others than the held-out ones need not be read.
-        x = rows.block(piece) if rows.sums is None else rows.unpacked(piece)
+        x = rows.block(piece)
         here = slice(piece.start - rows.heldout.start, piece.stop - rows.heldout.start)
         y, guess = outputs[here], x[:, :-1] @ theta.T
         chosen = xp.ones((len(y), 1), dtype=bool) if keep is None else keep[here]
@@ -149,6 +149,21 @@ def heldout(rows: Rows, outputs: np.ndarray, keep: np.ndarray | None, theta: np.
     scale = xp.sqrt(xp.where(varies, variances[0] * variances[1], 1))
     correlation = xp.where(varies, (product / count - sums[0] * sums[1] / count**2) / scale, 0)
     return Heldout(rows.host(error / count), rows.host(correlation))
+
+
+def heldout_of_sums(found: Means, masks: Masks, theta: np.ndarray, level: np.ndarray) -> Heldout:
+    """Return what `heldout` returns, from sums over the held-out rows, all of which count for all targets.
+
+    found  of the held-out rows
+    masks  moments of their masks
+    """
+    variance, spread = found.variance, masks.squares(theta)
+    shared = np.einsum("ij,ij->i", theta, found.covariance)
+    guess = theta @ found.mean_masks[0]
+    error = np.maximum(variance - 2 * shared + spread, 0) + (found.mean - level - guess) ** 2
+    varies = (variance > ROUNDING * found.square / found.count) & (spread > ROUNDING * (spread + guess**2))
+    correlation = np.where(varies, shared / np.sqrt(np.where(varies, variance * spread, 1)), 0)
+    return Heldout(error, np.clip(correlation, -1, 1))
 
 
 def heldout_error(

@@ -23,6 +23,10 @@ PANEL = 512
 LANCZOS_STEPS = 30
 SINGLE = 4
 """Bytes of a float32."""
+ROOT_ROWS = 0.5
+"""Held-out rows over columns up to which the root of their Gram is computed. It takes a second for 5,000 columns."""
+ROOT_ROUNDING = 1e-10
+"""Largest variance of a column that is left when its computation ends."""
 NEAR_BITS = 8
 """Digits of the numbers that are subtracted from outputs before they are rounded to whole numbers."""
 PANEL_ROWS = 32_768
@@ -39,7 +43,8 @@ class Masks:
     gram       [d, d]; X'X / m of the centred masks, rounded, or `kernels.panels.Panels`. If all masks have one size,
                its null vector is all ones
     curvature  [d]; diagonal of gram
-    edge       largest eigenvalue of gram
+    edge       largest eigenvalue of gram; NaN if nobody needs it
+    root       [d, r], if it takes the place of the gram, which is None: root root' = gram
     """
 
     rows: int
@@ -48,6 +53,7 @@ class Masks:
     gram: Any
     curvature: np.ndarray
     edge: float
+    root: np.ndarray | None = None
 
     def exactly(self, theta: np.ndarray) -> np.ndarray:
         """Return weights float64[a, d] times the centred Gram, from the counts, which are exact."""
@@ -60,6 +66,13 @@ class Masks:
             found[:, i : i + PANEL] += theta @ panel
         return found
 
+    def squares(self, theta: np.ndarray) -> np.ndarray:
+        """Return theta' gram theta of weights [a, d], float64[a] of the array module."""
+        if self.root is not None:
+            along = theta @ self.root
+            return np.einsum("ij,ij->i", along, along, dtype=np.float64)
+        return np.einsum("ij,ij->i", theta, theta @ self.gram, dtype=np.float64).clip(0)
+
 
 def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
     """Return the moments of masks from counts int32[d, d] of the array module; zeros if there are no rows."""
@@ -68,6 +81,26 @@ def of_counts(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = n
     for i in range(0, len(counts), PANEL):
         gram[i : i + PANEL] = counts[i : i + PANEL] / max(rows, 1) - mean[i : i + PANEL, None] * mean
     return Masks(rows, mean, counts, gram, xp.diag(gram), edge_of(gram, xp))
+
+
+def of_heldout(counts: np.ndarray, rows: int, dtype: np.dtype, xp: ModuleType = np) -> Masks:
+    """Return the moments of held-out masks, as `of_counts` does, to compute their `squares`.
+
+    The Gram of few rows has a small rank, and so a narrow root, by which squares cost no more than by the rows.
+    """
+    if xp is not np or not 0 < rows <= ROOT_ROWS * len(counts):
+        return dataclasses.replace(of_counts(counts, rows, dtype, xp), edge=np.nan)
+    from scipy.linalg import lapack
+
+    mean, gram = np.diag(counts) / rows, np.empty(counts.shape)
+    for i in range(0, len(counts), PANEL):
+        gram[i : i + PANEL] = counts[i : i + PANEL] / rows - mean[i : i + PANEL, None] * mean
+    curvature = np.diag(gram).astype(dtype)
+    # Cholesky's factor of the Gram with columns in another order, until what is left is rounding (Higham 2002, 10.3).
+    factor, order, rank, _ = lapack.dpstrf(gram.T, tol=ROOT_ROUNDING, lower=1, overwrite_a=1)
+    root = np.zeros((len(counts), rank), dtype=dtype)
+    root[order - 1] = np.tril(factor[:, :rank])
+    return Masks(rows, mean, counts, None, curvature, np.nan, root)
 
 
 def edge_of(gram: Any, xp: ModuleType = np) -> float:
@@ -93,7 +126,10 @@ def edge_of(gram: Any, xp: ModuleType = np) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spans:
-    """The masks of the rows to fit and of all rows; of the held-out rows, if their Gram is cheaper than the rows."""
+    """The masks of the rows to fit and of all rows; of the held-out rows, if these are not read.
+
+    They are not read if sums over the rows are known, or if their Gram is smaller.
+    """
 
     fit: Masks
     whole: Masks
@@ -108,10 +144,11 @@ def of_masks(rows: Rows) -> Spans:
 def _of_masks(rows: Rows) -> Spans:
     fit, heldout = (_counts(rows, span) for span in (rows.fit, rows.heldout))
     spare = rows.heldout.stop - rows.heldout.start
+    unread = rows.sums is not None or spare > rows.problem.columns
     return Spans(
         fit=of_counts(fit, rows.fit.stop, rows.dtype, rows.xp),
         whole=of_counts(fit + heldout, rows.problem.rows, rows.dtype, rows.xp),
-        heldout=of_counts(heldout, spare, rows.dtype, rows.xp) if spare > rows.problem.columns else None,
+        heldout=of_heldout(heldout, spare, rows.dtype, rows.xp) if unread else None,
     )
 
 

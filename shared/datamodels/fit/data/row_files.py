@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,7 @@ class RowFiles:
 
     def __init__(self, folder: Path, row_bytes: Mapping[str, int]):
         self._row_bytes = tuple(row_bytes.values())
+        self._names = tuple(row_bytes)
         self._files: list[int] = []
         try:
             for name in row_bytes:
@@ -61,12 +62,16 @@ class RowFiles:
             os.ftruncate(file, count * width)
             os.fsync(file)
 
-    def checksums(self, first: int, count: int) -> tuple[int, ...]:
-        """Return the checksums of `count` rows from row `first` on, as the disk has them; () if it cannot read them."""
+    def checksums(self, first: int, count: int, names: Collection[str] | None = None) -> tuple[int, ...]:
+        """Return the checksums of `count` rows from row `first` on, as the disk has them; () if it cannot read them.
+
+        names  only of the files with these names; None for all
+        """
         try:
             found = []
-            for file, width in zip(self._files, self._row_bytes, strict=True):
-                found.append(_checksum(file, first * width, (first + count) * width))
+            for name, file, width in zip(self._names, self._files, self._row_bytes, strict=True):
+                if names is None or name in names:
+                    found.append(_checksum(file, first * width, (first + count) * width))
             return tuple(found)
         except OSError:
             return ()

@@ -5,8 +5,8 @@ parts whose rows these are, with checksums. Rows of new parts are appended. They
 them, and it is replaced only when they are durable. So a folder is always usable, and a killed attempt leaves only rows
 that are not listed. Only one process at a time may write to it.
 
-Local disks have no checksums of their own in most machines. So all rows are checked against theirs each time before
-they are mapped, and the rows of a part that differ are read from the store again.
+Local disks have no checksums of their own in most machines. So rows are checked against theirs before each fit that
+reads them, and the rows of a part that differ are read from the store again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -75,10 +75,12 @@ def materialise(
     folder: Path,
     *,
     progress: Callable[[float], None] = lambda fraction: None,
+    checked: bool = True,
 ) -> Shards:
     """Return the shards of a snapshot, in `folder`: read the missing parts, or all if the folder has other parts.
 
     progress  called with the fraction of the missing parts that is read; what it raises stops the work
+    checked   whether to check all rows. If not, `check` has to check those that are read; model indices are checked
 
     Raises NotReadyError if the snapshot has no model to fit, CorruptObjectError naming the part, StoreFullError if the
     disk is full, StoreUnavailableError if it returns other bytes than were written. A folder that is only half written
@@ -95,7 +97,7 @@ def materialise(
         if missing:
             rows = _append(store, run, missing, folder, rows, progress)
         if rows.blocks:
-            _repair(store, run, parts, folder, rows, progress)
+            _repair(store, run, parts, folder, rows, progress, parts if checked else ())
     if not rows.count:
         shutil.rmtree(folder, ignore_errors=True)
         raise NotReadyError(
@@ -103,6 +105,27 @@ def materialise(
             "train some first"
         )
     return rows.open(folder)
+
+
+def check(
+    store: ObjectStore,
+    run: Run,
+    snapshot: Snapshot,
+    folder: Path,
+    needed: Collection[tuple[str, str]] | None = None,
+    *,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
+    """Check rows of shards that `materialise` has returned, and read those that are damaged from the store again.
+
+    needed    identities of the parts whose rows are checked; None for all
+    progress  as for `materialise`, which has the same errors
+    """
+    parts, rows = {identity(part): part for part in parts_of_fit(run, snapshot)}, _Rows.read(folder, run)
+    if rows is None:
+        raise StoreUnavailableError(f"{folder}: another process removed the rows of run {run.name}; fit again")
+    with scratch.room(folder):
+        _repair(store, run, parts, folder, rows, progress, parts if needed is None else needed)
 
 
 def identity(part: Part) -> tuple[str, str]:
@@ -226,12 +249,18 @@ def _repair(
     folder: Path,
     rows: _Rows,
     progress: Callable[[float], None],
+    needed: Collection[tuple[str, str]],
 ) -> None:
-    """Check all rows, and write those of a part again if they are not what was written."""
+    """Check rows, and write those of a part again if they are not what was written.
+
+    needed  identities of the parts to check; of others, only the model indices are
+    """
     with RowFiles(folder, rows.row_bytes) as files, ThreadPoolExecutor(machine.cores()) as pool:
 
         def damaged(first: int, block: _Block) -> bool:
-            return files.checksums(first, block.rows) != block.crc32
+            names = [name for name in rows.row_bytes if name == _MODELS or block.part in needed]
+            written = dict(zip(rows.row_bytes, block.crc32, strict=True))
+            return files.checksums(first, block.rows, names) != tuple(written[name] for name in names)
 
         bad = []
         for i, wrong in enumerate(pool.map(carried(damaged), rows.starts, rows.blocks)):

@@ -1,6 +1,6 @@
 """Compute and keep sums over models, from which the solver `gram` and the estimators with cross-validation fit.
 
-Sums add up, so a fit after 1,000 more models reads only these models, and the held-out ones.
+Sums add up, so a fit after 1,000 more models reads only these models. Errors on held-out models follow from sums, too.
 
 Counts are whole numbers. All other sums are float64 of outputs less a shift, so they keep 16 digits of the outputs'
 spread, however large the mean is. In which order, or in which pieces, models are added changes the last bits at most.

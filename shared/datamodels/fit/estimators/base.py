@@ -89,3 +89,8 @@ def uses_sums(given: Problem, settings: FitSpec) -> bool:
     by_gram = ESTIMATORS[settings.estimator].solver and solver_of(settings).grams
     in_panels = gram.in_panels(settings, given.columns, SINGLE)
     return bool(by_gram and (given.own_column < 0).any() and sums.fits(given.columns, given.n) and not in_panels)
+
+
+def reads_rows(given: Problem, settings: FitSpec) -> bool:
+    """Return whether a fit reads rows, even with such sums: targets that are training examples leave some out."""
+    return not uses_sums(given, settings) or bool((given.own_column >= 0).any())

@@ -21,7 +21,7 @@ from datamodels.fit import memory
 from datamodels.fit.data import examples, problem, scratch, shards
 from datamodels.fit.data.problem import Problem, Solution
 from datamodels.fit.data.sums import Kept, Sums
-from datamodels.fit.estimators.base import folds_of_sums, prior_of, uses_sums
+from datamodels.fit.estimators.base import folds_of_sums, prior_of, reads_rows, uses_sums
 from datamodels.fit.job import finished, fits, gradients, metrics
 from datamodels.fit.job.eta import Eta
 from datamodels.fit.job.finished import FitRecord
@@ -160,7 +160,9 @@ class FitJob:
             check()
             progress(SHARDS_SHARE * fraction, 0, "reading outputs", None)
 
-        rows = shards.materialise(self._store, self.run, self._snapshot, home / SHARDS, progress=materialised)
+        rows = shards.materialise(
+            self._store, self.run, self._snapshot, home / SHARDS, progress=materialised, checked=False
+        )
         metrics.ROWS.set(len(rows.model_index))
         data = problem.of_run(self.run, rows.masks, rows.outputs, rows.model_index)
         prior = prior_of(self.run, self._store)
@@ -233,13 +235,20 @@ class FitJob:
     def _sums(
         self, home: Path, data: Problem, model_index: np.ndarray, settings: FitterSettings, check: Callable[[], None]
     ) -> Sums | None:
-        """Return the sums over all rows: those that an earlier fit kept, plus those of new parts. None if unused."""
-        if not uses_sums(data, self.run.spec.fit) or array_module(settings.device) is not np:
+        """Return the sums over all rows: those that an earlier fit kept, plus those of new parts. None if unused.
+
+        Checks all rows that the fit reads.
+        """
+        spec, shards_of = self.run.spec.fit, (self._store, self.run, self._snapshot, home / SHARDS)
+        if not uses_sums(data, spec) or array_module(settings.device) is not np:
+            shards.check(*shards_of, progress=lambda fraction: check())
             return None
         parts = [part for part in shards.parts_of_fit(self.run, self._snapshot) if part.rows]
-        folds, of_row = folds_of_sums(self.run.spec.fit), problem.fold_of(data.pairs)
-        kept = Kept(home, self.run.name, self.run.spec.fit.holdout, folds)
+        folds, of_row = folds_of_sums(spec), problem.fold_of(data.pairs)
+        kept = Kept(home, self.run.name, spec.holdout, folds)
         sums = kept.load(map(shards.identity, parts)) or Sums.empty(data.columns, data.n, folds)
+        needed = None if reads_rows(data, spec) else {shards.identity(part) for part in parts} - sums.parts
+        shards.check(*shards_of, needed, progress=lambda fraction: check())
         new = np.zeros(data.rows, dtype=bool)
         for part in parts:
             if shards.identity(part) not in sums.parts:

@@ -10,6 +10,7 @@ Arrays with an entry for each column or row are of the array module. Arrays with
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -17,11 +18,11 @@ import numpy as np
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.contract.block import BlockProgress, Tick
 from datamodels.fit.contract.targets import Targets
-from datamodels.fit.data import moments
+from datamodels.fit.data import means, moments
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.moments import PASS_ROWS, Masks, Outputs, Spans
 from datamodels.fit.data.problem import Solution
-from datamodels.fit.data.rows import Rows, columns
+from datamodels.fit.data.rows import Rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.kernels.batched import Batched
 from datamodels.fit.lasso import base, block, gap
@@ -87,13 +88,13 @@ class Standardised:
     """The t targets of a block that can be fitted, standardised over all rows: raw output = location + spread * z.
 
     location, spread  float64[t] of NumPy
-    heldout_z         [held-out rows, t] of the array module
+    heldout_z         [held-out rows, t] of the array module; None if sums over the rows are known: these say enough
     fit, heldout      sums over the rows to fit and over the held-out rows
     """
 
     location: np.ndarray
     spread: np.ndarray
-    heldout_z: np.ndarray
+    heldout_z: np.ndarray | None
     fit: Outputs
     heldout: Outputs
 
@@ -117,12 +118,11 @@ class Standardised:
 
     @classmethod
     def of_sums(cls, rows: Rows, known: Sums, targets: np.ndarray) -> Standardised:
-        """Standardise targets int64[t] of the problem from sums over the rows: reads only the held-out rows."""
+        """Standardise targets int64[t] of the problem from sums over the rows: reads no row."""
         shift = known.shift[targets]
         mean = (known.fit.total + known.heldout.total)[targets] / known.rows
         variance = (known.fit.square + known.heldout.square)[targets] / known.rows - mean**2
         location, spread = shift + mean, np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1)
-        held = columns(rows.outputs(targets[0], targets[-1] + 1, rows.heldout), targets - targets[0])
         center = rows.problem.center.astype(np.float64)
         fit, heldout = (
             moments.of_sums(span, targets, shift, location, spread, center) for span in (known.fit, known.heldout)
@@ -130,7 +130,7 @@ class Standardised:
         return cls(
             location=location,
             spread=spread,
-            heldout_z=((held - rows.xp.asarray(location)) / rows.xp.asarray(spread)).astype(rows.dtype),
+            heldout_z=None,
             fit=fit.on(rows.xp),
             heldout=heldout.on(rows.xp),
         )
@@ -187,19 +187,32 @@ class GramIteration:
         """Return float64[p], at the intercepts that are best for the rows to fit."""
         data, rows = self._data, self.rows
         theta, mine = state.theta.take(places, axis=0), rows.xp.asarray(state.target[places])
+        if self._heldout_masks is not None:
+            products, variance, move, bias = self._held
+            explained = 2 * (theta * products.take(mine, axis=0)).sum(axis=1, dtype=np.float64)
+            explained -= self._heldout_masks.squares(theta)
+            return rows.host((variance[mine] - explained).clip(0) + (bias[mine] - theta @ move) ** 2)
+        assert data.heldout_z is not None
         shift = (data.fit.total / data.fit.rows)[mine] + theta @ (self._center - self._masks.mean)
         if self._masks.counts is None:
             miss = self._sparse_predictions(theta) - data.heldout_z[:, mine] + (shift - theta @ self._center)
             return np.einsum("ij,ij->j", miss, miss) / len(miss)
-        if self._heldout_masks is None:
-            x = rows.once("held-out", lambda: rows.unpacked(rows.heldout))[:, :-1]
-            miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
-            return rows.host(rows.dots(miss, miss, dtype=np.float64) / len(miss))
-        chosen = data.heldout.take(mine)
-        products, variance = chosen.centred(self._heldout_masks, self._center)
-        explained = theta * (2 * products - theta @ self._heldout_masks.gram)
-        bias = chosen.total / chosen.rows - theta @ (self._heldout_masks.mean - self._center) - shift
-        return rows.host((variance - explained.sum(axis=1, dtype=np.float64)).clip(0) + bias**2)
+        x = rows.once("held-out", lambda: rows.unpacked(rows.heldout))[:, :-1]
+        miss = x @ theta.T - data.heldout_z[:, mine] + shift.astype(theta.dtype)
+        return rows.host(rows.dots(miss, miss, dtype=np.float64) / len(miss))
+
+    @functools.cached_property
+    def _held(self) -> tuple[np.ndarray, ...]:
+        """What errors on the held-out rows follow from, if these are not read.
+
+        Covariances of masks and outputs [t, d], variances of the outputs float64[t], and how far the means of the masks
+        [d] and of the outputs float64[t] are from those of the rows to fit.
+        """
+        data, masks, dtype = self._data, self._heldout_masks, self.rows.dtype
+        assert masks is not None
+        products, variance = data.heldout.centred(masks, self._center)
+        bias = data.heldout.total / data.heldout.rows - data.fit.total / data.fit.rows
+        return products.astype(dtype), variance, (masks.mean - self._masks.mean).astype(dtype), bias
 
     def _sparse_predictions(self, theta: np.ndarray) -> np.ndarray:
         """Return the masks of the held-out rows times weights [p, d], float64[held-out rows, p]."""
@@ -216,7 +229,12 @@ class GramIteration:
         return membership.sums(indptr, column, weights, np.arange(len(theta)), words, count)
 
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
-        return sorting.explained(self.rows, self._data.heldout_z, None, error)
+        if self._data.heldout_z is not None:
+            return sorting.explained(self.rows, self._data.heldout_z, None, error)
+        held = self._data.heldout
+        square = held.square / held.rows
+        variance = square - (held.total / held.rows) ** 2
+        return sorting.explained_of(variance, variance > means.ROUNDING * square, error)
 
     def weights(self, state: DescentState, places: np.ndarray) -> np.ndarray:
         return state.theta.take(places, axis=0)

@@ -16,10 +16,9 @@ import numpy as np
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.contract.block import Solve
 from datamodels.fit.contract.targets import Targets
-from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data import sums as known_sums
 from datamodels.fit.data.means import Heldout
-from datamodels.fit.data.problem import FOLDS, OK, Problem, fold_of, is_heldout
+from datamodels.fit.data.problem import FOLDS, NO_COLUMN, OK, Problem, fold_of, is_heldout
 from datamodels.fit.data.rows import CACHE_BYTES, Rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.lasso import fista, gram
@@ -120,14 +119,19 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     return Choice(way, ways[way][0], mean, found, errors.by_order, prior)
 
 
-def bytes_of(m: int, d: int, targets: int, features: int, item: int) -> int:
-    """Return the bytes of a choice for some targets. `features` are the bytes of one target's features."""
+def bytes_of(m: int, d: int, targets: int, features: int, item: int, *, known: bool = False) -> int:
+    """Return the bytes of a choice for some targets.
+
+    features  bytes of one target's features
+    known     whether it is made from sums over the rows, not from the rows
+    """
     judges = min(targets, most_judges(m, d))
     shifts = 2 * len(ridge.SHARES) * min(judges, RIDGE_JUDGES)
     floats = m * (d + 1) * item
-    rows = floats if floats <= CACHE_BYTES else 0
+    rows = (floats if floats <= CACHE_BYTES else 0) + 2 * m * judges * item
     grams = gram.bytes_of(d, item) if gram.bytes_of(d, item) <= gram.GRAM_BYTES else 0
-    return rows + 2 * m * judges * item + grams + 4 * judges * features + (shifts + 6 * judges) * d * item
+    shared = grams + d * d * item if known else rows + grams
+    return shared + 4 * judges * features + (shifts + 6 * judges) * d * item
 
 
 def feature_bytes(known: Estimator, d: int) -> int:
@@ -163,13 +167,11 @@ def _fewer(most: int, least: int, rows: int) -> int:
 def folds(given: Problem, targets: np.ndarray, *, by_sums: bool = False) -> Iterator[Problem]:
     """Yield the problem of each fold that is judged, of some targets int64[t]. Its held-out rows are the fold's.
 
-    by_sums  whether sums over the rows are known: then only rows are read that are held out, by the fold or otherwise
+    by_sums  whether sums over the rows are known: then no outputs are read
     """
-    some, of_row = None if by_sums else _of_targets(given, targets), fold_of(given.pairs)
+    some, of_row = _unread(given, len(targets)) if by_sums else _of_targets(given, targets), fold_of(given.pairs)
     for fold in range(count(given.rows)):
-        held = of_row == fold
-        part = _of_targets(given, targets, held | given.heldout) if some is None else some
-        yield dataclasses.replace(part, heldout=held)
+        yield dataclasses.replace(some, heldout=of_row == fold)
 
 
 def count(rows: int) -> int:
@@ -196,24 +198,19 @@ def uses_sums(given: Problem) -> bool:
     )
 
 
-def _of_targets(given: Problem, targets: np.ndarray, needed: np.ndarray | None = None) -> Problem:
-    """Return a problem of some targets int64[t]. Outputs of rows that are not needed, bool[m], are 0."""
-    if needed is None:
-        outputs = np.ascontiguousarray(given.outputs[:, targets])
-    else:
-        outputs = _only(given.outputs, np.arange(given.rows), needed, targets)
+def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
+    """Return a problem of some targets int64[t]."""
+    outputs = np.ascontiguousarray(given.outputs[:, targets])
     return dataclasses.replace(given, outputs=outputs, own_column=given.own_column[targets], prior=None)
 
 
-def _only(
-    array: np.ndarray, rows: np.ndarray, needed: np.ndarray, columns: np.ndarray | slice = slice(None)
-) -> np.ndarray:
-    """Return some columns of rows int64[r] of an array. Those that are not needed, bool[r], are not read, but 0."""
-    places = np.flatnonzero(needed)
-    found = np.zeros((len(rows), array[:1, columns].shape[1]), dtype=array.dtype)
-    for piece in row_blocks.partition(slice(0, len(places)), row_blocks.MEASURED_ROWS):
-        found[places[piece]] = array[rows[places[piece]]][:, columns]
-    return found
+def _unread(given: Problem, targets: int) -> Problem:
+    """Return a problem of some targets that all count all rows, for sums over them. No outputs are read: they are NaN.
+
+    They take no memory.
+    """
+    outputs = np.broadcast_to(np.float16(np.nan), (given.rows, targets))
+    return dataclasses.replace(given, outputs=outputs, own_column=np.full(targets, NO_COLUMN), prior=None)
 
 
 def _judge(
@@ -276,11 +273,11 @@ def _with_a_lambda_each(sample: Sample, inner: Inner | None, settings: FitSpec, 
     given, some, t = rows.problem, rows.order[rows.fit], len(sample.variance)
     if inner is None:
         assert sample.y is not None
-        masks, outputs = given.masks[some], rows.host(sample.y[rows.fit])
         held, sums, location = is_heldout(np.arange(len(some)), settings.holdout), None, np.zeros(t)
+        masks, outputs = given.masks[some], rows.host(sample.y[rows.fit])
     else:
         held, sums, location = inner[0][some], inner[1].take(np.arange(t)), sample.location
-        masks, outputs = _only(given.masks, some, held), _only(given.outputs, some, held, np.arange(t))
+        masks, outputs = np.broadcast_to(np.uint8(0), (len(some), given.masks.shape[1])), given.outputs[: len(some), :t]
     part = dataclasses.replace(
         given, masks=masks, outputs=outputs, own_column=given.own_column[:t], heldout=held, order=None, pair=None
     )

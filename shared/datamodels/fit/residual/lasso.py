@@ -61,8 +61,8 @@ def lambdas(rows: Rows, span: slice, fraction: float, count: int) -> np.ndarray:
 def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
     """Return the targets of a sample, less the predictions by a prior mean [a, d], standardised.
 
-    All rows must count for all targets. The sums come from those of the sample and the counts of the masks, so only the
-    held-out rows are read.
+    All rows must count for all targets. The sums come from those of the sample and the counts of the masks, so at most
+    the held-out rows are read.
     """
     rows = sample.rows
     spans, center = moments.of_masks(rows), rows.center.astype(np.float64)
@@ -84,12 +84,13 @@ def standardised(sample: Sample, prior: np.ndarray | None) -> Standardised:
 
     fit, whole = scaled(fit, spans.fit), scaled(whole, spans.whole)
     held = sample.held
-    if prior is not None:
-        held = held - rows.unpacked(rows.heldout)[:, :-1] @ prior.T
+    if held is not None:
+        held = held if prior is None else held - rows.unpacked(rows.heldout)[:, :-1] @ prior.T
+        held = ((held - location) / spread).astype(rows.dtype)
     return Standardised(
         location=rows.host(location),
         spread=rows.host(spread),
-        heldout_z=((held - location) / spread).astype(rows.dtype),
+        heldout_z=held,
         fit=fit,
         heldout=whole - fit,
     )

@@ -8,8 +8,7 @@ import numpy as np
 
 from datamodels.fit.contract import targets as sorting
 from datamodels.fit.contract.targets import Targets
-from datamodels.fit.data import means
-from datamodels.fit.data import rows as row_blocks
+from datamodels.fit.data import means, moments
 from datamodels.fit.data.covariance import Covariance
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
@@ -34,13 +33,14 @@ class Sample:
     """The a targets of a block that can be fitted. Arrays are of the array module of the rows.
 
     y         [m, a]; outputs less `location`; None if sums over the rows are known
-    held      [held-out rows, a]; the same of the held-out rows
+    held      [held-out rows, a]; the same of the held-out rows; None, too, if sums over the rows are known
     keep      bool[m, a], or None if all rows count for all targets
     location  float64[a]
     variance  float64[a]; of the outputs over all rows that count, above 0
     """
 
     y: np.ndarray | None
+    held: np.ndarray | None
     keep: np.ndarray | None
 
     def __init__(self, targets: Targets):
@@ -61,10 +61,8 @@ class Sample:
         rows, known, numbers = self.rows, self.rows.sums, targets.numbers
         assert known is not None
         mean = (known.fit.total + known.heldout.total)[numbers] / known.rows
-        self.y = self.keep = None
+        self.y = self.held = self.keep = None
         self.location = (known.shift[numbers] + mean).astype(rows.dtype)
-        held = rows.outputs(targets.first, targets.first + len(targets.status), rows.heldout)
-        self.held = row_blocks.columns(held, targets.able) - self.location
         self._fit, self._heldout = (
             means.of_sums(span, numbers, known.shift[numbers], self.location, rows.center.astype(np.float64))
             for span in (known.fit, known.heldout)
@@ -78,9 +76,10 @@ class Sample:
     def take(self, count: int) -> Sample:
         """Return the first `count` targets, or all if there are fewer."""
         found = copy.copy(self)
-        found.y = None if self.y is None else self.y[:, :count]
-        found.held, found.location, found.variance = (x[..., :count] for x in (self.held, self.location, self.variance))
-        found.keep = None if self.keep is None else self.keep[:, :count]
+        found.y, found.held, found.keep = (
+            None if array is None else array[:, :count] for array in (self.y, self.held, self.keep)
+        )
+        found.location, found.variance = self.location[:count], self.variance[:count]
         found._fit, found._heldout = self._fit.take(count), self._heldout.take(count)
         return found
 
@@ -107,10 +106,19 @@ class Sample:
 
     def compared(self, theta: np.ndarray, level: np.ndarray) -> means.Heldout:
         """Compare predictions theta . x + level with the outputs less `location`, on held-out rows."""
+        if self.held is None:
+            masks = moments.of_masks(self.rows).heldout
+            assert masks is not None
+            return means.heldout_of_sums(self._heldout, masks, theta, level)
         return means.heldout(self.rows, self.held, self._held_keep, theta, level)
 
     def heldout_r2(self, error: np.ndarray) -> np.ndarray:
         """Return the explained variances float64[a] for mean squared errors float64[a] on held-out rows."""
+        if self.held is None:
+            found = self._heldout
+            return sorting.explained_of(
+                found.variance, found.variance > means.ROUNDING * found.square / found.count, error
+            )
         return sorting.explained(self.rows, self.held, self._held_keep, error)
 
     @property
