@@ -13,11 +13,12 @@ from .service import service
 
 def build() -> list[Service]:
     settings = AggregatorSettings.load()
-    store = open_store(StoreSettings.load())
+    half = ServeSettings.load().workers // 2
+    store = open_store(StoreSettings.load(), waiters=half)
     preflight(store, settings.preflight_writers)
     committer = Committer(store, settings)
     committer.start()
-    return [service(committer, watches=max(1, ServeSettings.load().workers // 2))]
+    return [service(committer, watches=max(1, half))]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +14,7 @@ from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
 from tests.storage.conftest import client_of, empty
 from tests.storage.proxy import Proxy
-from tests.waiting import LIMIT
+from tests.waiting import LIMIT, eventually
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,24 @@ def test_credentials_that_stay_refused_end_with_the_transient_code(settings, key
         with pytest.raises(StoreUnavailableError, match=r"403 .*read anew") as caught:
             call()
         assert caught.value.exit_code == ExitCode.TRANSIENT
+
+
+def test_only_so_many_requests_wait_for_credentials(settings, keys):
+    """So that a service, which has a thread for each call, can still answer others."""
+    store = S3Store(settings, waiters=1)
+    store.create("a/b", b"1")
+    store.read("a/b")
+    keys.valid = "never"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(store.read, "a/b")
+        eventually(lambda: keys.refused > 3)  # refused, looked whether that passes, and refused again
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="other requests wait"):
+                store.create("b/c", b"2")
+        keys.valid = "first"
+        assert first.result(LIMIT) == b"1"
+    keys.replace((403, "InvalidAccessKeyId"))
+    assert store.create("b/c", b"2"), "the first no longer counts"
 
 
 def test_credentials_that_were_never_good_are_a_wrong_setting_at_once(settings, keys):

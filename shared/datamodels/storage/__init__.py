@@ -11,10 +11,11 @@ from datamodels.storage.base import ObjectStore
 __all__ = ["ObjectStore", "open_store"]
 
 
-def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
+def open_store(settings: StoreSettings, *, create: bool = True, waiters: int | None = None) -> ObjectStore:
     """Open the store at `settings.url`.
 
-    create  create the folder of a local store if it does not exist
+    create   create the folder of a local store if it does not exist
+    waiters  how many requests to S3 may wait for credentials that are being replaced; None for any number
 
     Raises SettingsError if the URL is not valid, NotFoundError if a folder does not exist and may not be created.
     """
@@ -28,7 +29,7 @@ def open_store(settings: StoreSettings, *, create: bool = True) -> ObjectStore:
     if separator and rest and scheme == "s3":
         from datamodels.storage.s3 import S3Store
 
-        return _traced(S3Store(settings))
+        return _traced(S3Store(settings, waiters=waiters))
     raise SettingsError(
         f"store {settings.url!r}: must be file://FOLDER or s3://BUCKET/PREFIX; --store or DATAMODELS_STORE_URL gives it"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import threading
@@ -66,12 +67,15 @@ class S3Store(ObjectStore):
 
     If the store refuses the credentials, they are read anew. If it accepted them before, they are being replaced:
     requests are repeated for `settings.patience` seconds before they raise StoreUnavailableError.
+
+    waiters  how many requests may be repeated for that reason at a time; others raise StoreUnavailableError at once.
+             A service gives fewer than it has threads, so that calls are answered meanwhile. None for any number
     """
 
     PAGE = 1000
     """Keys per page of a listing; S3 returns at most 1,000."""
 
-    def __init__(self, settings: StoreSettings):
+    def __init__(self, settings: StoreSettings, *, waiters: int | None = None):
         self._bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._attempts = max(1, settings.attempts)
@@ -81,6 +85,7 @@ class S3Store(ObjectStore):
         self._known: str | None = None
         self._signs = False
         self._renewing = threading.Lock()
+        self._waiters = None if waiters is None else threading.BoundedSemaphore(waiters)
         self._client = self._connect()
 
     def _connect(self) -> Any:
@@ -172,6 +177,18 @@ class S3Store(ObjectStore):
         **arguments: Any,
     ):
         """Send a request, retry it after transient errors, and return `use(answer)`."""
+        with contextlib.ExitStack() as waits:
+            return self._tried(waits, operation, where, use, client, **arguments)
+
+    def _tried(
+        self,
+        waits: contextlib.ExitStack,
+        operation: str,
+        where: str,
+        use: Callable[[Any], Any],
+        client: Any,
+        **arguments: Any,
+    ):
         right, key = dialects.RIGHTS[operation], arguments.get("Key", "")
         started, attempt, passes = time.monotonic(), 0, None
         scope = right, key.removeprefix(self._prefix).partition("/")[0]
@@ -192,6 +209,8 @@ class S3Store(ObjectStore):
                 else:
                     if passes is None:
                         passes = doubt is Doubt.EXPIRED or self._are_replaced(right, key, scope, where)
+                        if passes:
+                            waits.enter_context(self._waiting(translated))
                     elif not passes:
                         raise translated from error
                     if time.monotonic() - started >= self._settings.patience:
@@ -208,6 +227,19 @@ class S3Store(ObjectStore):
                     self._known = key
                 return answer
             time.sleep(min(_LONGEST_WAIT, 0.1 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
+
+    @contextlib.contextmanager
+    def _waiting(self, refusal: DatamodelsError) -> Iterator[None]:
+        """Count a request that waits for credentials. Raises StoreUnavailableError if too many wait already."""
+        if self._waiters is None:
+            yield
+        elif not self._waiters.acquire(blocking=False):
+            raise StoreUnavailableError(f"{refusal}; other requests wait for its credentials already") from refusal
+        else:
+            try:
+                yield
+            finally:
+                self._waiters.release()
 
     def _renew(self, used: Any) -> None:
         """Replace the client by one that reads its credentials anew, unless another thread has done so."""
