@@ -44,6 +44,8 @@ MODULES = (
     "datamodels.storage.s3",
     "datamodels.testing.linear",
     "datamodels.train.job",
+    "pyarrow.compute",
+    "scipy.optimize",
 )
 """What the fork server imports: all that takes long, except modules that note the time at which they are imported.
 Imports may neither start threads nor use gRPC, because neither survives a fork."""
@@ -217,6 +219,20 @@ def _become(request: dict[str, Any], files: list[int]) -> list[str]:
     return request["args"]
 
 
+def _load_compiled() -> None:
+    """Fit a small problem, so that processes have the compiled loops: to read them from disk takes half a second."""
+    from datamodels.fit.memory import Size
+    from datamodels.fit.pairs import pairs
+    from datamodels.fit.solve import fit
+    from datamodels.plan.fit import made_up
+    from datamodels.run.specs import FitSpec
+
+    features = pairs.COMPONENTS, pairs.LANDMARKS, pairs.SUBSETS
+    pairs.COMPONENTS = pairs.LANDMARKS = pairs.SUBSETS = 2  # small models of made-up inputs
+    fit(made_up(Size(60, 10, 2), 10, 2, FitSpec()), FitSpec(), 0, threads=1)
+    pairs.COMPONENTS, pairs.LANDMARKS, pairs.SUBSETS = features
+
+
 def _take_files(files: Mapping[int, int]) -> None:
     """Have the given files, under the numbers that are their keys, and no others."""
     copies = {number: fcntl.fcntl(file, fcntl.F_DUPFD, MOST_FILES) for number, file in files.items()}
@@ -243,6 +259,7 @@ if __name__ == "__main__":
     gc.disable()
     for module in MODULES:
         importlib.import_module(module)
+    _load_compiled()
     _, _, name, *arguments = serve(socket.socket(fileno=int(sys.argv[1])))
     sys.argv[1:] = arguments
     if not hasattr(sys.modules.get(name), "__path__"):

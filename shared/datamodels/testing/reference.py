@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from datamodels.fit.data.problem import Problem
+from datamodels.fit.kernels.coordinate_descent import jit_in_order
 from datamodels.run import designs
 
 
@@ -44,7 +44,7 @@ def gap(x: np.ndarray, y: np.ndarray, theta: np.ndarray, lambda_: float) -> floa
     return float((primal - s * along + s**2 / 2 * square) / max((y**2).mean() / 2, np.finfo(float).tiny))
 
 
-@numba.njit  # without fastmath, so that results are those of NumPy, in a tenth of the time
+@jit_in_order  # without fastmath, so that results are those of NumPy, in a tenth of the time
 def _sweep(columns, norms, lambda_, theta, residual):
     """Minimise over each weight once, in turn. Updates theta [d] and residual [m].
 

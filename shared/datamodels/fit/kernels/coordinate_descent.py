@@ -46,7 +46,7 @@ def _jit(function, options=OPTIONS):
         return numba.njit(**options)(function)
 
 
-def _jit_in_order(function):
+def jit_in_order(function):
     """Compile a function whose sums are added in their order."""
     return _jit(function, OPTIONS | {"fastmath": False})
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from datamodels.fit.kernels.bitwise import columns_of
-from datamodels.fit.kernels.coordinate_descent import _jit_in_order, aligned
+from datamodels.fit.kernels.coordinate_descent import aligned, jit_in_order
 
 WORD = 32
 """Subsets whose sums are added to at a time."""
@@ -42,7 +42,7 @@ _add: Any = intrinsic(_masked_add)
 """Add four weights, one after the other, to those of the 32 sums from `first` whose bit in the weight's word is set."""
 
 
-@_jit_in_order
+@jit_in_order
 def _sums(indptr, columns, weights, targets, words, found):
     sums, none, zero = aligned(WORD * words.shape[1], weights), np.uint32(0), np.float32(0)
     for i in range(len(targets)):
