@@ -42,3 +42,13 @@ def test_columns_may_have_weights_of_their_own(case):
         one = slice(column, column + 1)
         expected = spearman(Ranks(a[:, one]), Ranks(b[:, one]), each[:, column])
         assert found[one] == pytest.approx(expected, abs=1e-9)
+
+
+@given(tied_pairs())
+def test_many_resamples_at_once_are_those_of_one_after_another(case):
+    a, b, weights = case
+    for each in (weights[:, None], np.stack([weights, weights[::-1]], axis=1)):
+        found = spearman(Ranks(a), Ranks(b), np.stack([each, each[::-1], np.ones_like(each)], axis=2))
+        for k, one in enumerate((each, each[::-1], np.ones_like(each))):
+            alone = one[:, 0] if one.shape[1] == 1 else one
+            np.testing.assert_allclose(found[:, k], spearman(Ranks(a), Ranks(b), alone), atol=1e-12)

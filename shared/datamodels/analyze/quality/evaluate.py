@@ -40,6 +40,8 @@ NOT_RANDOM = 0.9995
 
 LEAST_CEILING = 0.02
 """A noise ceiling below this, which few subsets may give by chance, counts as this."""
+AT_ONCE = 2**14
+"""Values whose resamples are ranked at once: more would leave the caches of a core."""
 FEW = 10
 """An LDS on fewer unseen subsets than this says little, whatever the number of models: chance puts three values in
 order in one case of six. Its interval is at least as wide as that of a single target."""
@@ -194,7 +196,7 @@ def evaluate(
     counts       bool[s, n]: which subsets count for which target; all by default. A target for which fewer than 3
                  count is not scored
     dtype        type that the outputs are stored in
-    progress     called after each resample with the fraction of them that is done; what it raises stops the work
+    progress     called after some resamples with the fraction of them that is done; what it raises stops the work
 
     Subsets with fewer than two trained models are left out. Raises InputError if the shapes do not fit or s < 3,
     NotReadyError if fewer than 3 subsets are left.
@@ -223,9 +225,12 @@ def evaluate(
         raise NotReadyError("no target has 3 unseen subsets to be scored on: more of them are needed")
     models, average = outputs.shape[1], float(trained.sum(axis=1).mean())
 
-    def score(weights: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return the correlations of targets, float64[n], and that of the two halves, averaged over targets."""
-        found, between = spearman(predicted, true, weights), float(spearman(*halves, weights)[scored].mean())
+    def score(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the correlations of targets, float64[n], and that of the two halves, averaged over targets.
+
+        Of many resamples, return float64[n, resamples] and float64[resamples].
+        """
+        found, between = spearman(predicted, true, weights), spearman(*halves, weights)[scored].mean(axis=0)
         if models < STANDARD:
             found = corrected(found, reliability_of_one(between, average / 2), average, STANDARD)
         return found, between
@@ -234,13 +239,15 @@ def evaluate(
         """Return what the halves of STANDARD models correlate by, if those of fewer do by so much."""
         return between if models >= STANDARD else agreement(reliability_of_one(between, average / 2), STANDARD / 2)
 
-    draws = interval.draws(len(outputs), seed, resamples)
-    resampled = np.empty((2, resamples))
-    for i, drawn in enumerate(draws):
-        found, resampled[1, i] = score(drawn if counts is None else drawn[:, None] * once)
-        resampled[0, i] = found[scored].mean()
-        progress((i + 1) / resamples)
-    per_target, between = score(once)
+    draws = interval.draws(len(outputs), seed, resamples).T[:, None]
+    resampled, at_once = np.empty((2, resamples)), max(1, AT_ONCE // predictions.size)
+    for first in range(0, resamples, at_once):
+        block = slice(first, first + at_once)
+        found, resampled[1, block] = score(draws[..., block] * (1 if counts is None else once[:, :, None]))
+        resampled[0, block] = found[scored].mean(axis=0)
+        progress(min(1.0, block.stop / resamples))
+    per_target, halves_agree = score(once)
+    between = float(halves_agree)
     lds = float(np.clip(per_target[scored].mean(), -1.0, 1.0))
     # Subsets drawn twice are harder to rank, so resamples score lower than fresh subsets would; if the LDS is high, by
     # as much as their spread. Centred on their own mean they cover what they should.
