@@ -141,7 +141,7 @@ class Discovery(threading.Thread):
         self.seen = None
 
     def run(self):
-        while not self.stop.wait(0.1):
+        while not self.stop.wait(0.25):
             targets = [target for file in sorted(self.addresses.glob("*.json")) for target in self.targets(file)]
             if targets != self.seen:
                 for namespace in NAMESPACES:

@@ -52,7 +52,7 @@ def spec(name, m, chunk):
     )
 
 
-FEW, MANY = spec("few", 420, 500), spec("many", 1520, 800)
+FEW, MANY = spec("few", 120, 500), spec("many", 1120, 600)
 
 
 @dataclasses.dataclass(frozen=True)
