@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
 import threading
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import boto3
-from botocore import exceptions
+import botocore.session
+from botocore import exceptions, loaders
 from botocore.config import Config
 
 from datamodels.errors import (
@@ -59,6 +61,21 @@ _LONGEST_WAIT = 5.0
 """Most seconds between two tries of a request."""
 
 
+def _session() -> boto3.session.Session:
+    """Return a session that finds its settings and credentials itself."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    found = boto3.session.Session(botocore_session=session)
+    _loader().search_paths[:] = dict.fromkeys(_loader().search_paths)  # the session has added its own once more
+    return found
+
+
+@functools.cache
+def _loader() -> Any:
+    """Return what reads the descriptions of the API: all sessions share them, or each client takes 0.1 CPU s."""
+    return loaders.create_loader(botocore.session.get_session().get_config_variable("data_path"))
+
+
 class S3Store(ObjectStore):
     """Stores objects below s3://BUCKET/PREFIX. Safe to use from any thread.
 
@@ -92,7 +109,7 @@ class S3Store(ObjectStore):
         """Return a client with connections and credentials of its own. Sends no request. Raises SettingsError."""
         settings = self._settings
         try:
-            return boto3.session.Session().client(
+            return _session().client(
                 "s3",
                 endpoint_url=settings.s3_endpoint or None,
                 region_name=settings.s3_region,
