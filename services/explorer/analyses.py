@@ -13,14 +13,13 @@ from datamodels.analyze.patterns.components import MAP
 from datamodels.analyze.patterns.results import Clusters, Components, Conflicts
 from datamodels.analyze.quality.agreement import Quality
 from datamodels.errors import InputError, UnavailableError
-from datamodels.explore import comparing
+from datamodels.explore import comparing, models, views
 from datamodels.explore.opened import Explorer
 from datamodels.query.weights import WeightStore
 from datamodels.rpc import messages
 from datamodels.v1 import query_pb2
 
 from ..query.long import LongCalls
-from . import models, views
 from .streams import Streams
 
 Name = Literal["clusters", "components", "conflicts", "map", "quality"]
@@ -127,7 +126,10 @@ def analyses_router(explorer: Explorer, analyses: Analyses, streams: Streams) ->
         least = known[np.argsort(found.cosine[known], kind="stable")[:LEAST]]
         quantiles = np.quantile(found.cosine[known], [0, 0.25, 0.5, 0.75, 1]).tolist() if len(known) else []
         shared = found.shared[np.isfinite(found.shared)]
-        named = [models.Side(run=s.fitted.run.name, fit=views.fit(s.fitted.record, s.evaluation)) for s in sides]
+        named = [
+            models.Side(run=s.fitted.run.name, fit=views.fit(s.fitted.run, s.fitted.record, s.evaluation))
+            for s in sides
+        ]
         return models.ComparisonInfo(
             one=named[0],
             other=named[1],

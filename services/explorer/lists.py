@@ -10,17 +10,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from datamodels.aggregate import manifest
+from datamodels.analyze.findings import gather
 from datamodels.analyze.quality import evaluate, stopping
-from datamodels.analyze.what_if.counterfactual import before_interval
 from datamodels.errors import NotFoundError, TargetRangeError
-from datamodels.explore import progress
+from datamodels.explore import answers, findings, models, progress, views
 from datamodels.explore.opened import Explorer, Opened
 from datamodels.explore.tables import MOST_ROWS, Table
 from datamodels.fit.job.finished import numbers, read_fit
 from datamodels.query.limits import MAX_TOP
 from datamodels.run import runs
 
-from . import models, views
 from .streams import Streams
 
 Count = Annotated[int, Query(ge=1, le=MAX_TOP)]
@@ -55,7 +54,7 @@ class Listing:
         end = self.offset + len(rows)
         following = end if rows and end < page.total else None
         number = opened.fitted.record.number
-        return models.Rows(fit=number, total=page.total, rows=rows, next=following, fields=views.fields(table))
+        return models.Rows(fit=number, total=page.total, rows=rows, next=following, fields=table.texts)
 
 
 def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
@@ -89,7 +88,7 @@ def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
             committed=snapshot.committed,
             failed=len(snapshot.failed),
             stopped=list(map(str, stopping.recorded(store, run))),
-            fit_list=[views.fit(record, evaluate.recorded(store, run, record.number)) for record in records],
+            fit_list=[views.fit(opened, record, evaluate.recorded(store, run, record.number)) for record in records],
             features=views.features(looks),
         )
 
@@ -184,41 +183,28 @@ def fits_router(explorer: Explorer) -> APIRouter:
     def get_target(run: str, target: int, k: Count = 20, fit: FitNumber = None) -> models.TargetDetail:
         """Describe a target: the k columns that help it most, and the k that harm it most."""
         opened = explorer.fit(run, fit)
-        helpful, harmful = opened.fitted.top(target, k)
-        look, fitted = views.looker(opened), opened.fitted
-        return models.TargetDetail(
-            fit=fitted.record.number,
-            predicted_interval=views.pair(before_interval(fitted.run, fitted.solution, fitted.noise, target)),
-            facts=views.facts(opened.targets, target),
-            fields=views.fields(opened.targets),
-            look=look.target(target),
-            helpful=views.weighted(fitted, look.column, helpful, target=target),
-            harmful=views.weighted(fitted, look.column, harmful, target=target),
-        )
+        return answers.target(opened, views.looker(opened), target, k)
+
+    @router.get("/runs/{run}/targets/{target}/findings")
+    def get_findings_of_target(run: str, target: int, fit: FitNumber = None) -> models.TargetFindings:
+        """Say what models said of a target on unseen subsets, and what is predicted as helpful columns are removed."""
+        opened = explorer.fit(run, fit)
+        found = opened.findings.fitted
+        assert found is not None, "they are of a fit"
+        return findings.of_target(found.record.number, found.targets[target])
+
+    @router.get("/runs/{run}/findings")
+    def get_findings(run: str, fit: FitNumber = None) -> models.FindingsInfo:
+        """Say what a run has found as a whole: quality, learning curve, fragility, conflicts. This takes seconds."""
+        if fit is None and not explorer.weights.fits(run):
+            return findings.of(gather(explorer.store, explorer.weights.run(run), None))
+        return findings.of(explorer.fit(run, fit).findings)
 
     @router.get("/runs/{run}/columns/{column}")
     def get_column(run: str, column: int, k: Count = 20, fit: FitNumber = None) -> models.ColumnDetail:
         """Describe a training example, or a group: which targets does it move?"""
         opened = explorer.fit(run, fit)
-        ways = [opened.effects(column, k, negative=negative) for negative in (False, True)]
-        look = views.looker(opened)
-        raises, lowers = (
-            views.weighted(
-                opened.fitted,
-                look.target,
-                list(zip(way.target.tolist(), way.weight.tolist(), strict=True)),
-                column=column,
-            )
-            for way in ways
-        )
-        return models.ColumnDetail(
-            fit=opened.fitted.record.number,
-            facts=views.facts(opened.columns, column),
-            fields=views.fields(opened.columns),
-            look=look.column(column),
-            raises=raises,
-            lowers=lowers,
-        )
+        return answers.column(opened, views.looker(opened), column, k)
 
     return router
 

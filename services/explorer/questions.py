@@ -14,10 +14,10 @@ from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
 from datamodels.analyze.what_if.support import support
 from datamodels.errors import InputError
+from datamodels.explore import answers, models, views
 from datamodels.explore.opened import Explorer
 from datamodels.run import designs
 
-from . import models, views
 from .lists import Count, FitNumber
 
 
@@ -56,16 +56,7 @@ def questions_router(explorer: Explorer) -> APIRouter:
     ) -> models.Neighbours:
         """Find the targets, or the columns, with the most similar weights."""
         opened = explorer.fit(run, fit)
-        find, look = {
-            "targets": (similar.targets, views.looker(opened).target),
-            "columns": (similar.columns, views.looker(opened).column),
-        }[kind]
-        found = find(opened.fitted.theta, index, k=k, metric=metric)
-        rows = zip(found.index.tolist(), found.score.tolist(), strict=True)
-        return models.Neighbours(
-            fit=opened.fitted.record.number,
-            neighbours=[models.Neighbour(index=other, score=score, look=look(other)) for other, score in rows],
-        )
+        return answers.alike(opened, views.looker(opened), kind, index, k, metric)
 
     @router.post("/runs/{run}/predict")
     def predict(run: str, asked: models.PredictRequest, fit: FitNumber = None) -> models.Prediction:

@@ -8,13 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from datamodels.errors import DeniedError, InputError
-from datamodels.explore import verdicts
+from datamodels.explore import answers, models, verdicts, views
 from datamodels.explore.opened import Explorer
 from datamodels.explore.verdicts import Verdict
 from datamodels.run import documents
 from datamodels.settings import ExplorerSettings
-
-from . import models, views
 
 
 def review_router(explorer: Explorer, settings: ExplorerSettings) -> APIRouter:
@@ -28,12 +26,7 @@ def review_router(explorer: Explorer, settings: ExplorerSettings) -> APIRouter:
         """List what to review: at most k suspects of each kind, most suspect first, with the verdicts on them."""
         opened = explorer.fit(run, fit)
         found, known = opened.queue(k), {one.subject: one for one in verdicts.read(explorer.store, run)}
-        look = views.looker(opened)
-        return models.QueueInfo(
-            fit=opened.fitted.record.number,
-            suspects=[views.suspect(opened, look, one, known) for one in found.suspects],
-            left_out=found.left_out,
-        )
+        return answers.queue(opened, views.looker(opened), found, known)
 
     @router.get("/runs/{run}/verdicts")
     def list_verdicts(run: str) -> models.Verdicts:

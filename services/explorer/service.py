@@ -14,11 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from datamodels.errors import NotFoundError
+from datamodels.explore import models
 from datamodels.explore.opened import Explorer
+from datamodels.explore.views import PREFIX
 from datamodels.query.weights import WeightStore
 from datamodels.settings import ExplorerSettings
 
-from . import access, models, problems
+from . import access, problems
 from .analyses import Analyses, analyses_router
 from .lists import fits_router, looks_router, runs_router
 from .metrics import Measured
@@ -26,13 +28,12 @@ from .questions import questions_router
 from .review import review_router
 from .streams import Streams
 from .verifying import Jobs, verifying_router
-from .views import PREFIX
 
 DESCRIPTION = """\
 Reads the runs of a store: which training examples made the model say this? Numbers are in the units of the run's output
 unless a field says otherwise. Errors are problem JSON (RFC 9457). Send the token as `Authorization: Bearer TOKEN`.
 """
-WEB = Path(str(resources.files(__package__) / "static"))
+WEB = Path(str(resources.files("datamodels.explore") / "static"))
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 

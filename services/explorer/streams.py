@@ -12,10 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from datamodels.errors import DatamodelsError, UnavailableError
+from datamodels.explore import views
 from datamodels.explore.progress import Observer, RunProgress
 from datamodels.screen import plain
-
-from . import views
 
 EVERY = 2.0
 """Seconds between two looks at a run."""

@@ -19,14 +19,13 @@ from fastapi import APIRouter
 
 from datamodels.environment import child_environ
 from datamodels.errors import BusyError, DeniedError, InputError, NotFoundError
+from datamodels.explore import models
 from datamodels.explore.opened import Explorer
 from datamodels.run.runs import Run
 from datamodels.screen import plain
 from datamodels.settings import ExplorerSettings
 from datamodels.storage import records
 from datamodels.telemetry import logger
-
-from . import models
 
 log = logger(__name__)
 

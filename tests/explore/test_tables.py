@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from datamodels.display import stored
-from datamodels.explore import tables
+from datamodels.explore import facts
+from datamodels.explore.tables import Table
 from datamodels.query.weights import WeightStore
 from datamodels.run import runs
 from datamodels.testing import fitted
@@ -23,7 +24,7 @@ def fit():
 
 def test_targets_that_are_training_examples_are_found_by_what_these_say(fit):
     found, looks, theta = fit
-    table = tables.of_targets(found, None, looks)
+    table = Table(facts.of_targets(found, None, looks))
     assert [row["target"] for row in table.page(search="POOL-3").rows] == [N + 3]
     assert [row["target"] for row in table.page(search="said 17").rows] == [N + 17]
     assert [row["target"] for row in table.page(search="#2").rows] == [2]
@@ -34,7 +35,7 @@ def test_targets_that_are_training_examples_are_found_by_what_these_say(fit):
 
 def test_facts_are_those_of_the_weights(fit):
     found, looks, theta = fit
-    table = tables.of_columns(found, looks)
+    table = Table(facts.of_columns(found, looks))
     rows = table.page(limit=1000).rows
     assert [row["column"] for row in rows] == list(range(D))
     np.testing.assert_allclose([row["mean"] for row in rows], theta.mean(axis=0), rtol=1e-4, atol=1e-7)
@@ -49,7 +50,7 @@ def test_a_table_reads_no_file(fit):
     import duckdb
 
     found, looks, _ = fit
-    table = tables.of_targets(found, None, looks)
+    table = Table(facts.of_targets(found, None, looks))
     with pytest.raises(duckdb.Error):
         table._base.execute("SELECT * FROM read_text('/etc/hostname')")
     with pytest.raises(duckdb.Error):

@@ -5,4 +5,4 @@ import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 const files = ["index.html", "package.json", "tsconfig.json", "vite.config.js", ...readdirSync("src").map((name) => `src/${name}`)];
 const digest = createHash("sha256");
 for (const file of files.sort()) digest.update(`${file}\n`).update(readFileSync(file));
-writeFileSync("../static/sources.sha256", `${digest.digest("hex")}\n`);
+writeFileSync("../../../shared/datamodels/explore/static/sources.sha256", `${digest.digest("hex")}\n`);

@@ -1,10 +1,10 @@
 import { defineConfig } from "vite";
 
-// The pages are served by the explorer itself, from ../static. Its content security policy allows nothing inline.
+// The explorer serves what this builds, and a report embeds it. The content security policy allows nothing inline.
 export default defineConfig({
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
-    outDir: "../static",
+    outDir: "../../../shared/datamodels/explore/static",
     emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0,

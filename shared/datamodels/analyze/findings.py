@@ -19,6 +19,7 @@ from datamodels.analyze.patterns.review import Fragility
 from datamodels.analyze.quality import evaluate, noise, stopping, trend
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.interval import Estimate
+from datamodels.analyze.quality.noise import Noise
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Predictions, Unseen
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
@@ -70,6 +71,7 @@ class FitFindings:
     """Findings from the newest fit.
 
     predicted    what predictions by the weights mean
+    noise        of the outputs
     weights      median number of weights of a target
     unusual      number of targets whose fit did not end as OK
     predictions  for unseen subsets; None if the spec has none
@@ -88,6 +90,7 @@ class FitFindings:
     record: FitRecord
     predicted: Output
     solution: Solution
+    noise: Noise
     targets: Targets
     weights: float
     unusual: int
@@ -116,6 +119,7 @@ class Findings:
     looks      how its examples look: as the store has it, else as the data set does; None if neither is there
     committed  models that the newest manifest lists
     failed     number of them that failed
+    store      the store that it was read from
     stopped    decisions to end training early
     fitted     None before the first fit
     seconds    of each stage, if the pipeline has just run
@@ -126,6 +130,7 @@ class Findings:
     looks: Looks | None
     committed: int
     failed: int
+    store: ObjectStore
     stopped: list[stopping.Stop] = dataclasses.field(default_factory=list)
     fitted: FitFindings | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -151,8 +156,16 @@ class Findings:
         return self.run.output if self.fitted is None else self.fitted.predicted
 
 
-def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[str, float] | None = None) -> Findings:
+def gather(
+    store: ObjectStore,
+    run: Run,
+    dataset: Dataset | None,
+    seconds: dict[str, float] | None = None,
+    known: tuple[FitRecord, Solution, Noise] | None = None,
+) -> Findings:
     """Read a run's records from the store, and compute what follows from its newest fit.
+
+    known  the fit to use in its place, with its noise, if they have been read already
 
     Records the evaluation of the fit if it is final and none is recorded. Raises ConflictError if the data set is not
     the one that the run was created with, CorruptObjectError.
@@ -162,15 +175,19 @@ def gather(store: ObjectStore, run: Run, dataset: Dataset | None, seconds: dict[
         if not run.label_names:  # as of runs that version 0.1.0 created
             run = dataclasses.replace(run, label_names=runs.names_of(dataset, run.labels))
     snapshot = manifest.read_newest(store, run.name)
-    record = fits.read_newest_fit(store, run.name)
+    record = None if known else fits.read_newest_fit(store, run.name)
+    if record is not None:
+        solution = fits.load(store, record)
+        known = record, solution, noise.measure(record.of(run), snapshot, store, solution)
     return Findings(
         run=run,
         dataset=dataset,
         looks=stored.open_looks(store, run) or (None if dataset is None else Loaded(run, dataset)),
         committed=snapshot.committed,
         failed=len(snapshot.failed),
+        store=store,
         stopped=stopping.recorded(store, run.name),
-        fitted=None if record is None else _of_fit(store, record.of(run), dataset, snapshot, record),
+        fitted=None if known is None else _of_fit(store, run, dataset, snapshot, *known),
         seconds=seconds or {},
     )
 
@@ -185,9 +202,15 @@ def _require_same(run: Run, dataset: Dataset) -> None:
 
 
 def _of_fit(
-    store: ObjectStore, run: Run, dataset: Dataset | None, snapshot: Snapshot, record: FitRecord
+    store: ObjectStore,
+    run: Run,
+    dataset: Dataset | None,
+    snapshot: Snapshot,
+    record: FitRecord,
+    solution: Solution,
+    deviations: Noise,
 ) -> FitFindings:
-    solution = fits.load(store, record)
+    run = record.of(run)
     predictions, evaluation, points = None, None, []
     if run.spec.evaluate.subsets:
         predictions = Unseen.read(run, snapshot, store).predicted_by(solution)
@@ -199,11 +222,12 @@ def _of_fit(
         record=record,
         predicted=output,
         solution=solution,
+        noise=deviations,
         targets=Targets(
             run,
             solution,
             rows=record.rows,
-            noise=noise.measure(run, snapshot, store, solution),
+            noise=deviations,
             predictions=predictions,
             evaluation=evaluation,
         ),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import Self
 
 import numpy as np
 from scipy import sparse
 
+from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality import evaluate
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.display import stored
+from datamodels.display.looks import Looks
 from datamodels.display.stored import Stored
-from datamodels.errors import MaskError
-from datamodels.explore import queue, tables
+from datamodels.errors import MaskError, NotReadyError
+from datamodels.explore import facts, queue
+from datamodels.explore.facts import Facts
 from datamodels.explore.queue import Queue
 from datamodels.explore.tables import Table
 from datamodels.query.cache import Cache
@@ -42,12 +46,17 @@ class Effects:
 class Opened:
     """A fit with what its pages need; each part is made when it is first asked for. Safe to use from any thread."""
 
-    def __init__(self, fitted: Fitted, looks: Stored | None):
+    def __init__(self, fitted: Fitted, looks: Looks | None, evaluation: Evaluation | None = None):
         self.fitted, self.looks = fitted, looks
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._evaluation = evaluation
 
     def _once(self, name: str, make):
+        """Make a part once. Other parts can be had meanwhile."""
         with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
             if name not in self.__dict__:
                 self.__dict__[name] = make()
             return self.__dict__[name]
@@ -56,25 +65,55 @@ class Opened:
     def evaluation(self) -> Evaluation | None:
         """The evaluation of the fit; None if none is recorded yet."""
         record = self.fitted.record
-        found = self.__dict__.get("_evaluation")
-        return found or self._once(
-            "_evaluation", lambda: evaluate.recorded(self.fitted.store, record.run, record.number)
-        )
+        if self._evaluation is None:
+            self._evaluation = evaluate.recorded(self.fitted.store, record.run, record.number)
+        return self._evaluation
+
+    @property
+    def target_facts(self) -> Facts:
+        """Facts about the targets."""
+        return self._once("_target_facts", lambda: facts.of_targets(self.fitted, self.evaluation, self.looks))
+
+    @property
+    def column_facts(self) -> Facts:
+        """Facts about the columns."""
+        return self._once("_column_facts", lambda: facts.of_columns(self.fitted, self.looks))
 
     @property
     def targets(self) -> Table:
         """The table of targets."""
-        return self._once("_targets", lambda: tables.of_targets(self.fitted, self.evaluation, self.looks))
+        return self._once("_targets", lambda: Table(self.target_facts))
 
     @property
     def columns(self) -> Table:
         """The table of columns."""
-        return self._once("_columns", lambda: tables.of_columns(self.fitted, self.looks))
+        return self._once("_columns", lambda: Table(self.column_facts))
+
+    @property
+    def findings(self) -> Findings:
+        """The findings of the fit, as a report has them; the first access takes seconds. Raises CorruptObjectError."""
+        return self._once("_found", self._gather)
 
     @property
     def by_column(self) -> sparse.csc_array:
         """The weights, float32[n, d], by column."""
         return self._once("_by_column", self.fitted.theta.tocsc)
+
+    def _gather(self) -> Findings:
+        fitted = self.fitted
+        return gather(fitted.store, fitted.run, None, known=(fitted.record, fitted.solution, fitted.noise))
+
+    @classmethod
+    def of(cls, found: Findings) -> Self:
+        """Return the fit of some findings. Raises NotReadyError if they have none."""
+        fit = found.fitted
+        if fit is None:
+            raise NotReadyError(f"run {found.run.name}: has no fit yet")
+        run, solution = fit.record.of(found.run), fit.solution
+        fitted = Fitted(run, fit.record, solution, solution.theta, found.store, fit.noise)
+        opened = cls(fitted, found.looks, fit.evaluation)
+        opened.__dict__["_found"] = found
+        return opened
 
     def queue(self, k: int) -> Queue:
         """Return the review queue of the fit, with at most k suspects of each kind."""

@@ -78,8 +78,9 @@ class Rows:
 class Fitted:
     """A finished fit in memory.
 
-    theta  weights, float32 CSR [n, d]
-    store  the store that it was read from
+    theta     weights, float32 CSR [n, d]
+    store     the store that it was read from
+    measured  noise of its outputs; None if it is not known yet
     """
 
     run: Run
@@ -87,10 +88,13 @@ class Fitted:
     solution: Solution
     theta: sparse.csr_array
     store: ObjectStore
+    measured: Noise | None = None
 
     @functools.cached_property
     def noise(self) -> Noise:
         """Noise of the fit's outputs. The first access reads the committed outputs. Raises CorruptObjectError."""
+        if self.measured is not None:
+            return self.measured
         return noise.measure(self.run, manifest.read_newest(self.store, self.run.name), self.store, self.solution)
 
     def final(self) -> bool:

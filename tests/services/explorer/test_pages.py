@@ -10,8 +10,8 @@ import pytest
 from tests.services.explorer.conftest import MARKUP, TOKEN
 from tests.waiting import LIMIT
 
-SERVICE = Path(__file__).parents[3] / "services" / "explorer"
-WEB, STATIC = SERVICE / "web", SERVICE / "static"
+ROOT = Path(__file__).parents[3]
+WEB, STATIC = ROOT / "services" / "explorer" / "web", ROOT / "shared" / "datamodels" / "explore" / "static"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -20,7 +20,9 @@ def test_the_built_pages_are_of_these_sources():
     files = ["index.html", "package.json", "tsconfig.json", "vite.config.js"]
     files += [f"src/{path.name}" for path in (WEB / "src").iterdir()]
     digest = hashlib.sha256(b"".join(f"{file}\n".encode() + (WEB / file).read_bytes() for file in sorted(files)))
-    assert (STATIC / "sources.sha256").read_text().strip() == digest.hexdigest(), "run `make web` and commit static/"
+    assert (STATIC / "sources.sha256").read_text().strip() == digest.hexdigest(), (
+        "run `make web` and commit what it builds"
+    )
 
 
 def test_every_address_is_a_page_that_has_nothing_inline(served):

@@ -72,7 +72,7 @@ def test_code_of_a_run_that_nobody_trusts_is_not_run(served, tmp_path):
 
 
 def test_a_question_becomes_the_options_of_the_command(served):
-    from datamodels.services.explorer import models
+    from datamodels.explore import models
 
     def options(**fields):
         return arguments(served.run, models.VerificationRequest(target=0, **fields))[2:]

@@ -31,6 +31,7 @@ class SuspectInfo(Model):
         description="larger is more suspect; for duplicate, 2 if the labels differ and 1 if not; "
         "for fragile, minus the number of examples that decide it"
     )
+    why: str = Field(description="why it is suspect, in words")
     suggested: int | None = Field(description="label that the weights suggest")
     suggested_name: str
     look: LookInfo
@@ -43,6 +44,7 @@ class QueueInfo(Model):
 
     fit: int
     suspects: list[SuspectInfo]
+    ranked: dict[str, str] = Field(description="how the suspects of a kind are ranked, in words")
     left_out: dict[str, str] = Field(description="kinds that the run cannot have, with the reason")
 
 

@@ -39,6 +39,7 @@ class FitInfo(Model):
     estimator: str
     models: int = Field(description="models that it used")
     seconds: float = Field(description="time that it took, in seconds")
+    predicted: OutputInfo = Field(description="what predictions by its weights mean")
     chosen: str = Field(description="what cross-validation chose, such as the share of the prior; empty if nothing")
     quality: LdsInfo | None = Field(description="null if it was not measured")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,16 @@ from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import weight_intervals
-from datamodels.display.looks import POOL, TARGET, Look
-from datamodels.display.stored import Stored
+from datamodels.display.looks import POOL, TARGET, Look, Looks
+from datamodels.explore import models
 from datamodels.explore.opened import Opened
 from datamodels.explore.progress import RunProgress
 from datamodels.explore.queue import Suspect
-from datamodels.explore.tables import Table
 from datamodels.explore.verdicts import LEAK, NO_OTHER, Verdict
 from datamodels.fit.job.finished import FitRecord
 from datamodels.outputs import Output
 from datamodels.query.weights import Fitted
 from datamodels.run.runs import Run
-
-from . import models
 
 PREFIX = "/api/v1"
 MOST_BYTES = 2_000_000
@@ -46,7 +43,7 @@ def output(found: Output) -> models.OutputInfo:
     return models.OutputInfo(**found.document(), effects=found.effects)
 
 
-def run_fields(run: Run, fits: int, looks: Stored | None) -> dict[str, Any]:
+def run_fields(run: Run, fits: int, looks: Looks | None) -> dict[str, Any]:
     return {
         "run": run.name,
         "examples": run.design.examples,
@@ -60,7 +57,7 @@ def run_fields(run: Run, fits: int, looks: Stored | None) -> dict[str, Any]:
     }
 
 
-def fit(record: FitRecord, evaluation: Evaluation | None) -> models.FitInfo:
+def fit(run: Run, record: FitRecord, evaluation: Evaluation | None) -> models.FitInfo:
     quality = None
     if evaluation is not None:
         quality = models.LdsInfo(
@@ -75,11 +72,12 @@ def fit(record: FitRecord, evaluation: Evaluation | None) -> models.FitInfo:
         models=record.rows,
         seconds=record.seconds,
         chosen=record.chosen,
+        predicted=output(record.of(run).predicted),
         quality=quality,
     )
 
 
-def features(looks: Stored | None) -> list[models.FeatureInfo]:
+def features(looks: Looks | None) -> list[models.FeatureInfo]:
     found = None if looks is None else looks.features
     if found is None:
         return []
@@ -99,10 +97,14 @@ def progress(found: RunProgress) -> models.ProgressInfo:
 
 
 class Looker:
-    """Shows the examples of a run: with the looks that the store has, or by label and number alone."""
+    """Shows the examples of a run: with its looks, or by label and number alone.
 
-    def __init__(self, run: Run, looks: Stored | None):
+    address  returns where a page finds the picture of an example: given the role, the index and the PNG
+    """
+
+    def __init__(self, run: Run, looks: Looks | None, address: Callable[[str, int, bytes], str] | None = None):
         self._run, self._looks = run, looks
+        self._address = address or self._path
 
     def column(self, column: int) -> models.LookInfo:
         if not self._run.design.grouped:
@@ -123,7 +125,6 @@ class Looker:
         return self._message(TARGET, target, look)
 
     def _message(self, role: str, index: int, look: Look, members: int | None = None) -> models.LookInfo:
-        path = f"{PREFIX}/runs/{self._run.name}/{'targets' if role == TARGET else 'examples'}/{index}/picture"
         return models.LookInfo(
             role="target" if role == TARGET else "pool",
             index=index,
@@ -131,12 +132,15 @@ class Looker:
             label_name=look.name,
             value=look.value,
             title=look.title,
-            picture=None if look.picture is None else path,
+            picture=None if look.picture is None else self._address(role, index, look.picture),
             text=look.text,
             span=look.span,
             row=None if look.row is None else [number(value) for value in look.row.tolist()],
             members=members,
         )
+
+    def _path(self, role: str, index: int, png: bytes) -> str:
+        return f"{PREFIX}/runs/{self._run.name}/{'targets' if role == TARGET else 'examples'}/{index}/picture"
 
 
 def looker(opened: Opened) -> Looker:
@@ -167,16 +171,6 @@ def weighted(
     ]
 
 
-def facts(table: Table, index: int) -> dict[str, Any]:
-    """Return the row of a table with this number; empty if it has none."""
-    rows = table.page(filters=[f"{table.key}={index}"], limit=1).rows
-    return rows[0] if rows else {}
-
-
-def fields(table: Table) -> dict[str, str]:
-    return {name: field.text for name, field in table.fields.items()}
-
-
 def verdict(found: Verdict) -> models.VerdictInfo:
     return models.VerdictInfo(**dataclasses.asdict(found))
 
@@ -192,6 +186,7 @@ def suspect(
         index=found.index,
         other=found.other,
         score=found.score,
+        why=found.why,
         suggested=found.suggested,
         suggested_name=run.label_name(found.suggested),
         look=look.target(found.index) if of_target else look.example(found.index),
