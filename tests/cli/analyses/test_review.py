@@ -31,6 +31,9 @@ def test_a_review_has_all_tables(capsys, stored):
     assert [row["column"] for row in found["helpful"]] == np.argsort(-mean)[:3].tolist()
     assert found["harmful"][0]["mean"] == pytest.approx(mean.min(), rel=1e-5)
     assert found["by"] == {"suspects": "harm", "leaked": "inputs"} and not found["partial"]
+    helps = (linear.theta() > 0).any(axis=0)  # some target, and all targets are of class 1
+    suggested = [1 if row["label"] != 1 and helps[row["example"]] else None for row in found["suspects"]]
+    assert [row["suggested"] for row in found["suspects"]] == suggested and 1 in suggested
     assert found["fragile_targets"]["limit"] == 36 and found["fragile_targets"]["wrong"] == 1
     code, out, _ = run_main(capsys, "review", run.name, *place, "-k", "3", "--fragile", "0.9")
     assert code == 0 and "not all models" not in out
@@ -43,6 +46,7 @@ def test_a_review_has_all_tables(capsys, stored):
         "suspected leaks",
     ):
         assert out.count(title) == 1
+    assert out.count("  rather 1?") == suggested.count(1)
 
 
 def test_a_review_without_a_threshold_says_how_to_give_one_and_takes_it(capsys, tmp_path):

@@ -15,7 +15,7 @@ from datamodels.analyze.patterns.review import Overall, review
 from datamodels.analyze.quality import evaluate
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
-from datamodels.analyze.what_if import mislabel
+from datamodels.analyze.what_if import mislabel, relabel
 from datamodels.cli.common.output import basis_line, print_json
 from datamodels.cli.common.store import source_of
 from datamodels.fit.data.problem import Solution
@@ -62,8 +62,12 @@ def review_run(options: argparse.Namespace) -> None:
         fragile = zip(found.fragile.target.tolist(), found.fragile.size.tolist(), strict=True)
         rows["fragile"] = [{"target": t, "label": _label(run.target_labels, t), "size": size} for t, size in fragile]
     if found.suspects is not None:
-        suspects = zip(found.suspects.example.tolist(), found.suspects.score.tolist(), strict=True)
-        rows["suspects"] = [{"example": e, "label": _label(run.labels, e), "score": score} for e, score in suspects]
+        labels = relabel.suggested(run, solution, found.suspects)
+        suspects = zip(found.suspects.example.tolist(), found.suspects.score.tolist(), labels, strict=True)
+        rows["suspects"] = [
+            {"example": e, "label": _label(run.labels, e), "score": score, "suggested": label}
+            for e, score, label in suspects
+        ]
     if found.leaked is not None:
         rows["leaked"] = _pairs(run, found.leaked)
         if found.leaked.close is not None:
@@ -120,7 +124,9 @@ def _lines(
         harm = "the example harms targets as wrong labels do"
         yield f"suspected wrong labels, most suspect first: {seen if found.suspects.by == mislabel.OWN else harm}"
         for row in rows["suspects"]:
-            yield f"  {words.example(row['example'], run.label_name(row['label']))}  {words.number(row['score'])}"
+            rather = "" if row["suggested"] is None else f"  rather {run.label_name(row['suggested'])}?"
+            example = words.example(row["example"], run.label_name(row["label"]))
+            yield f"  {example}  {words.number(row['score'])}{rather}"
     yield ""
     if found.leaked is None:
         yield f"leaks: {_why(run, found.left_out['leaked'])}"
