@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,17 @@ STEPS = 50
 
 
 def of(
-    found: Findings, *, compared: list[Document] | None = None, explained: Explained | None = None
+    found: Findings,
+    *,
+    compared: list[Document] | None = None,
+    explained: Explained | None = None,
+    among: Sequence[int] | None = None,
 ) -> models.FindingsInfo:
     """Return what a run has found.
 
     compared   results of other methods on the same run
     explained  explanations of some targets by LIME
+    among      targets of which one is named to begin with; None for all
     """
     fit = found.fitted
     return models.FindingsInfo(
@@ -59,10 +64,34 @@ def of(
         fragility=None if fit is None else fragile(found, fit),
         conflicts=None if fit is None or fit.conflicts is None else conflicts(found, fit.conflicts),
         baselines=compared,
+        first=None
+        if fit is None
+        else first(found.run, fit, explained or {}, range(found.run.n) if among is None else among),
         explained=sorted(explained or ()),
         seconds=found.seconds,
         spec=documents.dump(found.run.spec.document()),
     )
+
+
+def first(run: Run, fit: FitFindings, explained: Explained, among: Sequence[int]) -> int | None:
+    """Return the target to begin with; None if all are predicted badly or wrong.
+
+    It is one that LIME explains, or else the one that is predicted best, of those that models get right: what follows
+    from a poor prediction means little.
+    """
+    if explained:
+        return min(explained)
+    solution, evaluation, output = fit.solution, fit.evaluation, run.output
+    scores = solution.heldout_r2 if evaluation is None else evaluation.per_target
+    known = np.array([j for j in among if np.isfinite(scores[j]) and len(solution.row(j)[0])], dtype=np.int64)
+    for target in known[np.argsort(-scores[known], kind="stable")].tolist():
+        if output.threshold is None or fit.predictions is None:
+            return target
+        outputs = fit.predictions.outputs[:, :, target]
+        outputs = outputs[~np.isnan(outputs)].astype(np.float64)
+        if not len(outputs) or output.wrong(outputs).mean() <= 0.5:
+            return target
+    return None
 
 
 def _lead(found: Findings) -> Iterator[str]:

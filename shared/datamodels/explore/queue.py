@@ -82,15 +82,15 @@ def of_findings(found: Findings, fit: FitFindings, k: int) -> Queue:
 
     def known(part: T | None, why: str) -> T:
         if part is None:
-            raise InputError(f"run {found.run.name}: {why}")
+            raise InputError(why)
         return part
 
     return _queue(
         {
             verdicts.LABEL: lambda: _labels(
-                found.run, fit.solution, known(fit.suspects, "has no labels that weights could doubt")
+                found.run, fit.solution, known(fit.suspects, "the run has no labels that weights could doubt")
             ),
-            verdicts.LEAK: lambda: _leaks(known(fit.leaks, "has no targets that could be copies of examples")),
+            verdicts.LEAK: lambda: _leaks(known(fit.leaks, "the run has no targets that could be copies of examples")),
             verdicts.DUPLICATE: lambda: known(None, "a report does not compare examples; `datamodels explore` does"),
             verdicts.FRAGILE: lambda: _fragile(
                 known(fit.fragility, "its output has no threshold, so no model is wrong").fragile, k

@@ -24,7 +24,7 @@ MEMORY = "512MB"
 
 _FILTER = re.compile(r"\s*([a-z_0-9]{1,40})\s*(<=|>=|!=|==|=|<|>)\s*(.{0,200})", re.DOTALL)
 _OPERATORS = {"==": "=", "!=": "<>"}
-_INDEX = re.compile(r"#?(\d{1,9})")
+_INDEX = re.compile(r"(?:(?:target|example) *)?#? *(\d{1,9})", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Table:
 
         filters  conditions that all hold, such as `heldout_r2>=0.5`, `label=3` and `status!=ok`
         search   a text in the name of the class, the title or the text of the example, upper or lower case; or the
-                 number of a row, such as 13 or #13
+                 number of a row, such as 13, #13 or target 13
         sort     names of fields, with - before those to sort descending; rows without a value come last
         offset   number of rows to leave out at the beginning
         limit    most rows to return

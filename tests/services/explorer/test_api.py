@@ -8,6 +8,7 @@ from datamodels.services.explorer import __main__ as process
 from datamodels.services.explorer import lists
 
 from datamodels.aggregate import manifest
+from datamodels.analyze.findings import gather
 from datamodels.analyze.patterns import components
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import counterfactual
@@ -104,6 +105,16 @@ def test_a_target_shows_its_strongest_columns(served, fitted):
     picture = served.ask(found["helpful"][0]["look"]["picture"])
     assert picture.headers["content-type"] == "image/png" and picture.body[:4] == b"\x89PNG"
     assert "immutable" in picture.headers["cache-control"]
+
+
+def test_findings_are_those_of_a_report(served, fitted):
+    found, expected = served.get("/findings"), gather(served.store, served.run, None)
+    assert found["quality"]["lds"] == expected.evaluation.lds and found["fragility"]["removed"]
+    assert found["spec"].startswith("name: small") and found["fit"] == 0 and found["baselines"] is None
+    said, target = served.get("/targets/2/findings"), expected.fitted.targets[2]
+    assert said["unseen"]["means"] == pytest.approx(target.unseen.means, rel=1e-3)
+    assert said["removal"]["mean"] == pytest.approx(target.removal.mean, rel=1e-3)
+    assert served.get("/targets/9/findings", status=404)["code"] == "OUT_OF_RANGE"
 
 
 def test_an_example_shows_the_targets_that_it_moves(served, fitted):

@@ -27,10 +27,12 @@ MAPPED = "document.querySelector('.legend li') && document.querySelector('canvas
 PAGES = {
     "/": "document.querySelector('main table a')",
     "/runs/RUN": "document.querySelector('progress')",
+    "/runs/RUN/findings": "document.querySelector('svg .cloud')",
     "/runs/RUN/targets?sort=-strongest": "document.querySelector('.all .line a')",
     "/runs/RUN/columns?sort=-targets": "document.querySelector('.all .line a')",
     "/runs/RUN/targets?search=nobody": "document.body.innerText.includes('No row')",
     "/runs/RUN/targets/0?remove=1&relabel=2": "document.body.innerText.includes('is expected in')",
+    "/runs/RUN/targets/0?k=2": "document.querySelector('svg .dot') && document.querySelector('.cards.small')",
     "/runs/RUN/columns/2": "document.body.innerText.includes('it lowers most')",
     "/runs/RUN/review?at=label-": "document.querySelector('.suspects li')",
     "/runs/RUN/clusters": "document.body.innerText.includes('Fit 0')",

@@ -1,10 +1,14 @@
-// Types of the explorer's API, as /api/v1/openapi.json describes them, and how to ask it.
+// Types of the explorer's API, as /api/v1/openapi.json describes them, and how to ask it. In the file of a report, the
+// answers are in the file.
+import { answer, FILE, kept, told, type Events } from "./sample";
 
 export interface Output {
   name: string;
   unit: string;
   higher_is_better: boolean | null;
   threshold: number | null;
+  lowest: number | null;
+  highest: number | null;
   effects: [string, string];
 }
 
@@ -20,6 +24,7 @@ export interface Fit {
   estimator: string;
   models: number;
   seconds: number;
+  predicted: Output;
   chosen: string;
   quality: Quality | null;
 }
@@ -116,6 +121,72 @@ export interface ColumnDetail {
   lowers: Weighted[];
 }
 
+type Span = [number | null, number | null, number | null];
+
+export interface TargetFindings {
+  fit: number;
+  unseen: { predicted: number[]; means: number[]; models: number; mean: Span; wrong: Span | null; score: Span | null } | null;
+  removal: {
+    removed: number[];
+    mean: number[];
+    error: (number | null)[];
+    single: number | null;
+    start: [number | null, number | null];
+    support: string | null;
+    size: number | null;
+    limit: number;
+  } | null;
+  lime: {
+    parts: [string, number, number, number][];
+    squares: [number, number, number, number][] | null;
+    aspect: number | null;
+    tokens: boolean;
+    r2: number;
+    output: number;
+    models: number;
+    samples: number;
+  } | null;
+}
+
+export interface Neighbours {
+  neighbours: { index: number; score: number; look: Look }[];
+}
+
+export interface Figure {
+  value: number;
+  interval: [number, number];
+  less_datamodels?: { interval: [number, number] };
+}
+
+export interface Method {
+  method: string;
+  seconds: number;
+  few: string | null;
+  doubt: string | null;
+  figures: Record<string, Figure | null>;
+}
+
+export interface Findings {
+  fit: number | null;
+  text: string[];
+  figures: [string, string][];
+  quality: {
+    text: string[];
+    word: string;
+    lds: number | null;
+    scores: { edges: number[]; counts: number[] } | null;
+    points: { target: number[]; predicted: number[]; single: number[]; mean: number[] } | null;
+  } | null;
+  curve: { text: string[]; measured: [number, number, number, number][]; ahead: [number, number, number, number][] } | null;
+  fragility: { text: string[]; removed: number[]; share: number[]; interval: [number, number][] } | null;
+  conflicts: { text: string[]; pairs: { source: string; target: string; effect: number; interval: [number, number]; harmed: number }[] } | null;
+  baselines: Method[] | null;
+  first: number | null;
+  explained: number[];
+  seconds: Record<string, number>;
+  spec: string;
+}
+
 export interface Change {
   target: number;
   before: number;
@@ -149,12 +220,18 @@ export interface Suspect {
   kind: string;
   index: number;
   other: number;
-  score: number;
+  why: string;
   suggested: number | null;
   suggested_name: string;
   look: Look;
   other_look: Look | null;
   verdict: Verdict | null;
+}
+
+export interface Queue {
+  suspects: Suspect[];
+  ranked: Record<string, string>;
+  left_out: Record<string, string>;
 }
 
 /** An answer that is no success, in the words of the server. */
@@ -167,24 +244,28 @@ export class Problem extends Error {
   }
 }
 
-const PREFIX = "/api/v1";
+export const PREFIX = "/api/v1";
 
 /** Asks the API; a body is posted as JSON. Throws Problem. */
 export async function ask<T>(path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  if (FILE) return (await answer(path, body)) as T;
   const init: RequestInit = { signal: signal ?? null };
   if (body !== undefined) {
     Object.assign(init, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } });
   }
-  let answer: Response;
+  let response: Response;
   try {
-    answer = await fetch(PREFIX + path, init);
+    response = await fetch(PREFIX + path, init);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem(0, "the explorer does not answer; is the command that started it still running?");
   }
-  if (answer.ok) return (await answer.json()) as T;
-  const problem = (await answer.json().catch(() => ({}))) as { detail?: string };
-  throw new Problem(answer.status, problem.detail ?? answer.statusText);
+  if (response.ok) return (await response.json()) as T;
+  const problem = (await response.json().catch(() => ({}))) as { detail?: string };
+  throw new Problem(response.status, problem.detail ?? response.statusText);
 }
 
-export const events = (path: string): EventSource => new EventSource(PREFIX + path);
+export const events = (path: string): Events => (FILE ? told(path) : new EventSource(PREFIX + path));
+
+/** Where the picture of an example is. */
+export const pictureAt = (run: string, kind: "targets" | "examples", index: number): string => (FILE ? kept(kind, index) : `${PREFIX}/runs/${run}/${kind}/${index}/picture`);

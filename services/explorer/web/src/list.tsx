@@ -1,6 +1,6 @@
 // A list of targets or training examples that scrolls through any number of rows: only those in view exist.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, type Problem, type Rows } from "./api";
+import { ask, pictureAt, type Problem, type Rows } from "./api";
 import { number, Trouble } from "./parts";
 import { changed, go, type Place } from "./state";
 
@@ -17,7 +17,7 @@ export function List(props: {
   run: string;
   kind: "targets" | "columns";
   columns: Column[];
-  pictures: string | null;
+  pictures: boolean;
   place: Place;
   link: (index: number) => string;
 }) {
@@ -75,9 +75,9 @@ export function List(props: {
           <span class="quiet">…</span>
         ) : (
           <>
-            {props.pictures !== null && (
+            {props.pictures && (
               <span role="cell" class="cell thumb">
-                <img src={`${props.pictures}/${index}/picture`} alt="" loading="lazy" />
+                <img src={pictureAt(props.run, props.kind === "targets" ? "targets" : "examples", index)} alt="" loading="lazy" />
               </span>
             )}
             {props.columns.map((column, c) => (
@@ -122,7 +122,7 @@ export function List(props: {
       )}
       <div class="list" role="table" aria-rowcount={total + 1} aria-label={props.kind}>
         <div class="line head" role="row">
-          {props.pictures !== null && <span role="columnheader" class="cell thumb">
+          {props.pictures && <span role="columnheader" class="cell thumb">
               <span class="unseen">picture</span>
             </span>}
           {props.columns.map((column) => (

@@ -1,7 +1,9 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import { ComparePage } from "./compare";
+import { FindingsPage } from "./findings";
 import { MapPage } from "./map";
+import { Steps } from "./outputs";
 import { ColumnPage, ListPage, RunPage, Runs } from "./pages";
 import { PatternsPage } from "./patterns";
 import { ReviewPage } from "./review";
@@ -31,6 +33,7 @@ function App() {
     else if (kind === "targets" || kind === "columns") page = <ListPage run={run} kind={kind} place={place} key={kind} />;
     else if (kind === "review") page = <ReviewPage run={run} place={place} key={run} />;
     else if (kind === "clusters" || kind === "components") page = <PatternsPage run={run} name={kind} place={place} key={kind} />;
+    else if (kind === "findings") page = <FindingsPage run={run} place={place} key={run} />;
     else if (kind === "map") page = <MapPage run={run} place={place} key={run} />;
     else if (kind) page = <Nothing />;
     else page = <RunPage run={run} key={run} />;
@@ -49,6 +52,7 @@ function App() {
             </a>
           ))}
         </nav>
+        {kind === "targets" && index && <Steps run={run!} index={index} place={place} />}
       </header>
       {page}
     </>

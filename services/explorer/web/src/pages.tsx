@@ -2,7 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { events, type ColumnDetail, type Progress, type Run, type RunDetail } from "./api";
 import { List } from "./list";
-import { Across, Cards, ldsOf, number, Show, Subject } from "./parts";
+import { Across, Cards, ldsOf, number, OfSample, Show, Subject, Ways } from "./parts";
+import { FILE } from "./sample";
 import { useAsked, type Place } from "./state";
 
 export function Runs() {
@@ -79,29 +80,7 @@ export function RunPage({ run }: { run: string }) {
             {found.stopped.map((why) => (
               <p key={why}>stopped: {why}</p>
             ))}
-            <ul class="ways">
-              <li>
-                <a href={`/runs/${run}/targets?sort=-strongest`}>{number(found.targets)} targets</a>: what drives each prediction
-              </li>
-              <li>
-                <a href={`/runs/${run}/columns?sort=-targets`}>
-                  {number(found.columns)} {found.grouped ? "groups" : "training examples"}
-                </a>
-                : what each of them drives
-              </li>
-              <li>
-                <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, duplicates, fragile targets
-              </li>
-              <li>
-                <a href={`/runs/${run}/map`}>map</a>: all targets or examples at once, those with similar weights near each other
-              </li>
-              <li>
-                <a href={`/runs/${run}/clusters`}>clusters</a> and <a href={`/runs/${run}/components`}>components</a>: what models learn about in the same way
-              </li>
-              <li>
-                <a href={`/compare?one=${run}`}>compare</a> with another run, or two fits
-              </li>
-            </ul>
+            <Ways run={found} />
             <h2>Fits</h2>
             {found.fit_list.length ? (
               <Across name="fits">
@@ -174,14 +153,17 @@ export function ListPage({ run, kind, place }: { run: string; kind: "targets" | 
       <h1 tabIndex={-1}>{kind === "targets" ? "Targets" : asked.found?.grouped ? "Groups" : "Training examples"}</h1>
       <Show asked={asked}>
         {(found) => (
-          <List
-            run={run}
-            kind={kind}
-            place={place}
-            columns={kind === "targets" ? TARGETS : COLUMNS}
-            pictures={found.pictures && !found.grouped ? `/api/v1/runs/${run}/${kind === "targets" ? "targets" : "examples"}` : null}
-            link={(index) => `/runs/${run}/${kind}/${index}${place.query.has("fit") ? `?fit=${place.query.get("fit")}` : ""}`}
-          />
+          <>
+            <OfSample run={found} kind={kind} />
+            <List
+              run={run}
+              kind={kind}
+              place={place}
+              columns={kind === "targets" ? TARGETS : COLUMNS}
+              pictures={found.pictures && !(found.grouped && kind === "columns")}
+              link={(index) => `/runs/${run}/${kind}/${index}${place.query.has("fit") ? `?fit=${place.query.get("fit")}` : ""}`}
+            />
+          </>
         )}
       </Show>
     </main>
@@ -203,6 +185,7 @@ export function ColumnPage({ run, index, place }: { run: string; index: string; 
         {(found) => (
           <>
             <Subject look={found.look} features={features} facts={found.facts} fields={found.fields} />
+            {FILE && <p class="quiet">Of the targets, this page shows those in this file to which it is one of the strongest examples.</p>}
             <h2>Targets whose output it raises most</h2>
             <Cards of={found.raises} none="None: no target has a positive weight on it." link={link} features={features} />
             <h2>Targets whose output it lowers most</h2>

@@ -1,6 +1,7 @@
 // What several pages show: numbers, pictures, messages.
 import type { ComponentChildren } from "preact";
-import type { Feature, Fit, Look, Problem, Value, Weighted } from "./api";
+import type { Feature, Fit, Look, Output, Problem, RunDetail, Value, Weighted } from "./api";
+import { count, FILE } from "./sample";
 import type { Asked } from "./state";
 
 export function number(value: Value | undefined, signed = false): string {
@@ -56,6 +57,66 @@ export const Trouble = ({ text }: { text: string }) => (
   </p>
 );
 
+export const titleOf = (output: Output): string => (output.unit ? `${output.name} (${output.unit})` : output.name);
+
+/** A fit of a run by its number; the newest if that is null. */
+export const fitOf = (run: RunDetail, fit: number | null): Fit | undefined => (fit === null ? run.fit_list.at(-1) : run.fit_list.find((one) => one.fit === fit));
+
+/** Texts, with what is between backticks as code: a paragraph each, or none. */
+export const Prose = ({ of: texts, inline = false }: { of: string[]; inline?: boolean }) => (
+  <>
+    {texts.map((text) => {
+      const parts = text.split("`").map((part, i) => (i % 2 ? <code key={i}>{part}</code> : part));
+      return inline ? parts : <p key={text}>{parts}</p>;
+    })}
+  </>
+);
+
+/** Says how many targets, or columns, a file has, if it does not have all. */
+export const OfSample = ({ run, kind }: { run: RunDetail; kind: "targets" | "columns" }) =>
+  FILE && count(kind) < run[kind] ? (
+    <p class="quiet">
+      To keep this file small, it has {number(count(kind))} of {number(run[kind])} {kind === "targets" ? "targets, a random sample" : `${run.grouped ? "groups" : "training examples"}: those that matter most to its targets`}.
+    </p>
+  ) : null;
+
+/** Where to go from a run. */
+export function Ways({ run: found }: { run: RunDetail }) {
+  const run = found.run;
+  return (
+    <ul class="ways">
+      {!FILE && (
+        <li>
+          <a href={`/runs/${run}/findings`}>findings</a>: how good the weights are, and what they say as a whole
+        </li>
+      )}
+      <li>
+        <a href={`/runs/${run}/targets?sort=-strongest`}>{number(found.targets)} targets</a>: what drives each prediction
+      </li>
+      <li>
+        <a href={`/runs/${run}/columns?sort=-targets`}>
+          {number(found.columns)} {found.grouped ? "groups" : "training examples"}
+        </a>
+        : what each of them drives
+      </li>
+      <li>
+        <a href={`/runs/${run}/review`}>review</a>: labels that may be wrong, leaks, duplicates, fragile targets
+      </li>
+      <li>
+        <a href={`/runs/${run}/map`}>map</a>: all targets or examples at once, those with similar weights near each other
+      </li>
+      <li>
+        <a href={`/runs/${run}/clusters`}>clusters</a> and <a href={`/runs/${run}/components`}>components</a>: what models learn about in the same way
+      </li>
+      {!FILE && (
+        <li>
+          <a href={`/compare?one=${run}`}>compare</a> with another run, or two fits
+        </li>
+      )}
+    </ul>
+  );
+}
+
 /** The LDS of a fit, with its interval. */
 export const ldsOf = ({ quality }: Fit): string => (quality ? `${number(quality.lds)} (${interval(quality.interval)})` : "not measured");
 
@@ -73,29 +134,50 @@ export function labelOf(look: Look): string {
   return look.label_name || (look.value === null ? "" : `y = ${number(look.value)}`);
 }
 
-/** The picture, the text with its span, or the numbers of an example. */
-export function Sight({ look, features = [], large = false }: { look: Look; features?: Feature[]; large?: boolean }) {
+const SOME = 4;
+
+/** Places of a few numbers of a row: those in which `like`, a row, is farthest from the pool's mean. */
+function unusual(features: Feature[], like: (number | null)[]): number[] {
+  const far = (i: number) => {
+    const { mean, deviation } = features[i] ?? {};
+    return Math.abs((like[i] ?? mean ?? 0) - (mean ?? 0)) / (deviation || 1);
+  };
+  return like.map((_, i) => i).sort((a, b) => far(b) - far(a)).slice(0, SOME);
+}
+
+/** Says that numbers without units seem to be standardised: over the pool, each has a mean near 0 and a deviation near 1. */
+export function AboutRows({ features }: { features: Feature[] }) {
+  const varied = features.filter((one) => one.deviation !== null && one.deviation > 0);
+  const standard = varied.every((one) => Math.abs(one.mean ?? 1) < 0.3 && Math.abs(one.deviation! - 1) < 0.3);
+  if (!varied.length || !standard || features.some((one) => one.unit)) return null;
+  return <p class="quiet">All numbers have a mean near 0 and a standard deviation near 1 over the pool, so they seem to be standardised: a value is how many standard deviations it is above the mean.</p>;
+}
+
+/** The picture, the text with its span, or the numbers of an example. Of the numbers, those in which `like` is unusual. */
+export function Sight({ look, features = [], large = false, like }: { look: Look; features?: Feature[]; large?: boolean; like?: (number | null)[] | null }) {
   if (look.picture) return <img class={large ? "picture large" : "picture"} src={look.picture} alt={labelOf(look) || look.title} loading="lazy" />;
   if (look.text !== null) {
     const [first, last] = look.span ?? [0, 0];
+    const letters = Array.from(look.text); // a span counts letters, some of which are two units of a string
     return (
       <p class={large ? "words large" : "words"}>
-        {look.text.slice(0, first)}
-        {last > first && <mark>{look.text.slice(first, last)}</mark>}
-        {look.text.slice(last)}
+        {letters.slice(0, first).join("")}
+        {last > first && <mark>{letters.slice(first, last).join("")}</mark>}
+        {letters.slice(last).join("")}
       </p>
     );
   }
   if (look.row) {
-    const shown = large ? look.row : look.row.slice(0, 4);
+    const row = look.row;
+    const shown = large ? row.map((_, i) => i) : unusual(features, like ?? row);
     return (
       <table class="row">
         <tbody>
-          {shown.map((value, i) => (
+          {shown.map((i) => (
             <tr key={i}>
               <th scope="row">{features[i]?.name ?? `x${i}`}</th>
               <td>
-                {number(value)} {features[i]?.unit}
+                {number(row[i])} {features[i]?.unit}
               </td>
             </tr>
           ))}
@@ -130,6 +212,7 @@ export const Subject = (props: { look: Look; features: Feature[]; facts: Record<
       <p>
         {labelOf(props.look)} <span class="quiet">{props.look.title}</span>
       </p>
+      {props.look.row && <AboutRows features={props.features} />}
     </div>
     <Facts facts={props.facts} fields={props.fields} />
   </section>
@@ -144,6 +227,8 @@ export function Cards(props: {
   of: Weighted[];
   link: (one: Weighted) => string;
   features?: Feature[];
+  like?: Look;
+  gone?: number;
   none: string;
   edits?: Edits;
   ways?: Edit[];
@@ -153,10 +238,10 @@ export function Cards(props: {
   if (!props.of.length) return <p class="quiet">{props.none}</p>;
   return (
     <ul class="cards">
-      {props.of.map((one) => (
-        <li key={one.index} class={props.edits?.has(one.index) ? "card chosen" : "card"}>
+      {props.of.map((one, i) => (
+        <li key={one.index} class={`card${props.edits?.has(one.index) ? " chosen" : ""}${i < (props.gone ?? 0) ? " gone" : ""}`}>
           <a href={props.link(one)}>
-            <Sight look={one.look} features={props.features ?? []} />
+            <Sight look={one.look} features={props.features ?? []} like={props.like?.row ?? null} />
             <span class="name">
               #{one.index} {labelOf(one.look)}
             </span>

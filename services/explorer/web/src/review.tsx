@@ -1,7 +1,8 @@
 // The review queue: one suspect after the other, by mouse or by keyboard alone.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, type Problem, type Suspect, type Verdict } from "./api";
-import { labelOf, number, Show, Sight, Trouble } from "./parts";
+import { ask, type Problem, type Queue as Suspects, type Suspect, type Verdict } from "./api";
+import { labelOf, number, Prose, Show, Sight, Trouble } from "./parts";
+import { FILE } from "./sample";
 import { changed, go, useAsked, type Place } from "./state";
 
 const KINDS: Record<string, string> = {
@@ -18,23 +19,24 @@ const name = (one: Suspect) => `${one.kind}-${one.index}-${one.other}`;
 const subject = (one: Suspect) => `${OF_TARGETS.has(one.kind) ? "target" : "example"} #${one.index}${one.other < 0 ? "" : ` and example #${one.other}`}`;
 
 export function ReviewPage({ run, place }: { run: string; place: Place }) {
-  const asked = useAsked<{ suspects: Suspect[]; left_out: Record<string, string> }>(`/runs/${run}/queue?k=50`);
+  const asked = useAsked<Suspects>(`/runs/${run}/queue?k=50`);
   return (
     <main>
       <h1 tabIndex={-1}>Review</h1>
-      <p>
+      {!FILE && <p>
         Verdicts: <a href={`/api/v1/runs/${run}/verdicts.csv`} download>CSV</a>, <a href={`/api/v1/runs/${run}/verdicts`} download={`${run}-verdicts.json`}>JSON</a>,{" "}
         <a href={`/api/v1/runs/${run}/next.yaml`} download={`${run}-next.yaml`}>
           spec of the next run
         </a>
         , which leaves out what is wrong and has the labels that you fix
-      </p>
-      <Show asked={asked}>{(found) => <Queue run={run} place={place} suspects={found.suspects} left_out={found.left_out} />}</Show>
+      </p>}
+      {FILE && <Prose of={[`\`datamodels explore ${run}\` stores verdicts on these, and makes the spec of the next run of them.`]} />}
+      <Show asked={asked}>{(found) => <Queue run={run} place={place} {...found} />}</Show>
     </main>
   );
 }
 
-function Queue(props: { run: string; place: Place; suspects: Suspect[]; left_out: Record<string, string> }) {
+function Queue(props: Suspects & { run: string; place: Place }) {
   const [said, setSaid] = useState(new Map<string, Verdict>(props.suspects.flatMap((one) => (one.verdict ? [[name(one), one.verdict]] : []))));
   const [problem, setProblem] = useState<Problem | null>(null);
   const [told, setTold] = useState("");
@@ -68,7 +70,7 @@ function Queue(props: { run: string; place: Place; suspects: Suspect[]; left_out
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const place = event.target as HTMLElement;
-      if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(place.tagName)) return;
+      if (FILE || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(place.tagName)) return;
       const here = order.findIndex((one) => name(one) === place.closest<HTMLElement>("[data-name]")?.dataset["name"]);
       const i = here < 0 ? at : here;
       const one = order[i];
@@ -115,21 +117,22 @@ function Queue(props: { run: string; place: Place; suspects: Suspect[]; left_out
 
   return (
     <>
-      <p class="quiet">
+      {!FILE && <p class="quiet">
         Keys: <kbd>j</kbd> next, <kbd>k</kbd> previous, <kbd>1</kbd> keep, <kbd>2</kbd> or <kbd>w</kbd> wrong, <kbd>3</kbd> or <kbd>f</kbd> fix to the suggested label, <kbd>0</kbd> or <kbd>u</kbd> undo, <kbd>n</kbd> note
         (<kbd>Escape</kbd> leaves it).
-      </p>
+      </p>}
       {problem && <Trouble text={problem.message} />}
-      <p aria-live="polite">
+      {!FILE && <p aria-live="polite">
         {number(said.size)} of {number(order.length)} decided. {told}
-      </p>
+      </p>}
       <div ref={list}>
         {Object.entries(KINDS).map(([kind, title]) => {
           const some = order.filter((one) => one.kind === kind);
           return (
             <section key={kind}>
               <h2>{title}</h2>
-              {props.left_out[kind] ? <p class="quiet">This run has none: {props.left_out[kind]}</p> : !some.length && <p class="quiet">Nothing is suspect.</p>}
+              {props.left_out[kind] ? <p class="quiet"><Prose of={[`None: ${props.left_out[kind]}`]} inline /></p> : !some.length && <p class="quiet">Nothing is suspect.</p>}
+              {some.length > 0 && <Prose of={[props.ranked[kind] ?? ""]} />}
               <ul class="suspects">
                 {some.map((one) => (
                   <Item key={name(one)} run={props.run} one={one} said={said.get(name(one)) ?? null} current={order[at] === one && wanted >= 0} say={say} back={() => pick(order.indexOf(one))} />
@@ -167,9 +170,9 @@ function Item(props: {
           <Sight look={one.other_look} /> #{one.other} {labelOf(one.other_look)}
         </a>
       )}
-      {one.kind === "fragile" ? <span>wrong without {number(-one.score)}</span> : one.kind === "duplicate" ? <span>the same content</span> : <span>score {number(one.score)}</span>}
-      {one.suggested_name && <span>rather {one.suggested_name}?</span>}
-      <span class="say">
+      <span>{one.why}</span>
+      {one.suggested_name && <span class="rather">rather {one.suggested_name}?</span>}
+      {!FILE && <span class="say">
         <input value={note} maxLength={1000} placeholder="note" aria-label={`note on ${subject(one)}`} onInput={(event) => setNote(event.currentTarget.value)} onKeyDown={typed} />{" "}
         {said ? (
           <>
@@ -196,7 +199,7 @@ function Item(props: {
             )}
           </>
         )}
-      </span>
+      </span>}
     </li>
   );
 }

@@ -1,22 +1,36 @@
 // Every state of a page is its address: parts of the path, and parameters.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { options, type VNode } from "preact";
 import { ask, Problem } from "./api";
+import { FILE, START } from "./sample";
 
 export interface Place {
   parts: string[];
   query: URLSearchParams;
 }
 
-const here = (): Place => ({
-  parts: location.pathname.split("/").filter(Boolean).map(decodeURIComponent),
-  query: new URLSearchParams(location.search),
-});
+/** The path and the query of this page. A file has no paths, so there they stand behind #. */
+function address(): [string, string] {
+  const [path = "", query = ""] = (FILE ? location.hash.slice(1) || START : location.pathname + location.search).split(/\?(.*)/s);
+  return [path, query];
+}
+
+function here(): Place {
+  const [path, query] = address();
+  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+if (FILE) {
+  options.vnode = (vnode: VNode<{ href?: string }>) => {
+    if (vnode.type === "a" && vnode.props.href?.startsWith("/")) vnode.props.href = `#${vnode.props.href}`;
+  };
+}
 
 const MOVED = "moved";
 
 /** Goes to an address of this application. */
 export function go(address: string, replace = false): void {
-  history[replace ? "replaceState" : "pushState"](null, "", address);
+  history[replace ? "replaceState" : "pushState"](null, "", FILE ? `#${address}` : address);
   dispatchEvent(new Event(MOVED));
 }
 
@@ -28,7 +42,7 @@ export function changed(query: URLSearchParams, values: Record<string, string | 
     for (const one of Array.isArray(value) ? value : [value]) if (one) next.append(name, one);
   }
   const text = next.toString();
-  return location.pathname + (text ? `?${text}` : "");
+  return address()[0] + (text ? `?${text}` : "");
 }
 
 /** Goes to the address that a form asks for, without loading the page anew. */
@@ -40,17 +54,23 @@ export function submitted(event: SubmitEvent): void {
 
 export function usePlace(): Place {
   const [place, set] = useState(here);
+  const left = useRef(false);
+  useLayoutEffect(() => {
+    if (!left.current) return;
+    left.current = false;
+    scrollTo(0, 0);
+    document.querySelector<HTMLElement>("h1")?.focus();
+  }, [place]);
   useEffect(() => {
     const moved = () => set(here());
     const clicked = (event: MouseEvent) => {
       const link = (event.target as Element).closest("a");
       const plain = !event.defaultPrevented && event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey);
-      const own = link && link.origin === location.origin && !link.pathname.startsWith("/api/") && !link.hasAttribute("download");
+      const own = link && (FILE ? link.hash : link.origin === location.origin && !link.pathname.startsWith("/api/") && !link.hasAttribute("download"));
       if (!plain || !own || link.target) return;
       event.preventDefault();
-      go(link.pathname + link.search);
-      scrollTo(0, 0);
-      document.querySelector<HTMLElement>("h1")?.focus();
+      left.current = !("stay" in link.dataset); // the focus stays on such a link
+      go(FILE ? link.hash.slice(1) : link.pathname + link.search);
     };
     addEventListener("popstate", moved);
     addEventListener(MOVED, moved);

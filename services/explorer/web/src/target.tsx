@@ -1,8 +1,10 @@
 // One target: what drives its output, and what if some of that were removed, added, or had another label.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { ask, type Change, type Problem, type RunDetail, type Support, type TargetDetail } from "./api";
-import { Cards, interval, number, Show, Subject, Trouble, type Edit, type Edits } from "./parts";
+import { ask, type Change, type Problem, type RunDetail, type Support, type TargetDetail, type TargetFindings } from "./api";
+import { Alike, factsOf, Outputs, removedOf } from "./outputs";
+import { Cards, fitOf, interval, number, Show, Subject, Trouble, type Edit, type Edits } from "./parts";
+import { FILE } from "./sample";
 import { changed, go, useAsked, type Place } from "./state";
 import { Verify, type Question } from "./verify";
 
@@ -27,7 +29,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
     else next.set(column, way);
     set(next);
   };
-  const effects = about.found?.output.effects ?? ["helpful", "harmful"];
+  const more = useAsked<TargetFindings>(asked.found ? `/runs/${run}/targets/${index}/findings${fit}` : null).found;
   const features = about.found?.features ?? [];
   const link = (one: { index: number }) => `/runs/${run}/columns/${one.index}${fit}`;
   return (
@@ -36,23 +38,30 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
       <Show asked={asked}>
         {(found) => {
           const labelled = found.look.label !== null && about.found?.grouped === false;
-          const chosen = about.found?.fit_list.find((one) => one.fit === found.fit)?.chosen;
-          const ticks: Edit[] = labelled ? ["remove", "relabel"] : ["remove"];
+          const its = about.found && fitOf(about.found, found.fit);
+          const effects = its?.predicted.effects ?? ["helpful", "harmful"];
+          const ticks: Edit[] = FILE ? [] : labelled ? ["remove", "relabel"] : ["remove"];
+          const cards = { link, features, edits, ways: ticks, edit, like: found.look };
           return (
             <>
               <Subject
                 look={found.look}
                 features={features}
-                facts={{ ...found.facts, predicted_interval: interval(found.predicted_interval) }}
+                facts={{ ...found.facts, predicted_interval: interval(found.predicted_interval), ...(more && about.found && factsOf(more, about.found)) }}
                 fields={{ ...found.fields, predicted_interval: "95% interval of the mean output of models trained on the whole pool" }}
               />
-              {about.found && <WhatIf run={about.found} fit={fit} target={Number(index)} edits={edits} set={set} ways={NAMES.filter((way) => way !== "relabel" || labelled)} place={place} />}
-              {chosen && <p class="quiet">How these weights were made: {chosen}.</p>}
+              {about.found && !FILE && <WhatIf run={about.found} fit={fit} target={Number(index)} edits={edits} set={set} ways={NAMES.filter((way) => way !== "relabel" || labelled)} place={place} />}
+              {its?.chosen && <p class="quiet">How these weights were made: {its.chosen}.</p>}
               <h2>Most {effects[0]} training examples</h2>
-              <p class="quiet">Bars are as long as weights are strong; in brackets, their 95% intervals.</p>
-              <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
+              <p class="quiet">
+                A weight is how much the {its?.predicted.name ?? "output"} grows, on average, if the example is in the training set.
+                {its?.predicted.higher_is_better === false && " Lower is better, so helpful examples have negative weights."} Bars are as long as weights are strong; in brackets, their 95% intervals.
+              </p>
+              <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} gone={removedOf(place, more)} {...cards} />
               <h2>Most {effects[1]} training examples</h2>
-              <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} link={link} features={features} edits={edits} ways={ticks} edit={edit} />
+              <Cards of={found.harmful} none={`None: the weights know of no ${effects[1]} example.`} {...cards} />
+              {more && its && about.found && <Outputs run={about.found} predicted={its.predicted} of={more} place={place} look={found.look} />}
+              {about.found && <Alike run={about.found} index={index} fit={fit} />}
             </>
           );
         }}

@@ -14,9 +14,9 @@ from datamodels.cli.common.store import in_cluster, source_of
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.exchange import reports
+from datamodels.explore.findings import Explained
 from datamodels.fit.job.finished import read_newest_fit
-from datamodels.report import baselines, page
-from datamodels.report.explorer import Explained
+from datamodels.report import page
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
@@ -89,7 +89,7 @@ def write(
     found: Findings,
     output: str | None,
     home: Path,
-    compared: baselines.Rows | None = None,
+    compared: list[compare.Document] | None = None,
     explained: Explained | None = None,
 ) -> Path:
     """Make the page of a run, and save it. Raises SettingsError if it cannot be written."""

@@ -85,6 +85,7 @@ class FindingsInfo(Model):
     baselines: list[dict[str, Any]] | None = Field(
         description="rows of `datamodels compare --json`; only the file that `datamodels report` writes has them"
     )
+    first: Index | None = Field(description="a target to begin with: predicted well, and models get it right")
     explained: list[Index] = Field(description="targets that LIME explains; none but in such a file")
     seconds: dict[str, float] = Field(description="of each stage of the last command; in such a file alone")
     spec: str = Field(description="the spec with its defaults filled in, as YAML")
