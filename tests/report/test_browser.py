@@ -176,6 +176,7 @@ def test_by_the_keyboard(opened, tmp_path):
     for name, expected in (("next target", (2, 3)), ("previous target", (2,))):
         there.run(f"""document.querySelector('[aria-label="{name}"]').focus()""")
         for number in expected:
+            there.wait(f"document.activeElement.hash.endsWith('/targets/{number}')")
             there.press("Enter")
             there.wait(f"document.querySelector('h1').innerText === 'Target {number}'")
             assert there.run("document.activeElement.getAttribute('aria-label')") == name

@@ -57,13 +57,15 @@ export function Chart(props: {
     watch.observe(box.current!);
     return () => watch.disconnect();
   }, []);
-  const { xs, ys, names, height = 260 } = props;
-  const up = ticks(ys, height / HIGH, props.whole === "up").map((value): [number, string] => [value, (props.up ?? written)(value)]);
-  const [left, right, top, bottom] = [28 + 7 * Math.max(...up.map(([, text]) => text.length)), 14, 20, 40];
+  const { xs, ys, names } = props;
+  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15; // texts are larger on large screens
+  const height = unit * (props.height ?? 260);
+  const up = ticks(ys, height / HIGH / unit, props.whole === "up").map((value): [number, string] => [value, (props.up ?? written)(value)]);
+  const [left, right, top, bottom] = [28 + 7 * Math.max(...up.map(([, text]) => text.length)), 14, 20, 40].map((size) => size * unit) as [number, number, number, number];
   const x = (value: number) => left + ((value - xs[0]) / (xs[1] - xs[0])) * (width - left - right);
   const y = (value: number) => top + (height - top - bottom) * (1 - (value - ys[0]) / (ys[1] - ys[0]));
   const points = (across: number[], values: number[]) => across.map((one, i) => `${x(one).toFixed(1)},${y(values[i]!).toFixed(1)}`);
-  const across = props.across ?? ticks(xs, width / WIDE, props.whole === "across").map((value): [number, string] => [value, written(value)]);
+  const across = props.across ?? ticks(xs, width / WIDE / unit, props.whole === "across").map((value): [number, string] => [value, written(value)]);
   const frame: Frame = {
     x,
     y,
@@ -84,14 +86,14 @@ export function Chart(props: {
             </g>
           ))}
           {across.map(([value, text]) => (
-            <text key={value} x={x(value)} y={height - bottom + 16} text-anchor="middle">
+            <text key={value} x={x(value)} y={height - bottom + 16 * unit} text-anchor="middle">
               {text}
             </text>
           ))}
           <text x={(left + width - right) / 2} y={height - 4} text-anchor="middle">
             {names[0]}
           </text>
-          <text x={12} y={middle} text-anchor="middle" transform={`rotate(-90 12 ${middle})`}>
+          <text x={12 * unit} y={middle} text-anchor="middle" transform={`rotate(-90 ${12 * unit} ${middle})`}>
             {names[1]}
           </text>
           {props.children(frame)}
