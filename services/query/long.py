@@ -58,7 +58,7 @@ class LongCalls:
             unseen = Unseen.read(fitted.run, snapshot, fitted.store)
             return unseen.predicted_by(fitted.solution).quality(progress=tell)
 
-        return self._stream(fitted, context, query_pb2.EvaluateResponse, "quality", {}, compute)
+        return self._stream(fitted, context, query_pb2.EvaluateResponse, "quality", {}, compute, of_weights=False)
 
     def Clusters(self, request, context: Caller) -> Iterator[query_pb2.ClustersResponse]:
         fitted = self._weights.fitted(request.run)
@@ -105,6 +105,8 @@ class LongCalls:
         field: str,
         asked: dict[str, Any],
         compute: Compute,
+        *,
+        of_weights: bool = True,
     ) -> Iterator[Any]:
         """Yield messages with progress, then one with the answer.
 
@@ -112,6 +114,7 @@ class LongCalls:
         field     field of `response` for the answer; also names the answer in the store
         asked     parameters that the answer depends on, besides the fit
         compute   computes the dataclass that becomes the answer's message; see `rpc.messages`
+        of_weights  whether the answer follows from the weights alone, and not from models that may come
         """
         response = functools.partial(response, provenance=provenance_of(fitted))
         key = keys.analysis(fitted.run.name, fitted.record.number, field, records.digest(asked)[:16])
@@ -131,7 +134,8 @@ class LongCalls:
         try:
             final = fitted.final()
             context.watch(self.operations.wake)
-            for found in self.operations.ask(key, encoded, final=final, active=context.is_active):
+            basis = (fitted.record.digest, fitted.record.blocks) if of_weights else None
+            for found in self.operations.ask(key, encoded, final=final, basis=basis, active=context.is_active):
                 if isinstance(found, OperationProgress):
                     progress = query_pb2.AnalysisProgress(stage=found.stage, fraction=found.fraction)
                     yield response(progress=progress)

@@ -77,6 +77,13 @@ def test_an_answer_that_may_change_is_computed_each_time(operations):
     assert list(ask(operations, done(b"43"), final=False))[-1] == b"43"
 
 
+def test_an_answer_about_weights_is_kept_until_there_are_others(operations):
+    assert list(ask(operations, done(), final=False, basis="weights"))[-1] == b"42"
+    again = done(b"43")
+    assert list(ask(operations, again, final=False, basis="weights")) == [b"42"] and not again.calls
+    assert list(ask(operations, again, final=False, basis="others"))[-1] == b"43"
+
+
 def test_a_caller_joins_a_running_operation(operations):
     work, second = Work(), Work(b"43")
     callers = [ask(operations, work), ask(operations, second)]
