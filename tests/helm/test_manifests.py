@@ -182,6 +182,22 @@ def test_env_in_the_values_overrides_the_charts_settings(enabled):
     assert seen == 6, "sampler, aggregator, query, driver, trainer, and the fitter as a service or a Job"
 
 
+def test_every_process_logs_and_traces_as_the_values_say(rendered):
+    said = {
+        "DATAMODELS_LOG_LEVEL": "info",
+        "DATAMODELS_LOG_FORMAT": "json",
+        "DATAMODELS_LOG_ACCESS": "true",
+        "DATAMODELS_LOG_TRACES": "http://collector.monitoring:4318",
+    }
+    found = [
+        (who, {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]})
+        for who, pod in rendered["everything"].pods()
+        if "dm-test" not in who and "dm-submit" not in who  # commands that end at once
+    ]
+    assert len(found) == 9
+    assert not [who for who, env in found if not said.items() <= env.items()]
+
+
 POD = {
     "labels": {"team": "vision", "app.kubernetes.io/component": "mine"},
     "annotations": {"sidecar.example/inject": "false"},

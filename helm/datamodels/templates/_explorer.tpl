@@ -33,8 +33,7 @@ spec:
 - {name: DATAMODELS_SERVE_PORT, value: "8080"}
 - {name: DATAMODELS_SERVE_METRICS_PORT, value: "9090"}
 - {name: DATAMODELS_SERVE_GRACE, value: {{ .root.Values.serve.grace | quote }}}
-- {name: DATAMODELS_LOG_LEVEL, value: {{ .root.Values.log.level }}}
-- {name: DATAMODELS_LOG_FORMAT, value: {{ .root.Values.log.format }}}
+{{ include "datamodels.env.log" . }}
 {{ include "datamodels.env.store" . }}
 - {name: DATAMODELS_EXPLORER_USER_HEADER, value: {{ .values.userHeader | quote }}}
 - {name: DATAMODELS_EXPLORER_HOSTS, value: {{ join "," .values.hosts | quote }}}
