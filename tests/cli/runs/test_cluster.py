@@ -58,9 +58,12 @@ def test_trainers_are_scaled_suspended_and_resumed(api, datamodels):  # noqa: F8
         "jobs", {"metadata": {"name": "train", "labels": labels, "ownerReferences": owner}, "spec": spec, "status": {}}
     )
     assert datamodels("scale", RUN, "8") == (0, f"run {RUN} has up to 8 trainers at once\n", "")
-    train["status"]["completedIndexes"] = "0-9"
-    assert ", of which 6 find work" in datamodels("scale", RUN, "8")[1]
-    assert train["spec"]["parallelism"] == 8
+    assert (train["spec"]["parallelism"], train["spec"]["completions"]) == (8, 16)
+    train["status"] |= {"completedIndexes": "0-8", "failedIndexes": "12"}
+    assert datamodels("scale", RUN, "20")[0] == 0  # a Job may have more indexes only if it has as many pods
+    assert (train["spec"]["parallelism"], train["spec"]["completions"]) == (30, 30)
+    assert datamodels("scale", RUN, "2")[0] == 0
+    assert (train["spec"]["parallelism"], train["spec"]["completions"]) == (2, 30)
     assert datamodels("suspend", RUN)[0] == 0 and train["spec"]["suspend"] is True
     assert "is suspended; `datamodels resume RUN`" in datamodels("status", RUN)[1]
     assert datamodels("resume", RUN) == (0, f"run {RUN} goes on\n", "") and train["spec"]["suspend"] is False

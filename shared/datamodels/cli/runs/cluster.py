@@ -77,10 +77,8 @@ def cancel(options: argparse.Namespace) -> None:
 
 def scale(options: argparse.Namespace) -> None:
     """Change how many trainers of a run work at once."""
-    able = runs.scale(_cluster(options), options.run, options.trainers, options.release, options.pool)
+    runs.scale(_cluster(options), options.run, options.trainers, options.release, options.pool)
     said = f"has up to {options.trainers} trainers at once"
-    if able < options.trainers:
-        said += f", of which {able} find work: its Job has no more indexes left"
     _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
 
 

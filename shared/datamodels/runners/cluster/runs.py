@@ -115,17 +115,21 @@ def cancel(cluster: Cluster, run: str, release: str = "") -> None:
     cluster.delete_job(_driver(cluster, run, release)["metadata"]["name"])
 
 
-def scale(cluster: Cluster, run: str, pods: int, release: str = "", pool: str = templates.MAIN) -> int:
-    """Change how many trainers of a run work at once. Returns how many can: a Job has only so many indexes left.
+def scale(cluster: Cluster, run: str, pods: int, release: str = "", pool: str = templates.MAIN) -> None:
+    """Change how many trainers of a run work at once.
+
+    A Job that has fewer indexes left gets more of them, whose trainers help the others. Kubernetes allows that if the
+    Job then has as many indexes as it may run pods.
 
     Raises RunNotFoundError, and NotReadyError if the run has no trainers now, or none of this pool.
     """
     job = next((job for job in _trainers(cluster, run, release) if _pool(job) == pool), None)
     if job is None:
         raise NotReadyError(f"run {run}: has no trainers of pool {pool} now")
-    cluster.patch_job(job["metadata"]["name"], {"parallelism": pods})
-    return min(
-        pods, job["spec"].get("completions", 1) - states.count(job.get("status", {}).get("completedIndexes", ""))
+    needed = pods + states.ended_indexes(job)
+    more = needed > job["spec"].get("completions", 1)
+    cluster.patch_job(
+        job["metadata"]["name"], {"parallelism": needed, "completions": needed} if more else {"parallelism": pods}
     )
 
 

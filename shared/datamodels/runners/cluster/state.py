@@ -96,6 +96,11 @@ def count(spans: str) -> int:
     return total
 
 
+def ended_indexes(job: Object) -> int:
+    """Count the indexes of an Indexed Job that need no pod any more: they are done, or have failed for good."""
+    return sum(count(job.get("status", {}).get(field, "")) for field in ("completedIndexes", "failedIndexes"))
+
+
 def queued(job: Object) -> bool:
     """Return whether a Job waits to be admitted, by Kueue or by hand."""
     return bool(job["spec"].get("suspend")) and not state(job).ended
@@ -134,8 +139,7 @@ def obstacles(
 def _refused(job: Object, pods: Sequence[Object], event: Object) -> bool:
     """Return whether a Job lacks pods since its newest one was created, and the event says why."""
     spec, status = job["spec"], job.get("status", {})
-    done = count(status.get("completedIndexes", "")) + count(status.get("failedIndexes", ""))
-    wanted = min(spec.get("parallelism", 1), spec.get("completions", 1) - done)
+    wanted = min(spec.get("parallelism", 1), spec.get("completions", 1) - ended_indexes(job))
     if (status.get("active") or 0) >= wanted:
         return False
     return seen(event)[:19] >= max(pod["metadata"]["creationTimestamp"] for pod in pods)[:19]
