@@ -182,6 +182,14 @@ def test_env_in_the_values_overrides_the_charts_settings(enabled):
     assert seen == 6, "sampler, aggregator, query, driver, trainer, and the fitter as a service or a Job"
 
 
+def test_drivers_train_for_gradients_only_if_asked_to(rendered):
+    def told(each):
+        env = each.templates["driver"]["spec"]["template"]["spec"]["containers"][0]["env"]
+        return [variable["value"] for variable in env if variable["name"] == "DATAMODELS_CLUSTER_GRADIENTS"]
+
+    assert told(rendered["everything"]) == ["true"] and told(rendered["defaults"]) == []
+
+
 def test_every_process_logs_and_traces_as_the_values_say(rendered):
     said = {
         "DATAMODELS_LOG_LEVEL": "info",

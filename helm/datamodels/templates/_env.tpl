@@ -96,6 +96,9 @@ server refuses duplicate names. */}}
 - name: DATAMODELS_CLUSTER_OWNER_UID
   valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}
 - {name: DATAMODELS_CLUSTER_FITTER_START, value: {{ .root.Values.jobs.fitter.startSeconds | quote }}}
+{{- if .root.Values.jobs.driver.gradients }}
+- {name: DATAMODELS_CLUSTER_GRADIENTS, value: "true"}
+{{- end }}
 - {name: DATAMODELS_CLUSTER_SETTLE, value: {{ add .root.Values.monitoring.interval 5 | quote }}}
 {{- end }}
 

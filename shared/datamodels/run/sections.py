@@ -132,8 +132,8 @@ class FitSpec(Section):
     them, too."""
     gradients: int | None = Field(default=None, ge=0, le=1000, exclude_if=lambda given: given is None)
     """For `prior`: of how many of the run's models it uses gradients. These models are trained again from their seeds,
-    once for a run. By default 20 if the trainer offers gradients, and none otherwise, or if the run is driven on a
-    cluster. If a number is given, it is an error if they cannot be had. 0 for none."""
+    once for a run. By default 20 if the trainer offers gradients, and none otherwise, or if the driver of a
+    cluster trains no models. If a number is given, it is an error if they cannot be had. 0 for none."""
     solver: Solver = Field(default=GRAM, description=_texts(SOLVERS))
     """How the LASSO is solved."""
     lambdas: int = Field(default=20, ge=1, le=1000)

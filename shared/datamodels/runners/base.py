@@ -17,7 +17,7 @@ SERVICES = ("sampler", "aggregator", "fitter", "query")
 class Runner(abc.ABC):
     """Runs stages.
 
-    trains_here  whether trainers use this machine, so that the pipeline may train a few models itself
+    trains_here  whether the pipeline may train a few models itself, in this process
     """
 
     trains_here = False

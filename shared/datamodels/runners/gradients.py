@@ -73,9 +73,9 @@ def require_stored(run: Run, store: ObjectStore) -> None:
     if run.spec.fit.gradients is not None and models and gradients.read(store, run, models) is None:
         fit = f"`datamodels fit {run.name} --fit estimator={run.spec.fit.estimator}`"
         raise SpecError(
-            f"fit.gradients = {run.spec.fit.gradients}: the driver of a cluster trains no models, and the store has no "
-            f"gradients of run {run.name}; leave it out, and when the models are committed, {fit} computes them on a "
-            "machine that can train models"
+            f"fit.gradients = {run.spec.fit.gradients}: the driver of this cluster trains no models, and the store has "
+            f"no gradients of run {run.name}; set jobs.driver.gradients in the chart, or leave it out, and when the "
+            f"models are committed, {fit} computes them on a machine that can train models"
         )
 
 

@@ -221,7 +221,7 @@ class _Stages:
         bar.reach(self._run.n)
 
     def _take_gradients(self, bar: Bar, done: int) -> None:
-        """Compute the scores by gradients that fits use, if trainers use this machine, while none of them runs.
+        """Compute the scores by gradients that fits use, if models may be trained here, while no trainer runs.
 
         done  what the bar shows of its stage meanwhile
         """

@@ -75,6 +75,9 @@ class ClusterSettings(Settings):
     """The UID of the driver's own Job."""
     fitter_start: Seconds = 3600.0
     """How long the driver waits until the pod of a fitter Job is ready. Time in a queue does not count."""
+    gradients: bool = False
+    """Whether the driver itself trains the models whose gradients `prior` takes, which takes as much memory as a
+    trainer, and a GPU if they should be fast. Otherwise fits on a cluster have the gradients that the store has."""
     settle: Seconds = 60.0
     """How long a driver stays after its work is done, so that Prometheus can read its last metrics. If nobody has read
     its metrics, a driver ends at once."""

@@ -64,6 +64,12 @@ def test_pools_help_the_main_trainers_and_end_with_them(api, cluster, caplog):
     assert "deletionTimestamp" in api.objects["jobs"].get(pool, {"metadata": "deletionTimestamp"})["metadata"]
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_driver_trains_models_for_gradients_if_the_chart_says_so(cluster, gradients):
+    owner = dataclasses.replace(OWNER, gradients=gradients)
+    assert KubernetesRunner(cluster, owner, chart("everything")).trains_here is gradients
+
+
 def test_a_pool_that_the_cluster_refuses_holds_nothing_up(api, cluster, caplog):
     given = chart("everything")
     posts = []

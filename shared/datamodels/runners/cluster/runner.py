@@ -48,6 +48,7 @@ class KubernetesRunner(Runner):
         self._cluster = cluster
         self._tick = tick
         self._owner = owner
+        self.trains_here = owner.gradients
         self._templates = templates
 
     @contextlib.contextmanager
