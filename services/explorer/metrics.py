@@ -7,6 +7,7 @@ import time
 
 from prometheus_client import Counter, Histogram
 
+from datamodels.explore.views import PREFIX
 from datamodels.telemetry import calls, logger, tracing
 from datamodels.telemetry.logs import ACCESS
 
@@ -55,8 +56,7 @@ class Measured:
         try:
             await self._app(scope, receive, sent)
         finally:
-            route = getattr(scope.get("route"), "path", OTHER)
-            route = route if route.startswith("/api/") else OTHER
+            route = _route(scope)
             REQUESTS.labels(route, str(status)).inc()
             if not streamed:
                 SECONDS.labels(route).observe(time.perf_counter() - began)
@@ -65,3 +65,15 @@ class Measured:
                 seconds = round(time.perf_counter() - began, 6)
                 access.info("request answered", method=scope["method"], path=path, status=status, seconds=seconds)
             marks.close()
+
+
+def _route(scope: Scope) -> str:
+    """Return the path of the call as its documentation writes it, such as /api/v1/runs/{run}; OTHER if it is no call.
+
+    In some versions of FastAPI, the route of a call matches what follows the prefix.
+    """
+    route = scope.get("route")
+    if route is None:
+        return OTHER
+    path = route.path if route.path_regex.match(scope["path"]) else PREFIX + route.path
+    return path if path.startswith(f"{PREFIX}/") else OTHER

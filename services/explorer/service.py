@@ -86,7 +86,7 @@ def application(weights: WeightStore, settings: ExplorerSettings, *, secure: boo
     ):
         app.include_router(router, prefix=PREFIX)
     _add_pages(app, weights)
-    return Application(access.Gate(Measured(app), settings, secure=secure), streams.closing.set)
+    return Application(Measured(access.Gate(app, settings, secure=secure)), streams.closing.set)
 
 
 def _operation(route: APIRoute) -> str:

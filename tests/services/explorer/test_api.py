@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datamodels.services.explorer import __main__ as process
 from datamodels.services.explorer import lists
+from prometheus_client import REGISTRY
 
 from datamodels.aggregate import manifest
 from datamodels.analyze.findings import gather
@@ -17,7 +18,7 @@ from datamodels.query.weights import WeightStore
 from datamodels.settings import ServeSettings
 from tests.report import made
 from tests.services.explorer.conftest import MARKUP, TOKEN
-from tests.waiting import LIMIT
+from tests.waiting import LIMIT, eventually
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,21 @@ def test_runs_are_listed_page_by_page(served):
     assert [one["run"] for one in found["runs"]] == [served.run.name] and found["next"] is None
     assert found["runs"][0]["output"]["effects"] == ["helpful", "harmful"] and found["runs"][0]["looks"]
     assert served.ask(f"/api/v1/runs?page={served.run.name}").json()["runs"] == []
+
+
+def test_answers_are_counted_by_call_and_status(served):
+    def counted(route, status):
+        labels = {"route": route, "status": status}
+        return REGISTRY.get_sample_value("datamodels_explorer_requests_total", labels) or 0
+
+    expected = {
+        ("/api/v1/runs", "200"): served.ask("/api/v1/runs").status,
+        ("/api/v1/runs/{run}", "200"): served.ask(f"/api/v1/runs/{served.run.name}").status,
+        ("other", "401"): served.ask("/api/v1/runs", token="").status,
+        ("other", "404"): served.ask("/api/v1/nothing").status,
+    }
+    assert [str(found) for found in expected.values()] == [status for _, status in expected]
+    eventually(lambda: all(counted(*labels) >= 1 for labels in expected))  # they are counted after they are sent
 
 
 def test_a_run_is_described(served):
