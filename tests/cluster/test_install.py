@@ -2,7 +2,7 @@
 
 import yaml
 
-from tests.cluster.place import CHART, IMAGE, each_once, for_this_cluster, until
+from tests.cluster.place import CHART, IMAGE, each_once, for_this_cluster, run, until
 from tests.cluster.specs import written
 
 OURS = ("configmap/kube-root-ca.crt", "serviceaccount/default")
@@ -17,6 +17,13 @@ def things(namespace):
     return {name for name in names if name not in OURS}
 
 
+def drift(release):
+    """What would change, generations included, if what the chart rendered were applied once more."""
+    manifest = release.helm("get", "manifest", "dm")
+    command = ["kubectl", "-n", release.namespace.name, "diff", "--server-side", "--force-conflicts", "-f", "-"]
+    return run(command, check=False, input=manifest).stdout
+
+
 def test_uninstall_leaves_nothing_but_the_data(release, tmp_path):
     namespace = release.namespace
     release.make_secret()
@@ -24,6 +31,7 @@ def test_uninstall_leaves_nothing_but_the_data(release, tmp_path):
     release.install()
     release.test()
     assert "pod/dm-test" not in things(namespace)
+    assert drift(release) == "", "applied again, as GitOps tools do, the chart would change something"
     path, spec = written(tmp_path, "breast-cancer", m=300)
     namespace.datamodels("submit", path, "--watch")
     release.make_tools()

@@ -28,6 +28,20 @@ def test_nothing_depends_on_chance_on_the_clock_or_on_the_cluster():
     assert not {path: found for path, found in used.items() if found}
 
 
+def test_nothing_is_empty_that_the_api_server_would_drop(each):
+    """Otherwise the chart and the cluster would differ for ever. Empty texts and empty selectors stay."""
+
+    def empty(value, path):
+        if value in ([], None):
+            yield path
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, inner in items:
+            yield from empty(inner, (*path, key))
+
+    for thing in each.all():
+        assert not list(empty(thing, ())), (thing["kind"], thing["metadata"].get("name"))
+
+
 def test_no_hook_runs_but_the_test(rendered):
     hooks = {
         (thing["kind"], hook)

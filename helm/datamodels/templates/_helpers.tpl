@@ -86,6 +86,8 @@ the chart sets itself wins, except for environment variables of the same name. *
 {{- range $field := list "labels" "annotations" }}
 {{- with merge (dict) (get $metadata $field | default dict) (get $more $field | default dict) }}
 {{- $_ := set $metadata $field . }}
+{{- else }}
+{{- $_ := unset $metadata $field }}
 {{- end }}
 {{- end }}
 {{- range $field := list "affinity" "initContainers" "serviceAccountName" "topologySpreadConstraints" }}

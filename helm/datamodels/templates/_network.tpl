@@ -1,5 +1,6 @@
 {{/* Parts of NetworkPolicies. */}}
 
+{{/* Has no empty lists: what is not listed is denied, and the API server drops them, which GitOps tools take for a drift. */}}
 {{- define "datamodels.net.policy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -94,8 +95,8 @@ spec:
         {{- end }}
       ports: [{protocol: TCP, port: 50051}]
     {{- include "datamodels.net.metrics" . | trim | nindent 4 }}
+  {{- if .store }}
   egress:
-    {{- if .store }}
     {{- include "datamodels.net.dns" . | trim | nindent 4 }}
     {{- include "datamodels.net.store" . | trim | nindent 4 }}
     {{- if eq (include "datamodels.tokens.asks" .) "true" }}
@@ -104,6 +105,5 @@ spec:
     {{- if and (eq (include "datamodels.tokens.checked" .) "true") .root.Values.auth.readers.discovery }}
     {{- include "datamodels.net.place" (dict "place" .root.Values.auth.readers.egress) | trim | nindent 4 }}
     {{- end }}
-    {{- else }} []
-    {{- end }}
+  {{- end }}
 {{- end }}
