@@ -148,6 +148,9 @@ bench-designs: $(VENV)/.test ## compare designs of subsets on the digits: a minu
 bench-few-models: $(VENV)/.test ## check the LDS of two models on each subset by that of twenty: 5 minutes
 	$(BIN)/python benchmarks/analyses/few_models.py $(BENCH)
 
+bench-recipe: $(VENV)/.test ## compare stored weights of the estimator prior with a recipe for them: 2 minutes
+	$(BIN)/python benchmarks/fit/recipe.py $(BENCH)
+
 bench-plan: $(VENV)/.bench ## compare the time and memory predicted for a fit with what it takes: a minute
 	$(BIN)/python benchmarks/fit/plan.py $(BENCH)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from datamodels.analyze.patterns import leakage, similar
+from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import before_interval, counterfactual
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
@@ -106,8 +109,8 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
         return query_pb2.TopInfluencesResponse(
             provenance=provenance_of(fitted),
             target=_target(fitted, request.target),
-            helpful=_influences(fitted.run, helpful),
-            harmful=_influences(fitted.run, harmful),
+            helpful=_influences(fitted, request.target, helpful),
+            harmful=_influences(fitted, request.target, harmful),
         )
 
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
@@ -234,12 +237,14 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
     )
 
 
-def _influences(run: Run, pairs: list[tuple[int, float]]) -> list[query_pb2.Influence]:
-    known, columns = pool.column_labels(run), [column for column, _ in pairs]
+def _influences(fitted: Fitted, target: int, pairs: Weights) -> list[query_pb2.Influence]:
+    known, columns = pool.column_labels(fitted.run), [column for column, _ in pairs]
     labels = [-1] * len(columns) if known is None else known[columns].tolist()
+    parts = fitted.solution.measured_at(np.full(len(pairs), target), np.array(columns, dtype=np.int64))
+    measured = [None] * len(pairs) if parts is None else parts.tolist()
     return [
-        query_pb2.Influence(column=column, weight=weight, label=label)
-        for (column, weight), label in zip(pairs, labels, strict=True)
+        query_pb2.Influence(column=column, weight=weight, label=label, measured=part)
+        for (column, weight), label, part in zip(pairs, labels, measured, strict=True)
     ]
 
 
@@ -278,6 +283,8 @@ def _sparse(fitted: Fitted, rows: Rows) -> wire.Pieces:
         "lambda": solution.lambda_[targets],
         "gap": solution.gap[targets],
     }
+    if rows.measured is not None:
+        arrays["measured"] = rows.measured
     return wire.message(query_pb2.SparseWeights, {name: wire.tensor(array) for name, array in arrays.items()})
 
 

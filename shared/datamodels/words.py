@@ -49,6 +49,15 @@ def number(value: float, *, signed: bool = False) -> str:
     return f"{value:{sign},.{2 - power if size < 1 else min(3, 5 - min(power, 5))}f}"
 
 
+def weight(value: float, measured: float | None) -> str:
+    """Write a weight, and how much of it is a prior: "+0.120 (prior +0.150)".
+
+    measured  the other part; None if there is no prior, or if its part is unknown
+    """
+    written = number(value, signed=True)
+    return written if measured is None else f"{written} (prior {number(value - measured, signed=True)})"
+
+
 def interval(ends: tuple[float, float] | list[float], *, signed: bool = False) -> str:
     """Write an interval of numbers: "0.123 to 0.456"."""
     low, high = ends

@@ -11,6 +11,7 @@ from datamodels.testing import reference
 def same(a: Solution, b: Solution) -> bool:
     """Whether all fields have the same bits."""
     names = [f.name for f in dataclasses.fields(Solution) if f.name not in ("d", "status", "choice")]
+    names = [name for name in names if getattr(a, name) is not None or getattr(b, name) is not None]
     return (a.status, a.choice) == (b.status, b.choice) and all(
         np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in names
     )

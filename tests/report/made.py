@@ -32,7 +32,8 @@ def findings(folder, *, data="pictures", stop=None, fit=True, fit_settings=None,
     runs.create(store, run)
     committed.commit(store, run, stop)
     if fit:
-        fitted.commit_fit(store, run, weights(run), settings=fit_settings)
+        theta = weights(run)
+        fitted.commit_fit(store, run, theta, settings=fit_settings, measured=0.25 * theta)
     return gather(store, run, data, {"train": 2.0, "fit": 1.0})
 
 

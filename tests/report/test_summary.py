@@ -15,7 +15,7 @@ def test_the_summary_in_lines():
         query_pb2.TopInfluencesResponse(
             target=query_pb2.Target(target=3, label=1),
             helpful=[query_pb2.Influence(column=1, weight=0.5, label=1)],
-            harmful=[query_pb2.Influence(column=0, weight=-0.25, label=0)],
+            harmful=[query_pb2.Influence(column=0, weight=-0.25, label=0, measured=0.125)],
         )
     ]
     result = Result(
@@ -42,4 +42,8 @@ def test_the_summary_in_lines():
     assert lines[3].startswith("ceiling    0.950")
     assert lines[4].startswith("verdict    good: ")
     assert lines[5] == "seconds    start 1.0  train 10.0  fit 0.0  total 11.0"
-    assert lines[7:] == ["target 3 (<dog>)", "  helpful  #1 (<dog>) +0.500", "  harmful  #0 (cat) -0.250"]
+    assert lines[7:] == [
+        "target 3 (<dog>)",
+        "  helpful  #1 (<dog>) +0.500",
+        "  harmful  #0 (cat) -0.250 (prior -0.375)",
+    ]

@@ -131,6 +131,26 @@ def test_top_influences_have_labels(served):
     assert answer.target.target == 2 and len(client.top(run.name, 2).helpful) <= 10
 
 
+def test_weights_say_how_much_of_them_was_measured(served, tmp_path):
+    assert not served[0].top(served[1].name, 2).helpful[0].HasField("measured"), "there is no prior"
+    assert all(row.measured is None for row in served[0].weights(served[1].name))
+    store, run, theta = LocalStore(tmp_path), made.make_run(), made.make_theta(made.make_run())
+    part = np.where(np.arange(made.D) % 2, 0.25, -2).astype(np.float32)
+    runs.create(store, run)
+    made.commit_fit(store, run, theta, measured=theta * part)
+    for rows in WeightStore(store).fitted(run.name).chunks(np.arange(made.N), 0, size=20):
+        np.testing.assert_array_equal(rows.measured, part[rows.columns])
+    with (
+        Server(ServeSettings(), [service(WeightStore(store))]) as server,
+        QueryClient(server.address, ClientSettings()) as client,
+    ):
+        answer = client.top(run.name, 2, k=3)
+        assert len(answer.helpful) == len(answer.harmful) == 3
+        assert all(i.measured == pytest.approx(i.weight * part[i.column]) for i in (*answer.helpful, *answer.harmful))
+        for row in (*client.weights(run.name), *client.weights(run.name, [2], top_k=4)):
+            np.testing.assert_allclose(row.measured, row.weights * part[row.columns], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "ask, error",
     [

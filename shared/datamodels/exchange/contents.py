@@ -119,7 +119,10 @@ class Contents:
     def targets(self) -> dict[str, np.ndarray]:
         """Columns of a table with a row for each target; `nonzeros` is the number of its weights. Needs a fit."""
         run, scores = self.run, self.evaluation
-        blocks = [dataclasses.replace(block, columns=NO_COLUMNS, weights=NO_WEIGHTS) for _, block in self.weights()]
+        blocks = [
+            dataclasses.replace(block, columns=NO_COLUMNS, weights=NO_WEIGHTS, measured=None)
+            for _, block in self.weights()
+        ]
         status = [word for block in blocks for word in block.status]
         return {
             "target": np.arange(run.n, dtype=np.int32),

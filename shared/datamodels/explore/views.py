@@ -157,17 +157,17 @@ def weighted(
 ) -> list[models.Weighted]:
     """Return the weights of one target on the columns of the pairs, or of the targets of the pairs on one column."""
     index = np.array([index for index, _ in pairs], dtype=np.int64)
-    intervals = weight_intervals(
-        fitted.run,
-        fitted.noise,
-        fitted.record.rows,
+    of_pairs = (
         index if target is None else np.full(len(index), target),
         index if column is None else np.full(len(index), column),
-        np.array([weight for _, weight in pairs]),
     )
+    weights = np.array([weight for _, weight in pairs])
+    intervals = weight_intervals(fitted.run, fitted.noise, fitted.record.rows, *of_pairs, weights)
+    parts = fitted.solution.measured_at(*of_pairs)
+    measured = [None] * len(pairs) if parts is None else parts.tolist()
     return [
-        models.Weighted(index=index, weight=weight, interval=pair(ends), look=show(index))
-        for (index, weight), ends in zip(pairs, intervals, strict=True)
+        models.Weighted(index=index, weight=weight, measured=part, interval=pair(ends), look=show(index))
+        for (index, weight), part, ends in zip(pairs, measured, intervals, strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ from datamodels.errors import (
     SupersededError,
     TargetRangeError,
 )
-from datamodels.fit.data.problem import Solution
+from datamodels.fit.data.problem import EIGHTHS, Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import newest_number
 from datamodels.query import pages
@@ -43,7 +43,7 @@ log = logger(__name__)
 T = TypeVar("T", bound=pages.Message)
 
 MAX_CHUNK_WEIGHTS = 80_000
-"""Most weights in one message of a stream. Each takes 8 bytes, so messages stay under 1 MB."""
+"""Most weights in one message of a stream. Each takes 8 or 10 bytes, so messages stay under 1 MB."""
 ROW_ROOM = 8
 """Size of a row of a message without its weights, as a number of weights."""
 
@@ -66,12 +66,14 @@ class Rows:
     indptr   int64[t + 1]
     columns  int32[k]
     weights  float32[k]
+    measured float16[k]; the fraction of each weight that was measured; None as `Solution.measured`
     """
 
     targets: np.ndarray
     indptr: np.ndarray
     columns: np.ndarray
     weights: np.ndarray
+    measured: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,7 +185,7 @@ class Fitted:
 
     def _rows(self, targets: np.ndarray, starts: np.ndarray, skip: np.ndarray, keep: np.ndarray, top_k: int) -> Rows:
         """Return the weights skip <= i < keep of each target, in the order that top_k implies."""
-        columns, weights = self.solution.columns, self.solution.weights
+        columns, weights, measured = self.solution.columns, self.solution.weights, self.solution.measured
         chosen: np.ndarray | slice
         if top_k:
             order = [
@@ -196,7 +198,8 @@ class Fitted:
         else:
             chosen = np.concatenate([np.arange(a, b) for a, b in zip(starts + skip, starts + keep, strict=True)])
         indptr = np.concatenate([[0], np.cumsum(keep - skip)]).astype(np.int64)
-        return Rows(targets, indptr, columns[chosen], weights[chosen])
+        parts = None if measured is None else measured[chosen].astype(np.float16) / EIGHTHS
+        return Rows(targets, indptr, columns[chosen], weights[chosen], parts)
 
 
 class WeightStore:

@@ -77,6 +77,6 @@ def _few(influences: list[query_pb2.TopInfluencesResponse]) -> list[query_pb2.To
 
 def _influences(result: Result, influences: list[query_pb2.Influence]) -> str:
     named = (words.example(i.column, result.run.label_name(i.label)) for i in influences)
-    weights = (words.number(i.weight, signed=True) for i in influences)
+    weights = (words.weight(i.weight, i.measured if i.HasField("measured") else None) for i in influences)
     shown = (f"{name} {weight}" for name, weight in zip(named, weights, strict=True))
     return "  ".join(shown) or "none"

@@ -56,6 +56,9 @@ WEIGHTS = pa.schema(
 )
 """Fitted weights: one row per target, sparse, columns ascending, on the raw 0/1 scale of membership."""
 
+MEASURED = pa.field("measured", pa.list_(pa.field("element", pa.int8(), nullable=False)), nullable=False)
+"""One more column of fitted weights, if a prior is part of them: how many eighths of each weight were measured."""
+
 LOOKS = pa.schema(
     [
         pa.field("index", pa.int32(), nullable=False),

@@ -48,6 +48,7 @@ def commit_fit(
     intercept: np.ndarray | None = None,
     settings: dict[str, Any] | None = None,
     choice: dict[str, Any] | None = None,
+    measured: np.ndarray | None = None,
 ) -> FitRecord:
     """Commit weights as a finished fit of a run, and return its record.
 
@@ -58,6 +59,7 @@ def commit_fit(
     intercept         float[n]; by default target j has intercept j
     settings          fields of the fit section that the fit is said to have
     choice            what the estimator is said to have chosen, as `Solution.choice`
+    measured          float[n, d]; how much of the weights is said to be measured; None for weights without a prior
     """
     n = len(theta)
     solution = problem.of_dense(
@@ -67,6 +69,7 @@ def commit_fit(
         gap=np.full(n, 1e-6),
         heldout_r2=np.full(n, 0.5),
         intercept=np.arange(n, dtype=float) if intercept is None else intercept,
+        measured=measured,
     )
     record = fits.FitRecord(
         run=run.name,

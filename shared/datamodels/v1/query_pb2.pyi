@@ -107,7 +107,7 @@ class ListTargetsResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SparseWeights(_message.Message):
-    __slots__ = ("targets", "indptr", "indices", "weights", "intercept", "gap")
+    __slots__ = ("targets", "indptr", "indices", "weights", "intercept", "gap", "measured")
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     INDPTR_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
@@ -115,13 +115,15 @@ class SparseWeights(_message.Message):
     INTERCEPT_FIELD_NUMBER: _ClassVar[int]
     LAMBDA_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
     targets: _types_pb2.Tensor
     indptr: _types_pb2.Tensor
     indices: _types_pb2.Tensor
     weights: _types_pb2.Tensor
     intercept: _types_pb2.Tensor
     gap: _types_pb2.Tensor
-    def __init__(self, targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indptr: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indices: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., weights: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., intercept: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gap: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., **kwargs) -> None: ...
+    measured: _types_pb2.Tensor
+    def __init__(self, targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indptr: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., indices: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., weights: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., intercept: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gap: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., measured: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., **kwargs) -> None: ...
 
 class GetWeightsRequest(_message.Message):
     __slots__ = ("run", "targets", "top_k")
@@ -167,14 +169,16 @@ class PredictResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., predictions: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., gap: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., **kwargs) -> None: ...
 
 class Influence(_message.Message):
-    __slots__ = ("column", "weight", "label")
+    __slots__ = ("column", "weight", "label", "measured")
     COLUMN_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
     column: int
     weight: float
     label: int
-    def __init__(self, column: _Optional[int] = ..., weight: _Optional[float] = ..., label: _Optional[int] = ...) -> None: ...
+    measured: float
+    def __init__(self, column: _Optional[int] = ..., weight: _Optional[float] = ..., label: _Optional[int] = ..., measured: _Optional[float] = ...) -> None: ...
 
 class TopInfluencesRequest(_message.Message):
     __slots__ = ("run", "target", "k")

@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     runs.create(store, run)
     theta = np.zeros((2, D), dtype=np.float32)
     theta[:, :3] = 1, 0.5, -1
-    fitted.commit_fit(store, run, theta, intercept=np.array([-3.0, -2.0]))
+    fitted.commit_fit(store, run, theta, intercept=np.array([-3.0, -2.0]), measured=0.25 * theta)
     with serve(store) as address:
         yield ("--address", address), run.name
 
@@ -60,7 +60,10 @@ def test_examples_and_similar_targets_of_a_span(capsys, place):
     service, run = place
     code, out, err = run_main(capsys, "query", "top", run, "0", "-k", "1", *service)
     assert code == 0, err
-    assert out.splitlines() == ["target 0 (1 [[2]] 3)", "helpful  #0  +1.000", "harmful  #2  -1.000"]
+    lines = ["target 0 (1 [[2]] 3)", "helpful  #0  +1.000 (prior +0.750)", "harmful  #2  -1.000 (prior -0.750)"]
+    assert out.splitlines() == lines
+    code, out, _ = run_main(capsys, "query", "weights", run, "1", "-k", "1", *service)
+    assert code == 0 and out == "1\t0\t1\t0.25\n"
     code, out, _ = run_main(capsys, "query", "similar", run, "0", *service)
     assert code == 0 and out.startswith("target 1 (red [[\ufffd[31m]] here)  cosine 1.000")
 

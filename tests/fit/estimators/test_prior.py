@@ -79,6 +79,13 @@ def test_a_prior_that_helps_is_used(problem_of, own):
     rest = y - x @ solution.dense([2])[0]
     assert rest.var() < 0.7 * y.var()
     assert np.isfinite(solution.heldout_r2).all()
+    # What was not measured is the prior mean: the features by their factors, by one scale for each target.
+    guess = np.tensordot(list(solution.choice["features"].values()), made.prior.of(np.arange(TARGETS)), 1)
+    for j in range(TARGETS):
+        columns, weights = solution.row(j)
+        rest = weights - solution.measured_at(np.full(len(columns), j), columns)
+        like, whole = (np.corrcoef(part, guess[j, columns])[0, 1] for part in (rest, weights))
+        assert like > 0.995 and 1 - like < 0.5 * (1 - whole)
 
 
 def test_more_models_leave_less_to_the_prior(problem_of):
@@ -95,6 +102,7 @@ def test_a_prior_of_noise_is_the_lasso_of_the_same_choice(problem_of):
     noise = known(*np.random.default_rng(9).normal(size=(3, TARGETS, D)))
     found = fit(dataclasses.replace(made, prior=noise), PRIOR, 0)
     assert found.choice["way"] in (scores.LASSO, scores.LASSO_SHARED) and not found.choice["features"]
+    assert found.measured is None
     without = fit(made, PRIOR.model_copy(update={"estimator": "pooled"}), 0)
     assert same(dataclasses.replace(found, choice=None), dataclasses.replace(without, choice=None))
 

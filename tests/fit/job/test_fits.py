@@ -58,17 +58,23 @@ def record(solved: problem.Solution, **changes) -> FitRecord:
 BLOCK = 4
 
 
-def test_weights_of_a_prior_take_a_fraction_of_their_room(objects):
-    theta = np.random.default_rng(0).standard_t(3, size=(BLOCK, 2000)).astype(np.float32)
-    few = kept.largest(theta, np.full((1, 2000), 0.25))
+def test_weights_of_a_prior_take_a_fraction_of_their_room_and_say_how_much_was_measured(objects):
+    rng = np.random.default_rng(0)
+    theta = rng.standard_t(3, size=(BLOCK, 2000)).astype(np.float32)
+    few = kept.largest(theta, np.full((1, 2000), 0.25), rng.integers(10, size=2000))
+    measured = theta * rng.normal(0.3, 0.2, size=theta.shape)
     nothing = np.zeros(BLOCK)
     of_all = {"lambda_": nothing, "gap": nothing, "heldout_r2": nothing, "intercept": nothing}
-    solved = problem.of_dense(few, status=["ok"] * BLOCK, **of_all)
+    solved = problem.of_dense(few, status=["ok"] * BLOCK, **of_all, measured=measured)
     fits.write(objects, "digits-0123456789ab", "0" * 16, 0, solved)
     written = objects.read_twice(keys.weights("digits-0123456789ab", "0" * 16, 0, BLOCK))
-    assert len(written) < 0.5 * theta.nbytes
+    assert len(written) < 0.6 * theta.nbytes
     found = fits.load(objects, fits.commit(objects, record(solved), [(0, BLOCK)]))
     np.testing.assert_array_equal(found.dense(range(BLOCK)), few)
+    target, column = np.nonzero(few)
+    miss = found.measured_at(target, column) - measured[target, column]
+    assert np.abs(miss / few[target, column]).max() <= 1 / 16
+    assert found.measured_at(np.array([1]), np.flatnonzero(few[1] == 0)[:1]).tolist() == [0]
 
 
 def commit(objects, given: FitRecord, solved: problem.Solution) -> FitRecord:
@@ -80,7 +86,7 @@ def commit(objects, given: FitRecord, solved: problem.Solution) -> FitRecord:
 
 
 def same(a: problem.Solution, b: problem.Solution) -> bool:
-    arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status", "choice")]
+    arrays = [f.name for f in dataclasses.fields(a) if f.name not in ("d", "status", "choice", "measured")]
     return (a.d, a.status, a.choice) == (b.d, b.status, b.choice) and all(
         np.array_equal(getattr(a, name), getattr(b, name), equal_nan=getattr(a, name).dtype.kind == "f")
         for name in arrays

@@ -111,6 +111,7 @@ def test_a_target_shows_its_strongest_columns(served, fitted):
     helpful, harmful = fitted.top(0, 3)
     assert [(one["index"], one["weight"]) for one in found["helpful"]] == helpful
     assert [(one["index"], one["weight"]) for one in found["harmful"]] == harmful
+    assert all(one["measured"] == one["weight"] / 4 for one in found["helpful"]), "the rest is the prior"
     first, path = found["helpful"][0], f"/api/v1/runs/{served.run.name}/counterfactual"
     removed = served.ask(path, {"targets": [0], "remove": [first["index"]]}).json()["changes"][0]
     assert first["interval"] == pytest.approx([-end for end in removed["change_interval"][::-1]], rel=1e-5)

@@ -81,8 +81,10 @@ def top(options: argparse.Namespace) -> None:
         for influence in listed:
             fields = {"effect": kind} | _fields(influence, "column", "label", "weight")
             fields |= _class_of(influence.label, classes)
+            measured = influence.measured if influence.HasField("measured") else None
+            fields |= {} if measured is None else {"measured": measured}
             named = words.example(influence.column, words.label(influence.label, classes))
-            _print(options, fields, f"{kind}  {named}  {words.number(influence.weight, signed=True)}")
+            _print(options, fields, f"{kind}  {named}  {words.weight(influence.weight, measured)}")
 
 
 def similar(options: argparse.Namespace) -> None:
@@ -100,15 +102,20 @@ def similar(options: argparse.Namespace) -> None:
 
 
 def weights(options: argparse.Namespace) -> None:
-    """Print target, column and weight, with tabs between them; as JSON, one object for each target."""
+    """Print target, column, weight and how much of it was measured, with tabs between them.
+
+    Leaves out the last if the fit has no prior. As JSON, prints one object for each target.
+    """
     with query_client(options) as client:
         for row in client.weights(options.run, options.targets or None, options.k):
             if options.json:
                 fields = {"target": row.target, "intercept": row.intercept, "lambda": row.lambda_, "gap": row.gap}
-                print_json(fields | {"columns": row.columns, "weights": row.weights})
+                measured = {} if row.measured is None else {"measured": row.measured}
+                print_json(fields | {"columns": row.columns, "weights": row.weights} | measured)
                 continue
-            for column, weight in zip(row.columns.tolist(), row.weights.tolist(), strict=True):
-                print(f"{row.target}\t{column}\t{weight:.6g}")
+            numbers = [row.weights] if row.measured is None else [row.weights, row.measured]
+            for column, *parts in zip(row.columns.tolist(), *(part.tolist() for part in numbers), strict=True):
+                print("\t".join([str(row.target), str(column), *(f"{part:.6g}" for part in parts)]))
 
 
 def predict(options: argparse.Namespace) -> None:

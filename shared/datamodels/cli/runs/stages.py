@@ -80,7 +80,9 @@ def _influences(run: Run, answer: query_pb2.TopInfluencesResponse) -> dict[str, 
     found: dict[str, Any] = {"target": answer.target.target, "label": run.label_name(answer.target.label) or None}
     for effect, listed in zip(run.predicted.effects, (answer.helpful, answer.harmful), strict=True):
         found[effect] = [
-            {"column": i.column, "label": run.label_name(i.label) or None, "weight": i.weight} for i in listed
+            {"column": i.column, "label": run.label_name(i.label) or None, "weight": i.weight}
+            | ({"measured": i.measured} if i.HasField("measured") else {})
+            for i in listed
         ]
     return found
 

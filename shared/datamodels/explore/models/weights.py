@@ -52,6 +52,11 @@ class Weighted(Model):
 
     index: Index
     weight: float = Field(description="by how much the column raises the output of the target, in units of the output")
+    measured: float | None = Field(
+        default=None,
+        description="how much of the weight was measured, to a sixteenth of the weight; the rest is the prior. null if "
+        "the fit has no prior, or an earlier version made it",
+    )
     interval: Interval = Field(description="of the weight; null if too few models are committed to estimate it")
     look: LookInfo
 

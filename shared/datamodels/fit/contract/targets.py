@@ -84,6 +84,7 @@ class Targets:
         heldout_r2: np.ndarray,
         tolerance: float = np.inf,
         signal: np.ndarray | None = None,
+        measured: np.ndarray | None = None,
     ) -> Solution:
         """Return the Solution of all n targets from what was found for the t that can be fitted.
 
@@ -91,6 +92,7 @@ class Targets:
         lambda_, gap, intercept, heldout_r2  float64[t]
         tolerance   targets with a larger gap have not converged
         signal      bool[t]; False for targets whose outputs no column is correlated with; None for all True
+        measured    [t, d]; what the outputs added to prior means; None if there are none
         """
         status, able, n = self.status.copy(), self.able, len(self.status)
         if signal is not None:
@@ -111,6 +113,7 @@ class Targets:
             gap=of_all(gap),
             heldout_r2=of_all(heldout_r2, np.nan),
             intercept=np.where(status == CONSTANT, self.value, of_all(intercept)),
+            measured=None if measured is None else of_all(measured),
         )
 
     def unfitted(self) -> Solution:

@@ -66,7 +66,7 @@ class Checkpoint:
         """Replace what was kept by the solution of the block. Raises StoreFullError if the disk is full."""
         values = {f.name: getattr(solution, f.name) for f in dataclasses.fields(Solution)}
         values["choice"] = json.dumps(solution.choice)
-        self.save(SOLVED, {name: np.asarray(value) for name, value in values.items()})
+        self.save(SOLVED, {name: np.asarray(value) for name, value in values.items() if value is not None})
 
     def load_solution(self) -> Solution | None:
         """Return the solution of the block if it is finished, or None."""

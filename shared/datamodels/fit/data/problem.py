@@ -54,6 +54,8 @@ UNFITTED = (NO_ROWS, NOT_FINITE)
 
 NO_COLUMN = -1
 """`Problem.own_column` of a target that is no training example."""
+EIGHTHS = 8
+"""Parts of a weight in which `Solution.measured` counts."""
 FOLDS = 5
 """Parts of the rows in cross-validation. Fits to four fifths of them are close to the fit to all of them that the
 choice is for."""
@@ -190,6 +192,8 @@ class Solution:
     columns     int32[nnz]
     weights     float32[nnz]; on the raw 0/1 scale of membership
     choice      what an estimator has chosen for all targets together, as JSON values; None if it chooses nothing
+    measured    int8[nnz]; how many eighths of each weight the outputs added to a prior mean, which is the rest; below 0
+                if they have taken something from it. None if there is no prior, or an earlier version made the fit
     """
 
     d: int
@@ -202,6 +206,7 @@ class Solution:
     columns: np.ndarray
     weights: np.ndarray
     choice: dict[str, Any] | None = None
+    measured: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -228,6 +233,22 @@ class Solution:
             raise TargetRangeError(f"target {target}: must be 0 to {self.n - 1}")
         span = slice(self.indptr[target], self.indptr[target + 1])
         return self.columns[span], self.weights[span]
+
+    def measured_at(self, targets: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
+        """Return how much of the weights of pairs of a target int[p] and a column int[p] was measured, float64[p].
+
+        The rest of each weight is its prior mean. It is exact to a sixteenth of the weight; 0 without a weight. None if
+        `measured` is None. Raises TargetRangeError.
+        """
+        if self.measured is None:
+            return None
+        found = np.zeros(len(targets))
+        for i, (target, column) in enumerate(zip(targets.tolist(), columns.tolist(), strict=True)):
+            mine, weights = self.row(target)
+            place = int(np.searchsorted(mine, column))
+            if place < len(mine) and mine[place] == column:
+                found[i] = weights[place] * float(self.measured[self.indptr[target] + place]) / EIGHTHS
+        return found
 
     def predict(self, members: np.ndarray) -> np.ndarray:
         """Return predictions float64[s, n] of all targets for masks bool[s, d], not packed. Raises MaskError."""
@@ -282,8 +303,12 @@ def of_dense(
     gap: np.ndarray,
     heldout_r2: np.ndarray,
     intercept: np.ndarray,
+    measured: np.ndarray | None = None,
 ) -> Solution:
-    """Return a Solution from weights [n, d]; zeros are left out."""
+    """Return a Solution from weights [n, d]; zeros are left out.
+
+    measured  [n, d]; what the outputs added to a prior mean of the weights; None if there is no prior
+    """
     theta = np.asarray(theta, dtype=np.float32)
     row, column = np.nonzero(theta)
     return Solution(
@@ -296,7 +321,14 @@ def of_dense(
         indptr=np.searchsorted(row, np.arange(len(theta) + 1)).astype(np.int64),
         columns=column.astype(np.int32),
         weights=theta[row, column],
+        measured=None if measured is None else _eighths(measured[row, column], theta[row, column]),
     )
+
+
+def _eighths(parts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return int8[nnz]: parts of weights, to an eighth of each weight. Parts of more than 16 weights are cut there."""
+    most = np.iinfo(np.int8).max
+    return np.clip(np.rint(EIGHTHS * parts / weights), -most, most).astype(np.int8)
 
 
 def concatenate(solutions: Iterable[Solution]) -> Solution:
@@ -314,8 +346,17 @@ def concatenate(solutions: Iterable[Solution]) -> Solution:
         status=[status for block in blocks for status in block.status],
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         choice=blocks[0].choice,
+        measured=_measured(blocks),
         **joined,
     )
+
+
+def _measured(blocks: Sequence[Solution]) -> np.ndarray | None:
+    """Return `Solution.measured` of consecutive blocks of a fit; with a prior, only blocks without weights lack it."""
+    if all(block.measured is None for block in blocks):
+        return None
+    parts = [np.zeros(len(b.weights), dtype=np.int8) if b.measured is None else b.measured for b in blocks]
+    return np.concatenate(parts)
 
 
 def rows_of(solution: Solution, first: int, last: int) -> Solution:
@@ -332,4 +373,5 @@ def rows_of(solution: Solution, first: int, last: int) -> Solution:
         columns=solution.columns[start:stop],
         weights=solution.weights[start:stop],
         choice=solution.choice,
+        measured=None if solution.measured is None else solution.measured[start:stop],
     )

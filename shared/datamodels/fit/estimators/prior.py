@@ -7,7 +7,7 @@ the plain LASSO (`residual.folds`), so that a useless prior costs next to nothin
 are nearly B; the more models there are, the more delta adds. `Solution.choice` has the error of each.
 
 All of these weights are different from 0, and most are tiny. `residual.kept` leaves those out. `Solution.gap` is that
-of all weights.
+of all weights. `Solution.measured` says how much of each weight is delta.
 
 The estimator `pooled` makes the same choice without a prior: the LASSO with one lambda for all targets or one for each.
 """
@@ -80,12 +80,14 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
     step()
     if choice.mean is None or pairs is None:
         return lasso.solve(targets, sample, (None, None), choice.strength, settings, step)
+    classes = np.zeros(len(pairs.varies), dtype=np.int64) if pairs.classes is None else pairs.classes
     # Held-out rows have a say in the few numbers that all targets share, as in the choice of a strength.
     rows = targets.rows
     features, parts = pairs.of(targets.numbers, rows.xp), [sample.covariance(whole=whole) for whole in (False, True)]
     fitted = [pooled.weights(features, choice.mean, part) for part in parts]
     if choice.way == scores.WEIGHTED:
-        return lasso.solve(targets, sample, fitted, choice.strength, settings, step)
+        return lasso.solve(targets, sample, fitted, choice.strength, settings, step, classes=classes)
+    prior = rows.host(fitted[1])
     gap, lambda_ = np.zeros((2, len(targets.able)))
     if choice.way == scores.RIDGE:
         shares, goal = np.array([choice.strength]), RIDGE_GAP * settings.tolerance
@@ -93,7 +95,8 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
             deltas, gaps = ridge.solve(fitted[i], part, shares, goal, settings.max_epochs, step)
             fitted[i] = fitted[i] + deltas[0]
         gap, lambda_ = gaps[0], (1 - choice.strength) / choice.strength / rows.host(parts[1].found.count)
-    weights = kept.largest(rows.host(fitted[1]), rows.host(sample.curvature))
+    whole = rows.host(fitted[1])
+    weights = kept.largest(whole, rows.host(sample.curvature), classes)
     return targets.solution(
         weights,
         lambda_=lambda_,
@@ -101,4 +104,5 @@ def _solve(targets: Targets, pairs: Pairs | None, choice: Choice, settings: FitS
         intercept=rows.host(sample.intercept(rows.xp.asarray(weights))),
         heldout_r2=sample.heldout_r2(sample.heldout(fitted[0]).error),
         tolerance=settings.tolerance,
+        measured=whole - prior,
     )

@@ -120,7 +120,7 @@ def _read(store: ObjectStore, record: FitRecord, block: Block) -> Solution:
 
 
 def _encode(solution: Solution, first: int) -> bytes:
-    offsets = schema.array(solution.indptr.astype(np.int32))
+    offsets, written = schema.array(solution.indptr.astype(np.int32)), schema.WEIGHTS
     columns = [
         schema.array(np.arange(first, first + solution.n, dtype=np.int32)),
         schema.texts(solution.status),
@@ -131,7 +131,9 @@ def _encode(solution: Solution, first: int) -> bytes:
         pa.ListArray.from_arrays(offsets, schema.array(solution.columns), type=schema.WEIGHTS.field("columns").type),
         pa.ListArray.from_arrays(offsets, schema.array(solution.weights), type=schema.WEIGHTS.field("weights").type),
     ]
-    written = schema.WEIGHTS
+    if solution.measured is not None:
+        columns.append(pa.ListArray.from_arrays(offsets, schema.array(solution.measured), type=schema.MEASURED.type))
+        written = written.append(schema.MEASURED)
     if solution.choice is not None:
         written = written.with_metadata({schema.CHOICE: records.canonical(solution.choice)})
     sink = io.BytesIO()
@@ -139,7 +141,7 @@ def _encode(solution: Solution, first: int) -> bytes:
         pa.Table.from_arrays(columns, schema=written),
         sink,
         compression=schema.COMPRESSION,
-        use_dictionary=["status"],
+        use_dictionary=["status", *(["measured.list.element"] if solution.measured is not None else [])],
         column_encoding=ENCODINGS,
         write_page_checksum=True,
     )
@@ -151,16 +153,19 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
         table = schema.read(data)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObjectError(f"{where}: is not Parquet ({error}); restore it from a copy") from None
-    if not table.schema.equals(schema.WEIGHTS):
+    lists = ["columns", "weights"]
+    if table.schema.equals(schema.WEIGHTS.append(schema.MEASURED)):
+        lists.append("measured")
+    elif not table.schema.equals(schema.WEIGHTS):
         raise CorruptObjectError(f"{where}: does not have the schema of fitted weights; restore it from a copy")
     written = (table.schema.metadata or {}).get(schema.CHOICE)
     with decode.decoding(where, "a block of a fit"):
         choice = json.loads(written) if written else None
     table = table.combine_chunks()
-    lists = {name: table.column(name).combine_chunks() for name in ("columns", "weights")}
-    columns = schema.numbers(lists["columns"].flatten())
+    found = {name: table.column(name).combine_chunks() for name in lists}
+    columns = schema.numbers(found["columns"].flatten())
     outside = len(columns) and not 0 <= columns.min() <= columns.max() < d
-    aligned = lists["columns"].offsets.equals(lists["weights"].offsets)
+    aligned = all(found["columns"].offsets.equals(found[name].offsets) for name in lists)
     if table.column("target").to_pylist() != list(targets) or outside or not aligned:
         raise CorruptObjectError(
             f"{where}: does not hold the targets {targets.start} to {targets.stop - 1} over {d} columns; delete it "
@@ -173,8 +178,9 @@ def _decode(data: bytes, where: str, targets: range, d: int) -> Solution:
         gap=schema.numbers(table.column("gap")),
         heldout_r2=schema.numbers(table.column("heldout_r2")),
         intercept=schema.numbers(table.column("intercept")),
-        indptr=schema.numbers(lists["columns"].offsets).astype(np.int64),
+        indptr=schema.numbers(found["columns"].offsets).astype(np.int64),
         columns=columns,
-        weights=schema.numbers(lists["weights"].flatten()),
+        weights=schema.numbers(found["weights"].flatten()),
         choice=choice,
+        measured=schema.numbers(found["measured"].flatten()) if "measured" in found else None,
     )

@@ -75,6 +75,7 @@ class Pairs:
     columns    int64[N] and d: the column of each example, and the number of columns; None if each example is one
     varies     bool[d]; columns that are in some subsets only
     gradients  scores by the gradients of models, the last feature; None if there are none
+    classes    int64[d]; the class of each column; None if labels are no classes, or columns are groups
     """
 
     given: tuple[str, ...]
@@ -82,6 +83,7 @@ class Pairs:
     columns: tuple[np.ndarray, int] | None
     varies: np.ndarray
     gradients: GradientScores | None = None
+    classes: np.ndarray | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -173,7 +175,9 @@ def of_arrays(
     classes = (labels, theirs) if kind == "classes" else None
     names += SIMILAR if classes is None else SIMILAR_BY_CLASS
     blocks.append(functools.partial(_similarity_block, pool, others, classes))
-    return Pairs(tuple(names), tuple(blocks), columns, np.ones(d, dtype=bool) if varies is None else varies)
+    varies = np.ones(d, dtype=bool) if varies is None else varies
+    of_columns = labels if kind == "classes" and columns is None else None
+    return Pairs(tuple(names), tuple(blocks), columns, varies, classes=of_columns)
 
 
 def bytes_of(examples: int) -> int:

@@ -186,10 +186,13 @@ def solve(
     fraction: float,
     settings: FitSpec,
     tick: Callable[[], None],
+    *,
+    classes: np.ndarray | None = None,
 ) -> Solution:
     """Fit targets at one fraction, to what prior means leave of their outputs.
 
-    priors  prior means [a, d] fitted to the rows to fit, and to all rows; two None for the plain LASSO
+    priors   prior means [a, d] fitted to the rows to fit, and to all rows; two None for the plain LASSO
+    classes  as for `kept.largest`; needed beside prior means
     """
     rows = targets.rows
     data = [standardised(sample, prior) for prior in priors]
@@ -204,10 +207,10 @@ def solve(
     while refit.active:
         tick()
         refit.epoch()
-    found = refit.weights
-    if priors[1] is not None:
-        whole = (refit.weights + rows.host(priors[1])).astype(np.float32)
-        found = kept.largest(whole, rows.host(sample.curvature))
+    found, measured = refit.weights, None
+    if priors[1] is not None and classes is not None:
+        measured, whole = refit.weights, (refit.weights + rows.host(priors[1])).astype(np.float32)
+        found = kept.largest(whole, rows.host(sample.curvature), classes)
     return targets.solution(
         found,
         lambda_=refit.lambda_,
@@ -215,4 +218,5 @@ def solve(
         intercept=rows.host(sample.intercept(rows.xp.asarray(found))),
         heldout_r2=sample.heldout_r2(on_the_way.error * data[0].spread ** 2),
         tolerance=settings.tolerance,
+        measured=measured,
     )

@@ -54,6 +54,8 @@ class WeightRow:
     weights  float32[k]
     lambda_  penalty of the fit
     gap      relative duality gap of the fit
+    measured float32[k]; how much of each weight was measured, to a sixteenth of the weight; the rest is the prior.
+             None if the fit has no prior, or an earlier version made it
     """
 
     target: int
@@ -62,6 +64,7 @@ class WeightRow:
     intercept: float
     lambda_: float
     gap: float
+    measured: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -307,9 +310,12 @@ def _rows(message: query_pb2.SparseWeights) -> Iterator[WeightRow]:
 
     indptr, columns, weights = vector("indptr", "int64"), vector("indices", "int32"), vector("weights", "float32")
     lambda_, gap, intercept = vector("lambda", "float64"), vector("gap", "float64"), vector("intercept", *FLOATS)
+    measured = weights * vector("measured", "float16") if message.HasField("measured") else None
     for i, target in enumerate(vector("targets", "int32").tolist()):
         row = slice(indptr[i], indptr[i + 1])
-        yield WeightRow(target, columns[row], weights[row], float(intercept[i]), float(lambda_[i]), float(gap[i]))
+        parts = None if measured is None else measured[row]
+        numbers = float(intercept[i]), float(lambda_[i]), float(gap[i])
+        yield WeightRow(target, columns[row], weights[row], *numbers, parts)
 
 
 def _joined(row: WeightRow, more: WeightRow) -> WeightRow:
@@ -317,4 +323,7 @@ def _joined(row: WeightRow, more: WeightRow) -> WeightRow:
         row,
         columns=np.concatenate([row.columns, more.columns]),
         weights=np.concatenate([row.weights, more.weights]),
+        measured=None
+        if row.measured is None or more.measured is None
+        else np.concatenate([row.measured, more.measured]),
     )
