@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from datamodels.errors import InputError, ObjectNotFoundError, PageTokenError
 from datamodels.query import pages
 from datamodels.query.limits import MAX_TOP
 from datamodels.query.warm import Warm
-from datamodels.query.weights import Fitted, Rows, WeightStore
+from datamodels.query.weights import Fitted, WeightStore
 from datamodels.rpc import codec, run_codec
 from datamodels.rpc.serve import Service
 from datamodels.run import designs
@@ -45,6 +46,7 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
     def __init__(self, weights: WeightStore):
         LongCalls.__init__(self, weights)
         ObjectCalls.__init__(self, weights)
+        self._wholes = wire.Wholes()
 
     def GetRun(self, request, context):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
@@ -76,11 +78,11 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
         if request.top_k < 0:
             raise InputError(f"top_k = {request.top_k}: must be at least 0")
         fitted = self._weights.fitted(request.run)
-        targets = fitted.targets(codec.optional_int32(request.targets, "targets"))
-        provenance = provenance_of(fitted).SerializeToString()
-        for rows in fitted.chunks(targets, request.top_k):
-            answer = {"provenance": [provenance], "weights": _sparse(fitted, rows)}
-            yield b"".join(wire.message(query_pb2.GetWeightsResponse, answer))
+        chosen = codec.optional_int32(request.targets, "targets")
+        if chosen is None and not request.top_k:
+            yield from self._wholes.messages(fitted)
+        else:
+            yield from wire.weights(fitted, fitted.chunks(fitted.targets(chosen), request.top_k))
 
     def Predict(self, request, context):
         fitted = self._weights.fitted(request.run)
@@ -105,13 +107,13 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
 
     def TopInfluences(self, request, context):
         fitted = self._weights.fitted(request.run)
-        helpful, harmful = fitted.top(request.target, request.k or DEFAULT_TOP)
-        return query_pb2.TopInfluencesResponse(
-            provenance=provenance_of(fitted),
-            target=_target(fitted, request.target),
-            helpful=_influences(fitted, request.target, helpful),
-            harmful=_influences(fitted, request.target, harmful),
+        answer = query_pb2.TopInfluencesResponse(
+            provenance=provenance_of(fitted), target=_target(fitted, request.target)
         )
+        helpful, harmful = fitted.top(request.target, request.k or DEFAULT_TOP)
+        _add_influences(answer.helpful, fitted, request.target, helpful)
+        _add_influences(answer.harmful, fitted, request.target, harmful)
+        return answer
 
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
         fitted = self._weights.fitted(request.run)
@@ -237,15 +239,14 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
     )
 
 
-def _influences(fitted: Fitted, target: int, pairs: Weights) -> list[query_pb2.Influence]:
+def _add_influences(to: Any, fitted: Fitted, target: int, pairs: Weights) -> None:
+    """Add influences on a target to a field of an answer. A constructor would copy each of them."""
     known, columns = pool.column_labels(fitted.run), [column for column, _ in pairs]
     labels = [-1] * len(columns) if known is None else known[columns].tolist()
     parts = fitted.solution.measured_at(np.full(len(pairs), target), np.array(columns, dtype=np.int64))
     measured = [None] * len(pairs) if parts is None else parts.tolist()
-    return [
-        query_pb2.Influence(column=column, weight=weight, label=label, measured=part)
-        for (column, weight), label, part in zip(pairs, labels, measured, strict=True)
-    ]
+    for (column, weight), label, part in zip(pairs, labels, measured, strict=True):
+        to.add(column=column, weight=weight, label=label, measured=part)
 
 
 def _label(run: Run, column: int) -> int:
@@ -270,22 +271,6 @@ def _count(k: int) -> int:
     if not 0 <= k <= MAX_TOP:
         raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
     return k or DEFAULT_TOP
-
-
-def _sparse(fitted: Fitted, rows: Rows) -> wire.Pieces:
-    solution, targets = fitted.solution, rows.targets
-    arrays = {
-        "targets": targets,
-        "indptr": rows.indptr,
-        "indices": rows.columns,
-        "weights": rows.weights,
-        "intercept": solution.intercept[targets],
-        "lambda": solution.lambda_[targets],
-        "gap": solution.gap[targets],
-    }
-    if rows.measured is not None:
-        arrays["measured"] = rows.measured
-    return wire.message(query_pb2.SparseWeights, {name: wire.tensor(array) for name, array in arrays.items()})
 
 
 def service(weights: WeightStore, *, warm: bool = False) -> Service:

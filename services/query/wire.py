@@ -6,29 +6,101 @@ when it is encoded. Here arrays are copied once, when the pieces are joined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from google.protobuf.message import Message
 
+from datamodels.query.weights import Fitted, Rows
 from datamodels.rpc import codec
 from datamodels.storage.varint import varint
-from datamodels.v1 import types_pb2
+from datamodels.v1 import query_pb2, types_pb2
+
+from .long import provenance_of
 
 Pieces = Sequence[bytes | memoryview]
+
+KEPT_BYTES = 64 * 2**20
+"""Most bytes of messages that are kept, beside the fits in memory."""
+ROW_BYTES = 36
+"""Bytes of a target in a message, beside its weights."""
 
 
 def message(kind: type[Message], fields: Mapping[str, Pieces]) -> list[bytes | memoryview]:
     """Return the pieces of a message, given those of its fields by name, which must be bytes or messages, one each."""
     found: list[bytes | memoryview] = []
     for name, pieces in fields.items():
-        found += [varint(kind.DESCRIPTOR.fields_by_name[name].number << 3 | 2) + varint(sum(map(len, pieces))), *pieces]
+        found += [_tag(kind, name) + varint(sum(map(len, pieces))), *pieces]
     return found
 
 
 def tensor(array: np.ndarray) -> list[bytes | memoryview]:
     """Return the pieces of what `codec.to_tensor` returns."""
     array = np.ascontiguousarray(array)
-    about = types_pb2.Tensor(dtype=codec.dtype_code(array.dtype.name), shape=array.shape)
-    values = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
-    return [about.SerializeToString(), *(message(types_pb2.Tensor, {"data": [values]}) if len(values) else [])]
+    about = _about(array.dtype.name, array.shape)
+    if not array.size:
+        return [about]
+    values = array.astype(array.dtype.newbyteorder("<"), copy=False).data.cast("B")
+    return [about + _tag(types_pb2.Tensor, "data") + varint(len(values)), values]
+
+
+def weights(fitted: Fitted, chunks: Iterable[Rows]) -> Iterator[bytes]:
+    """Yield encoded messages of type GetWeightsResponse, one for each chunk of a fit."""
+    solution = fitted.solution
+    provenance = [provenance_of(fitted).SerializeToString()]
+    for rows in chunks:
+        arrays = {
+            "targets": rows.targets,
+            "indptr": rows.indptr,
+            "indices": rows.columns,
+            "weights": rows.weights,
+            "intercept": solution.intercept[rows.chosen],
+            "lambda": solution.lambda_[rows.chosen],
+            "gap": solution.gap[rows.chosen],
+        }
+        found = message(query_pb2.SparseWeights, {name: tensor(array) for name, array in arrays.items()})
+        yield b"".join(message(query_pb2.GetWeightsResponse, {"provenance": provenance, "weights": found}))
+
+
+class Wholes:
+    """Answers with all weights of a fit. Keeps the messages of the last one, up to `most` bytes, for further calls.
+
+    To make them takes as much CPU time as to send them: each is new memory of the system.
+    """
+
+    def __init__(self, most: int = KEPT_BYTES):
+        self._most = most
+        self._making = threading.Lock()
+        self._kept: weakref.WeakKeyDictionary[Fitted, list[bytes]] = weakref.WeakKeyDictionary()
+
+    def messages(self, fitted: Fitted) -> Iterable[bytes]:
+        """Return the encoded messages of type GetWeightsResponse."""
+        kept = self._kept.get(fitted)
+        if kept is not None:
+            return kept
+        made = weights(fitted, fitted.chunks(fitted.targets(None), 0))
+        solution = fitted.solution
+        if solution.columns.nbytes + solution.weights.nbytes + ROW_BYTES * solution.n > self._most:
+            return made
+        with self._making:  # once, not in each of many calls
+            kept = self._kept.get(fitted)
+            if kept is None:
+                kept = list(made)
+                self._kept.clear()
+                self._kept[fitted] = kept
+        return kept
+
+
+@functools.cache
+def _tag(kind: type[Message], name: str) -> bytes:
+    """Return what precedes the length of a field."""
+    return varint(kind.DESCRIPTOR.fields_by_name[name].number << 3 | 2)
+
+
+@functools.lru_cache(maxsize=1000)
+def _about(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return a Tensor without its values."""
+    return types_pb2.Tensor(dtype=codec.dtype_code(dtype), shape=shape).SerializeToString()

@@ -1,10 +1,15 @@
 """Messages that are put together from pieces are those of Protocol Buffers, byte for byte."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from datamodels.services.query import wire
 
+from datamodels.query.weights import WeightStore
 from datamodels.rpc import codec
+from datamodels.testing import fitted as made
 from datamodels.v1 import query_pb2, types_pb2
 
 ARRAYS = [
@@ -30,3 +35,25 @@ def test_messages_in_messages():
     weights = wire.message(query_pb2.SparseWeights, {"targets": wire.tensor(ARRAYS[0]), "gap": wire.tensor(ARRAYS[1])})
     answer = {"provenance": [provenance.SerializeToString()], "weights": weights}
     assert b"".join(wire.message(query_pb2.GetWeightsResponse, answer)) == expected.SerializeToString()
+
+
+def fitted_in(folder):
+    store, run, _ = made.make_store(folder)
+    return WeightStore(store).fitted(run.name)
+
+
+def test_all_weights_of_the_last_fit_are_kept_up_to_a_size(tmp_path):
+    first, second, wholes = fitted_in(tmp_path / "a"), fitted_in(tmp_path / "b"), wire.Wholes()
+    size = first.solution.columns.nbytes + first.solution.weights.nbytes + wire.ROW_BYTES * first.n
+    kept, anew = wholes.messages(first), wire.Wholes(size - 1).messages(first)
+    assert list(kept) == list(anew) and list(anew) == []
+    (answer,) = map(query_pb2.GetWeightsResponse.FromString, kept)
+    indices = codec.from_tensor(answer.weights.indices, "indices", dtypes=("int32",), shape=(None,))
+    np.testing.assert_array_equal(indices, first.solution.columns)
+    assert wholes.messages(first) is kept
+    assert wholes.messages(second) is wholes.messages(second)
+    assert wholes.messages(first) is not kept, "the second took its place"
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None, "fits that the service drops are not held"

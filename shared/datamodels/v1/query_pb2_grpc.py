@@ -143,7 +143,7 @@ class QueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetWeights(self, request, context):
-        """Streams sparse weights, in messages of at most 1 MB.
+        """Streams sparse weights, in messages of at most 2 MB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
