@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -155,8 +156,18 @@ def _labels(run: Run, columns: bool) -> np.ndarray:
     return np.zeros(0, dtype=np.int32) if found is None else found.astype(np.int32)
 
 
+_provenances: weakref.WeakKeyDictionary[Fitted, types_pb2.Provenance] = weakref.WeakKeyDictionary()
+
+
 def provenance_of(fitted: Fitted) -> types_pb2.Provenance:
-    """Return the provenance of an answer: the fit that it comes from."""
+    """Return the provenance of an answer: the fit that it comes from. All answers share the message."""
+    known = _provenances.get(fitted)
+    if known is None:
+        known = _provenances[fitted] = _provenance(fitted)
+    return known
+
+
+def _provenance(fitted: Fitted) -> types_pb2.Provenance:
     return types_pb2.Provenance(
         run=fitted.record.run,
         spec_hash=fitted.record.spec_hash,  # run.spec.hash would take as long as all the rest of a small response

@@ -109,13 +109,14 @@ def strongest(solution: Solution, target: int, k: int, output: Output) -> tuple[
     Raises TargetRangeError.
     """
     columns, weights = solution.row(target)
-    order = np.argsort(output.sign * weights, kind="stable")
+    signed = output.sign * weights
+    order = np.argsort(signed, kind="stable")
 
     def pairs(chosen: np.ndarray) -> Weights:
         return list(zip(columns[chosen].tolist(), weights[chosen].tolist(), strict=True))
 
-    harmful = [pair for pair in pairs(order[:k]) if output.sign * pair[1] < 0]
-    helpful = [pair for pair in pairs(order[::-1][:k]) if output.sign * pair[1] > 0]
+    first, last = order[:k], order[::-1][:k]
+    harmful, helpful = pairs(first[signed[first] < 0]), pairs(last[signed[last] > 0])
     return helpful, harmful
 
 
