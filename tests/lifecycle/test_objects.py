@@ -1,5 +1,6 @@
 """What counts as used, as working, and as ours. The rest is tested by killing the commands that ask."""
 
+import hashlib
 import time
 
 import pytest
@@ -218,3 +219,29 @@ def test_every_key_has_a_kind_and_an_owner(kept):
     assert {keys.owner(key) for key in kept.store.objects} == {kept.name}
     records.create(kept.store, keys.meaning(kept.name, 0), {})
     assert keys.kind(keys.meaning(kept.name, 0)) == "meaning" and keys.kind(keys.masks(kept.name, 0, 1)) == "masks"
+
+
+def test_features_and_gradients_are_verified_and_copied_before_what_lists_them(kept):
+    name, store, data = kept.name, kept.store, [b"features", b"gradients"]
+    sums = [hashlib.sha256(content).hexdigest() for content in data]
+    blocks = [keys.examples(name, sums[0]), keys.gradient_block(name, "0" * 16, 0, 5, sums[1])]
+    listings = [keys.features(name, "0" * 16), keys.gradients(name, "0" * 16)]
+    for key, content in zip(blocks, data, strict=True):
+        store.create(key, content)
+    records.create(store, listings[0], {"arrays": {"x": [{"rows": 1, "sha256": sums[0]}]}})
+    records.create(store, listings[1], {"blocks": [{"key": blocks[1], "first": 0, "last": 5, "sha256": sums[1]}]})
+    here, known = found(kept)
+    order = [key for stage in copying.stages(here, known) for key in stage]
+    assert all(order.index(block) < order.index(listing) for block in blocks for listing in listings)
+    assert not list(verify.verify(store, here))
+    for key in (*blocks, *listings):
+        good = store.objects[key]
+        store.objects[key] = good[:-2] + b"?" + good[-1:]
+        assert [fault.key for fault in verify.verify(store, here)] == [key]
+        store.objects[key] = good
+    for key in blocks:
+        good = store.objects.pop(key)
+        (fault,) = verify.verify(store, objects.of_run(store, name))
+        assert (fault.key, "is gone" in fault.what) == (key, True)
+        store.objects[key] = good
+    assert removal.deletion(here)[0] == keys.run(name) and set(removal.deletion(here)) == store.objects.keys()

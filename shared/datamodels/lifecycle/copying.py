@@ -15,8 +15,8 @@ THREADS = 8
 """Objects that are copied at a time: the time of a small one is spent waiting."""
 
 ORDER = (
-    ("data", "looks", "masks", "part", "merged", "weights"),
-    ("display", "manifest", "fit"),
+    ("data", "block", "looks", "masks", "part", "merged", "weights"),
+    ("display", "listing", "manifest", "fit"),
     ("stop", "verdict", "answer", "meaning"),
     ("run",),
 )

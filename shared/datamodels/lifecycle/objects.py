@@ -183,7 +183,8 @@ def live(objects: Objects, known: References) -> set[str]:
     if known.run is None:
         return {key for key in objects.entries if not keys.kind(key)}
     used = _certain(objects, known) | set(known.waiting())
-    used |= set(objects.kind("", "run", "meaning", "display", "data", "manifest", "fit", "stop", "verdict", "unused"))
+    used |= set(objects.kind("", "run", "meaning", "display", "manifest", "fit", "stop", "verdict", "unused"))
+    used |= set(objects.kind("listing", "block", "data"))
     if not known.newest.complete:  # an aggregator recovers the parts that lost manifests have listed
         used |= set(objects.kind("part", "merged"))
     used |= {key for key in objects.kind("answer") if keys.fit_of(key) in known.fits}

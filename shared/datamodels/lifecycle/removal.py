@@ -27,8 +27,8 @@ def deletion(objects: Objects) -> list[str]:
     it and before its parts, and a fit before its blocks. So whatever is left of a deletion that was stopped is as if
     less had been committed, and the run can even be created anew.
     """
-    records = ("run", "meaning", "display", "data", "answer", "stop", "verdict", "fit", "manifest")
-    order = (*records, "looks", "weights", "part", "merged", "masks", "", "unused")
+    records = ("run", "meaning", "display", "listing", "data", "answer", "stop", "verdict", "fit", "manifest")
+    order = (*records, "block", "looks", "weights", "part", "merged", "masks", "", "unused")
     place = {kind: position for position, kind in enumerate(order)}
     return sorted(sorted(objects.entries, reverse=True), key=lambda key: place[keys.kind(key)])
 

@@ -220,6 +220,8 @@ _KINDS = {
     "meaning": r"runs/[^/]+/meaning-\d{6}\.json",
     "display": r"runs/[^/]+/display\.json",
     "looks": rf"runs/[^/]+/display/[a-z]+-{_NUMBERS}-[0-9a-f]+\.parquet",
+    "listing": r"runs/[^/]+/(features-[0-9a-f]+(-absent)?|gradients/[0-9a-f]+)\.json",
+    "block": rf"runs/[^/]+/(examples/|gradients/[0-9a-f]+/{_NUMBERS}-)[0-9a-f]+\.npy",
     "data": r"runs/[^/]+/.+",
     "manifest": r"aggregate/[^/]+/manifest/\d{10}\.json",
     "part": rf"aggregate/[^/]+/parts/{_NUMBERS}(-\d{{4}})?\.parquet",
@@ -237,7 +239,9 @@ _KINDS = {
 def kind(key: str) -> str:
     """Return what an object is: a name in `_KINDS`.
 
-    Evaluations, curves, analyses and reports are `answer`, and whatever else is beside the record of a run is `data`.
+    Evaluations, curves, analyses and reports are `answer`. What lists features or gradients is `listing`, and what it
+    lists is `block`. Whatever else is beside the record of a run is `data`.
+
     Returns an empty string for keys that this module does not make.
     """
     return next((name for name, shape in _KINDS.items() if re.fullmatch(shape, key)), "")
