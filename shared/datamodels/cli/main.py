@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
+    from datamodels.cli.common import logs  # help and completion need no logging
+
+    logs.show()
     try:
         if getattr(options, "trust", None):
             from datamodels.run import trust  # it imports what most commands do not need
