@@ -138,6 +138,9 @@ def test_a_run_with_damaged_records_does_not_keep_others_from_being_pruned(home,
     code, (skipped, pruned), err = call("prune --keep 1 --json")
     assert code == ExitCode.FAILED and "1 run with damaged records left as they are" in err
     assert (skipped["run"], pruned["run"], pruned["deleted"]) == (damaged, RUN, 1)
+    code, printed, err = call(f"delete {damaged}")
+    assert code == ExitCode.FAILED and not printed and "is not a record" in err and "--force to delete" in err
+    assert call(f"delete {damaged} --force")[0] == 0 and not store.exists(keys.run(damaged))
 
 
 def test_verify_names_every_fault_and_resumes(home, store, call):

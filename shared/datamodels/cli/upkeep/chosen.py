@@ -12,7 +12,7 @@ from datamodels.cli.common.output import print_json
 from datamodels.cli.common.store import store_of
 from datamodels.errors import CorruptObjectError, InputError, RunInUseError, RunNotFoundError
 from datamodels.lifecycle import objects
-from datamodels.lifecycle.objects import Objects, References
+from datamodels.lifecycle.objects import Damaged, Objects, References
 from datamodels.run.specs import is_run
 from datamodels.storage import ObjectStore
 
@@ -35,8 +35,12 @@ def chosen(options: argparse.Namespace) -> tuple[ObjectStore, list[Objects]]:
     return store, [found]
 
 
-def idle(store: ObjectStore, found: list[Objects], options: argparse.Namespace) -> Iterator[tuple[Objects, References]]:
+def idle(
+    store: ObjectStore, found: list[Objects], options: argparse.Namespace, *, damaged: Damaged | None = None
+) -> Iterator[tuple[Objects, References]]:
     """Yield each run with its records.
+
+    damaged  called for each damaged record, which is left out then; if None, that is an error
 
     If the command is about all runs, those that something may be working on are left out, with a line that says so, and
     those with damaged records, too; the latter are raised in the end. Raises RunInUseError, CorruptObjectError.
@@ -44,7 +48,7 @@ def idle(store: ObjectStore, found: list[Objects], options: argparse.Namespace) 
     faults: list[CorruptObjectError] = []
     for run in found:
         try:
-            known = objects.references(store, run)
+            known = objects.references(store, run, damaged)
             if not options.force and not options.dry_run:
                 objects.require_idle(store, run, known, time.time())
         except (RunInUseError, CorruptObjectError) as error:

@@ -6,16 +6,23 @@ import argparse
 import time
 
 from datamodels.cli.upkeep.chosen import HOUR, chosen, grace_of, idle, outcome, tell
-from datamodels.errors import InputError
+from datamodels.errors import CorruptObjectError, InputError
 from datamodels.lifecycle import compaction, objects, removal
 from datamodels.lifecycle import vacuum as sweeping
 from datamodels.storage import ObjectStore
 
 
 def delete(options: argparse.Namespace) -> None:
-    """Delete a run. A deletion that was stopped goes on when it is asked for again."""
+    """Delete a run. A deletion that was stopped goes on when it is asked for again.
+
+    Whether a run with damaged records is in use is not known, so it takes --force.
+    """
     store, found = chosen(options)
-    for run, _ in idle(store, found, options):
+    try:
+        runs = list(idle(store, found, options, damaged=(lambda key, what: None) if options.force else None))
+    except CorruptObjectError as error:
+        raise CorruptObjectError(f"{error}, or add --force to delete the run as it is") from error
+    for run, _ in runs:
         wanted = removal.deletion(run)
         if not options.dry_run:
             removal.remove(store, wanted)
