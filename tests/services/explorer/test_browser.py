@@ -1,6 +1,7 @@
 """Every page in a real browser: at three widths, light and dark, by keyboard, and for those who see little."""
 
 import base64
+import html
 import json
 import os
 import shlex
@@ -15,7 +16,7 @@ from datamodels.settings import ExplorerSettings
 from datamodels.storage.local import LocalStore
 from tests.report import made
 from tests.services.explorer import browser
-from tests.services.explorer.conftest import TOKEN, serving
+from tests.services.explorer.conftest import MARKUP, TOKEN, serving
 
 AXE = Path(__file__).parents[3] / "services" / "explorer" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = os.environ.get("DATAMODELS_TEST_PICTURES")
@@ -61,9 +62,10 @@ def address(served, path):
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_fits_and_is_accessible(served, page, path):
     for width, height in SIZES:
+        page.look(width, height)
+        page.visit(address(served, path), PAGES[path])
         for scheme in ("light", "dark"):
             page.look(width, height, scheme)
-            page.visit(address(served, path), PAGES[path])
             if PICTURES:
                 name = (
                     f"{path.strip('/').replace('/', '-').partition('?')[0] or 'runs'}-{len(path)}-{width}-{scheme}.png"
@@ -106,6 +108,16 @@ def violations(page):
         """axe.run({ resultTypes: ["violations"] }).then((found) => found.violations.map(
              (one) => [one.id, one.nodes.map((node) => [node.html.slice(0, 150), node.failureSummary])]))"""
     )
+
+
+def test_markup_in_titles_is_shown_as_text(served, page):
+    page.look(1280, 800)
+    there = ("Target 0", "Most helpful training examples", MARKUP, "<dog>")
+    shown = " && ".join(f"document.body.innerText.includes({json.dumps(one)})" for one in there)
+    page.visit(address(served, "/runs/RUN/targets/0"), shown)
+    found = page.run("document.documentElement.outerHTML")
+    assert html.escape(MARKUP, quote=False) in found and MARKUP not in found
+    assert "&lt;dog&gt;" in found and "data:" not in found
 
 
 def test_the_review_by_keyboard_alone(served, page):
