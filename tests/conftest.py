@@ -37,6 +37,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # tests make few cycles: by default, looking for them takes 4 CPU s of a worker
     gc.enable()
 
 

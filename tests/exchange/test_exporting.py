@@ -218,8 +218,8 @@ def test_hugging_face_datasets_loads_the_folder(home, opened, tmp_path, monkeypa
 
 
 def test_neither_way_holds_the_arrays_in_memory(tmp_path, monkeypatch):
-    """Arrays of 34 MB pass in blocks of 1 MB; at most 8 of them are held at a time."""
-    rng, m, d, n = np.random.default_rng(0), 2000, 400, 4000
+    """Arrays of 20 MB pass in blocks of 1 MB; at most 8 of them are held at a time."""
+    rng, m, d, n = np.random.default_rng(0), 2000, 400, 2400
     np.save(tmp_path / "masks.npy", rng.random((m, d)) < 0.5)
     outputs = np.lib.format.open_memmap(tmp_path / "outputs.npy", mode="w+", dtype=np.float32, shape=(m, n))
     for first in range(0, m, 100):

@@ -2,9 +2,24 @@ import numpy as np
 import pytest
 
 from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
+from datamodels.fit.pairs import pairs
 from datamodels.run import designs, specs
 from datamodels.run.designs import Design
 from datamodels.run.runs import Run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_models_of_inputs(request):
+    """Features of pairs come from small models of the inputs: full ones take half a second for each fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "pairs" and request.path.name not in ("test_device.py", "test_memory.py"):
+            with_small_models(patch)
+        yield
+
+
+def with_small_models(patch):
+    for name in ("COMPONENTS", "LANDMARKS", "SUBSETS"):
+        patch.setattr(pairs, name, 2)
 
 
 @pytest.fixture

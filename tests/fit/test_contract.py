@@ -8,7 +8,6 @@ import pytest
 
 from datamodels.errors import StageError
 from datamodels.fit.estimators.base import made_up_prior
-from datamodels.fit.pairs import pairs
 from datamodels.fit.solve import fit
 from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS
 from datamodels.run.specs import FitSpec
@@ -25,10 +24,8 @@ def settings(request):
 
 
 @pytest.fixture
-def problem_for(settings, made_problem, monkeypatch):
+def problem_for(settings, made_problem):
     """Makes problems with what the estimator needs. `own` is ignored if it takes no training examples as targets."""
-    for name in ("COMPONENTS", "LANDMARKS", "SUBSETS"):
-        monkeypatch.setattr(pairs, name, 2)  # small models of made-up inputs
 
     def make(d, m, n, own=None, **options):
         taken = "train" in ESTIMATORS[settings.estimator].targets

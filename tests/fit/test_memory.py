@@ -12,7 +12,6 @@ from datamodels.fit.estimators.base import sums_of
 from datamodels.fit.job.job import FitJob
 from datamodels.fit.lasso import gram
 from datamodels.fit.memory import Size
-from datamodels.fit.pairs import pairs
 from datamodels.fit.solve import fit
 from datamodels.plan.fit import made_up
 from datamodels.run import runs
@@ -21,6 +20,7 @@ from datamodels.run.specs import FitSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
+from tests.fit.conftest import with_small_models
 
 PANELS = FitSpec(estimator="lasso", lambdas=2, lambda_ratio=0.8)
 """Few columns get a weight, and the fit takes a tenth of the time: its arrays are as large."""
@@ -32,8 +32,7 @@ def compiled():
     ways = [FitSpec(solver=solver, lambdas=2, tolerance=1e-3) for solver in SOLVERS]
     ways += [FitSpec(lambdas=2, tolerance=3e-6), *(FitSpec(estimator=name, lambdas=2) for name in ("pooled", "prior"))]
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        for name in ("COMPONENTS", "LANDMARKS", "SUBSETS"):
-            patch.setattr(pairs, name, 2)  # small models of made-up inputs
+        with_small_models(patch)
         for leave_out in (0, 2):
             for settings in ways:
                 fit(made_up(Size(300, 30, 2, leave_out), 30, 2, settings), settings, 0)
