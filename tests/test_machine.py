@@ -1,8 +1,10 @@
 """What control groups allow. Each case is the files that Linux shows in such a container."""
 
 import os
+import sys
 
 import pytest
+import threadpoolctl
 
 from datamodels import machine
 
@@ -104,6 +106,23 @@ def test_free_memory_in_version_1(system):
         f"{memory}/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB // 2}\n",
     }
     assert machine.free_memory(system(ONE.format(path="/"), ONE_MOUNTS.format(top="/"), files)) == 3 * GIB // 2
+
+
+def test_matrix_products_take_no_more_threads_than_they_may(monkeypatch):
+    """The libraries are found once, and again after a module was imported, which may have loaded another."""
+    machine._libraries.cache_clear()
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        for found, module in ((1, None), (1, "new"), (2, None)):
+            with machine.limit_products(1):
+                assert set(threads_of_products()) == {1}
+            assert set(threads_of_products()) == {2}
+            assert machine._libraries.cache_info().misses == found
+            if module:
+                monkeypatch.setitem(sys.modules, module, machine)
+
+
+def threads_of_products():
+    return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
 
 
 def test_this_machine_has_some():

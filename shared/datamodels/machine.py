@@ -1,4 +1,4 @@
-"""Find out what this process may use of its machine: cores and memory.
+"""Find out what this process may use of its machine, cores and memory, and limit the threads of matrix products.
 
 A container, a job of a batch system or `taskset` may allow less than the machine has. Limits of control groups are
 nested: the tightest one on the path from the process's own group to the top holds.
@@ -7,10 +7,14 @@ nested: the tightest one on the path from the process's own group to the top hol
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path("/")
 
@@ -33,6 +37,22 @@ def cores(root: Path = ROOT) -> int:
         if quota > 0 and period > 0:
             allowed.append(quota / period)
     return max(1, math.ceil(min(allowed)))
+
+
+def limit_products(threads: int) -> AbstractContextManager[Any]:
+    """Have matrix products of NumPy and SciPy computed by at most so many threads, until the context ends."""
+    return _libraries(len(sys.modules)).limit(limits=threads, user_api="blas")
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """Return the libraries that are loaded once so many modules are imported, of which each may have loaded one.
+
+    To look for them takes milliseconds, as long as a small fit.
+    """
+    import threadpoolctl  # the query client needs this module, and installs without it
+
+    return threadpoolctl.ThreadpoolController()
 
 
 def memory(root: Path = ROOT) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import threadpoolctl
 
 from datamodels import machine
 from datamodels.errors import ExitCode, SettingsError, StageError
@@ -210,7 +209,7 @@ def solve_blocks(
     # parallel depends on the whole grid: matrix products round differently with another number of threads.
     side_by_side = min(len(grid), cores)
     with (
-        threadpoolctl.threadpool_limits(max(1, cores // side_by_side), user_api="blas"),
+        machine.limit_products(max(1, cores // side_by_side)),
         ThreadPoolExecutor(side_by_side, thread_name_prefix="fit") as pool,
     ):
         for future in [

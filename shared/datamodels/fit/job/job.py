@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 from datamodels import machine, words
 from datamodels.aggregate import manifest
@@ -256,7 +255,7 @@ class FitJob:
         places = np.flatnonzero(new)
         if len(places):
             threads = settings.threads or machine.cores()
-            with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            with machine.limit_products(threads):
                 for first in range(0, len(places), SUMS_ROWS):
                     check()
                     piece = places[first : first + SUMS_ROWS]
