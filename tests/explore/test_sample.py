@@ -160,6 +160,7 @@ def test_the_groups_are_those_of_the_analyses(found, shown):
     axes = components(theta, k=gathered.AXES, extremes=gathered.ENDS, seed=seed)
     results = {name: one["result"] for name, one in shown["analyses"].items()}
     assert results["clusters"]["cluster"] == grouped.cluster.tolist()
+    assert results["clusters"]["labels"] == found.run.target_labels.tolist()
     np.testing.assert_allclose([results["map"]["x"], results["map"]["y"]], axes.scores.T, rtol=1e-3)
     assert results["components"]["high"] == axes.high.tolist()
     assert set(axes.high.ravel().tolist()) <= set(shown["looks"]["targets"])

@@ -25,7 +25,6 @@ from datamodels.analyze.quality.unseen import Predictions, Unseen
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.target import Targets
 from datamodels.analyze.what_if import mislabel, relabel
-from datamodels.analyze.what_if.composition import commonest
 from datamodels.analyze.what_if.mislabel import Suspects
 from datamodels.display import stored
 from datamodels.display.looks import Features, Loaded, Looks
@@ -56,14 +55,10 @@ SUPPORTS = 2000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-    """Clusters and principal components of targets.
-
-    commonest  for each cluster, its commonest label and the number of targets with it; None without labels
-    """
+    """Clusters and principal components of targets."""
 
     clusters: Clusters
     components: Components
-    commonest: list[tuple[int, int]] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -288,7 +283,7 @@ def groups(run: Run, solution: Solution) -> Groups | None:
         axes = components(theta, k=min(AXES, min(theta.shape) - 1), extremes=min(ENDS, run.n // 2), seed=seed)
     except InputError:
         return None
-    return Groups(found, axes, None if run.target_labels is None else commonest(found.cluster, run.target_labels))
+    return Groups(found, axes)
 
 
 def leaks(run: Run, dataset: Dataset | None, solution: Solution) -> Pairs | None:

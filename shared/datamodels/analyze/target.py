@@ -58,7 +58,6 @@ class UnseenOutputs:
 
     predicted  float64[s]; mean outputs that its datamodel predicts, none beyond the bounds of the output
     means      float64[s]; mean outputs of the models of each subset
-    singles    float64[s]; output of the first trained model of each subset
     models     number of models
     mean       of `means`
     wrong      share of outputs that are wrong; None if the output has no threshold
@@ -68,7 +67,6 @@ class UnseenOutputs:
 
     predicted: np.ndarray
     means: np.ndarray
-    singles: np.ndarray
     models: int
     mean: Estimate
     wrong: Estimate | None
@@ -193,7 +191,6 @@ class Targets:
         return UnseenOutputs(
             predicted=self._run.predicted.within(self._predictions.predicted[usable, target]),
             means=means,
-            singles=outputs[np.arange(subsets), trained.argmax(axis=1)],
             models=int(trained.sum()),
             mean=Estimate(float(means.mean()), *output.within(np.array(interval.mean(means))).tolist()),
             # Models of one subset are correlated, so the interval assumes one model for each subset.

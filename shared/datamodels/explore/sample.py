@@ -215,8 +215,9 @@ def _groups(found: Findings, fit: FitFindings, opened: Opened, examples: _Exampl
     if fit.groups is None:
         return {}
     clusters, components = fit.groups.clusters, fit.groups.components
+    labels = np.zeros(0, dtype=np.int32) if found.run.target_labels is None else found.run.target_labels
     shown = {
-        "clusters": dataclasses.replace(clusters, eigenvalues=np.zeros(0)),
+        "clusters": dataclasses.replace(clusters, eigenvalues=np.zeros(0), labels=labels),
         "components": dataclasses.replace(components, scores=np.zeros((0, 0))),
     }
     results = {name: views.plain(result) for name, result in shown.items()}

@@ -45,12 +45,6 @@ def tally(cluster: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return classes, counts
 
 
-def commonest(cluster: np.ndarray, labels: np.ndarray) -> list[tuple[Any, int]]:
-    """Return the commonest label of each cluster, and how many of its members have it; arguments as for `tally`."""
-    classes, counts = tally(cluster, labels)
-    return list(zip(classes[counts.argmax(axis=1)].tolist(), counts.max(axis=1).tolist(), strict=True))
-
-
 def composition(cluster: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Composition:
     """Compare clusters with classes; arguments as for `tally`.
 
