@@ -189,9 +189,7 @@ def fits_router(explorer: Explorer) -> APIRouter:
     def get_findings_of_target(run: str, target: int, fit: FitNumber = None) -> models.TargetFindings:
         """Say what models said of a target on unseen subsets, and what is predicted as helpful columns are removed."""
         opened = explorer.fit(run, fit)
-        found = opened.findings.fitted
-        assert found is not None, "they are of a fit"
-        return findings.of_target(found.record.number, found.targets[target])
+        return findings.of_target(opened.fitted.record.number, opened.described[target])
 
     @router.get("/runs/{run}/findings")
     def get_findings(run: str, fit: FitNumber = None) -> models.FindingsInfo:

@@ -66,7 +66,6 @@ class FitFindings:
     """Findings from the newest fit.
 
     predicted    what predictions by the weights mean
-    noise        of the outputs
     weights      median number of weights of a target
     unusual      number of targets whose fit did not end as OK
     predictions  for unseen subsets; None if the spec has none
@@ -85,7 +84,6 @@ class FitFindings:
     record: FitRecord
     predicted: Output
     solution: Solution
-    noise: Noise
     targets: Targets
     weights: float
     unusual: int
@@ -156,11 +154,11 @@ def gather(
     run: Run,
     dataset: Dataset | None,
     seconds: dict[str, float] | None = None,
-    known: tuple[FitRecord, Solution, Noise] | None = None,
+    known: tuple[FitRecord, Targets] | None = None,
 ) -> Findings:
     """Read a run's records from the store, and compute what follows from its newest fit.
 
-    known  the fit to use in its place, with its noise, if they have been read already
+    known  the fit to use in its place, if it is described already
 
     Records the evaluation of the fit if it is final and none is recorded. Raises ConflictError if the data set is not
     the one that the run was created with, CorruptObjectError.
@@ -172,8 +170,7 @@ def gather(
     snapshot = manifest.read_newest(store, run.name)
     record = None if known else fits.read_newest_fit(store, run.name)
     if record is not None:
-        solution = fits.load(store, record)
-        known = record, solution, noise.measure(record.of(run), snapshot, store, solution)
+        known = record, describe(store, record.of(run), record, fits.load(store, record), snapshot)
     return Findings(
         run=run,
         dataset=dataset,
@@ -182,7 +179,7 @@ def gather(
         failed=len(snapshot.failed),
         store=store,
         stopped=stopping.recorded(store, run.name),
-        fitted=None if known is None else _of_fit(store, run, dataset, snapshot, *known),
+        fitted=None if known is None else _of_fit(store, dataset, *known),
         seconds=seconds or {},
     )
 
@@ -196,40 +193,49 @@ def _require_same(run: Run, dataset: Dataset) -> None:
         )
 
 
-def _of_fit(
+def describe(
     store: ObjectStore,
     run: Run,
-    dataset: Dataset | None,
-    snapshot: Snapshot,
     record: FitRecord,
     solution: Solution,
-    deviations: Noise,
-) -> FitFindings:
-    run = record.of(run)
-    predictions, evaluation, points = None, None, []
+    snapshot: Snapshot,
+    deviations: Noise | None = None,
+) -> Targets:
+    """Return what describes each target of a fit; reads the outputs on unseen subsets.
+
+    run         with the settings of the fit in its spec
+    deviations  the noise of the outputs, if it is known
+
+    Records the evaluation of the fit if it is final and none is recorded. Raises CorruptObjectError.
+    """
+    predictions, evaluation = None, None
     if run.spec.evaluate.subsets:
         predictions = Unseen.read(run, snapshot, store).predicted_by(solution)
         evaluation = _evaluation(store, record, predictions, final=snapshot.committed == run.spec.models)
-        points = _curve(store, record)
+    return Targets(
+        run,
+        solution,
+        rows=record.rows,
+        noise=deviations or noise.measure(run, snapshot, store, solution),
+        predictions=predictions,
+        evaluation=evaluation,
+    )
+
+
+def _of_fit(store: ObjectStore, dataset: Dataset | None, record: FitRecord, targets: Targets) -> FitFindings:
+    run, solution = targets.run, targets.solution
+    points = _curve(store, record) if run.spec.evaluate.subsets else []
     output, few = run.predicted, run.n <= GROUPED
     suspects = _if_any(lambda: mislabel.suspects(run, solution, SUSPECTED))
     return FitFindings(
         record=record,
         predicted=output,
         solution=solution,
-        noise=deviations,
-        targets=Targets(
-            run,
-            solution,
-            rows=record.rows,
-            noise=deviations,
-            predictions=predictions,
-            evaluation=evaluation,
-        ),
+        targets=targets,
         weights=float(np.median(np.diff(solution.indptr))) if solution.n else 0.0,
         unusual=sum(status != problem.OK for status in solution.status),
-        predictions=predictions,
-        evaluation=evaluation,
+        predictions=targets.predictions,
+        evaluation=targets.evaluation,
         curve=points,
         ahead=trend.ahead(points) if points else [],
         fragility=None if output.threshold is None else review.fragility(run, solution, _sample(run.n, SUPPORTS)),

@@ -137,21 +137,21 @@ class Targets:
         predictions: Predictions | None,
         evaluation: Evaluation | None,
     ):
-        self._run, self._solution, self._rows, self._noise = run, solution, rows, noise
-        self._predictions, self._evaluation = predictions, evaluation
+        self.run, self.solution, self._rows, self.noise = run, solution, rows, noise
+        self.predictions, self.evaluation = predictions, evaluation
         self._theta = solution.theta
 
     def __len__(self) -> int:
-        return self._solution.n
+        return self.solution.n
 
     def __getitem__(self, target: int) -> Target:
         """Compute a target. Raises TargetRangeError."""
-        solution = self._solution
-        helpful, harmful = strongest(solution, target, HELPFUL, self._run.predicted)
+        solution = self.solution
+        helpful, harmful = strongest(solution, target, HELPFUL, self.run.predicted)
         nonzeros = len(solution.row(target)[0])
         return Target(
             number=target,
-            own=int(self._run.own[target]),
+            own=int(self.run.own[target]),
             status=solution.status[target],
             r2=float(solution.heldout_r2[target]),
             nonzeros=nonzeros,
@@ -163,39 +163,39 @@ class Targets:
         )
 
     def _removal(self, target: int) -> Removal:
-        run, noise, limit = self._run, self._noise, support.default_limit(self._run)
-        columns, mean = support.removal(run, self._solution, target, limit)
+        run, noise, limit = self.run, self.noise, support.default_limit(self.run)
+        columns, mean = support.removal(run, self.solution, target, limit)
         output = run.predicted
         return Removal(
             mean=mean,
             error=Z * removal_errors(run, noise, self._rows, target, columns, mean),
             single=float(Z * noise.deviation[target]),
-            start=before_interval(run, self._solution, noise, target),
+            start=before_interval(run, self.solution, noise, target),
             support=None if output.threshold is None else support.shortest(target, columns, mean, output),
             limit=limit,
         )
 
     def _unseen(self, target: int) -> UnseenOutputs | None:
-        if self._predictions is None:
+        if self.predictions is None:
             return None
-        outputs, counts = self._predictions.outputs[:, :, target].astype(np.float64), self._predictions.counts
+        outputs, counts = self.predictions.outputs[:, :, target].astype(np.float64), self.predictions.counts
         trained = ~np.isnan(outputs)
         usable = trained.any(axis=1) & (True if counts is None else counts[:, target])
         if not usable.any():
             return None
         outputs, trained = outputs[usable], trained[usable]
         means, subsets = np.nanmean(outputs, axis=1), len(outputs)
-        output = self._run.output
+        output = self.run.output
         wrong = None if output.threshold is None else float(output.wrong(outputs[trained]).mean())
-        score = np.nan if self._evaluation is None else float(self._evaluation.per_target[target])
+        score = np.nan if self.evaluation is None else float(self.evaluation.per_target[target])
         return UnseenOutputs(
-            predicted=self._run.predicted.within(self._predictions.predicted[usable, target]),
+            predicted=self.run.predicted.within(self.predictions.predicted[usable, target]),
             means=means,
             models=int(trained.sum()),
             mean=Estimate(float(means.mean()), *output.within(np.array(interval.mean(means))).tolist()),
             # Models of one subset are correlated, so the interval assumes one model for each subset.
             wrong=None if wrong is None else Estimate(wrong, *interval.share(wrong * subsets, subsets)),
-            score=score_of(score, self._predictions.predicted[usable, target], means) if np.isfinite(score) else None,
+            score=score_of(score, self.predictions.predicted[usable, target], means) if np.isfinite(score) else None,
         )
 
 

@@ -9,9 +9,11 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from datamodels.analyze.findings import Findings, gather
+from datamodels.aggregate import manifest
+from datamodels.analyze.findings import Findings, describe, gather
 from datamodels.analyze.quality import evaluate
 from datamodels.analyze.quality.evaluate import Evaluation
+from datamodels.analyze.target import Targets
 from datamodels.display import stored
 from datamodels.display.looks import Looks
 from datamodels.display.stored import Stored
@@ -99,9 +101,19 @@ class Opened:
         """The weights, float32[n, d], by column."""
         return self._once("_by_column", self.fitted.theta.tocsc)
 
+    @property
+    def described(self) -> Targets:
+        """Describes each target; the first access reads the outputs on unseen subsets. Raises CorruptObjectError."""
+        return self._once("_described", self._describe)
+
+    def _describe(self) -> Targets:
+        fitted = self.fitted
+        snapshot = manifest.read_newest(fitted.store, fitted.run.name)
+        return describe(fitted.store, fitted.run, fitted.record, fitted.solution, snapshot, fitted.noise)
+
     def _gather(self) -> Findings:
         fitted = self.fitted
-        return gather(fitted.store, fitted.run, None, known=(fitted.record, fitted.solution, fitted.noise))
+        return gather(fitted.store, fitted.run, None, known=(fitted.record, self.described))
 
     @classmethod
     def of(cls, found: Findings) -> Self:
@@ -110,9 +122,9 @@ class Opened:
         if fit is None:
             raise NotReadyError(f"run {found.run.name}: has no fit yet")
         run, solution = fit.record.of(found.run), fit.solution
-        fitted = Fitted(run, fit.record, solution, solution.theta, found.store, fit.noise)
+        fitted = Fitted(run, fit.record, solution, solution.theta, found.store, fit.targets.noise)
         opened = cls(fitted, found.looks, fit.evaluation)
-        opened.__dict__["_found"] = found
+        opened.__dict__ |= {"_found": found, "_described": fit.targets}
         return opened
 
     def queue(self, k: int) -> Queue:
