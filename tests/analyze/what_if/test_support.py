@@ -132,3 +132,20 @@ def test_bad_questions_are_refused(run, asked, fault):
 
 def test_the_default_limit_is_a_share_of_the_columns(run):
     assert supports.default_limit(run) == 8
+
+
+@given(seed=st.integers(0, 10_000), grouped=st.booleans())
+def test_as_many_are_removable_as_leave_an_example_of_each_class(seed, grouped):
+    """Against removing one column after the other. Groups have examples of several classes."""
+    rng = np.random.default_rng(seed)
+    run = linear.make_run()
+    if grouped:
+        groups = np.concatenate([np.arange(9), rng.integers(9, size=linear.D - 9)])
+        run = dataclasses.replace(run, design=dataclasses.replace(run.design, kind="grouped", groups=groups))
+    d = run.design.columns
+    run = dataclasses.replace(run, labels=rng.choice([-7, 2, 3, 900], size=linear.D).astype(np.int32))
+    base = rng.random(d) < 0.8
+    order = rng.permutation(np.flatnonzero(base))[: rng.integers(d)]
+    held = [set(run.labels[run.design.members(np.setdiff1d(np.flatnonzero(base), order[:k]))]) for k in range(d + 1)]
+    expected = next((k - 1 for k in range(len(order) + 1) if held[k] != held[0]), len(order))
+    assert supports.before_a_class_is_empty(run, base, order) == expected

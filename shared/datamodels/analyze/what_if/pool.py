@@ -101,8 +101,15 @@ def emptied(run: Run, base: np.ndarray, after: np.ndarray) -> int | None:
     """Return the lowest label that has examples in `base` and none in `after`; None if there is no such label."""
     if run.labels is None:
         return None
-    had, has = (set(np.unique(run.labels[run.design.members(np.flatnonzero(part))]).tolist()) for part in (base, after))
-    return min(had - has, default=None)
+    gone = np.unique(run.labels[_examples(run, base & ~after)])
+    left = gone[~np.isin(gone, run.labels[_examples(run, after)])]
+    return int(left[0]) if len(left) else None
+
+
+def _examples(run: Run, members: np.ndarray) -> np.ndarray:
+    """Return bool[examples]: which training examples are in a set of columns, bool[d]."""
+    column = run.design.column_of_each
+    return members if column is None else members[column]
 
 
 def column_labels(run: Run) -> np.ndarray | None:

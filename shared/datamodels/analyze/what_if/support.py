@@ -135,12 +135,13 @@ def before_a_class_is_empty(run: Run, base: np.ndarray, order: np.ndarray) -> in
     if run.labels is None:
         return len(order)
     low, high = 0, len(order)  # removable
+    tried = high  # first, because it nearly always is
     while low < high:
-        middle = (low + high + 1) // 2
         after = base.copy()
-        after[order[:middle]] = False
+        after[order[:tried]] = False
         if pool.emptied(run, base, after) is None:
-            low = middle
+            low = tried
         else:
-            high = middle - 1
+            high = tried - 1
+        tried = (low + high + 1) // 2
     return low
