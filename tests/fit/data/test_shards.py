@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import itertools
 import os
 import subprocess
 
@@ -280,3 +281,13 @@ def test_a_scratch_folder_that_is_a_file(made, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="DATAMODELS_FITTER_SCRATCH"):
         shards.materialise(store, run, snapshot, tmp_path / "file" / "shards")
+
+
+@given(cuts=st.sets(st.integers(0, 60), max_size=20), seed=st.integers(0, 1000))
+def test_rows_of_some_parts_are_those_of_their_models(cuts, seed):
+    rng, ends = np.random.default_rng(seed), sorted(cuts)
+    spans = [span for span in itertools.pairwise(ends) if rng.random() < 0.6]
+    parts = [manifest.Part(f"{a}-{b}", a, b, b - a, (), "", 1) for a, b in spans]
+    models = rng.permutation(60).astype(np.int32)
+    expected = [any(model in part.models for part in parts) for model in models.tolist()]
+    assert shards.rows_of(parts, models).tolist() == expected

@@ -133,6 +133,12 @@ def identity(part: Part) -> tuple[str, str]:
     return part.key, part.sha256
 
 
+def rows_of(parts: Sequence[Part], model_index: np.ndarray) -> np.ndarray:
+    """Return bool[rows]: which models, int32[rows], are in one of some parts of a snapshot, in its order."""
+    ends = np.array([(part.first, part.last) for part in parts], dtype=np.int64).reshape(-1)
+    return np.searchsorted(ends, model_index, side="right") % 2 == 1  # ascending: first, last, first, last, ...
+
+
 @dataclasses.dataclass(frozen=True)
 class _Block:
     """The rows of one part, which follow those of the block before.

@@ -248,10 +248,7 @@ class FitJob:
         sums = kept.load(map(shards.identity, parts)) or Sums.empty(data.columns, data.n, folds)
         needed = None if reads_rows(data, spec) else {shards.identity(part) for part in parts} - sums.parts
         shards.check(*shards_of, needed, progress=lambda fraction: check())
-        new = np.zeros(data.rows, dtype=bool)
-        for part in parts:
-            if shards.identity(part) not in sums.parts:
-                new |= (model_index >= part.first) & (model_index < part.last)
+        new = shards.rows_of([part for part in parts if shards.identity(part) not in sums.parts], model_index)
         places = np.flatnonzero(new)
         if len(places):
             threads = settings.threads or machine.cores()
