@@ -28,32 +28,58 @@ class Ranks:
 
     def __init__(self, values: np.ndarray):
         """Sort the columns of values, float[rows, columns]."""
-        rows, columns = values.shape
-        self._order = np.argsort(values, axis=0, kind="stable")
-        self._column = np.arange(columns)
-        ordered = values[self._order, self._column]
-        new_group = np.ones((rows + 1, columns), dtype=bool)
-        new_group[1:rows] = ordered[1:] != ordered[:-1]
-        position = np.arange(rows + 1)[:, None]
-        self._start = np.maximum.accumulate(np.where(new_group, position, 0), axis=0)[:rows]
-        following = np.where(new_group, position, rows)
-        self._end = np.minimum.accumulate(following[::-1], axis=0)[::-1][1:]
+        values = np.ascontiguousarray(values.T)  # so that sums run along memory
+        columns, rows = values.shape
+        self._order = np.argsort(values, axis=1, kind="stable")
+        ordered = np.take_along_axis(values, self._order, axis=1)
+        new_group = np.ones((columns, rows + 1), dtype=bool)
+        new_group[:, 1:rows] = ordered[:, 1:] != ordered[:, :-1]
+        position = np.arange(rows + 1)
+        following = np.where(new_group, position, rows)[:, ::-1]
+        self._end = self._places(np.minimum.accumulate(following, axis=1)[:, ::-1][:, 1:])
+        self._start = None
+        if not new_group.all():
+            start = np.maximum.accumulate(np.where(new_group, position, 0), axis=1)
+            self._start = self._places(start[:, :rows])
+
+    def _places(self, ordered: np.ndarray) -> np.ndarray:
+        """Return places in sums [columns, rows + 1] for the rows as they were given, from those in ascending order."""
+        found = np.empty_like(self._order)
+        np.put_along_axis(found, self._order, ordered, axis=1)
+        columns, rows = found.shape
+        return found + (rows + 1) * np.arange(columns)[:, None]
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Return float64[rows, columns]: midranks, counted from 1, in a resample int[rows] or int[rows, columns].
 
         Of many resamples, int[rows, 1 or columns, resamples], return float64[rows, columns, resamples].
         """
-        if weights.ndim == 1:
-            drawn = weights[self._order]
+        found = self.of(_each(weights)).swapaxes(0, 1)
+        return found if weights.ndim == 3 else found[..., 0]
+
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """Return midranks, float64[columns, rows, resamples], in resamples int[1 or columns, rows, resamples]."""
+        columns, rows = self._order.shape
+        if len(weights) == 1:
+            drawn = weights[0].take(self._order, axis=0)
         else:
-            drawn = weights[self._order, self._column if weights.shape[1] > 1 else 0]
-        total = np.zeros((len(drawn) + 1, *drawn.shape[1:]))
-        np.cumsum(drawn, axis=0, out=total[1:])
-        before, through = total[self._start, self._column], total[self._end, self._column]
-        ranks = np.empty_like(before)
-        ranks[self._order, self._column] = (before + through + 1) / 2
-        return ranks
+            drawn = np.take_along_axis(weights, self._order[:, :, None], axis=1)
+        total = np.zeros((columns, rows + 1, weights.shape[2]))
+        np.cumsum(drawn, axis=1, out=total[:, 1:])
+        sums = total.reshape(-1, weights.shape[2])
+        through = sums.take(self._end, axis=0)
+        before = through - weights if self._start is None else sums.take(self._start, axis=0)
+        before += through
+        before += 1
+        before /= 2
+        return before
+
+
+def _each(weights: np.ndarray) -> np.ndarray:
+    """Return resamples in the order of memory that ranks have: int[1 or columns, rows, resamples]."""
+    if weights.ndim < 3:
+        weights = weights.reshape(len(weights), -1, 1)
+    return np.ascontiguousarray(weights.swapaxes(0, 1))
 
 
 def spearman(a: Ranks, b: Ranks, weights: np.ndarray) -> np.ndarray:
@@ -61,15 +87,17 @@ def spearman(a: Ranks, b: Ranks, weights: np.ndarray) -> np.ndarray:
 
     Of many resamples, return float64[columns, resamples]. It is 0 if one of the two is constant.
     """
-    x, y = a(weights), b(weights)
-    w = weights / np.maximum(weights.sum(axis=0), 1)
-    if w.ndim == 1:
-        w = w[:, None]
-    x -= (w * x).sum(axis=0)
-    y -= (w * y).sum(axis=0)
-    covariance = (w * x * y).sum(axis=0)
-    scale = np.sqrt((w * x * x).sum(axis=0) * (w * y * y).sum(axis=0))
-    return np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
+    each = _each(weights)
+    count = each.sum(axis=1, keepdims=True)
+    x, y, w = a.of(each), b.of(each), each / np.maximum(count, 1)
+    x -= (count + 1) / 2  # the mean of midranks, whatever is equal
+    y -= (count + 1) / 2
+    weighted = w * x
+    covariance, scale = np.einsum("crk,crk->ck", weighted, y), np.einsum("crk,crk->ck", weighted, x)
+    np.multiply(w, y, out=weighted)
+    scale = np.sqrt(scale * np.einsum("crk,crk->ck", weighted, y))
+    found = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 1e-12)
+    return found if weights.ndim == 3 else found[:, 0]
 
 
 def reliability_of_one(agreement: np.ndarray | float, models: float) -> np.ndarray | float:
