@@ -97,10 +97,12 @@ images: wheels ## build the container images with Docker
 	$(DOCKER_BUILD) --tag $(IMAGE):$(TAG) .
 	$(DOCKER_BUILD) --tag $(IMAGE)-devstore:$(TAG) --build-arg SERVICE=devstore .
 
-previous-images: $(VENV)/.test ## build the images of the version before this one, which a cluster test upgrades from
-	rm -rf build/previous && mkdir -p build/previous
-	git archive $$($(BIN)/python -m tests.cluster.previous) | tar -x -C build/previous
-	$(MAKE) -C build/previous images BASE=$(BASE) FLAVOUR=$(FLAVOUR) IMAGE=$(IMAGE) VENV=$(abspath $(VENV))
+previous-images: $(VENV)/.test ## build the images of the last two versions of the chart, which a cluster test upgrades from
+	rm -rf build/previous
+	$(BIN)/python -m tests.cluster.previous | while read commit version; do \
+	  mkdir -p build/previous/$$version && git archive $$commit | tar -x -C build/previous/$$version && \
+	  $(MAKE) -C build/previous/$$version images BASE=$(BASE) FLAVOUR=$(FLAVOUR) IMAGE=$(IMAGE)-chart-$$version VENV=$(abspath $(VENV)) || exit 1; \
+	done
 
 # In the cluster of KUBECONFIG, with the images of `make images`. VALUES=FILE has chart values that the cluster needs.
 # DATAMODELS_TEST_OUTAGE=600 lets outages last ten minutes.

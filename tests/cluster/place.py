@@ -261,7 +261,7 @@ class Release:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": CREDENTIALS}
         self.namespace.apply(secret)
 
-    def install(self, chart=CHART):
+    def install(self, chart=CHART, **values):
         self.make_secret()
         self.helm("install", "dm", chart, "--values", "-", "--wait", "--timeout=5m", input=yaml.safe_dump(self.values))
 

@@ -1,5 +1,6 @@
-"""The version before this one, in git. `python -m tests.cluster.previous` prints its commit."""
+"""The chart versions before this one, in git. `python -m tests.cluster.previous` prints commit and version of each."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -8,20 +9,31 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = Path("helm") / "datamodels"
 FILE = CHART / "Chart.yaml"
+OLDEST = 2
+"""How many versions back an upgrade is tried from."""
 
 
-def commit():
-    """Return the last commit that changed Chart.yaml while the chart had another version; "" if git knows none."""
-    version = yaml.safe_load((ROOT / FILE).read_text())["version"]
-    for found in git("log", "--format=%H", "--", str(FILE)).split():
-        if described(found).get("version", version) != version:
-            return found
-    return ""
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """A version of the chart: its number, and the newest commit that changed Chart.yaml while it had that number."""
+
+    number: str
+    commit: str
+    app: str
+
+    def repository(self, image: str) -> str:
+        """Return the repository of the images that `make previous-images IMAGE=...` makes of that commit."""
+        return f"{image}-chart-{self.number}"
 
 
-def described(commit):
-    """Return Chart.yaml as of a commit; {} if it was not there."""
-    return yaml.safe_load(git("show", f"{commit}:{FILE}")) or {}
+def versions() -> list[Version]:
+    """Return the versions before this one, the newest first; fewer if git knows no more (a shallow clone)."""
+    found = {yaml.safe_load((ROOT / FILE).read_text())["version"]: None}
+    for commit in git("log", "--format=%H", "--", str(FILE)).split():
+        chart = yaml.safe_load(git("show", f"{commit}:{FILE}")) or {}
+        if chart and chart["version"] not in found:
+            found[chart["version"]] = Version(chart["version"], commit, chart["appVersion"])
+    return list(found.values())[1:][:OLDEST]
 
 
 def git(*arguments):
@@ -31,4 +43,5 @@ def git(*arguments):
 
 
 if __name__ == "__main__":
-    print(commit())
+    for version in versions():
+        print(version.commit, version.number)

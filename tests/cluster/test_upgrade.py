@@ -1,4 +1,4 @@
-"""Upgrades from the version before this one, its chart and its images, while a run continues."""
+"""Upgrades from each of the last two versions, their charts and their images, while a run continues."""
 
 import tarfile
 
@@ -10,23 +10,24 @@ from tests.cluster.place import CHART, IMAGE, each_once, until
 from tests.cluster.specs import written
 
 
-@pytest.fixture
-def previous(namespace, tmp_path):
-    """The chart of the previous version. Skips if its image cannot be had."""
-    commit = before.commit()
-    if not commit:
-        pytest.skip("git knows no other version of the chart (a shallow clone?)")
-    image = f"{IMAGE}:{before.described(commit)['appVersion']}"
+@pytest.fixture(params=range(before.OLDEST), ids=["from-the-last-version", "from-the-one-before"])
+def previous(request, namespace, tmp_path):
+    """(version, chart) of a version before this one. Skips if its image cannot be had."""
+    found = before.versions()
+    if len(found) <= request.param:
+        pytest.skip("git knows no such version of the chart (a shallow clone?)")
+    version = found[request.param]
+    image = f"{version.repository(IMAGE)}:{version.app}"
     try:
         namespace.make_pod("previous", image=image, seconds=60)
     except AssertionError:
-        pytest.skip(f"the nodes cannot run {image}, the previous version; make previous-images builds it")
+        pytest.skip(f"the nodes cannot run {image}, an earlier version; make previous-images builds it")
     namespace.kubectl("delete", "pod", "previous")
     archive = tmp_path / "chart.tar"
-    before.git("archive", "--output", str(archive), commit, str(before.CHART))
+    before.git("archive", "--output", str(archive), version.commit, str(before.CHART))
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
-    return tmp_path / before.CHART
+    return version, tmp_path / before.CHART
 
 
 def versions(namespace):
@@ -39,20 +40,30 @@ def versions(namespace):
     }
 
 
+SPELLED = {
+    "dataset": {"load": "datamodels.train.digits:load", "options": {"train": 1400}},
+    "trainer": {"class": "datamodels.train.mlp:MLP", "options": {}},
+    "fit": {"estimator": "difference"},
+}
+"""What earlier versions know."""
+
+
 def test_a_run_goes_on_through_an_upgrade(release, previous, tmp_path):
-    namespace = release.namespace
-    old, new = (yaml.safe_load((chart / "Chart.yaml").read_text())["version"] for chart in (previous, CHART))
-    release.install(previous)
+    """The old version submits the run and starts it; services and commands of the new one take it over."""
+    namespace, (old, chart) = release.namespace, previous
+    new = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    path, spec = written(tmp_path, "digits", name="upgrade", m=4000, evaluate={"subsets": 20, "models": 10}, **SPELLED)
+    one = {"image": {"repository": old.repository(IMAGE)}, "jobs": {"trainer": {"parallelism": 1}}}
+    release.install(chart, runs={"upgrade": yaml.safe_load(path.read_text())}, **one)
     release.make_tools()
-    assert versions(namespace) == {f"datamodels-{old}"}
-    path, spec = written(tmp_path, "digits", name="upgrade", m=8000, evaluate={"subsets": 100, "models": 10})
-    namespace.datamodels("submit", path)
-    until(lambda: len(release.committed(spec.run)) >= 9, "no progress")
+    assert versions(namespace) == {f"datamodels-{old.number}"}
+    until(lambda: release.committed(spec.run), "no progress")
 
     release.upgrade()
     assert len(release.committed(spec.run)) < spec.models // spec.sub_chunk, "the run was over; make it larger"
     assert versions(namespace) == {f"datamodels-{new}"}
     release.test()
-    printed = namespace.datamodels("submit", path, "--watch").stdout
-    assert "is already submitted; nothing to do" in printed and f"{spec.run}  done" in printed
+    until(lambda: f"{spec.run}  done" in namespace.datamodels("list").stdout, "the run does not end", every=5)
     each_once(release, spec.run, spec.models)
+    printed = namespace.datamodels("submit", path, "--watch").stdout
+    assert "although it was done" in printed and f"{spec.run}  done" in printed
