@@ -76,7 +76,7 @@ def run(command, *, check=True, input=None, env=None):
     return done
 
 
-def until(condition, what, every=0.5):
+def until(condition, what, *, every=0.5):
     """What `condition` returns, once that is true. Fails with `what`, called for more words, when it takes too long."""
     end = time.monotonic() + LIMIT
     while not (found := condition()):
@@ -263,7 +263,8 @@ class Release:
 
     def install(self, chart=CHART, **values):
         self.make_secret()
-        self.helm("install", "dm", chart, "--values", "-", "--wait", "--timeout=5m", input=yaml.safe_dump(self.values))
+        text = yaml.safe_dump(merged(self.values, values))
+        self.helm("install", "dm", chart, "--values", "-", "--wait", "--timeout=5m", input=text)
 
     def upgrade(self, *arguments, chart=CHART, wait=True, **values):
         """To the values of the install, and these."""

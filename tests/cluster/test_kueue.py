@@ -105,7 +105,7 @@ def test_a_fitter_may_queue_for_longer_than_it_may_take_to_start(running, queue,
     running.namespace.datamodels("submit", path)
     until(lambda: running.namespace.ready("trainer", spec.run), "no trainer")
     queue.set("Hold")
-    (job,) = until(lambda: jobs(running, spec, "fitter"), "no fitter's Job", 400)
+    (job,) = until(lambda: jobs(running, spec, "fitter"), "no fitter's Job")
     assert job["spec"]["suspend"]
     running.status_line(spec.run, f"fitter: waits in queue {QUEUE} of Kueue: ")
     time.sleep(2 * START_SECONDS)

@@ -92,7 +92,7 @@ def test_a_pod_reaches_what_it_needs_and_no_more(running, store, pods, who, to, 
         host = namespace.kubectl("get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}")
     else:
         host = address(namespace, to)
-    until(lambda: reaches(namespace, pods[who], host, port) is allowed, f"{who} to {to}:{port}", 60)
+    until(lambda: reaches(namespace, pods[who], host, port) is allowed, f"{who} to {to}:{port}")
 
 
 @pytest.mark.parametrize("component", ["query", "aggregator"])
@@ -100,7 +100,7 @@ def test_another_namespace_asks_nothing(running, enforced, component):
     host = address(running.namespace, component)
     with Namespace.made("stranger") as stranger:
         stranger.make_pod("tools")
-        until(lambda: not reaches(stranger, "tools", host, 50051), f"a stranger reaches {component}", 60)
+        until(lambda: not reaches(stranger, "tools", host, 50051), f"a stranger reaches {component}")
 
 
 def test_pods_can_do_their_work(running, enforced, tmp_path):

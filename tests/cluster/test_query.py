@@ -67,7 +67,7 @@ def test_no_call_fails_while_a_replica_goes(running, fitted, how):
     was = {pod: answered(namespace, pod) for pod in two}
     command = ["kubectl", "-n", namespace.name, "exec", "tools", "--", "python", "-c", ASK, fitted, str(SECONDS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asking:
-        until(lambda: all(answered(namespace, pod) > was[pod] for pod in two), "calls to both replicas", 30)
+        until(lambda: all(answered(namespace, pod) > was[pod] for pod in two), "calls to both replicas")
         if how == "killed":
             namespace.kill(two[0])
         else:
