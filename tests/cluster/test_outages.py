@@ -1,5 +1,6 @@
 """A run ends by itself, with each model once, although what it needs is away for OUTAGE seconds or is killed."""
 
+import json
 import os
 import re
 import time
@@ -7,8 +8,19 @@ import time
 import pytest
 
 from datamodels.runners.cluster import templates
-from tests.cluster.place import FREEZE, METRICS, each_once, until
+from tests.cluster.place import (
+    CONTAINER_SECURITY,
+    FREEZE,
+    IMAGE,
+    METRICS,
+    POD_SECURITY,
+    SMALL,
+    VERSION,
+    each_once,
+    until,
+)
 from tests.cluster.specs import sleeping, written
+from tests.waiting import LIMIT
 
 OUTAGE = float(os.environ.get("DATAMODELS_TEST_OUTAGE", "45"))
 """Seconds. Everything is patient for ten minutes, so 600 are what it must bear."""
@@ -57,8 +69,7 @@ def test_a_run_outlasts_an_outage(running, store, what, tmp_path):
         time.sleep(OUTAGE)
     finally:
         back(running, store)
-    printed = namespace.datamodels("submit", path, "--watch").stdout
-    assert f"{spec.run}  done" in printed
+    until(lambda: f"{spec.run}  done" in namespace.datamodels("list").stdout, "the run does not end by itself", every=5)
     each_once(running, spec.run, spec.models)
     assert set(before) <= set(running.committed(spec.run))
     (job,) = namespace.get("jobs", f"{templates.RUN_LABEL}={spec.run},{templates.COMPONENT}=trainer")
@@ -113,6 +124,66 @@ def test_a_fit_survives_the_loss_of_its_fitter(running, fitter, tmp_path):
         namespace.kill(pod)
     assert f"{spec.run}  done" in namespace.datamodels("submit", path, "--watch").stdout
     each_once(running, spec.run, spec.models)
+
+
+def split_fit(release, spec, pods, **fit):
+    """An Indexed Job whose pods share a fit of a run."""
+    command = ["python", "-m", "datamodels.services.fitter", "--run", spec.run, "--blocks", str(pods)]
+    container = {
+        "name": "fitter",
+        "image": f"{IMAGE}:{VERSION}",
+        "command": [*command, "--settings", json.dumps(fit)],
+        "env": [{"name": name, "value": value} for name, value in release.store_env.items()],
+        "securityContext": CONTAINER_SECURITY,
+        "resources": SMALL,
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "securityContext": POD_SECURITY,
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    ignore = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+    job = {
+        "completionMode": "Indexed",
+        "completions": pods,
+        "parallelism": pods,
+        "backoffLimit": 6,
+        "podFailurePolicy": {"rules": ignore},
+        "template": {"metadata": {"labels": {"app": "split-fit"}}, "spec": pod},
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "split-fit"}, "spec": job}
+
+
+def test_a_split_fit_survives_the_loss_of_its_pods(running, tmp_path):
+    """Each pod is killed once while it fits. The blocks that are committed stay, and the fit becomes one whole."""
+    namespace, fit = running.namespace, {"estimator": "lasso", "holdout": 0.12}
+    path, spec = written(tmp_path, "digits", name="split", m=3000, evaluate=EVALUATE)
+    namespace.datamodels("submit", path, "--watch")
+    namespace.apply(split_fit(running, spec, 3, **fit))
+
+    def fitting():
+        """A pod of each index that has begun to fit."""
+        pods = [
+            pod["metadata"] for pod in namespace.get("pods", "app=split-fit") if pod["status"]["phase"] == "Running"
+        ]
+        names = {pod["labels"]["batch.kubernetes.io/job-completion-index"]: pod["name"] for pod in pods}
+        began = {index: name for index, name in names.items() if '"fitting"' in namespace.kubectl("logs", name)}
+        return len(began) == 3 and began
+
+    for pod in until(fitting, "the shares do not begin", every=0.1).values():
+        namespace.kill(pod)
+    done = ("wait", "--for=condition=Complete", "job/split-fit", f"--timeout={LIMIT:.0f}s")
+    namespace.kubectl(*done)
+    (job,) = [each for each in namespace.get("jobs") if each["metadata"]["name"] == "split-fit"]
+    assert job["status"]["succeeded"] == 3, job["status"]
+    found = json.loads(namespace.within("tools", "datamodels", "status", spec.run, "--verify", "--json"))["fits"]
+    assert [each["estimator"] for each in found] == ["prior", "lasso"]
+    assert {each["verified"]["targets"] for each in found} == {397}
+    print(found[1], {name: job["status"].get(name) for name in ("failed", "succeeded")})
+    namespace.kubectl("delete", "job", "split-fit")
 
 
 def test_scaled_suspended_and_resumed(running, tmp_path):

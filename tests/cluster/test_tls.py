@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.place import labels_of, run, until
+from tests.cluster.place import SMALL, labels_of, run, until
 from tests.cluster.specs import written
 
 CERTIFICATES = """
@@ -16,7 +16,7 @@ issue() {
   echo "subjectAltName=$2" > $1.names
   openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out $1.crt -extfile $1.names
 }
-issue server DNS:dm-sampler.$0,DNS:dm-aggregator.$0,DNS:dm-fitter.$0,DNS:dm-query.$0
+issue server DNS:dm-sampler.$0,DNS:dm-aggregator.$0,DNS:dm-fitter.$0,DNS:dm-query.$0,DNS:dm-explorer.$0
 issue client DNS:dm-client.$0
 """
 UNPACK = """
@@ -36,11 +36,18 @@ SHOWN = """
 import ssl, sys
 print(ssl.get_server_certificate((sys.argv[1], 50051)))
 """
+EXPLORE = """
+import ssl, sys, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"X-Forwarded-User": "ada"})
+context = ssl.create_default_context(cafile="/tmp/ca.crt")
+print(urllib.request.urlopen(request, context=context, timeout=60).read().decode())
+"""
 PROVE = ("DATAMODELS_CLIENT_CERT_FILE=/tmp/client.crt", "DATAMODELS_CLIENT_KEY_FILE=/tmp/client.key")
 
 
 def test_a_run_with_certificates_and_tokens(release, tmp_path):
     namespace = release.namespace
+    explorer = f"dm-explorer.{namespace.name}"
     subprocess.run(["bash", "-ec", CERTIFICATES, namespace.name], cwd=tmp_path, check=True, capture_output=True)
     for name in ("server", "client"):
         files = {"tls.crt": f"{name}.crt", "tls.key": f"{name}.key", "ca.crt": "ca.crt"}
@@ -54,6 +61,7 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
             "mtls": {"enabled": True, "existingSecret": "client-tls"},
         },
         "auth": {"tokens": {"enabled": True}},
+        "explorer": {"enabled": True, "userHeader": "X-Forwarded-User", "hosts": [explorer], "resources": SMALL},
     }
     release.install()
     release.test()
@@ -73,6 +81,8 @@ def test_a_run_with_certificates_and_tokens(release, tmp_path):
     assert spec.run in asked(TRUST, *PROVE)
     assert spec.run not in asked(TRUST), "asked without a certificate"
     assert spec.run not in asked(), "asked without TLS"
+    assert spec.run in namespace.within("tools", "python", "-c", EXPLORE, f"https://{explorer}/api/v1/runs")
+    namespace.tried("tools", "python", "-c", EXPLORE, f"http://{explorer}:443/api/v1/runs")
     refused = namespace.tried("as-trainer", "env", TRUST, *PROVE, "python", "-c", PUBLISH, spec.run)
     assert "this service requires a bearer token of the run" in refused
 
@@ -109,6 +119,6 @@ def test_a_run_with_certificates_of_cert_manager(release, tmp_path):
 
     before, starts = shown(), [pod["status"]["startTime"] for pod in namespace.get("pods")]
     namespace.kubectl("delete", "secret", "dm-tls")
-    until(lambda: shown() != before, "the new certificate is not shown", 240, every=5)
+    until(lambda: shown() != before, "the new certificate is not shown", every=5)
     release.test()
     assert [pod["status"]["startTime"] for pod in namespace.get("pods")] == starts, "a pod was started again"
