@@ -145,7 +145,7 @@ def asks(run: Run, solution: problem.Solution) -> dict[str, Ask]:
         return query_pb2.GetWeightsRequest(run=run.name, **fields)
 
     def predict(rows: np.ndarray, **fields) -> query_pb2.PredictRequest:
-        return query_pb2.PredictRequest(run=run.name, masks=codec.to_tensor(rows), **fields)
+        return query_pb2.PredictRequest(run=run.name, masks=codec.to_tensor(rows), double_precision=True, **fields)
 
     one = [codec.to_tensor(np.array([t], dtype=np.int32)) for t in targets]
     return {

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import numpy as np
+
 from datamodels.analyze.patterns import leakage, similar
 from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool
@@ -97,9 +99,12 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
                 raise InputError("subset: is missing; give masks or columns")
         chosen = codec.optional_int32(request.targets, "targets")
         targets = fitted.targets(chosen)
+        predictions = fitted.predict(masks, None if chosen is None else targets)
+        if not request.double_precision:
+            predictions = predictions.astype(np.float32)
         return query_pb2.PredictResponse(
             provenance=provenance_of(fitted),
-            predictions=codec.to_tensor(fitted.predict(masks, None if chosen is None else targets)),
+            predictions=codec.to_tensor(predictions),
             targets=codec.to_tensor(targets),
             **{"lambda": codec.to_tensor(fitted.solution.lambda_[targets])},
             gap=codec.to_tensor(fitted.solution.gap[targets]),

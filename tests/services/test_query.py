@@ -186,6 +186,15 @@ def test_bad_arguments_raise_the_errors_of_the_service(served, ask, error):
         ask(client, run.name)
 
 
+@pytest.mark.parametrize(("asked", "dtype"), [({}, "float32"), ({"double_precision": True}, "float64")])
+def test_predictions_have_the_precision_that_the_caller_takes(served, asked, dtype):
+    """Callers of earlier versions, such as drivers that work during an upgrade, know float32 only."""
+    columns = codec.to_tensor(np.arange(2, dtype=np.int32))
+    request = query_pb2.PredictRequest(run=served[1].name, columns=columns, **asked)
+    answer = stub(served[3]).Predict(request)
+    assert codec.from_tensor(answer.predictions, "predictions", dtypes=(dtype,), shape=(1, None)).size == made.N
+
+
 def test_a_prediction_needs_a_subset(served):
     with pytest.raises(InputError, match="give masks or columns"):
         stub(served[3]).Predict(query_pb2.PredictRequest(run=served[1].name))

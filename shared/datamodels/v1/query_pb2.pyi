@@ -144,16 +144,18 @@ class GetWeightsResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_types_pb2.Provenance, _Mapping]] = ..., weights: _Optional[_Union[SparseWeights, _Mapping]] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("run", "masks", "columns", "targets")
+    __slots__ = ("run", "masks", "columns", "targets", "double_precision")
     RUN_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    DOUBLE_PRECISION_FIELD_NUMBER: _ClassVar[int]
     run: str
     masks: _types_pb2.Tensor
     columns: _types_pb2.Tensor
     targets: _types_pb2.Tensor
-    def __init__(self, run: _Optional[str] = ..., masks: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    double_precision: bool
+    def __init__(self, run: _Optional[str] = ..., masks: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., columns: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., targets: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., double_precision: _Optional[bool] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("provenance", "predictions", "targets", "gap")

@@ -181,7 +181,8 @@ class QueryClient(AnalysesClient):
         return self._predict(run, targets, columns=codec.to_tensor(np.asarray(columns, dtype=np.int32)))
 
     def _predict(self, run: str, targets: Numbers | None, **subset: types_pb2.Tensor) -> Prediction:
-        answer = self._stub.Predict(query_pb2.PredictRequest(run=run, targets=_int32(targets), **subset))
+        request = query_pb2.PredictRequest(run=run, targets=_int32(targets), double_precision=True, **subset)
+        answer = self._stub.Predict(request)
         count = answer.targets.shape[0]
         return Prediction(
             provenance=answer.provenance,
