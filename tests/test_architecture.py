@@ -27,6 +27,7 @@ ORDER = [
         "errors",
         "words",
         "labels",
+        "inputs",
         "outputs",
         "spans",
         "environment",

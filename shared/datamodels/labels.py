@@ -50,6 +50,11 @@ def fault_of(y: np.ndarray) -> str:
         return _missing(missing.reshape(y.shape), "missing values")
     if y.dtype.kind == "f":
         return ""
+    if y.dtype.names:
+        fields = " and ".join(y.dtype.names)
+        return (
+            f"has the fields {fields}: must be numbers; make them columns: np.stack([y[name] for name in ...], axis=1)"
+        )
     kinds = sorted({type(value).__name__ for value in y.flat}) if y.dtype.kind == "O" else [str(y.dtype)]
     return f"holds {' and '.join(kinds)}: must be all numbers or all texts" if kinds else ""
 
@@ -128,9 +133,16 @@ def doubts(y: np.ndarray, targets: np.ndarray, names: Sequence[str] = ()) -> lis
 
     They may be right: a target of a class that no model can learn may be there on purpose. So they are no errors.
     """
-    if not all(labels.ndim == 1 and labels.size and labels.dtype.kind in "iuUS" for labels in (y, targets)):
-        return []
     found = []
+    for labels, whose in ((y, "y"), (targets, "y of the targets")):
+        if labels.dtype.kind == "f" and (endless := np.isinf(labels)).any():
+            first = int(np.argmax(endless)) // (endless.size // len(endless))
+            found.append(
+                f"{whose} has {words.count(int(endless.sum()), 'value')} that {'are' if endless.sum() > 1 else 'is'} "
+                f"infinite, the first at example {first}"
+            )
+    if not all(labels.ndim == 1 and labels.size and labels.dtype.kind in "iuUS" for labels in (y, targets)):
+        return found
     classes = np.unique(y)
     lacking = targets[~np.isin(targets, classes)]
     if len(lacking):

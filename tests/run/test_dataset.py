@@ -65,7 +65,7 @@ def test_targets_know_which_training_example_they_are():
 def test_faulty_data_is_refused():
     with pytest.raises(SpecError, match=r"a row of x has shape \[8, 8\] and one of x_test \[9, 9\]: must be equal"):
         Dataset(x=np.ones((3, 8, 8)), y=np.arange(3), x_test=np.ones((2, 9, 9)), y_test=np.arange(2))
-    with pytest.raises(SpecError, match=r"x has shape \[\] and y \[3\]"):
+    with pytest.raises(SpecError, match="x is a NoneType: must be an array or a list, with a row for each example"):
         Dataset(x=None, y=np.arange(3), x_test=np.arange(2), y_test=np.arange(2))
     with pytest.raises(SpecError, match="x has 3 rows and y has 2"):
         Dataset(x=np.arange(3), y=np.arange(2), x_test=np.arange(2), y_test=np.arange(2))
@@ -175,11 +175,12 @@ def test_spans_that_are_in_no_text_are_refused(given, fault):
         ({}, ""),
         (
             {"x": np.where(np.eye(4, 3) > 0, np.nan, 1)},
-            "x has 3 values that cannot be computed with, the first is nan at example 0, column 0 (mass)",
+            "x has 3 values that cannot be computed with, in 3 examples, the first is nan at example 0, "
+            "column 0 (mass)",
         ),
         (
             {"x_test": np.array([[1, 2, 3], [4, 5, -np.inf]])},
-            "x_test has 1 value that cannot be computed with, the first is -inf at example 1, column 2",
+            "x_test has 1 value that cannot be computed with, in 1 example, the first is -inf at example 1, column 2",
         ),
         ({"x": np.full((4, 3), 1e308)}, ""),  # whose sum is not finite
         ({"x": np.zeros((4, 3), dtype=int)}, ""),

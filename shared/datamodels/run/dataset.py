@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodels import labels, spans, words
+from datamodels import inputs, labels, spans
 from datamodels.errors import SpecError
-from datamodels.run import precision
 from datamodels.spans import Span
 
 NOT_IN_POOL = -1
 """`Targets.own` of a target that is not a training example."""
-READ = 2**30
-"""Most bytes of inputs that are searched for missing values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +87,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for name in ("x", "y", "x_test", "y_test"):
             given = getattr(self, name)
-            if np.ma.is_masked(given):
-                raise SpecError(
-                    f"dataset: {name} has masked values, {np.ma.count_masked(given)} of {given.size}; fill them, or "
-                    "leave the examples out"
-                )
-            read = labels.as_labels(given) if name.startswith("y") else np.asarray(given)
-            object.__setattr__(self, name, read)
+            object.__setattr__(self, name, inputs.read(name, given))
+            if name == "x" and not len(self.feature_names):
+                object.__setattr__(self, "feature_names", inputs.columns_of(given))
         for x, y in (("x", "y"), ("x_test", "y_test")):
             if not getattr(self, x).ndim or not getattr(self, y).ndim:
                 raise SpecError(
@@ -193,31 +186,19 @@ class Dataset:
 
         kind  as for `targets`
         """
-        missing = self.missing
         doubted = (
-            [f"{missing}. Models of a trainer that cannot read it fail, if it is in their subset"] if missing else []
+            [f"{self.missing}. Models of a trainer that cannot read it fail, if it is in their subset"]
+            if self.missing
+            else []
         )
         return doubted + labels.doubts(self.y, self.targets(kind).y, self.label_names)
 
     @functools.cached_property
     def missing(self) -> str:
-        """Say where x, or x_test, has a number that is not finite, and how many; "" if nowhere.
-
-        Of larger arrays, which may be memory-mapped, the first READ bytes are looked at.
-        """
+        """Say where x, or x_test, has what is no finite number among its numbers, and how much; "" if nowhere."""
         for name in ("x", "x_test"):
-            given = getattr(self, name)
-            if given.dtype.kind != "f" or not given.size:
-                continue
-            read = given[: max(1, READ // (given.nbytes // len(given) or 1))]
-            bad = [np.empty(0, int)] if precision.finite(read) else np.nonzero(~np.isfinite(read))
-            if not len(bad[0]):
-                continue
-            row, rest = int(bad[0][0]), tuple(int(place[0]) for place in bad[1:])
-            column = int(np.ravel_multi_index(rest, given.shape[1:])) if rest else 0
-            named = f" ({self.feature_names[column]})" if column < len(self.feature_names) else ""
-            where = f"{read[row][rest]} at example {row}, column {column}{named}"
-            return f"{name} has {words.count(len(bad[0]), 'value')} that cannot be computed with, the first is {where}"
+            if fault := inputs.missing(getattr(self, name), self.feature_names):
+                return f"{name} has {fault}"
         return ""
 
     def targets(self, kind: str) -> Targets:

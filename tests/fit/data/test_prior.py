@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,7 +103,12 @@ def test_inputs_that_are_no_numbers_or_not_finite_are_refused():
         prior_of(run_of(words), words)
     data = dataset()
     data.x[3, 1] = np.nan
-    with pytest.raises(SpecError, match="NaN or infinite"):
+    data = dataclasses.replace(data, feature_names=("mass", "age"))
+    with pytest.raises(
+        SpecError,
+        match=r"the features of x have 1 value that cannot be computed with, in 1 example, the first is nan at example "
+        r"3, column 1 \(age\); fill such values, in the data set or by a module:function",
+    ):
         prior_of(run_of(data), data)
 
 

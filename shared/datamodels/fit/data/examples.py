@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from datamodels import inputs
 from datamodels.errors import CorruptObjectError, DatamodelsError, NotReadyError, ObjectNotFoundError, SpecError
 from datamodels.run import runs
 from datamodels.run.dataset import Dataset, Targets
@@ -83,7 +84,8 @@ def of_dataset(run: Run, dataset: Dataset) -> Examples:
     Raises SpecError if they are not valid, or the data set has changed.
     """
     targets = require_same(run, dataset)
-    pool, theirs = (features(run, x) for x in (dataset.x, targets.x))
+    names = dataset.feature_names if run.spec.fit.features == FLAT else ()
+    pool, theirs = features(run, dataset.x, names), features(run, targets.x, names, "the targets")
     if pool.shape[1] != theirs.shape[1]:
         raise SpecError(
             f"fit.features = {run.spec.fit.features!r}: gives {pool.shape[1]} features of x and {theirs.shape[1]} of "
@@ -103,8 +105,14 @@ def require_same(run: Run, dataset: Dataset) -> Targets:
     return targets
 
 
-def features(run: Run, x: np.ndarray) -> np.ndarray:
-    """Return the features of x that the run's `fit.features` makes, numbers [examples, f]. Raises SpecError."""
+def features(run: Run, x: np.ndarray, names: Sequence[str] = (), of: str = "x") -> np.ndarray:
+    """Return the features of x that the run's `fit.features` makes, numbers [examples, f].
+
+    names  of the features, if they are known
+    of     what x is, for people
+
+    Raises SpecError for what are no finite numbers; it names the first.
+    """
     name, make = run.spec.fit.features, runs.reference("fit.features", run.spec.fit.features)
     try:
         found = np.asarray(make(x))
@@ -118,8 +126,11 @@ def features(run: Run, x: np.ndarray) -> np.ndarray:
             f"fit.features = {name!r}: gave {found.dtype}{list(found.shape)} of {len(x)} examples; must be numbers "
             "[examples, features]"
         )
-    if not np.isfinite(found).all():
-        raise SpecError(f"fit.features = {name!r}: gave a feature that is NaN or infinite")
+    if fault := inputs.missing(found, names):
+        raise SpecError(
+            f"fit.features = {name!r}: the features of {of} have {fault}; fill such values, in the data set or by a "
+            "module:function of your own in fit.features"
+        )
     return found
 
 
