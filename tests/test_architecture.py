@@ -99,6 +99,7 @@ HEAVY_AT_HOME = {
     "datamodels.train.torch": "torch",
     "datamodels.train.torch.descent": "torch",
     "datamodels.train.torch.examples": "torch",
+    "datamodels.train.torch.lightning": "torch",
     "datamodels.train.torch.optimisers": "torch",
     "datamodels.train.torch.options": "torch",
     "datamodels.train.torch.probe": "torch",

@@ -11,7 +11,7 @@ from datamodels.run import specs
 from datamodels.train import Dataset
 from datamodels.train.contract import load_trainer
 from datamodels.train.torch import TorchTrainer
-from tests.train.torch.conftest import SEEDS, SUBSETS, make_run, outputs
+from tests.train.torch.conftest import SEEDS, SUBSETS, dense, make_run, outputs
 
 
 class Both(nn.Module):
@@ -139,6 +139,9 @@ def unbroadcast(predicted, y):
         ({"build": lambda: 3}, "build: returned int: must be a torch.nn.Module"),
         ({"build": lambda: nn.Linear(3, 2)}, "the network has 2 classes, and y has a class 2"),
         ({"build": lambda: nn.Linear(3, 1), "loss": unbroadcast, "output": "loss"}, "Using a target size"),
+        ({"build": lambda: nn.Linear(3, 1)}, "the network has 1 class, and y has a class 2"),
+        ({"build": lambda: dense().requires_grad_(False)}, "no parameter of the network has requires_grad = True"),
+        ({"build": lambda: nn.Sequential(dense(), nn.Softmax(-1))}, "the network returns probabilities, and the loss"),
         ({"loss": None}, "trainer.options.loss: is missing"),
         ({"loss": "hinge"}, "loss = 'hinge': must be cross_entropy, .* or module:function"),
         (
@@ -161,7 +164,70 @@ def test_faulty_options_are_refused_before_the_first_model(make, options, fault)
         make(**options)
 
 
+@pytest.mark.parametrize(
+    ("y", "options", "fault"),
+    [
+        (np.linspace(-1, 4, 40), {}, "y is no class, as cross_entropy needs; for numbers use squared_error"),
+        (
+            np.linspace(0, 1.9, 40),
+            {"output": "loss"},
+            "y has 1.02308: must be 0 to 1; for other numbers use the loss squared",
+        ),
+        (
+            np.linspace(0, 1, 40),
+            {"output": "margin"},
+            "y has 0.025641: must be 0 or 1, for margins; for probabilities use the output loss",
+        ),
+        (np.tile([[-1, 1]], (40, 1)), {"output": "loss"}, "y has a class -1: this trainer needs classes 0, 1"),
+        (np.eye(40, 2), {"output": "loss", "sigmoid": True}, "the network returns probabilities"),
+    ],
+)
+def test_labels_that_a_loss_cannot_mean_are_refused(make, data, y, options, fault):
+    """Each of these trained, and gave outputs that were not what they were called."""
+    labelled = Dataset(x=data.x, y=y, x_test=data.x[:5], y_test=y[:5])
+    layers = [nn.Linear(3, y.shape[1] if y.ndim > 1 else 1), *[nn.Sigmoid()] * options.pop("sigmoid", False)]
+    loss = {"loss": "binary_cross_entropy"} if options else {}
+    with pytest.raises(SpecError, match=f"^(dataset|trainer.options.build): {fault}"):
+        make(labelled, build=lambda: nn.Sequential(*layers), **loss, **options)
+
+
+def test_probabilities_may_be_the_labels_of_a_loss_and_several_labels_have_one_loss(make, data):
+    y = np.stack([np.linspace(0, 1, 40), np.linspace(1, 0, 40)], axis=1)
+    labelled = Dataset(x=data.x, y=y, x_test=data.x[:5], y_test=y[:5])
+    given = {"build": lambda: nn.Linear(3, 2), "loss": "binary_cross_entropy"}
+    trainer = make(labelled, **given)
+    (model,) = trainer.train_many(SUBSETS[:1], SEEDS[:1])
+    logits = torch.from_numpy(data.x[:5]).float() @ model["weight"].T + model["bias"]
+    expected = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(y[:5]).float(), reduction="none")
+    np.testing.assert_allclose(trainer.outputs_many([model])[0], expected.mean(dim=1), rtol=1e-5)
+
+
+def of_cox(risk, y):
+    """Take times and whether they are those of events; each event is compared with those who live longer."""
+    order = torch.argsort(-y[:, 0])
+    risk, event = risk.squeeze(-1)[order], y[order, 1]
+    return -((risk - torch.logcumsumexp(risk, 0)) * event).sum() / event.sum()
+
+
+def test_a_loss_that_compares_examples_needs_another_output(make, data):
+    y = np.stack([np.arange(40.0), np.ones(40)], axis=1)
+    survival = Dataset(x=data.x, y=y, x_test=data.x[:5], y_test=y[:5])
+    given = {"build": lambda: nn.Linear(3, 1), "loss": of_cox}
+    with pytest.raises(SpecError, match=r"for 4 examples together, and 0 for one alone, because it compares examples"):
+        make(survival, **given)
+    trainer = make(survival, **given, output=lambda risk, y: risk.squeeze(-1))
+    assert outputs(trainer, SUBSETS, SEEDS).std(axis=0).min() > 0
+
+
+def test_a_class_of_losses_is_a_loss(make):
+    expected = outputs(make(output="loss"), SUBSETS, SEEDS)
+    found = outputs(make(loss="torch.nn:CrossEntropyLoss", output="loss"), SUBSETS, SEEDS)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_labels_must_be_numbers(make, data):
     named = Dataset(x=data.x, y=np.array(["a", "b"] * 20), x_test=data.x[:2], y_test=np.array(["a", "b"]))
-    with pytest.raises(SpecError, match="y is <U1: this trainer needs numbers"):
+    with pytest.raises(
+        SpecError, match=r"y holds texts: this trainer needs numbers; number the classes with np\.unique"
+    ):
         make(named)

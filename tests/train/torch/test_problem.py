@@ -82,7 +82,14 @@ def test_losses_of_examples_follow_from_a_loss_that_is_a_mean():
     ("function", "returned", "y", "fault"),
     [
         (cross_entropy, LOGITS[:, 0], Y, r"logits are \[3\] for y \[3\].*use binary_cross_entropy"),
-        (cross_entropy, LOGITS, Y.float(), r"y \[3\]|is not a class"),
+        (cross_entropy, LOGITS, Y.float(), "y is not a class; for numbers use squared_error"),
+        (
+            cross_entropy,
+            torch.zeros(2, 4, 3, 3),
+            torch.zeros((2, 3, 3), dtype=torch.int64),
+            r"for y \[2, 3, 3\]: must be \[rows, 3, 3, classes\]; put the classes last: logits.movedim\(1, -1\)",
+        ),
+        (cross_entropy, LOGITS, LOGITS.long(), "several labels of 0 and 1 per example use binary_cross_entropy"),
         (squared_error, LOGITS, Y, r"gives \[3, 3\] for y \[3\]: must have as many numbers"),
         (margin, LOGITS, torch.zeros((3, 2), dtype=torch.int64), "choose the output loss"),
         (margin, {"a": LOGITS}, Y, "returns a dict without logits"),

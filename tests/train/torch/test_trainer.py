@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from datamodels.errors import SpecError
 from datamodels.train.batches import Batches
 from datamodels.train.job import run_chunk
 from datamodels.train.observer import Observer
@@ -109,6 +110,55 @@ class WithItsOwnTraining(nn.Linear):
         if self.schedule == "list":
             return [optimiser], [halved]
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": halved, "interval": self.schedule}}
+
+
+class Manual(WithItsOwnTraining):
+    automatic_optimization = False
+
+
+class Hooked(WithItsOwnTraining):
+    def on_train_epoch_end(self):
+        self.weight.data.zero_()
+
+
+class Counting(WithItsOwnTraining):
+    current_epoch = 0
+
+    def training_step(self, batch, index):
+        return self.current_epoch * super().training_step(batch, index)["loss"]
+
+
+class Waiting(WithItsOwnTraining):
+    def configure_optimizers(self):
+        optimiser = torch.optim.SGD(self.parameters(), 0.3)
+        return [optimiser], [torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser)]
+
+
+@pytest.mark.parametrize(
+    ("module", "fault"),
+    [
+        (Manual, "Manual sets automatic_optimization = False: not supported"),
+        (Hooked, "Hooked overrides on_train_epoch_end, which only a Trainer of Lightning calls"),
+        (Counting, "training_step of Counting uses current_epoch, which stays 0"),
+        (Waiting, "gives a schedule that follows a validation"),
+    ],
+)
+def test_a_module_that_is_trained_by_more_than_its_steps_is_refused(make, module, fault):
+    """It would be trained in another way than by Lightning, and nobody would notice."""
+    with pytest.raises(SpecError, match=fault):
+        make(build=lambda: module("step"), loss=None).train_many(SUBSETS[:1], SEEDS[:1])
+
+
+def test_a_step_need_not_take_its_number(make):
+    class WithoutNumber(WithItsOwnTraining):
+        def training_step(self, batch):
+            return super().training_step(batch, 0)
+
+    made = [
+        outputs(make(build=lambda c=c: c("step"), loss=None), SUBSETS, SEEDS)
+        for c in (WithoutNumber, WithItsOwnTraining)
+    ]
+    np.testing.assert_array_equal(*made)
 
 
 @pytest.mark.parametrize("schedule", ["list", "epoch", "step"])

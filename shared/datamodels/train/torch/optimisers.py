@@ -1,14 +1,13 @@
-"""Define optimisers of networks whose weights are one vector, and of networks that bring their own optimiser."""
+"""Define optimisers of networks whose weights are one vector, and those that PyTorch brings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from datamodels.errors import SpecError
 from datamodels.train.images.optimisers import Nesterov, Optimiser
 from datamodels.train.torch.recipe import Recipe
 
@@ -72,50 +71,6 @@ class OfPyTorch:
 
     def epoch_done(self) -> None:
         pass
-
-
-class OfLightning:
-    """The optimiser and the schedule that a Lightning module's `configure_optimizers` gives.
-
-    Raises SpecError if the module wants several optimisers, or steps them itself.
-    """
-
-    def __init__(self, network: Any):
-        if not getattr(network, "automatic_optimization", True):
-            raise SpecError("trainer.options.build: the module sets automatic_optimization = False: not supported")
-        self._inner, self._schedules = _configured(network.configure_optimizers())
-
-    def step(self, rate: float) -> float:
-        used = float(self._inner.param_groups[0]["lr"])
-        self._inner.step()
-        self._advance("step")
-        return used
-
-    def epoch_done(self) -> None:
-        self._advance("epoch")
-
-    def _advance(self, interval: str) -> None:
-        for schedule in self._schedules:
-            if schedule.get("interval", "epoch") == interval:
-                schedule["scheduler"].step()
-
-
-def _configured(found: Any) -> tuple[torch.optim.Optimizer, list[dict[str, Any]]]:
-    """Return the optimiser and the schedules in what `configure_optimizers` returned, in any of its forms."""
-    schedules: Any = []
-    if isinstance(found, tuple) and len(found) == 2:
-        found, schedules = found
-    if isinstance(found, list | tuple) and len(found) == 1:
-        found = found[0]
-    if isinstance(found, dict):
-        schedules = [found["lr_scheduler"]] if "lr_scheduler" in found else []
-        found = found["optimizer"]
-    if not isinstance(found, torch.optim.Optimizer):
-        raise SpecError(
-            f"trainer.options.build: configure_optimizers returned {type(found).__name__}: must be one optimiser, "
-            "with its schedule or without"
-        )
-    return found, [schedule if isinstance(schedule, dict) else {"scheduler": schedule} for schedule in schedules]
 
 
 Own = Callable[[nn.Module], OwnOptimiser]

@@ -45,9 +45,14 @@ def objectives(
     """
     if loss is None and not own_loss:
         raise SpecError(f"trainer.options.loss: is missing; give {', '.join(LOSSES)} or module:function")
-    found = None if loss is None else function("loss", loss, LOSSES)
+    found = None if loss is None else _instance(function("loss", loss, LOSSES))
     output = _default(found, y) if output is None else output
     return Problem(found, None if output == LOSS else function("output", output, OUTPUTS | {LOSS: problem.predictions}))
+
+
+def _instance(given: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function; of a class of losses, such as `torch.nn:BCEWithLogitsLoss`, an instance."""
+    return given() if isinstance(given, type) and issubclass(given, nn.Module) else given
 
 
 def _default(loss: problem.Function | None, y: np.ndarray) -> str:

@@ -9,10 +9,13 @@ from torch import nn
 
 from datamodels.errors import SpecError
 from datamodels.train.torch.descent import Setting
+from datamodels.train.torch.problem import Problem
 from datamodels.train.torch.tensors import Examples, Tree, ranges, row
 
 ROWS = 4
 """Examples that a network is tried on."""
+NOTHING = 1e-6
+"""A loss of one example that is smaller than this, as a fraction of that of several, is 0 but for rounding."""
 
 
 def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
@@ -21,12 +24,17 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
     Raises SpecError if losses or outputs have the wrong shape or y is no class of the network, and what the user's
     functions raise.
     """
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise SpecError(
+            "trainer.options.build: no parameter of the network has requires_grad = True, so there is nothing to train"
+        )
     cuda = [torch.cuda.current_device()] if setting.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.no_grad(), warnings.catch_warnings():
         # The losses of PyTorch broadcast [rows, 1] and [rows] to [rows, rows], and only warn.
         warnings.filterwarnings("error", message="Using a target size")
         x, y = setting.pool.batch(slice(0, ROWS))
-        _check_classes(_classes(setting, network.eval(), x), setting.pool, targets)
+        _check_classes(setting.problem, _classes(setting, network.eval(), x), setting.pool, targets)
+        _check_logits(setting.problem, network, x)
         before = _generators(setting.device)
         network.train()
         loss = setting.problem.of(network, setting.augment(x) if setting.augment else x, y)
@@ -38,6 +46,7 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
             )
         network.eval()
         _check_alone(setting, network, x, y)
+        _check_one(setting, network, x, y)
         x, y = targets.batch(slice(0, ROWS))
         outputs = setting.problem.outputs(network, x, y)
         if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != (len(y),):
@@ -70,6 +79,42 @@ def _check_alone(setting: Setting, network: nn.Module, x: Tree, y: torch.Tensor)
         )
 
 
+def _check_one(setting: Setting, network: nn.Module, x: Tree, y: torch.Tensor) -> None:
+    """Raise SpecError if the recorded output is a loss that compares the examples of a minibatch with each other.
+
+    Such a loss, as Cox's or a contrastive one, is 0 or not defined for one example, so it says nothing of a target.
+    """
+    if not setting.problem.records_loss or len(y) < 2:
+        return
+    try:
+        whole = setting.problem.of(network, x, y)
+        alone = torch.stack([setting.problem.of(network, *row(n, x, y)).reshape(()) for n in range(len(y))])
+    except (RuntimeError, ValueError, TypeError, IndexError, SpecError):  # it takes no single example
+        return
+    empty = ~alone.isfinite() | (alone.abs() < NOTHING * whole.abs().max())
+    if not whole.ndim and whole.isfinite() and whole != 0 and empty.all():
+        raise SpecError(
+            f"trainer.options.loss: is {whole.item():.3g} for {len(y)} examples together, and "
+            f"{alone[0].item():z.3g} for one alone, because it compares examples with each other; so it says nothing "
+            "of a target: let trainer.options.output name what to record, such as a function that returns predictions"
+        )
+
+
+def _check_logits(problem: Problem, network: nn.Module, x: Tree) -> None:
+    """Raise SpecError if a loss that takes logits gets probabilities: it would take their softmax once more."""
+    if not problem.takes_logits:
+        return
+    last = next((module for module in reversed(list(network.modules())) if not list(module.children())), None)
+    logits = problem.predictions(network, x).float()
+    sums = logits.sum(dim=-1)
+    shares = logits.shape[-1:] > (1,) and bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
+    if shares or (isinstance(last, nn.Sigmoid) and bool(((logits >= 0) & (logits <= 1)).all())):
+        raise SpecError(
+            "trainer.options.build: the network returns probabilities, and the loss takes logits; leave out its last "
+            "softmax or sigmoid, or give a loss of your own"
+        )
+
+
 def _classes(setting: Setting, network: nn.Module, x: Tree) -> int | None:
     try:
         return setting.problem.classes(network, x)
@@ -80,19 +125,20 @@ def _classes(setting: Setting, network: nn.Module, x: Tree) -> int | None:
         ) from error
 
 
-def _check_classes(classes: int | None, pool: Examples, targets: Examples) -> None:
+def _check_classes(problem: Problem, classes: int | None, pool: Examples, targets: Examples) -> None:
     if classes is None:
         return
     for name, examples in (("y", pool), ("y of the targets", targets)):
-        if int(examples.y.max()) >= classes:
+        y = examples.y
+        if y.dtype.is_floating_point and (fault := problem.fault_of(y)):
+            raise SpecError(f"dataset: {name} {fault}")
+        if int(y.max()) >= classes:
             raise SpecError(
-                f"trainer.options.build: the network has {classes} classes, and {name} has a class "
-                f"{int(examples.y.max())}"
+                f"trainer.options.build: the network has {classes} {'class' if classes == 1 else 'classes'}, and "
+                f"{name} has a class {int(y.max())}"
             )
-        if examples.y.ndim == 1 and int(examples.y.min()) < 0:
-            raise SpecError(
-                f"dataset: {name} has a class {int(examples.y.min())}: this trainer needs classes 0, 1, ..."
-            )
+        if int(y.min()) < 0 and (y.ndim == 1 or not problem.ignores(int(y.min()))):
+            raise SpecError(f"dataset: {name} has a class {int(y.min())}: this trainer needs classes 0, 1, ...")
 
 
 def _generators(device: torch.device) -> list[torch.Tensor]:

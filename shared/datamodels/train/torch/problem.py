@@ -15,6 +15,7 @@ from torch.nn import functional
 from datamodels.errors import InputError, SpecError
 from datamodels.train.gradients.autograd import class_margin, class_odds
 from datamodels.train.texts import IGNORED
+from datamodels.train.torch import lightning
 from datamodels.train.torch.tensors import Tree, call, row
 
 Function = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -44,13 +45,14 @@ def cross_entropy(returned: Any, y: torch.Tensor) -> torch.Tensor:
     y         int64[rows] or [rows, ...]; positions of class -100 are left out
     """
     logits = predictions(returned)
-    if logits.ndim != y.ndim + 1:
-        raise SpecError(
-            f"trainer.options.loss = 'cross_entropy': logits are {list(logits.shape)} for y {list(y.shape)}: must be "
-            "[rows, classes] for a class per example; for a single logit use binary_cross_entropy"
-        )
     if y.dtype.is_floating_point:
         raise SpecError("trainer.options.loss = 'cross_entropy': y is not a class; for numbers use squared_error")
+    if logits.shape[:-1] != y.shape:
+        must = f"must be [{', '.join(['rows', *map(str, y.shape[1:]), 'classes'])}]"
+        raise SpecError(
+            f"trainer.options.loss = 'cross_entropy': logits are {list(logits.shape)} for y {list(y.shape)}: {must}"
+            + _other_layout(logits, y)
+        )
     found = functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED)
     if found.ndim == 1:
         return found
@@ -138,6 +140,17 @@ OF_CLASSES = (cross_entropy, binary_cross_entropy)
 """Losses of classifiers, whose default output is the margin."""
 
 
+def _other_layout(logits: torch.Tensor, y: torch.Tensor) -> str:
+    """Say what to do about logits of another shape than `cross_entropy` takes; empty if nothing is known."""
+    if logits.ndim > 2 and logits.shape[:1] + logits.shape[2:] == y.shape:  # as the losses of PyTorch take them
+        return "; put the classes last: logits.movedim(1, -1)"
+    if logits.shape in (y.shape, (*y.shape, 1)) and y.ndim == 1:
+        return " for a class per example; for a single logit use binary_cross_entropy"
+    if y.ndim > 1:
+        return "; for several labels of 0 and 1 per example use binary_cross_entropy" if logits.shape == y.shape else ""
+    return ""
+
+
 def _like(predicted: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
     """Return predictions in the shape of y. PyTorch would broadcast [rows, 1] and [rows] to [rows, rows]."""
     if predicted.numel() != y.numel():
@@ -223,6 +236,36 @@ class Problem:
             return torch.sigmoid(-log_odds(predicted, y))
         return 2 * (y.reshape(-1).to(predicted.dtype) - only_prediction(predicted, y))
 
+    @property
+    def records_loss(self) -> bool:
+        """Whether the output is the loss, and the loss is the user's own."""
+        return self._output is None and self._loss not in LOSSES.values()
+
+    @property
+    def takes_logits(self) -> bool:
+        """Whether the loss is one of those by name that make probabilities of logits."""
+        return self._loss in OF_CLASSES
+
+    def ignores(self, label: int) -> bool:
+        """Return whether positions with this label are left out."""
+        return label == IGNORED and self._loss not in (binary_cross_entropy, squared_error)
+
+    def fault_of(self, y: torch.Tensor) -> str:
+        """Return what is wrong with labels that are floating-point numbers, and should be classes; empty if nothing."""
+        if self._loss is cross_entropy:
+            return "is no class, as cross_entropy needs; for numbers use squared_error, and for classes integers"
+        odd = y[(y != 0) & (y != 1)]
+        if self._output is not margin:  # probabilities, as labels that several people gave
+            odd = odd[~((odd > 0) & (odd < 1))]
+        if not len(odd):
+            return ""
+        must = (
+            "must be 0 or 1, for margins; for probabilities use the output loss"
+            if self._output is margin
+            else "must be 0 to 1"
+        )
+        return f"has {odd[0].item():g}: {must}; for other numbers use the loss squared_error"
+
     def classes(self, network: nn.Module, x: Tree) -> int | None:
         """Return the number of classes that y may have: 2 for a single logit, None if y need not be a class."""
         if self._loss not in OF_CLASSES and self._output is not margin:
@@ -234,11 +277,5 @@ class Problem:
     def of(self, network: nn.Module, x: Tree, y: torch.Tensor) -> torch.Tensor:
         """Return the losses [rows] or the mean loss [], whichever the user's loss gives."""
         if self._loss is None:
-            step: Any = network.training_step
-            return _of_step(step((x, y), 0))
+            return lightning.loss_of(network, x, y)
         return self._loss(call(network, x), y)
-
-
-def _of_step(returned: Any) -> torch.Tensor:
-    """Return the loss in what a Lightning module's `training_step` returns."""
-    return returned["loss"] if isinstance(returned, dict) else returned

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from datamodels import inputs
 from datamodels.errors import SpecError
 
 Tree = Any
@@ -54,7 +55,7 @@ def examples(x: np.ndarray, y: np.ndarray, device: torch.device, dtype: torch.dt
 
     def tensor(name: str, array: np.ndarray) -> torch.Tensor:
         if array.dtype.kind not in "fiub":
-            raise SpecError(f"dataset: {name} is {array.dtype}: this trainer needs numbers; number names and classes")
+            raise SpecError(f"dataset: {name} {_fault(name, array)}")
         if array.dtype in (np.uint16, np.uint32, np.uint64):
             array = array.astype(np.int64)  # PyTorch can hardly look these up
         if array.dtype == np.float64 or array.dtype.itemsize > 8:
@@ -69,6 +70,15 @@ def examples(x: np.ndarray, y: np.ndarray, device: torch.device, dtype: torch.dt
     fields = {name: tensor(f"x[{name!r}]", x[name]) for name in names}
     positional = names == tuple(f"f{i}" for i in range(len(names)))
     return Examples(tuple(fields.values()) if positional else fields, tensor("y", y), dtype)
+
+
+def _fault(name: str, array: np.ndarray) -> str:
+    if array.dtype.kind in "US" and name == "y":
+        return "holds texts: this trainer needs numbers; number the classes with np.unique(y, return_inverse=True)[1]"
+    if found := inputs.missing(array):
+        return f"has {found}"
+    kind = "texts" if array.dtype.kind in "US" else "objects" if array.dtype.kind == "O" else str(array.dtype)
+    return f"holds {kind}: this trainer needs numbers"
 
 
 def mapped(function: Callable[[torch.Tensor], Any], tree: Tree) -> Tree:

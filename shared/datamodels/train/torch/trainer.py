@@ -21,9 +21,8 @@ from datamodels.train.gradients.autograd import Functions, NetworkGradients
 from datamodels.train.images import precision as precisions
 from datamodels.train.images.stream import CudaStream, Stream
 from datamodels.train.options import check_counts
-from datamodels.train.torch import options, problem, tensors
+from datamodels.train.torch import lightning, options, problem, tensors
 from datamodels.train.torch.descent import Descent, Randomness, Setting, functional
-from datamodels.train.torch.optimisers import OfLightning
 from datamodels.train.torch.probe import probe
 from datamodels.train.torch.recipe import SCHEDULES, Recipe
 from datamodels.train.torch.replay import NetworkReplay
@@ -132,7 +131,9 @@ class TorchTrainer:
         with Randomness(self.device).seeded(0):
             self.network = self._build()
         """A network whose numbers are of no model, in the mode for outputs: the structure of all models."""
-        own = hasattr(self.network, "training_step") and hasattr(self.network, "configure_optimizers")
+        own = lightning.is_module(self.network)
+        if own:
+            lightning.require_supported(self.network)
         self._setting = Setting(
             build=self._build,
             problem=options.objectives(loss, output, own, dataset.y),
@@ -146,7 +147,7 @@ class TorchTrainer:
                 weight_decay=weight_decay,
                 clip=clip,
             ),
-            optimiser=OfLightning if own else options.optimiser(optimiser, optimiser_params),
+            optimiser=lightning.OfLightning if own else options.optimiser(optimiser, optimiser_params),
             augment=None if augment is None else options.function("augment", augment),
             pool=self._pool,
             precision=chosen,
