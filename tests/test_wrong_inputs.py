@@ -87,6 +87,12 @@ class Nothing(Mean):
 
 class Objects(Mean):
     def outputs(self, model): return [{}, {}]
+
+class NoTargets(Mean):
+    def __init__(self, dataset): pass
+
+class Waits(Mean):
+    async def train(self, subset, seed): pass
 """
 LIBRARY = "import os\n\nLEVEL = int(os.environ['LIBRARY_LEVEL'])\n"
 
@@ -231,6 +237,11 @@ WRONG = [
         "trainer.class = 'mine:NoBatch': its attribute models_at_once is None; set it to the number ~",
     ),
     (
+        lambda: trainer("mine:NoTargets"),
+        "trainer.options: mine:NoTargets: must take 2 arguments before its options: __init__(self, dataset, ~",
+    ),
+    (lambda: trainer("mine:Waits"), "trainer.class = 'mine:Waits': its method train is async: must be a plain ~"),
+    (
         lambda: train(say="raise"),
         "mine:Mean: models on 6 of the 6 subsets so far failed, too many to be chance; model 0 (seed ~): "
         "raised IndexError: index 109 is out of bounds for axis 0 with size 20 (mine.py:27 in train); again "
@@ -278,6 +289,14 @@ WRONG = [
     # arrays
     (lambda: arrays(y=np.arange(2)), "dataset: x has 3 rows and y has 2: must be equal"),
     (lambda: arrays(x_test=np.zeros((1, 3))), "dataset: a row of x has shape [2] and one of x_test [3]: must be equal"),
+    (
+        lambda: arrays(x=(row for row in range(3))),
+        "dataset: x is a generator, which can be read only once; make it a list or an array",
+    ),
+    (
+        lambda: arrays(y=np.zeros(3, dtype=[("event", "?"), ("time", "f8")])),
+        "dataset: y has the fields event and time: must be numbers; make them columns: np.stack([y[name] for name ~",
+    ),
     (
         lambda: arrays(y=[0.0, math.nan, 1.0]),
         "dataset: y has missing values, 1 of 3, the first at example 1; fill them, or leave the examples out",

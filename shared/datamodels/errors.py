@@ -87,8 +87,12 @@ class Terminated(SystemExit):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and the message, if there is one, of any error, without line breaks and secrets."""
-    return redact(": ".join(filter(None, (type(error).__name__, " ".join(str(error).split())))))
+    """Return the type and the message, if there is one, of any error, without line breaks and secrets.
+
+    XGBoost ends its messages with a trace of addresses, which is left out.
+    """
+    message = " ".join(str(error).split()).partition(" Stack trace: [bt] ")[0]
+    return redact(": ".join(filter(None, (type(error).__name__, message))))
 
 
 class DatamodelsError(Exception):

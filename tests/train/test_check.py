@@ -90,6 +90,13 @@ class Far(Nearest):
         return super().outputs(model).astype(np.float64) + 1e12
 
 
+class Exact(Nearest):
+    """Fits examples without noise, so that any subset gives the same model but for rounding."""
+
+    def outputs(self, model):
+        return 1e3 + 1e-12 * super().outputs(model).astype(np.float64)
+
+
 def check(trainer, tolerance=1e-3):
     reported = {}
     made = trainer if hasattr(trainer, "train_many") else OneByOne(trainer)
@@ -112,6 +119,7 @@ def test_a_trainer_that_keeps_the_contract_passes(trainer):
         (Forgetful(), "the same subset and seed give outputs that differ by .*draw all randomness from the seed"),
         (Deaf(), "outputs do not depend on the subset"),
         (Far(), "float32 rounds away all that the subset changes in the outputs; rescale the outputs: subtract"),
+        (Exact(), "differ by .*e-1[456] of their size, as rounding does: .* fit all examples exactly"),
         (Diverging(), r"1 of 1 models failed, model 0 on a subset of 64 examples: 50 of 50 outputs are not finite"),
         (
             Mixing(),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 
+from datamodels import words
 from datamodels.errors import SpecError
 
 NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
@@ -69,6 +70,7 @@ def check_options(
     options: Mapping[str, Any],
     *,
     given: Sequence[Any] = (),
+    before: str = "",
     typed: Mapping[str, str] | None = None,
 ) -> None:
     """Check that a function or class takes the options that a spec gives it.
@@ -76,6 +78,7 @@ def check_options(
     field    field of the spec that has the options
     name     what the spec calls the function
     given    what the function is called with before the options
+    before   how these are called, for people
     typed    how the spec spells an option, if not as the function does
 
     Raises SpecError, with one line for each unknown option.
@@ -85,6 +88,9 @@ def check_options(
     except ValueError:  # some functions that are written in C have none
         return
     parameters = list(signature.parameters.values())
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(places) < len(given) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise SpecError(f"{field}: {name}: must take {words.count(len(given), 'argument')} before its options{before}")
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         taken = [p.name for p in parameters[len(given) :] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if unknown := [(typed or {}).get(option, option) for option in options if option not in taken]:

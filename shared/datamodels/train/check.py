@@ -30,6 +30,8 @@ NEAR_SEEDS = 2
 MIN_SUBSETS, MAX_SUBSETS = 8, 100
 """Bounds on the number of subsets for the SNR; time decides between them."""
 
+ROUNDING = 1e-13
+"""Outputs that differ by less, as a fraction of the largest, differ by some roundings of float64."""
 WORTH_SAYING = 1.2
 """How many times as fast another number of models at once must be to be advised; less may be noise."""
 
@@ -150,6 +152,12 @@ class Check:
         moved = self._distance(first, self._models(self._batches, [0], [subsets[1]])[0])
         if moved <= self._tolerance:
             one, other = (self._trained(self._batches, [0], [subset]) for subset in subsets[:2])
+            differ, size = (float(np.abs(part).max()) for part in (one - other, one))
+            if 0 < differ < ROUNDING * size:
+                return (
+                    f"outputs of two subsets differ by {differ / size:.1g} of their size, as rounding does: models do "
+                    "not depend on the subset, or fit all examples exactly, so there is nothing to explain"
+                )
             if (one != other).any():
                 return f"{self._run.dtype} rounds away all that the subset changes in the outputs; {precision.RESCALE}"
             return f"outputs do not depend on the subset; train on the given examples only; {precision.ALIKE}"

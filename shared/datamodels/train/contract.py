@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from datamodels.errors import DatamodelsError, ExitCode, SettingsError, SpecError, StageError
+from datamodels.inputs import as_inputs
 from datamodels.outputs import Output
 from datamodels.run import faults, runs, spellings, trust, user_code
 from datamodels.run.dataset import Dataset, Targets
@@ -42,6 +43,9 @@ from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import of_environment, why
 from datamodels.train import device
 from datamodels.train.protocols import BatchTrainer
+
+METHODS = ("train", "outputs", "train_many", "outputs_many")
+"""Methods of trainers that this package calls."""
 
 
 class OneByOne:
@@ -60,10 +64,10 @@ class OneByOne:
 
 
 def as_outputs(found: Any) -> np.ndarray:
-    """Return what a user's class gives as an array; masked values of numbers become NaN."""
+    """Return what a user's class gives as an array; masked values of numbers, and missing ones, become NaN."""
     if isinstance(found, np.ma.MaskedArray) and found.dtype.kind in "fiu":
         return np.ma.filled(found.astype(np.float64), np.nan)
-    return np.asarray(found)
+    return as_inputs(found)
 
 
 def model_seed(seed: int, model: int, attempt: int = 0) -> int:
@@ -88,13 +92,17 @@ def check_class(spec: RunSpec, dataset: Dataset) -> type:
         raise SpecError(f"{fault}: has type {type(cls).__name__}: must be a class")
     if not _trains_many(cls) and not _has(cls, "train", "outputs"):
         raise SpecError(f"{fault}: must have the methods train and outputs, or train_many and outputs_many")
+    waits = [name for name in METHODS if inspect.iscoroutinefunction(getattr(cls, name, None))]
+    if waits:
+        raise SpecError(f"{fault}: its method {waits[0]} is async: must be a plain function")
     try:
         options = _options(cls, spec)
     except ValueError as error:  # an option in two spellings
         raise SpecError(f"trainer.options: {error}") from None
     given = (dataset, dataset.targets(spec.targets))
     typed = dict(zip(options, spec.trainer.options, strict=True))
-    faults.check_options("trainer.options", spec.trainer.cls, cls, options, given=given, typed=typed)
+    before = ": __init__(self, dataset, targets, ...)"
+    faults.check_options("trainer.options", spec.trainer.cls, cls, options, given=given, before=before, typed=typed)
     return cls
 
 

@@ -33,7 +33,13 @@ def loss(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def squared_error(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the square of predictions float[..., n] less y float[n], float[..., n]."""
-    return np.square(predictions - y)
+    with np.errstate(over="ignore"):  # a model with such an output counts as failed
+        return np.square(predictions - y)
+
+
+def prediction(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the predictions, float[..., n], as they are."""
+    return predictions
 
 
 def margin_slope(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -70,7 +76,10 @@ SLOPES: dict[Callable, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 """Gradients of those outputs by the logits."""
 
-OF_PREDICTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"squared_error": squared_error}
+OF_PREDICTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "squared_error": squared_error,
+    "prediction": prediction,
+}
 """Outputs of regressors, by their names in `trainer.options.output`."""
 
 

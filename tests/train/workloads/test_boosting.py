@@ -1,5 +1,7 @@
 """Boosted trees by name, and estimators for several numbers per example."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
@@ -78,6 +80,19 @@ def test_several_numbers_per_example_are_one_mean_error(two_numbers, name):
     assert predicted.shape == (30, 2)
     expected = ((predicted - two_numbers.y_test) ** 2).mean(axis=1)
     np.testing.assert_allclose(trainer.outputs(model), expected, rtol=1e-5)
+
+
+def test_hazards_are_recorded_as_they_are_and_have_no_squared_error(two_numbers):
+    """Their labels are times, below 0 if nothing happened by then."""
+    data = dataclasses.replace(two_numbers, y=two_numbers.y[:, 0], y_test=two_numbers.y_test[:, 0])
+    given = {"params": SMALL | {"objective": "survival:cox"}}
+    with pytest.raises(
+        SpecError, match=r"objective survival:cox are on another scale than y.*set .*output: prediction"
+    ):
+        build("xgboost", data, **given)
+    trainer = build("xgboost", data, **given, output="prediction")
+    model = trainer.train(np.arange(0, 400, 2), 1)
+    np.testing.assert_array_equal(trainer.outputs(model), model.predict(data.x_test))
 
 
 def test_numbers_are_those_of_the_estimator_alone(two_numbers):

@@ -102,7 +102,10 @@ def test_gradient_boosting_learns_a_real_table():
         ({"estimator": "builtins:dict"}, "trainer.options.estimator = 'builtins:dict'.* not a scikit-learn estimator"),
         ({**LOGISTIC, "params": {"colour": 1}}, "colour"),
         ({**LOGISTIC, "output": "squared_error"}, "must be loss or margin"),
-        ({"estimator": "sklearn.linear_model:Ridge", "output": "margin"}, "must be squared_error"),
+        ({"estimator": "sklearn.linear_model:Ridge", "output": "margin"}, "must be prediction or squared_error"),
+        ({"estimator": "sklearn.cluster:KMeans"}, "KMeans: learns no labels: name a classifier or a regressor"),
+        ({"estimator": "sklearn.ensemble:IsolationForest"}, "IsolationForest: learns no labels"),
+        ({"estimator": "sklearn.decomposition:PCA"}, "PCA: learns no labels"),
     ],
 )
 def test_faulty_options_are_refused(options, fault):

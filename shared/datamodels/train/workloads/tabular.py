@@ -66,8 +66,8 @@ class Tabular:
 
     estimator  its class as module:Class, or lightgbm or xgboost
     params     keyword arguments of the estimator
-    output     what is recorded: margin (the default) or loss for classifiers, squared_error for regressors (the mean,
-               if y has several numbers per example)
+    output     what is recorded: margin (the default) or loss for classifiers; squared_error (the default) or prediction
+               for regressors (the mean, if y has several numbers per example)
 
     Logits are the log of `predict_proba`, or `decision_function` if the estimator has no `predict_proba`. If the
     estimator has a `random_state`, it is set to the model's seed. LightGBM and XGBoost run on one thread, unless
@@ -91,6 +91,7 @@ class Tabular:
         self._clone = clone
         self._seeds = [name for name in SEEDS if name in self._estimator.get_params()]
         self._classifies = is_classifier(self._estimator)
+        _require_predictions(self._estimator, output)
         self._output = outputs.choose(*_choice(self._estimator, output))
         self._x, self._y = dataset.x.reshape(len(dataset.x), -1), dataset.y
         self._x_targets, self._y_targets = targets.x.reshape(len(targets.x), -1), targets.y
@@ -150,13 +151,37 @@ class Tabular:
 
 def _check_labels(y: np.ndarray, classifies: bool) -> None:
     if y.ndim != 1 and (classifies or y.ndim > 2):
-        most = "" if classifies else ", or several in a row of y"
-        raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example{most}")
+        several = (
+            "; for several labels of 0 and 1 give y as floats to a regressor, or take "
+            "datamodels.train.torch:TorchTrainer with the loss binary_cross_entropy"
+            if classifies
+            else ", or several in a row of y"
+        )
+        raise SpecError(f"dataset: y has shape {list(y.shape)}: must have one label for each example{several}")
     if not classifies and y.dtype.kind not in "fiu":
         raise SpecError("dataset: y holds texts, but the estimator is a regressor; give numbers, or name a classifier")
     if classifies and y.dtype.kind == "f" and (y != np.round(y)).any():
         odd = y[y != np.round(y)][0]
         raise SpecError(f"dataset: y has {odd:g}, but the estimator is a classifier; give classes, or name a regressor")
+
+
+OTHER_SCALES = ("survival:", "rank:", "lambdarank", "rank_xendcg", "binary:logitraw")
+"""Beginnings of objectives of boosting whose predictions are no estimates of y, but scores, hazards or logits."""
+
+
+def _require_predictions(estimator: Any, output: str | None) -> None:
+    """Raise SpecError if an estimator neither classifies nor predicts y, so that its outputs would mean nothing."""
+    from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
+
+    if is_clusterer(estimator) or is_outlier_detector(estimator) or not hasattr(estimator, "predict"):
+        raise SpecError(f"{_name(estimator)}: learns no labels: name a classifier or a regressor")
+    objective = estimator.get_params().get("objective")
+    other = isinstance(objective, str) and objective.startswith(OTHER_SCALES) and not is_classifier(estimator)
+    if other and output != "prediction":
+        raise SpecError(
+            f"{_name(estimator)}: its predictions for the objective {objective} are on another scale than y, so their "
+            "squared error means nothing; set trainer.options.output: prediction"
+        )
 
 
 def _predictions(model: Any, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
