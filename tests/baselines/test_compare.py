@@ -106,13 +106,19 @@ def test_printed_rows_are_read_back(tmp_path):
     assert read_documents(path) == ROWS
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "no", json.dumps(ROWS[0] | {"figures": {}}), json.dumps(ROWS)])
+@pytest.mark.parametrize("text", ["{}", "[1]", "no", json.dumps(ROWS[0] | {"figures": {}}), json.dumps(ROWS)])
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "file").write_text(text)
     with pytest.raises(InputError, match="is not what `datamodels compare RUN --json` prints"):
         read_documents(tmp_path / "file")
     with pytest.raises(InputError, match="No such file"):
         read_documents(tmp_path / "none")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "file").write_text("\n")
+    with pytest.raises(InputError, match=r"file: is empty; `datamodels compare RUN --json > .*file` writes it"):
+        read_documents(tmp_path / "file")
 
 
 def test_rates_of_few_targets_differ_by_no_more_than_1():

@@ -70,6 +70,12 @@ def test_feldman_and_zhang_count_losses_above_the_threshold(tmp_path):
     wrong = Context(dataclasses.replace(run, declared=LOSS.judged(0)), None, store, 1).shares
     np.testing.assert_array_equal(wrong.attribution, margins.attribution)  # an example raises both kinds of output
     assert (wrong.right + margins.right <= 1).all() and (wrong.right + margins.right).max() > 0.9
+    assert margins.doubt(run.output) == ""
+    far = Context(run.judged(-1e6), None, store, 1)
+    entry = scoring.compute(far, "feldman_zhang")
+    assert not entry.scores.any() and entry.doubt == (
+        "its scores are all 0, because no model has an output below the threshold -1e+06; --threshold gives another one"
+    )
     with pytest.raises(InputError, match="'loss' has no threshold"):
         Context(dataclasses.replace(run, declared=LOSS), None, store, 1).shares  # noqa: B018
 

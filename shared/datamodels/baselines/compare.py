@@ -225,10 +225,12 @@ def read_documents(path: Path) -> list[Document]:
             str(row["method"]), int(row["models"]), float(row["seconds"])
             for figure in filter(None, row["figures"].values()):
                 float(figure["value"]), *map(float, figure["interval"])
-        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows)
+        same = all(row["figures"].keys() == rows[0]["figures"].keys() for row in rows[1:])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: {error}") from error
-    if not rows or not same or LDS not in rows[0]["figures"]:
+    if not rows:
+        raise InputError(f"{path}: is empty; `datamodels compare RUN --json > {path}` writes it")
+    if not same or LDS not in rows[0]["figures"]:
         raise InputError(f"{path}: is not what `datamodels compare RUN --json` prints: no rows of the same figures")
     return rows
 

@@ -17,6 +17,7 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.fit.data import problem, shards
 from datamodels.fit.solve import fit
+from datamodels.outputs import Output
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
@@ -38,6 +39,17 @@ class Shares:
     right: np.ndarray
     models: int
     seconds: float
+
+    def doubt(self, output: Output) -> str:
+        """Say why the attribution is 0 for all targets and columns; empty if it is not."""
+        if self.attribution.any():
+            return ""
+        threshold = output.judged().threshold
+        if (self.right == 1).all():
+            why = f"no model has an output {output.worse} the threshold {threshold:g}"
+        else:
+            why = f"no target is right in some models and wrong in others, at the threshold {threshold:g}"
+        return f"its scores are all 0, because {why}; --threshold gives another one"
 
 
 def attribution(shares: Shares) -> np.ndarray:

@@ -54,7 +54,8 @@ def compute(context: Context, name: str) -> MethodScores:
     module, _, attribute = method.entry.partition(":")
     function = getattr(importlib.import_module(module), attribute)
     if method.needs == COMMITTED:
-        return MethodScores(name, function(context.shares), context.shares.models, context.shares.seconds)
+        shares = context.shares
+        return MethodScores(name, function(shares), shares.models, shares.seconds, shares.doubt(context.run.output))
     trained = context.trained if method.needs == NETWORKS else None
     started = time.perf_counter()
     found = function(trained or context)

@@ -74,6 +74,15 @@ def test_an_lds_that_may_be_0_may_take_any_number_of_models():
     found = judged(0.03, -0.05, 0.11, 200, ceiling=0.1)
     assert math.isinf(found.needed[1]) and found.needed[0] > 200
     assert "models or more" in found.text and "raise the SNR" in found.text
+    near = judged(0.02, 0.006, 0.034, 200)
+    assert near.text.startswith(
+        "the weights mean nothing yet. An LDS of 0.6 of the best that noise allows takes more m"
+    )
+    assert near.needed == (math.inf, math.inf) and not any(letter.isdigit() for letter in near.text.replace("0.6", ""))
+    wide = judged(0.1, 0.006, 0.2, 200)
+    assert math.isinf(wide.needed[1]) and "takes about 2,700 models or more" in wide.text.replace(
+        "takes 2", "takes about 2"
+    )
     hopeless = judged(-0.2, -0.3, -0.1, 200)
     assert hopeless.word == verdict.NOTHING and "more models than can be said" in hopeless.text
 

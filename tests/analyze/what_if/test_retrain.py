@@ -114,3 +114,14 @@ def test_what_follows_from_models_without_a_support(before, after, expected):
         return None if count is None else Measured(np.where(np.arange(20) < count, -1.0, 1.0), MARGIN)
 
     assert conclusion(wrong(before), wrong(after)) == expected
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [([0.25, 0.25], "refuted"), ([-0.25, -0.25], "confirmed"), ([0.25, 0.26], "unclear"), ([1.0, 1.0], "unclear")],
+)
+def test_two_models_say_all_if_the_seed_changes_nothing(outputs, expected):
+    """Whole numbers, such as hits, may be the same by chance."""
+    before, after = (Measured(np.array(found), MARGIN) for found in ([0.5, 0.5], outputs))
+    assert conclusion(before, after) == expected
+    assert after.certain == (expected != "unclear")

@@ -59,7 +59,11 @@ def test_a_support_needs_a_threshold_and_raises_the_penalty_past_it(capsys, ask)
     code, out, err = ask(capsys, "penalty", *asked, "--json")
     assert code == 0, err
     row = json.loads(out)
-    assert row["status"] == "found" and row["before"] < most < row["after"] and row["output"] == "penalty"
+    assert (
+        row["status"] == "found"
+        and row["before"] < most < row["after"]
+        and (row["output"], row["unit"]) == ("penalty", "euro")
+    )
     assert (linear.theta()[0, row["columns"]] < 0).all() and row["verified"]["share"] == 1
 
 
@@ -67,13 +71,14 @@ def test_a_check_without_a_threshold_counts_nothing_as_wrong(capsys, ask):
     asked = ("counterfactual", "RUN", "0", "--remove", "3", "--verify", "4")
     code, out, err = ask(capsys, "penalty", *asked)
     assert code == 0 and "flip" not in out and " of 4 models" in out, err
+    assert out.startswith("penalty (euro), as predicted, ")
 
 
 def test_a_review_says_what_it_leaves_out(capsys, ask):
     code, out, err = ask(capsys, "penalty", "review", "RUN", "-k", "2")
     assert code == 0, err
     assert out.count("fragile: ") == 1 and "the output 'penalty' has no threshold" in out
-    assert "effect on the penalty" in out and "suspected wrong labels" in out
+    assert "effect on the penalty (euro) " in out and "suspected wrong labels" in out
     code, out, _ = ask(capsys, "prediction", "review", "RUN", "-k", "2")
     assert "examples that raise the prediction most" in out and "help" not in out.split("fragile")[0]
 

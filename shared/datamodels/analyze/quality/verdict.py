@@ -44,6 +44,9 @@ NOTHING, WEAK, FAIR, GOOD = "nothing yet", "weak", "fair", "good"
 LEAST, USEFUL, SURE = 0.2, 0.6, 0.8
 """LDS, relative to the best that noise allows, at which weights are at least weak, fair and good: a fifth, a half and
 three quarters of the most helpful examples recur."""
+FAR = 100
+"""An LDS says how many models a useful one takes, up to this many times its own. From one nearer to 0 follow numbers of
+millions, which change tenfold with its second digit."""
 UNSEEN = " of the unseen subsets"
 
 _RECUR = "of the five most helpful examples of a target,"
@@ -96,7 +99,8 @@ def of_evaluation(evaluation: Evaluation, models: int) -> Verdict:
     if goal is None:
         text = f"{_MEANING[word]}. {_unsure(low, evaluation)}`counterfactual --verify` checks single claims. {stored}"
         return Verdict(word, text.rstrip(), value, None, None)
-    needed = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
+    many = _models_for(goal, _b(high, models)), _models_for(goal, _b(low, models))
+    needed = _within(many[0], FAR * models), _within(many[1], FAR * models)
     chance = "" if low > 0 else ", as an LDS of 0 is within the interval" if high >= 0 else ", as the LDS is below 0"
     more = f"{_share(goal)} takes {_between(needed, models)}"
     other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
@@ -150,7 +154,7 @@ def of_snr(snr: SignalToNoise, columns: int, models: int, adds: Additive, prior:
     other = f"; or {_RAISE}" if word in (NOTHING, WEAK) else ""
     return Verdict(
         word,
-        f"{expected}, so {_MEANING[word]}. {_share(goal)} takes {_between(needed, 0)}{other}.{besides}",
+        f"{expected}, so {_MEANING[word]}. {_share(goal)} takes {_between(needed, models)}{other}.{besides}",
         value,
         goal,
         needed,
@@ -203,6 +207,10 @@ class _Trend:
 
 def _models_for(lds: float, b: float) -> float:
     return b / (1 / lds**2 - 1)
+
+
+def _within(number: float, most: float) -> float:
+    return number if number <= most else math.inf
 
 
 def _between(needed: tuple[float, float], models: int) -> str:

@@ -100,7 +100,7 @@ class Measured:
     interval        interval of the mean output, at `interval.LEVEL`
     flipped         number of outputs that are wrong; None if the output has no threshold, as the next two
     share           fraction of outputs that are wrong
-    share_interval  its interval, at `interval.LEVEL`
+    share_interval  its interval, at `interval.LEVEL`; empty if the seed changes nothing
     """
 
     outputs: np.ndarray
@@ -128,8 +128,19 @@ class Measured:
         return None if self.flipped is None else self.flipped / len(self.outputs)
 
     @property
+    def certain(self) -> bool:
+        """Whether the seed changes nothing, so that further models would have the same outputs, too.
+
+        Whole numbers, as hits and ranks, may be the same by chance.
+        """
+        first = self.outputs[0]
+        return len(self.outputs) > 1 and first != np.rint(first) and bool((self.outputs == first).all())
+
+    @property
     def share_interval(self) -> tuple[float, float] | None:
-        return None if self.flipped is None else interval.share(self.flipped, len(self.outputs))
+        if self.flipped is None or self.share is None:
+            return None
+        return (self.share, self.share) if self.certain else interval.share(self.flipped, len(self.outputs))
 
 
 CONFIRMED, REFUTED, UNCLEAR = "confirmed", "refuted", "unclear"

@@ -11,6 +11,7 @@ from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.what_if import retrain
 from datamodels.analyze.what_if.support import FOUND, NONE, WRONG
+from datamodels.cli.common.output import output_title
 from datamodels.spans import Span
 
 Row = dict[str, Any]
@@ -22,16 +23,17 @@ CELL = 32
 
 def of_support(row: Row) -> Iterator[str]:
     """Format the support of a target, what models without it do, and what follows."""
-    change = f"{row['output']} {_before(row)} to {words.number(row['after'])}" if "after" in row else ""
+    output = output_title(row)
+    change = f"{output} {_before(row)} to {words.number(row['after'])}" if "after" in row else ""
     size, label = words.count(row["size"], "column"), row.get("new_label_name", row.get("new_label"))
     how = f"without {size}" if label is None else f"with {size} relabelled as {label}"
     match row["status"]:
         case status if status == FOUND:
             found = f"is predicted to go wrong {how}, {change}"
         case status if status == WRONG:
-            found = f"is predicted to be wrong as it is, {row['output']} {_before(row)}"
+            found = f"is predicted to be wrong as it is, {output} {_before(row)}"
         case status if status == NONE and not row["size"]:
-            found = f"is predicted to stay right: no column helps it, {row['output']} {_before(row)}"
+            found = f"is predicted to stay right: no column helps it, {output} {_before(row)}"
         case status if status == NONE:
             found = f"is predicted to stay right even {how}, {change}"
         case _:
@@ -76,7 +78,7 @@ class Counterfactuals:
         if not self._began:
             self._began = True
             of = "the mean of models, and one model after the change"
-            yield f"{row['output']}, as predicted, with {LEVEL:.0%} intervals: {of}"
+            yield f"{output_title(row)}, as predicted, with {LEVEL:.0%} intervals: {of}"
             yield _cells("", "mean before", "change of the mean", "one model after")
         name = words.target(row["target"], _span(row))
         if "span" in row:  # it is longer than a cell

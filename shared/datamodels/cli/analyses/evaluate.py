@@ -18,7 +18,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import of_evaluation
 from datamodels.analyze.what_if.calibration import Calibration, calibrate
 from datamodels.analyze.what_if.retrain import Retrainer
-from datamodels.cli.common.output import basis_line, print_json, quality, span
+from datamodels.cli.common.output import basis_line, output_title, print_json, quality, span
 from datamodels.cli.common.service import basis, progress, query_client
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError
@@ -112,7 +112,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"R²       {row['r2']:.3f}  ({span(row['interval'])}) of {what}; {best}"
     for row in found.get("calibration", ()):
         yield (
-            f"alpha {row['alpha']:<4g} mean {found['output']} {words.number(row['predicted'])} predicted, "
+            f"alpha {row['alpha']:<4g} mean {output_title(found)} {words.number(row['predicted'])} predicted, "
             f"{words.number(row['true'])} true: bias {words.number(row['bias'], signed=True)} "
             f"({words.interval(row['bias_interval'])}), slope {row['slope']:.3f} "
             f"({span(row['slope_interval'])}); {row['models']} models, {row['targets']} targets"

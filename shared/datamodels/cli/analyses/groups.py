@@ -11,7 +11,7 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.patterns.names import GROUPS
 from datamodels.analyze.what_if.composition import composition
-from datamodels.cli.common.output import basis_line, print_json, span
+from datamodels.cli.common.output import basis_line, output_title, print_json, span
 from datamodels.cli.common.service import basis, class_names, progress, query_client
 from datamodels.rpc.clients.analyses import Answer, Tell
 from datamodels.rpc.clients.query import QueryClient
@@ -167,6 +167,6 @@ def _conflict_lines(found: dict[str, Any]) -> Iterator[str]:
     for row in sure[:PAIRS]:
         yield (
             f"examples of {words.label(row['source'], names)} {harm} targets of "
-            f"{words.label(row['target'], names)}: effect on the {found['output']} {words.number(row['effect'])} "
+            f"{words.label(row['target'], names)}: effect on the {output_title(found)} {words.number(row['effect'])} "
             f"({words.interval(row['interval'])}), {worse} 0 for {row['harmed']:.0%} of them"
         )

@@ -10,7 +10,7 @@ from datamodels import words
 from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
-from datamodels.cli.common.output import field_of, print_json
+from datamodels.cli.common.output import field_of, output_title, print_json
 from datamodels.cli.common.store import source_of
 from datamodels.cli.common.training import training
 from datamodels.run import runs
@@ -33,6 +33,7 @@ def explain(options: argparse.Namespace) -> None:
             run, dataset, [options.target], models=options.models, samples=options.samples, counter=counter
         )
     said = document(options.target, found, run.output.name)
+    said |= {"unit": run.output.unit} if run.output.unit else {}
     said |= field_of(run.spans[options.target] if run.spans else None)
     print_json(said) if options.json else print("\n".join(lines(said)))
 
@@ -52,7 +53,8 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     """Format a `document` as a table of its first parts."""
     parts = said["parts"]
     yield f"target     {said['target']}" + (f"  {Span(**said['span'])}" if "span" in said else "")
-    of = f"{said['output_name']}, mean of {words.count(said['models'], 'model')} of the whole pool"
+    output = output_title(said | {"output": said["output_name"]})
+    of = f"{output}, mean of {words.count(said['models'], 'model')} of the whole pool"
     yield f"output     {words.number(said['output'])}  ({of})"
     yield f"r2         {said['r2']:.3f}  (of the sum of {len(parts)} parts, over {said['samples']:,} samples)"
     yield ""

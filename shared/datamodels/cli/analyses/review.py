@@ -97,7 +97,7 @@ def _lines(
     for name, verb in zip(("helpful", "harmful"), predicted.verbs, strict=True):
         of = "" if predicted.directed else f" the {predicted.name}"
         yield (
-            f"\nexamples that {verb}{of} most: mean weight over targets, which is the effect on the {predicted.name} "
+            f"\nexamples that {verb}{of} most: mean weight over targets, which is the effect on the {predicted.title} "
             f"({LEVEL:.0%} interval over targets)"
         )
         for row in rows[name]:

@@ -15,7 +15,7 @@ from datamodels.analyze.what_if.retrain import Measured, Retrainer, conclusion, 
 from datamodels.analyze.what_if.support import FOUND, WRONG
 from datamodels.cli.analyses import answers
 from datamodels.cli.analyses.ask import columns
-from datamodels.cli.common.output import field_of, print_json
+from datamodels.cli.common.output import field_of, of_output, print_json
 from datamodels.cli.common.service import class_names, query_client
 from datamodels.cli.common.training import beside_bars, training
 from datamodels.errors import InputError
@@ -144,7 +144,7 @@ class _Check:
 def _basis(provenance: types_pb2.Provenance) -> dict[str, Any]:
     """Mark an answer as partial if the run still trains, and say what is predicted."""
     partial = {"partial": True, "models": provenance.models} if provenance.partial else {}
-    return partial | {"output": from_output(provenance.output).name}
+    return partial | of_output(from_output(provenance.output))
 
 
 def _measured(found: Measured) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.verdict import Verdict
+from datamodels.outputs import Output
+from datamodels.screen import plain
 from datamodels.spans import Span
 
 
@@ -59,6 +61,16 @@ def span(interval: tuple[float, float], digits: int = 3) -> str:
     """Format an interval as "0.123 to 0.456"."""
     low, high = interval
     return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def of_output(output: Output) -> dict[str, Any]:
+    """Return the name of an output, and its unit if it has one, as JSON values."""
+    return {"output": output.name} | ({"unit": output.unit} if output.unit else {})
+
+
+def output_title(found: dict[str, Any]) -> str:
+    """Return the name of an output with its unit, from what `of_output` returned, as `Output.title` does."""
+    return plain(f"{found['output']} ({found['unit']})" if "unit" in found else str(found["output"]))
 
 
 def basis_line(found: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from datamodels.cli.common.output import of_output
 from datamodels.cli.common.store import in_cluster, store_of, store_settings
 from datamodels.errors import SettingsError
 from datamodels.rpc.clients.analyses import Answer, Tell
@@ -69,6 +70,6 @@ def basis(answer: Answer[Any]) -> dict[str, Any]:
     weigh a prior.
     """
     found = answer.provenance
-    fields = {"run": found.run, "fit": found.fit, "models": found.models, "output": from_output(found.output).name}
+    fields = {"run": found.run, "fit": found.fit, "models": found.models} | of_output(from_output(found.output))
     chosen = {"chosen": found.chosen} if found.chosen else {}
     return fields | ({"partial": True} if found.partial else {}) | chosen
