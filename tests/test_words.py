@@ -28,4 +28,6 @@ def test_a_number_keeps_three_digits_at_any_scale():
     }
     assert {value: words.number(value) for value in written} == written
     assert [words.number(v, signed=True) for v in (1e-7, 0.5, 0.0, -0.5)] == ["+1.00e-07", "+0.500", "0", "-0.500"]
+    pages = {-0.304: "\u22120.30", -0.004: "0.00", 0.0: "0.00", 0.126: "0.13"}
+    assert {value: words.fixed(value, 2) for value in pages} == pages
     assert words.interval((-2e-6, 0.25), signed=True) == "-2.00e-06 to +0.250"

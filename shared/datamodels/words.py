@@ -58,6 +58,11 @@ def weight(value: float, measured: float | None) -> str:
     return written if measured is None else f"{written} (prior {number(value - measured, signed=True)})"
 
 
+def fixed(value: float, decimals: int) -> str:
+    """Write a number for pages: with a minus sign, U+2212, and with none before what is 0 in so many decimals."""
+    return f"{value:z.{decimals}f}".replace("-", "\u2212")
+
+
 def interval(ends: tuple[float, float] | list[float], *, signed: bool = False) -> str:
     """Write an interval of numbers: "0.123 to 0.456"."""
     low, high = ends

@@ -83,7 +83,10 @@ def test_the_figures_are_those_of_the_evaluation(tmp_path):
     found = made.findings(tmp_path)
     low, high = found.evaluation.interval
     figures = findings.of(dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, unusual=1))).figures
-    assert figures[0] == (f"{found.evaluation.lds:.3f}", f"LDS, 95% interval {low:.3f} to {high:.3f}")
+    assert figures[0] == (
+        f"{found.evaluation.lds:.3f}",
+        f"LDS, 95% interval {low:.3f} to {high:.3f}".replace("-", "\u2212"),
+    )
     assert (
         figures[1][0] == f"{found.evaluation.ceiling:.3f}" and ("1", "targets whose fit did not end as ok") in figures
     )

@@ -236,10 +236,13 @@ def test_marks_can_be_seen(opened, browser, tmp_path):
 
 
 def test_a_baseline_that_wins_is_shown_winning(opened, browser, tmp_path):
-    there = opened(made.findings(tmp_path), "/findings", "document.querySelector('#baselines circle')", compared=ROWS)
+    below = {"value": -0.004, "interval": [-0.12, 0.1]}
+    rows = [*ROWS, ROWS[1] | {"method": "random", "figures": ROWS[1]["figures"] | {"lds": below}}]
+    there = opened(made.findings(tmp_path), "/findings", "document.querySelector('#baselines circle')", compared=rows)
     shown = text(there, "#baselines")
     assert "<trac in>" in shown and "0.70* 0.60 to 0.80" in shown and "0.60 0.50 to 0.70" in shown
-    assert "80 removed" in shown and browser.run("document.querySelectorAll('#baselines circle').length") == 4
+    assert "0.00 \u22120.12 to 0.10" in shown
+    assert "80 removed" in shown and browser.run("document.querySelectorAll('#baselines circle').length") == 6
 
 
 @pytest.mark.parametrize("shape", [(2, 2), None], ids=["pictures", "table"])

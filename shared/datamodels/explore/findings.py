@@ -126,7 +126,8 @@ def _figures(found: Findings) -> Iterator[tuple[str, str]]:
     run, evaluation = found.run, found.evaluation
     if evaluation:
         low, high = evaluation.interval
-        yield f"{evaluation.lds:.3f}", f"LDS, {LEVEL:.0%} interval {low:.3f} to {high:.3f}"
+        ends = f"{words.fixed(low, 3)} to {words.fixed(high, 3)}"
+        yield words.fixed(evaluation.lds, 3), f"LDS, {LEVEL:.0%} interval {ends}"
         value, _, ends = evaluation.ceiling_text.partition(" ")
         known = f", {LEVEL:.0%} interval {ends.strip('()')}" if ends else ""
         yield value, f"noise ceiling: agreement of two halves of {evaluation.mean_of} models{known}"
@@ -179,8 +180,8 @@ def _about(evaluation: Evaluation) -> str:
         "The LDS says how well datamodels predict subsets that no fit has seen. For each target, it is Spearman's "
         f"correlation between the predictions for {evaluation.subsets} unseen subsets and the mean outputs of "
         f"{evaluation.models} models trained on each; the LDS is the average over {evaluation.targets:,} targets."
-        f"{corrected} Half of the targets have a correlation above {middle:.2f}, and nine in ten above {tenth:.2f}."
-        f"{limit}"
+        f"{corrected} Half of the targets have a correlation above {words.fixed(middle, 2)}, and nine in ten above "
+        f"{words.fixed(tenth, 2)}.{limit}"
     )
 
 

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Findings, Method, RunDetail } from "./api";
 import { Chart, Cloud } from "./chart";
 import { CLASSES } from "./colours";
-import { Across, fitOf, interval, number, Prose, Show, titleOf, Ways } from "./parts";
+import { Across, fitOf, fixed, interval, number, Prose, Show, titleOf, Ways } from "./parts";
 import { FILE } from "./sample";
 import { changed, useAsked, type Place } from "./state";
 
@@ -111,13 +111,13 @@ function Quality({ run, found, fit }: { run: RunDetail; found: NonNullable<Findi
                     return (
                       count > 0 && (
                         <rect key={i} class="mark" x={x(low) + 0.5} y={y(count)} width={Math.max(1, x(high) - x(low) - 1)} height={y(0) - y(count)}>
-                          <title>{`${count} targets, ${low.toFixed(3)} to ${high.toFixed(3)}`}</title>
+                          <title>{`${count} targets, ${fixed(low, 3)} to ${fixed(high, 3)}`}</title>
                         </rect>
                       )
                     );
                   })}
                   <line class="rule" x1={x(lds)} x2={x(lds)} y1={14} y2={y(0)} />
-                  <text x={x(lds) - 6} y={12} text-anchor="end">{`LDS ${lds.toFixed(3)}`}</text>
+                  <text x={x(lds) - 6} y={12} text-anchor="end">{`LDS ${fixed(lds, 3)}`}</text>
                 </>
               )}
             </Chart>
@@ -170,7 +170,7 @@ function Curve({ text, measured, ahead }: NonNullable<Findings["curve"]>) {
                 <polyline class="line" stroke-dasharray="6 5" points={line(ahead.map(([models]) => place(models)), ahead.map(([, lds]) => lds))} />
                 {[ahead[Math.floor(ahead.length / 2)]!, ahead.at(-1)!].map(([models, lds, , high]) => (
                   <text key={models} x={x(place(models))} y={y(high) - 8} text-anchor="middle">
-                    {lds.toFixed(3)}
+                    {fixed(lds, 3)}
                   </text>
                 ))}
               </>
@@ -179,10 +179,10 @@ function Curve({ text, measured, ahead }: NonNullable<Findings["curve"]>) {
               <g key={models}>
                 <line class="line" x1={x(place(models))} x2={x(place(models))} y1={y(low)} y2={y(high)} />
                 <circle class="mark" r={4} cx={x(place(models))} cy={y(lds)}>
-                  <title>{`${number(models)} models: LDS ${lds.toFixed(3)}, ${low.toFixed(3)} to ${high.toFixed(3)}`}</title>
+                  <title>{`${number(models)} models: LDS ${fixed(lds, 3)}, ${fixed(low, 3)} to ${fixed(high, 3)}`}</title>
                 </circle>
                 <text x={x(place(models))} y={y(high) - 8} text-anchor="middle">
-                  {lds.toFixed(3)}
+                  {fixed(lds, 3)}
                 </text>
               </g>
             ))}
@@ -280,8 +280,8 @@ function Baselines({ of: methods }: { of: Method[] }) {
                   <td key={name} class="figure">
                     {figure && (
                       <>
-                        {figure.value.toFixed(2)}
-                        {(figure.less_datamodels?.interval[0] ?? 0) > 0 && "*"} <small class="quiet">{figure.interval.map((end) => end.toFixed(2)).join(" to ")}</small>
+                        {fixed(figure.value, 2)}
+                        {(figure.less_datamodels?.interval[0] ?? 0) > 0 && "*"} <small class="quiet">{figure.interval.map((end) => fixed(end, 2)).join(" to ")}</small>
                       </>
                     )}
                   </td>

@@ -16,6 +16,12 @@ export function number(value: Value | undefined, signed = false): string {
   return (value < 0 ? "\u2212" : signed && value > 0 ? "+" : "") + text;
 }
 
+// With as many decimals, a minus sign, and none before what is 0 in so many.
+export const fixed = (value: number, decimals: number): string => {
+  const text = Math.abs(value).toFixed(decimals);
+  return value < 0 && Number(text) ? `\u2212${text}` : text;
+};
+
 export const interval = (ends: [number | null, number | null]): string =>
   ends[0] === null || ends[1] === null ? "interval unknown" : `${number(ends[0])} to ${number(ends[1])}`;
 
