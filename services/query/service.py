@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from datamodels.analyze.patterns import leakage, similar
 from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from datamodels.query.weights import Fitted, Rows
@@ -33,7 +34,7 @@ def message(kind: type[Message], fields: Mapping[str, Pieces]) -> list[bytes | m
     """Return the pieces of a message, given those of its fields by name, which must be bytes or messages, one each."""
     found: list[bytes | memoryview] = []
     for name, pieces in fields.items():
-        found += [_tag(kind, name) + varint(sum(map(len, pieces))), *pieces]
+        found += [_tag(kind.DESCRIPTOR, name) + varint(sum(map(len, pieces))), *pieces]
     return found
 
 
@@ -44,7 +45,7 @@ def tensor(array: np.ndarray) -> list[bytes | memoryview]:
     if not array.size:
         return [about]
     values = array.astype(array.dtype.newbyteorder("<"), copy=False).data.cast("B")
-    return [about + _tag(types_pb2.Tensor, "data") + varint(len(values)), values]
+    return [about + _tag(types_pb2.Tensor.DESCRIPTOR, "data") + varint(len(values)), values]
 
 
 def weights(fitted: Fitted, chunks: Iterable[Rows]) -> Iterator[bytes]:
@@ -61,6 +62,8 @@ def weights(fitted: Fitted, chunks: Iterable[Rows]) -> Iterator[bytes]:
             "lambda": solution.lambda_[rows.chosen],
             "gap": solution.gap[rows.chosen],
         }
+        if rows.measured is not None:
+            arrays["measured"] = rows.measured
         found = message(query_pb2.SparseWeights, {name: tensor(array) for name, array in arrays.items()})
         yield b"".join(message(query_pb2.GetWeightsResponse, {"provenance": provenance, "weights": found}))
 
@@ -83,7 +86,8 @@ class Wholes:
             return kept
         made = weights(fitted, fitted.chunks(fitted.targets(None), 0))
         solution = fitted.solution
-        if solution.columns.nbytes + solution.weights.nbytes + ROW_BYTES * solution.n > self._most:
+        weight_bytes = 8 if solution.measured is None else 10
+        if weight_bytes * len(solution.weights) + ROW_BYTES * solution.n > self._most:
             return made
         with self._making:  # once, not in each of many calls
             kept = self._kept.get(fitted)
@@ -95,9 +99,9 @@ class Wholes:
 
 
 @functools.cache
-def _tag(kind: type[Message], name: str) -> bytes:
+def _tag(kind: Descriptor, name: str) -> bytes:
     """Return what precedes the length of a field."""
-    return varint(kind.DESCRIPTOR.fields_by_name[name].number << 3 | 2)
+    return varint(kind.fields_by_name[name].number << 3 | 2)
 
 
 @functools.lru_cache(maxsize=1000)
