@@ -161,7 +161,7 @@ bench-scale: $(VENV)/.test ## measure fits at the size of CIFAR-10: some hours
 	$(BIN)/python benchmarks/fit/scale.py $(BENCH)
 
 # Stopped, it continues with the next step. BENCH="--size 5000,30000,200" rehearses a smaller run.
-bench-rehearsal: $(VENV)/.test ## rehearse a whole run at the size of CIFAR-10, with made-up models: half an hour and 18 GB of disk
+bench-rehearsal: $(VENV)/.test ## rehearse a whole run at the size of CIFAR-10, with made-up models: half an hour or more, 18 GB of disk
 	$(BIN)/python benchmarks/scale/rehearsal.py $(BENCH)
 
 bench-analyses: $(VENV)/.trainer ## check supports and counterfactuals of the digits by training: 2 minutes
