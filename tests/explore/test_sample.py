@@ -71,8 +71,9 @@ def test_weights_and_looks_of_what_they_name(found, shown):
     for target, one in shown["targets"].items():
         columns, weights = found.fitted.solution.row(int(target))
         of = dict(zip(columns.tolist(), weights.tolist(), strict=True))
-        for column, weight, low, high in (*one["helpful"], *one["harmful"]):
+        for column, weight, measured, low, high in (*one["helpful"], *one["harmful"]):
             assert weight == pytest.approx(of[column], rel=1e-3) and (low is None or low < weight < high)
+            assert measured == pytest.approx(weight / 4, rel=1e-3)
             look = shown["looks"]["examples"][column]
             assert look["label_name"] == made.NAMES[found.run.labels[column]]
             assert look["picture"].startswith("data:image/png;base64,iVBOR")

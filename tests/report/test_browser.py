@@ -133,6 +133,8 @@ def test_a_target_by_its_address(opened, tmp_path):
     assert text(there, "#expected").startswith("2 of 30 removed: expected margin ")
     assert shown.count('class="card gone"') == 2
     assert "Predicted against true" in shown and "Targets that depend on the same examples" in shown
+    prior = re.search(r"prior (\S+?)#", text(there, ".cards"))
+    assert float(prior[1]) == pytest.approx(0.75 * found.fitted.targets[2].helpful[0][1], rel=1e-3)
 
 
 def test_a_span_is_marked_in_its_text(opened, tmp_path):

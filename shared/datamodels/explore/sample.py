@@ -189,7 +189,7 @@ def _target(
 
 
 def _weight(one: models.Weighted) -> list[Any]:
-    return [one.index, *_rounded([one.weight, *one.interval])]
+    return [one.index, *_rounded([one.weight, one.measured, *one.interval])]
 
 
 def _table(facts: Facts, indices: list[int], examples: _Examples, role: str) -> dict[str, Any]:

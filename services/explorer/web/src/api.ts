@@ -98,6 +98,8 @@ export interface Look {
 export interface Weighted {
   index: number;
   weight: number;
+  /** How much of the weight was measured; null if the fit has no prior. */
+  measured: number | null;
   interval: [number | null, number | null];
   look: Look;
 }

@@ -256,6 +256,7 @@ export function Cards(props: {
           <meter min={0} max={most} value={Math.abs(one.weight)} aria-label="strength of the weight" />
           <span>
             {number(one.weight, true)} {one.interval[0] !== null && <span class="quiet ends">({interval(one.interval)})</span>}
+            {one.measured !== null && <span class="quiet ends">prior {number(one.weight - one.measured, true)}</span>}
           </span>
           {props.ways?.map((way) => (
             <label key={way}>

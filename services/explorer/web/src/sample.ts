@@ -1,7 +1,7 @@
 // The answers that the file of a report holds, for a sample of its targets and for the columns that these name.
 import type { Findings, Look, Progress, Queue, RunDetail, Suspect, TargetFindings, Value, Weighted } from "./api";
 
-type Weight = [number, number, number | null, number | null];
+type Weight = [number, number, number | null, number | null, number | null];
 
 interface Kept {
   helpful: Weight[];
@@ -54,7 +54,7 @@ const look = (kind: "targets" | "examples", index: number): Look => ({ ...NOTHIN
 
 const row = ({ fields }: Table, values: Value[]): Record<string, Value> => Object.fromEntries(Object.keys(fields).map((name, i) => [name, values[i] ?? null]));
 
-const weighted = (kind: "targets" | "examples", [index, weight, ...interval]: Weight): Weighted => ({ index, weight, interval, look: look(kind, index) });
+const weighted = (kind: "targets" | "examples", [index, weight, measured, ...interval]: Weight): Weighted => ({ index, weight, measured, interval, look: look(kind, index) });
 
 /** The row of a target or a column, by its number. */
 function facts(kind: "targets" | "columns", index: number): Record<string, Value> {

@@ -56,6 +56,7 @@ export function TargetPage({ run, index, place }: { run: string; index: string; 
               <p class="quiet">
                 A weight is how much the {its?.predicted.name ?? "output"} grows, on average, if the example is in the training set.
                 {its?.predicted.higher_is_better === false && " Lower is better, so helpful examples have negative weights."} Bars are as long as weights are strong; in brackets, their 95% intervals.
+                {found.helpful.concat(found.harmful).some((one) => one.measured !== null) && " The prior is the part that inputs, and gradients, say; the rest was measured by training models."}
               </p>
               <Cards of={found.helpful} none={`None: the weights know of no ${effects[0]} example.`} gone={removedOf(place, more)} {...cards} />
               <h2>Most {effects[1]} training examples</h2>
