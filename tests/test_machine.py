@@ -1,6 +1,8 @@
 """What control groups allow. Each case is the files that Linux shows in such a container."""
 
 import os
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -123,6 +125,25 @@ def test_matrix_products_take_no_more_threads_than_they_may(monkeypatch):
 
 def threads_of_products():
     return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+
+
+FAULTS = """
+import resource
+from datamodels import machine
+machine.keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    before = faults()
+    messages = [bytearray(b"x") * 20_000_000 for _ in range(3)]
+    del messages
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these parameters")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 1000, "pages of 4 KiB: without it, 60 MB take 10,000 or more"
 
 
 def test_this_machine_has_some():

@@ -2,6 +2,7 @@
 
 import sys
 
+from datamodels import machine
 from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Service, main
 from datamodels.settings import QuerySettings, ServeSettings, StoreSettings
@@ -18,4 +19,5 @@ def build() -> list[Service]:
 
 
 if __name__ == "__main__":
+    machine.keep_freed_memory()
     sys.exit(main("query", build))
