@@ -5,6 +5,7 @@ import tarfile
 import pytest
 import yaml
 
+from datamodels.runners.cluster import templates
 from tests.cluster import previous as before
 from tests.cluster.place import CHART, IMAGE, each_once, until
 from tests.cluster.specs import written
@@ -57,13 +58,18 @@ def test_a_run_goes_on_through_an_upgrade(release, previous, tmp_path):
     release.install(chart, runs={"upgrade": yaml.safe_load(path.read_text())}, **one)
     release.make_tools()
     assert versions(namespace) == {f"datamodels-{old.number}"}
-    until(lambda: release.committed(spec.run), "no progress")
+    drivers = f"{templates.COMPONENT}=driver"
+    (job,) = until(lambda: namespace.get("jobs", drivers), "no driver")
+    name = job["metadata"]["labels"][templates.RUN_LABEL]
+    if name != spec.run:
+        pytest.xfail(f"version {old.number} names a run by another hash, and trainers of both versions refuse it")
+    until(lambda: release.committed(name), "no progress")
 
     release.upgrade()
-    assert len(release.committed(spec.run)) < spec.models // spec.sub_chunk, "the run was over; make it larger"
+    assert len(release.committed(name)) < spec.models // spec.sub_chunk, "the run was over; make it larger"
     assert versions(namespace) == {f"datamodels-{new}"}
     release.test()
-    until(lambda: f"{spec.run}  done" in namespace.datamodels("list").stdout, "the run does not end", every=5)
-    each_once(release, spec.run, spec.models)
+    until(lambda: f"{name}  done" in namespace.datamodels("list").stdout, "the run does not end", every=5)
+    each_once(release, name, spec.models)
     printed = namespace.datamodels("submit", path, "--watch").stdout
-    assert "although it was done" in printed and f"{spec.run}  done" in printed
+    assert "although it was done" in printed and f"{name}  done" in printed
