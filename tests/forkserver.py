@@ -180,6 +180,7 @@ def serve(connection: socket.socket) -> list[str]:
         if not between:
             started = os.fork()
             if not started:
+                connection.detach()  # its number may be that of a file which the process takes
                 return _become(json.loads(message), files)
             os.write(write, b"%d" % started)
             os._exit(0)

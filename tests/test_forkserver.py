@@ -1,6 +1,8 @@
 """Processes that the fork server starts are as if they were executed."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 
 from datamodels.errors import ExitCode
 from datamodels.settings import ServeSettings
+from tests import forkserver
 from tests.waiting import LIMIT, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, all processes are executed")
@@ -73,3 +76,22 @@ def test_what_python_reads_before_our_code_is_executed(start, how):
     assert was_executed(process)
     process.kill()
     assert process.wait(timeout=LIMIT) == -signal.SIGKILL
+
+
+def test_a_fork_may_take_a_file_with_the_number_of_the_fork_servers_own(start):
+    start()
+    number = int(forkserver._server._process.args[3])
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        pytest.skip("this process has another file of that number")
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.dup2(theirs.fileno(), number)
+        try:
+            process = subprocess.Popen([sys.executable, "-m", "datamodels.plan.trial", str(number)], pass_fds=[number])
+        finally:
+            os.close(number)
+        theirs.close()
+        ours.send(("run", "hash", range(1), {}, 1.0, 0.0))
+        assert "error" in ours.recv(), "it received the message, and has no address to call"
+        process.wait(LIMIT)

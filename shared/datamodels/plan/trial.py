@@ -58,7 +58,8 @@ def measure(given: Run, dataset: Dataset, *, trainers: int, seconds: float) -> S
     ):
         starts = [_answer(connection) for connection in connections]
         for connection in connections:
-            connection.send("go")
+            with contextlib.suppress(BrokenPipeError):
+                connection.send("go")
         paces = [_answer(connection) for connection in connections]
     return Speed(
         each=1 / sum(1 / pace["each"] for pace in paces),
@@ -93,16 +94,9 @@ def _workers(run: Run, services: ClientSettings, count: int, seconds: float) -> 
             stack.callback(ours.close)
             stack.callback(process.wait)
             stack.callback(process.kill)
-            ours.send(
-                (
-                    run.name,
-                    run.spec.hash,
-                    range(worker, run.spec.chunks, count),
-                    dataclasses.asdict(services),
-                    seconds,
-                    born,
-                )
-            )
+            chunks = range(worker, run.spec.chunks, count)
+            with contextlib.suppress(BrokenPipeError):  # it died: see `_answer`
+                ours.send((run.name, run.spec.hash, chunks, dataclasses.asdict(services), seconds, born))
             connections.append(ours)
         yield connections
 
