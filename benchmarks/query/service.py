@@ -106,6 +106,15 @@ class Process:
         return self.address, self.pid
 
 
+def importable(checkout: Path, folder: Path) -> Path:
+    """Make a folder whose package `datamodels` has the code of a checkout, with its services, and return it."""
+    package = folder / "datamodels"
+    package.mkdir(parents=True)
+    for path in (*(checkout / "shared" / "datamodels").iterdir(), checkout / "services"):
+        (package / path.name).symlink_to(path)
+    return folder
+
+
 @contextlib.contextmanager
 def process(store: Path, *command: str, checkout: Path = ROOT) -> Iterator[Process]:
     """Run a server over the store in a folder, with the code of a checkout."""
@@ -116,7 +125,7 @@ def process(store: Path, *command: str, checkout: Path = ROOT) -> Iterator[Proce
             ServeSettings(address_file=str(file), follow_stdin=True),
             TelemetrySettings(level="warning"),
         )
-        environ["PYTHONPATH"] = str(checkout / "shared")
+        environ["PYTHONPATH"] = str(importable(checkout, Path(place) / "code"))
         started = time.perf_counter()
         child = subprocess.Popen([sys.executable, *command], env=environ, stdin=subprocess.PIPE, cwd=checkout)
         try:
