@@ -76,6 +76,8 @@ def questions(d: int, n: int) -> dict[str, Callable[[int], str]]:
         "one field of all targets": lambda i: f"/targets/values?field={FIELDS[i % len(FIELDS)]}",
         "similar targets": lambda i: f"/targets/{targets[i]}/similar",
         "support": lambda i: f"/targets/{targets[i]}/support",
+        "findings": lambda i: "/findings",
+        "findings of a target": lambda i: f"/targets/{targets[i]}/findings",
     }
 
 
