@@ -3,6 +3,7 @@
 import ast
 import collections
 import functools
+import graphlib
 import re
 import subprocess
 import sys
@@ -165,6 +166,16 @@ def test_a_package_imports_none_that_comes_later():
         if package_of(name) and place[package_of(name)] > place[package_of(module_of(path))]
     }
     assert not later
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Not in functions either. A package whose modules are named is not imported for what is in itself."""
+    modules = set(map(module_of, SOURCES))
+    graph = {}
+    for path in SOURCES:
+        found = imports(path) & modules - {module_of(path)}
+        graph[module_of(path)] = {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 
 def test_every_package_has_its_place_in_the_order():

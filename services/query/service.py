@@ -30,7 +30,7 @@ from .objects import ObjectCalls
 
 DEFAULT_TOP = 10
 LISTS = frozenset({"ListRuns"})
-"""Calls that are about no run."""
+"""Calls that name no run."""
 
 
 CHANGES = ("base", "remove", "add", "relabel")
@@ -40,7 +40,7 @@ CHANGES = ("base", "remove", "add", "relabel")
 class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
     """Answers calls from a weight store. Each call is described in query.proto.
 
-    `LongCalls` has the long analyses, and `ObjectCalls` what programs read that use the service as their store.
+    `LongCalls` has the long analyses. `ObjectCalls` lets other programs read objects of the store through the service.
     """
 
     def __init__(self, weights: WeightStore):

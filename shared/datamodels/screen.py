@@ -37,7 +37,7 @@ def hide(secrets: Iterable[str]) -> None:
 
 
 def hide_user(url: str) -> None:
-    """Let `redact` hide the user and the password of a URL, with or without its scheme, also where they stand alone."""
+    """Let `redact` hide the user and the password of a URL, with or without its scheme, and each of the two alone."""
     user = url.partition("://")[2] or url
     if "@" in user:
         user = user.rpartition("@")[0]

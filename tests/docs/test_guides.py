@@ -91,19 +91,15 @@ def test_the_store_is_read_as_its_format_says():
         np.testing.assert_array_equal(np.sort([3, *drawn]), designs.subset(design, i))
 
 
-@pytest.mark.parametrize(
-    "folder, page, classes",
-    [(GUIDES.parent.parent, "README.md", ["Trainer"]), (GUIDES, "trainer.md", ["Trainer", "NearestMean"])],
-)
-def test_a_trainer_of_your_own(tmp_path, monkeypatch, capsys, folder, page, classes):
-    """The data set, the trainers and the spec of a page, in files of their own, keep the rules of trainers."""
-    (tmp_path / "mine.py").write_text("\n\n".join(examples(page, folder)))
-    (spec,) = examples(page, folder, language="yaml")
+def test_a_trainer_of_your_own(tmp_path, monkeypatch, capsys):
+    """The data set, the trainers and the spec of the guide, in files of their own, keep the rules of trainers."""
+    (tmp_path / "mine.py").write_text("\n\n".join(examples("trainer.md")))
+    (spec,) = examples("trainer.md", language="yaml")
     (tmp_path / "spec.yaml").write_text(spec)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("mine", None)
-    for name in classes:
+    for name in ("Trainer", "NearestMean"):
         assert main(["trainer", "check", f"mine:{name}", "--spec", "spec.yaml", "--seconds", "0.01"]) == 0
         assert "subset     another one moves outputs" in capsys.readouterr().out
     del sys.modules["mine"]

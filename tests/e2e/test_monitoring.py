@@ -120,7 +120,7 @@ def _taken(api, environ, addresses, chosen):
 def _fit_until_seen(environ, found):
     """Fit again, by a slow solver, until Prometheus has seen a fit that runs: a fast one ends between two scrapes."""
     query = "count(max_over_time(datamodels_fit_running[1h]) == 1)"
-    slow = {"solver": "saga", "tolerance": 1e-4, "patience": 1000}
+    slow = {"estimator": "lasso", "solver": "saga", "tolerance": 1e-4, "patience": 1000}
     settings, lambdas = ClientSettings.load(environ), itertools.count(100)
     with FitterClient(settings.fitter, settings) as client:
         while found.at(query, time.time()) != [({}, len(NAMESPACES))]:

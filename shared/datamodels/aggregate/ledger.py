@@ -58,7 +58,7 @@ class Ledger:
         while True:
             with self._changed:
                 key = self._snapshot.key(outputs.models)
-            committed = part.describe(outputs, key, data)
+            committed = manifest.describe(outputs, key, data)
             created = self._store.create(key, data)
             if not created:
                 committed = self._read(outputs.models, key)
@@ -192,7 +192,7 @@ class Ledger:
             raise CorruptObjectError(
                 f"{error}, or train its models again with `datamodels repair {self.run.name} --damaged`"
             ) from error
-        return part.describe(outputs, key, data)
+        return manifest.describe(outputs, key, data)
 
     def _require_run(self) -> None:
         """Raise RunNotFoundError if the run was deleted, and its parts with it."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -100,6 +101,20 @@ class Part:
                 f"models again with `datamodels repair {run} --damaged`"
             ) from error
         return part.decode(data, f"{store.url}/{self.key}", run=run, models=self.models)
+
+
+def describe(outputs: Outputs, key: str, data: bytes) -> Part:
+    """Return the manifest's entry for a part: its outputs, its key and its bytes."""
+    return Part(
+        key=key,
+        first=outputs.models.start,
+        last=outputs.models.stop,
+        rows=len(outputs.model_index),
+        failed=tuple(outputs.failed.items()),
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        merged=outputs.merged,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

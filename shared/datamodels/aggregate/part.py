@@ -6,7 +6,6 @@ Parts of several sub-chunks can be merged into one.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodels.aggregate import parquet
-from datamodels.aggregate.manifest import Part
 from datamodels.errors import CorruptObjectError, OutputsError
 from datamodels.run import precision
 from datamodels.run.runs import Run
@@ -268,17 +266,3 @@ def _joined(pieces: list[np.ndarray]) -> np.ndarray:
         place -= len(piece)
         whole[place : place + len(piece)] = piece
     return whole
-
-
-def describe(outputs: Outputs, key: str, data: bytes) -> Part:
-    """Return the manifest's entry for a part: its outputs, its key and its bytes."""
-    return Part(
-        key=key,
-        first=outputs.models.start,
-        last=outputs.models.stop,
-        rows=len(outputs.model_index),
-        failed=tuple(outputs.failed.items()),
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-        merged=outputs.merged,
-    )

@@ -65,7 +65,7 @@ class Looks(Protocol):
 
     @property
     def features(self) -> Features | None:
-        """What is known of the numbers of a row; None if examples are not shown as rows."""
+        """Names and units of the numbers of a row; None if examples are not shown as rows."""
 
     def pool(self, index: int) -> Look:
         """Return the look of a training example."""

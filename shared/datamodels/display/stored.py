@@ -143,7 +143,7 @@ class Stored:
 
     @property
     def features(self) -> Features | None:
-        """What is known of the numbers of a row; None if examples are not shown as rows."""
+        """Names and units of the numbers of a row; None if examples are not shown as rows."""
         found = self.record.features
         if found is None:
             return None

@@ -75,7 +75,7 @@ def write(store: ObjectStore, outputs: Outputs) -> Part:
     # A new name each time: no vacuum has found the object unused before.
     key = keys.merged(outputs.run, outputs.models.start, outputs.models.stop, uuid.uuid4().hex[:16])
     store.create(key, data)
-    return part.describe(outputs, key, data)
+    return manifest.describe(outputs, key, data)
 
 
 def _publish(store: ObjectStore, run: str, replaced: dict[Part, list[Part]]) -> int:

@@ -87,7 +87,7 @@ def commit(
             data = part.encode(outputs_)
             key = keys.part(run.name, models.start, models.stop)
             store.create(key, data)
-            listed.append(part.describe(outputs_, key, data))
+            listed.append(manifest.describe(outputs_, key, data))
     newest = manifest.read_newest(store, run.name)
     following = newest.rewritten(listed)
     assert manifest.create(store, following), f"manifest {following.version} of {run.name} exists"

@@ -33,7 +33,7 @@ class Observer:
         """Receive the models that have no usable outputs with either seed, each with the reason."""
 
     def coarse(self, targets: int, dtype: str) -> None:
-        """In a sub-chunk, the outputs of so many targets vary by too little for the type that stores them."""
+        """Receive how many targets vary too little, in a sub-chunk, for the type that stores their outputs."""
 
     def waited(self, seconds: float) -> None:
         """Receive the seconds that training waited for a commit."""

@@ -17,7 +17,7 @@ from datamodels.baselines.compare import LDS, UNSURE, Comparison, Row
 from datamodels.baselines.context import Context
 from datamodels.baselines.scoring import MethodScores
 from datamodels.cli.common.output import print_json, span
-from datamodels.cli.common.store import source_of
+from datamodels.cli.common.source import source_of
 from datamodels.errors import ConfigError, InputError, NotReadyError
 from datamodels.run import runs
 from datamodels.runners.view import View, view

@@ -12,7 +12,7 @@ from datamodels.analyze.quality.curve import of_newest_fit
 from datamodels.analyze.quality.interval import LEVEL, Estimate
 from datamodels.analyze.quality.trend import Point
 from datamodels.cli.common.output import print_json, span
-from datamodels.cli.common.store import source_of
+from datamodels.cli.common.source import source_of
 from datamodels.fit.data import examples
 from datamodels.fit.job.finished import require_fit
 from datamodels.run import runs

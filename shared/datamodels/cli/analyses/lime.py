@@ -11,7 +11,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
 from datamodels.cli.common.output import field_of, output_title, print_json
-from datamodels.cli.common.store import source_of
+from datamodels.cli.common.source import source_of
 from datamodels.cli.common.training import training
 from datamodels.run import runs
 from datamodels.settings import TrainerSettings

@@ -10,7 +10,8 @@ from datamodels.analyze.findings import Findings, gather
 from datamodels.analyze.quality.unseen import targets_to_show
 from datamodels.baselines import compare, lime
 from datamodels.cli.common.output import print_json
-from datamodels.cli.common.store import in_cluster, source_of
+from datamodels.cli.common.source import source_of
+from datamodels.cli.common.store import in_cluster
 from datamodels.cli.common.training import training
 from datamodels.errors import InputError, SettingsError, SpecError
 from datamodels.exchange import reports

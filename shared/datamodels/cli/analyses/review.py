@@ -17,7 +17,7 @@ from datamodels.analyze.quality.interval import LEVEL
 from datamodels.analyze.quality.verdict import Verdict, of_evaluation
 from datamodels.analyze.what_if import mislabel, relabel
 from datamodels.cli.common.output import basis_line, print_json
-from datamodels.cli.common.store import source_of
+from datamodels.cli.common.source import source_of
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
 from datamodels.fit.job.finished import FitRecord, require_fit

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 from datamodels.errors import NotFoundError
 from datamodels.settings import StoreSettings
@@ -38,19 +36,3 @@ def store_of(options: argparse.Namespace, *, create: bool = False) -> ObjectStor
 def in_cluster(options: argparse.Namespace) -> bool:
     """Return whether the options name a cluster."""
     return bool(options.namespace or options.context or options.kubeconfig)
-
-
-@contextlib.contextmanager
-def source_of(options: argparse.Namespace) -> Iterator[ObjectStore]:
-    """Open the store of `options.run`, or what the query service of --address or of a cluster has of it.
-
-    Through a service nothing is stored: what is computed is lost when the command ends. Raises as `store_of`.
-    """
-    if not (options.address or in_cluster(options)):
-        yield store_of(options)
-        return
-    from datamodels.cli.common.service import query_client  # brings gRPC along
-    from datamodels.rpc.clients.objects import RunStore
-
-    with query_client(options) as client:
-        yield RunStore(client, options.run, f"the query service {options.address or 'of the cluster'}")

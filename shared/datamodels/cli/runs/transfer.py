@@ -11,7 +11,8 @@ import numpy as np
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import evaluate
 from datamodels.cli.common.output import print_json, warn
-from datamodels.cli.common.store import source_of, store_of
+from datamodels.cli.common.source import source_of
+from datamodels.cli.common.store import store_of
 from datamodels.cli.runs.refit import changed, fitted, line, yaml_of
 from datamodels.display import stored
 from datamodels.errors import InputError

@@ -176,12 +176,12 @@ class Sums:
         )
 
     def without(self, fold: int) -> Sums:
-        """Return the sums of all rows, of which those of a fold are held out, and no others."""
+        """Return the sums of all rows. Only the rows of this fold are held out."""
         held = self.folds[fold]
         return dataclasses.replace(self, fit=self.fit + self.heldout - held, heldout=held, folds=())
 
     def outside(self, fold: int) -> Sums:
-        """Return the sums of the rows that are not in a fold; of these, the same are held out as here."""
+        """Return the sums of the rows outside of a fold. Rows that are held out here stay so."""
         return dataclasses.replace(self, fit=self.fit - self.folds[fold], folds=())
 
     def _shifted(self, outputs: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def commit(
 ) -> FitRecord:
     """Write the record of a fit whose blocks (first, last) are all written; return it as committed.
 
-    written  sha256 of blocks, where they are known. All blocks are read and checked before the record lists them:
+    written  sha256 of blocks, if it is known. All blocks are read and checked before the record lists them:
              these against their sha256, the others by reading them twice
 
     `record.number` and `record.blocks` are ignored. If the newest fit of the run has the same digest, nothing is

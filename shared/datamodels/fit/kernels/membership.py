@@ -13,7 +13,7 @@ from datamodels.fit.kernels.bitwise import columns_of
 from datamodels.fit.kernels.coordinate_descent import aligned, jit_in_order
 
 WORD = 32
-"""Subsets whose sums are added to at a time."""
+"""Number of subsets in a word: a weight is added to their sums at once."""
 COLUMNS = 4
 """Columns whose weights are added at a time, so that sums are read and written for every fourth."""
 

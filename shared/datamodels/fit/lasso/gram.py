@@ -62,7 +62,7 @@ def spans(rows: Rows, settings: FitSpec) -> Spans | None:
 
 
 def in_panels(settings: FitSpec, columns: int, itemsize: int) -> bool:
-    """Tell whether the Gram is kept in panels, on a CPU. Estimators that also use it otherwise need one of floats."""
+    """Tell whether the Gram is kept in panels, on a CPU. Estimators that use it elsewhere, too, need floats."""
     alone = ESTIMATORS[settings.estimator].solver
     better = (alone and columns >= PANELS_FROM) or bytes_of(columns, itemsize) > GRAM_BYTES
     return better and panel_bytes_of(columns) <= PANEL_BYTES
@@ -74,7 +74,7 @@ def panel_bytes_of(columns: int) -> int:
 
 
 def most_bytes(xp: ModuleType) -> float:
-    """Return the most memory of the Grams where the arrays of a module are."""
+    """Return the most bytes that Grams may take on the device of an array module."""
     return DEVICE_SHARE * xp.cuda.Device().mem_info[1] if xp.__name__ == "cupy" else GRAM_BYTES
 
 

@@ -55,7 +55,7 @@ VECTORS = 12
 
 Tick = Callable[[], None]
 Inner = tuple[np.ndarray, Sums]
-"""Which rows the run holds out, bool[m], and sums over the rows to fit of a fold, of which the same are held out."""
+"""Which rows the run holds out, bool[m], and sums over the rows outside of a fold, which hold out the same rows."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,9 +205,9 @@ def _of_targets(given: Problem, targets: np.ndarray) -> Problem:
 
 
 def _unread(given: Problem, targets: int) -> Problem:
-    """Return a problem of some targets that all count all rows, for sums over them. No outputs are read: they are NaN.
+    """Return a problem of some targets whose sums are known. Each target counts all rows.
 
-    They take no memory.
+    Its outputs are NaN and take no memory: nobody reads them.
     """
     outputs = np.broadcast_to(np.float16(np.nan), (given.rows, targets))
     return dataclasses.replace(given, outputs=outputs, own_column=np.full(targets, NO_COLUMN), prior=None)
