@@ -84,14 +84,15 @@ def test_a_fork_may_take_a_file_with_the_number_of_the_fork_servers_own(start):
     with contextlib.suppress(OSError):
         os.fstat(number)
         pytest.skip("this process has another file of that number")
+    os.dup2(2, number)  # taken, so that the ends of the pipe get other numbers
     ours, theirs = multiprocessing.Pipe()
-    with ours, theirs:
-        os.dup2(theirs.fileno(), number)
-        try:
-            process = subprocess.Popen([sys.executable, "-m", "datamodels.plan.trial", str(number)], pass_fds=[number])
-        finally:
-            os.close(number)
-        theirs.close()
+    os.dup2(theirs.fileno(), number)
+    theirs.close()
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "datamodels.plan.trial", str(number)], pass_fds=[number])
+    finally:
+        os.close(number)
+    with ours:
         ours.send(("run", "hash", range(1), {}, 1.0, 0.0))
         assert "error" in ours.recv(), "it received the message, and has no address to call"
         process.wait(LIMIT)
