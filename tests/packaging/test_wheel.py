@@ -118,11 +118,12 @@ def test_it_runs_outside_the_clone_next_to_foreign_packages(installed, tmp_path)
     assert Path(python("-c", script, executable=installed / "bin" / "python", **place)).is_relative_to(installed)
     command = installed / "bin" / "datamodels"
     assert python("--version", executable=command, **place) == f"datamodels {VERSION}\n"
-    # An example that it ships, cut down, and fitted without loops that would have to be compiled at this place.
-    spec = yaml.safe_load(python("examples", "diabetes", executable=command, **place))
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec | {"m": 600, "fit": {"estimator": "ridge"}}))
+    # The demo with fewer models, and fitted without loops that would have to be compiled at this place.
+    spec = yaml.safe_load(python("examples", "digits", executable=command, **place))
+    fewer = {"m": 600, "evaluate": {"subsets": 50, "models": 2}, "fit": {"estimator": "ridge"}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec | fewer))
     out = python("run", "spec.yaml", "--trainers", "1", "--quiet", executable=command, **place)
-    run = re.search(r"^run +(diabetes-\w+)$", out, re.M)[1]
+    run = re.search(r"^run +(digits-\w+)$", out, re.M)[1]
     assert re.search(r"^models +700 trained at [\d.]+ models/s, 0 failed$", out, re.M)
-    assert float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.7
+    assert float(re.search(r"^LDS +([\d.]+)", out, re.M)[1]) > 0.4
     assert (tmp_path / ".datamodels" / "reports" / f"{run}.html").stat().st_size > 10_000
