@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from datamodels.run import trust
-from tests import forkserver, properties, waiting
+from tests.helpers import forkserver, properties, waiting
 
 # Imports and collection make a million objects that stay: looking through them took a quarter of the CPU time
 # of collection. Afterwards the collector of garbage need not look at them, see `pytest_collection_finish`.

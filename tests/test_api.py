@@ -24,7 +24,7 @@ from datamodels.fit.data.shards import materialise
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted, reference
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 def test_every_name_can_be_had_and_is_known_to_type_checkers():

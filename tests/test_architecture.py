@@ -199,7 +199,9 @@ def test_the_page_on_architecture_shows_every_package_in_order():
 
 
 def test_no_folder_is_crowded():
-    folders = collections.Counter(p.parent for p in SOURCES if p.name != "__init__.py")
+    modules = [p for p in SOURCES if p.name != "__init__.py"]
+    modules += [p for p in (ROOT / "tests").rglob("*.py") if p.name != "conftest.py"]
+    folders = collections.Counter(p.parent for p in modules)
     assert {str(p): n for p, n in folders.items() if n > 12} == {}
 
 

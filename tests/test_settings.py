@@ -11,7 +11,7 @@ from datamodels import settings
 from datamodels.environment import Settings
 from datamodels.errors import SettingsError
 from datamodels.settings import ServeSettings, StoreSettings
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 def groups():

@@ -1,11 +1,11 @@
-"""The small run of `tests.protocol`, and its helpers."""
+"""The small run of `tests.helpers.protocol`, and its helpers."""
 
 import types
 
 import pytest
 
-from tests import protocol as helpers
-from tests.memory import MemoryStore
+from tests.helpers import protocol as helpers
+from tests.helpers.memory import MemoryStore
 
 
 @pytest.fixture(scope="session")

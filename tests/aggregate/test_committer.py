@@ -24,7 +24,7 @@ from datamodels.settings import AggregatorSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.waiting import eventually
+from tests.helpers.waiting import eventually
 
 NEVER = AggregatorSettings(publish_interval=100_000)
 SOON = AggregatorSettings(publish_interval=0.05)

@@ -9,7 +9,7 @@ from datamodels.aggregate.ledger import Ledger
 from datamodels.errors import RunNotFoundError
 from datamodels.run import runs
 from datamodels.storage import keys
-from tests.memory import FlippingStore
+from tests.helpers.memory import FlippingStore
 
 
 @pytest.fixture

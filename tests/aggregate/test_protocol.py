@@ -13,7 +13,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.errors import StoreUnavailableError
 from datamodels.lifecycle import compaction, objects, removal, repair, vacuum
 from datamodels.storage import keys
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 
 def script(committer, run, sub_chunks, make_outputs, writer, acknowledged):

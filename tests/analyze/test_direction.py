@@ -17,7 +17,7 @@ from datamodels.errors import InputError
 from datamodels.fit.data import problem
 from datamodels.outputs import LOSS, MARGIN, Output
 from datamodels.testing import committed
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 RUN = committed.make_run(targets="both")
 D, N = RUN.design.columns, RUN.n

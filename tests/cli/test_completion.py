@@ -11,7 +11,7 @@ import pytest
 
 from datamodels.cli.main import main
 from tests.cli.declared import endings
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 CASES = [
     (["datamodels", "comp"], {"compare", "components", "completion"}),

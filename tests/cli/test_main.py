@@ -18,7 +18,7 @@ from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
 from tests.analyze.quality.test_curve import DIGITS, points_of
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 SPEC = "name: try\ndataset: {load: 'a:b'}\ntrainer: {class: 'a:B'}\nm: 100\n"
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from datamodels.testing import fitted
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 SCRIPT = """
 import json, sys

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if Path(item.fspath).parent == Path(__file__).parent:
+        if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.cluster)
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from datamodels.runners.cluster.templates import COMPONENT, RUN_LABEL
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "datamodels"

@@ -10,7 +10,7 @@ from datamodels.run import runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.storage import keys
 from tests.display.test_picture import read_png
-from tests.memory import MemoryStore
+from tests.helpers.memory import MemoryStore
 
 D, N = 30, 5
 

@@ -18,7 +18,7 @@ from datamodels.testing import committed, fitted
 from datamodels.testing.server import serve
 from datamodels.train.gradients import metagradients
 from datamodels.train.torch import examples as networks
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from datamodels.testing import linear
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 class Linear(linear.Linear):

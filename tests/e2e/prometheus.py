@@ -19,7 +19,7 @@ import yaml
 
 from tests.e2e import awaited
 from tests.helm.conftest import CHART, COMPONENTS, render
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 ANNOTATED, MONITORED = "annotated", "monitored"
 NAMESPACES = (ANNOTATED, MONITORED)

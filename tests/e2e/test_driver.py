@@ -14,8 +14,8 @@ from datamodels.runners.cluster import runs, templates
 from datamodels.storage.local import LocalStore
 from tests.e2e.driven import drive, place  # noqa: F401 - fixture
 from tests.e2e.test_pipeline import linear
+from tests.helpers.waiting import LIMIT
 from tests.runners.cluster.conftest import api, cluster  # noqa: F401 - fixtures
-from tests.waiting import LIMIT
 
 
 def test_a_submitted_run_goes_on_after_its_driver_was_killed(api, cluster, place, tmp_path, eventually):  # noqa: F811

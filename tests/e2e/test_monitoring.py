@@ -23,8 +23,8 @@ from tests.e2e import prometheus
 from tests.e2e.driven import drive, place_of, serving_at
 from tests.e2e.prometheus import CHART, NAMESPACES, Discovery, Prometheus
 from tests.helm.conftest import COMPONENTS
+from tests.helpers.waiting import LIMIT, eventually
 from tests.runners.cluster.conftest import served
-from tests.waiting import LIMIT, eventually
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("prometheus"), reason="prometheus is missing; Debian has it in `prometheus`"

@@ -23,7 +23,7 @@ from datamodels.fit.job import fits
 from datamodels.run import examples, specs
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds child processes through /proc")

@@ -7,8 +7,8 @@ import boto3
 from datamodels.errors import ExitCode
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
-from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 from tests.e2e.test_pipeline import Pipeline, linear
+from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 
 
 class SecurePipeline(Pipeline):

@@ -9,7 +9,7 @@ from datamodels.explore.verdicts import Verdict
 from datamodels.run import documents, runs, specs
 from datamodels.storage import keys
 from datamodels.testing import committed, linear
-from tests.memory import MemoryStore
+from tests.helpers.memory import MemoryStore
 
 
 def verdict(index, verdict="keep", **fields):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datamodels.fit.solve import fit
 from tests.fit import search
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 SEEDS = st.integers(0, 2**48 - 1)
 

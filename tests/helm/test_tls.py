@@ -7,8 +7,8 @@ import pytest
 
 from datamodels.rpc.access import readers_of
 from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
-from tests.calls import SERVICES
 from tests.helm.conftest import COMPONENTS, VALUES, render
+from tests.helpers.calls import SERVICES
 
 SECURE = ("tls", "everything")
 CLIENTS = ("driver", "trainer")

@@ -10,13 +10,13 @@ from datamodels.display import stored
 from datamodels.run import runs
 from datamodels.storage import keys, records
 from datamodels.testing import fitted
-from tests import protocol
-from tests.memory import MemoryStore
+from tests.helpers import protocol
+from tests.helpers.memory import MemoryStore
 
 
 @dataclasses.dataclass
 class Kept:
-    """A store with the small run of `tests.protocol`, and what its puts acknowledged.
+    """A store with the small run of `tests.helpers.protocol`, and what its puts acknowledged.
 
     The run has 26 models in 7 parts, 4 of which several manifests list, and 3 fits.
     """

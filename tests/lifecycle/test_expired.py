@@ -11,7 +11,7 @@ from datamodels.fit.job import finished
 from datamodels.lifecycle import compaction, removal
 from datamodels.query.weights import WeightStore
 from datamodels.storage import keys
-from tests import protocol
+from tests.helpers import protocol
 
 
 def expire(kept, manifests=(), fits=()):

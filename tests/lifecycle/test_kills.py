@@ -10,9 +10,9 @@ from datamodels.aggregate.ledger import Ledger
 from datamodels.fit.job import finished, fits
 from datamodels.lifecycle import compaction, copying, objects, removal, repair, vacuum, verify
 from datamodels.storage import keys
+from tests.helpers.memory import MemoryStore
+from tests.helpers.protocol import Crash, Fault, FaultyStore
 from tests.lifecycle.conftest import make
-from tests.memory import MemoryStore
-from tests.protocol import Crash, Fault, FaultyStore
 
 DAY = objects.DAY
 

@@ -11,8 +11,8 @@ from datamodels.errors import CorruptObjectError, RunInUseError
 from datamodels.lifecycle import compaction, copying, objects, removal, repair, vacuum, verify
 from datamodels.storage import keys, records
 from datamodels.storage.preflight import preflight
+from tests.helpers.memory import DoubtfulStore
 from tests.lifecycle.test_kills import DAY, compact, prune, retire, sweep
-from tests.memory import DoubtfulStore
 
 NOW = 1e9
 LATER = NOW + 10 * DAY

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from datamodels.runners.base import SERVICES
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "images" / "Dockerfile").read_text()

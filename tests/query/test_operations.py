@@ -6,7 +6,7 @@ from datamodels.errors import CorruptObjectError, NotReadyError, UnavailableErro
 from datamodels.query.operations import OperationProgress, Operations
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 KEY = keys.analysis("try-000000000000", 0, "thing", "d0")
 

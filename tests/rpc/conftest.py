@@ -13,7 +13,7 @@ from datamodels import errors
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server, Service
 from datamodels.settings import ClientSettings, ServeSettings
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 NAME = "datamodels.test.EchoService"
 SERVING = health_pb2.HealthCheckResponse.SERVING

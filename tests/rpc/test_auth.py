@@ -14,7 +14,7 @@ from datamodels.rpc import auth
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server, main
 from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
-from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 
 SHAPES = ["Unary", "Many", "Collect", "Chat"]
 

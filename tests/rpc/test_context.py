@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.errors import DeadlineError, UnavailableError
 from datamodels.rpc.context import CallContext, Watches
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 class Caller:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import wrappers_pb2
 
 from datamodels import errors
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 SHAPES = ("Unary", "Many", "Collect", "Chat")
 TYPES = {"Unary": "unary", "Many": "server_stream", "Collect": "client_stream", "Chat": "bidi_stream"}

@@ -14,8 +14,8 @@ from datamodels.errors import PortInUseError, SettingsError, UnavailableError
 from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, ServeSettings
+from tests.helpers.waiting import LIMIT
 from tests.rpc.conftest import SERVING, SHAPES, health_of, port_of
-from tests.waiting import LIMIT
 
 ECHO = "datamodels.test.EchoService"
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

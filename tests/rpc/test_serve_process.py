@@ -12,8 +12,8 @@ import pytest
 from datamodels.errors import ExitCode
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings, ServeSettings
+from tests.helpers.waiting import LIMIT
 from tests.rpc.conftest import SERVING, health_of, port_of
-from tests.waiting import LIMIT
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from datamodels.errors import SettingsError, UnavailableError
 from datamodels.rpc import tls
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings
-from tests.certificates import Authority, write
-from tests.waiting import LIMIT
+from tests.helpers.certificates import Authority, write
+from tests.helpers.waiting import LIMIT
 
 SHAPES = ["Unary", "Many", "Collect", "Chat"]
 

@@ -7,8 +7,8 @@ from google.protobuf import wrappers_pb2
 from datamodels.errors import StoreUnavailableError, UnavailableError
 from datamodels.rpc import watchdog
 from datamodels.rpc.watchdog import Budget, Readiness
+from tests.helpers.waiting import LIMIT, eventually
 from tests.rpc.conftest import NAME
-from tests.waiting import LIMIT, eventually
 
 
 class Call:

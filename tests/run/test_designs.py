@@ -11,7 +11,7 @@ from datamodels.errors import InputError, MaskError
 from datamodels.run import designs as sample
 from datamodels.run.designs import Design, compiled
 from datamodels.run.designs.drawing import COMPILED_FROM
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 FOURTHS = np.arange(23, dtype=np.int32) % 4
 GOLDEN = {

@@ -14,7 +14,7 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.run import runs, specs
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import ClientSettings, StoreSettings, TrainerSettings
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 
 def runner(folder, **options):

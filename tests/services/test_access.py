@@ -21,7 +21,7 @@ from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.telemetry import metrics
 from datamodels.testing import committed
-from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 
 ELSEWHERE = "https://login.example"
 READERS = "alice=mnist-*; group:team=cifar-*,mnist-*; dash=*"

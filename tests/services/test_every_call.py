@@ -28,9 +28,9 @@ from datamodels.run import designs, runs
 from datamodels.settings import AggregatorSettings, ClientSettings, FitterSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.calls import METHODS, call, request_of
-from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
-from tests.waiting import LIMIT
+from tests.helpers.calls import METHODS, call, request_of
+from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.helpers.waiting import LIMIT
 
 RUN = committed.make_run("mine", targets="both", fit={"estimator": "difference"}, evaluate={"subsets": 8, "models": 2})
 NAME = RUN.name

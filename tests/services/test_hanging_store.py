@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from datamodels.errors import ExitCode
 from datamodels.rpc.client import connect
 from datamodels.settings import ClientSettings, ServeSettings, StoreSettings
-from tests.calls import METHODS, request_of
+from tests.helpers.calls import METHODS, request_of
+from tests.helpers.waiting import LIMIT, eventually
 from tests.storage.conftest import CREDENTIALS, make_bucket, run_ministack
-from tests.waiting import LIMIT, eventually
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 WORKERS = 2

@@ -17,7 +17,7 @@ from datamodels.settings import ClientSettings, FitterSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 from datamodels.train import Dataset
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from datamodels import errors
-from tests.calls import METHODS, call
+from tests.helpers.calls import METHODS, call
+from tests.helpers.waiting import LIMIT
 from tests.services.test_every_call import GOOD, HEADER, Places, good, opened, request_of
-from tests.waiting import LIMIT
 
 WORKERS = 2
 

@@ -19,7 +19,7 @@ from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted
 from datamodels.train import Dataset
-from tests.calls import METHODS, call, request_of
+from tests.helpers.calls import METHODS, call, request_of
 
 LISTS = [method for method in METHODS if method.name.startswith("List")]
 MANY = pages.MAX_SIZE + 5

@@ -16,8 +16,8 @@ from datamodels.run import designs
 from datamodels.run.designs import Design
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.v1 import sampler_pb2, sampler_pb2_grpc, types_pb2
-from tests.properties import examples
-from tests.waiting import LIMIT
+from tests.helpers.properties import examples
+from tests.helpers.waiting import LIMIT
 
 SERVICE = "datamodels.v1.SamplerService"
 UNIFORM = Design("uniform", 3, 0.5, 1000)

@@ -13,7 +13,7 @@ from datamodels.settings import AggregatorSettings, ClientSettings, ServeSetting
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from datamodels.aggregate.committer import Committer
 from datamodels.storage import disk as flushing
 from datamodels.storage import keys, local
 from datamodels.storage.local import LocalStore
-from tests.protocol import check_invariants, make_run, outputs_maker, sub_chunks_of
+from tests.helpers.protocol import check_invariants, make_run, outputs_maker, sub_chunks_of
 
 
 class PowerLoss(BaseException):

@@ -7,7 +7,7 @@ import pytest
 from datamodels.errors import CorruptObjectError, ObjectNotFoundError
 from datamodels.storage import records
 from datamodels.storage.metrics import REREAD
-from tests.memory import FlippingStore
+from tests.helpers.memory import FlippingStore
 
 DATA = bytes(range(256))
 SHA256 = hashlib.sha256(DATA).hexdigest()

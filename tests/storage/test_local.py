@@ -13,8 +13,8 @@ from datamodels.errors import NotFoundError, SettingsError, StoreFullError, Stor
 from datamodels.settings import StoreSettings
 from datamodels.storage import open_store
 from datamodels.storage.local import LocalStore
-from tests.disks import files_up_to
-from tests.waiting import LIMIT
+from tests.helpers.disks import files_up_to
+from tests.helpers.waiting import LIMIT
 
 
 def leftovers(folder) -> list[str]:

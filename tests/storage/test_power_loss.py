@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.storage.local import LocalStore
-from tests.properties import examples
+from tests.helpers.properties import examples
 from tests.storage import power
 from tests.storage.power import KEYS, Disk
 

@@ -8,7 +8,7 @@ from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
-from tests.memory import MemoryStore
+from tests.helpers.memory import MemoryStore
 
 
 class LastWriterKept(MemoryStore):

@@ -8,7 +8,7 @@ from prometheus_client import Counter
 
 from datamodels.telemetry import metrics
 from datamodels.telemetry.metrics import MetricsServer, start_at_zero
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

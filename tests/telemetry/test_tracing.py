@@ -16,7 +16,7 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.runners.local import LocalRunner
 from datamodels.settings import StoreSettings, TelemetrySettings
 from datamodels.telemetry import bound, calls, tracing
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 

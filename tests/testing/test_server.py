@@ -10,7 +10,7 @@ from datamodels.rpc.clients.query import QueryClient
 from datamodels.settings import ClientSettings
 from datamodels.testing import fitted
 from datamodels.testing.server import query_server, serve
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 THETA = np.array([[0.5, 0, -1], [0, 0, 2]], dtype=np.float32)
 

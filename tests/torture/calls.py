@@ -25,11 +25,11 @@ from datamodels.run import runs, specs
 from datamodels.settings import FitterSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.testing import committed
 from datamodels.v1 import aggregator_pb2
-from tests.calls import METHODS, SERVICES, call
+from tests.helpers.calls import METHODS, SERVICES, call
+from tests.helpers.waiting import eventually
 from tests.services.test_every_call import Places, good
 from tests.torture.messages import altered
 from tests.torture.rows import GRPC_FAULTS, Budget, Result
-from tests.waiting import eventually
 
 OPEN = committed.make_run("open", m=100_000)
 """A run whose models are not committed."""

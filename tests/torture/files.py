@@ -31,7 +31,7 @@ from datamodels.storage import records
 from datamodels.storage.local import LocalStore
 from datamodels.telemetry import configure_logging
 from datamodels.testing import committed
-from tests.calls import SERVICES
+from tests.helpers.calls import SERVICES
 from tests.services.test_every_call import GOOD, NAME, Places, good
 from tests.torture.lives import Use
 from tests.torture.messages import altered_json, damaged

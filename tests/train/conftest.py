@@ -10,7 +10,7 @@ import pytest
 from datamodels.aggregate.progress import CommittedModels
 from datamodels.run import designs, runs, specs
 from datamodels.train import Dataset
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 class MemorySampler:

@@ -17,8 +17,8 @@ from datamodels.errors import (
 from datamodels.run import designs, runs
 from datamodels.train import job
 from datamodels.train.contract import OneByOne, model_seed
+from tests.helpers.waiting import LIMIT
 from tests.train.conftest import MemoryAggregator
-from tests.waiting import LIMIT
 
 NEVER = threading.Event()
 

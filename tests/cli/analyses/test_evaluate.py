@@ -9,7 +9,7 @@ from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
 from datamodels.testing import committed, linear
 from tests.cli.test_main import run_main
-from tests.services.test_query_long import make_store
+from tests.services.query.test_long_calls import make_store
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from datamodels.query.weights import WeightStore
 from datamodels.rpc.serve import Server
 from datamodels.settings import ServeSettings
 from tests.cli.test_main import run_main
-from tests.services.test_query_groups import make_store
+from tests.services.query.test_groups import make_store
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from datamodels.cli.main import main
 from datamodels.cli.runs.drive import WatchedView
 from datamodels.errors import ExitCode
 from datamodels.runners import metrics
+from tests.helpers.waiting import LIMIT
 from tests.runners.cluster.conftest import api, spec  # noqa: F401 - fixture
-from tests.waiting import LIMIT
 
 
 def test_progress_is_shown_as_metrics_and_logged_now_and_then(caplog):

@@ -8,7 +8,7 @@ import urllib.parse
 from datamodels.cli.main import main
 from datamodels.errors import ExitCode
 from datamodels.testing import fitted
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 def test_one_command_serves_a_store_until_it_is_interrupted(tmp_path):

@@ -9,7 +9,7 @@ from datamodels.fit.data import moments
 from datamodels.fit.data.problem import NO_COLUMN, Problem
 from datamodels.fit.data.rows import Rows
 from datamodels.fit.lasso import gram
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 
 def problem_of(x, z):

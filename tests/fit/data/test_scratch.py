@@ -6,7 +6,7 @@ import pytest
 
 from datamodels.errors import SettingsError, StoreFullError
 from datamodels.fit.data import scratch
-from tests.disks import files_up_to
+from tests.helpers.disks import files_up_to
 
 DTYPE = np.dtype(np.float32)
 

@@ -15,7 +15,7 @@ from datamodels.fit.data import shards
 from datamodels.run import designs, runs
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.disks import files_up_to
+from tests.helpers.disks import files_up_to
 
 FAILED = (0, 17, 18, 203)
 

@@ -15,7 +15,7 @@ from datamodels.fit.residual import kept
 from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
-from tests.memory import FlippingStore, MemoryStore, flipped
+from tests.helpers.memory import FlippingStore, MemoryStore, flipped
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodels.fit.kernels import lookup
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 
 @examples(40)

@@ -13,7 +13,7 @@ from datamodels.fit.lasso.coordinate import Descent
 from datamodels.run import designs
 from datamodels.run.designs import Design
 from datamodels.testing import reference
-from tests.properties import examples
+from tests.helpers.properties import examples
 
 
 def made(d: int, m: int, a: int, seed: int) -> tuple[np.ndarray, np.ndarray, moments.Masks]:

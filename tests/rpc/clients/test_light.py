@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodels.testing import fitted
 from datamodels.testing.server import query_server
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -12,7 +12,7 @@ from datamodels.rpc.serve import Server
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage import keys
 from datamodels.testing import fitted as made
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 @pytest.fixture(scope="module")

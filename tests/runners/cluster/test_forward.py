@@ -14,7 +14,7 @@ from datamodels.runners.cluster.templates import COMPONENT, INSTANCE
 from datamodels.settings import ClientSettings, ServeSettings
 from datamodels.storage.local import LocalStore
 from datamodels.testing import fitted as made
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 def test_calls_pass_through_and_a_connection_that_fails_is_tried_again(tmp_path):

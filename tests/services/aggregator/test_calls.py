@@ -12,7 +12,7 @@ from datamodels.rpc.client import connect
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
 from datamodels.v1 import aggregator_pb2_grpc
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 SERVICE = "datamodels.v1.AggregatorService"
 N = 6

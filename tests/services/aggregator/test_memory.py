@@ -10,8 +10,8 @@ from datamodels.aggregate.room import FACTOR, Room
 from datamodels.errors import BusyError, SpecError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import ClientSettings
+from tests.helpers.waiting import LIMIT
 from tests.services.aggregator.test_processes import Process
-from tests.waiting import LIMIT
 
 ROWS, TARGETS = 96, 500_000
 SIZE = ROWS * TARGETS * 4

@@ -18,7 +18,7 @@ from datamodels.errors import DatamodelsError, ExitCode, UnavailableError
 from datamodels.rpc.clients.aggregator import AggregatorClient
 from datamodels.settings import AggregatorSettings, ClientSettings, ServeSettings, StoreSettings, TelemetrySettings
 from datamodels.storage.local import LocalStore
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 
 class Process:

@@ -26,7 +26,7 @@ from datamodels.settings import ClientSettings
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.v1 import aggregator_pb2, aggregator_pb2_grpc, types_pb2
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 SERVICE = "datamodels.v1.AggregatorService"
 N = 6

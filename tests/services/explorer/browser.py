@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 PATH = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

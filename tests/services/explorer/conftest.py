@@ -15,8 +15,8 @@ from datamodels.display import stored
 from datamodels.query.weights import WeightStore
 from datamodels.settings import ExplorerSettings
 from datamodels.storage.local import LocalStore
+from tests.helpers.waiting import LIMIT
 from tests.report import made
-from tests.waiting import LIMIT
 
 TOKEN = "a-token-of-some-length"
 MARKUP = "<img src=x onerror=alert(1)>"

@@ -11,9 +11,9 @@ from datamodels.environment import child_environ
 from datamodels.errors import SettingsError
 from datamodels.query.weights import WeightStore
 from datamodels.settings import ExplorerSettings, ServeSettings, StoreSettings
-from tests.certificates import Authority
+from tests.helpers.certificates import Authority
+from tests.helpers.waiting import LIMIT, eventually
 from tests.services.explorer.conftest import TOKEN, Served, serving
-from tests.waiting import LIMIT, eventually
 
 RUNS = "/api/v1/runs"
 

@@ -16,9 +16,9 @@ from datamodels.analyze.what_if.counterfactual import counterfactual
 from datamodels.fit.job import fits
 from datamodels.query.weights import WeightStore
 from datamodels.settings import ServeSettings
+from tests.helpers.waiting import LIMIT, eventually
 from tests.report import made
 from tests.services.explorer.conftest import MARKUP, TOKEN
-from tests.waiting import LIMIT, eventually
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from datamodels.settings import ExplorerSettings
+from tests.helpers.waiting import LIMIT
 from tests.services.explorer.conftest import Served, serving
-from tests.waiting import LIMIT
 
 HOST = "explorer.example.org"
 RUNS = "/api/v1/runs"

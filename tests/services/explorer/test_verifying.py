@@ -9,8 +9,8 @@ from datamodels.services.explorer.verifying import arguments
 from datamodels.query.weights import WeightStore
 from datamodels.settings import ExplorerSettings
 from datamodels.testing import linear
+from tests.helpers.waiting import eventually
 from tests.services.explorer.conftest import TOKEN, Served, serving
-from tests.waiting import eventually
 
 
 def command(folder, store):

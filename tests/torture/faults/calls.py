@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datamodels.errors import CorruptObjectError, DatamodelsError, StoreFullError, StoreUnavailableError
-from tests.memory import MemoryStore, flipped
-from tests.protocol import Fault, FaultyStore
+from tests.helpers.memory import MemoryStore, flipped
+from tests.helpers.protocol import Fault, FaultyStore
 from tests.torture.lives import Life
 from tests.torture.rows import Budget, Result
 

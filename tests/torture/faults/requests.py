@@ -10,8 +10,8 @@ from pathlib import Path
 
 from datamodels.settings import StoreSettings
 from datamodels.storage.s3 import S3Store
-from tests.protocol import FaultyStore
-from tests.storage import proxy
+from tests.helpers.protocol import FaultyStore
+from tests.storage.s3 import proxy
 from tests.torture.lives import Life
 from tests.torture.rows import Result
 

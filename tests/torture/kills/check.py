@@ -16,8 +16,8 @@ from datamodels.lifecycle import objects, verify
 from datamodels.run.runs import Run
 from datamodels.settings import FitterSettings
 from datamodels.storage import ObjectStore, keys
-from tests import protocol
-from tests.memory import MemoryStore
+from tests.helpers import protocol
+from tests.helpers.memory import MemoryStore
 
 BLOCK = 2
 """Targets in a block of a fit, so that it has several. Another number changes the last digits of the weights."""

@@ -23,8 +23,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Self
 
+from tests.helpers.waiting import eventually
 from tests.torture.kills.doom import Doom
-from tests.waiting import eventually
 
 PRELOADED = (
     *(f"datamodels.services.{name}.__main__" for name in ("aggregator", "fitter", "query", "sampler", "trainer")),

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from datamodels.settings import ServeSettings, StoreSettings, TelemetrySettings
+from tests.helpers.waiting import eventually
 from tests.storage.conftest import CREDENTIALS, make_bucket, run_ministack
 from tests.torture.broken import STORES
 from tests.torture.kills import forks, roles
 from tests.torture.kills.slot import Slot, Told
 from tests.torture.rows import Budget, Result
-from tests.waiting import eventually
 
 PLACES = ("local", "S3")
 SLOTS = 6

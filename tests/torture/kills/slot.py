@@ -27,11 +27,11 @@ from datamodels.settings import (
 )
 from datamodels.storage import open_store
 from datamodels.testing import linear
+from tests.helpers.waiting import LIMIT, eventually
 from tests.torture.kills import roles
 from tests.torture.kills.check import BLOCK, violations
 from tests.torture.kills.doom import Doom
 from tests.torture.kills.forks import Forked, Order
-from tests.waiting import LIMIT, eventually
 
 SERVICES = ("aggregator", "fitter", "query")
 """Services that are killed."""

@@ -12,9 +12,9 @@ from datamodels.settings import StoreSettings
 from datamodels.storage.keys import Numbered
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
+from tests.helpers.waiting import LIMIT, eventually
 from tests.storage.conftest import client_of, empty
-from tests.storage.proxy import Proxy
-from tests.waiting import LIMIT, eventually
+from tests.storage.s3.proxy import Proxy
 
 
 @pytest.fixture(scope="module")

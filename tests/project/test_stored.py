@@ -36,7 +36,7 @@ from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, T
 from datamodels.storage.local import LocalStore
 from datamodels.train.contract import model_seed
 
-STORED = Path(__file__).parent / "stored" / "0.1.0"
+STORED = Path(__file__).parents[1] / "stored" / "0.1.0"
 RUN = "stored-52e6f07e2127"
 TRAINED = 1e-2
 """How far outputs may be from those of the same model trained by another build of PyTorch; their spread is 1.2."""

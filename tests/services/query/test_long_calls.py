@@ -22,7 +22,7 @@ from datamodels.storage import keys, records
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed, fitted
 from datamodels.v1 import query_pb2, query_pb2_grpc
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 
 class SlowStore(LocalStore):

@@ -9,7 +9,7 @@ import pytest
 from datamodels import screen
 from datamodels.errors import ExitCode
 from tests.cli.test_main import run_main
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 PASSWORD, KEY, SESSION, TOKEN = "p1anted-Passw0rd", "p1anted/Secret+Key/0123456789", "p1antedSess10n", "p1anted.T0ken"
 ENDPOINT = f"http://operator:{PASSWORD}@127.0.0.1:1"

@@ -9,8 +9,8 @@ import threading
 import time
 import urllib.parse
 
-from tests.memory import flipped
-from tests.waiting import LIMIT
+from tests.helpers.memory import flipped
+from tests.helpers.waiting import LIMIT
 
 FORWARD = "forward"
 LOSE_ANSWER = "lose the answer"

@@ -20,7 +20,7 @@ from tests.cluster.place import (
     until,
 )
 from tests.cluster.specs import sleeping, written
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 OUTAGE = float(os.environ.get("DATAMODELS_TEST_OUTAGE", "45"))
 """Seconds. Everything is patient for ten minutes, so 600 are what it must bear."""

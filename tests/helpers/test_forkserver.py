@@ -13,8 +13,8 @@ import pytest
 
 from datamodels.errors import ExitCode
 from datamodels.settings import ServeSettings
-from tests import forkserver
-from tests.waiting import LIMIT, eventually
+from tests.helpers import forkserver
+from tests.helpers.waiting import LIMIT, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, all processes are executed")
 SAMPLER = [sys.executable, "-m", "datamodels.services.sampler"]

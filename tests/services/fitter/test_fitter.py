@@ -24,7 +24,7 @@ from datamodels.settings import ClientSettings, FitterSettings, ServeSettings, S
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
 from datamodels.v1 import fitter_pb2, fitter_pb2_grpc
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from datamodels.run.dataset import Dataset
 from datamodels.settings import StoreSettings
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store, translate
+from tests.helpers.waiting import LIMIT
 from tests.storage.conftest import client_of, empty
-from tests.storage.proxy import CUT_ANSWER, FLIP_BIT, FORWARD, LOSE_ANSWER, Proxy
-from tests.waiting import LIMIT
+from tests.storage.s3.proxy import CUT_ANSWER, FLIP_BIT, FORWARD, LOSE_ANSWER, Proxy
 
 
 @pytest.fixture(scope="module")

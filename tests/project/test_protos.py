@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from tests.calls import FILES, METHODS
-from tests.waiting import LIMIT
+from tests.helpers.calls import FILES, METHODS
+from tests.helpers.waiting import LIMIT
 
-PROTO = Path(__file__).parent.parent / "proto"
+PROTO = Path(__file__).parents[2] / "proto"
 RELEASED = PROTO / "released.binpb"
 LISTS = [method for method in METHODS if method.name.startswith("List")]
 

@@ -155,9 +155,9 @@ class Server:
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forkserver", str(theirs.fileno()), " " * TITLE],
+                [sys.executable, "-m", "tests.helpers.forkserver", str(theirs.fileno()), " " * TITLE],
                 env=self._environ,
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -12,7 +12,7 @@ from datamodels.run import designs, runs, specs
 from datamodels.run.dataset import Dataset
 from datamodels.storage import keys
 from datamodels.storage.base import ObjectStore
-from tests.memory import MemoryStore
+from tests.helpers.memory import MemoryStore
 
 TARGETS = 5
 

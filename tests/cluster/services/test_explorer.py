@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.place import METRICS, Namespace, until
 from tests.cluster.specs import written
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 TOKEN = "a-token-of-the-cluster-tests"
 HOST = "explorer.example.org"

@@ -17,7 +17,7 @@ from datamodels.settings import FitterSettings, IndexedJobSettings, StoreSetting
 from datamodels.storage import keys
 from datamodels.storage.local import LocalStore
 from datamodels.testing import committed
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 BLOCK = 5
 

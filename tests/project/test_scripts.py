@@ -21,7 +21,7 @@ from datamodels.testing.server import query_server
 from tests.cluster import place
 from tests.helm.conftest import VALUES, render
 
-CLUSTER = Path(__file__).parent / "cluster"
+CLUSTER = Path(__file__).parents[1] / "cluster"
 CLONE = ("services", "shared", "tests", "helm", "docs", "benchmarks")
 """Folders of a clone that Python imports there, and that no image has."""
 

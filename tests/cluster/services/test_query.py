@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.place import METRICS, until
 from tests.cluster.specs import written
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
 
 ASK = """
 import json, sys, threading, time

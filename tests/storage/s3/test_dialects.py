@@ -7,8 +7,8 @@ from datamodels.settings import StoreSettings
 from datamodels.storage import dialects
 from datamodels.storage.preflight import preflight
 from datamodels.storage.s3 import S3Store
-from tests.storage.proxy import FOREIGN, LOSE_ANSWER, Proxy
-from tests.waiting import LIMIT
+from tests.helpers.waiting import LIMIT
+from tests.storage.s3.proxy import FOREIGN, LOSE_ANSWER, Proxy
 
 KEYS = [f"p/{i:02d}" for i in range(10)]
 

@@ -27,7 +27,7 @@ from datamodels.run import designs, runs, specs
 from datamodels.settings import ClientSettings, ServeSettings, TrainerSettings
 from datamodels.storage.local import LocalStore
 from datamodels.train.contract import model_seed
-from tests.waiting import LIMIT, eventually
+from tests.helpers.waiting import LIMIT, eventually
 
 USERS_MODULE = '''
 import pathlib
