@@ -348,9 +348,10 @@ def _declare(store: ObjectStore, run: Run) -> None:
 
 
 def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
-    """Return a spec as an earlier version read it if the store has the run of that, and none of what it means today.
+    """Return the spec of the run to continue: `wanted`, or what an earlier version made of the same file.
 
-    If the spec names no estimator, and the run was created when `lasso` was the default, it keeps `lasso`.
+    The two have different names. The earlier one is taken if the store has it, and does not have `wanted`. If the spec
+    names no estimator, and the run was created when `lasso` was the default, it keeps `lasso`.
     """
     there = next((s for s in (wanted, wanted.earlier()) if s and store.exists(keys.run(s.run))), None)
     if there is None or {"estimator", "solver"} & there.fit.model_fields_set:
