@@ -26,7 +26,6 @@ from datamodels.analyze.what_if.support import FOUND, support
 from datamodels.cli.common.spec import load_spec
 from datamodels.fit.data.problem import Solution
 from datamodels.fit.job import fits
-from datamodels.run.estimators import LASSO
 from datamodels.run.specs import RunSpec
 from datamodels.runners import pipeline
 from datamodels.runners.local import LocalRunner
@@ -42,7 +41,7 @@ SIZES = (10, 20, 40, 80)
 
 def take(spec: RunSpec, home: Path, trainers: int) -> tuple[Result, ObjectStore]:
     """Run a spec with the paper's estimator, the LASSO."""
-    spec = spec.with_fit(spec.fit.model_dump(mode="json") | {"estimator": LASSO})
+    spec = spec.with_fit(spec.fit.model_dump(mode="json") | {"estimator": "lasso"})
     settings = dataclasses.replace(StoreSettings(), url=f"file://{home.absolute() / 'store'}")
     store = open_store(settings)
     runner = LocalRunner(home, store=settings, trainers=trainers)

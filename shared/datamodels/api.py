@@ -21,7 +21,7 @@ from datamodels.fit.job import fits
 from datamodels.fit.job.finished import require_fit
 from datamodels.fit.kernels import compiling
 from datamodels.run import designs, runs, specs
-from datamodels.run.estimators import ESTIMATORS, LASSO
+from datamodels.run.estimators import ESTIMATORS, OF_ARRAYS
 from datamodels.run.runs import Run
 from datamodels.run.specs import RunSpec
 from datamodels.settings import StoreSettings
@@ -165,7 +165,7 @@ def fit_arrays(
 
     Raises InputError for arrays, a seed or threads, SpecError for settings, SettingsError for a device.
     """
-    chosen = specs.parse_fit({"estimator": LASSO} | settings)
+    chosen = specs.parse_fit({"estimator": OF_ARRAYS} | settings)
     if ESTIMATORS[chosen.estimator].prior:
         able = [name for name, estimator in ESTIMATORS.items() if not estimator.prior]
         raise SpecError(

@@ -9,7 +9,7 @@ import pytest
 from datamodels.errors import StageError
 from datamodels.fit.estimators.base import made_up_prior
 from datamodels.fit.solve import fit
-from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, SOLVERS
+from datamodels.run.estimators import ESTIMATORS, GRAM, SOLVERS
 from datamodels.run.specs import FitSpec
 from tests.fit.solutions import relative_excess, same
 
@@ -52,7 +52,7 @@ def test_targets_that_cannot_be_fitted_do_not_hold_up_the_others(settings, probl
     for j, status in enumerate(solution.status):
         if status == "ok":
             np.testing.assert_allclose(solution.dense([j]), whole.dense([j]), atol=1e-3)
-            assert settings.estimator != LASSO or relative_excess(broken, solution, j) < 1e-5
+            assert settings.estimator != "lasso" or relative_excess(broken, solution, j) < 1e-5
         else:
             assert not len(solution.row(j)[0])
             assert solution.intercept[j] == (1 if status == "constant" else 0)
@@ -80,7 +80,7 @@ def test_outputs_that_masks_do_not_tell_get_no_weights(settings, problem_for):
     made = problem_for(d=30, m=100, n=2)
     made = dataclasses.replace(made, masks=np.repeat(made.masks[:1], 100, axis=0))
     solution = fit(made, settings, 0)
-    sparse = settings.estimator in (LASSO, "weighted") or ESTIMATORS[settings.estimator].folds  # it chooses the LASSO
+    sparse = settings.estimator in ("lasso", "weighted") or ESTIMATORS[settings.estimator].folds  # it chooses the LASSO
     assert solution.status == ["no_signal" if sparse else "ok"] * 2 and not len(solution.weights)
     outputs = made.outputs > 0 if settings.estimator == "influence" else made.outputs
     np.testing.assert_allclose(solution.intercept, outputs.mean(axis=0), atol=1e-5)
@@ -99,9 +99,23 @@ def test_blocks_of_any_size_and_any_number_of_threads_fit_the_same(settings, pro
 
 def test_the_seed_matters_to_saga_alone(settings, problem_for):
     made = problem_for(d=25, m=200, n=5, own=[-1, 4, -1, 4, 5])
-    draws = settings.estimator == LASSO and settings.solver == "saga"
+    draws = settings.estimator == "lasso" and settings.solver == "saga"
     once = fit(made, settings, 3)
     assert same(once, fit(made, settings, 3)) and same(once, fit(made, settings, 4)) != draws
+
+
+def test_a_fit_reads_the_settings_that_are_declared(settings, problem_for):
+    read = set()
+
+    class Recorded(FitSpec):
+        def __getattribute__(self, name):
+            read.update({name} & FitSpec.model_fields.keys())
+            return super().__getattribute__(name)
+
+    fit(problem_for(d=20, m=120, n=3), Recorded(**settings.model_dump(by_alias=False)), 0, threads=1)
+    declared = set(ESTIMATORS[settings.estimator].settings)
+    assert read - {"estimator", "tolerance", "holdout"} <= declared
+    assert declared - read <= {"batch_size", "gradients"}, "these are for targets by rows, and for the run"
 
 
 class Killed(Exception):

@@ -105,7 +105,7 @@ def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatc
 def test_the_size_of_a_problem_and_of_its_run(make_run):
     run = make_run(d=30, own=[4, -1, 7], m=200)
     assert Size.of_run(run) == Size(200, 30, 3, leave_out=2, alpha=0.5)
-    problem = made_up(Size(200, 30, 4, leave_out=2), 30, 4)
+    problem = made_up(Size(200, 30, 4, leave_out=2), 30, 4, FitSpec(estimator="lasso"))
     assert Size.of(problem) == Size(200, 30, 4, leave_out=2, alpha=0.5)
 
 

@@ -13,7 +13,7 @@ from datamodels.run.specs import FitSpec
 
 def test_what_is_made_up_is_like_the_run_but_smaller():
     size = Size(rows=6000, columns=1000, targets=300, leave_out=100, alpha=0.3)
-    made = plan.made_up(size, 100, 30)
+    made = plan.made_up(size, 100, 30, FitSpec(estimator="lasso"))
     assert (made.rows, made.columns, made.n) == (600, 100, 30)
     assert np.count_nonzero(made.own_column >= 0) == 10
     assert made.heldout.mean() == pytest.approx(0.1, abs=0.01)
@@ -47,7 +47,7 @@ def test_seconds_add_up():
 @pytest.mark.parametrize("own", [0, 40])
 def test_a_problem_can_be_timed_on_its_own_targets(own):
     """How long it takes is for benchmarks/fit/plan.py to say."""
-    given = plan.made_up(Size(400, 60, 80, leave_out=own), 60, 80)
+    given = plan.made_up(Size(400, 60, 80, leave_out=own), 60, 80, FitSpec(estimator="lasso"))
     for solver in ("gram", "stream"):
         found = plan.measure_rates_on(given, FitSpec(solver=solver, lambdas=4))
         assert 0 < found.target < np.inf and 0 <= found.shared < np.inf

@@ -18,10 +18,11 @@ from datamodels.aggregate import manifest
 from datamodels.fit.data import problem, shards
 from datamodels.fit.solve import fit
 from datamodels.outputs import Output
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 
-ESTIMATOR = "influence"
+ESTIMATOR = next(name for name, known in ESTIMATORS.items() if known.shares)
 """Name of the estimator that computes it. The baseline `influence` is another method: influence functions."""
 
 

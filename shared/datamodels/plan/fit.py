@@ -35,7 +35,7 @@ from datamodels.fit.solve import array_module, dtype_of, place_of
 from datamodels.fit.solve import fit as solve
 from datamodels.run import designs, precision
 from datamodels.run.designs import Design
-from datamodels.run.estimators import ESTIMATORS, LASSO
+from datamodels.run.estimators import ESTIMATORS, STREAM
 from datamodels.run.specs import FitSpec
 
 TRIAL_MASK_COLUMNS = 1200
@@ -45,7 +45,6 @@ PANEL_TRIAL_COLUMNS = (2304, 4608)
 PANEL_TRIAL_TARGETS = 32
 SAMPLED_TARGETS = 64
 """Targets of the run whose fits `measure_rates_on` times."""
-DEFAULT = FitSpec(estimator=LASSO)
 MATTER, EXPLAINED = 0.05, 0.45
 """Fraction of the columns that matter to a made-up output, and of its variance that they explain."""
 
@@ -135,7 +134,7 @@ def rehearsed(size: Size, settings: FitSpec, device: str) -> FitSpec:
     item = dtype_of(settings).itemsize
     shared = size.leave_out == size.targets or gram.bytes_of(size.columns, item) <= gram.GRAM_BYTES
     own = not size.leave_out or leave_out.bytes_of(size.rows, size.columns, item) <= leave_out.LEAVE_OUT_BYTES
-    return settings if shared and own else settings.model_copy(update={"solver": "stream"})
+    return settings if shared and own else settings.model_copy(update={"solver": STREAM})
 
 
 def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rates:
@@ -218,7 +217,7 @@ def measure_rates_on(problem: Problem, settings: FitSpec, *, device: str = "cpu"
     return dataclasses.replace(rates, target=rates.target * each(part) / each(made))
 
 
-def made_up(size: Size, d: int, n: int, settings: FitSpec = DEFAULT) -> Problem:
+def made_up(size: Size, d: int, n: int, settings: FitSpec) -> Problem:
     """Make a problem of d columns and n targets, with as many rows per column as `size` has."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)

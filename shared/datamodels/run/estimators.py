@@ -23,11 +23,10 @@ class Estimator:
              `made_up` for n targets and d columns, to time fits; None if it knows nothing
     optional whether it does without that if it cannot be made
     device   whether it uses a GPU if there is one; the others compute on the CPU
-    solver   whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known beforehand
     folds    whether it chooses for all targets together by cross-validation, which takes memory that is known
-             beforehand, too
+             beforehand
     shares   whether it predicts, in place of the output, the fraction of models past the output's threshold
-    gradients  whether it uses gradients of some of the run's models, if the trainer offers them
+    settings  the fields of `fit` that it uses, besides those that all use
     """
 
     text: str
@@ -36,21 +35,37 @@ class Estimator:
     prior: str | None = None
     optional: bool = False
     device: bool = False
-    solver: bool = False
     folds: bool = False
     shares: bool = False
-    gradients: bool = False
+    settings: tuple[str, ...] = ()
 
+    @property
+    def solver(self) -> bool:
+        """Whether `fit.solver` says how its weights are computed; if so, the memory that it takes is known."""
+        return "solver" in self.settings
+
+    @property
+    def gradients(self) -> bool:
+        """Whether it uses gradients of some of the run's models, if the trainer offers them."""
+        return "gradients" in self.settings
+
+
+_GRID = ("lambdas", "patience", "max_epochs")
+_PATH = (*_GRID, "lambda_ratio")
 
 ESTIMATORS = {
     "lasso": Estimator(
-        "sparse weights by the LASSO", "datamodels.fit.estimators.lasso:solve", device=True, solver=True
+        "sparse weights by the LASSO",
+        "datamodels.fit.estimators.lasso:solve",
+        device=True,
+        settings=(*_PATH, "solver", "batch_size"),
     ),
     "weighted": Estimator(
         "the LASSO, with a smaller penalty for examples that look like the target; for `targets: test` only",
         "datamodels.fit.estimators.weighted:solve",
         targets=("test",),
         prior="datamodels.fit.data.prior",
+        settings=_PATH,
     ),
     "pooled": Estimator(
         "the LASSO with one lambda for all targets, in units of their noise, or one for each, as cross-validation "
@@ -58,6 +73,7 @@ ESTIMATORS = {
         "datamodels.fit.estimators.prior:solve_pooled",
         device=True,
         folds=True,
+        settings=(*_PATH, "batch_size"),
     ),
     "prior": Estimator(
         "weights expected from inputs and labels, and from gradients if the trainer offers them, corrected by the "
@@ -67,9 +83,9 @@ ESTIMATORS = {
         optional=True,
         device=True,
         folds=True,
-        gradients=True,
+        settings=(*_PATH, "batch_size", "gradients"),
     ),
-    "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve"),
+    "ridge": Estimator("dense weights by ridge regression", "datamodels.fit.estimators.ridge:solve", settings=_GRID),
     "difference": Estimator(
         "the mean output with an example minus the mean output without it",
         "datamodels.fit.estimators.difference:solve",
@@ -81,10 +97,14 @@ ESTIMATORS = {
     ),
 }
 """Estimators by their names in a spec's `fit.estimator`."""
-PRIOR = "prior"
+DEFAULT = "prior"
 """The default estimator."""
-LASSO = "lasso"
-"""The estimator that takes everything, and the only one that has solvers. It was the default before 0.3."""
+EARLIER = "lasso"
+"""The default estimator before 0.3, and the only one of records that name none."""
+OF_ARRAYS = next(name for name, known in ESTIMATORS.items() if known.prior is None)
+"""The default estimator of masks and outputs without a data set, whose examples cannot be compared."""
+OF_SOLVERS = next(name for name, known in ESTIMATORS.items() if known.solver)
+"""The estimator that is meant if a solver is named, and no estimator."""
 FLAT = "datamodels.fit.data.prior:flat"
 """The default of `fit.features`: the numbers of each example as they are."""
 
@@ -118,3 +138,5 @@ SOLVERS = {
 """Solvers by their names in a spec's `fit.solver`."""
 GRAM = "gram"
 """The default solver."""
+STREAM = "stream"
+"""The solver that it hands over to."""

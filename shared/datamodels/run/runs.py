@@ -29,7 +29,7 @@ from datamodels.run import specs as spec
 from datamodels.run.dataset import NOT_IN_POOL, Dataset
 from datamodels.run.designs import KINDS, Design
 from datamodels.run.designs.masks import Masks
-from datamodels.run.estimators import ESTIMATORS, LASSO
+from datamodels.run.estimators import EARLIER, ESTIMATORS
 from datamodels.run.specs import RunSpec
 from datamodels.run.user_code import of_environment, why
 from datamodels.spans import Span
@@ -351,13 +351,14 @@ def continued(store: ObjectStore, wanted: RunSpec) -> RunSpec:
     """Return the spec of the run to continue: `wanted`, or what an earlier version made of the same file.
 
     The two have different names. The earlier one is taken if the store has it, and does not have `wanted`. If the spec
-    names no estimator, and the run was created when `lasso` was the default, it keeps `lasso`.
+    names no estimator, and the run was created when another was the default, it keeps that one.
     """
     there = next((s for s in (wanted, wanted.earlier()) if s and store.exists(keys.run(s.run))), None)
     if there is None or {"estimator", "solver"} & there.fit.model_fields_set:
         return there or wanted
-    lasso = read(store, there.run).spec.fit.estimator == LASSO
-    return there.with_fit(there.fit.model_dump(mode="json") | {"estimator": LASSO}) if lasso else there
+    if read(store, there.run).spec.fit.estimator != EARLIER:
+        return there
+    return there.with_fit(there.fit.model_dump(mode="json") | {"estimator": EARLIER})
 
 
 def newest_meaning(store: ObjectStore, name: str, known: int = -1) -> int:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from datamodels.outputs import Output
 from datamodels.run import documents, faults, spellings
 from datamodels.run.designs import KINDS
-from datamodels.run.estimators import ESTIMATORS, FLAT, GRAM, LASSO, PRIOR, SOLVERS, TARGETS
+from datamodels.run.estimators import DEFAULT, ESTIMATORS, FLAT, GRAM, OF_SOLVERS, SOLVERS, TARGETS
 
 Reference = Annotated[
     str,
@@ -124,7 +124,7 @@ class FitSpec(Section):
     """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
     settings, and no model is trained again for them."""
 
-    estimator: Estimator = Field(default=PRIOR, description=_texts(ESTIMATORS))
+    estimator: Estimator = Field(default=DEFAULT, description=_texts(ESTIMATORS))
     """How weights are made. If the section names a solver and no estimator, it is `lasso`, which alone has solvers."""
     features: Reference = FLAT
     """For estimators that compare examples: the function that turns inputs x[examples, ...] into features,
@@ -156,8 +156,8 @@ class FitSpec(Section):
     def _today(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        lasso = {"estimator": LASSO} if "solver" in given and "estimator" not in given else {}
-        return spellings.renamed(spellings.FIT, given) | lasso
+        solved = {"estimator": OF_SOLVERS} if "solver" in given and "estimator" not in given else {}
+        return spellings.renamed(spellings.FIT, given) | solved
 
 
 class OutputSpec(Section):

@@ -19,7 +19,7 @@ from pydantic import Field
 from datamodels.errors import SpecError
 from datamodels.outputs import Output
 from datamodels.run import documents, examples, faults
-from datamodels.run.estimators import ESTIMATORS, LASSO
+from datamodels.run.estimators import DEFAULT, ESTIMATORS
 from datamodels.run.sections import (
     DatasetSpec,
     DesignSpec,
@@ -191,7 +191,7 @@ def _cross_faults(spec: RunSpec):
     if spec.targets not in taken:
         yield (
             f"fit.estimator = {spec.fit.estimator!r}: takes targets: {' or '.join(taken)}, and not {spec.targets!r}; "
-            f"or take the estimator {LASSO}"
+            f"or take the estimator {DEFAULT}"
         )
     if spec.until is not None:
         if (spec.until.lds is None) == (spec.until.slope is None):

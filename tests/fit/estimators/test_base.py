@@ -8,7 +8,7 @@ from datamodels.errors import SpecError
 from datamodels.fit.contract.block import Solve
 from datamodels.fit.estimators.base import solve_of, solver_of, uses_sums
 from datamodels.run import specs
-from datamodels.run.estimators import ESTIMATORS, GRAM, LASSO, PRIOR, SOLVERS, TARGETS
+from datamodels.run.estimators import DEFAULT, ESTIMATORS, GRAM, OF_ARRAYS, SOLVERS, TARGETS
 from datamodels.run.specs import FitSpec
 
 CONTRACT = inspect.signature(Solve.__call__).parameters.keys() - {"self"}
@@ -26,13 +26,11 @@ def test_every_name_has_code_that_keeps_the_contract(settings):
 
 
 def test_the_defaults_are_declared():
-    assert (FitSpec().estimator, FitSpec().solver) == (PRIOR, GRAM)
-    assert FitSpec(solver=GRAM).estimator == LASSO, "a solver is that of the LASSO"
+    assert (FitSpec().estimator, FitSpec().solver) == ("prior", "gram")
+    assert FitSpec(solver=GRAM).estimator == "lasso", "a solver is that of the LASSO"
     assert FitSpec(solver=GRAM, estimator="pooled").estimator == "pooled"
-    for name in (LASSO, PRIOR):
-        assert ESTIMATORS[name].targets == TARGETS, (
-            "the default, and the one that is proposed for what others do not take"
-        )
+    assert ESTIMATORS[DEFAULT].targets == TARGETS, "it is proposed for what others do not take"
+    assert OF_ARRAYS == "lasso"
 
 
 @pytest.mark.parametrize(("name", "targets"), [(name, targets) for name in ESTIMATORS for targets in TARGETS])

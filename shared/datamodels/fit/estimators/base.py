@@ -17,7 +17,7 @@ from datamodels.fit.data.sums import Sums
 from datamodels.fit.lasso import gram
 from datamodels.fit.lasso.base import Solver
 from datamodels.fit.residual import folds
-from datamodels.run.estimators import ESTIMATORS, SOLVERS
+from datamodels.run.estimators import ESTIMATORS, GRAM, SOLVERS
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import ObjectStore
@@ -32,8 +32,8 @@ def solve_of(settings: FitSpec) -> Solve:
 
 
 def solver_of(settings: FitSpec) -> Solver:
-    """Return the solver that `settings.solver` names, whether or not the estimator uses it."""
-    return _named(SOLVERS[settings.solver].entry)
+    """Return the solver that `settings.solver` names; if the estimator uses none, the one for Grams, which it calls."""
+    return _named(SOLVERS[settings.solver if ESTIMATORS[settings.estimator].solver else GRAM].entry)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from datamodels.errors import CorruptObjectError, NotFoundError, NotReadyError, ObjectNotFoundError, SpecError
-from datamodels.run.estimators import LASSO
+from datamodels.run.estimators import EARLIER
 from datamodels.run.runs import Run
 from datamodels.run.specs import FitSpec
 from datamodels.storage import decode, keys, records
@@ -98,8 +98,8 @@ class FitRecord:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """Return the settings; without an estimator, they are of a version whose only one was `lasso`."""
-        return {"estimator": LASSO} | self.settings
+        """Return the settings; without an estimator, they are of a version that had only one."""
+        return {"estimator": EARLIER} | self.settings
 
 
 def digest(run: str, part_sha256s: list[str], settings: dict[str, Any]) -> str:
