@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from datamodels.analyze.patterns import leakage, similar
-from datamodels.analyze.target import Weights
 from datamodels.analyze.what_if import pool
 from datamodels.analyze.what_if.counterfactual import before_interval, counterfactual
 from datamodels.analyze.what_if.relabel import NO_LABEL, relabelling
@@ -113,9 +113,9 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
         answer = query_pb2.TopInfluencesResponse(
             provenance=provenance_of(fitted), target=_target(fitted, request.target)
         )
-        helpful, harmful = fitted.top(request.target, request.k or DEFAULT_TOP)
-        _add_influences(answer.helpful, fitted, request.target, helpful)
-        _add_influences(answer.harmful, fitted, request.target, harmful)
+        helpful, harmful = fitted.top_places(request.target, request.k or DEFAULT_TOP)
+        _add_influences(answer.helpful, fitted, helpful)
+        _add_influences(answer.harmful, fitted, harmful)
         return answer
 
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
@@ -242,14 +242,17 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
     )
 
 
-def _add_influences(to: Any, fitted: Fitted, target: int, pairs: Weights) -> None:
-    """Add influences on a target to a field of an answer. A constructor would copy each of them."""
-    known, columns = pool.column_labels(fitted.run), [column for column, _ in pairs]
-    labels = [-1] * len(columns) if known is None else known[columns].tolist()
-    parts = fitted.solution.measured_at(np.full(len(pairs), target), np.array(columns, dtype=np.int64))
-    measured = [None] * len(pairs) if parts is None else parts.tolist()
-    for (column, weight), label, part in zip(pairs, labels, measured, strict=True):
-        to.add(column=column, weight=weight, label=label, measured=part)
+def _add_influences(to: Any, fitted: Fitted, places: np.ndarray) -> None:
+    """Add the weights at some places of the solution to a field of an answer. A constructor would copy each message."""
+    solution, labels = fitted.solution, pool.column_labels(fitted.run)
+    columns, weights = solution.columns[places], solution.weights[places].tolist()
+    label = itertools.repeat(-1) if labels is None else labels[columns].tolist()
+    parts = solution.measured_of(places)
+    for column, weight, of in zip(columns.tolist(), weights, label, strict=False):
+        to.add(column=column, weight=weight, label=of)
+    if parts is not None:
+        for influence, part in zip(to, parts.tolist(), strict=True):
+            influence.measured = part
 
 
 def _label(run: Run, column: int) -> int:

@@ -99,22 +99,26 @@ class Target:
     removal: Removal | None
 
 
-def strongest(solution: Solution, target: int, k: int, output: Output) -> tuple[Weights, Weights]:
-    """Return the k most helpful and the k most harmful columns of a target, strongest first, with their weights.
+def strongest_places(solution: Solution, target: int, k: int, output: Output) -> tuple[np.ndarray, np.ndarray]:
+    """Return places of the weights of the k most helpful and the k most harmful columns of a target, strongest first.
 
     output  says whether a positive weight helps; if neither direction is better, "helpful" columns raise the output
 
-    Raises TargetRangeError.
+    Both are int64, at most k long, and index `columns`, `weights` and `measured` of the solution. Raises
+    TargetRangeError.
     """
-    columns, weights = solution.row(target)
-    signed = output.sign * weights
-    order = np.argsort(signed, kind="stable")
+    signed = output.sign * solution.row(target)[1]
+    order = signed.argsort(kind="stable")
+    first, last, start = order[:k], order[::-1][:k], solution.indptr[target]
+    return start + last[signed[last] > 0], start + first[signed[first] < 0]
 
-    def pairs(chosen: np.ndarray) -> Weights:
-        return list(zip(columns[chosen].tolist(), weights[chosen].tolist(), strict=True))
 
-    first, last = order[:k], order[::-1][:k]
-    harmful, helpful = pairs(first[signed[first] < 0]), pairs(last[signed[last] > 0])
+def strongest(solution: Solution, target: int, k: int, output: Output) -> tuple[Weights, Weights]:
+    """Return the columns with their weights at `strongest_places`."""
+    helpful, harmful = (
+        list(zip(solution.columns[places].tolist(), solution.weights[places].tolist(), strict=True))
+        for places in strongest_places(solution, target, k, output)
+    )
     return helpful, harmful
 
 

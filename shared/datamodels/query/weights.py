@@ -17,7 +17,7 @@ from scipy import sparse
 from datamodels.aggregate import manifest
 from datamodels.analyze.quality import noise, stopping
 from datamodels.analyze.quality.noise import Noise
-from datamodels.analyze.target import Weights, strongest
+from datamodels.analyze.target import Weights, strongest, strongest_places
 from datamodels.errors import (
     CorruptObjectError,
     InputError,
@@ -159,9 +159,11 @@ class Fitted:
 
         Raises InputError if k is out of range, and TargetRangeError.
         """
-        if not 0 <= k <= MAX_TOP:
-            raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
-        return strongest(self.solution, target, k, self.run.predicted)
+        return strongest(self.solution, target, _within(k), self.run.predicted)
+
+    def top_places(self, target: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `top` does as places in arrays of the solution; see `strongest_places`. Raises as `top` does."""
+        return strongest_places(self.solution, target, _within(k), self.run.predicted)
 
     def chunks(self, targets: np.ndarray, top_k: int, size: int = MAX_CHUNK_WEIGHTS) -> Iterator[Rows]:
         """Yield the weights of targets in pieces of at most `size` weights.
@@ -205,6 +207,12 @@ class Fitted:
         parts = None if measured is None else measured[entries].astype(np.float16) / EIGHTHS
         chosen = slice(int(targets[0]), int(targets[-1]) + 1) if consecutive else targets
         return Rows(targets, indptr, columns[entries], weights[entries], parts, chosen)
+
+
+def _within(k: int) -> int:
+    if not 0 <= k <= MAX_TOP:
+        raise InputError(f"k = {k}: must be 0 to {MAX_TOP}")
+    return k
 
 
 class WeightStore:

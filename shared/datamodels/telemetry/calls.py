@@ -32,7 +32,8 @@ def served(name: str, metadata: Mapping[str, Any], *, traced: bool = True) -> It
 
     Yields the number of the request. Whatever the thread logged under before is forgotten.
     """
-    given = {name: str(metadata[name]) for name in (REQUEST, RUN) if _USABLE.fullmatch(str(metadata.get(name, "")))}
+    said = ((name, str(metadata[name])) for name in (REQUEST, RUN) if name in metadata)
+    given = {name: text for name, text in said if _USABLE.fullmatch(text)}
     request = given.get(REQUEST) or secrets.token_hex(8)
     # Cleared rather than reset: gRPC may end a stream of responses in another thread, whose context is another.
     structlog.contextvars.clear_contextvars()

@@ -250,6 +250,10 @@ class Solution:
                 found[i] = weights[place] * float(self.measured[self.indptr[target] + place]) / EIGHTHS
         return found
 
+    def measured_of(self, places: np.ndarray) -> np.ndarray | None:
+        """Return how much of the weights[places] was measured, float32; see `measured_at`."""
+        return None if self.measured is None else self.weights[places] * self.measured[places] / np.float32(EIGHTHS)
+
     def predict(self, members: np.ndarray) -> np.ndarray:
         """Return predictions float64[s, n] of all targets for masks bool[s, d], not packed. Raises MaskError."""
         members = np.asarray(members)
