@@ -202,6 +202,72 @@ def test_probabilities_may_be_the_labels_of_a_loss_and_several_labels_have_one_l
     np.testing.assert_allclose(trainer.outputs_many([model])[0], expected.mean(dim=1), rtol=1e-5)
 
 
+class Ends(nn.Module):
+    """Ends with a function. Its first module is the last that is called."""
+
+    def __init__(self, end, classes=1, middle=nn.Sigmoid):
+        super().__init__()
+        self.end, self.head, self.first, self.middle = end, nn.Linear(5, classes), nn.Linear(3, 5), middle()
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, 0.4)
+
+    def forward(self, x):
+        return self.end(self.head(self.middle(self.first(x))))
+
+
+def of_probabilities(p, y):
+    return functional.binary_cross_entropy(p.squeeze(-1), y.float(), reduction="none")
+
+
+def flat_sigmoid(logits):
+    return torch.sigmoid(logits).flatten(0).clamp(1e-6, 1 - 1e-6)
+
+
+def of_two(data):
+    return Dataset(x=data.x, y=data.y.clip(max=1), x_test=data.x_test, y_test=data.y_test.clip(max=1))
+
+
+def softmax(logits):
+    return logits.softmax(-1)
+
+
+def of_shares(p, y):
+    return functional.nll_loss(p.log(), y)
+
+
+@pytest.mark.parametrize(
+    ("end", "classes", "options", "fault"),
+    [
+        (flat_sigmoid, 1, {"loss": "binary_cross_entropy"}, "probabilities, and the loss"),
+        (functional.logsigmoid, 1, {"loss": "binary_cross_entropy"}, "logarithms of probabilities, and the loss"),
+        (torch.sigmoid, 2, {"loss": "cross_entropy"}, "probabilities, and the loss"),
+        (softmax, 2, {"loss": "cross_entropy"}, "probabilities, and the loss"),
+        (torch.sigmoid, 1, {"loss": of_probabilities, "output": "margin"}, "probabilities, and the output"),
+        (softmax, 2, {"loss": of_shares, "output": "log_likelihood"}, "probabilities, and the output"),
+    ],
+)
+def test_probabilities_are_refused_if_logits_are_meant(make, data, end, classes, options, fault):
+    """Their losses were of a softmax of a softmax, and their margins had another threshold than 0."""
+    with pytest.raises(SpecError, match=f"^trainer.options.build: the network returns {fault} takes logits"):
+        make(of_two(data), build=lambda: Ends(end, classes), **options)
+
+
+@pytest.mark.parametrize(
+    ("end", "classes", "options"),
+    [
+        (lambda logits: logits, 1, {"loss": "binary_cross_entropy"}),  # 0.4, of a network with a sigmoid in the middle
+        (lambda logits: 4 * torch.sigmoid(logits) - 2, 1, {"loss": "binary_cross_entropy"}),
+        (lambda logits: logits.log_softmax(-1), 2, {"loss": "cross_entropy"}),
+        (lambda logits: logits.log_softmax(-1), 2, {"loss": functional.nll_loss, "output": "margin"}),
+        (softmax, 2, {"loss": of_shares, "output": "margin"}),
+        (torch.sigmoid, 1, {"loss": of_probabilities}),
+    ],
+)
+def test_networks_that_are_no_case_of_that_are_trained(make, data, end, classes, options):
+    trainer = make(of_two(data), build=lambda: Ends(end, classes), **options)
+    assert outputs(trainer, SUBSETS, SEEDS).std(axis=0).min() > 0
+
+
 def of_cox(risk, y):
     """Take times and whether they are those of events; each event is compared with those who live longer."""
     order = torch.argsort(-y[:, 0])

@@ -121,11 +121,20 @@ class Hooked(WithItsOwnTraining):
         self.weight.data.zero_()
 
 
-class Counting(WithItsOwnTraining):
-    current_epoch = 0
+class Unhooked(Hooked):
+    on_train_epoch_end = None
 
+
+class Counting(WithItsOwnTraining):
     def training_step(self, batch, index):
-        return self.current_epoch * super().training_step(batch, index)["loss"]
+        return self.weighted(super().training_step(batch, index)["loss"])
+
+    def weighted(self, loss):
+        return loss / (1 + self.current_epoch)
+
+
+class AtZero(Counting):
+    current_epoch = 0
 
 
 class Waiting(WithItsOwnTraining):
@@ -147,6 +156,12 @@ def test_a_module_that_is_trained_by_more_than_its_steps_is_refused(make, module
     """It would be trained in another way than by Lightning, and nobody would notice."""
     with pytest.raises(SpecError, match=fault):
         make(build=lambda: module("step"), loss=None).train_many(SUBSETS[:1], SEEDS[:1])
+
+
+@pytest.mark.parametrize("module", [Unhooked, AtZero])
+def test_a_subclass_says_that_training_is_the_same_without_a_hook_or_a_counter(make, module):
+    made = [outputs(make(build=lambda c=c: c("step"), loss=None), SUBSETS, SEEDS) for c in (module, WithItsOwnTraining)]
+    np.testing.assert_array_equal(*made)
 
 
 def test_a_step_need_not_take_its_number(make):

@@ -23,6 +23,10 @@ HOOKS = (
 """Methods that a Trainer of Lightning calls, and that may change what is trained."""
 COUNTERS = ("current_epoch", "global_step")
 """Attributes that stay 0 without a Trainer of Lightning."""
+STEPS = ("training_step", "forward", "configure_optimizers")
+"""Methods that train a module here."""
+PACKAGES = ("lightning", "pytorch_lightning")
+"""Names of Lightning's package."""
 
 
 def is_module(network: nn.Module) -> bool:
@@ -41,26 +45,42 @@ def require_supported(network: Any) -> None:
             f"trainer.options.build: {name} sets automatic_optimization = False: not supported; write a trainer class "
             "of your own, which trains it by a Trainer of Lightning"
         )
-    own = [cls for cls in type(network).__mro__ if not cls.__module__.startswith(("lightning", "pytorch_lightning"))]
-    own = own[: own.index(nn.Module)]
-    ignored = [hook for hook in HOOKS if any(hook in vars(cls) for cls in own)]
+    ignored = [hook for hook in HOOKS if _is_own(getattr(network, hook, None))]
     if ignored:
         raise SpecError(
             f"trainer.options.build: {name} overrides {', '.join(ignored)}, which only a Trainer of Lightning calls; "
-            "leave it out if training is the same without it, or write a trainer class of your own"
+            f"if training is the same without it, return a subclass with {ignored[0]} = None, or else write a trainer "
+            "class of your own"
         )
-    for step in ("training_step", "forward"):
-        used = [one for one in COUNTERS if one in _names(getattr(type(network), step, None))]
+    for step in STEPS:
+        names = _names(type(network), step)
+        used = [one for one in COUNTERS if one in names and not _is_own(inspect.getattr_static(network, one, None))]
         if used:
             raise SpecError(
                 f"trainer.options.build: {step} of {name} uses {used[0]}, which stays 0 without a Trainer of "
-                "Lightning; write a trainer class of your own"
+                f"Lightning; if training is the same with 0, return a subclass with {used[0]} = 0, or else write a "
+                "trainer class of your own"
             )
 
 
-def _names(function: Any) -> tuple[str, ...]:
-    code = getattr(function, "__code__", None)
-    return code.co_names if isinstance(code, types.CodeType) else ()
+def _is_own(found: Any) -> bool:
+    """Return whether an attribute of a module is the user's: neither one that Lightning defines, nor None."""
+    found = found.fget if isinstance(found, property) else found
+    return found is not None and (getattr(found, "__module__", None) or "").partition(".")[0] not in PACKAGES
+
+
+def _names(cls: type, method: str) -> set[str]:
+    """Return the names that a method uses, and those of the user's methods among them."""
+    names: set[str] = set()
+    waiting = [method]
+    while waiting:
+        found = inspect.getattr_static(cls, waiting.pop(), None)
+        codes = [found.__code__] if isinstance(found, types.FunctionType) and _is_own(found) else []
+        for code in codes:  # which grows
+            codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+            waiting += sorted(set(code.co_names) - names)
+            names.update(code.co_names)
+    return names
 
 
 def loss_of(network: Any, x: Any, y: torch.Tensor) -> torch.Tensor:

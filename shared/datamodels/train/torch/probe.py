@@ -16,6 +16,15 @@ ROWS = 4
 """Examples that a network is tried on."""
 NOTHING = 1e-6
 """A loss of one example that is smaller than this, as a fraction of that of several, is 0 but for rounding."""
+PROBABILITIES = ("Sigmoid", "Hardsigmoid", "Softmax")
+"""Operations of PyTorch's graph that make probabilities."""
+LOGARITHMS = ("LogSigmoid", "LogSoftmax")
+"""Operations that make their logarithms. Those of all classes are logits, too."""
+OF_SHAPE = (
+    *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "T", "Permute", "Select", "Slice"),
+    *("Clone", "Alias", "Expand", "ToCopy", "Stack", "Cat", "Clamp"),
+)
+"""Operations that leave numbers what they are: shapes, copies, and bounds of probabilities."""
 
 
 def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
@@ -34,7 +43,7 @@ def probe(setting: Setting, network: nn.Module, targets: Examples) -> bool:
         warnings.filterwarnings("error", message="Using a target size")
         x, y = setting.pool.batch(slice(0, ROWS))
         _check_classes(setting.problem, _classes(setting, network.eval(), x), setting.pool, targets)
-        _check_logits(setting.problem, network, x)
+        _check_logits(setting.problem, network, x, y)
         before = _generators(setting.device)
         network.train()
         loss = setting.problem.of(network, setting.augment(x) if setting.augment else x, y)
@@ -100,19 +109,40 @@ def _check_one(setting: Setting, network: nn.Module, x: Tree, y: torch.Tensor) -
         )
 
 
-def _check_logits(problem: Problem, network: nn.Module, x: Tree) -> None:
-    """Raise SpecError if a loss that takes logits gets probabilities: it would take their softmax once more."""
-    if not problem.takes_logits:
+def _check_logits(problem: Problem, network: nn.Module, x: Tree, y: torch.Tensor) -> None:
+    """Raise SpecError if a loss or an output that takes logits gets probabilities: it would take those of them."""
+    option = problem.takes_logits
+    if not option:
         return
-    last = next((module for module in reversed(list(network.modules())) if not list(module.children())), None)
-    logits = problem.predictions(network, x).float()
+    with torch.enable_grad():
+        found = problem.predictions(network, x)
+    one_each = found.numel() == y.numel()
+    if option == "output" and problem.records_margin and not one_each:  # of classes, above 0 by probabilities, too
+        return
+    made, logits = last_operation(found), found.detach().float()
     sums = logits.sum(dim=-1)
     shares = logits.shape[-1:] > (1,) and bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
-    if shares or (isinstance(last, nn.Sigmoid) and bool(((logits >= 0) & (logits <= 1)).all())):
+    if shares or made in PROBABILITIES or (one_each and made in LOGARITHMS):
+        what = "logarithms of probabilities" if made in LOGARITHMS else "probabilities"
+        other = "a loss" if option == "loss" else "the output loss, or an output"
         raise SpecError(
-            "trainer.options.build: the network returns probabilities, and the loss takes logits; leave out its last "
-            "softmax or sigmoid, or give a loss of your own"
+            f"trainer.options.build: the network returns {what}, and the {option} takes logits; leave out its last "
+            f"softmax or sigmoid, or give {other} of your own"
         )
+
+
+def last_operation(found: torch.Tensor) -> str:
+    """Return the name of the operation that made a tensor, but for changes of its shape; empty if PyTorch does not say.
+
+    The last module of a network is not it: modules are listed as they were defined, and many call functions.
+    """
+    node = found.grad_fn
+    while node is not None:
+        name = node.name().partition("Backward")[0]
+        if name not in OF_SHAPE or not node.next_functions:
+            return name
+        node = node.next_functions[0][0]
+    return ""
 
 
 def _classes(setting: Setting, network: nn.Module, x: Tree) -> int | None:

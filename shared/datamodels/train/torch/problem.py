@@ -242,9 +242,16 @@ class Problem:
         return self._output is None and self._loss not in LOSSES.values()
 
     @property
-    def takes_logits(self) -> bool:
-        """Whether the loss is one of those by name that make probabilities of logits."""
-        return self._loss in OF_CLASSES
+    def takes_logits(self) -> str:
+        """The option, `loss` or `output`, whose function makes probabilities of logits; empty if neither does."""
+        if self._loss in OF_CLASSES:
+            return "loss"
+        return "output" if self._output in (margin, log_likelihood) else ""
+
+    @property
+    def records_margin(self) -> bool:
+        """Whether the output is the margin."""
+        return self._output is margin
 
     def ignores(self, label: int) -> bool:
         """Return whether positions with this label are left out."""
