@@ -186,12 +186,14 @@ LOSS = Output("loss", unit="nats", higher_is_better=False, lowest=0.0)
 SQUARED_ERROR = Output("squared error", higher_is_better=False, lowest=0.0)
 LOG_LIKELIHOOD = Output("log-likelihood", unit="nats", higher_is_better=True, highest=0.0)
 PREDICTION = Output("prediction")
+PINBALL = Output("pinball loss", higher_is_better=False, lowest=0.0)
 KNOWN = {
     "margin": MARGIN,
     "loss": LOSS,
     "squared_error": SQUARED_ERROR,
     "prediction": PREDICTION,
     "log_likelihood": LOG_LIKELIHOOD,
+    "pinball": PINBALL,
 }
 """The outputs that built-in trainers record, by their names in `trainer.options.output`."""
 

@@ -42,6 +42,16 @@ def prediction(predictions: np.ndarray, y: np.ndarray) -> np.ndarray:
     return predictions
 
 
+def pinball(predictions: np.ndarray, y: np.ndarray, *, quantile: float) -> np.ndarray:
+    """Return the pinball loss of predicted quantiles float[..., n] of y float[n], float[..., n].
+
+    Predictions that are too low cost `quantile` for each unit, and those that are too high 1 - quantile (Koenker and
+    Bassett 1978).
+    """
+    short = y - predictions
+    return np.maximum(quantile * short, (quantile - 1) * short)
+
+
 def margin_slope(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the gradient of `correct_class_margin` by the logits, float[..., n, classes].
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import mean_pinball_loss
 
 from datamodels.errors import SpecError
 from datamodels.train import Dataset
@@ -86,6 +87,8 @@ def test_hazards_are_recorded_as_they_are_and_have_no_squared_error(two_numbers)
     """Their labels are times, below 0 if nothing happened by then."""
     data = dataclasses.replace(two_numbers, y=two_numbers.y[:, 0], y_test=two_numbers.y_test[:, 0])
     given = {"params": SMALL | {"objective": "survival:cox"}}
+    with pytest.raises(SpecError, match="objective rank_xendcg are on another scale"):
+        build("lightgbm", two_numbers, params={"application": "rank_xendcg"})  # for two numbers, in another estimator
     with pytest.raises(
         SpecError, match=r"objective survival:cox are on another scale than y.*set .*output: prediction"
     ):
@@ -93,6 +96,41 @@ def test_hazards_are_recorded_as_they_are_and_have_no_squared_error(two_numbers)
     trainer = build("xgboost", data, **given, output="prediction")
     model = trainer.train(np.arange(0, 400, 2), 1)
     np.testing.assert_array_equal(trainer.outputs(model), model.predict(data.x_test))
+
+
+@pytest.mark.filterwarnings("ignore:Found 'application' in params")
+@pytest.mark.parametrize(
+    ("name", "params", "quantile", "numbers"),
+    [
+        ("xgboost", SMALL | {"objective": "reg:quantileerror", "quantile_alpha": 0.8}, 0.8, 1),
+        ("lightgbm", SMALL | {"objective": "quantile", "alpha": 0.3}, 0.3, 2),
+        ("lightgbm", SMALL | {"application": "quantile"}, 0.9, 1),
+        ("sklearn.ensemble:GradientBoostingRegressor", SMALL | {"loss": "quantile", "alpha": 0.7}, 0.7, 2),
+        (
+            "sklearn.ensemble:HistGradientBoostingRegressor",
+            {"loss": "quantile", "quantile": 0.2, "max_iter": 5},
+            0.2,
+            1,
+        ),
+        ("sklearn.linear_model:QuantileRegressor", {"quantile": 0.6, "alpha": 0.001}, 0.6, 1),
+    ],
+)
+def test_quantiles_are_recorded_with_their_own_loss_or_as_they_are(two_numbers, name, params, quantile, numbers):
+    """A squared error would be least for predictions of the mean, so examples that bring them there would help."""
+    y, y_test = (labels if numbers == 2 else labels[:, 0] for labels in (two_numbers.y, two_numbers.y_test))
+    data = dataclasses.replace(two_numbers, y=y, y_test=y_test)
+    with pytest.raises(SpecError, match=rf"output: is missing: \w+ predicts the {quantile} quantile of y.* to pinball"):
+        build(name, data, params=params)
+    trainer = build(name, data, params=params, output="pinball")
+    model = trainer.train(np.arange(0, 400, 2), 1)
+    predicted = model.predict(data.x_test).reshape(30, -1)
+    losses = [
+        [mean_pinball_loss([a], [b], alpha=quantile) for a, b in zip(np.atleast_1d(right), said, strict=True)]
+        for right, said in zip(data.y_test, predicted, strict=True)
+    ]
+    np.testing.assert_allclose(trainer.outputs(model), np.mean(losses, axis=1), rtol=1e-4)
+    plain = build(name, data, params=params, output="prediction")
+    np.testing.assert_allclose(plain.outputs(model), predicted.mean(axis=1), rtol=1e-5)
 
 
 def test_numbers_are_those_of_the_estimator_alone(two_numbers):

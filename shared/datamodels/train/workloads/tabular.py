@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from datamodels.errors import SpecError
 from datamodels.outputs import Output
 from datamodels.run.dataset import Dataset, Targets, split
 from datamodels.train import outputs
-from datamodels.train.workloads import boosting
+from datamodels.train.workloads import boosting, objectives
 
 AGREE = 0.8
 """Fraction of examples on which a classifier must choose the class that its margins say. Calibration moves a few, and
@@ -67,7 +68,8 @@ class Tabular:
     estimator  its class as module:Class, or lightgbm or xgboost
     params     keyword arguments of the estimator
     output     what is recorded: margin (the default) or loss for classifiers; squared_error (the default) or prediction
-               for regressors (the mean, if y has several numbers per example)
+               for regressors; pinball, which has no default, or one of these if they predict a quantile of y. If y has
+               several numbers per example, it is their mean
 
     Logits are the log of `predict_proba`, or `decision_function` if the estimator has no `predict_proba`. If the
     estimator has a `random_state`, it is set to the model's seed. LightGBM and XGBoost run on one thread, unless
@@ -165,21 +167,16 @@ def _check_labels(y: np.ndarray, classifies: bool) -> None:
         raise SpecError(f"dataset: y has {odd:g}, but the estimator is a classifier; give classes, or name a regressor")
 
 
-OTHER_SCALES = ("survival:", "rank:", "lambdarank", "rank_xendcg", "binary:logitraw")
-"""Beginnings of objectives of boosting whose predictions are no estimates of y, but scores, hazards or logits."""
-
-
 def _require_predictions(estimator: Any, output: str | None) -> None:
     """Raise SpecError if an estimator neither classifies nor predicts y, so that its outputs would mean nothing."""
     from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
 
     if is_clusterer(estimator) or is_outlier_detector(estimator) or not hasattr(estimator, "predict"):
         raise SpecError(f"{_name(estimator)}: learns no labels: name a classifier or a regressor")
-    objective = estimator.get_params().get("objective")
-    other = isinstance(objective, str) and objective.startswith(OTHER_SCALES) and not is_classifier(estimator)
+    other = None if is_classifier(estimator) else objectives.of_other_scale(estimator)
     if other and output != "prediction":
         raise SpecError(
-            f"{_name(estimator)}: its predictions for the objective {objective} are on another scale than y, so their "
+            f"{_name(estimator)}: its predictions for the objective {other} are on another scale than y, so their "
             "squared error means nothing; set trainer.options.output: prediction"
         )
 
@@ -276,8 +273,17 @@ def _choice(estimator: Any, output: str | None) -> tuple[str, dict[str, Any]]:
     """Return (the name of the output, the outputs that the estimator can have)."""
     from sklearn.base import is_classifier
 
-    allowed = outputs.OF_LOGITS if is_classifier(estimator) else outputs.OF_PREDICTIONS
-    return output or next(iter(allowed)), allowed
+    if is_classifier(estimator):
+        return output or "margin", outputs.OF_LOGITS
+    if (quantile := objectives.quantile(estimator)) is None:
+        return output or "squared_error", outputs.OF_PREDICTIONS
+    if not output:
+        raise SpecError(
+            f"trainer.options.output: is missing: {type(estimator).__name__} predicts the {quantile:g} quantile of y, "
+            "and models near the mean would have the least squared error; set it to pinball, the loss of quantiles, "
+            "or to prediction"
+        )
+    return output, outputs.OF_PREDICTIONS | {"pinball": functools.partial(outputs.pinball, quantile=quantile)}
 
 
 class _OneClass:
