@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from datamodels.fit.contract.choice import Choice
 from datamodels.fit.contract.targets import Targets
 from datamodels.fit.data import moments
 from datamodels.fit.data.means import Heldout, Means
@@ -31,7 +32,8 @@ FRACTIONS = tuple((1.6 * 0.64**i) for i in range(14))
 """Values of f that are tried, going down until the error rises. `folds.Errors` interpolates between them: steps of 0.8
 and no interpolation take twice as long, and choose no better."""
 RISES = 2
-"""How often in a row errors rise before the walk ends, as long as none is below that of the mean."""
+"""How often in a row errors and correlations become worse before a walk ends, as long as no error is below that of the
+mean. After that, one rise of the error ends it."""
 ABOVE = 2
 """Values above the best one of the folds before with which a fold begins. Weights there are few, and found fast."""
 ON_THE_WAY = (4.0, 2.0, 1.0)
@@ -156,7 +158,7 @@ def walk(
     """Yield fractions, going down, with how well weights at them predict the held-out rows.
 
     Ends when the mean error over the variance rises. While it is not below 1, it says only how little to predict: then
-    the walk ends when error and mean correlation have become worse RISES times in a row.
+    the walk ends when error and mean correlation have each become worse RISES times in a row.
 
     prior   prior means [a, d], to fit what they leave of the outputs; None for the plain LASSO
     around  the best fraction of other folds; None to begin with the largest
@@ -168,14 +170,17 @@ def walk(
     )
     rows = sample.rows
     scale, variance = rows.xp.asarray(data.spread[:, None].astype(rows.dtype)), rows.host(sample.variance)
-    least, rises = np.array([np.inf, 0.0]), np.zeros(2, dtype=int)
+    choice = Choice(np.array(FRACTIONS[first:]), np.ones(2), RISES)  # by the error, and by the correlation
     for fraction in FRACTIONS[first:]:
         on_the_way.to(fraction)
         found = sample.heldout(on_the_way.weights * scale + (0 if prior is None else prior))
         yield fraction, found
-        means = np.array([(found.error / variance).mean(), -found.correlation.mean()])
-        rises, least = np.where(means > least, rises + 1, 0), np.fmin(least, means)
-        if rises[0] if least[0] < 1 else (rises >= RISES).all():
+        means, left = (
+            np.array([(found.error / variance).mean(), -found.correlation.mean()]),
+            np.flatnonzero(~choice.done),
+        )
+        choice.record_error(left, means[left])
+        if not choice.active or (choice.best_error[0] < 1 and choice.rises[0]):
             return
 
 
