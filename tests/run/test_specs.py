@@ -79,6 +79,44 @@ def test_a_fault_is_one_line_with_field_value_and_what_is_allowed(fields, fault)
     assert found[0].startswith(fault)
 
 
+@pytest.mark.parametrize(
+    "fit, fault",
+    [
+        ({"estimator": "prior", "solver": "saga"}, "fit.solver = 'saga': the estimator 'prior' does not use it; "),
+        ({"estimator": "lasso", "gradients": 5}, "fit.gradients = 5: the estimator 'lasso' does not use it; leave it "),
+        ({"estimator": "ridge", "lambda_ratio": 0.1}, "fit.lambda_ratio = 0.1: the estimator 'ridge' does not use it"),
+        ({"estimator": "difference", "patience": 5}, "fit.patience = 5: the estimator 'difference' does not use it"),
+    ],
+)
+def test_settings_that_the_estimator_does_not_use_are_refused_when_they_are_given(tmp_path, fit, fault):
+    """Earlier versions ignored them, so stored runs may have them."""
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(document(fit=fit)))
+    for ask in (lambda: specs.load(path), lambda: specs.parse_fit(fit)):
+        with pytest.raises(SpecError) as raised:
+            ask()
+        assert raised.value.faults[0].startswith(fault) and len(raised.value.faults) == 1
+    stored = specs.parse(document(fit=fit)).fit
+    (name,) = fit.keys() - {"estimator"}
+    assert getattr(stored, name) == fit[name]
+    changed = specs.parse_fit({"tolerance": 0.01}, stored)
+    assert (changed.tolerance, changed.unused()) == (0.01, {}), "the fields of a stored run do not get in the way"
+
+
+def test_a_file_of_all_fields_with_their_defaults_is_no_fault(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(specs.parse(document(fit={"estimator": "difference"})).document()))
+    assert specs.load(path).fit.estimator == "difference"
+
+
+def test_a_field_of_a_fit_is_changed_in_either_spelling():
+    base = specs.parse_fit({"solver": "stream", "batch": 64})
+    assert specs.parse_fit({"batch": 128}, base) == specs.parse_fit({"batch_size": 128}, base)
+    assert specs.parse_fit({"batch": 128}, base).solver == "stream"
+    with pytest.raises(SpecError, match="fit: batch and batch_size are two spellings of one option"):
+        specs.parse_fit({"batch": 128, "batch_size": 128})
+
+
 @pytest.mark.parametrize("depth", [300, 3000])
 def test_options_nested_without_end_are_refused(depth):
     options = {}

@@ -122,7 +122,8 @@ class EvaluateSpec(Section):
 
 class FitSpec(Section):
     """How one linear model per target is fitted. It is not part of the run's name: a run may have fits by several
-    settings, and no model is trained again for them."""
+    settings, and no model is trained again for them. A value other than the default is refused if the estimator does
+    not use the field."""
 
     estimator: Estimator = Field(default=DEFAULT, description=_texts(ESTIMATORS))
     """How weights are made. If the section names a solver and no estimator, it is `lasso`, which alone has solvers."""
@@ -158,6 +159,16 @@ class FitSpec(Section):
             return given
         solved = {"estimator": OF_SOLVERS} if "solver" in given and "estimator" not in given else {}
         return spellings.renamed(spellings.FIT, given) | solved
+
+    def unused(self) -> dict[str, list[str]]:
+        """Return the fields that the estimator does not use, and that do not have their defaults: the estimators that
+        use each of them."""
+        users = {
+            field: [name for name, known in ESTIMATORS.items() if field in known.settings]
+            for field, info in type(self).model_fields.items()
+            if getattr(self, field) != info.default
+        }
+        return {field: names for field, names in users.items() if names and self.estimator not in names}
 
 
 class OutputSpec(Section):

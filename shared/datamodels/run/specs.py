@@ -18,7 +18,7 @@ from pydantic import Field
 
 from datamodels.errors import SpecError
 from datamodels.outputs import Output
-from datamodels.run import documents, examples, faults
+from datamodels.run import documents, examples, faults, spellings
 from datamodels.run.estimators import DEFAULT, ESTIMATORS
 from datamodels.run.sections import (
     DatasetSpec,
@@ -169,12 +169,35 @@ def parse(document: Any) -> RunSpec:
     return spec
 
 
-def parse_fit(document: dict[str, Any]) -> FitSpec:
-    """Parse the section `fit` of a spec on its own. Raises SpecError with one line per fault."""
+def parse_fit(given: dict[str, Any], base: FitSpec | None = None) -> FitSpec:
+    """Parse fields of the section `fit` as a user gives them.
+
+    base  has the other fields, except those that the estimator does not use; by default, these have their defaults
+
+    Raises SpecError with one line per fault: also for given fields that the estimator does not use.
+    """
+    kept = {} if base is None else base.model_dump(mode="json", by_alias=False)
     try:
-        return FitSpec.model_validate(document)
+        given = spellings.renamed(spellings.FIT, given)
+        found = FitSpec.model_validate(kept | given)
     except pydantic.ValidationError as error:
         raise SpecError([f"fit.{fault}" for fault in faults.of_fields(error, FitSpec)]) from None
+    except ValueError as error:
+        raise SpecError(f"fit: {error}") from None
+    unused = found.unused()
+    if wrong := [fault for field, fault in _unused_faults(found) if field in given]:
+        raise SpecError(wrong)
+    return found.model_copy(update={field: FitSpec.model_fields[field].default for field in unused})
+
+
+def _unused_faults(fit: FitSpec):
+    """Yield (field, fault) of the fields that the estimator does not use."""
+    for field, names in fit.unused().items():
+        yield (
+            field,
+            f"fit.{field} = {getattr(fit, field)!r}: the estimator {fit.estimator!r} does not use it; leave it out, or "
+            f"take the estimator {' or '.join(names)}, which does",
+        )
 
 
 def _cross_faults(spec: RunSpec):
@@ -213,7 +236,8 @@ def _output_faults(output: OutputSpec):
 def load(path: str | Path) -> RunSpec:
     """Read a RunSpec from a YAML file. A plain name without such a file is that of an example; see `run.examples`.
 
-    Raises SpecError with one line per fault.
+    Raises SpecError with one line per fault: also for fields of the fit that its estimator does not use. Those of
+    stored runs are ignored, because earlier versions took them.
     """
     if is_run(str(path)) and not Path(path).is_file():
         raise SpecError(
@@ -232,4 +256,7 @@ def load(path: str | Path) -> RunSpec:
         raise SpecError(f"{path}: is not UTF-8 text") from None
     except ValueError as error:
         raise SpecError(f"{path}: {error}") from None
-    return parse(document)
+    spec = parse(document)
+    if wrong := [fault for _, fault in _unused_faults(spec.fit)]:
+        raise SpecError(wrong)
+    return spec

@@ -52,7 +52,7 @@ def refit(options: argparse.Namespace) -> None:
 def changed(fit: FitSpec, settings: Sequence[str]) -> FitSpec:
     """Return a section `fit` with other values for some fields, given as NAME=VALUE. Raises InputError, SpecError."""
     given = dict(map(_setting, settings))
-    found = specs.parse_fit(fit.model_dump(mode="json", by_alias=False) | given)
+    found = specs.parse_fit(given, fit)
     if "features" in given:  # the user has named this code
         trust.trust_references([found.features])
     return found
