@@ -15,6 +15,7 @@ from datamodels.errors import DatamodelsError, DeniedError, InputError, Settings
 from datamodels.rpc.access import GROUP, Caller, readers_of
 from datamodels.settings import ExplorerSettings
 
+from . import audit
 from .problems import response_of
 
 Scope = MutableMapping[str, Any]
@@ -98,12 +99,14 @@ class Gate:
             if (target := self._first_visit(scope)) is not None:
                 await _redirect(send, target, self._cookie(host))
                 return
-            user = self._user(headers, host)
-            caller = self._caller(user, headers)
-            scope.setdefault("state", {}).update(user=user, may_read=caller.may_read)
+            state = scope.setdefault("state", {})
+            state["user"] = self._user(headers, host)
+            caller = self._caller(state["user"], headers)
+            state["may_read"] = caller.may_read
             _require_readable(caller, scope)
             _require_small(headers)
         except DatamodelsError as error:
+            audit.denied(scope, error)
             await response_of(error)(scope, receive, send)
             return
         await self._app(scope, _bounded(receive), send)

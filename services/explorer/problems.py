@@ -11,6 +11,8 @@ from datamodels.errors import BusyError, DatamodelsError, InputError, Unavailabl
 from datamodels.screen import plain
 from datamodels.telemetry import logger
 
+from . import audit
+
 log = logger(__name__)
 
 MEDIA = "application/problem+json"
@@ -32,6 +34,7 @@ def handle(app: FastAPI) -> None:
 
     def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatamodelsError)
+        audit.denied(request.scope, error)
         if error.http_status >= 500:
             log.error(str(error), error=type(error).__name__, path=request.url.path)
         return response_of(error)

@@ -14,6 +14,8 @@ from datamodels.explore.verdicts import Verdict
 from datamodels.run import documents
 from datamodels.settings import ExplorerSettings
 
+from . import audit
+
 
 def review_router(explorer: Explorer, settings: ExplorerSettings) -> APIRouter:
     """Return the routes."""
@@ -61,6 +63,7 @@ def review_router(explorer: Explorer, settings: ExplorerSettings) -> APIRouter:
         if fault := views.check_subject(opened, verdict):
             raise InputError(f"{fault[0]} = {getattr(verdict, fault[0])}: must be 0 to {fault[1] - 1} in run {run}")
         verdicts.add(explorer.store, run, verdict)
+        audit.written(request.scope)
         return views.verdict(verdict)
 
     return router

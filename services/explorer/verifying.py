@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from datamodels.environment import child_environ
 from datamodels.errors import BusyError, DeniedError, InputError, NotFoundError
@@ -26,6 +26,8 @@ from datamodels.screen import plain
 from datamodels.settings import ExplorerSettings
 from datamodels.storage import records
 from datamodels.telemetry import logger
+
+from . import audit
 
 log = logger(__name__)
 
@@ -178,9 +180,11 @@ def verifying_router(explorer: Explorer, jobs: Jobs) -> APIRouter:
     router = APIRouter()
 
     @router.post("/runs/{run}/verifications", status_code=202)
-    def verify(run: str, asked: models.VerificationRequest) -> models.VerificationInfo:
+    def verify(run: str, asked: models.VerificationRequest, request: Request) -> models.VerificationInfo:
         """Train models with and without a change, on the machine of the explorer, to verify its prediction."""
-        return _shown(jobs.start(run, arguments(explorer.weights.run(run), asked)))
+        started = jobs.start(run, arguments(explorer.weights.run(run), asked))
+        audit.written(request.scope)
+        return _shown(started)
 
     @router.post("/runs/{run}/verifications/command")
     def command(run: str, asked: models.VerificationRequest) -> models.VerificationCommand:
@@ -194,9 +198,10 @@ def verifying_router(explorer: Explorer, jobs: Jobs) -> APIRouter:
         return _shown(jobs.get(run, number))
 
     @router.post("/runs/{run}/verifications/{number}/stop")
-    def stop_verification(run: str, number: str) -> models.VerificationInfo:
+    def stop_verification(run: str, number: str, request: Request) -> models.VerificationInfo:
         """Stop a verification."""
         jobs.stop(run, number)
+        audit.written(request.scope)
         return _shown(jobs.get(run, number))
 
     return router

@@ -15,6 +15,7 @@ from datamodels.rpc.client import connect
 from datamodels.rpc.serve import Server, main
 from datamodels.settings import AuthSettings, ClientSettings, ServeSettings
 from tests.helpers.certificates import ISSUER, SUBJECT, Authority, Issuer, write
+from tests.helpers.waiting import LIMIT, eventually
 
 SHAPES = ["Unary", "Many", "Collect", "Chat"]
 
@@ -130,7 +131,10 @@ def test_a_token_that_anyone_could_sign(place, issuer, algorithm):
         place.show((text + b"." + encoded(signature)).decode()).Unary("say a")
 
 
-@pytest.mark.parametrize("token", ["x", "a.b.c", "x" * 4000])
+NESTED = b".".join(map(encoded, (b'{"alg":"ES256","kid":"key"}', b'{"iss":' + b"[" * 2800 + b"]" * 2800 + b"}", b"x")))
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "x" * 4000, NESTED.decode()])
 def test_text_that_is_not_a_token(place, token):
     with pytest.raises(TokenError, match="it is not a JSON web token"):
         place.show(token).Unary("say a")
@@ -208,6 +212,30 @@ def test_unknown_keys_do_not_cause_constant_reads(issuer):
         with pytest.raises(TokenError):
             keys.key(f"made up {number}")
     assert len(asked) == 1
+
+
+def test_calls_with_known_keys_do_not_wait_for_an_issuer_that_hangs(issuer):
+    asked, answer = threading.Event(), threading.Event()
+
+    def read():
+        if asked.is_set():
+            answer.wait(LIMIT)
+        return issuer.keys()
+
+    def look_for_a_new_one():
+        with pytest.raises(TokenError):
+            keys.key("unknown")
+
+    keys = auth.Keys(read, retry=0.0)
+    asked.set()
+    stranger = threading.Thread(target=look_for_a_new_one)
+    stranger.start()
+    try:
+        eventually(keys._lock.locked)
+        assert keys.key("key").key_id == "key" and stranger.is_alive()
+    finally:
+        answer.set()
+        stranger.join()
 
 
 class ApiServer(http.server.ThreadingHTTPServer):

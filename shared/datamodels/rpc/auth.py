@@ -92,6 +92,9 @@ class Keys:
 
     def key(self, name: str) -> Any:
         """Return the key of this id as a jwt.PyJWK. Raises TokenError if no such key is known."""
+        keys = self._keys
+        if name in keys and self._lock.locked():  # somebody rereads them, and the issuer may hang
+            return keys[name]
         with self._lock:
             now = time.monotonic()
             wanted = name not in self._keys or now - self._read_at > KEEP_SECONDS
@@ -218,7 +221,7 @@ class Guard:
             reason = f"it has no claim {error.claim}"
         except jwt.InvalidSignatureError:
             reason = "its signature is wrong"
-        except jwt.PyJWTError:  # its message may contain parts of the token
+        except (jwt.PyJWTError, RecursionError):  # its message may contain parts of the token
             reason = "it is not a JSON web token, or its signature algorithm is not accepted"
         raise TokenError(f"the bearer token is not accepted: {reason}")
 

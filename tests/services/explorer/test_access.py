@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from datamodels.services.explorer import audit
 from datamodels.services.explorer.service import application
 
 from datamodels.environment import child_environ
@@ -78,6 +79,31 @@ def test_a_proxy_names_the_user_and_no_header_is_trusted_otherwise(served):
         verdict = {"kind": "label", "index": 3, "other": -1, "verdict": "keep", "who": "mallory"}
         assert other.ask(f"{RUNS}/{served.run.name}/verdicts", verdict, **asked, x_user="ada").json()["who"] == "ada"
     assert served.ask(RUNS, token="", x_user="ada").status == 401
+
+
+def test_who_is_denied_and_who_writes_is_logged(served, caplog):
+    caplog.set_level("INFO", audit.__name__)
+    path, verdict = f"{RUNS}/{served.run.name}/verdicts", {"kind": "label", "index": 4, "other": -1, "verdict": "keep"}
+    settings = ExplorerSettings(user_header="X-User", hosts="127.0.0.1", readers=f"ada={served.run.name}; bob=other-*")
+    with serving(served.store, settings) as port:
+        other = Served(port, served.store, served.run)
+        assert other.ask(f"{RUNS}?token=wrong", token="").status == 401
+        assert other.ask(path, token="", x_user="bob").status == 403
+        assert other.ask(path, verdict, token="", x_user="ada").status == 201
+        assert other.ask(path, verdict | {"verdict": "open"}, token="", x_user="ada").status == 201
+        assert other.ask(f"{RUNS}/{served.run.name}/verifications", {"target": 0}, token="", x_user="ada").status == 403
+        assert other.ask(path, token="", x_user="ada").status == 200, "reading leaves no line"
+    lines = [
+        r.msg if isinstance(r.msg, dict) else json.loads(r.msg) for r in caplog.records if r.name == audit.__name__
+    ]
+    assert [(line["event"], line.get("caller"), line["method"], line["path"]) for line in lines] == [
+        ("denied", None, "GET", RUNS),
+        ("denied", "bob", "GET", path),
+        ("audit", "ada", "POST", path),
+        ("audit", "ada", "POST", path),
+        ("denied", "ada", "POST", f"{RUNS}/{served.run.name}/verifications"),
+    ]
+    assert all(line["peer"].startswith("127.0.0.1:") for line in lines) and "wrong" not in str(lines)
 
 
 def test_an_explorer_that_anybody_could_use_does_not_start(served):
