@@ -263,7 +263,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind = "application/jwk-set+json" if self.path.endswith("jwks") else "application/json"
         taken = kind in self.headers["Accept"].split(", ")
         status = 401 if not known else 404 if found is None else 200 if taken else 406
+        if isinstance(found, str):
+            status = 302
         self.send_response(status)
+        if status == 302:
+            self.send_header("location", found)
         self.end_headers()
         if status == 200:
             self.wfile.write(json.dumps(found).encode())
@@ -310,6 +314,12 @@ def test_any_openid_issuer_says_where_its_keys_are_and_gets_no_token(asking, iss
         api.documents["/open/.well-known/openid-configuration"] = found | wrong
         with pytest.raises(SettingsError, match=f"^{place}: "):
             auth.guard(settings)
+
+
+def test_no_redirect_takes_the_token_elsewhere(asking, api):
+    api.documents |= {"/openid/v1/jwks": f"{api.url}/elsewhere", "/elsewhere": api.documents["/openid/v1/jwks"]}
+    with pytest.raises(UnavailableError, match=r"jwks: cannot be read: .*302"):
+        auth.guard(AuthSettings(**asking))
 
 
 def test_another_issuer_may_be_set(asking, issuer, api):

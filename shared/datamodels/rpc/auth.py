@@ -284,6 +284,13 @@ def _ask(url: str, settings: AuthSettings) -> Any:
     return _get(url, {"Authorization": SCHEME + token}, settings.ca_file)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: they would take the token elsewhere, or keys from where no certificate is checked."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
 def _get(url: str, headers: Mapping[str, str], ca_file: str | None) -> Any:
     """Get JSON. ca_file: a PEM file with authorities; None for those of the system."""
     try:
@@ -292,7 +299,8 @@ def _get(url: str, headers: Mapping[str, str], ca_file: str | None) -> Any:
         raise SettingsError(f"{AuthSettings.prefix}_CA_FILE={ca_file}: {error}") from error
     request = urllib.request.Request(url, headers={"Accept": ACCEPT, **headers})
     # No proxy, because a proxy must not see the token.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirects()
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=TIMEOUT) as response:
             return json.load(response)
