@@ -1,6 +1,8 @@
 """Every command that prints facts prints them as JSON, too: run one by one, on a small run, and read strictly."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
 import re
@@ -21,6 +23,7 @@ from datamodels.run import runs
 from datamodels.runners.cluster.templates import named
 from datamodels.settings import ServeSettings
 from datamodels.storage.local import LocalStore
+from datamodels.testing.linear import Linear
 from tests.cli.declared import endings
 from tests.runners.cluster.conftest import api  # noqa: F401 - fixture
 
@@ -108,13 +111,11 @@ class Place:
 def place(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     (home / "spec.yaml").write_text(yaml.safe_dump(SPEC))
-    with pytest.MonkeyPatch.context() as patched:
-        printed = []
-        patched.setattr("builtins.print", lambda *a, file=None, **k: printed.append(a[0]) if file is None else None)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["run", str(home / "spec.yaml"), "--json", "--quiet", "--home", str(home), "--trainers", "1"]) == 0
     store = LocalStore(home / "store")
     with Server(ServeSettings(), [service(WeightStore(store, refresh=0))]) as server:
-        yield Place(home, home / "spec.yaml", *runs.names(store), "\n".join(printed), server.address)
+        yield Place(home, home / "spec.yaml", *runs.names(store), printed.getvalue(), server.address)
 
 
 def read(out):
@@ -148,6 +149,21 @@ def test_each_prints_one_value_or_one_per_line(place, capsys, line):
     found = read(capsys.readouterr().out)
     assert found and all(isinstance(value, dict) for value in found)
     assert len(found) == 1 or "one object per line" in shown.format_help()
+
+
+def test_what_the_users_code_prints_is_no_part_of_it(place, capsys, monkeypatch):
+    monkeypatch.setattr(Linear, "__init__", said(Linear.__init__))
+    assert main(["lime", place.run, "0", "--models", "2", "--samples", "20", "--json", "--home", str(place.home)]) == 0
+    out, err = capsys.readouterr()
+    assert len(read(out)) == 1 and "hello" in err
+
+
+def said(function):
+    def wrapper(*arguments, **options):
+        print("hello")
+        return function(*arguments, **options)
+
+    return wrapper
 
 
 def test_a_run_prints_its_result(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import sys
@@ -35,7 +36,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             trust.trust_modules(options.trust)
         module, _, function = options.command.partition(":")
-        getattr(importlib.import_module(module), function)(options)
+        command = getattr(importlib.import_module(module), function)
+        with streams.answers_alone() if getattr(options, "json", False) else contextlib.nullcontext():
+            command(options)
     except DatamodelsError as error:
         if TelemetrySettings.load().level == "debug":
             faults.show_trace(*sys.exc_info())

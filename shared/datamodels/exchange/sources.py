@@ -45,12 +45,24 @@ class Source:
     blocks: Callable[[], Blocks]
 
 
+def in_exports(paths: Sequence[str]) -> list[str]:
+    """Return paths as given, but for a folder that `datamodels export` wrote the paths in it that have its arrays."""
+    found: list[str] = []
+    for path in paths:
+        parts = [[Path(path, "models")], [Path(path, f"{name}.npy") for name in (MASKS, OUTPUTS)]]
+        inside = next((part for part in parts if part[0].exists()), [])
+        found += [str(part) for part in inside] or [path]
+    return found
+
+
 def open_all(paths: Sequence[str]) -> list[Source]:
     """Open files in the order given. Raises InputError for files that cannot be read or do not fit each other."""
     found, rest = [], list(paths)
     while rest:
         path = Path(rest.pop(0))
-        if path.suffix == ".npy":
+        if path.is_dir():
+            found.append(_parquet(path))
+        elif path.suffix == ".npy":
             if not rest or Path(rest[0]).suffix != ".npy":
                 raise InputError(f"{path}: a .npy file of masks must be followed by the .npy file of their outputs")
             found.append(_pair(path, Path(rest.pop(0))))
@@ -61,7 +73,7 @@ def open_all(paths: Sequence[str]) -> list[Source]:
                 raise InputError(f"{path}: has no array {absent[0]!r}, only {', '.join(sorted(arrays)) or 'none'}")
             masks, outputs = (member(path, arrays, name) for name in (MASKS, OUTPUTS))
             found.append(_of_arrays(str(path), f"{path}: {MASKS}", f"{path}: {OUTPUTS}", masks, outputs))
-        elif path.suffix == ".parquet" or path.is_dir():
+        elif path.suffix == ".parquet":
             found.append(_parquet(path))
         else:
             raise InputError(f"{path}: must be .npy, .npz, .parquet or a folder of .parquet files")
@@ -161,13 +173,7 @@ def _parquet(path: Path) -> Source:
 
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        exported = [path / name for name in ("models", "masks.npy") if (path / name).exists()]
-        hint = ""
-        if exported:
-            outputs = f" {path / 'outputs.npy'}" if exported[0].suffix else ""
-            hint = f"; of this export, give {exported[0]}{outputs}"
-        elif list(path.glob("*.csv")):
-            hint = "; CSV is not read: export as npz, npy or parquet"
+        hint = "; CSV is not read: export as npz, npy or parquet" if list(path.glob("*.csv")) else ""
         raise InputError(f"{path}: has no .parquet files{hint}")
 
     def blocks() -> Blocks:

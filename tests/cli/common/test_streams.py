@@ -38,6 +38,9 @@ def shell(command, **environ):
         ("{dm} examples digits | head -1; exit ${{PIPESTATUS[0]}}", ExitCode.DONE, ""),
         ("{dm} --help | true; exit ${{PIPESTATUS[0]}}", ExitCode.DONE, ""),
         ("{dm} examples >&-", ExitCode.DONE, ""),
+        ("{dm} examples --json >/dev/full", ExitCode.FAILED, "datamodels: standard output: cannot be written: No spac"),
+        ("{dm} examples --json | true; exit ${{PIPESTATUS[0]}}", ExitCode.DONE, ""),
+        ("{dm} examples --json >&-", ExitCode.DONE, ""),
         ("{dm} examples nope 2>/dev/full", ExitCode.CONFIG, ""),
         ("{dm} examples nope 2>&-", ExitCode.CONFIG, ""),
         ("{dm} fly 2>&-", ExitCode.CONFIG, ""),
@@ -62,6 +65,29 @@ def test_a_terminal_of_ascii_shows_other_characters_escaped(environ, shown):
     script = "from datamodels.cli.common.streams import guarded\nguarded(lambda: print('n\\xe4me') or 0)"
     done = shell(f'{sys.executable} -c "{script}"', PYTHONCOERCECLOCALE="0", **environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "n\\xe4me\n", "")
+
+
+def test_answers_are_alone_on_standard_output():
+    """Not only what Python prints: libraries and child processes write to the file itself."""
+    script = """
+import os, subprocess
+from datamodels.cli.common.output import print_json
+from datamodels.cli.common.streams import answers_alone, guarded
+
+def command():
+    with answers_alone():
+        print("user")
+        os.write(1, b"library\\n")
+        print_json({"a": "\xe4"})
+        subprocess.run(["echo", "child"])
+    print("after")
+    return 0
+
+guarded(command)
+"""
+    done = shell(f"{sys.executable} -c '{script}'")
+    assert done.stdout == '{"a": "\\u00e4"}\nafter\n', done.stderr
+    assert sorted(done.stderr.splitlines()) == ["child", "library", "user"]
 
 
 def test_errors_that_are_not_of_the_streams_are_raised():

@@ -13,6 +13,7 @@ import numpy as np
 from datamodels import words
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.verdict import Verdict
+from datamodels.cli.common import streams
 from datamodels.outputs import Output
 from datamodels.screen import plain
 from datamodels.spans import Span
@@ -21,7 +22,7 @@ from datamodels.spans import Span
 def print_json(*documents: Any) -> None:
     """Print JSON, one value per line, and nothing if there are no values. Every command with --json prints by this."""
     for document in documents:
-        print(json.dumps(finite(document), allow_nan=False), flush=True)
+        print(json.dumps(finite(document), allow_nan=False), file=streams.answers(), flush=True)
 
 
 def warn(text: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 from datamodels import screen
 from datamodels.errors import ExitCode
@@ -38,6 +38,26 @@ class _Watched:
     def flush(self) -> None:
         self._try(self._stream.flush)
 
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Write to a copy of the stream's file, if it is standard output, and let that be standard error meanwhile."""
+        if _number(self) != 1:
+            yield
+            return
+        before, copy = self._stream, os.dup(1)
+        self.flush()
+        os.dup2(2, 1)
+        self._stream = open(copy, "w", encoding=self.encoding, errors=self.errors)  # noqa: SIM115
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.flush()
+            os.dup2(copy, 1)
+            with contextlib.suppress(OSError):  # what cannot be written was noticed before
+                self._stream.close()
+            self._stream = before
+
     def _try(self, action: Callable[[], object]) -> None:
         try:
             action()
@@ -45,6 +65,38 @@ class _Watched:
             self.fault = self.fault or error
             if not self._lenient:
                 raise
+
+
+@contextlib.contextmanager
+def answers_alone() -> Iterator[None]:
+    """Keep standard output for what is printed to `answers`, so that programs can read it.
+
+    What a user's code, libraries and child processes print meanwhile goes to standard error.
+    """
+    global _answers
+    out = sys.stdout
+    with out.elsewhere() if isinstance(out, _Watched) else contextlib.nullcontext():
+        sys.stdout, _answers = sys.stderr, out
+        try:
+            yield
+        finally:
+            sys.stdout, _answers = out, None
+
+
+def answers() -> TextIO:
+    """Return the stream for the JSON of a command."""
+    return _answers or sys.stdout
+
+
+_answers: Any = None
+
+
+def _number(stream: Any) -> int | None:
+    """Return the number of a stream's file; None if it has none, as in memory."""
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def guarded(command: Callable[[], int]) -> int:

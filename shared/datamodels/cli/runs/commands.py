@@ -179,7 +179,7 @@ def _add_transfer(subparsers: Subparsers) -> None:
         metavar="FILE",
         nargs="+",
         help="masks.npy [models, columns] and then outputs.npy [models, targets]; or one .npz or .parquet file, or a "
-        "folder of .parquet files, with masks and outputs; several add up",
+        "folder of .parquet files, with masks and outputs; or what `export` wrote; several add up",
     )
     parser.add_argument(
         "--unseen",

@@ -50,8 +50,9 @@ def import_arrays(options: argparse.Namespace) -> None:
 
 def _given(options: argparse.Namespace) -> Given:
     """Return what the options give. What they leave open is taken from an export, if the arrays come from one."""
-    models = sources.open_all(options.files)
-    export = exported.read(options.files, models[0])
+    files = sources.in_exports(options.files)
+    models = sources.open_all(files)
+    export = exported.read(files, models[0])
     if export.where:
         warn(f"{export.where}: says what outputs, targets and classes are; options have precedence")
     unseen = export.unseen
