@@ -56,7 +56,7 @@ def seconds_per_model(spec) -> float:
     with threadpoolctl.threadpool_limits(1):
         for batch in range(1000):  # the first batch warms up
             models = range(batch * size, (batch + 1) * size)
-            subsets = [run.design.members(np.flatnonzero(designs.subset(run.design, model))) for model in models]
+            subsets = [run.design.members(designs.subset(run.design, model)) for model in models]
             started = time.process_time()
             trainer.outputs_many(trainer.train_many(subsets, [model_seed(spec.seed, model) for model in models]))
             if batch:
