@@ -102,6 +102,14 @@ def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatc
     assert planned == pytest.approx(taken, rel=0.25)
 
 
+def test_what_a_fit_does_not_try_is_known_beforehand():
+    prior, wide = FitSpec(), Size(30_000, 50_000, 10)
+    assert memory.untried(wide, prior, "cpu") == "30,000 models on 50,000 columns"
+    assert memory.untried(Size(300, 200, 10, leave_out=1), prior, "cpu") == "targets are training examples"
+    assert not memory.untried(Size(20_000, 50_000, 10), prior, "cpu")
+    assert not memory.untried(wide, FitSpec(estimator="lasso"), "cpu")
+
+
 def test_the_size_of_a_problem_and_of_its_run(make_run):
     run = make_run(d=30, own=[4, -1, 7], m=200)
     assert Size.of_run(run) == Size(200, 30, 3, leave_out=2, alpha=0.5)

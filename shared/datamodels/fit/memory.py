@@ -25,6 +25,7 @@ from datamodels.fit.estimators import base
 from datamodels.fit.lasso import fista, gap, gram, leave_out
 from datamodels.fit.pairs import pairs
 from datamodels.fit.residual import folds
+from datamodels.fit.residual import lasso as residual
 from datamodels.fit.residual.sample import GRAMS
 from datamodels.fit.solve import array_module, block_size, dtype_of, place_of
 from datamodels.run import precision
@@ -138,6 +139,8 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         making += folds.bytes_of(m, d, size.targets, features, item, known=known)
         if known:
             held += folds.FEWEST_FOLDS * (4 * d * d + 8 * size.targets * d)
+        if shared > 0 and not by_gram and kept:  # the rest beside a prior is then fitted by the rows, as by `fista`
+            each = max(each, _by_rows(m, d, a, item, False, False, kept) + item * (m + d) * a)
         each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each
     return Memory(
@@ -183,6 +186,15 @@ def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept:
     steps = long * item * m * a + (14 if table else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
     certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
     return max(steps, certificate) + (m * a if masked else 0)
+
+
+def untried(size: Size, settings: FitSpec, device: str) -> str:
+    """Return why a fit tries no way with one lambda for all targets, for people; empty if it does, or never would."""
+    if not ESTIMATORS[settings.estimator].folds:
+        return ""
+    xp = array_module(device) if place_of(settings, device) == "cuda" else np
+    sizes = size.rows, size.columns, dtype_of(settings).itemsize
+    return residual.unable(*sizes, xp, leave_out=size.leave_out > 0)
 
 
 def check(size: Size, settings: FitSpec, how: FitterSettings, held: int) -> None:

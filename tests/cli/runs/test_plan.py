@@ -73,7 +73,13 @@ def test_the_plan_of_a_large_fit_says_what_pods_take_and_what_fewer_columns_lose
     assert "groups of 15 examples (design: {kind: grouped}): 20 columns and 67 models, 1 CPU hours" in said.err
     assert "7% of the pool, chosen by a proxy model: 20 columns and 67 models, 1 CPU hours" in said.err
     assert main(["plan", str(path), "--json", *arguments]) == ExitCode.DONE
-    assert json.loads(capsys.readouterr().out)["fit"]["pods"]["hours"] == pytest.approx(22)
+    found = json.loads(capsys.readouterr().out)["fit"]
+    assert found["pods"]["hours"] == pytest.approx(22) and not found["untried"]
+    monkeypatch.setattr(plan.memory, "untried", lambda *_: "9 models on 9 columns")
+    assert main(["plan", str(path), *arguments]) == ExitCode.DONE
+    assert (
+        "\n           tries no LASSO with one lambda for all targets: 9 models on 9 columns" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 from datamodels import words
 from datamodels.cli.common.output import print_json, warn
 from datamodels.cli.common.spec import load_spec
+from datamodels.fit import memory
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
 from datamodels.plan import cost, gradients, trial
@@ -52,11 +53,11 @@ def plan(options: argparse.Namespace) -> None:
         return
     print("\n".join(lines(run, speed, estimate, options)))
     if fitting:
-        memory = f"{fitting['memory_bytes'] / 2**30:.2g} GiB"
+        held = f"{fitting['memory_bytes'] / 2**30:.2g} GiB"
         disk = f"{fitting['disk_bytes'] / 2**30:.2g} GiB of disk"
-        print(
-            f"fit        {duration(fitting['seconds'])}, {memory}, {disk}, on the {fitting['device']} of this machine"
-        )
+        print(f"fit        {duration(fitting['seconds'])}, {held}, {disk}, on the {fitting['device']} of this machine")
+        if fitting["untried"]:
+            print(f"           tries no LASSO with one lambda for all targets: {fitting['untried']}")
         if "pods" in fitting:
             print(f"           {_shared_fit(fitting['pods'], options)}")
         hours = fitting["cpu_seconds"] / 3600
@@ -130,7 +131,8 @@ def _fit(run: Run, pods: int) -> dict[str, Any]:
     found = fits.of_rates(size, run.spec.fit, rates, **given)
     taken = {"memory_bytes": found.memory.peak, "disk_bytes": found.memory.disk, "cpu_seconds": found.cpu_seconds}
     shared = {"pods": dataclasses.asdict(fits.on_pods(size, run.spec.fit, rates, pods, **given))} if pods else {}
-    return {"seconds": found.seconds, "device": device} | taken | shared
+    untried = memory.untried(size, run.spec.fit, how.device)
+    return {"seconds": found.seconds, "device": device, "untried": untried} | taken | shared
 
 
 def _shared_fit(found: dict[str, Any], options: argparse.Namespace) -> str:

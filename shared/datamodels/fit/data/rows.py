@@ -82,7 +82,7 @@ class Rows:
         self.tail = float(np.sqrt(spread[spread > 0].mean())) if (spread > 0).any() else 0.5
         self.center = xp.asarray(problem.center.astype(self.dtype))
         self._kernels = elementwise.of(xp)
-        self._fits = problem.rows * (problem.columns + 1) * self.dtype.itemsize <= cache
+        self._fits = bytes_of(problem.rows, problem.columns, self.dtype.itemsize) <= cache
 
     def block(self, span: slice):
         """Return [rows of span, d + 1]: masks minus `center`, then the column of `tail`. Do not write to it."""
@@ -217,6 +217,11 @@ class Rows:
     def host(self, array) -> np.ndarray:
         """Return an array of the array module as one of NumPy."""
         return np.asarray(array) if self.xp is np else self.xp.asnumpy(array)
+
+
+def bytes_of(rows: int, columns: int, itemsize: int) -> int:
+    """Return the bytes of the masks as floats."""
+    return rows * (columns + 1) * itemsize
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

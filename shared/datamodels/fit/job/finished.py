@@ -77,6 +77,7 @@ class FitRecord:
         by = ", chosen by order: no error is below 1" if self.choice.get("by_order") else ""
         line = f"{self.choice['way']}" + ("" if mine is None else f", error {mine:.3f} (others: {others}){by}")
         line += f"; prior: {prior}" if (prior := self.choice.get("prior")) else ""
+        line += f"; not tried with one lambda for all targets: {why}" if (why := self.choice.get("untried")) else ""
         return line + (f"; no prior: {why}" if (why := self.choice.get("no_prior")) else "")
 
     def of(self, run: Run) -> Run:

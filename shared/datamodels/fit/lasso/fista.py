@@ -62,6 +62,7 @@ class FistaState(rowwise.RowwiseState):
     neg_grad    [d, a]; minus the gradient at z
     past_ahead, past_neg_grad  [d, a]; the last z, and neg_grad there, at the previous lambda
     products    [d, a]; neg_grad at zero weights
+    factor      [d, a], above 0; multiplies lambda for each column; None if it is 1 everywhere
 
     Arrays of NumPy, float64:
 
@@ -78,17 +79,29 @@ class FistaState(rowwise.RowwiseState):
     here: np.ndarray
     before: np.ndarray
     speed: np.ndarray
+    factor: np.ndarray | None = None
 
 
 class Fista:
     """Runs FISTA over one span of rows. It is a `rowwise.Method`; `saga.Saga` describes the calls."""
 
-    def __init__(self, rows: Rows, span: slice, *, batch: int = 0, seed: list[int] | None = None, pass_bytes: int = 0):
+    def __init__(
+        self,
+        rows: Rows,
+        span: slice,
+        *,
+        batch: int = 0,
+        seed: list[int] | None = None,
+        pass_bytes: int = 0,
+        factor: np.ndarray | None = None,
+    ):
         """Read `pass_bytes` of rows at a time; 0 for what suits the device.
 
         `batch` and `seed` are for methods that draw rows; this one does not.
+
+        factor  [d, t]; factors of the penalty of all targets of the block; None if they are 1
         """
-        self.rows = rows
+        self.rows, self._factor = rows, factor
         self._kernels = elementwise.of(rows.xp)
         pass_bytes = pass_bytes or (PASS_BYTES if rows.xp is np else DEVICE_PASS_BYTES)
         self.span = span
@@ -135,6 +148,7 @@ class Fista:
             before=np.full(a, np.inf),
             step=BOLDNESS / np.maximum(self._eigenvalue * edges, 1e-12),
             speed=np.full(a, SPEED),
+            factor=None if self._factor is None else row_blocks.columns(self._factor, target),
         )
 
     def warm_start(self, state: FistaState, theta: np.ndarray) -> None:
@@ -184,6 +198,8 @@ class Fista:
         ahead, neg_grad = state.ahead[:, where], state.neg_grad[:, where]
         target = ahead + neg_grad * xp.asarray(step.astype(dtype))
         threshold = xp.asarray((step * lambda_).astype(dtype))
+        if state.factor is not None:
+            threshold = threshold * state.factor[:, where]
         return target - xp.clip(target, -threshold, threshold)
 
     def _shorten(self, state: FistaState, moved, bent) -> None:
@@ -200,11 +216,14 @@ class Fista:
         ahead, neg_grad = state.ahead, state.neg_grad
         aligned = self.rows.dots(ahead, neg_grad, dtype=np.float64)
         explained = aligned + self.rows.dots(ahead, state.products, dtype=np.float64)
+        size, steep = abs(ahead), abs(neg_grad)
+        if state.factor is not None:
+            size, steep = size * state.factor, steep / state.factor
         return Measure(
             square=np.maximum(1 - self.rows.host(explained), 0),
             aligned=self.rows.host(aligned),
-            dual_norm=self.rows.host(abs(neg_grad).max(axis=0)).astype(np.float64),
-            l1=self.rows.host(abs(ahead).sum(axis=0)).astype(np.float64),
+            dual_norm=self.rows.host(steep.max(axis=0)).astype(np.float64),
+            l1=self.rows.host(size.sum(axis=0)).astype(np.float64),
             zero=np.ones(len(state)),
         )
 

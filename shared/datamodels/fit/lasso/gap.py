@@ -62,6 +62,7 @@ def certify(
     theta: np.ndarray,
     lambda_: np.ndarray,
     current: np.ndarray | None = None,
+    factor: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (gaps float64[n], the best intercepts float64[n]) of weights, from the masks, in float64 throughout.
 
@@ -71,6 +72,7 @@ def certify(
     lambda_  float64[n]
     current  [d, n]; the weights before they were rounded to `theta`; None if they were not. The dual point is made of
              their residuals, so that the rounding adds only a term of second order to the gap
+    factor   [d, n] of the array module; factors of the penalty; None if they are 1
     """
     xp = rows.xp
     theta = xp.asarray(theta).astype(np.float64)
@@ -96,8 +98,8 @@ def certify(
     parts = {
         "square": rows.dots(residuals, residuals) / counts,
         "aligned": rows.dots(theta, products) / counts,
-        "dual_norm": abs(products).max(axis=0) / counts,
-        "l1": abs(theta).sum(axis=0),
+        "dual_norm": abs(products if factor is None else products / factor).max(axis=0) / counts,
+        "l1": abs(theta if factor is None else theta * factor).sum(axis=0),
         "zero": rows.dots(centred_y, centred_y) / counts,
         "stale": (abs(rounding).sum(axis=0) / 2) ** 2,  # a column of bits deviates by at most 1/2
     }

@@ -41,8 +41,13 @@ def applies(rows: Rows, together: int = 1) -> bool:
 
     together  how many such Grams a GPU has to hold at the same time
     """
-    times = 1 if rows.xp is np else together
-    return times * bytes_of(rows.problem.columns, rows.dtype.itemsize) <= most_bytes(rows.xp)
+    return fits(rows.problem.columns, rows.dtype.itemsize, rows.xp, together)
+
+
+def fits(columns: int, itemsize: int, xp: ModuleType = np, together: int = 1) -> bool:
+    """Tell what `applies` does, from the size of a problem."""
+    times = 1 if xp is np else together
+    return times * bytes_of(columns, itemsize) <= most_bytes(xp)
 
 
 def bytes_of(columns: int, itemsize: int) -> int:

@@ -119,9 +119,14 @@ class RowIteration:
     skips = True
     certify_every = 0
 
-    def __init__(self, method: Method[Any], targets: Targets, *, batch: int):
-        """Take a method; `batch` is the number of held-out rows to predict at a time."""
+    def __init__(self, method: Method[Any], targets: Targets, *, batch: int, factor: np.ndarray | None = None):
+        """Take a method.
+
+        batch   number of held-out rows to predict at a time
+        factor  [d, t]; factors of the penalty, as the method has them; None if they are 1
+        """
         self.rows, self._method, self._targets, self._batch = method.rows, method, targets, batch
+        self._factor = factor
 
     def start(self) -> tuple[RowwiseState, np.ndarray]:
         state = self._start()
@@ -180,7 +185,8 @@ class RowIteration:
         current = self._method.weights(state, places) * varies
         weights = current.astype(np.float32)
         outputs, keep = self._targets.columns(self.rows.whole, state.target[places])
-        gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_, current)
+        factor = columns(self._factor, state.target[places])
+        gaps, intercept = gap.certify(self.rows, self.rows.whole, outputs, keep, weights, lambda_, current, factor)
         return Certificate(self.rows.host(weights).T, intercept, gaps)
 
     def correct(self, state: RowwiseState, places: np.ndarray, neg_grad: np.ndarray) -> None:

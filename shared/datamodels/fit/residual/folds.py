@@ -68,6 +68,7 @@ class Choice:
     errors    cross-validation error of each way that was tried, at its best strength
     by_order  whether correlations chose, because no error was below 1
     prior     what the prior mean is made of, in words; empty without a prior
+    untried   why no way was tried whose lambda is the same for all targets; empty if they were
     """
 
     way: str
@@ -76,12 +77,14 @@ class Choice:
     errors: dict[str, float]
     by_order: bool = False
     prior: str = ""
+    untried: str = ""
 
     def document(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the choice as JSON values, for the record of the fit; `names` are those of the features."""
         beta = {} if self.mean is None else dict(zip(names, map(float, self.mean.beta), strict=True))
         found = {"way": self.way, "strength": self.strength, "errors": self.errors, "features": beta}
         found |= {"by_order": True} if self.by_order else {}
+        found |= {"untried": self.untried} if self.untried else {}
         return found | ({"prior": self.prior} if self.prior else {})
 
 
@@ -95,7 +98,7 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
     if not len(judges):
         return Choice(LASSO, 0.0, None, {})
     features = None if pairs is None else pairs.of(judges, rows.xp)
-    errors = Errors()
+    errors, untried = Errors(), _unable(rows)
     measured = None if pairs is None else pairs.gradients
     for number, fold in enumerate(folds(rows.problem, judges, by_sums=known is not None)):
         sums = None if known is None else known.without(number)
@@ -103,11 +106,17 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
         inner = None if known is None else (rows.problem.heldout, known.outside(number))
         if features is not None and pairs is not None:
             pairs.leave_out(features, judges, number, rows.xp)
-        _judge(sample, inner, features, measured is not None, settings, errors, tick)
+        _judge(sample, inner, features, measured is not None, not untried, settings, errors, tick)
     ways = errors.best()
     way = next(iter(ways))
     found = {way: error for way, (_, error) in ways.items()}
-    log.info("prior weighed", way=way, strength=ways[way][0], errors={way: round(e, 5) for way, e in found.items()})
+    log.info(
+        "prior weighed",
+        way=way,
+        strength=ways[way][0],
+        errors={way: round(e, 5) for way, e in found.items()},
+        untried=untried,
+    )
     mean, prior = None, ""
     if features is not None and pairs is not None and way not in (LASSO, LASSO_SHARED):
         pairs.leave_out(features, judges, None, rows.xp)
@@ -116,7 +125,14 @@ def choose(rows: Rows, pairs: Pairs | None, settings: FitSpec, tick: Tick) -> Ch
         mean = pooled.fit(features, sample.covariance(whole=True), sample.variance, count)
         made_of = [*(["inputs"] if pairs.given else []), *([measured.name] if measured is not None and helps else [])]
         prior = " + ".join(made_of) or "nothing"
-    return Choice(way, ways[way][0], mean, found, errors.by_order, prior)
+    return Choice(way, ways[way][0], mean, found, errors.by_order, prior, untried)
+
+
+def _unable(rows: Rows) -> str:
+    """Return why ways with one lambda for all targets are not tried; empty if they are."""
+    given = rows.problem
+    leave_out = bool((given.own_column >= 0).any())
+    return lasso.unable(given.rows, given.columns, rows.dtype.itemsize, rows.xp, leave_out=leave_out)
 
 
 def bytes_of(m: int, d: int, targets: int, features: int, item: int, *, known: bool = False) -> int:
@@ -218,6 +234,7 @@ def _judge(
     inner: Inner | None,
     features: np.ndarray | None,
     measured: bool,
+    shared: bool,
     settings: FitSpec,
     errors: Errors,
     tick: Tick,
@@ -226,6 +243,7 @@ def _judge(
 
     inner     as for `_with_a_lambda_each`
     measured  whether the last feature is scores by gradients
+    shared    whether ways with one lambda for all targets are tried
     """
     rows, few = sample.rows, sample.take(LASSO_JUDGES)
 
@@ -233,11 +251,10 @@ def _judge(
         errors.add(way, strength, found, rows.host(of.variance))
 
     ways = [way for way in (LASSO, LASSO_SHARED, PRIOR, RIDGE, WEIGHTED) if errors.may_be_best(way)]
-    by_gram = sample.keep is None and gram.applies(rows, GRAMS)
     tick()
     if LASSO in ways:
         add(LASSO, 0.0, _with_a_lambda_each(few, inner, settings, tick), few)
-    if by_gram and LASSO_SHARED in ways:
+    if shared and LASSO_SHARED in ways:
         for fraction, found in lasso.walk(few, None, settings, tick, errors.best_tried(LASSO_SHARED)):
             add(LASSO_SHARED, fraction, found, few)
     if features is None or not {PRIOR, RIDGE, WEIGHTED} & set(ways):
@@ -257,7 +274,7 @@ def _judge(
         deltas, _ = ridge.solve(*given, ridge.CHOICE_GAP, ridge.CHOICE_STEPS, tick)
         for share, delta in zip(ridge.SHARES, deltas, strict=True):
             add(RIDGE, share, some.heldout(given[0] + delta), some)
-    if by_gram and WEIGHTED in ways:
+    if shared and WEIGHTED in ways:
         for fraction, found in lasso.walk(few, prior[:LASSO_JUDGES], settings, tick, errors.best_tried(WEIGHTED)):
             add(WEIGHTED, fraction, found, few)
 
