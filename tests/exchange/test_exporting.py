@@ -30,7 +30,8 @@ def home(tmp_path):
     run = committed.make_run(m=40, evaluate={"subsets": 8, "models": 3})
     runs.create(store, run)
     committed.commit(store, run, stop=51, failed=(3, 44))
-    fitted.commit_fit(store, run, committed.truth(run).T.astype(np.float32))
+    theta = committed.truth(run).T.astype(np.float32)
+    fitted.commit_fit(store, run, theta, measured=0.25 * theta)
     return tmp_path / "home"
 
 
@@ -86,6 +87,18 @@ def test_every_format_has_what_the_run_has(home, opened, tmp_path, kind):
     np.testing.assert_array_equal(said, opened.unseen.outputs.reshape(24, -1))
     assert np.isnan(said[4]).all() and np.isnan(said[20:]).all() and len(masks) == 39
     np.testing.assert_array_equal(theta.astype(np.float32), opened.weights().dense(range(opened.run.n)))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_says_how_much_of_each_weight_was_measured(home, opened, tmp_path, kind):
+    path = export(home, opened, kind, tmp_path)
+    if kind in ("npz", "npy"):
+        found = np.load(path)["measured"] if kind == "npz" else np.load(path / "measured.npy")
+    elif kind == "csv":
+        found = np.loadtxt(path / "weights.csv", delimiter=",", skiprows=1)[:, 3]
+    else:
+        found = parquet.read_table(path / "weights")["measured"].to_numpy()
+    np.testing.assert_allclose(found, opened.weights().weights / 4, rtol=1e-6)
 
 
 def test_the_rest_of_the_facts(home, opened, tmp_path, capsys):

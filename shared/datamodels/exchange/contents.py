@@ -116,6 +116,13 @@ class Contents:
             first += block.n
 
     @functools.cached_property
+    def has_prior(self) -> bool:
+        """Whether the weights say how much of them was measured: those of a fit with a prior do."""
+        weighted = (block for _, block in self.weights() if len(block.weights))
+        first = next(weighted, None)
+        return first is not None and first.measured is not None
+
+    @functools.cached_property
     def targets(self) -> dict[str, np.ndarray]:
         """Columns of a table with a row for each target; `nonzeros` is the number of its weights. Needs a fit."""
         run, scores = self.run, self.evaluation

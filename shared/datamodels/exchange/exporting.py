@@ -1,7 +1,7 @@
 """Write a run for other programs: as NumPy arrays, Parquet or CSV. All of it streams; see `contents`.
 
-In every format `facts.json` has the spec, the meaning of outputs, the classes, the fit and its evaluation. Masks,
-outputs and weights are
+In every format `facts.json` has the spec, the meaning of outputs, the classes, the fit and its evaluation. Each weight
+of a fit with a prior comes with how much of it was measured. Masks, outputs and weights are
 
     npy, npz   arrays; weights are the three arrays of a CSR matrix [n, d]. Those of npy can be memory-mapped
     parquet    a table in each folder: models, unseen, weights, targets. README.md tells Hugging Face `datasets` so
@@ -23,6 +23,7 @@ import numpy as np
 from datamodels.errors import InputError, SettingsError
 from datamodels.exchange.contents import Contents
 from datamodels.exchange.exported import FACTS
+from datamodels.fit.data.problem import Solution
 
 CARD = """---
 configs:
@@ -106,6 +107,8 @@ def _write_arrays(contents: Contents, arrays: _Arrays) -> None:
     indptr = np.concatenate([[0], np.cumsum(targets["nonzeros"])])
     stored = int(indptr[-1])
     arrays.write("weights", "f4", (stored,), (block.weights for _, block in contents.weights()))
+    if contents.has_prior:
+        arrays.write("measured", "f4", (stored,), (_measured(block) for _, block in contents.weights()))
     arrays.write("columns", "i4", (stored,), (block.columns for _, block in contents.weights()))
     arrays.write("indptr", "i8", (n + 1,), [indptr])
     for name in ("lambda", "gap", "heldout_r2", "intercept", "lds"):
@@ -125,7 +128,8 @@ def _csv(contents: Contents, path: Path) -> None:
         _table(path / "unseen_masks.csv", ["model", *columns], _mask_lines(contents, contents.unseen_index))
         _table(path / "unseen_outputs.csv", ["model", *targets], _lines(contents.unseen()))
     if contents.record is not None:
-        _table(path / "weights.csv", ["target", "column", "weight"], _weight_lines(contents))
+        measured = ["measured"] if contents.has_prior else []
+        _table(path / "weights.csv", ["target", "column", "weight", *measured], _weight_lines(contents))
         _table(path / "targets.csv", list(contents.targets), _rows(*contents.targets.values()))
     if contents.spans:
         with open(path / "spans.csv", "w", newline="", encoding="utf-8") as file:
@@ -152,7 +156,13 @@ def _lines(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[str]:
 def _weight_lines(contents: Contents) -> Iterator[str]:
     for first, block in contents.weights():
         target = np.repeat(np.arange(first, first + block.n), np.diff(block.indptr))
-        yield from _rows(target, block.columns, block.weights)
+        yield from _rows(target, block.columns, block.weights, *([_measured(block)] if contents.has_prior else []))
+
+
+def _measured(block: Solution) -> np.ndarray:
+    """Return float32[nnz]: how much of each weight was measured; blocks without weights do not say."""
+    parts = block.measured_parts
+    return np.zeros(len(block.weights), dtype=np.float32) if parts is None else parts
 
 
 def _rows(*columns: np.ndarray) -> Iterator[str]:
@@ -181,7 +191,9 @@ def _parquet(contents: Contents, path: Path) -> None:
     if run.spec.evaluate.subsets:
         tables["unseen"] = _model_tables(contents, contents.unseen())
     if contents.record is not None:
-        tables["weights"] = (_weight_table(first, block) for first, block in contents.weights())
+        tables["weights"] = (
+            _weight_table(first, block, with_prior=contents.has_prior) for first, block in contents.weights()
+        )
         spans = {f"span_{name}": values for name, values in contents.spans.items()}
         tables["targets"] = iter([pa.table(contents.targets | spans)])
     for name, found in tables.items():
@@ -223,11 +235,12 @@ def _model_tables(contents: Contents, rows: Iterator[tuple[np.ndarray, np.ndarra
             yield pa.table(fields | {"masks": lists(masks.view(np.uint8)), "outputs": lists(outputs[piece])})
 
 
-def _weight_table(first: int, block: Any) -> Any:
+def _weight_table(first: int, block: Solution, *, with_prior: bool) -> Any:
     import pyarrow as pa
 
     target = np.repeat(np.arange(first, first + block.n, dtype=np.int32), np.diff(block.indptr))
-    return pa.table({"target": target, "column": block.columns, "weight": block.weights})
+    measured = {"measured": _measured(block)} if with_prior else {}
+    return pa.table({"target": target, "column": block.columns, "weight": block.weights} | measured)
 
 
 def _write_facts(contents: Contents, path: Path) -> None:

@@ -323,20 +323,22 @@ class LeakageRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., k: _Optional[int] = ...) -> None: ...
 
 class Leak(_message.Message):
-    __slots__ = ("target", "column", "share", "weight", "target_label", "label")
+    __slots__ = ("target", "column", "share", "weight", "target_label", "label", "measured")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     COLUMN_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
     target: int
     column: int
     share: float
     weight: float
     target_label: int
     label: int
-    def __init__(self, target: _Optional[int] = ..., column: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[float] = ..., target_label: _Optional[int] = ..., label: _Optional[int] = ...) -> None: ...
+    measured: float
+    def __init__(self, target: _Optional[int] = ..., column: _Optional[int] = ..., share: _Optional[float] = ..., weight: _Optional[float] = ..., target_label: _Optional[int] = ..., label: _Optional[int] = ..., measured: _Optional[float] = ...) -> None: ...
 
 class LeakageResponse(_message.Message):
     __slots__ = ("provenance", "leaks")

@@ -96,6 +96,10 @@ def test_columns_that_are_groups_are_compared_example_by_example():
     found = leakage.by_inputs(run, data, solve(theta), 4)
     assert set(found.example.tolist()) == {10, 11, 12, 13}
     np.testing.assert_array_equal(found.weight, theta[found.target, found.example // 2])
+    assert found.measured is None
+    eighths = np.full(np.count_nonzero(theta), 2, dtype=np.int8)
+    found = leakage.by_inputs(run, data, dataclasses.replace(solve(theta), measured=eighths), 4)
+    np.testing.assert_array_equal(found.measured, found.weight / 4)
 
 
 def test_five_copies_of_one_target_are_all_copies():

@@ -28,6 +28,20 @@ def test_what_helps_and_harms_overall_is_the_mean_weight(run):
         assert (found.interval[:, 0] < found.mean).all() and (found.mean < found.interval[:, 1]).all()
 
 
+def test_of_the_mean_weights_the_part_that_was_measured():
+    run = linear.make_run(targets="both")
+    theta, part = linear.theta(run.n), np.where(np.arange(linear.D) % 2, 0.25, -1)
+    solution = problem.of_dense(
+        theta,
+        status=[problem.OK] * run.n,
+        **dict.fromkeys(("lambda_", "gap", "heldout_r2", "intercept"), np.zeros(run.n)),
+        measured=theta * part,
+    )
+    for found in review.overall(run, solution, 4):
+        np.testing.assert_allclose(found.measured, found.mean * part[found.column], rtol=1e-5)
+    assert review.overall(run, solve(theta), 4)[0].measured is None
+
+
 def test_the_interval_is_that_of_the_mean_over_targets():
     """With many targets, it is close to the normal interval."""
     run = linear.make_run(targets="train")

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from datamodels import words
 from datamodels.errors import ExitCode
 from datamodels.outputs import Output
 from datamodels.run import runs
@@ -79,6 +80,21 @@ def test_leaks_by_inputs_or_by_weights(capsys, stored):
     assert "Nothing stands out: the closest pair has distance 0.2, and 3.6 of 6 targets are expected" in out
     code, out, _ = run_main(capsys, "leakage", run.name, *place, "--by", "weights")
     assert code == 0 and out.startswith("suspected leaks, by weights alone: ") and "  share 0." in out
+
+
+def test_weights_come_with_their_prior(capsys, tmp_path):
+    store, run = LocalStore(tmp_path), linear.make_run()
+    runs.create(store, run)
+    fitted.commit_fit(store, run, linear.theta(), measured=0.25 * linear.theta())
+    place = ("--store", store.url)
+    for verb, name, weight in (("review", "helpful", "mean"), ("leakage", "", "weight")):
+        code, out, err = run_main(capsys, verb, run.name, *place, "-k", "2", "--json")
+        assert code == 0, err
+        rows = json.loads(out)[name] if name else [json.loads(line) for line in out.splitlines()]
+        assert len(rows) == 2 and all(row["measured"] == pytest.approx(row[weight] / 4, rel=1e-5) for row in rows)
+        prior = words.number(0.75 * rows[0][weight], signed=True)
+        code, out, _ = run_main(capsys, verb, run.name, *place, "-k", "2")
+        assert f"  {words.number(rows[0][weight], signed=True)} (prior {prior})" in out.replace("weight ", " ")
 
 
 def test_weights_of_any_scale_show_their_digits(capsys, tmp_path):

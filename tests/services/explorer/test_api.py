@@ -171,7 +171,8 @@ def test_every_question_has_an_answer(served):
     assert served.get("/targets/0/support?mislabel=true")["target"] == 0
     assert served.get("/targets/0/similar?k=2")["neighbours"][0]["look"]["role"] == "target"
     assert served.get("/columns/0/similar?k=2")["neighbours"][0]["look"]["role"] == "pool"
-    assert served.get("/leakage?k=3")["leaks"] and served.get("/mislabel?k=3")["examples"]
+    assert all(leak["measured"] == leak["weight"] / 4 for leak in served.get("/leakage?k=3")["leaks"])
+    assert served.get("/mislabel?k=3")["examples"]
     quality = served.get("/analyses/quality")
     assert quality["result"]["evaluation"]["subsets"] == 6 and quality["partial"]
     found = served.ask(f"/api/v1/comparison?one={served.run.name}&other={served.run.name}@0").json()

@@ -150,6 +150,8 @@ def test_weights_say_how_much_of_them_was_measured(served, tmp_path):
         assert all(i.measured == pytest.approx(i.weight * part[i.column]) for i in (*answer.helpful, *answer.harmful))
         for row in (*client.weights(run.name), *client.weights(run.name, [2], top_k=4)):
             np.testing.assert_allclose(row.measured, row.weights * part[row.columns], rtol=1e-6)
+        for leak in client.leakage(run.name).leaks:
+            assert leak.measured == pytest.approx(leak.weight * part[leak.column])
 
 
 @pytest.mark.parametrize(

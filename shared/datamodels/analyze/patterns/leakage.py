@@ -58,6 +58,7 @@ class Pairs:
     score    float64[k]; by inputs: relative distance, smallest first; by weights: share of helpful weights, largest
              first
     weight   float32[k]; weight of the example's column for the target; NaN if the target has no weights
+    measured float64[k]; how much of each weight was measured, the rest is the prior; None as `Solution.measured`
     reason   why inputs could not be compared, if that was tried
     close    by inputs: what is equal, and whether chance explains it; None by weights
     """
@@ -67,6 +68,7 @@ class Pairs:
     example: np.ndarray
     score: np.ndarray
     weight: np.ndarray
+    measured: np.ndarray | None = None
     reason: str = ""
     close: Closeness | None = None
 
@@ -112,7 +114,7 @@ def by_weights(run: Run, solution: Solution, k: int) -> Pairs:
     best = np.argsort(-share, kind="stable")[:k]
     chosen = order[best]
     target, column = (index.astype(np.int32) for index in (targets[row[chosen]], column[chosen]))
-    return Pairs(BY_WEIGHTS, target, column, share[best], weight[chosen])
+    return Pairs(BY_WEIGHTS, target, column, share[best], weight[chosen], solution.measured_at(target, column))
 
 
 def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
@@ -130,13 +132,15 @@ def by_inputs(run: Run, dataset: Dataset, solution: Solution, k: int) -> Pairs:
     best = np.argsort(relative, axis=None, kind="stable")[:k]
     row, place = np.unravel_index(best, relative.shape)
     target, example = targets[row], nearest[row, place]
-    weight = [_weight(run, solution, int(j), int(c)) for j, c in zip(target, example, strict=True)]
+    columns = np.array([run.design.column_of(int(c)) for c in example], dtype=np.int64)
+    weight = [_weight(solution, int(j), int(c)) for j, c in zip(target, columns, strict=True)]
     return Pairs(
         BY_INPUTS,
         target.astype(np.int32),
         example.astype(np.int32),
         relative[row, place],
         np.array(weight, dtype=np.float32),
+        solution.measured_at(target, columns),
         close=_closeness(run, dataset, targets, nearest, relative).of(row, place),
     )
 
@@ -160,12 +164,12 @@ def _check(k: int) -> None:
         raise InputError(f"k = {k}: must be at least 1")
 
 
-def _weight(run: Run, solution: Solution, target: int, example: int) -> float:
+def _weight(solution: Solution, target: int, column: int) -> float:
     if solution.status[target] in problem.UNFITTED:
         return np.nan
     columns, weights = solution.row(target)
-    place = np.searchsorted(columns, run.design.column_of(example))
-    there = place < len(columns) and columns[place] == run.design.column_of(example)
+    place = np.searchsorted(columns, column)
+    there = place < len(columns) and columns[place] == column
     return float(weights[place]) if there else 0.0
 
 

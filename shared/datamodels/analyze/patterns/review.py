@@ -31,11 +31,13 @@ class Overall:
     mean      float64[k]
     interval  float64[k, 2]; at `interval.LEVEL`, of the mean over as many other targets, by a bootstrap over targets.
               It includes neither the selection of the strongest columns nor the noise of training
+    measured  float64[k]; how much of each mean was measured, the rest is the prior; None as `Solution.measured`
     """
 
     column: np.ndarray
     mean: np.ndarray
     interval: np.ndarray
+    measured: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,11 +83,15 @@ def overall(run: Run, solution: Solution, k: int) -> tuple[Overall, Overall]:
     gain = run.predicted.sign * mean
     order = np.argsort(-gain, kind="stable")
     helpful, harmful = order[:k], order[::-1][:k]
-    draws = interval.draws(len(targets), run.spec.seed)
+    draws, parts = interval.draws(len(targets), run.spec.seed), solution.measured_parts
+    if parts is not None:
+        counted = parts * np.repeat(chosen, np.diff(solution.indptr))
+        parts = np.bincount(solution.columns, counted, solution.d) / len(targets)
 
     def of(columns: np.ndarray) -> Overall:
         resampled = draws @ theta[:, columns].toarray().astype(np.float64) / len(targets)
-        return Overall(columns.astype(np.int32), mean[columns], np.quantile(resampled, TAILS, axis=0).T)
+        between = np.quantile(resampled, TAILS, axis=0).T
+        return Overall(columns.astype(np.int32), mean[columns], between, None if parts is None else parts[columns])
 
     return of(helpful[gain[helpful] > 0]), of(harmful[gain[harmful] < 0])
 

@@ -102,7 +102,7 @@ def _lines(
         )
         for row in rows[name]:
             example = words.example(row["column"], run.label_name(row["label"]))
-            mean, between = words.number(row["mean"], signed=True), words.interval(row["interval"], signed=True)
+            mean, between = words.weight(row["mean"], row.get("measured")), words.interval(row["interval"], signed=True)
             yield f"  {example}  {mean}  ({between})"
     fragile = found.fragile
     if fragile is None:
@@ -158,7 +158,7 @@ def _paired(run: Run, found: Pairs, rows: list[dict[str, Any]]) -> Iterator[str]
 def _pair(run: Run, row: dict[str, Any], same: str) -> str:
     unit = "example" if "distance" in row else run.design.unit
     measure = "distance" if "distance" in row else "share"
-    weight = "unknown" if row["weight"] is None else words.number(row["weight"], signed=True)
+    weight = "unknown" if row["weight"] is None else words.weight(row["weight"], row.get("measured"))
     example = words.example(row["example"], run.label_name(row["label"]))
     target = words.target(row["target"], run.target_name(row["target"]))
     return f"{target}  {unit} {example}  {measure} {row[measure]:.3f}{same and f'  {same}'}  weight {weight}"
@@ -176,6 +176,7 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
         ]
     )
     labelled = run.labels if found.by == leakage.BY_INPUTS or not run.design.grouped else None
+    more = [added | part for added, part in zip(more, _measured(found), strict=True)]
     return [
         {
             "target": target,
@@ -195,11 +196,19 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
 def _overall(run: Run, found: Overall) -> list[dict[str, Any]]:
     labels = None if run.design.grouped else run.labels
     return [
-        {"column": column, "label": _label(labels, column), "mean": mean, "interval": interval}
-        for column, mean, interval in zip(
-            found.column.tolist(), found.mean.tolist(), found.interval.tolist(), strict=True
+        {"column": column, "label": _label(labels, column), "mean": mean, "interval": interval} | part
+        for column, mean, interval, part in zip(
+            found.column.tolist(), found.mean.tolist(), found.interval.tolist(), _measured(found), strict=True
         )
     ]
+
+
+def _measured(found: Pairs | Overall) -> list[dict[str, float]]:
+    """Return how much of the weight of each row was measured; nothing if there is no prior."""
+    if found.measured is None:
+        rows = len(found.target if isinstance(found, Pairs) else found.column)
+        return [{} for _ in range(rows)]
+    return [{"measured": part} for part in found.measured.tolist()]
 
 
 def _label(labels: np.ndarray | None, index: int) -> int | None:

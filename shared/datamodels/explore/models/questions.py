@@ -81,6 +81,7 @@ class Leak(Model):
     column: Index
     share: float = Field(description="share of the target's helpful weight that the column has")
     weight: float
+    measured: float | None = Field(description="how much of the weight was measured; null as for weights of a target")
 
 
 class Leaks(Model):

@@ -227,6 +227,11 @@ class Solution:
         indptr = self.indptr.astype(np.int32) if small else self.indptr
         return sparse.csr_array((self.weights, self.columns, indptr), shape=(self.n, self.d))
 
+    @property
+    def measured_parts(self) -> np.ndarray | None:
+        """float32[nnz]: how much of each weight was measured, to a sixteenth of the weight. None as `measured`."""
+        return None if self.measured is None else self.weights * (self.measured / np.float32(EIGHTHS))
+
     def row(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (columns int32[k], weights float32[k]) of a target. Raises TargetRangeError."""
         if not 0 <= target < self.n:
