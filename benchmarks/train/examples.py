@@ -13,7 +13,6 @@ import ast
 import inspect
 import time
 
-import numpy as np
 import threadpoolctl
 import torch
 

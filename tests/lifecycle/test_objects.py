@@ -68,6 +68,28 @@ def test_blocks_of_a_fit_that_goes_on_are_used(kept):
     assert len(objects.unused(here, known, before=NOW + 1)) == 2
 
 
+def test_blocks_that_no_record_lists_are_unused_once_their_writer_must_have_ended(kept):
+    name, store = kept.name, kept.store
+    features, gradients = keys.features(name, "0" * 16), keys.gradients(name, "0" * 16)
+    blocks = [keys.examples(name, "a" * 64), keys.examples(name, "b" * 64)]
+    blocks += [keys.gradient_block(name, "0" * 16, first, 5, "c" * 64) for first in (0, 3)]
+    for key in blocks:
+        store.create(key, b"")
+    here, known = found(kept)
+    assert objects.unused(here, known, before=NOW) == []
+    assert objects.unused(here, known, before=LATER) == sorted(blocks)
+    records.create(store, features, {"arrays": {"x": [{"rows": 1, "sha256": "a" * 64}]}})
+    records.create(store, gradients, {"blocks": [{"key": blocks[2], "sha256": "c" * 64}]})
+    assert objects.unused(here, objects.references(store, here), before=LATER) == sorted(blocks[1::2]), "lists are new"
+    here, known = found(kept)
+    assert objects.unused(here, known, before=LATER) == sorted(blocks[1::2])
+    for damage in (b"?", b'{"body": {"arrays": 3}}'):
+        store.objects[features] = damage
+        with pytest.raises(CorruptObjectError, match=features):
+            objects.references(store, here)
+        assert objects.live(here, objects.references(store, here, lambda key, what: None)) >= {*blocks}
+
+
 def test_what_is_left_of_a_run_without_a_record_is_unused_after_a_while(kept):
     kept.store.delete(keys.run(kept.name))
     here, known = found(kept)

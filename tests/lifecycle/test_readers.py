@@ -2,15 +2,22 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from datamodels.aggregate import manifest
 from datamodels.errors import CorruptObjectError, RunNotFoundError, StoreUnavailableError, SupersededError
-from datamodels.fit.job import finished, fits
+from datamodels.fit.data import examples
+from datamodels.fit.data.problem import FOLDS
+from datamodels.fit.job import finished, fits, gradients
 from datamodels.lifecycle import compaction, objects, removal, vacuum
 from datamodels.run import runs
+from datamodels.run.specs import FitSpec
 from datamodels.storage import keys
+from tests.helpers import protocol
 from tests.lifecycle.test_kills import DAY, delete, everything, prune, retire, sweep
+
+LATER = time.time() + 10 * DAY
 
 
 def test_a_reader_that_ends_within_the_grace_period_sees_what_it_began_with(kept):
@@ -93,6 +100,49 @@ def test_an_object_that_is_used_again_waits_anew(kept):
     prune(kept.store, kept.name)
     unused = vacuum.find(kept.store, objects.of_run(kept.store, kept.name), now=now + 3 * DAY)
     assert set(unused.since.values()) == {now + 3 * DAY} and not unused.due
+
+
+def of_features(kept, store):
+    run = kept.run.with_fit(FitSpec(estimator="prior"))
+    return lambda: examples.write(store, run, protocol.make_dataset()), lambda: examples.read(store, run)
+
+
+def of_gradients(kept, store):
+    run = kept.run.with_fit(FitSpec(estimator="prior"))
+    scores = np.ones((FOLDS, run.n, run.design.columns), np.float32)
+    return (
+        lambda: gradients.write(store, run, 2, scores, 1.0),
+        lambda: gradients.verify(store, gradients.read(store, run, 2)),
+    )
+
+
+@pytest.mark.parametrize("when", ["before the vacuum looks", "before it deletes", "after it has looked twice"])
+@pytest.mark.parametrize("kind", [of_features, of_gradients])
+def test_blocks_that_a_killed_writer_left_are_used_beside_a_vacuum(kept, kind, when):
+    """A writer takes blocks of an attempt that died long ago, at the time when a vacuum would delete them."""
+    write, read = kind(kept, kept.store)
+    write()
+    for key in objects.of_run(kept.store, kept.name).kind("listing"):
+        kept.store.delete(key)
+    sweep(kept.store, kept.name, LATER)
+    unused = vacuum.find(kept.store, objects.of_run(kept.store, kept.name), now=LATER + 2 * DAY)
+    assert unused.due and {keys.kind(key) for key in unused.due} == {"block"}
+
+    class Late(type(kept.store)):
+        def create(self, key, data):
+            if keys.kind(key) == "listing" and when.startswith("after"):
+                removal.remove(kept.store, unused.due)
+            return super().create(key, data)
+
+    store = Late()
+    store.objects, store.modified = kept.store.objects, kept.store.modified
+    write, read = kind(kept, store)
+    write()
+    if when.startswith("before the"):
+        sweep(kept.store, kept.name, LATER + 2 * DAY)
+    elif when.startswith("before it"):
+        assert vacuum.vacuum(kept.store, unused) == 0
+    assert read()
 
 
 def test_a_fit_whose_blocks_a_vacuum_takes_is_not_committed(kept):

@@ -81,7 +81,7 @@ def copy(
     return count
 
 
-def missing(objects: Objects, known: References, target: ObjectStore) -> list[str]:
-    """Return the keys that a copy would write."""
-    there = found_in.of_run(target, objects.run).entries
+def missing(objects: Objects, known: References, target: ObjectStore | None) -> list[str]:
+    """Return the keys that a copy would write. target: None if it does not exist yet."""
+    there = found_in.of_run(target, objects.run).entries if target else ()
     return [key for stage in stages(objects, known) for key in stage if key not in there]

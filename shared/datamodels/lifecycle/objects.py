@@ -22,7 +22,7 @@ from datamodels.fit.job.finished import FitRecord, read_fit
 from datamodels.run import runs
 from datamodels.run.runs import Run
 from datamodels.run.specs import is_run
-from datamodels.storage import ObjectStore, keys
+from datamodels.storage import ObjectStore, keys, records
 from datamodels.storage.base import Entry
 
 DAY = 24 * 3600.0
@@ -84,6 +84,8 @@ class References:
     fits      the record of each finished fit, by number
     display   the record of how its examples look; None if there is none
     older     reads the records of all manifests, of which there may be tens of thousands
+    blocks    blocks of features and gradients in each record that lists some, by its key: their keys with their sha256;
+              None if it is damaged or gone
     """
 
     run: Run | None
@@ -92,12 +94,18 @@ class References:
     fits: Mapping[int, FitRecord]
     display: DisplayRecord | None
     older: Callable[[], Iterable[Segment]]
+    blocks: Mapping[str, Mapping[str, str] | None]
 
     @functools.cached_property
     def parts(self) -> dict[str, Part]:
         """The parts that any version lists, by key. The first access reads all manifests; raises as `references`."""
         listed = {part.key: part for segment in self.older() for part in segment.parts}
         return listed | {part.key: part for part in self.newest.parts}
+
+    @functools.cached_property
+    def listed(self) -> dict[str, str]:
+        """The blocks of features and gradients that any record lists, by key, with their sha256."""
+        return {key: sha256 for found in self.blocks.values() for key, sha256 in (found or {}).items()}
 
     def waiting(self) -> Iterator[str]:
         """Yield the key of the part of each sub-chunk that the newest manifest does not list, committed or not."""
@@ -149,7 +157,7 @@ def references(store: ObjectStore, objects: Objects, damaged: Damaged | None = N
 
     run = tried(keys.run(name), lambda: runs.read(store, name))
     if run is None and damaged is None:
-        return References(None, (), Snapshot(name, manifest.NONE, ()), {}, None, tuple)
+        return References(None, (), Snapshot(name, manifest.NONE, ()), {}, None, tuple, {})
     versions = numbers(keys.manifests(name))
     newest = tried(
         f"{keys.folder(keys.manifest(name, 0))}/",
@@ -158,7 +166,28 @@ def references(store: ObjectStore, objects: Objects, damaged: Damaged | None = N
     )
     fits = each(keys.fits(name), lambda number: read_fit(store, name, number))
     display = tried(keys.display(name), lambda: stored.read_record(store, name))
-    return References(run, versions, newest, fits, display, older)
+    lists = {*objects.kind("listing"), *listings(store, name)}
+    blocks = {key: tried(key, functools.partial(blocks_of, store, name, key)) for key in sorted(lists)}
+    return References(run, versions, newest, fits, display, older, blocks)
+
+
+def listings(store: ObjectStore, run: str) -> list[str]:
+    """Return the keys of the records that list features or gradients of a run now."""
+    return [key for key in store.list(keys.beside(run)) if keys.kind(key) == "listing"]
+
+
+def blocks_of(store: ObjectStore, run: str, key: str) -> dict[str, str]:
+    """Return key and sha256 of the blocks that a record of features or gradients lists.
+
+    Raises CorruptObjectError, ObjectNotFoundError.
+    """
+    body = records.read(store, key)
+    try:
+        arrays = body.get("arrays", {}).values()
+        features = {keys.examples(run, block["sha256"]): block["sha256"] for blocks in arrays for block in blocks}
+        return features | {block["key"]: block["sha256"] for block in body.get("blocks", ())}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptObjectError(f"{store.url}/{key}: is not a list of blocks: {error!r}") from error
 
 
 def expected(objects: Objects, known: References) -> set[str]:
@@ -171,7 +200,7 @@ def _certain(objects: Objects, known: References) -> set[str]:
     masks = None if known.run is None else known.run.design.masks
     used = {part.key for part in known.newest.parts}
     used |= {block.key for record in known.fits.values() for block in record.blocks}
-    used |= {chunk.key for chunk in (known.display.chunks if known.display else ())}
+    used |= {chunk.key for chunk in (known.display.chunks if known.display else ())} | known.listed.keys()
     return used | {keys.masks(objects.run, block.first, block.last) for block in (masks.blocks if masks else ())}
 
 
@@ -184,7 +213,9 @@ def live(objects: Objects, known: References) -> set[str]:
         return {key for key in objects.entries if not keys.kind(key)}
     used = _certain(objects, known) | set(known.waiting())
     used |= set(objects.kind("", "run", "meaning", "display", "manifest", "fit", "stop", "verdict", "unused"))
-    used |= set(objects.kind("listing", "block", "data"))
+    used |= set(objects.kind("listing", "data"))
+    if None in known.blocks.values():  # nobody knows what a damaged record lists
+        used |= set(objects.kind("block"))
     if not known.newest.complete:  # an aggregator recovers the parts that lost manifests have listed
         used |= set(objects.kind("part", "merged"))
     used |= {key for key in objects.kind("answer") if keys.fit_of(key) in known.fits}
@@ -196,14 +227,16 @@ def live(objects: Objects, known: References) -> set[str]:
 def unused(objects: Objects, known: References, *, before: float) -> list[str]:
     """Return the keys of a run that nothing refers to, in the order in which they can be deleted.
 
-    before  time in seconds since 1970. The blocks of a fit without a record are left out if one of them was written
-            since, for the fit may go on. So is everything of a run without a record: its import may go on.
+    before  time in seconds since 1970. The blocks of a fit without a record, of features or of gradients are left out
+            if one of them was written since, for their writer may go on. So is everything of a run without a record:
+            its import may go on.
     """
     if known.run is None and objects.modified >= before:
         return []
     found = sorted(objects.entries.keys() - live(objects, known))
-    fresh = {keys.folder(key) for key in objects.kind("weights") if objects.entries[key].modified >= before}
-    return [key for key in found if keys.kind(key) != "weights" or keys.folder(key) not in fresh]
+    blocks = ("weights", "block")
+    fresh = {keys.folder(key) for key in objects.kind(*blocks) if objects.entries[key].modified >= before}
+    return [key for key in found if keys.kind(key) not in blocks or keys.folder(key) not in fresh]
 
 
 def working(store: ObjectStore, objects: Objects, known: References, now: float) -> str:

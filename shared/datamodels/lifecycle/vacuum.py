@@ -51,10 +51,25 @@ def find(store: ObjectStore, objects: Objects, *, now: float, grace: float = GRA
 def vacuum(store: ObjectStore, unused: Unused, tell: Tell = lambda key: None) -> int:
     """Delete the unused objects of a run that are due, and remember the others. Returns how many were deleted."""
     _remember(store, unused.run, unused.since)
-    deleted = remove(store, unused.due, tell)
-    due = set(unused.due)
+    due = set(unused.due) - _listed_now(store, unused)
+    deleted = remove(store, [key for key in unused.due if key in due], tell)
     _remember(store, unused.run, {key: first for key, first in unused.since.items() if key not in due})
     return deleted
+
+
+def _listed_now(store: ObjectStore, unused: Unused) -> set[str]:
+    """Return the blocks of features and gradients that a record has come to list since the run was looked at.
+
+    Blocks are named by what is in them, so a writer takes those that a killed one has left, however long ago. It looks
+    again once its record is there, and writes what a vacuum has deleted meanwhile.
+    """
+    if not any(keys.kind(key) == "block" for key in unused.due):
+        return set()
+    return {
+        block
+        for listing in found_in.listings(store, unused.run)
+        for block in found_in.blocks_of(store, unused.run, listing)
+    }
 
 
 def _seen(store: ObjectStore, run: str) -> dict[str, float]:

@@ -32,8 +32,7 @@ def checks(store: ObjectStore, objects: Objects, known: References) -> dict[str,
     sums |= {chunk.key: chunk.sha256 for chunk in (known.display.chunks if known.display else ())}
     if known.run is not None and known.run.design.masks is not None:
         sums |= {keys.masks(objects.run, b.first, b.last): b.sha256 for b in known.run.design.masks.blocks}
-    for key in objects.kind("listing"):
-        sums |= blocks_of(store, objects.run, key)
+    sums |= known.listed
     found: dict[str, Check] = {key: _sum(sha256) for key, sha256 in sorted(sums.items())}
     for key in objects.kind("listing", "run", "meaning", "display", "manifest", "fit", "stop", "verdict", "answer"):
         found[key] = _record(store, key)
@@ -42,17 +41,6 @@ def checks(store: ObjectStore, objects: Objects, known: References) -> dict[str,
         if key not in found and key in waiting:
             found[key] = _part(store, known, key)
     return found
-
-
-def blocks_of(store: ObjectStore, run: str, key: str) -> dict[str, str]:
-    """Return key and sha256 of the blocks that a list of features or gradients has; none if it is damaged or gone."""
-    try:
-        body = records.read(store, key)
-    except (CorruptObjectError, ObjectNotFoundError):
-        return {}
-    arrays = body.get("arrays", {}).values()
-    features = {keys.examples(run, block["sha256"]): block["sha256"] for blocks in arrays for block in blocks}
-    return features | {block["key"]: block["sha256"] for block in body.get("blocks", ())}
 
 
 def _sum(sha256: str) -> Check:
@@ -134,6 +122,4 @@ def verify(
 def _is_wanted(store: ObjectStore, run: str, key: str) -> bool:
     """Return whether a record still refers to an object: a vacuum may have removed both since they were listed."""
     now = found_in.of_run(store, run)
-    if any(key in blocks_of(store, run, listing) for listing in now.kind("listing")):
-        return True
     return key in found_in.expected(now, found_in.references(store, now, lambda key, what: None))

@@ -96,6 +96,10 @@ class ObjectStore(abc.ABC):
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
 
+    def is_same(self, other: ObjectStore) -> bool:
+        """Return whether another store has its objects at the same place."""
+        return self.url == other.url
+
     def ping(self) -> None:
         """Send the store a small request. Raises StoreUnavailableError if it does not answer, and accepts a refusal."""
         try:

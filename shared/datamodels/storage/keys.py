@@ -72,6 +72,11 @@ def run_of(key: str) -> str:
     return key.removeprefix(RUNS).removesuffix(_RUN_SUFFIX)
 
 
+def beside(run: str) -> str:
+    """Return the prefix of what is stored beside the record of a run."""
+    return f"{RUNS}{run}/"
+
+
 def meanings(run: str) -> Numbered:
     return Numbered(f"{RUNS}{run}/meaning-", 6)
 

@@ -68,6 +68,9 @@ class LocalStore(ObjectStore):
         if not found:
             raise NotFoundError(f"{self.url}: no such folder, so no runs; `datamodels run` creates a store")
 
+    def is_same(self, other: ObjectStore) -> bool:
+        return isinstance(other, LocalStore) and os.path.samefile(self._root, other._root)  # by whatever name
+
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         temporary = self._temporary / uuid.uuid4().hex

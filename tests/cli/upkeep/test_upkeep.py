@@ -194,6 +194,16 @@ def test_copy_resumes_and_refuses_another_history(home, store, call):
     assert code == ExitCode.CONFIG and "differs from the object of the same name" in err
 
 
+def test_a_run_is_not_copied_to_where_it_is(home, store, call):
+    (home / "link").symlink_to(home / "store")
+    for name in ("store", "link", "link/../store"):
+        for more in ("", " --dry-run"):
+            code, _, err = call(f"copy {RUN} --to file://{home}/{name}{more}")
+            assert code == ExitCode.CONFIG and "is the store that the run is in" in err
+    assert call(f"copy {RUN} --to file://{home}/new --dry-run --json")[1][0]["copied"] == 28
+    assert not (home / "new").exists()
+
+
 def test_repair_trains_again_what_it_took_out_of_use(tmp_path, capsys):
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC))
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(SPEC | {"m": 28}))

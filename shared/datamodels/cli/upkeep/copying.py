@@ -7,6 +7,7 @@ import dataclasses
 
 from datamodels.cli.common.store import store_settings
 from datamodels.cli.upkeep.chosen import chosen, idle, outcome
+from datamodels.errors import InputError, NotFoundError
 from datamodels.lifecycle import copying
 from datamodels.lifecycle.journal import Journal
 from datamodels.lifecycle.objects import Objects
@@ -15,14 +16,29 @@ from datamodels.storage import ObjectStore, open_store
 
 
 def copy(options: argparse.Namespace) -> None:
-    """Copy a run to another store. A copy that was stopped goes on: a file in --home says what is copied."""
+    """Copy a run to another store. A copy that was stopped goes on: a file in --home says what is copied.
+
+    Raises InputError if the other store is this one.
+    """
     store, found = chosen(options)
-    target = open_store(dataclasses.replace(store_settings(options), url=options.to), create=not options.dry_run)
+    target = _target(options)
+    if target is not None and target.is_same(store):
+        raise InputError(f"--to {options.to}: is the store that the run is in; name another")
     for run, known in idle(store, found, options):
         missing = copying.missing(run, known, target)
         if not options.dry_run:
+            assert target is not None, "it is made unless the run is dry"
             _copy(store, target, run, missing, options)
         outcome(options, run.run, "copied", missing, run.bytes(missing))
+
+
+def _target(options: argparse.Namespace) -> ObjectStore | None:
+    """Open the store to copy to. None if it does not exist yet and the options forbid to make it."""
+    settings = dataclasses.replace(store_settings(options), url=options.to)
+    try:
+        return open_store(settings, create=not options.dry_run)
+    except NotFoundError:
+        return None
 
 
 def _copy(

@@ -160,8 +160,12 @@ def write_from(store: ObjectStore, run: Run, load: Callable[[], Dataset]) -> Non
         log.warning("no prior", run=run.name, reason=str(error))
         records.create(store, _key(run, "-absent"), {"reason": str(error)})
         return
-    arrays = {f.name: _write(store, run, getattr(found, f.name)) for f in dataclasses.fields(found)}
+    arrays = _write_all(store, run, found)
     records.create(store, _key(run), {"features": run.spec.fit.features, "arrays": arrays})
+    written = {block["sha256"] for blocks in arrays.values() for block in blocks}
+    if not all(store.exists(keys.examples(run.name, sha256)) for sha256 in written):
+        # A vacuum removed blocks that an attempt had left long ago, just before the record was there.
+        _write_all(store, run, found)
 
 
 def require(store: ObjectStore, run: Run) -> None:
@@ -199,6 +203,10 @@ def read(store: ObjectStore, run: Run) -> Examples | Absent:
 def _key(run: Run, end: str = "") -> str:
     """Return the key of the record: it depends on the features alone, for the name of a run says all the rest."""
     return keys.features(run.name, records.digest(run.spec.fit.model_dump(mode="json")["features"])[:16] + end)
+
+
+def _write_all(store: ObjectStore, run: Run, found: Examples) -> dict[str, list[dict[str, Any]]]:
+    return {f.name: _write(store, run, getattr(found, f.name)) for f in dataclasses.fields(found)}
 
 
 def _write(store: ObjectStore, run: Run, array: np.ndarray) -> list[dict[str, Any]]:

@@ -124,22 +124,30 @@ def write(store: ObjectStore, run: Run, models: int, scores: np.ndarray, seconds
     name, (folds, n, d) = digest(models), scores.shape
     largest = float(np.nanmax(np.abs(scores), initial=0.0))
     scale = largest / LARGEST if largest > 0 else 1.0
-    step = max(1, BLOCK_BYTES // (folds * d * DTYPE.itemsize))
-    blocks = []
-    for first in range(0, n, step):
-        last = min(first + step, n)
-        part = (scores[:, first:last] / np.float32(scale)).astype(DTYPE)
-        data = _encode(part)
-        sha256 = hashlib.sha256(data).hexdigest()
-        key = keys.gradient_block(run.name, name, first, last, sha256)
-        store.create(key, data)
-        blocks.append(Block(key, first, last, sha256))
-    found = GradientRecord(run.name, name, models, folds, scale, d, n, seconds, tuple(blocks))
+    blocks = _write_blocks(store, run.name, name, scores, scale)
+    found = GradientRecord(run.name, name, models, folds, scale, d, n, seconds, blocks)
     if records.create(store, keys.gradients(run.name, name), dataclasses.asdict(found)):
+        if not all(store.exists(block.key) for block in blocks):
+            # A vacuum removed blocks that an attempt had left long ago, just before the record was there.
+            _write_blocks(store, run.name, name, scores, scale)
         return found
     winner = read(store, run, models)
     assert winner is not None, "records are never removed"
     return winner
+
+
+def _write_blocks(store: ObjectStore, run: str, name: str, scores: np.ndarray, scale: float) -> tuple[Block, ...]:
+    folds, n, d = scores.shape
+    step = max(1, BLOCK_BYTES // (folds * d * DTYPE.itemsize))
+    blocks = []
+    for first in range(0, n, step):
+        last = min(first + step, n)
+        data = _encode((scores[:, first:last] / np.float32(scale)).astype(DTYPE))
+        sha256 = hashlib.sha256(data).hexdigest()
+        key = keys.gradient_block(run, name, first, last, sha256)
+        store.create(key, data)
+        blocks.append(Block(key, first, last, sha256))
+    return tuple(blocks)
 
 
 def materialise(
