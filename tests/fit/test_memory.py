@@ -92,13 +92,12 @@ def test_memory_of_a_gram_that_is_too_large_is_that_of_streaming():
     assert found.disk == 60_000 * (10_000 + 2_000)
 
 
-@pytest.mark.parametrize("m, d, n, threads", [(3000, 2500, 256, 2)])
-def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatch, m, d, n, threads):
-    size = Size(m, d, n)
+def test_memory_of_a_gram_in_panels_does_not_count_its_file(tmp_path, monkeypatch):
+    size = Size(3000, 2500, 128)
     on_disk = memory.memory(size, PANELS).disk
     monkeypatch.setattr(gram, "GRAM_BYTES", 0)
-    assert memory.memory(size, PANELS).disk - on_disk == 4 * d * d
-    planned, taken = planned_and_taken(size, PANELS, threads, tmp_path)
+    assert memory.memory(size, PANELS).disk - on_disk == 4 * size.columns**2
+    planned, taken = planned_and_taken(size, PANELS, 1, tmp_path)  # with two threads, it depends on whether they meet
     assert planned == pytest.approx(taken, rel=0.25)
 
 
