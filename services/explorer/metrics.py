@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from prometheus_client import Counter, Histogram
@@ -40,15 +39,13 @@ class Measured:
         began, status, streamed = time.perf_counter(), 500, False
         metadata = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["path"]
-        marks = contextlib.ExitStack()
-        name = f"{scope['method']} {path}"
-        request = marks.enter_context(calls.served(name, metadata, traced=path.startswith("/api/")))
+        served = calls.Served(f"{scope['method']} {path}", metadata, traced=path.startswith("/api/"))
 
         async def sent(message: Message) -> None:
             nonlocal status, streamed
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", []), (calls.REQUEST.encode(), request.encode())]
+                headers = [*message.get("headers", []), (calls.REQUEST.encode(), served.request.encode())]
                 streamed = any(value.startswith(b"text/event-stream") for _, value in headers)
                 message = {**message, "headers": headers}
             await send(message)
@@ -64,7 +61,7 @@ class Measured:
             if path not in (HEALTH, LIVE):
                 seconds = round(time.perf_counter() - began, 6)
                 access.info("request answered", method=scope["method"], path=path, status=status, seconds=seconds)
-            marks.close()
+            served.end()
 
 
 def _route(scope: Scope) -> str:

@@ -112,30 +112,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         To gRPC every method has a stream of requests. If it knew of the others, it would wait for their only message
         before it calls the handler, and nothing would end a call whose caller never sends it.
         """
-        decode = _decoder(handler.request_deserializer, method)
         encode = _encoder(handler.response_serializer)
         service, _, name = method.lstrip("/").partition("/")
-        rules = self._rules.get(service)
-        run_of = None if rules is None or name in rules.lists else rules.run_of
-        if rules is not None and not rules.watches(name):
-            rules = None
+        arguments = _Arguments(handler, method, self._rules.get(service))
         series = _Series(_TYPES[handler.request_streaming, handler.response_streaming], service, name)
-
-        def arguments(requests: Iterator[bytes], call: CallContext):
-            if call.ending():  # while the call waited for its thread
-                raise UnavailableError("the caller has ended the call")
-            messages: Iterator[Any] = map(decode, _received(requests, call))
-            if run_of is not None:
-                messages = _checked(messages, lambda message: calls.about(run_of(message)))
-            if rules is not None:
-                call.entry = rules.entry(name)
-                call.entry.identify(call.invocation_metadata())
-                messages = _checked(messages, call.entry.check)
-            if handler.request_streaming:
-                return messages
-            for message in messages:
-                return message
-            raise InputError(f"{method}: the call ended without its message")
 
         def one(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             with self._call(series, method, context, budget) as call:
@@ -166,8 +146,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         code, fault = grpc.StatusCode.OK, None
         metadata = {str(item[0]): item[1] for item in context.invocation_metadata() or ()}
         ours = method.startswith(f"/{OURS}")
-        marks = contextlib.ExitStack()
-        marks.enter_context(calls.served(method[1:], metadata, traced=ours and not method.endswith(POLLED)))
+        served = calls.Served(method[1:], metadata, traced=ours and not method.endswith(POLLED))
         try:
             yield call
             call.check()
@@ -195,7 +174,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 who = {"caller": call.entry.caller.subject} if call.entry and call.entry.caller else {}
                 fields = {"code": _name(code), "seconds": round(seconds, 6), "peer": context.peer()} | who
                 access.info("call handled", method=method, **fields)
-            marks.close()
+            served.end()
 
     def _abort(self, error: BaseException, method: str, call: CallContext) -> NoReturn:
         """End the call with the status of an error. Raises gRPC's own exception, not the error."""
@@ -211,6 +190,56 @@ class CallInterceptor(grpc.ServerInterceptor):
         call.abort(grpc.StatusCode.INTERNAL, f"internal error, see the log of {self._service} ({number})")
 
 
+class _Arguments:
+    """Reads what callers of a method send, and checks who they are and what their first message is about.
+
+    Called with the requests of a call and its context, it returns what a servicer takes.
+    """
+
+    def __init__(self, handler: grpc.RpcMethodHandler, method: str, rules: Rules | None):
+        self._decode = _decoder(handler.request_deserializer, method)
+        self._streaming = handler.request_streaming
+        self._method, self._name = method, method.rpartition("/")[2]
+        self._run_of = None if rules is None or self._name in rules.lists else rules.run_of
+        self._rules = rules if rules is not None and rules.watches(self._name) else None
+
+    def __call__(self, requests: Iterator[bytes], call: CallContext) -> Any:
+        if call.ending():  # while the call waited for its thread
+            raise UnavailableError("the caller has ended the call")
+        if self._rules is not None:
+            call.entry = self._rules.entry(self._name)
+            call.entry.identify(call.invocation_metadata())
+        if self._streaming:
+            return self._stream(requests, call)
+        message = self._first(requests, call)
+        if message is None:
+            raise InputError(f"{self._method}: the call ended without its message")
+        return message
+
+    def _stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[Any]:
+        message = self._first(requests, call)
+        while message is not None:
+            yield message
+            message = self._next(requests, call)
+
+    def _first(self, requests: Iterator[bytes], call: CallContext) -> Any:
+        message = self._next(requests, call)
+        if message is not None:
+            if self._run_of is not None:
+                calls.about(self._run_of(message))
+            if call.entry is not None:
+                call.entry.check(message)
+        return message
+
+    def _next(self, requests: Iterator[bytes], call: CallContext) -> Any:
+        """Return the next message of a call, which must come before its deadline; None after the last one."""
+        call.await_caller()
+        raw = next(requests, None)
+        call.resume()
+        call.check()
+        return None if raw is None else self._decode(raw)
+
+
 class _Series:
     """The metrics of one method, looked up once by its type, service and name."""
 
@@ -219,26 +248,6 @@ class _Series:
         self.seconds = metrics.HANDLING_SECONDS.labels(*labels)
         self.handled = functools.cache(functools.partial(metrics.HANDLED.labels, *labels))
         """Counter of ended calls, by the name of a status code."""
-
-
-def _received(requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
-    """Yield the messages of a call as they arrive, up to its deadline."""
-    while True:
-        call.await_caller()
-        message = next(requests, None)
-        call.resume()
-        call.check()
-        if message is None:
-            return
-        yield message
-
-
-def _checked(messages: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:
-    for message in messages:
-        check(message)
-        yield message
-        break
-    yield from messages
 
 
 def _code(error: BaseException) -> grpc.StatusCode:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -26,23 +25,30 @@ def headers() -> list[tuple[str, str]]:
     return found + tracing.headers(run or "")
 
 
-@contextlib.contextmanager
-def served(name: str, metadata: Mapping[str, Any], *, traced: bool = True) -> Iterator[str]:
-    """Add `request`, and `run` if it is known, to the log lines of a call that this thread serves, and open its span.
+class Served:
+    """A call that this thread serves: until `end`, its log lines have `request`, and `run` if it is known.
 
-    Yields the number of the request. Whatever the thread logged under before is forgotten.
+    request  number of the request
+
+    Whatever the thread logged under before is forgotten. With `traced`, the call is a span.
     """
-    said = ((name, str(metadata[name])) for name in (REQUEST, RUN) if name in metadata)
-    given = {name: text for name, text in said if _USABLE.fullmatch(text)}
-    request = given.get(REQUEST) or secrets.token_hex(8)
-    # Cleared rather than reset: gRPC may end a stream of responses in another thread, whose context is another.
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request=request)
-    try:
-        with tracing.served(name, metadata, request=request) if traced else contextlib.nullcontext():
-            about(given.get(RUN, ""))
-            yield request
-    finally:
+
+    def __init__(self, name: str, metadata: Mapping[str, Any], *, traced: bool = True):
+        said = ((name, str(metadata[name])) for name in (REQUEST, RUN) if name in metadata)
+        given = {name: text for name, text in said if _USABLE.fullmatch(text)}
+        self.request = given.get(REQUEST) or secrets.token_hex(8)
+        # Cleared rather than reset: gRPC may end a stream of responses in another thread, whose context is another.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=self.request)
+        self._span = tracing.served(name, metadata, request=self.request) if traced and tracing.enabled() else None
+        if self._span is not None:
+            self._span.__enter__()
+        if RUN in given:
+            about(given[RUN])
+
+    def end(self) -> None:
+        if self._span is not None:
+            self._span.__exit__(None, None, None)
         structlog.contextvars.clear_contextvars()
 
 
