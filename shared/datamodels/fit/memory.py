@@ -106,8 +106,11 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
     by_leave_out = grams and size.leave_out > 0 and leave_out.bytes_of(m, d, item) <= leave_out.LEAVE_OUT_BYTES
     by_rows = (shared > 0 and not by_gram and not by_panels) or (size.leave_out > 0 and not by_leave_out)
     known = by_gram and sums.fits(d, size.targets)
-    each = _by_rows(m, d, a, item, solver.table, size.leave_out > 0, kept) if by_rows else 0
+    packed = not solver.table and item == moments.SINGLE  # `fista` then makes no floats of the masks
+    each = _by_rows(m, d, a, item, solver.table, size.leave_out > 0, kept, packed) if by_rows else 0
     held = making = counts = 0
+    if by_rows:
+        making = row_blocks.measured_rows(m, d, item) * (item + 1) * d
     if by_leave_out:
         b = min(a, size.leave_out)
         products = max((3 * item + 2) * m * b + 40 * d * b + moments.PASS_ROWS * 8 * d, 12 * m * b)
@@ -122,17 +125,17 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
             held += 16 * size.targets * d
             piece = 8 * sums.PASS_ROWS
             making = max(3 * piece * size.targets, 8 * size.targets * d + piece * (size.targets + d), 4 * d * d)
-            if not by_rows and not by_leave_out:
-                floats = 0
     if by_panels:
         spare, piece = round(settings.holdout * m), min(m, row_blocks.MEASURED_ROWS)
         adding = (2 * item + 1) * m * a + 3 * 8 * piece * a + 16 * d * a
         walking = (2 * item + 1) * m * a + 3 * 8 * spare * a + (40 + 8 * item) * d * a
         each = max(each, adding, walking)
         held = spare * d // 8
-        making = 2 * min(m, moments.PANEL_ROWS) * d // 8
-        floats = floats if by_rows or by_leave_out or ESTIMATORS[settings.estimator].folds else 0
-    rows = (floats if kept else 0) + (m * d // 8 if by_leave_out else 0)
+        making = max(making, 2 * min(m, moments.PANEL_ROWS) * d // 8)
+    unpacked = by_leave_out or (by_gram and not known) or (by_rows and not packed)
+    if ESTIMATORS[settings.estimator].folds:
+        unpacked = unpacked or by_rows or by_panels
+    rows = (floats if kept and unpacked else 0) + (m * d // 8 if by_leave_out else 0)
     if ESTIMATORS[settings.estimator].folds:
         features = folds.feature_bytes(ESTIMATORS[settings.estimator], d)
         making += pairs.bytes_of(d) if features else 0
@@ -180,11 +183,12 @@ def _on_gpu(size: Size, settings: FitSpec, block: int, xp: ModuleType) -> Memory
     )
 
 
-def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept: bool) -> int:
+def _by_rows(m: int, d: int, a: int, item: int, table: bool, masked: bool, kept: bool, packed: bool) -> int:
     """Return the bytes of a block of `a` targets by a solver that reads the rows again in each epoch."""
-    long = 2 if table else 4  # the table and the outputs are in files
-    steps = long * item * m * a + (14 if table else 20) * item * d * a + (0 if kept else fista.PASS_BYTES)
-    certificate = 25 * m * a + 8 * d * a + gap.PASS_ROWS * 8 * d
+    long, piece = 2 if table else 4, 40 * m // -(-m // gap.PASS_ROWS) * a  # the table and the outputs are in files
+    steps = long * item * m * a + (14 if table else 20) * item * d * a
+    steps += piece if packed else 0 if kept else fista.PASS_BYTES
+    certificate = max(28 * m * a, 20 * m * a + piece) + 40 * d * a
     return max(steps, certificate) + (m * a if masked else 0)
 
 

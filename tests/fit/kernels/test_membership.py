@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodels.fit.data import problem
-from datamodels.fit.kernels import membership
+from datamodels.fit.kernels import lookup, membership
 from datamodels.run import designs
 
 
@@ -37,3 +37,15 @@ def test_predictions_are_the_same_either_way(solution, monkeypatch):
     monkeypatch.setattr(problem, "COMPILED_SUMS", 0)
     assert np.array_equal(few, solution.predict_packed(masks))
     assert np.array_equal(some, solution.predict_packed(masks, chosen)) and np.array_equal(some, few[:, chosen])
+
+
+@pytest.mark.parametrize("dtype, rounding", [(np.float32, 1e-4), (np.float64, 1e-12)])
+@pytest.mark.parametrize("count, share", [(1, 0.3), (64, 0.01), (129, 0.3), (70, 0)])
+def test_sums_of_sparse_weights_are_products_with_centred_masks(count, share, dtype, rounding):
+    rng = np.random.default_rng(3)
+    masks, center = rng.random((count, 130)) < 0.3, np.full(130, 0.3, dtype=np.float32)
+    theta = np.where(rng.random((130, 5)) < share, rng.normal(size=(130, 5)), 0).astype(dtype)
+    theta[:, 2] = 0
+    words = lookup.words_of(designs.pack(masks), 130)
+    found = membership.Sparse.of(theta, center).sums(words, count)
+    np.testing.assert_allclose(found, (masks - center.astype(float)) @ theta, atol=rounding)

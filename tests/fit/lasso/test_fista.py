@@ -172,6 +172,25 @@ def test_rows_unpacked_in_many_pieces_give_the_same(started, made_problem):
     assert np.array_equal(*found)
 
 
+@pytest.mark.parametrize("own", [None, [-1, 4, -1]])
+def test_packed_masks_give_what_floats_give(made_problem, own):
+    """In float32, no floats are made of the masks. Neither rows nor columns are a whole number of words."""
+    made, _ = made_problem(d=70, m=fista.PACKED_ROWS + 77, n=3, own=own, scale=3.0, shift=7.0)
+    found = []
+    for dtype in (np.float32, np.float64):
+        rows = Rows(made, dtype=dtype)
+        solver = Fista(rows, rows.fit)
+        state = solver.start(rows.outputs(0, 3)[rows.fit], own and rows.keep(0, 3)[rows.fit], np.arange(3))
+        aimed(solver, state)
+        for number in range(5):
+            solver.epoch(state, number)
+        predicted = solver.predictions(rows.heldout, solver.predictor(state, np.array([2, 0])))
+        found.append((state.neg_grad, state.mean_x, solver.weights(state, np.arange(3)), predicted))
+        assert ("block" in rows._made) == (dtype == np.float64)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * abs(theirs).max(), rtol=0)
+
+
 def test_it_chooses_and_fits_as_gram_does(made_problem):
     made, _ = made_problem(d=60, m=500, n=20, noise=np.geomspace(0.2, 5, 20), scale=3.0, shift=-11.0)
     settings = specs.FitSpec(estimator="lasso", lambdas=12, tolerance=1e-5, max_epochs=2000)

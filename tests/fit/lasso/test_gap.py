@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodels.fit.data.rows import Rows
+from datamodels.fit.data.rows import Rows, partition
 from datamodels.fit.lasso import gap
 from datamodels.testing import reference
 
@@ -41,6 +41,21 @@ def test_the_gap_is_small_at_the_optimum_and_bounds_the_excess_elsewhere(made_pr
         for j in range(3):
             x, y = reference.design_of(made, j)
             assert intercepts[j] == pytest.approx((y - x @ theta[:, j]).mean(), abs=1e-6)
+
+
+def test_packed_masks_give_what_floats_give(made_problem):
+    """Of three pieces of rows, whose residuals differ by a million in size."""
+    made, _ = made_problem(d=70, m=2 * gap.PASS_ROWS + 77, n=3)
+    rows, rng = Rows(made), np.random.default_rng(0)
+    pieces = [(s, s) for s in partition(rows.whole, gap.PASS_ROWS)]
+    theta = np.where(rng.random((70, 3)) < 0.3, rng.normal(size=(70, 3)), 0)
+    left = rng.normal(size=(made.rows, 3)) * np.geomspace(1e-6, 1, made.rows)[:, None]
+    ours, theirs = (
+        (*way.rows(pieces[1][0], way.by(theta), way.by(theta / 3)), way.columns(pieces, left))
+        for way in (gap._Packed(rows), gap._Floats(rows))
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
 
 
 def test_the_gap_is_1_at_zero_weights_without_penalty_and_0_above_lambda_max(made_problem):

@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from datamodels.train.images import networks
-from datamodels.train.images.optimisers import ALIGNMENT, FlatState, Muon, Nesterov, orthogonal
+from datamodels.train.images.optimisers import (
+    ALIGNMENT,
+    NEWTON_SCHULZ,
+    FlatState,
+    Muon,
+    Nesterov,
+    of_one_shape,
+    orthogonal,
+)
 
 CPU = torch.device("cpu")
 
@@ -92,19 +101,21 @@ def test_orthogonal_keeps_directions_and_evens_out_lengths():
     for rows, columns in ((6, 20), (20, 6), (8, 8)):
         u, _, v = torch.linalg.svd(matrix(rows, columns), full_matrices=False)
         scale = torch.linspace(1, 0.05, min(rows, columns), dtype=torch.float64)
-        found = u.T @ orthogonal(u * scale @ v) @ v.T
+        found = u.T @ orthogonal((u * scale @ v)[None])[0] @ v.T
         lengths = found.diagonal()
         assert (lengths > 0.6).all() and (lengths < 1.3).all()
         assert (found - torch.diag(lengths)).abs().max() < 1e-9
 
 
 def test_muon_turns_filters_and_leaves_the_rest_to_nesterov():
+    """Each bank as if it were alone, also those that are updated together."""
     network = networks.resnet9(3, 2)
     flat = FlatState(network, CPU, torch.float64)
+    assert list(map(len, of_one_shape(flat.filters))) == [1, 1, 2, 1, 2, 1]
     flat.weights.copy_(matrix(1, len(flat.weights))[0])
-    start, stop, rows = flat.filters[1]
     first = flat.filters[-1][1]
-    expected, velocity = flat.weights[start:stop].numpy().reshape(rows, -1).copy(), 0
+    expected = [flat.weights[start:stop].numpy().reshape(rows, -1).copy() for start, stop, rows in flat.filters]
+    velocity = [np.zeros_like(bank) for bank in expected]
     rest = flat.weights[first:].clone()
     others = Nesterov(rest, torch.zeros_like(rest), 0.85, 0.0)
     muon, rate = Muon(flat, 0.5), torch.tensor([0.1], dtype=torch.float64)
@@ -112,14 +123,45 @@ def test_muon_turns_filters_and_leaves_the_rest_to_nesterov():
         gradient = matrix(1, len(flat.weights), 10 + step)[0]
         flat.gradient.copy_(gradient)
         muon.step(rate)
-        bank = gradient[start:stop].numpy().reshape(rows, -1)
-        velocity = 0.5 * velocity + bank
-        direction = orthogonal(torch.from_numpy(bank + 0.5 * velocity)).numpy()
-        expected = expected * rows**0.5 / np.linalg.norm(expected) - 0.1 * direction
+        for k, (start, stop, rows) in enumerate(flat.filters):
+            bank = gradient[start:stop].numpy().reshape(rows, -1)
+            velocity[k] = 0.5 * velocity[k] + bank
+            turned = expected[k] * rows**0.5 / np.linalg.norm(expected[k])
+            expected[k] = turned - 0.1 * newton_schulz(bank + 0.5 * velocity[k])
         others._gradient.copy_(gradient[first:])
         others.step(rate)
-    np.testing.assert_allclose(flat.weights[start:stop].numpy(), expected.ravel(), rtol=1e-10)
+    for (start, stop, _), bank in zip(flat.filters, expected, strict=True):
+        np.testing.assert_allclose(flat.weights[start:stop].numpy(), bank.ravel(), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(flat.weights[first:], rest, rtol=1e-12, atol=0)
+
+
+def newton_schulz(bank):
+    """Five steps of the iteration for one matrix, as it is published."""
+    a, b, c = NEWTON_SCHULZ
+    x = bank / (np.linalg.norm(bank) + 1e-7)
+    x = x.T if len(x) > x.shape[1] else x
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if len(bank) > bank.shape[1] else x
+
+
+def test_a_step_of_muon_asks_for_few_kernels():
+    """A GPU launches one or two for each operation. For each bank alone, there would be 399."""
+    flat = FlatState(networks.resnet9(3, 2, fast=True), CPU, torch.float32)
+    muon, rate, names = Muon(flat, 0.5), torch.tensor([0.1]), []
+
+    class Counting(TorchFunctionMode):
+        def __torch_function__(self, function, types, arguments=(), options=None):
+            names.append(function.__name__)
+            return function(*arguments, **(options or {}))
+
+    flat.gradient.copy_(matrix(1, len(flat.gradient))[0])
+    with Counting():
+        muon.step(rate)
+    counted = [name for name in names if name not in ("__get__", "to")]
+    assert (names.count("matmul"), names.count("baddbmm")) == (25, 50), "five times for each of five shapes"
+    assert len(counted) <= 130
 
 
 def test_a_start_forgets_what_was_before():

@@ -211,7 +211,7 @@ def test_outputs_on_a_gpu_are_those_on_a_cpu(data):
 @pytest.mark.parametrize("shape", [(128, 1152), (512, 128)])
 def test_orthogonalised_updates_keep_their_directions(shape):
     matrix = torch.randn(shape, device=GPU, generator=torch.Generator(GPU).manual_seed(0))
-    found = orthogonal(matrix).double()
+    found = orthogonal(matrix[None])[0].double()
     values = torch.linalg.svdvals(found)
     assert values.min() > 0.5 and values.max() < 1.3
     left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)

@@ -30,7 +30,9 @@ SQUEEZED_ROWS = 4_096
 DEVICE_MASKS = 0.25
 """Packed masks that take at most this fraction of a GPU's memory are uploaded once. Larger ones are for each pass."""
 MEASURED_ROWS = 16_384
-"""Rows on which curvature is measured. With more rows it changes by less than the safety margins of the steps."""
+"""Most rows on which curvature is measured. With more, it changes by less than the safety margins of the steps."""
+MEASURED_BYTES = 2**30
+"""Most bytes of these rows as floats. At d = 600,000, they are 447 rows."""
 
 
 class Rows:
@@ -120,6 +122,12 @@ class Rows:
             found[part] = self.xp.asarray(self.problem.masks[self.order[part]])
         return found
 
+    def words(self, span: slice) -> np.ndarray:
+        """Return the columns of the masks of NumPy as words, as of `kernels.lookup.words_of`."""
+        from datamodels.fit.kernels import lookup
+
+        return lookup.words_of(self.packed(span), self.problem.columns)
+
     def outputs(self, first: int, last: int, span: slice | None = None):
         """Return outputs [r, last - first] of the targets first <= j < last, of a span of rows or of all."""
         span = self.whole if span is None else span
@@ -193,13 +201,17 @@ class Rows:
             return self._made[name]
 
     def curvature(self) -> tuple[float, float]:
-        """Return (largest eigenvalue of X'X / m, largest squared norm of a row) of centred rows.
+        """Return (largest eigenvalue of X'X / m, largest squared norm of a row) of centred rows. Measures them once.
 
         The eigenvalue is computed by power iteration on some of the rows. With m it falls as that of random matrices
         does (Marchenko and Pastur 1967).
         """
-        span = slice(0, min(self.problem.rows, MEASURED_ROWS))
-        x, xp = self.block(span), self.xp
+        return self.once("curvature", self._curvature)
+
+    def _curvature(self) -> tuple[float, float]:
+        problem = self.problem
+        span = slice(0, measured_rows(problem.rows, problem.columns, self.dtype.itemsize))
+        x, xp = self.unpacked(span), self.xp
         vector = xp.asarray(np.random.default_rng(0).normal(size=x.shape[1]).astype(self.dtype))
         value = 0.0
         for _ in range(20):
@@ -290,6 +302,11 @@ def squeezed(array, places: np.ndarray):
     for span in partition(slice(0, len(array)), SQUEEZED_ROWS):
         found[span] = array[span].take(places, axis=-1)  # no row overwrites one that is not yet read
     return found
+
+
+def measured_rows(m: int, d: int, itemsize: int) -> int:
+    """Return the number of rows on which curvature is measured."""
+    return min(m, MEASURED_ROWS, max(1, MEASURED_BYTES // ((d + 1) * itemsize)))
 
 
 def edge(d: int, m: Count) -> Count:

@@ -98,7 +98,15 @@ def _products(words, z, unit, found):
                     found[k, c] += unit[k] * sums[(c - low) * LANES + k]
 
 
-def products(masks: np.ndarray, columns: int, z: np.ndarray, *, exact: bool = True, threads: int = 1) -> np.ndarray:
+def products(
+    masks: np.ndarray,
+    columns: int,
+    z: np.ndarray,
+    *,
+    exact: bool = True,
+    threads: int = 1,
+    found: np.ndarray | None = None,
+) -> np.ndarray:
     """Return float64[a, d]: z' X, for each column the sum of z over the rows that have it.
 
     masks    uint8[m, ceil(d / 8)], packed as by `designs.pack`
@@ -107,17 +115,35 @@ def products(masks: np.ndarray, columns: int, z: np.ndarray, *, exact: bool = Tr
     exact    round numbers to 2 BITS bits below the largest of their target, instead of BITS: the sums are then those of
              numbers in float32, but for the rounding of float64. Rows that need more than BITS bits are read twice; of
              numbers in float16, these are only the ones that are a thousandth of the largest or less
+    found    what the sums are added to, if it is given
     """
-    found = np.zeros((z.shape[1], columns))
+    found = np.zeros((z.shape[1], columns)) if found is None else found
     if not z.size:
         return found
-    unit = np.ldexp(1.0, np.frexp(abs(z).max(axis=0).astype(np.float64))[1] - BITS)
+    unit = _unit_of(z)
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="products") as pool:
         for first in range(0, len(masks), PASS_ROWS):
             packed, some = masks[first : first + PASS_ROWS], z[first : first + PASS_ROWS]
             add = functools.partial(_add_group, packed, words_of(packed, columns), some, unit, exact, found)
             list(pool.map(add, range(0, z.shape[1], LANES)))
     return found
+
+
+def add_rounded(words: np.ndarray, z: np.ndarray, found: np.ndarray) -> None:
+    """Add z' X of a few rows to found float64[a, d]. Rounds z to BITS bits below the largest of each target.
+
+    words  uint64[w, d]; what `words_of` returned
+    z      [r, a]; finite; r <= PASS_ROWS
+    """
+    unit = _unit_of(z)
+    for group in range(0, z.shape[1], LANES):
+        chosen = slice(group, group + LANES)
+        _products(words, _rounded(z[:, chosen] / unit[chosen]), unit[chosen], found[chosen])
+
+
+def _unit_of(z: np.ndarray) -> np.ndarray:
+    """Return float64[a]: of each target, the power of two that is BITS bits below its largest number in z [r, a]."""
+    return np.ldexp(1.0, np.frexp(abs(z).max(axis=0).astype(np.float64))[1] - BITS)
 
 
 def _add_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ COLUMNS = 4
 def _masked_add(context, sums, first, words, weights):
     def generate(context, builder, signature, arguments):
         array, first, words, weights = arguments
-        many, small = ir.VectorType(ir.FloatType(), WORD), ir.IntType(32)
+        many = ir.VectorType(context.get_value_type(signature.args[0].dtype), WORD)
+        small = ir.IntType(32)
         place = builder.gep(context.make_array(signature.args[0])(context, builder, array).data, [first])
         place = builder.bitcast(place, many.as_pointer())
         total, lanes = builder.load(place, align=4), ir.Constant(ir.VectorType(small, WORD), [0] * WORD)
@@ -34,7 +36,7 @@ def _masked_add(context, sums, first, words, weights):
         builder.store(total, place, align=4)
         return context.get_dummy_value()
 
-    kinds = types.UniTuple(types.uint32, COLUMNS), types.UniTuple(types.float32, COLUMNS)
+    kinds = types.UniTuple(types.uint32, COLUMNS), types.UniTuple(sums.dtype, COLUMNS)
     return types.void(sums, types.intp, *kinds), generate
 
 
@@ -44,7 +46,7 @@ _add: Any = intrinsic(_masked_add)
 
 @jit_in_order
 def _sums(indptr, columns, weights, targets, words, found):
-    sums, none, zero = aligned(WORD * words.shape[1], weights), np.uint32(0), np.float32(0)
+    sums, none, zero = aligned(WORD * words.shape[1], weights), np.uint32(0), weights.dtype.type(0)
     for i in range(len(targets)):
         sums[:] = 0
         start, stop = indptr[targets[i]], indptr[targets[i] + 1]
@@ -78,8 +80,39 @@ def sums(
     words                     what `words_of` returned
     subsets                   s
 
-    The weights are added in float32, in their order.
+    The weights are added in their type, float32 or float64, in their order.
     """
     found = np.empty((subsets, len(targets)))
     _sums(indptr, columns, weights, targets, words, found)
     return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sparse:
+    """Weights of a targets for centred masks; most of them are 0.
+
+    support  int64[s]; the columns with a weight of any target
+    indptr, columns, weights  the weights of each target, as in a Solution; columns count within `support`
+    shift    float64[a]; the sum for a mask without columns
+    """
+
+    support: np.ndarray
+    indptr: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def of(cls, theta: np.ndarray, center: np.ndarray) -> Sparse:
+        """Take weights [d, a], float32 or float64, and what is subtracted from masks, [d]."""
+        support = np.flatnonzero(theta.any(axis=1))
+        used = np.ascontiguousarray(theta[support].T)
+        target, columns = np.nonzero(used)
+        indptr = np.searchsorted(target, np.arange(len(used) + 1))
+        shift = -(used.astype(np.float64) @ center[support].astype(np.float64))
+        return cls(support, indptr, columns, used[target, columns], shift)
+
+    def sums(self, words: np.ndarray, masks: int) -> np.ndarray:
+        """Return float64[s, a]: the sums for s masks, whose columns are words uint64[w, d] as of `lookup.words_of`."""
+        lines = np.ascontiguousarray(words[:, self.support].T).view(np.uint32)
+        return sums(self.indptr, self.columns, self.weights, np.arange(len(self.shift)), lines, masks) + self.shift

@@ -18,13 +18,20 @@ sum_c f_c |theta_c| for ||theta||_1 and max_c |v_c| / f_c for ||v||_inf.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from datamodels.fit.data import rows as row_blocks
 from datamodels.fit.data.rows import Rows
 
+if TYPE_CHECKING:
+    from datamodels.fit.kernels.membership import Sparse
+
 PASS_ROWS = 1024
-"""Rows that are converted to float64 at a time."""
+"""Rows that are read at a time. A GPU converts them to float64. A CPU leaves them packed, rounds residuals to 42 bits
+below the largest, and adds them exactly (`kernels.lookup`)."""
 
 
 def relative(
@@ -83,18 +90,19 @@ def certify(
     mean_y = xp.where(keep, y, 0).sum(axis=0, dtype=np.float64) / counts
 
     rounding = theta - current
+    multiply: Any = _Floats(rows) if xp is not np else _Packed(rows)
+    predict = multiply.by(current), multiply.by(rounding)
     residuals, bias = xp.empty(y.shape, dtype=np.float64), xp.zeros(y.shape[1])
     for piece, local in pieces:
-        x = rows.exact(piece)
-        residuals[local] = y[local] - mean_y - x @ current
-        bias += xp.where(keep if len(keep) == 1 else keep[local], x @ rounding, 0).sum(axis=0) / counts
+        predicted, off = multiply.rows(piece, *predict)
+        residuals[local] = y[local] - mean_y - predicted
+        bias += xp.where(keep if len(keep) == 1 else keep[local], off, 0).sum(axis=0) / counts
     shift = xp.where(keep, residuals, 0).sum(axis=0) / counts
-    residuals = xp.where(keep, residuals - shift, 0)
-
-    products = xp.zeros(theta.shape, dtype=np.float64)
-    for piece, local in pieces:
-        products += rows.exact(piece).T @ residuals[local]
-    centred_y = xp.where(keep, y - mean_y, 0)
+    residuals -= shift
+    residuals *= keep
+    products = multiply.columns(pieces, residuals)
+    centred_y = y - mean_y
+    centred_y *= keep
     parts = {
         "square": rows.dots(residuals, residuals) / counts,
         "aligned": rows.dots(theta, products) / counts,
@@ -106,3 +114,53 @@ def certify(
     center = xp.asarray(rows.problem.center).astype(np.float64)
     intercept = rows.host(mean_y + shift - bias - center @ theta)
     return relative(lambda_=lambda_, **{name: rows.host(part) for name, part in parts.items()}), intercept
+
+
+class _Floats:
+    """Multiplies masks as floats, on a GPU."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def by(self, weights: np.ndarray) -> np.ndarray:
+        """Prepare weights float64[d, n] for `rows`."""
+        return weights
+
+    def rows(self, piece: slice, *prepared: np.ndarray) -> list[np.ndarray]:
+        """Return the products [r, n] of the masks of some rows, less their centre, and weights."""
+        x = self._rows.exact(piece)
+        return [x @ weights for weights in prepared]
+
+    def columns(self, pieces: Sequence[tuple[slice, slice]], residuals: np.ndarray) -> np.ndarray:
+        """Return the products [d, n] of the masks, less their centre, and residuals."""
+        found = self._rows.xp.zeros((self._rows.problem.columns, residuals.shape[1]))
+        for piece, local in pieces:
+            found += self._rows.exact(piece).T @ residuals[local]
+        return found
+
+
+class _Packed:
+    """Does what `_Floats` does with packed masks, on a CPU."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def by(self, weights: np.ndarray) -> Sparse:
+        from datamodels.fit.kernels.membership import Sparse
+
+        return Sparse.of(weights, self._rows.problem.center)
+
+    def rows(self, piece: slice, *prepared: Sparse) -> list[np.ndarray]:
+        words = self._rows.words(piece)
+        return [sparse.sums(words, piece.stop - piece.start) for sparse in prepared]
+
+    def columns(self, pieces: Sequence[tuple[slice, slice]], residuals: np.ndarray) -> np.ndarray:
+        from datamodels.fit.kernels import lookup
+
+        rows, n = self._rows, residuals.shape[1]
+        found, total = np.zeros((n, rows.problem.columns)), residuals.sum(axis=0)
+        for piece, local in pieces:
+            lookup.products(rows.packed(piece), rows.problem.columns, residuals[local], found=found)
+        for k in range(n):
+            found[k] -= total[k] * rows.problem.center
+        return found.T

@@ -96,6 +96,8 @@ class Method(Protocol[S]):
 
     def predictor(self, state: S, places: np.ndarray) -> np.ndarray: ...
 
+    def predictions(self, span: slice, theta: np.ndarray) -> np.ndarray: ...
+
     def weights(self, state: S, places: np.ndarray) -> np.ndarray: ...
 
     def arrays(self, state: S) -> dict[str, np.ndarray]: ...
@@ -164,7 +166,7 @@ class RowIteration:
         total, count = xp.zeros(len(places)), xp.zeros(len(places))
         for span in partition(rows.heldout, self._batch):
             outputs, counts = self._targets.columns(span, state.target[places])
-            miss = rows.block(span) @ theta * spread + location - outputs
+            miss = self._method.predictions(span, theta) * spread + location - outputs
             keep = xp.ones((1, 1), dtype=bool) if counts is None else counts
             total += (xp.where(keep, miss, 0) ** 2).sum(axis=0)
             count += xp.broadcast_to(keep, miss.shape).sum(axis=0)

@@ -223,6 +223,10 @@ class Saga:
         """Return [d + 1, p]: weights for standardised outputs, then the intercepts over `Rows.tail`."""
         return row_blocks.columns(state.theta, places)
 
+    def predictions(self, span: slice, theta: np.ndarray) -> np.ndarray:
+        """Return [r, p]: what weights and intercepts [d + 1, p], as of `predictor`, say of a span of rows."""
+        return self.rows.block(span) @ theta
+
     def weights(self, state: SagaState, places: np.ndarray) -> np.ndarray:
         """Return raw weights [d, p] of targets by their places in the state."""
         xp = self.rows.xp

@@ -103,42 +103,61 @@ class Muon:
 
     Before each step, a bank of r filters is scaled to the norm sqrt(r), which is that of the update. Batch
     normalisation follows each bank, so its norm does not matter, and a learning rate means the same rotation for every
-    layer.
+    layer. Banks of one shape that follow each other, as those of a residual block do, are updated together.
     """
 
     def __init__(self, flat: FlatState, momentum: float):
         first = flat.filters[-1][1]
         self._others = Nesterov(flat.weights[first:], flat.gradient[first:], momentum=0.85, weight_decay=0.0)
         self._momentum = momentum
-        self._velocity = torch.zeros_like(flat.weights[:first])
-        self._banks = [
-            tuple(numbers[start:stop].view(rows, -1) for numbers in (flat.weights, flat.gradient, self._velocity))
-            for start, stop, rows in flat.filters
-        ]
+        self._gradient = flat.gradient[:first]
+        self._velocity = torch.zeros_like(self._gradient)
+        self._banks = [(banks(flat.weights, some), banks(flat.gradient, some)) for some in of_one_shape(flat.filters)]
 
     def start(self) -> None:
         self._velocity.zero_()
         self._others.start()
 
     def step(self, rate: torch.Tensor) -> None:
-        for weights, gradient, velocity in self._banks:
-            velocity.mul_(self._momentum).add_(gradient)
-            gradient.add_(velocity, alpha=self._momentum)
-            weights.mul_(len(weights) ** 0.5 / weights.norm())
+        self._velocity.mul_(self._momentum).add_(self._gradient)
+        self._gradient.add_(self._velocity, alpha=self._momentum)
+        for weights, gradient in self._banks:
+            weights.mul_(weights.shape[1] ** 0.5 / torch.linalg.matrix_norm(weights, keepdim=True))
             weights.addcmul_(orthogonal(gradient), rate, value=-1)
         self._others.step(rate)
 
 
-def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """Return the matrix [a, b] with the singular vectors of `matrix` [a, b] and singular values of about 1.
+def of_one_shape(filters: Sequence[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+    """Return the longest runs of banks (start, stop, rows) of one shape whose starts are equally far apart."""
+    runs: list[list[tuple[int, int, int]]] = []
+    for start, stop, rows in filters:
+        run = runs[-1] if runs else []
+        alike = bool(run) and (stop - start, rows) == (run[0][1] - run[0][0], run[0][2])
+        if alike and (len(run) == 1 or start - run[-1][0] == run[1][0] - run[0][0]):
+            run.append((start, stop, rows))
+        else:
+            runs.append([(start, stop, rows)])
+    return runs
+
+
+def banks(numbers: torch.Tensor, run: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+    """Return a view [k, rows, size of a filter] of the k banks of a run, as of `of_one_shape`, in one vector."""
+    (start, stop, rows), last = run[0], run[-1][0]
+    step, size = (last - start) // max(1, len(run) - 1), (stop - start) // rows
+    return numbers.as_strided((len(run), rows, size), (step, size, 1), numbers.storage_offset() + start)
+
+
+def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+    """Return the matrices [k, a, b] with the singular vectors of `matrices` [k, a, b] and singular values of about 1.
 
     By the iteration of Newton and Schulz, in bf16 on a GPU.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix
-    x = x / (x.norm() + 1e-7)
-    x = x.T if x.shape[0] > x.shape[1] else x
+    x = matrices.to(torch.bfloat16) if matrices.is_cuda else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
     for _ in range(iterations):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
