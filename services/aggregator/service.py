@@ -50,7 +50,7 @@ class Aggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             raise InputError("PutOutputs: the first message must be the header")
         run = self._committer.run(header.header.run)
         models = range(header.header.first, header.header.last)
-        assembly = Assembly(run, models)  # takes no memory before rows are added
+        assembly = Assembly(run, models, header.header.seconds)  # takes no memory before rows are added
         known = self._committer.part(run.name, models)
         if known is not None:
             metrics.PARTS.labels("dropped").inc()

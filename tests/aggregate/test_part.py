@@ -47,10 +47,11 @@ def decoded(data, run, models=MODELS, n=None):
     retried=st.sets(st.integers(4, 7)),
     reason=st.text(min_size=1, max_size=400).filter(str.strip),
     cuts=st.sets(st.integers(1, 3)),
+    seconds=st.sampled_from([0.0, 0.1, 1e9]),
 )
-def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, groups, rows, retried, reason, cuts):
+def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, groups, rows, retried, reason, cuts, seconds):
     index, outputs, dtype, kept = np.array(rows[0], dtype=np.int64), *rows[1:]
-    assembly = Assembly(dataclasses.replace(run, dtype=kept), MODELS)
+    assembly = Assembly(dataclasses.replace(run, dtype=kept), MODELS, seconds)
     edges = [0, *sorted(c for c in cuts if c < len(index)), len(index)]
     for first, last in itertools.pairwise(edges):
         assembly.add(index[first:last], outputs[first:last].astype(dtype))
@@ -64,6 +65,7 @@ def test_any_outputs_in_any_pieces_are_read_back_unchanged(run, groups, rows, re
     np.testing.assert_array_equal(found.model_index, index[order])
     assert found.outputs.tobytes() == outputs[order].astype(kept).tobytes()
     assert list(found.failed) == sorted(failed) and found.retried == tuple(sorted(retried))
+    assert found.seconds == seconds
     assert set(found.failed.values()) <= {" ".join(reason.split())[: part.LONGEST_REASON]}
 
 

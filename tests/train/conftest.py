@@ -31,12 +31,13 @@ class MemoryAggregator:
         self.models = models
         self.parts: dict[range, tuple[np.ndarray, np.ndarray, dict[int, str]]] = {}
         self.retried: list[int] = []
+        self.seconds: list[float] = []
         self.faults: list[Exception] = []
         self.gate = threading.Event()
         """Puts wait until it is set. It is set from the start."""
         self.gate.set()
 
-    def put(self, run, models, model_index, outputs, failed, retried) -> bool:
+    def put(self, run, models, model_index, outputs, failed, retried, seconds) -> bool:
         self.gate.wait(LIMIT)
         if self.faults:
             raise self.faults.pop(0)
@@ -44,6 +45,7 @@ class MemoryAggregator:
             return False
         self.parts[models] = (model_index.copy(), outputs.copy(), dict(failed))
         self.retried += retried
+        self.seconds.append(seconds)
         return True
 
     def progress(self, run: str) -> CommittedModels:

@@ -1,5 +1,6 @@
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -46,7 +47,9 @@ class Stop(job.Observer):
 
 
 def test_each_model_is_trained_on_its_subset_and_committed_once(run, dataset, trainer, sampler, aggregator):
+    began = time.perf_counter()
     assert run_all(run, trainer, sampler, aggregator) == [True] * 3
+    assert min(aggregator.seconds) > 0 and sum(aggregator.seconds) <= time.perf_counter() - began
     assert aggregator.committed() == list(range(24))
     assert sorted(map(len, aggregator.parts)) == [4, 5, 5, 5, 5]
     for index, outputs, failed in aggregator.parts.values():

@@ -42,6 +42,8 @@ class Part:
     sha256  of the object
     bytes   size of the object
     merged  sha256 of each part that was merged into this one; empty if none was
+    seconds what trainers took for its models; 0 if that is not known, as if the entry was read from a manifest, which
+            has the sum of all parts alone
     """
 
     key: str
@@ -52,6 +54,7 @@ class Part:
     sha256: str
     bytes: int
     merged: tuple[str, ...] = ()
+    seconds: float = dataclasses.field(default=0.0, compare=False)
 
     @property
     def models(self) -> range:
@@ -70,6 +73,7 @@ class Part:
         """Return the entry as it is stored, as a JSON object."""
         found: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         found["failed"] = [{"model_index": model, "reason": reason} for model, reason in self.failed]
+        del found["seconds"]  # versions before that wrote it refuse entries with other fields
         merged = found.pop("merged")
         return found | ({"merged": list(merged)} if merged else {})
 
@@ -114,15 +118,21 @@ def describe(outputs: Outputs, key: str, data: bytes) -> Part:
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         merged=outputs.merged,
+        seconds=outputs.seconds,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """The parts that the record of one version holds, ascending."""
+    """What the record of one version holds.
+
+    parts   ascending
+    timed   (models, seconds) of all parts that this and earlier versions added and whose seconds are known
+    """
 
     version: int
     parts: tuple[Part, ...]
+    timed: tuple[int, float] = (0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,19 +166,23 @@ class Snapshot:
 
     def followed(self, added: Iterable[Part], *, whole: bool = False) -> Snapshot:
         """Return the next version, with more parts. whole: let its record list all parts."""
+        added = tuple(added)
         parts = sorted([*self.parts, *added], key=lambda part: part.first)
         kept = list(self.segments or [Segment(self.version, self.parts)] * bool(self.parts))
         mine = list(added)
         while kept and (whole or not self.complete or len(kept[0].parts) <= len(mine)):
             mine += kept.pop(0).parts
-        segment = Segment(self.version + 1, tuple(sorted(mine, key=lambda part: part.first)))
+        timed = [self._timed, *((len(part.models), part.seconds) for part in added if part.seconds)]
+        models, seconds = (sum(column) for column in zip(*timed, strict=True))
+        mine.sort(key=lambda part: part.first)
+        segment = Segment(self.version + 1, tuple(mine), (int(models), round(seconds, 6)))
         return dataclasses.replace(
             self, version=segment.version, parts=tuple(parts), segments=(segment, *kept), complete=True
         )
 
     def rewritten(self, parts: Iterable[Part], retired: Mapping[int, int] | None = None) -> Snapshot:
         """Return the next version if it has other parts: its record is whole."""
-        segment = Segment(self.version + 1, tuple(sorted(parts, key=lambda part: part.first)))
+        segment = Segment(self.version + 1, tuple(sorted(parts, key=lambda part: part.first)), self._timed)
         retired = self.retired if retired is None else retired
         return Snapshot(self.run, segment.version, segment.parts, retired, (segment,))
 
@@ -196,6 +210,16 @@ class Snapshot:
     def failed(self) -> dict[int, str]:
         """Reason of each model that could not be trained."""
         return {model: reason for part in self.parts for model, reason in part.failed}
+
+    @property
+    def _timed(self) -> tuple[int, float]:
+        return self.segments[0].timed if self.segments else (0, 0.0)
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds that a trainer takes for a model, on average; None if no part says, as those of version 0.2.0."""
+        models, seconds = self._timed
+        return seconds / models if models else None
 
     def outputs(self, store: ObjectStore) -> Iterator[Outputs]:
         """Yield the outputs of every part in order, checked against its sha256.
@@ -258,13 +282,15 @@ def read_record(store: ObjectStore, run: str, version: int) -> tuple[Segment, in
     with decode.decoding(f"{store.url}/{key}", "a manifest"):
         whole = "parts" in body
         parts = tuple(Part.from_document(document) for document in body["parts" if whole else "added"])
+        training = body.get("training", {"models": 0, "seconds": 0.0})
+        timed = decode.build(tuple[int, float], (training["models"], training["seconds"]))
         base = NONE if whole else decode.build(int, body["base"])
         retired = dict(decode.build(tuple[tuple[int, int], ...], body.get("retired", [])))
         consistent = body["version"] == version and all(keys.is_part(run, p.key, p.first, p.last) for p in parts)
     if not consistent or not NONE <= base < version:
         raise CorruptObjectError(f"{store.url}/{key}: lists a part of another run; restore it from a copy")
     _require_apart(store, run, version, parts)
-    return Segment(version, parts), base, retired
+    return Segment(version, parts, timed), base, retired
 
 
 def _require_apart(store: ObjectStore, run: str, version: int, parts: Iterable[Part]) -> None:
@@ -304,4 +330,6 @@ def create(store: ObjectStore, snapshot: Snapshot) -> bool:
         body |= {"base": earlier[0].version if earlier else NONE, "added": documents, "retired": retired}
     else:
         body["parts"] = documents
+    if segment.timed[0]:
+        body["training"] = dict(zip(("models", "seconds"), segment.timed, strict=True))
     return records.create(store, keys.manifest(snapshot.run, segment.version), body)

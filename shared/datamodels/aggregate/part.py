@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -36,6 +37,7 @@ class Outputs:
     failed       {model: reason} for each model of the sub-chunk that is not in model_index
     retried      models in model_index that were trained with their second seed, ascending; see `train.job`
     merged       sha256 of the parts that were merged; empty for the outputs of one sub-chunk
+    seconds      that trainers took for the models; 0 if they did not say
     """
 
     run: str
@@ -45,6 +47,7 @@ class Outputs:
     failed: dict[int, str]
     retried: tuple[int, ...] = ()
     merged: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     def only(self, models: range) -> Outputs:
         """Return the outputs of some of the models, a range within them."""
@@ -57,6 +60,7 @@ class Outputs:
             failed={model: reason for model, reason in self.failed.items() if model in models},
             retried=tuple(model for model in self.retried if model in models),
             merged=(),
+            seconds=self.seconds * len(models) / len(self.models),
         )
 
 
@@ -70,17 +74,21 @@ def joined(pieces: Sequence[Outputs], merged: Sequence[str]) -> Outputs:
         failed={model: reason for piece in pieces for model, reason in piece.failed.items()},
         retried=tuple(model for piece in pieces for model in piece.retried),
         merged=tuple(merged),
+        seconds=sum(piece.seconds for piece in pieces),
     )
 
 
 class Assembly:
     """Collects the outputs of one sub-chunk from batches of rows, in any order, and checks each batch.
 
-    `models` must be exactly one sub-chunk of the run. Memory is bounded by the sub-chunk: len(models) * n * 4 bytes.
+    `models` must be exactly one sub-chunk of the run; `seconds` are what a trainer took for them, 0 if it does not say.
+    Memory is bounded by the sub-chunk: len(models) * n * 4 bytes.
     The constructor and all methods raise OutputsError.
     """
 
-    def __init__(self, run: Run, models: range):
+    def __init__(self, run: Run, models: range, seconds: float = 0.0):
+        if not 0 <= seconds < math.inf:
+            raise OutputsError(f"seconds of run {run.name} are {seconds}: must be a number, at least 0")
         if run.spec.sub_chunk_of(models.start) != models:
             raise OutputsError(
                 f"models {models.start} to {models.stop} of run {run.name}: are not a sub-chunk; chunks of "
@@ -88,6 +96,7 @@ class Assembly:
             )
         self._run = run
         self._models = models
+        self._seconds = seconds
         self._outputs = np.empty((len(models), run.n), dtype=run.dtype)
         self._present = np.zeros(len(models), dtype=bool)
         self._failed: dict[int, str] = {}
@@ -132,7 +141,8 @@ class Assembly:
         if strange:
             raise OutputsError(f"model {strange[0]} of run {self._run.name}: is in retried but has no outputs")
         failed, retried = dict(sorted(self._failed.items())), tuple(sorted(self._retried))
-        return Outputs(self._run.name, self._models, model_index, self._squeezed(), failed, retried)
+        name, outputs = self._run.name, self._squeezed()
+        return Outputs(name, self._models, model_index, outputs, failed, retried, seconds=self._seconds)
 
     def _squeezed(self) -> np.ndarray:
         """Return the rows that are present, in the memory of the array: they move up in place."""
@@ -207,6 +217,8 @@ def encode(outputs: Outputs) -> bytes:
         metadata[schema.RETRIED_MODELS] = json.dumps(outputs.retried)
     if outputs.merged:
         metadata[schema.MERGED_PARTS] = json.dumps(outputs.merged)
+    if outputs.seconds:
+        metadata[schema.SECONDS] = json.dumps(outputs.seconds)
     found, step = found.with_metadata(metadata), max(1, GROUP_BYTES // (n * outputs.outputs.itemsize))
     return parquet.encode(outputs.model_index.astype(np.int32), outputs.outputs, found, step)
 
@@ -224,6 +236,7 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         failed = {f["model_index"]: f["reason"] for f in json.loads(metadata[schema.FAILED_MODELS])}
         retried = tuple(json.loads(metadata.get(schema.RETRIED_MODELS, b"[]")))
         merged = tuple(json.loads(metadata.get(schema.MERGED_PARTS, b"[]")))
+        seconds = float(json.loads(metadata.get(schema.SECONDS, b"0")))
         margins = written.field("margins").type
         found, dtype = margins.list_size, np.dtype(margins.value_type.to_pandas_dtype()).name
         model_index, flat = _values(file)
@@ -239,7 +252,8 @@ def decode(data: bytes, where: str, *, run: str, models: range, n: int | None = 
         raise CorruptObjectError(f"{where}: its columns are not those of a part of {n or found} targets")
     if not complete:
         raise CorruptObjectError(f"{where}: does not hold each of the models {models.start} to {models.stop} once")
-    return Outputs(run, models, model_index, flat.reshape(len(model_index), found), failed, retried, merged)
+    outputs = flat.reshape(len(model_index), found)
+    return Outputs(run, models, model_index, outputs, failed, retried, merged, seconds)
 
 
 def _values(file: pq.ParquetFile) -> tuple[np.ndarray, np.ndarray]:

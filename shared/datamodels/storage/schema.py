@@ -38,6 +38,9 @@ RETRIED_MODELS = b"datamodels.retried_models"
 MERGED_PARTS = b"datamodels.merged_parts"
 """Metadata key of a part: JSON list of the sha256 of the parts that were merged into it; absent if none were."""
 
+SECONDS = b"datamodels.seconds"
+"""Metadata key of a part: seconds that trainers took for its models, a JSON number; absent if they did not say."""
+
 PART = b"datamodels.part"
 """Metadata key of a part: JSON {"run", "first", "last"}, so that readers notice a part under the key of another."""
 

@@ -61,6 +61,7 @@ class Aggregator(Protocol):
         outputs: np.ndarray,
         failed: dict[int, str],
         retried: Sequence[int],
+        seconds: float,
     ) -> bool: ...
 
 
@@ -73,6 +74,7 @@ class SubChunk:
     outputs      [r, n], in the type that the run stores
     failed       models without outputs, each with the reason
     retried      models of `model_index` that were trained with their second seed, ascending
+    seconds      from asking for their subsets to their last outputs
     """
 
     models: range
@@ -80,6 +82,7 @@ class SubChunk:
     outputs: np.ndarray
     failed: dict[int, str]
     retried: list[int]
+    seconds: float
 
 
 def run_chunk(
@@ -178,7 +181,8 @@ def train_sub_chunk(
     outputs = outputs[kept]
     observer.coarse(int(np.count_nonzero(precision.spread(outputs, run.dtype).coarse)), run.dtype)
     index = np.array(models, dtype=np.int32)[kept]
-    return SubChunk(models, index, precision.stored(outputs, run.dtype), failed, sorted(retried))
+    seconds = time.perf_counter() - started
+    return SubChunk(models, index, precision.stored(outputs, run.dtype), failed, sorted(retried), seconds)
 
 
 def _reason(run: Run, model: int, first: str, second: str) -> str:
@@ -263,7 +267,7 @@ class _Committer:
 
     def _commit(self, done: SubChunk) -> bool:
         """Return True once the sub-chunk is committed, False if the service does not answer and `stop` is set."""
-        outputs = done.model_index, done.outputs, done.failed, done.retried
+        outputs = done.model_index, done.outputs, done.failed, done.retried, done.seconds
         try:
             patiently(lambda: self._aggregator.put(self._run.name, done.models, *outputs), self._stop, self._patience)
         except Stopped:

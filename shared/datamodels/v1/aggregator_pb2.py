@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from datamodels.v1 import types_pb2 as datamodels_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61tamodels/v1/aggregator.proto\x12\rdatamodels.v1\x1a\x19\x64\x61tamodels/v1/types.proto\"<\n\x10\x43reateRunRequest\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.datamodels.v1.RunRecord\"$\n\x11\x43reateRunResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x08\"\"\n\x13GetRunRecordRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"@\n\x14GetRunRecordResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.datamodels.v1.RunRecord\"\xde\x02\n\x11PutOutputsRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.datamodels.v1.PutOutputsRequest.HeaderH\x00\x12\x35\n\x04rows\x18\x02 \x01(\x0b\x32%.datamodels.v1.PutOutputsRequest.RowsH\x00\x1a\x32\n\x06Header\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x1a\x97\x01\n\x04Rows\x12*\n\x0bmodel_index\x18\x01 \x01(\x0b\x32\x15.datamodels.v1.Tensor\x12&\n\x07outputs\x18\x02 \x01(\x0b\x32\x15.datamodels.v1.Tensor\x12*\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x1a.datamodels.v1.FailedModel\x12\x0f\n\x07retried\x18\x04 \x03(\x03\x42\t\n\x07message\"2\n\x0b\x46\x61iledModel\x12\x13\n\x0bmodel_index\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\"5\n\x12PutOutputsResponse\x12\x11\n\tcommitted\x18\x01 \x01(\x08\x12\x0c\n\x04rows\x18\x02 \x01(\x03\")\n\nIndexRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\x8f\x01\n\x08Progress\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x01(\x03\x12\x11\n\tcommitted\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12)\n\x06ranges\x18\x05 \x03(\x0b\x32\x19.datamodels.v1.IndexRange\x12\x18\n\x10manifest_version\x18\x06 \x01(\x03\"!\n\x12GetProgressRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"@\n\x13GetProgressResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.datamodels.v1.Progress\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"=\n\x10WatchRunResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.datamodels.v1.Progress\"%\n\x16PublishManifestRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x17PublishManifestResponse\x12\x18\n\x10manifest_version\x18\x01 \x01(\x03\x32\x98\x04\n\x11\x41ggregatorService\x12N\n\tCreateRun\x12\x1f.datamodels.v1.CreateRunRequest\x1a .datamodels.v1.CreateRunResponse\x12W\n\x0cGetRunRecord\x12\".datamodels.v1.GetRunRecordRequest\x1a#.datamodels.v1.GetRunRecordResponse\x12S\n\nPutOutputs\x12 .datamodels.v1.PutOutputsRequest\x1a!.datamodels.v1.PutOutputsResponse(\x01\x12T\n\x0bGetProgress\x12!.datamodels.v1.GetProgressRequest\x1a\".datamodels.v1.GetProgressResponse\x12M\n\x08WatchRun\x12\x1e.datamodels.v1.WatchRunRequest\x1a\x1f.datamodels.v1.WatchRunResponse0\x01\x12`\n\x0fPublishManifest\x12%.datamodels.v1.PublishManifestRequest\x1a&.datamodels.v1.PublishManifestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61tamodels/v1/aggregator.proto\x12\rdatamodels.v1\x1a\x19\x64\x61tamodels/v1/types.proto\"<\n\x10\x43reateRunRequest\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.datamodels.v1.RunRecord\"$\n\x11\x43reateRunResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x08\"\"\n\x13GetRunRecordRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"@\n\x14GetRunRecordResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.datamodels.v1.RunRecord\"\xef\x02\n\x11PutOutputsRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.datamodels.v1.PutOutputsRequest.HeaderH\x00\x12\x35\n\x04rows\x18\x02 \x01(\x0b\x32%.datamodels.v1.PutOutputsRequest.RowsH\x00\x1a\x43\n\x06Header\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\x03\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x1a\x97\x01\n\x04Rows\x12*\n\x0bmodel_index\x18\x01 \x01(\x0b\x32\x15.datamodels.v1.Tensor\x12&\n\x07outputs\x18\x02 \x01(\x0b\x32\x15.datamodels.v1.Tensor\x12*\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x1a.datamodels.v1.FailedModel\x12\x0f\n\x07retried\x18\x04 \x03(\x03\x42\t\n\x07message\"2\n\x0b\x46\x61iledModel\x12\x13\n\x0bmodel_index\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\"5\n\x12PutOutputsResponse\x12\x11\n\tcommitted\x18\x01 \x01(\x08\x12\x0c\n\x04rows\x18\x02 \x01(\x03\")\n\nIndexRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\x8f\x01\n\x08Progress\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x01(\x03\x12\x11\n\tcommitted\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12)\n\x06ranges\x18\x05 \x03(\x0b\x32\x19.datamodels.v1.IndexRange\x12\x18\n\x10manifest_version\x18\x06 \x01(\x03\"!\n\x12GetProgressRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"@\n\x13GetProgressResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.datamodels.v1.Progress\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"=\n\x10WatchRunResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.datamodels.v1.Progress\"%\n\x16PublishManifestRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x17PublishManifestResponse\x12\x18\n\x10manifest_version\x18\x01 \x01(\x03\x32\x98\x04\n\x11\x41ggregatorService\x12N\n\tCreateRun\x12\x1f.datamodels.v1.CreateRunRequest\x1a .datamodels.v1.CreateRunResponse\x12W\n\x0cGetRunRecord\x12\".datamodels.v1.GetRunRecordRequest\x1a#.datamodels.v1.GetRunRecordResponse\x12S\n\nPutOutputs\x12 .datamodels.v1.PutOutputsRequest\x1a!.datamodels.v1.PutOutputsResponse(\x01\x12T\n\x0bGetProgress\x12!.datamodels.v1.GetProgressRequest\x1a\".datamodels.v1.GetProgressResponse\x12M\n\x08WatchRun\x12\x1e.datamodels.v1.WatchRunRequest\x1a\x1f.datamodels.v1.WatchRunResponse0\x01\x12`\n\x0fPublishManifest\x12%.datamodels.v1.PublishManifestRequest\x1a&.datamodels.v1.PublishManifestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,31 +41,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRUNRECORDRESPONSE']._serialized_start=212
   _globals['_GETRUNRECORDRESPONSE']._serialized_end=276
   _globals['_PUTOUTPUTSREQUEST']._serialized_start=279
-  _globals['_PUTOUTPUTSREQUEST']._serialized_end=629
+  _globals['_PUTOUTPUTSREQUEST']._serialized_end=646
   _globals['_PUTOUTPUTSREQUEST_HEADER']._serialized_start=414
-  _globals['_PUTOUTPUTSREQUEST_HEADER']._serialized_end=464
-  _globals['_PUTOUTPUTSREQUEST_ROWS']._serialized_start=467
-  _globals['_PUTOUTPUTSREQUEST_ROWS']._serialized_end=618
-  _globals['_FAILEDMODEL']._serialized_start=631
-  _globals['_FAILEDMODEL']._serialized_end=681
-  _globals['_PUTOUTPUTSRESPONSE']._serialized_start=683
-  _globals['_PUTOUTPUTSRESPONSE']._serialized_end=736
-  _globals['_INDEXRANGE']._serialized_start=738
-  _globals['_INDEXRANGE']._serialized_end=779
-  _globals['_PROGRESS']._serialized_start=782
-  _globals['_PROGRESS']._serialized_end=925
-  _globals['_GETPROGRESSREQUEST']._serialized_start=927
-  _globals['_GETPROGRESSREQUEST']._serialized_end=960
-  _globals['_GETPROGRESSRESPONSE']._serialized_start=962
-  _globals['_GETPROGRESSRESPONSE']._serialized_end=1026
-  _globals['_WATCHRUNREQUEST']._serialized_start=1028
-  _globals['_WATCHRUNREQUEST']._serialized_end=1058
-  _globals['_WATCHRUNRESPONSE']._serialized_start=1060
-  _globals['_WATCHRUNRESPONSE']._serialized_end=1121
-  _globals['_PUBLISHMANIFESTREQUEST']._serialized_start=1123
-  _globals['_PUBLISHMANIFESTREQUEST']._serialized_end=1160
-  _globals['_PUBLISHMANIFESTRESPONSE']._serialized_start=1162
-  _globals['_PUBLISHMANIFESTRESPONSE']._serialized_end=1213
-  _globals['_AGGREGATORSERVICE']._serialized_start=1216
-  _globals['_AGGREGATORSERVICE']._serialized_end=1752
+  _globals['_PUTOUTPUTSREQUEST_HEADER']._serialized_end=481
+  _globals['_PUTOUTPUTSREQUEST_ROWS']._serialized_start=484
+  _globals['_PUTOUTPUTSREQUEST_ROWS']._serialized_end=635
+  _globals['_FAILEDMODEL']._serialized_start=648
+  _globals['_FAILEDMODEL']._serialized_end=698
+  _globals['_PUTOUTPUTSRESPONSE']._serialized_start=700
+  _globals['_PUTOUTPUTSRESPONSE']._serialized_end=753
+  _globals['_INDEXRANGE']._serialized_start=755
+  _globals['_INDEXRANGE']._serialized_end=796
+  _globals['_PROGRESS']._serialized_start=799
+  _globals['_PROGRESS']._serialized_end=942
+  _globals['_GETPROGRESSREQUEST']._serialized_start=944
+  _globals['_GETPROGRESSREQUEST']._serialized_end=977
+  _globals['_GETPROGRESSRESPONSE']._serialized_start=979
+  _globals['_GETPROGRESSRESPONSE']._serialized_end=1043
+  _globals['_WATCHRUNREQUEST']._serialized_start=1045
+  _globals['_WATCHRUNREQUEST']._serialized_end=1075
+  _globals['_WATCHRUNRESPONSE']._serialized_start=1077
+  _globals['_WATCHRUNRESPONSE']._serialized_end=1138
+  _globals['_PUBLISHMANIFESTREQUEST']._serialized_start=1140
+  _globals['_PUBLISHMANIFESTREQUEST']._serialized_end=1177
+  _globals['_PUBLISHMANIFESTRESPONSE']._serialized_start=1179
+  _globals['_PUBLISHMANIFESTRESPONSE']._serialized_end=1230
+  _globals['_AGGREGATORSERVICE']._serialized_start=1233
+  _globals['_AGGREGATORSERVICE']._serialized_end=1769
 # @@protoc_insertion_point(module_scope)

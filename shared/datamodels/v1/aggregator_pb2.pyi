@@ -34,14 +34,16 @@ class GetRunRecordResponse(_message.Message):
 class PutOutputsRequest(_message.Message):
     __slots__ = ("header", "rows")
     class Header(_message.Message):
-        __slots__ = ("run", "first", "last")
+        __slots__ = ("run", "first", "last", "seconds")
         RUN_FIELD_NUMBER: _ClassVar[int]
         FIRST_FIELD_NUMBER: _ClassVar[int]
         LAST_FIELD_NUMBER: _ClassVar[int]
+        SECONDS_FIELD_NUMBER: _ClassVar[int]
         run: str
         first: int
         last: int
-        def __init__(self, run: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+        seconds: float
+        def __init__(self, run: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
     class Rows(_message.Message):
         __slots__ = ("model_index", "outputs", "failed", "retried")
         MODEL_INDEX_FIELD_NUMBER: _ClassVar[int]

@@ -48,6 +48,20 @@ def test_retried_models_are_recorded(kit, client, run, store):
         client.put(run.name, range(4, 8), range(5, 8), kit.values(range(5, 8)), {4: "diverged"}, [4])
 
 
+def test_seconds_of_training_are_summed_over_all_manifests(kit, client, run, store):
+    assert manifest.read_newest(store, run.name).pace is None
+    for first, seconds in ((0, 3.0), (4, 0.0), (8, 1.0)):  # the second trainer does not say
+        models = range(first, first + 4)
+        client.put(run.name, models, models, kit.values(models), seconds=seconds)
+        client.publish(run.name)
+    newest = manifest.read_newest(store, run.name)
+    assert newest.pace == (3.0 + 1.0) / 8
+    assert manifest.create(store, newest.rewritten(newest.parts)) and manifest.read_newest(store, run.name).pace == 0.5
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(OutputsError, match="seconds"):
+            client.put(run.name, range(12, 16), range(12, 16), kit.values(range(12, 16)), seconds=seconds)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_any_float_is_stored_in_the_type_of_the_run(kit, client, run, store, dtype):
     client.put(run.name, range(0, 4), np.arange(4), kit.values(range(4)).astype(dtype))

@@ -72,8 +72,8 @@ class Mine(Linear):
 class Recording(AggregatorClient):
     """Writes each acknowledgement to the file in TORTURE_ACKNOWLEDGED."""
 
-    def put(self, run, models, model_index, outputs, failed=None, retried=()):
-        was_first = super().put(run, models, model_index, outputs, failed, retried)
+    def put(self, run, models, model_index, outputs, failed=None, retried=(), seconds=0.0):
+        was_first = super().put(run, models, model_index, outputs, failed, retried, seconds)
         sent = base64.b64encode(np.asarray(outputs, dtype=np.float32).tobytes()).decode()
         line = json.dumps([models.start, models.stop, was_first, sent])
         with open(os.environ["TORTURE_ACKNOWLEDGED"], "a") as file:

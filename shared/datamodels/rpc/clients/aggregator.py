@@ -53,6 +53,7 @@ class AggregatorClient(Client):
         outputs: np.ndarray,
         failed: Mapping[int, str] | None = None,
         retried: Sequence[int] = (),
+        seconds: float = 0.0,
     ) -> bool:
         """Commit one sub-chunk. Returns False, and drops these outputs, if it was committed before.
 
@@ -61,6 +62,7 @@ class AggregatorClient(Client):
         outputs      float[r, n]
         failed       {model: reason} of the other models
         retried      models in model_index that were trained with their second seed
+        seconds      that were needed for the models; 0 if that is not known
 
         On return the sub-chunk is durable. While the service or its store is unavailable, the sub-chunk is sent again,
         at most `settings.attempts` times in all; that is safe, because commits are idempotent.
@@ -68,7 +70,8 @@ class AggregatorClient(Client):
         Raises OutputsError if the service refuses the outputs, RunNotFoundError, StoreFullError, StoreUnavailableError,
         UnavailableError, DeadlineError.
         """
-        messages = list(_messages(run, models, np.asarray(model_index), np.asarray(outputs), failed or {}, retried))
+        header = aggregator_pb2.PutOutputsRequest.Header(run=run, first=models.start, last=models.stop, seconds=seconds)
+        messages = list(_messages(header, np.asarray(model_index), np.asarray(outputs), failed or {}, retried))
         return self._repeat(lambda: self._stub.PutOutputs(iter(messages)).committed)
 
     def progress(self, run: str) -> CommittedModels:
@@ -89,14 +92,12 @@ class AggregatorClient(Client):
 
 
 def _messages(
-    run: str,
-    models: range,
+    header: aggregator_pb2.PutOutputsRequest.Header,
     model_index: np.ndarray,
     outputs: np.ndarray,
     failed: Mapping[int, str],
     retried: Sequence[int],
 ) -> Iterator[aggregator_pb2.PutOutputsRequest]:
-    header = aggregator_pb2.PutOutputsRequest.Header(run=run, first=models.start, last=models.stop)
     yield aggregator_pb2.PutOutputsRequest(header=header)
     model_index, outputs = _int32(model_index), _narrowed(outputs)
     rows = max(1, MESSAGE_BYTES // (outputs[:1].nbytes + 4))
