@@ -5,7 +5,7 @@ import pytest
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import CommittedModels
-from datamodels.analyze.quality import stopping
+from datamodels.analyze.quality import evaluate, stopping
 from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.stopping import Stop, decide
 from datamodels.analyze.quality.trend import Point
@@ -148,6 +148,8 @@ def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
         stop.lds,
     )
     interim.close()
+    recorded = [evaluate.recorded(pipeline.store, pipeline.run.name, number) for number in range(pipeline.fits)]
+    assert [found and found.lds for found in recorded] == [*(point.lds for point in pipeline.points[:-1]), None]
     # Whoever takes the pipeline again finds it, and interim no more.
     assert pipeline.interim().decided() == stop
 

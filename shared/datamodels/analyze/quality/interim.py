@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from datamodels.aggregate import manifest
 from datamodels.aggregate.progress import CommittedModels
-from datamodels.analyze.quality import stopping
+from datamodels.analyze.quality import evaluate, stopping
+from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.stopping import Stop
 from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
@@ -47,7 +48,7 @@ class InterimEvaluations:
         self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
         self._running: Future[Stop | None] | None = None
         self._unseen: Unseen | None = None
-        self._points: dict[int, Point] = {}
+        self._found: dict[int, tuple[Point, Evaluation]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="interim")
 
     def decided(self) -> Stop | None:
@@ -83,7 +84,10 @@ class InterimEvaluations:
         except NotReadyError:  # hardly any unseen model could be trained; the end of the pipeline says so
             return None
         self._report(points[-1])
-        return stopping.decide(self._rule, points, number)
+        stop = stopping.decide(self._rule, points, number)
+        if stop is None:  # else the fit is the last, and evaluated with more resamples
+            evaluate.record(self._store, self._run.name, number, self._found[number][1])
+        return stop
 
     def _evaluated(self, newest: int) -> list[Point]:
         """Return the points that the rule needs, by ascending number of models, including fits of earlier drivers."""
@@ -92,8 +96,8 @@ class InterimEvaluations:
         most = fits.read_fit(store, name, newest).rows
         earlier = [] if self._rule.slope is None else [n for n in finished.numbers(store, name) if n < newest]
         for number in [*earlier, newest]:
-            fit = None if number in self._points else fits.read_fit(store, name, number)
+            fit = None if number in self._found else fits.read_fit(store, name, number)
             if fit is not None and fit.rows * USED >= most:
                 found = unseen.predicted_by(fits.load(store, fit)).evaluate(resamples=RESAMPLES)
-                self._points[number] = Point.of(fit.rows, found)
-        return [self._points[number] for number in sorted(self._points) if number <= newest]
+                self._found[number] = Point.of(fit.rows, found), found
+        return [self._found[number][0] for number in sorted(self._found) if number <= newest]
