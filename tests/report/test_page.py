@@ -37,6 +37,8 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, fields):
     hosts = set(re.findall(r"https?://([\w.-]+)", text))
     assert hosts <= {"www.w3.org"}, "names of namespaces are no requests"
     assert found.ids["app"] == "div" and bool(data_of(found)["targets"]) == fields.get("fit", True)
+    without = re.search("<noscript>(.*)</noscript>", text, re.DOTALL)[1]
+    assert all(f"<p>{value}: {what}</p>" in without for value, what in data_of(found)["findings"]["figures"])
 
 
 def test_only_the_pages_own_script_and_style_may_be_used(tmp_path):

@@ -28,7 +28,13 @@ PAGE = """\
 </head>
 <body>
 <div id="app"></div>
-<noscript><p>This page needs JavaScript. <code>datamodels evaluate {run}</code> prints its figures.</p></noscript>
+<noscript><main>
+<h1>{run}</h1>
+<p>This browser runs no JavaScript, so the page has no pictures, lists or charts of the run. Open the file in one
+that does, or ask in a terminal: <code>datamodels query top {run} TARGET</code> and
+<code>datamodels review {run}</code>.</p>
+{words}
+</main></noscript>
 <script type="application/json" id="sample">{data}</script>
 <script type="module">{script}</script>
 </body>
@@ -46,13 +52,22 @@ def html(found: Findings, *, compared: list[Document] | None = None, explained: 
     them. A content security policy forbids all other scripts and styles, and loading anything.
     """
     script, style = built("js"), built("css")
+    data = sample.make(found, compared=compared, explained=explained)
     return PAGE.format(
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
         style=style,
         run=markup.escape(found.run.name),
-        data=embedded(sample.make(found, compared=compared, explained=explained)),
+        words=_words(data["findings"]),
+        data=embedded(data),
         script=script,
     )
+
+
+def _words(findings: dict[str, Any]) -> str:
+    """Return the texts and figures of the findings as HTML without any script."""
+    figures = [f"{value}: {what}" for value, what in findings["figures"]]
+    quality = findings["quality"] or {"text": []}
+    return "\n".join(f"<p>{markup.escape(text)}</p>" for text in [*findings["text"], *figures, *quality["text"]])
 
 
 def built(kind: str) -> str:
