@@ -143,7 +143,7 @@ def memory(size: Size, settings: FitSpec, *, device: str = "cpu", threads: int =
         if known:
             held += folds.FEWEST_FOLDS * (4 * d * d + 8 * size.targets * d)
         if shared > 0 and not by_gram and kept:  # the rest beside a prior is then fitted by the rows, as by `fista`
-            each = max(each, _by_rows(m, d, a, item, False, False, kept) + item * (m + d) * a)
+            each = max(each, _by_rows(m, d, a, item, False, False, kept, packed) + item * (m + d) * a)
         each += a * (features + folds.VECTORS * item * d)
     solving = rows + counts + workers * each
     return Memory(
