@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
 from datamodels.analyze.patterns.components import MAP
@@ -23,6 +23,7 @@ from ..query.long import LongCalls
 from .streams import Streams
 
 Name = Literal["clusters", "components", "conflicts", "map", "quality"]
+Few = Annotated[int, Query(ge=0, lt=2**31, description="0 for the default")]
 LEAST = 20
 """Targets of a comparison that are named because they agree least."""
 
@@ -104,14 +105,14 @@ def analyses_router(explorer: Explorer, analyses: Analyses, streams: Streams) ->
 
     @router.get("/runs/{run}/analyses/{name}")
     def analyse(
-        run: str, name: Name, columns: bool = False, k: int = 0, extremes: int = 0, groups: str = ""
+        run: str, name: Name, columns: bool = False, k: Few = 0, extremes: Few = 0, groups: str = ""
     ) -> models.Analysis:
         """Return the result of a long analysis of the newest fit, once it is there."""
         return analyses.answer(name, run, columns=columns, k=k, extremes=extremes, groups=groups)
 
     @router.get("/runs/{run}/analyses/{name}/events", response_class=StreamingResponse)
     def watch_analysis(
-        run: str, name: Name, columns: bool = False, k: int = 0, extremes: int = 0, groups: str = ""
+        run: str, name: Name, columns: bool = False, k: Few = 0, extremes: Few = 0, groups: str = ""
     ) -> Response:
         """Send the progress of a long analysis as server-sent events `progress`, and its result as `answer`."""
         return streams.analysis(analyses.ask(name, run, columns=columns, k=k, extremes=extremes, groups=groups))

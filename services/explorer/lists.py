@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,18 +13,30 @@ from starlette.responses import StreamingResponse
 from datamodels.aggregate import manifest
 from datamodels.analyze.findings import gather
 from datamodels.analyze.quality import evaluate, stopping
-from datamodels.errors import NotFoundError, TargetRangeError
+from datamodels.errors import (
+    CorruptObjectError,
+    NotFoundError,
+    ObjectNotFoundError,
+    SupersededError,
+    TargetRangeError,
+)
 from datamodels.explore import answers, findings, models, progress, views
 from datamodels.explore.opened import Explorer, Opened
 from datamodels.explore.tables import MOST_ROWS, Table
-from datamodels.fit.job.finished import numbers, read_fit
+from datamodels.fit.job.finished import numbers, read_fit, read_newest_fit
 from datamodels.query.limits import MAX_TOP
 from datamodels.run import runs
+from datamodels.storage import keys
+from datamodels.telemetry import logger
 
 from .streams import Streams
 
+log = logger(__name__)
+
 Count = Annotated[int, Query(ge=1, le=MAX_TOP)]
 FitNumber = Annotated[int | None, Query(ge=0, le=999_999, description="number of the fit; by default the newest")]
+READERS = 8
+"""Runs of a list that are read from the store at the same time."""
 PICTURE = {"cache-control": "private, max-age=86400, immutable"}
 """Looks of a run are written once."""
 
@@ -57,53 +70,81 @@ class Listing:
         return models.Rows(fit=number, total=page.total, rows=rows, next=following, fields=table.texts)
 
 
-def runs_router(explorer: Explorer, streams: Streams) -> APIRouter:
-    """Return the routes about runs."""
-    router, weights = APIRouter(), explorer.weights
+def runs_router(explorer: Explorer, streams: Streams, price: float) -> APIRouter:
+    """Return the routes about runs. price: of one trainer for one hour; 0 if it is not known."""
+    router, weights, store = APIRouter(), explorer.weights, explorer.store
 
     @router.get("/runs")
     def list_runs(
         request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100, page: str = ""
     ) -> models.RunPage:
         """List the runs of the store that the caller may read, by name. Damaged ones are left out."""
-        names = [name for name in filter(request.state.may_read, runs.names(explorer.store)) if name > page]
-        found = []
-        for name in names[:limit]:
-            fields = weights.readable(name)
-            if fields is not None:
-                found.append(models.RunInfo(**views.run_fields(fields, weights.fits(name), explorer.looks(name))))
-        return models.RunPage(runs=found, next=names[limit - 1] if len(names) > limit else None)
+        names = [name for name in filter(request.state.may_read, runs.names(store)) if name > page]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="runs") as readers:
+            found = list(readers.map(lambda name: _in_short(explorer, name, price), names[:limit]))
+        return models.RunPage(runs=list(filter(None, found)), next=names[limit - 1] if len(names) > limit else None)
 
     @router.get("/runs/{run}")
     def get_run(run: str) -> models.RunDetail:
         """Describe a run: its spec, its fits, and how far it is."""
-        opened, looks, store = weights.run(run), explorer.looks(run), explorer.store
-        snapshot = manifest.read_newest(store, run)
+        opened, looks = weights.run(run), explorer.looks(run)
         records = [read_fit(store, run, number) for number in numbers(store, run)]
+        fits = [views.fit(opened, record, evaluate.recorded(store, run, record.number)) for record in records]
         return models.RunDetail(
-            **views.run_fields(opened, weights.fits(run), looks),
+            **views.run_fields(
+                opened,
+                manifest.read_newest(store, run),
+                stopping.recorded(store, run),
+                fits=weights.fits(run),
+                quality=fits[-1].quality if fits else None,
+                looks=looks is not None,
+                price=price,
+            ),
             pictures=looks is not None and looks.pool(0).picture is not None,
             spec=opened.spec.document(),
             label_names=list(opened.label_names),
-            committed=snapshot.committed,
-            failed=len(snapshot.failed),
-            stopped=list(map(str, stopping.recorded(store, run))),
-            fit_list=[views.fit(opened, record, evaluate.recorded(store, run, record.number)) for record in records],
+            fit_list=fits,
             features=views.features(looks),
         )
 
     @router.get("/runs/{run}/progress")
     def get_progress(run: str) -> models.ProgressInfo:
         """Say how far a run is."""
-        return views.progress(progress.read(weights, run))
+        return views.progress(progress.read(weights, run), price)
 
     @router.get("/runs/{run}/events", response_class=StreamingResponse)
     def watch_progress(run: str) -> Response:
         """Send the progress of a run as server-sent events `progress`, whenever it changes, and `ended` at its end."""
         weights.run(run)
-        return streams.progress(lambda: progress.read(weights, run))
+        known: dict[int, progress.Measured | None] = {}
+        return streams.progress(lambda: progress.read(weights, run, known), price)
 
     return router
+
+
+def _in_short(explorer: Explorer, name: str, price: float) -> models.RunInfo | None:
+    """Describe a run for a list; None if it is damaged or gone."""
+    weights, store = explorer.weights, explorer.store
+    run = weights.readable(name)
+    if run is None:
+        return None
+    try:
+        record = read_newest_fit(store, name)
+        measured = None if record is None else evaluate.recorded(store, name, record.number)
+        return models.RunInfo(
+            **views.run_fields(
+                run,
+                manifest.read_newest(store, name),
+                stopping.recorded(store, name),
+                fits=weights.fits(name),
+                quality=views.quality(record, measured),
+                looks=store.exists(keys.display(name)),
+                price=price,
+            )
+        )
+    except (CorruptObjectError, ObjectNotFoundError, SupersededError) as error:
+        log.warning("run left out of a list", run=name, reason=str(error))
+        return None
 
 
 def looks_router(explorer: Explorer) -> APIRouter:

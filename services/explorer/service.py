@@ -76,7 +76,7 @@ def application(weights: WeightStore, settings: ExplorerSettings, *, secure: boo
     )
     problems.handle(app)
     for router in (
-        runs_router(explorer, streams),
+        runs_router(explorer, streams, settings.price),
         looks_router(explorer),
         fits_router(explorer),
         questions_router(explorer),

@@ -30,9 +30,11 @@ class Streams:
         self.closing = threading.Event()
         self._open = 0
 
-    def progress(self, read: Callable[[], RunProgress], *, every: float = EVERY) -> StreamingResponse:
-        """Send the progress of a run whenever it changes, until the run has ended."""
-        return self._response(self._changes(read, every))
+    def progress(
+        self, read: Callable[[], RunProgress], price: float = 0.0, *, every: float = EVERY
+    ) -> StreamingResponse:
+        """Send the progress of a run whenever it changes, until the run has ended. price: as for `views.progress`."""
+        return self._response(self._changes(read, price, every))
 
     def analysis(self, answers: Iterator[tuple[str, dict[str, Any]]]) -> StreamingResponse:
         """Send (name of the event, data) as they come."""
@@ -53,12 +55,12 @@ class Streams:
         finally:
             self._open -= 1
 
-    async def _changes(self, read: Callable[[], RunProgress], every: float) -> AsyncIterator[str]:
+    async def _changes(self, read: Callable[[], RunProgress], price: float, every: float) -> AsyncIterator[str]:
         observer, sent, quiet = Observer(), None, 0.0
         while not self.closing.is_set():
             found = observer.see(await run_in_threadpool(read))
             if found != sent:
-                yield _event("progress", views.progress(found).model_dump(mode="json"))
+                yield _event("progress", views.progress(found, price).model_dump(mode="json"))
                 sent, quiet = found, 0.0
             if found.ended:
                 yield _event("ended", {})

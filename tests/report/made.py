@@ -4,6 +4,7 @@ import html.parser
 
 import numpy as np
 
+from datamodels.aggregate import manifest
 from datamodels.analyze.findings import gather
 from datamodels.baselines import lime
 from datamodels.baselines.lime import Explanation
@@ -33,8 +34,9 @@ def findings(folder, *, data="pictures", stop=None, fit=True, fit_settings=None,
     committed.commit(store, run, stop)
     if fit:
         theta = weights(run)
-        fitted.commit_fit(store, run, theta, settings=fit_settings, measured=0.25 * theta)
-    return gather(store, run, data, {"train": 2.0, "fit": 1.0})
+        rows = manifest.read_newest(store, run.name).rows_below(run.spec.m)
+        fitted.commit_fit(store, run, theta, rows=rows, settings=fit_settings, measured=0.25 * theta)
+    return gather(store, run, data)
 
 
 def explained(found, *targets):

@@ -110,23 +110,29 @@ class Findings:
 
     dataset    None if it cannot be loaded
     looks      how its examples look: as the store has it, else as the data set does; None if neither is there
-    committed  models that the newest manifest lists
-    failed     number of them that failed
+    snapshot   the newest manifest
     store      the store that it was read from
     stopped    decisions to end training early
     fitted     None before the first fit
-    seconds    of each stage, if the pipeline has just run
     """
 
     run: Run
     dataset: Dataset | None
     looks: Looks | None
-    committed: int
-    failed: int
+    snapshot: Snapshot
     store: ObjectStore
     stopped: list[stopping.Stop] = dataclasses.field(default_factory=list)
     fitted: FitFindings | None = None
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def committed(self) -> int:
+        """Number of committed models, including failed ones."""
+        return self.snapshot.committed
+
+    @property
+    def failed(self) -> int:
+        """Number of committed models that failed."""
+        return len(self.snapshot.failed)
 
     @property
     def features(self) -> Features | None:
@@ -153,7 +159,6 @@ def gather(
     store: ObjectStore,
     run: Run,
     dataset: Dataset | None,
-    seconds: dict[str, float] | None = None,
     known: tuple[FitRecord, Targets] | None = None,
 ) -> Findings:
     """Read a run's records from the store, and compute what follows from its newest fit.
@@ -175,12 +180,10 @@ def gather(
         run=run,
         dataset=dataset,
         looks=stored.open_looks(store, run) or (None if dataset is None else Loaded(run, dataset)),
-        committed=snapshot.committed,
-        failed=len(snapshot.failed),
+        snapshot=snapshot,
         store=store,
         stopped=stopping.recorded(store, run.name),
         fitted=None if known is None else _of_fit(store, dataset, *known),
-        seconds=seconds or {},
     )
 
 

@@ -68,7 +68,7 @@ def of(
         if fit is None
         else first(found.run, fit, explained or {}, range(found.run.n) if among is None else among),
         explained=sorted(explained or ()),
-        seconds=found.seconds,
+        seconds=dict(_seconds(found)),
         spec=documents.dump(found.run.spec.document()),
     )
 
@@ -138,6 +138,13 @@ def _figures(found: Findings) -> Iterator[tuple[str, str]]:
         yield f"{found.fitted.weights:,.0f}", "weights of a target (median)"
         if found.fitted.unusual:
             yield f"{found.fitted.unusual:,}", "targets whose fit did not end as ok"
+
+
+def _seconds(found: Findings) -> Iterator[tuple[str, float]]:
+    if found.snapshot.pace is not None:
+        yield "training, all trainers together", found.snapshot.pace * found.committed
+    if found.fitted:
+        yield "the newest fit", found.fitted.record.seconds
 
 
 def quality(found: Findings, fit: FitFindings) -> models.QualityInfo:

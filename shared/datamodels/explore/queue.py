@@ -128,6 +128,7 @@ def _labels(run: Run, solution: Solution, suspects: Suspects) -> Made:
         [
             Suspect(verdicts.LABEL, example, verdicts.NO_OTHER, score, f"score {words.number(score)}", label)
             for example, score, label in rows
+            if score > 0 or suspects.by == mislabel.OWN  # the other score is above 0 if there is anything to suspect
         ],
     )
 

@@ -117,13 +117,17 @@ def _run(found: Findings) -> models.RunDetail:
     fits = [] if found.fitted is None else [_fit(found, found.fitted.record)]
     pictures = found.looks is not None and found.looks.pool(0).picture is not None
     return models.RunDetail(
-        **views.run_fields(found.run, len(fits), found.looks),
+        **views.run_fields(
+            found.run,
+            found.snapshot,
+            found.stopped,
+            fits=len(fits),
+            quality=fits[-1].quality if fits else None,
+            looks=found.looks is not None,
+        ),
         pictures=pictures,
         spec={},  # the findings have it as YAML
         label_names=list(found.run.label_names),
-        committed=found.committed,
-        failed=found.failed,
-        stopped=list(map(str, found.stopped)),
         fit_list=fits,
         features=views.features(found.looks),
     )
@@ -144,6 +148,7 @@ def _progress(found: Findings) -> models.ProgressInfo:
         fitted=0 if fit is None else fit.record.rows,
         lds=None if evaluation is None else (evaluation.lds, *evaluation.interval),
         curve=[],
+        training=views.training(found.snapshot.pace, found.committed, found.run.spec.models, bool(found.stopped)),
         rate=None,
         remaining=None,
         ended=fit is not None and not found.partial,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodels.aggregate.manifest import Snapshot
 from datamodels.analyze.patterns.results import Components
 from datamodels.analyze.quality.evaluate import Evaluation
 from datamodels.analyze.quality.verdict import of_evaluation
@@ -26,6 +27,7 @@ from datamodels.query.weights import Fitted
 from datamodels.run.runs import Run
 
 PREFIX = "/api/v1"
+HOUR = 3600.0
 MOST_BYTES = 2_000_000
 """Size of the rows of a page: a page with long titles has fewer rows than were asked for."""
 
@@ -43,7 +45,38 @@ def output(found: Output) -> models.OutputInfo:
     return models.OutputInfo(**found.document(), effects=found.effects)
 
 
-def run_fields(run: Run, fits: int, looks: Looks | None) -> dict[str, Any]:
+def training(
+    pace: float | None, committed: int, models_of_run: int, stopped: bool, price: float = 0.0
+) -> models.TrainingInfo | None:
+    """Return what training takes.
+
+    pace     seconds that a trainer takes for a model; None if that is unknown
+    stopped  whether it has ended early, so that no more models follow
+    price    of one trainer for one hour; 0 if it is not known
+    """
+    if pace is None:
+        return None
+    seconds = [pace * committed, pace * (committed if stopped else max(committed, models_of_run))]
+    costs = [taken * price / HOUR for taken in seconds] if price else [None, None]
+    return models.TrainingInfo(seconds=seconds[0], expected=seconds[1], cost=costs[0], expected_cost=costs[1])
+
+
+def run_fields(
+    run: Run,
+    snapshot: Snapshot,
+    stopped: Sequence[object],
+    *,
+    fits: int,
+    quality: models.LdsInfo | None,
+    looks: bool,
+    price: float = 0.0,
+) -> dict[str, Any]:
+    """Return the fields of a `models.RunInfo`.
+
+    stopped  why training ended early; empty if it did not
+    quality  of the newest fit
+    price    of one trainer for one hour; 0 if it is not known
+    """
     return {
         "run": run.name,
         "examples": run.design.examples,
@@ -51,21 +84,18 @@ def run_fields(run: Run, fits: int, looks: Looks | None) -> dict[str, Any]:
         "grouped": run.design.grouped,
         "targets": run.n,
         "models": run.spec.models,
+        "committed": snapshot.committed,
+        "failed": len(snapshot.failed),
+        "stopped": list(map(str, stopped)),
         "fits": fits,
+        "quality": quality,
+        "training": training(snapshot.pace, snapshot.committed, run.spec.models, bool(stopped), price),
         "output": output(run.output),
-        "looks": looks is not None,
+        "looks": looks,
     }
 
 
 def fit(run: Run, record: FitRecord, evaluation: Evaluation | None) -> models.FitInfo:
-    quality = None
-    if evaluation is not None:
-        quality = models.LdsInfo(
-            lds=evaluation.lds,
-            interval=pair(evaluation.interval),
-            ceiling=number(evaluation.ceiling),
-            verdict=str(of_evaluation(evaluation, record.rows)),
-        )
     return models.FitInfo(
         fit=record.number,
         estimator=record.estimator,
@@ -73,7 +103,18 @@ def fit(run: Run, record: FitRecord, evaluation: Evaluation | None) -> models.Fi
         seconds=record.seconds,
         chosen=record.chosen,
         predicted=output(record.of(run).predicted),
-        quality=quality,
+        quality=quality(record, evaluation),
+    )
+
+
+def quality(record: FitRecord | None, evaluation: Evaluation | None) -> models.LdsInfo | None:
+    if record is None or evaluation is None:
+        return None
+    return models.LdsInfo(
+        lds=evaluation.lds,
+        interval=pair(evaluation.interval),
+        ceiling=number(evaluation.ceiling),
+        verdict=str(of_evaluation(evaluation, record.rows)),
     )
 
 
@@ -89,10 +130,20 @@ def features(looks: Looks | None) -> list[models.FeatureInfo]:
     ]
 
 
-def progress(found: RunProgress) -> models.ProgressInfo:
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+def progress(found: RunProgress, price: float = 0.0) -> models.ProgressInfo:
     return models.ProgressInfo(
-        **fields | {"stopped": list(found.stopped), "curve": list(found.curve), "ended": found.ended}
+        models=found.models,
+        committed=found.committed,
+        failed=found.failed,
+        stopped=list(found.stopped),
+        fits=found.fits,
+        fitted=found.fitted,
+        lds=found.lds,
+        curve=list(found.curve),
+        training=training(found.pace, found.committed, found.models, bool(found.stopped), price),
+        rate=found.rate,
+        remaining=None if found.trained else found.remaining,
+        ended=found.ended,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -175,9 +176,16 @@ class ExplorerSettings(Settings):
     """Whether users may store verdicts of a review. Nothing else can be changed."""
     groups_header: str = ""
     """The header in which the proxy names the groups of the user, separated by commas, such as `X-Forwarded-Groups`."""
+    price: float = 0.0
+    """What one trainer costs in one hour, in any currency. If it is above 0, pages of runs show what training has cost,
+    and what it will have cost at its end."""
     readers: str = ""
     """Which users may read which runs, as in DATAMODELS_AUTH_READERS: `USER=PATTERN,PATTERN`, with `;` between users,
     and `group:NAME` for a group. If it is empty, every user may read every run. Whoever has the token always may."""
     verify: str = ""
     """The command that trains models to verify a prediction, such as `datamodels counterfactual`; the question is
     added. Then all users may train models on the explorer's machine. If it is empty, pages show the command to copy."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.price < math.inf:  # False for NaN, too
+            raise SettingsError(f"{self.prefix}_PRICE={self.price}: must be a number, at least 0")

@@ -100,6 +100,13 @@ def test_wrong_lists_are_refused(served, query, why):
     assert served.get("/targets?where=status='; DROP TABLE facts; --".replace(" ", "%20"))["total"] == 0
 
 
+@pytest.mark.parametrize(
+    "query", ["clusters?k=99999999999999", "components?extremes=99999999999999", "components?k=-1"]
+)
+def test_numbers_that_no_analysis_takes_are_refused(served, query):
+    assert served.get(f"/analyses/{query}", status=400)["code"] == "INVALID_ARGUMENT"
+
+
 def test_pages_are_bounded_in_bytes(served, monkeypatch):
     monkeypatch.setattr(lists.views, "MOST_BYTES", 1000)
     found = served.get("/targets")
@@ -174,7 +181,7 @@ def test_every_question_has_an_answer(served):
     assert all(leak["measured"] == leak["weight"] / 4 for leak in served.get("/leakage?k=3")["leaks"])
     assert served.get("/mislabel?k=3")["examples"]
     quality = served.get("/analyses/quality")
-    assert quality["result"]["evaluation"]["subsets"] == 6 and quality["partial"]
+    assert quality["result"]["evaluation"]["subsets"] == 6 and not quality["partial"]
     found = served.ask(f"/api/v1/comparison?one={served.run.name}&other={served.run.name}@0").json()
     assert found["cosine"] == pytest.approx([1] * 5, abs=1e-6) and found["shared"] == 1 and found["targets"] == 4
 

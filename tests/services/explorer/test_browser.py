@@ -1,6 +1,7 @@
 """Every page in a real browser: at three widths, light and dark, by keyboard, and for those who see little."""
 
 import base64
+import dataclasses
 import html
 import json
 import os
@@ -11,9 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodels.aggregate import manifest
+from datamodels.aggregate.manifest import Snapshot
+from datamodels.analyze.findings import gather
 from datamodels.display import stored
 from datamodels.settings import ExplorerSettings
 from datamodels.storage.local import LocalStore
+from datamodels.testing import committed, fitted
 from tests.report import made
 from tests.services.explorer import browser
 from tests.services.explorer.conftest import MARKUP, TOKEN, serving
@@ -99,6 +104,30 @@ def test_rows_and_texts_fit_in_a_narrow_window(page, tmp_path, looks):
             page.visit(f"{start}/{part}?token={TOKEN}", f"document.querySelector('{until}')")
             assert page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, part
             assert page.errors == [] and (not AXE.exists() or violations(page) == []), part
+        page.visit("about:blank#", "true")  # so that no stream of events keeps the server
+
+
+def test_a_run_is_watched_until_it_is_measured(page, tmp_path):
+    made.findings(tmp_path, name="other")
+    store, run = LocalStore(tmp_path), made.findings(tmp_path, stop=100).run
+    shows = "document.body.innerText.includes"
+    with serving(store, ExplorerSettings(token=TOKEN, price=2.0)) as port:
+        page.look(1280, 800, "light")
+        page.visit(f"http://127.0.0.1:{port}/?token={TOKEN}", f"{shows}('100 of 218')")
+        for i, name in enumerate(("other", "small")):
+            page.run(f"document.querySelectorAll('main input')[{i}].click()")
+            page.wait(f"location.search.includes('pick={name}')")
+        page.wait("document.querySelector('main a[href^=\"/compare?one=other\"]')")
+        page.visit(f"http://127.0.0.1:{port}/runs/{run.name}", f"{shows}('No model has arrived')")
+        parts = [dataclasses.replace(part, seconds=36.0) for part in committed.commit(store, run).parts]
+        version = manifest.read_newest(store, run.name).version
+        assert manifest.create(store, Snapshot(run.name, version, ()).followed(parts))
+        page.wait(f"{shows}('218 of 218 models') && {shows}('is not there yet')")
+        assert page.run(f"{shows}('worked 13 minutes') && {shows}('Cost: 0.44.')")
+        fitted.commit_fit(store, run, made.weights(run), digest="d1", rows=200)
+        assert gather(store, run, None).evaluation.lds == pytest.approx(0.635, abs=5e-4)
+        page.wait(f"!{shows}('is not there yet') && {shows}('0.635') && {shows}('not measured')")
+        assert page.errors == []
         page.visit("about:blank#", "true")  # so that no stream of events keeps the server
 
 

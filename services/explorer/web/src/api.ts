@@ -29,6 +29,14 @@ export interface Fit {
   quality: Quality | null;
 }
 
+/** What training takes, of all trainers together: seconds, and costs if the explorer knows a price. */
+export interface Training {
+  seconds: number;
+  expected: number;
+  cost: number | null;
+  expected_cost: number | null;
+}
+
 export interface Run {
   run: string;
   examples: number;
@@ -36,7 +44,12 @@ export interface Run {
   grouped: boolean;
   targets: number;
   models: number;
+  committed: number;
+  failed: number;
+  stopped: string[];
   fits: number;
+  quality: Quality | null;
+  training: Training | null;
   output: Output;
   looks: boolean;
 }
@@ -50,9 +63,7 @@ export interface Feature {
 
 export interface RunDetail extends Run {
   label_names: string[];
-  committed: number;
-  failed: number;
-  stopped: string[];
+  spec: { evaluate?: { subsets: number } };
   fit_list: Fit[];
   features: Feature[];
   pictures: boolean;
@@ -66,6 +77,8 @@ export interface Progress {
   fits: number;
   fitted: number;
   lds: [number, number, number] | null;
+  curve: [number, number, number, number][];
+  training: Training | null;
   rate: number | null;
   remaining: number | null;
   ended: boolean;

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Findings, Method, RunDetail } from "./api";
 import { Chart, Cloud } from "./chart";
 import { CLASSES } from "./colours";
-import { Across, fitOf, fixed, interval, number, Prose, Show, titleOf, Ways } from "./parts";
+import { Across, duration, fitOf, fixed, interval, number, Prose, Show, titleOf, Ways } from "./parts";
 import { FILE } from "./sample";
 import { changed, useAsked, type Place } from "./state";
 
@@ -19,7 +19,7 @@ function partsOf(run: RunDetail, found: Findings): [string, string, ComponentChi
   if (fragility) parts.push(["fragility", "How many examples does a prediction depend on?", <Fragility {...fragility} unit={run.grouped ? "groups" : "examples"} />]);
   if (baselines) parts.push(["baselines", "Compared with other methods", <Baselines of={baselines} />]);
   if (conflicts) parts.push(["conflicts", "Classes that harm each other", <Conflicts {...conflicts} />]);
-  if (Object.keys(seconds).length) parts.push(["seconds", "Seconds per stage of the last command", <Seconds of={seconds} />]);
+  if (Object.keys(seconds).length) parts.push(["seconds", "What it took", <Seconds of={seconds} />]);
   parts.push(["spec", "Spec of the run", <pre tabIndex={0}>{found.spec}</pre>]);
   return parts;
 }
@@ -145,13 +145,17 @@ function Quality({ run, found, fit }: { run: RunDetail; found: NonNullable<Findi
   );
 }
 
-function Curve({ text, measured, ahead }: NonNullable<Findings["curve"]>) {
+/** Points of a curve that have their number beside them, at most. */
+const NAMED = 8;
+
+export function Curve({ text, measured, ahead }: NonNullable<Findings["curve"]>) {
   const all = [...measured, ...ahead];
   const place = (models: number) => Math.log2(models);
   const [first, last] = [measured[0]![0], measured.at(-1)![0]];
   const most = ahead.length ? ahead.at(-1)![0] : last;
   const bottom = Math.floor(Math.min(...measured.map(([, , low]) => low)) * 10) / 10;
-  const counted = [...measured.map(([models]) => models), ...(ahead.length ? [2 * last, most] : [])];
+  const named = measured.filter((_, i) => (measured.length - 1 - i) % Math.ceil(measured.length / NAMED) === 0);
+  const counted = [...named.map(([models]) => models), ...(ahead.length ? [2 * last, most] : [])];
   return (
     <>
       <Prose of={text} />
@@ -181,10 +185,12 @@ function Curve({ text, measured, ahead }: NonNullable<Findings["curve"]>) {
                 <circle class="mark" r={4} cx={x(place(models))} cy={y(lds)}>
                   <title>{`${number(models)} models: LDS ${fixed(lds, 3)}, ${fixed(low, 3)} to ${fixed(high, 3)}`}</title>
                 </circle>
-                <text x={x(place(models))} y={y(high) - 8} text-anchor="middle">
-                  {fixed(lds, 3)}
-                </text>
               </g>
+            ))}
+            {named.map(([models, lds, , high]) => (
+              <text key={models} x={x(place(models))} y={y(high) - 8} text-anchor="middle">
+                {fixed(lds, 3)}
+              </text>
             ))}
           </>
         )}
@@ -334,7 +340,7 @@ function Seconds({ of: seconds }: { of: Record<string, number> }) {
         {Object.entries(seconds).map(([stage, value]) => (
           <tr key={stage}>
             <th scope="row">{stage}</th>
-            <td class="figure">{value.toFixed(1)} s</td>
+            <td class="figure">{duration(value)}</td>
             <td class="bar">
               <meter min={0} max={most} value={value} aria-label={`seconds of ${stage}`} />
             </td>

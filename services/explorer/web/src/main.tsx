@@ -26,7 +26,7 @@ function App() {
   if (top === "compare") crumbs.push(["/compare", "compare"]);
   if (top === "runs" && run) crumbs.push([`/runs/${run}`, run]);
   if (run && kind) crumbs.push([`/runs/${run}/${kind}`, kind === "columns" ? "examples" : kind]);
-  let page = <Runs />;
+  let page = <Runs place={place} />;
   if (top === "runs" && run) {
     if (kind === "targets" && index) page = <TargetPage run={run} index={index} place={place} key={index} />;
     else if (kind === "columns" && index) page = <ColumnPage run={run} index={index} place={place} key={index} />;
@@ -37,7 +37,8 @@ function App() {
     else if (kind === "map") page = <MapPage run={run} place={place} key={run} />;
     else if (kind) page = <Nothing />;
     else page = <RunPage run={run} key={run} />;
-  } else if (top === "compare") page = <ComparePage place={place} />;
+  } else if (top === "runs") page = <Runs place={place} />;
+  else if (top === "compare") page = <ComparePage place={place} />;
   else if (top) page = <Nothing />;
   useEffect(() => {
     document.title = [...place.parts.toReversed(), "datamodels"].join(" · ");

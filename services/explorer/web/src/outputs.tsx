@@ -40,7 +40,7 @@ export const Outputs = (props: Asked & { place: Place; look: Look }) => (
 
 const within = (output: Output, value: number): number => Math.max(output.lowest ?? -Infinity, Math.min(output.highest ?? Infinity, value));
 
-/** How many of the most helpful examples the slider removes, of the steps that there are. */
+/** How many of the most helpful examples are removed: the last step of the slider that is not beyond the number in the address. */
 export function removedOf(place: Place, of: TargetFindings | null): number {
   const wanted = Number(place.query.get("k") ?? 0);
   return of?.removal?.removed.filter((k) => k <= wanted).at(-1) ?? 0;
@@ -183,7 +183,7 @@ export function Alike({ run, index, fit }: { run: RunDetail; index: string; fit:
   );
 }
 
-/** Links to the targets before and after one, of those that there are. They stay as the target changes. */
+/** Links to the previous and the next target. They stay on the page while another target is read. */
 export function Steps({ run, index, place }: { run: string; index: string; place: Place }) {
   const fit = place.query.has("fit") ? `&fit=${place.query.get("fit")}` : "";
   const find = (where: string, sort: string) => useAsked<{ rows: { target: number }[] }>(`/runs/${run}/targets?where=target${where}${index}&sort=${sort}target&limit=1${fit}`).found?.rows[0]?.target;

@@ -1,6 +1,6 @@
 // What several pages show: numbers, pictures, messages.
 import type { ComponentChildren } from "preact";
-import type { Feature, Fit, Look, Output, Problem, RunDetail, Value, Weighted } from "./api";
+import type { Feature, Fit, Look, Output, Problem, Quality, RunDetail, Value, Weighted } from "./api";
 import { count, FILE } from "./sample";
 import type { Asked } from "./state";
 
@@ -16,6 +16,16 @@ export function number(value: Value | undefined, signed = false): string {
   return (value < 0 ? "\u2212" : signed && value > 0 ? "+" : "") + text;
 }
 
+/** Seconds as people say them: 41 seconds, 12 minutes, 3.4 hours. */
+export function duration(seconds: number): string {
+  const [size, unit] = seconds < 99 ? [1, "second"] : seconds < 99 * 60 ? [60, "minute"] : [3600, "hour"];
+  const count = seconds / size;
+  const text = count < 9.95 ? String(Number(count.toPrecision(2))) : Math.round(count).toLocaleString("en");
+  return `${text} ${unit}${text === "1" ? "" : "s"}`;
+}
+
+export const money = (cost: number): string => cost.toLocaleString("en", cost < 0.1 ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
 // With as many decimals, a minus sign, and none before what is 0 in so many.
 export const fixed = (value: number, decimals: number): string => {
   const text = Math.abs(value).toFixed(decimals);
@@ -25,7 +35,12 @@ export const fixed = (value: number, decimals: number): string => {
 export const interval = (ends: [number | null, number | null]): string =>
   ends[0] === null || ends[1] === null ? "interval unknown" : `${number(ends[0])} to ${number(ends[1])}`;
 
+/** Status of an answer that needs weights, if the run has none. */
+const NOT_READY = 409;
+
 export function Show<T>({ asked, children }: { asked: Asked<T>; children: (found: T) => ComponentChildren }) {
+  const run = /^\/runs\/([^/]+)/.exec(location.pathname)?.[1];
+  if (run && asked.problem?.status === NOT_READY) return <NoWeights run={run} />;
   if (asked.problem) return <Failed problem={asked.problem} />;
   return asked.found === null ? <p class="quiet">reading …</p> : <>{children(asked.found)}</>;
 }
@@ -59,7 +74,7 @@ export const Across = ({ name, children }: { name: string; children: ComponentCh
 
 export const Trouble = ({ text }: { text: string }) => (
   <p class="trouble" role="alert">
-    {text}
+    <Prose of={[text]} inline />
   </p>
 );
 
@@ -124,13 +139,13 @@ export function Ways({ run: found }: { run: RunDetail }) {
 }
 
 /** The LDS of a fit, with its interval. */
-export const ldsOf = ({ quality }: Fit): string => (quality ? `${number(quality.lds)} (${interval(quality.interval)})` : "not measured");
+export const ldsOf = ({ quality }: { quality: Quality | null }): string => (quality ? `${fixed(quality.lds, 3)} (${quality.interval.map((end) => (end === null ? "unknown" : fixed(end, 3))).join(" to ")})` : "not measured");
 
 /** Say that a run has no weights yet, and where its progress is. */
 export function NoWeights({ run }: { run: string }) {
   return (
     <p>
-      This run has no weights yet. They follow once its models are trained: see <a href={`/runs/${run}`}>how far it is</a>.
+      This run has no weights yet. They follow once its models are trained: see <a href={`/runs/${run}`}>how far it is</a>. If nothing trains or fits it, <code>datamodels run</code> with its spec goes on.
     </p>
   );
 }

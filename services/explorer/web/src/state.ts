@@ -89,9 +89,9 @@ export interface Asked<T> {
   problem: Problem | null;
 }
 
-/** Asks for a path, unless it is null, whenever it changes. What was found stays until the next answer is there, unless it
- * is the answer to a question, which is posted. */
-export function useAsked<T>(path: string | null, question?: unknown): Asked<T> {
+/** Asks for a path, unless it is null, whenever it or `again` changes. What was found stays until the next answer is there,
+ * unless it is the answer to a question, which is posted. */
+export function useAsked<T>(path: string | null, question?: unknown, again: string | number = 0): Asked<T> {
   const [state, set] = useState<Asked<T>>({ found: null, problem: null });
   const body = JSON.stringify(question);
   useEffect(() => {
@@ -102,6 +102,6 @@ export function useAsked<T>(path: string | null, question?: unknown): Asked<T> {
       .then((found) => set({ found, problem: null }))
       .catch((problem: Problem) => control.signal.aborted || set({ found: null, problem }));
     return () => control.abort();
-  }, [path, body]);
+  }, [path, body, again]);
   return state;
 }

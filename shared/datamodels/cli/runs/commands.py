@@ -167,6 +167,9 @@ def _add_explore(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--port", metavar="N", type=port, default=0, help="port to listen on (default: one that is free)"
     )
+    parser.add_argument(
+        "--price", metavar="P", type=above_zero, help="price of one trainer for one hour; with it, pages show costs"
+    )
     add_trust(parser)
     add_store(parser)
 

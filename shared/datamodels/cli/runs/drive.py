@@ -57,7 +57,7 @@ def _keep_report(store: ObjectStore, result: pipeline.Result) -> None:
     if result.fit is None:
         return
     try:
-        found = gather(store, result.run, result.dataset, result.seconds)
+        found = gather(store, result.run, result.dataset)
         new = reports.keep(store, result.run.name, result.fit, page.html(found))
         log.info("report stored" if new else "a report is stored already", fit=result.fit)
     except (DatamodelsError, MemoryError) as error:

@@ -34,7 +34,9 @@ def explore(options: argparse.Namespace) -> None:
     if options.run:
         runs.read(store, options.run)
     token = secrets.token_urlsafe(24)
-    settings = dataclasses.replace(ExplorerSettings.load(), token=token, user_header="", verify=_verify(options))
+    settings = ExplorerSettings.load()
+    price = options.price or settings.price
+    settings = dataclasses.replace(settings, token=token, user_header="", verify=_verify(options), price=price)
     runner = LocalRunner(options.home, store=store_settings(options), trainers=1)
     try:
         with runner.explorer(settings, options.port) as served:

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
     result = _run_until(options, "query")
     if options.curve:
         of_newest_fit(store_of(options), result.run)
-    found = gather(store_of(options), result.run, result.dataset, result.seconds)
+    found = gather(store_of(options), result.run, result.dataset)
     path = report.write(found, options.report, options.home)
     if options.json:
         print_json(document(result) | {"report": str(path)})

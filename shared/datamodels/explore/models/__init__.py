@@ -31,7 +31,17 @@ from .questions import (
     VerificationRequest,
 )
 from .review import QueueInfo, SuspectInfo, VerdictInfo, Verdicts
-from .runs import FeatureInfo, FitInfo, LdsInfo, OutputInfo, ProgressInfo, RunDetail, RunInfo, RunPage
+from .runs import (
+    FeatureInfo,
+    FitInfo,
+    LdsInfo,
+    OutputInfo,
+    ProgressInfo,
+    RunDetail,
+    RunInfo,
+    RunPage,
+    TrainingInfo,
+)
 from .weights import (
     Analysis,
     ColumnDetail,
@@ -89,6 +99,7 @@ __all__ = [
     "SuspectInfo",
     "TargetDetail",
     "TargetFindings",
+    "TrainingInfo",
     "UnseenInfo",
     "Values",
     "VerdictInfo",

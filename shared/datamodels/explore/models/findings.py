@@ -87,7 +87,7 @@ class FindingsInfo(Model):
     )
     first: Index | None = Field(description="a target to begin with: predicted well, and models get it right")
     explained: list[Index] = Field(description="targets that LIME explains; none but in such a file")
-    seconds: dict[str, float] = Field(description="of each stage of the last command; in such a file alone")
+    seconds: dict[str, float] = Field(description="that training and the fit took, as far as the store says")
     spec: str = Field(description="the spec with its defaults filled in, as YAML")
 
 

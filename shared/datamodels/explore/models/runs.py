@@ -44,6 +44,15 @@ class FitInfo(Model):
     quality: LdsInfo | None = Field(description="null if it was not measured")
 
 
+class TrainingInfo(Model):
+    """What the training of a run takes: all trainers together, without their starts."""
+
+    seconds: float = Field(description="for the committed models")
+    expected: float = Field(description="seconds for all models, at the same pace")
+    cost: float | None = Field(description="of the committed models; null if the explorer knows no price")
+    expected_cost: float | None = Field(description="of all models; null if the explorer knows no price")
+
+
 class RunInfo(Model):
     """A run, in short."""
 
@@ -53,7 +62,12 @@ class RunInfo(Model):
     grouped: bool = Field(description="whether columns are groups of examples")
     targets: int
     models: int = Field(description="models that the run trains, those for evaluation included")
+    committed: int = Field(description="committed models")
+    failed: int = Field(description="committed models that failed")
+    stopped: list[str] = Field(description="why training ended early; empty if it did not")
     fits: int = Field(description="finished fits")
+    quality: LdsInfo | None = Field(description="of the newest fit; null if it was not measured")
+    training: TrainingInfo | None = Field(description="null if trainers did not say, as in version 0.2.0")
     output: OutputInfo
     looks: bool = Field(description="whether the store has pictures, texts or rows of the examples")
 
@@ -80,9 +94,6 @@ class RunDetail(RunInfo):
     pictures: bool = Field(description="whether the looks of examples are pictures")
     spec: dict[str, Any] = Field(description="the spec with its defaults filled in")
     label_names: list[str]
-    committed: int = Field(description="committed models")
-    failed: int = Field(description="committed models that failed")
-    stopped: list[str] = Field(description="why training ended early; empty if it did not")
     fit_list: list[FitInfo] = Field(description="all fits, oldest first")
     features: list[FeatureInfo] = Field(description="numbers of a row; empty if examples are shown in another way")
 
@@ -97,7 +108,10 @@ class ProgressInfo(Model):
     fits: int
     fitted: int = Field(description="models of the newest fit")
     lds: tuple[float, float, float] | None = Field(description="LDS of the newest fit, and the ends of its interval")
-    curve: list[tuple[int, float, float, float]] = Field(description="models, LDS and the ends of its interval")
+    curve: list[tuple[int, float, float, float]] = Field(
+        description="models, LDS and the ends of its interval, of each fit and of the learning curve"
+    )
+    training: TrainingInfo | None = Field(description="null if trainers did not say, as in version 0.2.0")
     rate: float | None = Field(description="models per second, as observed since the stream began")
     remaining: float | None = Field(description="seconds until all models are committed, at this rate")
-    ended: bool = Field(description="whether training has ended and a fit is finished")
+    ended: bool = Field(description="whether training has ended, and a fit of all its models is finished and measured")
