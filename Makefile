@@ -11,7 +11,7 @@ help: ## list these targets
 	@echo 'usage: make TARGET [VENV=.venv] [PYTHON=python3]'
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
-demo: $(VENV)/.trainer ## run the whole pipeline on handwritten digits, and write a report
+demo: $(VENV)/.trainer $(VENV)/.explorer ## run the whole pipeline on handwritten digits, and write a report
 	$(BIN)/datamodels run digits
 
 # In as many processes as there are cores, four at most. Each takes whole files, because the tests of a file share
