@@ -88,6 +88,8 @@ def runs_router(explorer: Explorer, streams: Streams, price: float) -> APIRouter
     def get_run(run: str) -> models.RunDetail:
         """Describe a run: its spec, its fits, and how far it is."""
         opened, looks = weights.run(run), explorer.looks(run)
+        if weights.fits(run):
+            explorer.warm(run)
         records = [read_fit(store, run, number) for number in numbers(store, run)]
         fits = [views.fit(opened, record, evaluate.recorded(store, run, record.number)) for record in records]
         return models.RunDetail(

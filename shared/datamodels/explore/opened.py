@@ -17,13 +17,16 @@ from datamodels.analyze.target import Targets
 from datamodels.display import stored
 from datamodels.display.looks import Looks
 from datamodels.display.stored import Stored
-from datamodels.errors import MaskError, NotReadyError
+from datamodels.errors import DatamodelsError, MaskError, NotReadyError
 from datamodels.explore import facts, queue
 from datamodels.explore.facts import Facts
 from datamodels.explore.queue import Queue
 from datamodels.explore.tables import Table
 from datamodels.query.cache import Cache
 from datamodels.query.weights import Fitted, WeightStore
+from datamodels.telemetry import logger
+
+log = logger(__name__)
 
 KEPT = 3
 """Fits whose tables are kept: of each, the weights by column take as much memory as those by target."""
@@ -151,6 +154,8 @@ class Explorer:
         self._lock = threading.Lock()
         self._opened: Cache[tuple[str, int, tuple[str, ...]], Opened] = Cache(2**62, KEPT)
         self._looks: Cache[str, Stored] = Cache(2**62, LOOKS)
+        self._wanted: str | None = None
+        self._warming = False
 
     def looks(self, name: str) -> Stored | None:
         """Return the looks of a run's examples; None if the store has none. Raises RunNotFoundError."""
@@ -177,3 +182,29 @@ class Explorer:
         with self._lock:
             self._opened.put(key, found, 1)
         return found
+
+    def warm(self, name: str) -> None:
+        """Begin to make what pages of the newest fit of a run need, so that whoever opens one need not wait for it.
+
+        A thread does so for one run after the other. If several are asked for meanwhile, only the last is made. It
+        keeps no more than is kept for those who ask.
+        """
+        with self._lock:
+            self._wanted, started = name, self._warming
+            self._warming = True
+        if not started:
+            threading.Thread(target=self._warm, daemon=True, name="warm").start()
+
+    def _warm(self) -> None:
+        while True:
+            with self._lock:
+                name, self._wanted = self._wanted, None
+                if name is None:
+                    self._warming = False
+                    return
+            try:
+                opened = self.fit(name)
+                for part in ("targets", "columns", "by_column", "described"):
+                    getattr(opened, part)
+            except DatamodelsError as error:  # whoever asks is told
+                log.info("pages are not prepared", run=name, reason=str(error))
