@@ -262,6 +262,10 @@ def test_nothing_is_cut_on_paper(opened, browser, tmp_path, shape):
         browser.wait(until)
         assert browser.run(CUT) == [], place
     assert there.run("getComputedStyle(document.querySelector('.suspects li')).breakInside") == "avoid"
+    browser.run(f"location.hash = '#/runs/{found.run.name}/targets'")
+    browser.wait("document.querySelector('.all .line')")
+    browser.run("document.querySelector('.all').style.height = '100000px'")  # as of a list with many rows out of view
+    assert browser.run("document.documentElement.scrollHeight") <= 1000, "no empty pages"
 
 
 def test_a_suspect_comes_with_a_label_instead(opened, tmp_path):

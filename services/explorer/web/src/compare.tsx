@@ -1,6 +1,6 @@
 // Two fits side by side: how alike their weights are, and which is better.
 import { type Fit, type Run } from "./api";
-import { Across, ldsOf, number, Show } from "./parts";
+import { Across, ldsOf, number, Prose, Show } from "./parts";
 import { submitted, useAsked, type Place } from "./state";
 
 interface Side {
@@ -70,7 +70,9 @@ function Result({ one, other }: { one: string; other: string }) {
                   <td>{side.fit.estimator}</td>
                   <td class="figure">{number(side.fit.models)}</td>
                   <td class="figure">{ldsOf(side.fit)}</td>
-                  <td>{side.fit.quality?.verdict}</td>
+                  <td>
+                    <Prose of={side.fit.quality ? [side.fit.quality.verdict] : []} inline />
+                  </td>
                 </tr>
               ))}
             </tbody>

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { events, type ColumnDetail, type Progress, type Run, type RunDetail } from "./api";
 import { Curve } from "./findings";
 import { List } from "./list";
-import { Across, Cards, duration, ldsOf, money, NoWeights, number, OfSample, Show, Subject, Ways } from "./parts";
+import { Across, Cards, duration, ldsOf, money, NoWeights, number, OfSample, Prose, Show, Subject, Ways } from "./parts";
 import { FILE } from "./sample";
 import { changed, go, useAsked, type Place } from "./state";
 
@@ -77,7 +77,7 @@ export function Runs({ place }: { place: Place }) {
                         {trains(run) && <progress max={run.models} value={run.committed} aria-label={`committed models of ${run.run}`} />}
                         {trains(run) || run.stopped.length ? `${number(run.committed)} of ${number(run.models)}${run.stopped.length ? ", stopped" : left(run, seen.get(run.run))}` : number(run.models)}
                       </td>
-                      <td class="figure" title={run.quality?.verdict}>
+                      <td class="figure" title={run.quality?.verdict.replaceAll("`", "")}>
                         {run.quality && ldsOf(run)}
                       </td>
                       <td class="figure">{number(run.examples)}</td>
@@ -211,7 +211,9 @@ export function RunPage({ run }: { run: string }) {
                       </td>
                       <td class="figure">{number(fit.models)}</td>
                       <td class="figure">{ldsOf(fit)}</td>
-                      <td>{fit.quality?.verdict}</td>
+                      <td>
+                        <Prose of={fit.quality ? [fit.quality.verdict] : []} inline />
+                      </td>
                     </tr>
                   ))}
                 </tbody>
