@@ -98,6 +98,9 @@ def test_both_spellings_of_a_spec_are_one_spec_and_name_one_run(document):
     assert today == specs.parse(old) == specs.parse(today.document())
     assert today.trainer.options == document["trainer"]["options"] and today.trainer.cls == document["trainer"]["class"]
     assert today.fit.batch_size == document["fit"]["batch_size"]
+    shown = spellings.today_document(today.document())
+    assert {name: shown[name] for name in document} == document | {"fit": shown["fit"]}
+    assert document["fit"].items() <= shown["fit"].items() and "batch" not in shown["fit"]
     hashed = {field: value for field, value in old.items() if field != "fit"}
     assert today.hash == records.digest(hashed)
     stored = records.plain(today.document())

@@ -24,7 +24,7 @@ from datamodels.errors import InputError
 from datamodels.explore import models
 from datamodels.explore.views import number, pair, plain, rounded
 from datamodels.outputs import Output
-from datamodels.run import documents
+from datamodels.run import documents, spellings
 from datamodels.run.dataset import Dataset
 from datamodels.run.runs import Run
 
@@ -69,7 +69,7 @@ def of(
         else first(found.run, fit, explained or {}, range(found.run.n) if among is None else among),
         explained=sorted(explained or ()),
         seconds=dict(_seconds(found)),
-        spec=documents.dump(found.run.spec.document()),
+        spec=documents.dump(spellings.today_document(found.run.spec.document())),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datamodels.errors import InputError
+from datamodels.run import spellings
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore, decode, keys, records
 
@@ -113,7 +114,7 @@ def next_spec(run: Run, verdicts: Iterable[Verdict]) -> dict[str, Any]:
         raise InputError(
             f"run {run.name}: its columns are groups, so no single example can be left out of the next run"
         )
-    document = run.spec.request()
+    document = spellings.today_document(run.spec.request())
     data, design = document["dataset"], document["design"]
     relabel = {int(example): label for example, label in data.get("relabel", {}).items()} | found.relabel
     if relabel:

@@ -86,6 +86,15 @@ def first_options(cls: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {old.get(name, name): value for name, value in options.items()}
 
 
+def today_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of a spec, which is in its first spelling, in the one that people know from the docs."""
+    data, trainer, fit = (dict(document[section]) for section in ("dataset", "trainer", "fit"))
+    data["load"], trainer["class"] = today(data["load"]), today(trainer["class"])
+    trainer["options"] = renamed(OPTIONS.get(trainer["class"], {}), trainer["options"])
+    fit = renamed(FIT, fit | {"features": today(fit["features"])})
+    return dict(document) | {"dataset": data, "trainer": trainer, "fit": fit}
+
+
 def constructor_options(cls: type, accepts: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as the constructor of a class takes them, which may inherit from a built-in trainer.
 
