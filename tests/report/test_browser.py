@@ -105,6 +105,7 @@ def test_it_opens_on_its_findings_and_leads_to_every_page(opened, browser, tmp_p
     for name in ("quality", "fragility", "seconds", "spec"):
         assert text(there, f"#{name} h2")
     first = text(there, ".first a")
+    assert "models get it right" in text(there, ".first")
     browser.run("document.querySelector('.first a').focus()")
     browser.press("Enter")
     browser.wait(LOADED)
@@ -280,8 +281,12 @@ def test_a_suspect_comes_with_a_label_instead(opened, tmp_path):
 @pytest.mark.parametrize("data", [made.dataset(image_shape=None), None], ids=["table", "numbers"])
 def test_what_has_no_pictures(opened, tmp_path, data):
     found = made.findings(tmp_path, data=data, trainer={"class": "a:B", "options": {"output": "prediction"}})
-    shown = dom(opened(found, "/targets/2", LOADED))
+    there = opened(found, "/targets/2", LOADED)
+    shown = dom(there)
     assert "Most raising training examples" in shown and ('<th scope="row">x3</th>' in shown) == (data is not None)
+    there.run(f"location.hash = '#/runs/{found.run.name}/findings'")
+    there.wait("document.querySelector('.first a')")
+    assert "predicted well" in text(there, ".first") and "right" not in text(there, ".first"), "nothing is wrong"
 
 
 def test_numbers_of_rows_come_with_their_unit(opened, tmp_path):

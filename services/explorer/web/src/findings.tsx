@@ -48,7 +48,7 @@ export function FindingsPage({ run, place }: { run: string; place: Place }) {
               ))}
             </ul>
             {about.found && FILE && <Ways run={about.found} />}
-            <Begin run={run} fit={fit} first={found.first} explained={found.explained} />
+            <Begin run={run} fit={fit} first={found.first} explained={found.explained} judged={about.found?.output.threshold != null} />
             {about.found && <Parts of={partsOf(about.found, found)} place={place} />}
           </>
         )}
@@ -58,11 +58,11 @@ export function FindingsPage({ run, place }: { run: string; place: Place }) {
 }
 
 /** Names targets to begin with. */
-function Begin({ run, fit, first, explained }: { run: string; fit: string; first: number | null; explained: number[] }) {
+function Begin({ run, fit, first, explained, judged }: { run: string; fit: string; first: number | null; explained: number[]; judged: boolean }) {
   const link = (target: number) => <a href={`/runs/${run}/targets/${target}${fit}`}>{target}</a>;
   return (
     <p>
-      {first !== null && <span class="first">Begin with target {link(first)}: it is predicted well{explained.length === 0 && ", and models get it right"}. </span>}
+      {first !== null && <span class="first">Begin with target {link(first)}: it is predicted well{explained.length === 0 && judged && ", and models get it right"}. </span>}
       {explained.length > 0 && <>LIME explains {explained.map((one, i) => [i > 0 && ", ", link(one)])}.</>}
     </p>
   );

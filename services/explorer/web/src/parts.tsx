@@ -8,7 +8,7 @@ export function number(value: Value | undefined, signed = false): string {
   if (typeof value !== "number") return value ?? "unknown";
   const size = Math.abs(value);
   const text =
-    Number.isInteger(value) && !signed
+    value === 0 || (Number.isInteger(value) && !signed)
       ? size.toLocaleString("en")
       : size !== 0 && (size < 1e-4 || size >= 1e7)
         ? size.toExponential(2)
