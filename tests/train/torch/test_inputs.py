@@ -291,6 +291,18 @@ def test_a_class_of_losses_is_a_loss(make):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_errors_about_types_say_what_the_examples_hold(make, data, lazy):
+    """PyTorch speaks of Long, which nobody wrote."""
+    pictures = Dataset(x=data.x.astype(np.uint8), y=data.y, x_test=data.x_test.astype(np.uint8), y_test=data.y_test)
+    with pytest.raises(
+        RuntimeError, match=r"Long and Float; x holds uint8 and y int64.*such as x\.astype\(np\.float32"
+    ):
+        make(pictures, build=lambda: nn.Sequential(nn.LazyLinear(3)) if lazy else nn.Linear(3, 3))
+    with pytest.raises(RuntimeError, match="dtype Long but expected Float; x holds float32 and y int64"):
+        make(of_two(data), build=lambda: Ends(flat_sigmoid), loss=nn.BCELoss)
+
+
 def test_labels_must_be_numbers(make, data):
     named = Dataset(x=data.x, y=np.array(["a", "b"] * 20), x_test=data.x[:2], y_test=np.array(["a", "b"]))
     with pytest.raises(

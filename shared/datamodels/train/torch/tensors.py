@@ -6,9 +6,11 @@ arguments, such as `input_ids` and `attention_mask`; fields without names (f0, f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from datamodels.errors import SpecError
 
 Tree = Any
 """A tensor, a tuple of tensors, or a dict of tensors."""
+TYPES = re.compile(r"\b(dtype|scalar types?|[Ii]nput type)\b")
+"""Words of PyTorch's errors about types of numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +92,23 @@ def mapped(function: Callable[[torch.Tensor], Any], tree: Tree) -> Tree:
     if isinstance(tree, tuple):
         return tuple(function(tensor) for tensor in tree)
     return function(tree)
+
+
+@contextlib.contextmanager
+def naming_types(examples: Examples) -> Iterator[None]:
+    """Let PyTorch's errors about types of numbers say which types the examples have, and what becomes of them."""
+    try:
+        yield
+    except RuntimeError as error:
+        if TYPES.search(str(error)):
+            held: list[str] = []
+            mapped(lambda tensor: held.append(str(tensor.dtype).removeprefix("torch.")), examples.x)
+            y = str(examples.y.dtype).removeprefix("torch.")
+            error.args = (
+                f"{error}; x holds {', '.join(held)} and y {y}, of which networks and losses get integers as int64 and "
+                "other numbers as float32; change the type in the data set, such as x.astype(np.float32)",
+            )
+        raise
 
 
 def row(number: int, x: Tree, y: torch.Tensor) -> tuple[Tree, torch.Tensor]:

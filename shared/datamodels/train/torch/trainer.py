@@ -128,7 +128,7 @@ class TorchTrainer:
         self._capture = capture
         self._pool = tensors.examples(dataset.x, dataset.y, self.device, chosen.dtype)
         self._targets = tensors.examples(targets.x, targets.y, self.device, chosen.dtype)
-        with Randomness(self.device).seeded(0):
+        with Randomness(self.device).seeded(0), tensors.naming_types(self._pool):
             self.network = self._build()
         """A network whose numbers are of no model, in the mode for outputs: the structure of all models."""
         own = lightning.is_module(self.network)
@@ -154,7 +154,8 @@ class TorchTrainer:
             device=self.device,
         )
         self.network.to(device=self.device, dtype=chosen.dtype)
-        draws = probe(self._setting, self.network, self._targets)
+        with tensors.naming_types(self._pool):
+            draws = probe(self._setting, self.network, self._targets)
         self.network.eval()
         self._draws = draws
         self._one_by_one = draws or not isinstance(self._setting.optimiser, str)
