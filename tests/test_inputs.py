@@ -7,6 +7,7 @@ from scipy import sparse
 
 from datamodels import inputs
 from datamodels.errors import SpecError
+from datamodels.run.dataset import Dataset
 
 
 class NAType:
@@ -52,6 +53,25 @@ def test_a_table_of_numbers_becomes_numbers_whatever_its_columns_hold():
     assert inputs.missing(found, ("a", "b")) == (
         "3 values that cannot be computed with, in 1 example, the first is nan at example 1, column 0 (a)"
     )
+
+
+@pytest.mark.parametrize(
+    ("pair", "names", "fault"),
+    [
+        ("x", "ba", "x_test has other columns than those of the pool, or in another order: 'b' instead of 'a'"),
+        ("x", "abc", "x_test .*: 'c' instead of nothing; take these: x_test.x.columns.$"),
+        ("x", "a", "x_test .*: nothing instead of 'b'"),
+        ("y", "ba", "y_test .*: 'b' instead of 'a'; take these: y_test.y.columns.$"),
+    ],
+)
+def test_columns_of_tests_are_those_of_the_pool_in_their_order(pair, names, fault):
+    """Trainers see numbers without names: outputs were those of a model that reads other columns."""
+    arrays = {"x": np.eye(2), "y": np.eye(2), "x_test": np.eye(2), "y_test": np.eye(2)}
+    table = Table({name: [0.0, 1.0] for name in "ab"})
+    Dataset(**arrays | {pair: table, f"{pair}_test": table})
+    Dataset(**arrays | {pair: table})
+    with pytest.raises(SpecError, match=f"^dataset: {fault}"):
+        Dataset(**arrays | {pair: table, f"{pair}_test": Table({name: [0.0, 1.0] for name in names})})
 
 
 def test_a_text_among_numbers_is_named_with_its_column():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -98,6 +99,16 @@ def columns_of(given: Any) -> tuple[str, ...]:
     if names is None or callable(names) or all(isinstance(name, int | np.integer) for name in names):
         return ()
     return tuple(map(str, names))
+
+
+def other_columns(table: Any, tests: Any) -> str:
+    """Say how the columns of two tables with names differ; empty if they are the same. Trainers see no names."""
+    columns, of_tests = columns_of(table), columns_of(tests)
+    if not columns or not of_tests or columns == of_tests:
+        return ""
+    other, one = next(pair for pair in itertools.zip_longest(of_tests, columns) if pair[0] != pair[1])
+    found, wanted = ("nothing" if name is None else repr(plain(name))[:SHOWN] for name in (other, one))
+    return f"has other columns than those of the pool, or in another order: {found} instead of {wanted}; take these"
 
 
 def missing(x: np.ndarray, names: Sequence[str] = ()) -> str:

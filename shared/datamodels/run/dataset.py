@@ -85,11 +85,7 @@ class Dataset:
     own_test: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("x", "y", "x_test", "y_test"):
-            given = getattr(self, name)
-            object.__setattr__(self, name, inputs.read(name, given))
-            if name == "x" and not len(self.feature_names):
-                object.__setattr__(self, "feature_names", inputs.columns_of(given))
+        self._read()
         for x, y in (("x", "y"), ("x_test", "y_test")):
             if not getattr(self, x).ndim or not getattr(self, y).ndim:
                 raise SpecError(
@@ -114,6 +110,17 @@ class Dataset:
                 f"dataset: a row of x has shape {list(self.x.shape[1:])} and one of x_test "
                 f"{list(self.x_test.shape[1:])}: must be equal"
             )
+
+    def _read(self) -> None:
+        """Make arrays of what was given, and keep the names of its columns."""
+        for name in ("x", "y"):
+            if fault := inputs.other_columns(getattr(self, name), getattr(self, f"{name}_test")):
+                raise SpecError(f"dataset: {name}_test {fault}: {name}_test[{name}.columns]")
+        columns = inputs.columns_of(self.x)
+        for name in ("x", "y", "x_test", "y_test"):
+            object.__setattr__(self, name, inputs.read(name, getattr(self, name)))
+        if not len(self.feature_names):
+            object.__setattr__(self, "feature_names", columns)
 
     def relabelled(self, labels: Mapping[int, int]) -> Dataset:
         """Return the data set with other classes of some pool examples, by their numbers. Raises SpecError."""
