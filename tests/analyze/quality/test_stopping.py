@@ -10,8 +10,12 @@ from datamodels.analyze.quality.interim import InterimEvaluations
 from datamodels.analyze.quality.stopping import Stop, decide
 from datamodels.analyze.quality.trend import Point
 from datamodels.errors import CorruptObjectError
+from datamodels.fit.data import examples
+from datamodels.fit.job import fits
 from datamodels.fit.job.job import FitJob
-from datamodels.run import runs
+from datamodels.fit.pairs import pairs
+from datamodels.run import designs, runs, specs
+from datamodels.run.dataset import Dataset
 from datamodels.run.specs import UntilSpec
 from datamodels.settings import FitterSettings
 from datamodels.storage.local import LocalStore
@@ -152,6 +156,53 @@ def test_training_ends_once_the_lds_is_there(tmp_path, eventually):
     assert [found and found.lds for found in recorded] == [*(point.lds for point in pipeline.points[:-1]), None]
     # Whoever takes the pipeline again finds it, and interim no more.
     assert pipeline.interim().decided() == stop
+
+
+class Explained(Pipeline):
+    """A run of 1,000 columns whose outputs come from a feature of the pairs, with `estimator`."""
+
+    def __init__(self, folder, estimator):
+        self.store = LocalStore(folder / "store")
+        rng, d, n = np.random.default_rng(0), 1000, 10
+        x, y = rng.normal(size=(d + n, 4)).astype("f4"), rng.integers(3, size=d + n)
+        dataset = Dataset(x[:d], y[:d], x[d:], y[d:])
+        document = {"name": "explained", "dataset": {"load": "a:b"}, "trainer": {"class": "a:B"}, "m": 640}
+        document |= {"evaluate": {"subsets": 12, "models": 3}, "chunk": 20, "sub_chunk": 10}
+        document |= {"until": {"lds": 0.7}, "fit": {"estimator": estimator}}
+        self.run = runs.resolve(specs.parse(document), dataset)
+        runs.create(self.store, self.run)
+        examples.write(self.store, self.run.with_fit({"estimator": "prior"}), dataset)
+        self.settings = FitterSettings(scratch=str(folder / "scratch"), device="cpu", threads=1)
+        self.fits, self.points, self.ranges = 0, [], [range(0)]
+        given = examples.read(self.store, self.run.with_fit({"estimator": "prior"}))
+        theta = pairs.of_run(self.run, given).of(np.arange(n))[0]
+
+        def outputs(run, models):
+            members = np.zeros((len(models), d))
+            for row, model in enumerate(models):
+                members[row, designs.subset(run.design, run.spec.subset_index(model))] = 1
+            clean = (members - 0.5) @ theta.T / np.sqrt((theta**2).sum(axis=1))
+            return (clean + 0.1 * np.random.default_rng(models).normal(size=clean.shape)).astype("f4")
+
+        self.everything = committed.commit(self.store, self.run, outputs=outputs).parts
+
+
+def test_a_prior_may_end_training_before_weights_could(tmp_path, eventually, monkeypatch):
+    for name in ("COMPONENTS", "LANDMARKS", "SUBSETS"):
+        monkeypatch.setattr(pairs, name, 4)
+    for estimator in ("lasso", "prior"):
+        pipeline = Explained(tmp_path / estimator, estimator)
+        interim = pipeline.interim()
+        pipeline.arrive(range(0, 90), range(640, 676))
+        assert pipeline.poll(interim, eventually) is None and pipeline.fits == 0, "nine held-out models are too few"
+        pipeline.arrive(range(0, 100), range(640, 676))
+        stop = pipeline.poll(interim, eventually)
+        interim.close()
+        if estimator == "lasso":
+            assert stop is None and pipeline.fits == 0, "it waits for 125 models, an eighth of the columns"
+        else:
+            assert stop.models == 100 and stop.interval[0] >= 0.7 and pipeline.fits == 1
+            assert fits.read_fit(pipeline.store, pipeline.run.name, 0).choice["way"].startswith("prior")
 
 
 def test_what_an_earlier_driver_fitted_tells_the_slope(tmp_path, eventually):

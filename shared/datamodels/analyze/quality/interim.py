@@ -14,16 +14,19 @@ from datamodels.analyze.quality.trend import Point
 from datamodels.analyze.quality.unseen import Unseen
 from datamodels.errors import NotReadyError
 from datamodels.fit.job import finished, fits
+from datamodels.run.estimators import ESTIMATORS
 from datamodels.run.runs import Run
 from datamodels.storage import ObjectStore
 from datamodels.telemetry import carried
 
 FIRST_SHARE = 8
-"""The first evaluation is at d / 8 models: with far fewer, weights are mostly noise."""
+"""The first evaluation is at d / 8 models: with far fewer, weights are mostly noise. A prior is good before."""
 FIRST_HELD_OUT = 10
 """Held-out models that the first evaluation needs."""
 GROWTH = 1.25
 """Growth of the number of models from one evaluation to the next."""
+EARLY_GROWTH = 2.0
+"""The same below d / 8 models: there a prior hardly gets better, and each fit takes about as long as the next."""
 RESAMPLES = 300
 """Resamples of the unseen subsets in each evaluation; few, to keep it short."""
 USED = 8
@@ -45,7 +48,9 @@ class InterimEvaluations:
         assert run.spec.until is not None, "a spec without `until` has no rule"
         self._rule = run.spec.until
         self._run, self._store, self._fit, self._report = run, store, fit, report
-        self._due = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
+        self._many = max(run.design.columns / FIRST_SHARE, FIRST_HELD_OUT / run.spec.fit.holdout)
+        known = ESTIMATORS[run.spec.fit.estimator]
+        self._due = FIRST_HELD_OUT / run.spec.fit.holdout if known.folds and known.prior else self._many
         self._running: Future[Stop | None] | None = None
         self._unseen: Unseen | None = None
         self._found: dict[int, tuple[Point, Evaluation]] = {}
@@ -69,7 +74,7 @@ class InterimEvaluations:
         spec = self._run.spec
         models = sum(min(found.stop, spec.m) - found.start for found in progress.ranges if found.start < spec.m)
         if models >= self._due and models < spec.m and progress.covers(range(spec.m, spec.models)):
-            self._due = GROWTH * models
+            self._due = models * (GROWTH if models >= self._many else EARLY_GROWTH)
             self._running = self._pool.submit(carried(self._decide))
         return None
 

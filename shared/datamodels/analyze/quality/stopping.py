@@ -2,7 +2,8 @@
 
 Models on unseen subsets are trained first. Committed models are fitted and evaluated while training goes on: first when
 there is one model for every eight columns and at least ten held-out models, then each time that their number has grown
-by a quarter.
+by a quarter. With a prior, ten held-out models are enough, and until there is one for every eight columns, their number
+has to double.
 Training ends
 
 - under `until: {lds: 0.9}` once the lower end of the interval of LDS is at least 0.9. The rule does not
