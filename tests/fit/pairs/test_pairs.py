@@ -28,12 +28,14 @@ def test_features_of_classes():
     np.testing.assert_allclose(found.of(np.array([4, 1])), features[:, [4, 1]], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("y", ["texts", "numbers", "several numbers", "none"])
+@pytest.mark.parametrize("y", ["texts", "one text", "one class", "numbers", "several numbers", "none"])
 def test_labels_of_every_kind(y):
     x, theirs = inputs_of()
     rng = np.random.default_rng(1)
     labels = {
         "texts": rng.choice(["a", "b"], N + TARGETS),
+        "one text": np.repeat("a", N + TARGETS),
+        "one class": np.ones(N + TARGETS, dtype=np.int64),
         "numbers": rng.normal(size=N + TARGETS),
         "several numbers": rng.normal(size=(N + TARGETS, 2)),
         "none": np.array([{"box": i} for i in range(N + TARGETS)], dtype=object),
@@ -44,6 +46,7 @@ def test_labels_of_every_kind(y):
     influences = {name.split(",")[0] for name in found.names if name.startswith("influence")}
     assert influences == {
         "texts": {"influence"},
+        "one text": set(),
         "none": set(),
     }.get(y, {f"influence on {way}" for way in ("prediction", "squared error", "absolute error")})
     assert any(name.startswith("similar") for name in found.names), "inputs can be compared without labels"

@@ -30,7 +30,9 @@ class Logistic:
     """A multinomial logistic regression at its optimum.
 
     weights  float64[q, k]
-    factor   Cholesky factor of the Hessian, as `scipy.linalg.cho_factor` returns it, float32[q k, q k]
+    factor   Cholesky factor of the Hessian, as `scipy.linalg.cho_factor` returns it, float32[q (k - 1), q (k - 1)]: in
+             the directions in which probabilities change. If the scores of all classes rise alike, they do not, and no
+             gradient of a loss points there
     rows     N, the number of examples of the fit
     """
 
@@ -88,15 +90,15 @@ class Logistic:
         """
         from scipy import linalg
 
-        t, k = len(x_targets), missing.shape[1]
+        t, k, directions = len(x_targets), missing.shape[1], _directions(missing.shape[1])
         slopes = -_others(x_targets @ self.weights, labels)
         known = labels >= 0
         slopes[known, labels[known]] = 1
-        gradients = x_targets.T[:, None, :] * slopes.T[None, :, :]
+        gradients = x_targets.T[:, None, :] * (slopes @ directions).T[None, :, :]
         turned = linalg.cho_solve(self.factor, gradients.reshape(-1, t).astype(np.float32), check_finite=False)
-        turned = turned.reshape(-1, k, t)
-        found = xp.zeros((t, len(x)), dtype=np.float32)
-        for c in range(k):
+        turned = turned.reshape(-1, k - 1, t)
+        found, missing = xp.zeros((t, len(x)), dtype=np.float32), missing @ xp.asarray(directions.astype(np.float32))
+        for c in range(k - 1):
             found += (xp.asarray(np.ascontiguousarray(turned[:, c].T)) @ x.T) * missing[:, c]
         return found / self.rows
 
@@ -148,15 +150,23 @@ def _others(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return _softmax(scores)
 
 
+def _directions(k: int) -> np.ndarray:
+    """Return an orthonormal basis float64[k, k - 1] of the scores of k classes that add up to 0 (Helmert's)."""
+    found = np.zeros((k, k - 1))
+    for c in range(1, k):
+        found[:c, c - 1], found[c, c - 1] = 1, -c
+    return found / np.sqrt((found**2).sum(axis=0))
+
+
 def _hessian(x: np.ndarray, p: np.ndarray, lambda_: float) -> np.ndarray:
-    """Return the Hessian float32[q k, q k] at probabilities p [N, k]."""
-    x, p = x.astype(np.float32), p.astype(np.float32)
-    (rows, q), k = x.shape, p.shape[1]
-    found = np.empty((q, k, q, k), dtype=np.float32)
-    for a in range(k):
-        for b in range(a, k):
-            weight = p[:, a] * (float(a == b) - p[:, b]) / rows
-            found[:, a, :, b] = found[:, b, :, a] = (x * weight[:, None]).T @ x
-    square = found.reshape(q * k, q * k)
+    """Return the Hessian float32[q (k - 1), q (k - 1)] at probabilities p [N, k], in the basis of `_directions`."""
+    (rows, q), k, basis = x.shape, p.shape[1], _directions(p.shape[1])
+    x, along = x.astype(np.float32), p @ basis
+    found = np.empty((q, k - 1, q, k - 1), dtype=np.float32)
+    for a in range(k - 1):
+        for b in range(a, k - 1):
+            weight = (p @ (basis[:, a] * basis[:, b]) - along[:, a] * along[:, b]) / rows
+            found[:, a, :, b] = found[:, b, :, a] = (x * weight[:, None].astype(np.float32)).T @ x
+    square = found.reshape(q * (k - 1), q * (k - 1))
     square[np.diag_indices_from(square)] += lambda_
     return square

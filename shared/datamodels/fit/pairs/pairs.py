@@ -203,7 +203,7 @@ def _labels(y: np.ndarray, y_targets: np.ndarray) -> tuple[str, np.ndarray, np.n
     if y.ndim == y_targets.ndim == 1 and y.dtype.kind in "iuUS":
         values, labels = np.unique(y, return_inverse=True)
         numeric = y.dtype.kind in "iu"
-        if len(values) <= MOST_CLASSES and (not numeric or len(y) >= FEW_EACH * len(values)):
+        if 1 < len(values) <= MOST_CLASSES and (not numeric or len(y) >= FEW_EACH * len(values)):
             place = np.clip(np.searchsorted(values, y_targets), 0, len(values) - 1)
             return "classes", labels, np.where(values[place] == y_targets, place, -1)
     if y.dtype.kind in "iuf" and y_targets.dtype.kind in "iuf" and y.shape[1:] == y_targets.shape[1:]:
