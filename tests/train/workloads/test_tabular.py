@@ -106,6 +106,7 @@ def test_gradient_boosting_learns_a_real_table():
         ({"estimator": "sklearn.cluster:KMeans"}, "KMeans: learns no labels: name a classifier or a regressor"),
         ({"estimator": "sklearn.ensemble:IsolationForest"}, "IsolationForest: learns no labels"),
         ({"estimator": "sklearn.decomposition:PCA"}, "PCA: learns no labels"),
+        ({"estimator": "sklearn.mixture:GaussianMixture"}, "GaussianMixture: learns no labels"),  # predicts a part
     ],
 )
 def test_faulty_options_are_refused(options, fault):

@@ -169,9 +169,12 @@ def _check_labels(y: np.ndarray, classifies: bool) -> None:
 
 def _require_predictions(estimator: Any, output: str | None) -> None:
     """Raise SpecError if an estimator neither classifies nor predicts y, so that its outputs would mean nothing."""
-    from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
+    from sklearn.base import is_classifier
+    from sklearn.utils import get_tags
 
-    if is_clusterer(estimator) or is_outlier_detector(estimator) or not hasattr(estimator, "predict"):
+    # The type is None for estimators that do not say what they are.
+    learns = get_tags(estimator).estimator_type in ("classifier", "regressor", None)
+    if not learns or not hasattr(estimator, "predict"):
         raise SpecError(f"{_name(estimator)}: learns no labels: name a classifier or a regressor")
     other = None if is_classifier(estimator) else objectives.of_other_scale(estimator)
     if other and output != "prediction":
