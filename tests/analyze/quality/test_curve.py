@@ -1,3 +1,4 @@
+import argparse
 import itertools
 import json
 import threading
@@ -11,7 +12,7 @@ from datamodels.analyze.quality import curve
 from datamodels.analyze.quality import trend as forms
 from datamodels.analyze.quality.trend import Point, trend
 from datamodels.analyze.quality.unseen import Unseen
-from datamodels.cli.analyses.curve import documents, lines
+from datamodels.cli.analyses.curve import documents, lines, spent
 from datamodels.errors import NotReadyError
 from datamodels.fit.job.job import FitJob
 from datamodels.lifecycle import compaction
@@ -182,3 +183,14 @@ def test_the_table_has_forecasts_beside_what_was_found():
     for document in documents(points, 0.9999):
         json.dumps(document, allow_nan=False)
     assert document == {"wanted_lds": 0.9999, "models": {"value": None, "low": document["models"]["low"], "high": None}}
+
+
+def test_the_models_for_an_lds_have_a_price():
+    points, options = points_of(DIGITS), argparse.Namespace(price=2.0, spot_discount=0.5)
+    *_, found = documents(points, 0.93, pace=36.0)
+    assert found["device_hours"] == {name: models / 100 for name, models in found["models"].items()}
+    hours, text = found["device_hours"], spent(points, 0.93, 36.0, options)
+    said = f"{hours['value']:,.4g} device-hours, {hours['value']:,.2f} at 2 per hour less 50%"
+    assert text.startswith(f"at the 36.0 s that trainers took for each, these are {said} ({hours['low']:,.4g} to ")
+    assert not spent(points, 0.93, None, options), "runs of version 0.2 do not say how long trainers took"
+    assert not spent(points, 0.9999, 36.0, options), "no number of models is enough"

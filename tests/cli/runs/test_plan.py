@@ -3,9 +3,9 @@ import json
 import pytest
 import yaml
 
+from datamodels.cli.common.spending import duration
 from datamodels.cli.main import main
 from datamodels.cli.runs import plan
-from datamodels.cli.runs.plan import duration
 from datamodels.errors import ExitCode
 from datamodels.plan.cost import Speed
 from datamodels.plan.fit import Rates

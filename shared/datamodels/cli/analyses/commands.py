@@ -13,6 +13,7 @@ from datamodels.cli.common.options import (
     add_command,
     add_count,
     add_json,
+    add_price,
     add_quiet,
     add_run,
     add_service,
@@ -92,8 +93,12 @@ def _add_curve(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "curve", what, "datamodels.cli.analyses.curve:curve")
     add_run(parser)
     parser.add_argument(
-        "--lds", metavar="LDS", type=between, help="forecast how many models reach this LDS, between 0 and 1, too"
+        "--lds",
+        metavar="LDS",
+        type=between,
+        help="forecast how many models reach this LDS, between 0 and 1, too, and what they cost",
     )
+    add_price(parser)
     add_trust(parser)
     add_service(parser)
     add_json(parser, lines=True)

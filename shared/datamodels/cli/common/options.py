@@ -123,7 +123,7 @@ def add_trainers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `cli.runs.plan.money` reads."""
+    """Add the options that `cli.common.spending.money` reads."""
     parser.add_argument(
         "--price", metavar="P", type=above_zero, help="price of one device for one hour; with it, costs are shown"
     )

@@ -12,7 +12,7 @@ from datamodels import words
 from datamodels.analyze.quality.verdict import of_snr
 from datamodels.cli.common.output import print_json
 from datamodels.cli.common.spec import given_spec
-from datamodels.cli.runs.plan import duration, money
+from datamodels.cli.common.spending import duration, money
 from datamodels.fit.data import examples
 from datamodels.fit.job import gradients
 from datamodels.plan import cost

@@ -11,6 +11,7 @@ from typing import Any
 from datamodels import words
 from datamodels.cli.common.output import print_json, warn
 from datamodels.cli.common.spec import load_spec
+from datamodels.cli.common.spending import duration, money
 from datamodels.fit import memory
 from datamodels.fit.memory import Size
 from datamodels.fit.solve import place_of
@@ -173,24 +174,3 @@ def _gradients(found: gradients.Plan) -> dict[str, Any]:
 def _saving(what: str, fewer: cost.Fewer, estimate: Estimate) -> str:
     saved = duration(fewer.saving * estimate.busy)
     return f"cheaper    {what}: d = {fewer.columns:,} and m = {fewer.m:,} save {fewer.saving:.0%}, {saved}"
-
-
-def money(estimate: Estimate, options: argparse.Namespace) -> str:
-    """Format device-hours, and their cost if a price is given."""
-    hours = f"{estimate.hours:,.4g} device-hours" if estimate.hours < 1000 else f"{estimate.hours:,.0f} device-hours"
-    if options.price is None:
-        return hours
-    spot = f" less {options.spot_discount:.0%}" if options.spot_discount else ""
-    price = estimate.cost(options.price, options.spot_discount)
-    said = f"{price:,.2f}" if price >= 0.1 else words.number(price)
-    return f"{hours}, {said} at {options.price:g} per hour{spot}"
-
-
-def duration(seconds: float) -> str:
-    """Format a time with a unit that gives about three digits."""
-    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    if seconds >= 0.1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.2g} ms"
