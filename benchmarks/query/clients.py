@@ -118,6 +118,7 @@ class Clients:
     def __init__(self, most: int):
         context = multiprocessing.get_context("spawn")
         self._ready, self._go = context.Semaphore(0), context.Event()
+        self._asked = 0
         self._pool = context.Pool(most, _start, (self._ready, self._go))
         for _ in range(most):  # or their start would be measured with the services'
             self._ready.acquire()
@@ -132,7 +133,8 @@ class Clients:
     def ask(self, servers: Sequence[tuple[str, int]], ask: Ask, clients: int, seconds: float) -> Measured:
         """`clients` processes, each with one call at a time, spread over servers given as (address, pid)."""
         self._go.clear()
-        tasks = [(servers[i % len(servers)][0], ask, i * len(ask.requests) // clients, seconds) for i in range(clients)]
+        first = [self._asked + i * len(ask.requests) // clients for i in range(clients)]
+        tasks = [(servers[i % len(servers)][0], ask, first[i], seconds) for i in range(clients)]
         waiting = self._pool.starmap_async(_client, tasks, chunksize=1)
         for _ in tasks:
             if not self._ready.acquire(timeout=60):
@@ -141,4 +143,5 @@ class Clients:
         self._go.set()
         latencies, sizes, ends = zip(*waiting.get(timeout=seconds + 120), strict=True)
         spent = sum(cpu_seconds(pid) for _, pid in servers) - before
+        self._asked += max(map(len, latencies))  # go on with other questions the next time
         return Measured(np.concatenate(latencies), sum(sizes), max(ends) - begin, spent)

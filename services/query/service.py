@@ -47,6 +47,7 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
         LongCalls.__init__(self, weights)
         ObjectCalls.__init__(self, weights)
         self._wholes = wire.Wholes()
+        self._answers = wire.Answers()
 
     def GetRun(self, request, context):
         return query_pb2.GetRunResponse(run=self._run(self._weights.run(request.run)))
@@ -108,15 +109,9 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
             gap=codec.to_tensor(fitted.solution.gap[targets]),
         )
 
-    def TopInfluences(self, request, context):
-        fitted = self._weights.fitted(request.run)
-        answer = query_pb2.TopInfluencesResponse(
-            provenance=provenance_of(fitted), target=_target(fitted, request.target)
-        )
-        helpful, harmful = fitted.top_places(request.target, request.k or DEFAULT_TOP)
-        _add_influences(answer.helpful, fitted, helpful)
-        _add_influences(answer.harmful, fitted, harmful)
-        return answer
+    def TopInfluences(self, request, context) -> bytes:
+        fitted, target, k = self._weights.fitted(request.run), request.target, request.k or DEFAULT_TOP
+        return self._answers.get(fitted, ("top", target, k), lambda: _top(fitted, target, k))
 
     def Support(self, request, context) -> Iterator[query_pb2.SupportResponse]:
         fitted = self._weights.fitted(request.run)
@@ -242,6 +237,14 @@ def _target(fitted: Fitted, target: int) -> query_pb2.Target:
         status=solution.status[target],
         span=_span(run, target),
     )
+
+
+def _top(fitted: Fitted, target: int, k: int) -> query_pb2.TopInfluencesResponse:
+    answer = query_pb2.TopInfluencesResponse(provenance=provenance_of(fitted), target=_target(fitted, target))
+    helpful, harmful = fitted.top_places(target, k)
+    _add_influences(answer.helpful, fitted, helpful)
+    _add_influences(answer.harmful, fitted, harmful)
+    return answer
 
 
 def _add_influences(to: Any, fitted: Fitted, places: np.ndarray) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from datamodels.query.cache import Cache
 from datamodels.query.weights import Fitted, Rows
 from datamodels.rpc import codec
 from datamodels.storage.varint import varint
@@ -28,6 +29,10 @@ KEPT_BYTES = 64 * 2**20
 """Most bytes of messages that are kept, beside the fits in memory."""
 ROW_BYTES = 36
 """Bytes of a target in a message, beside its weights."""
+ANSWERS_BYTES = 4 * 2**20
+"""Most bytes of small answers that are kept for each fit in memory: some thousands."""
+ANSWER_BYTES = 300
+"""Bytes that a kept answer takes, beside its own."""
 
 
 def message(kind: type[Message], fields: Mapping[str, Pieces]) -> list[bytes | memoryview]:
@@ -96,6 +101,31 @@ class Wholes:
                 self._kept.clear()
                 self._kept[fitted] = kept
         return kept
+
+
+class Answers:
+    """Encoded answers to small questions, of which some are asked again and again. Keeps the last ones of each fit.
+
+    most  bytes that are kept for a fit
+    """
+
+    def __init__(self, most: int = ANSWERS_BYTES):
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: weakref.WeakKeyDictionary[Fitted, Cache[Hashable, bytes]] = weakref.WeakKeyDictionary()
+
+    def get(self, fitted: Fitted, asked: Hashable, make: Callable[[], Message]) -> bytes:
+        """Return the encoded answer to what was asked of a fit; `make` makes it if it is not kept."""
+        with self._lock:
+            kept = self._kept.get(fitted)
+            if kept is None:
+                kept = self._kept[fitted] = Cache(self._most)
+            found = kept.get(asked)
+        if found is None:
+            found = make().SerializeToString()
+            with self._lock:
+                kept.put(asked, found, len(found) + ANSWER_BYTES)
+        return found
 
 
 @functools.cache

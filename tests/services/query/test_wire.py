@@ -57,3 +57,26 @@ def test_all_weights_of_the_last_fit_are_kept_up_to_a_size(tmp_path):
     del first
     gc.collect()
     assert gone() is None, "fits that the service drops are not held"
+
+
+def test_answers_are_kept_for_each_fit_and_the_last_ones_alone(tmp_path):
+    first, second = fitted_in(tmp_path / "a"), fitted_in(tmp_path / "b")
+    answer = query_pb2.TopInfluencesResponse(target={"status": "x" * 600})
+    size, asked = answer.ByteSize() + wire.ANSWER_BYTES, []
+    answers = wire.Answers(3 * size)
+
+    def ask(fitted, *targets):
+        for target in targets:
+            found = answers.get(fitted, target, lambda target=target: asked.append(target) or answer)
+            assert found == answer.SerializeToString()
+        made = asked[:]
+        asked.clear()
+        return made
+
+    assert ask(first, 1, 2, 3, 2, 1) == [1, 2, 3]
+    assert ask(second, 1) == [1]
+    assert ask(first, 4, 1, 2, 3) == [4, 3], "what was asked for longest ago goes"
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None, "fits that the service drops are not held"
