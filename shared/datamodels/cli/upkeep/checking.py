@@ -11,7 +11,7 @@ from datamodels.lifecycle import objects
 from datamodels.lifecycle import verify as checking
 from datamodels.lifecycle.journal import Journal
 from datamodels.lifecycle.objects import Objects
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import view
 from datamodels.storage import ObjectStore
 
 
@@ -39,10 +39,9 @@ def verify(options: argparse.Namespace) -> None:
 
 
 def _verify(store: ObjectStore, run: Objects, options: argparse.Namespace) -> list[checking.Fault]:
-    view = View() if options.quiet or options.json else TerminalView()
     with (
         Journal(options.home / "verify", [store.url, run.run]) as journal,
-        view.stage("verify", "objects") as bar,
+        view(quiet=options.quiet or options.json).stage("verify", "objects") as bar,
     ):
         if options.anew:
             journal.forget()

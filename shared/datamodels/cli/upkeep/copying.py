@@ -11,7 +11,7 @@ from datamodels.errors import InputError, NotFoundError
 from datamodels.lifecycle import copying
 from datamodels.lifecycle.journal import Journal
 from datamodels.lifecycle.objects import Objects
-from datamodels.runners.view import TerminalView, View
+from datamodels.runners.view import view
 from datamodels.storage import ObjectStore, open_store
 
 
@@ -44,10 +44,9 @@ def _target(options: argparse.Namespace) -> ObjectStore | None:
 def _copy(
     store: ObjectStore, target: ObjectStore, run: Objects, missing: list[str], options: argparse.Namespace
 ) -> None:
-    view = View() if options.quiet or options.json else TerminalView()
     with (
         Journal(options.home / "copy", [store.url, target.url, run.run]) as journal,
-        view.stage("copy", "objects") as bar,
+        view(quiet=options.quiet or options.json).stage("copy", "objects") as bar,
     ):
         there = journal.done - set(missing)  # what an earlier attempt copied may have been deleted since
         bar.expect(len(there) + len(missing), len(there))
