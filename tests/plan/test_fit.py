@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from datamodels.fit.data import moments
 from datamodels.fit.lasso import gram
 from datamodels.fit.memory import Size
 from datamodels.plan import fit as plan
@@ -63,7 +64,8 @@ def test_a_fit_in_panels_is_timed_in_panels(monkeypatch):
     small, large = (plan.measure_rates(Size(6 * d, d, 50), settings) for d in (200, 600))
     assert not called
     assert large.target == pytest.approx(3 * small.target), "equal times at both sizes grow with d"
-    assert small.shared == pytest.approx(1.0) and large.shared == pytest.approx(9.0)
+    pieces = 1200 / moments.PANEL_ROWS
+    assert small.shared == pytest.approx(1 + pieces) and large.shared == pytest.approx(9 * (1 + 3 * pieces))
 
 
 def test_a_fit_that_is_too_large_for_its_solver_is_timed_by_the_one_that_takes_it():

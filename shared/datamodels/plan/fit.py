@@ -23,7 +23,7 @@ from datamodels import machine
 from datamodels.fit import memory
 from datamodels.fit.data import moments
 from datamodels.fit.data.problem import NO_COLUMN, Problem, is_heldout
-from datamodels.fit.data.rows import Rows
+from datamodels.fit.data.rows import Rows, measured_rows
 from datamodels.fit.data.sums import Sums
 from datamodels.fit.estimators.base import made_up_prior, solver_of, sums_of, uses_sums
 from datamodels.fit.kernels import popcount
@@ -40,9 +40,12 @@ from datamodels.run.specs import FitSpec
 
 TRIAL_MASK_COLUMNS = 1200
 """Columns of the problem on which the work on masks is timed."""
+TRIAL_WEIGHTS = 2**18
+"""Most weights of one problem that is timed. Those of the panels below are timed apart."""
 PANEL_TRIAL_COLUMNS = (2304, 4608)
 """Columns of the problems on which fits from a Gram in panels are timed: more than `sums.LOOKUP_FROM`."""
-PANEL_TRIAL_TARGETS = 32
+PANEL_TRIAL_TARGETS = 64
+"""Most targets of these problems: as many as a block of the fit has. Each column of the Gram is read once for all."""
 SAMPLED_TARGETS = 64
 """Targets of the run whose fits `measure_rates_on` times."""
 MATTER, EXPLAINED = 0.05, 0.45
@@ -143,18 +146,21 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
         return _panel_rates(size, settings)
     settings = rehearsed(size, settings, device)
     solver = solver_of(settings)
-    n = min(size.targets, solver.trial_targets)
     sizes = [min(d, size.columns) for d in solver.trial_columns]
+    n = min(size.targets, solver.trial_targets, max(1, TRIAL_WEIGHTS // sizes[-1]))
     small, large = (made_up(size, d, n, settings) for d in sizes)
     solve(made_up(size, min(20, size.columns), 2, settings), settings, 0, device=device, threads=1)  # compiles
-    # Features are computed once, so the choices are timed on problems of their own.
-    choices = [_choice_seconds(made_up(size, d, n, settings), settings, device) for d in sizes]
+    choices = [0.0, 0.0]
+    if ESTIMATORS[settings.estimator].folds:  # features are computed once, so choices have problems of their own
+        choices = [_choice_seconds(made_up(size, d, n, settings), settings, device) for d in sizes]
     times = [_target_seconds(made, settings, device, c) for made, c in zip((small, large), choices, strict=True)]
     masks = made_up(size, min(size.columns, TRIAL_MASK_COLUMNS), 1, settings)
-    floats, counts, squares = _shared_seconds(masks, settings)
+    once, counts, squares = _shared_seconds(masks, settings)
     wide, tall = size.columns / masks.columns, size.rows / masks.rows
+    if _packed(settings, device):
+        tall = _measured(size.rows, size.columns) / _measured(masks.rows, masks.columns)
     return Rates(
-        shared=floats * wide * tall
+        shared=once * wide * tall
         + counts * wide**2 * tall
         + squares * wide**2
         + _extrapolated(choices, (small.columns, large.columns), size.columns),
@@ -171,22 +177,31 @@ def in_panels(size: Size, settings: FitSpec, device: str) -> bool:
 
 
 def _panel_rates(size: Size, settings: FitSpec) -> Rates:
-    """Time fits of two sizes from Grams in panels. Their work on masks grows with m d^2, that of a target with d^2."""
-    times, shared = [], 0.0
+    """Time fits of two sizes from Grams in panels. Their work on masks grows with m d^2, that of a target with d^2.
+
+    The small fits have fewer rows than a large one counts at a time, so each row takes longer. So counting is timed on
+    as many rows.
+    """
+    from datamodels.fit.kernels import panels
+
+    times, shared, (_, _, targets) = [], 0.0, memory.blocks(size, settings, "cpu", 0, 0)
     sizes = [min(d, size.columns) for d in PANEL_TRIAL_COLUMNS]
     for d in (sizes[0], *sizes):  # the first time, loops are compiled
-        made = made_up(size, d, PANEL_TRIAL_TARGETS, settings)
+        made = made_up(size, d, min(targets, PANEL_TRIAL_TARGETS), settings)
         rows = Rows(made, dtype=dtype_of(settings))
         with threadpoolctl.threadpool_limits(1):
-            counting = _timed(functools.partial(moments.in_panels, rows))
             spans = moments.in_panels(rows)
             if spans is None:
                 raise ValueError(f"the masks of {made.rows} made-up models do not fit in panels")
             edge = _timed(functools.partial(moments.edge_of, spans.fit.gram))
+            masks = np.resize(made.masks, (moments.PANEL_ROWS, made.masks.shape[1]))
+            values = np.full((-(-d // panels.WIDTH), d, panels.WIDTH), 0, dtype=np.int16)  # zeros that are in memory
+            counted = functools.partial(panels.add_counts, values, made.center > 0, [masks], size.alpha**2, 1)
+            counting = _timed(counted)
             solve_all = functools.partial(shared_gram.solve, rows, settings, 0, made.n, spans=spans)
             solving = _timed(functools.partial(solve_all, tick=lambda progress: None, factor=None))
-        wide, tall = size.columns / d, size.rows / made.rows
-        shared = max(counting - edge, 0) * wide**2 * tall + edge * wide**2
+        wide = size.columns / d
+        shared = (counting * size.rows / moments.PANEL_ROWS + edge) * wide**2
         times.append(solving / made.n)
     return Rates(shared=shared, target=_extrapolated(times[1:], sizes, size.columns))
 
@@ -221,7 +236,7 @@ def made_up(size: Size, d: int, n: int, settings: FitSpec) -> Problem:
     """Make a problem of d columns and n targets, with as many rows per column as `size` has."""
     m = max(20, round(size.rows * d / size.columns))
     alpha = min(max(size.alpha, 1 / d), 1 - 1 / d)
-    masks = designs.subsets(Design("uniform", 0, alpha, d), 0, m)
+    masks = designs.subsets(Design("uniform", 0, alpha, d), 0, m, compiled_from=0)  # a fit loads a compiler anyway
     own = round(size.leave_out * n / size.targets)
     return Problem(
         masks=masks,
@@ -276,13 +291,27 @@ def _sums(problem: Problem) -> Sums:
     return made
 
 
+def _packed(settings: FitSpec, device: str) -> bool:
+    """Tell whether a fit reads packed masks in each step. It then makes no floats of them, but to measure curvature."""
+    solver, alone = solver_of(settings), ESTIMATORS[settings.estimator].solver
+    streamed = alone and not solver.grams and not solver.table
+    return streamed and dtype_of(settings) == np.float32 and place_of(settings, device) == "cpu"
+
+
+def _measured(rows: int, columns: int) -> int:
+    return measured_rows(rows, columns, np.dtype(np.float32).itemsize)
+
+
 def _shared_seconds(problem: Problem, settings: FitSpec) -> tuple[float, float, float]:
     """Time the work that all targets share.
 
-    Returns the CPU seconds of the parts that grow with m d, m d^2 and d^2.
+    Returns the CPU seconds of the parts that grow with m d, m d^2 and d^2. If masks stay packed (`_packed`), the first
+    part grows with the rows on which curvature is measured, instead of m.
     """
     rows = Rows(problem, dtype=dtype_of(settings))
     with threadpoolctl.threadpool_limits(1):
+        if _packed(settings, "cpu"):
+            return _timed(rows.curvature), 0.0, 0.0
         if not uses_sums(problem, settings):
             return _timed(lambda: rows.block(rows.whole)), 0.0, 0.0
         counts = _timed(lambda: popcount.gram(problem.masks, problem.columns))

@@ -31,8 +31,8 @@ DEVICE_MASKS = 0.25
 """Packed masks that take at most this fraction of a GPU's memory are uploaded once. Larger ones are for each pass."""
 MEASURED_ROWS = 16_384
 """Most rows on which curvature is measured. With more, it changes by less than the safety margins of the steps."""
-MEASURED_BYTES = 2**30
-"""Most bytes of these rows as floats. At d = 600,000, they are 447 rows."""
+MEASURED_BYTES = 2**27
+"""Most bytes of these rows as floats. At d = 600,000, they are 55 rows."""
 
 
 class Rows:

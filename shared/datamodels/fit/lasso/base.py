@@ -165,9 +165,9 @@ class Solver:
     """A solver of the LASSO, as a spec's `fit.solver` names it, and its properties.
 
     solve          fits a block of targets
-    trial_columns  columns (small, large) of the two problems that `plan.fit` solves, in about a second, to predict how
-                   long a fit takes
-    trial_targets  targets of each of these problems
+    trial_columns  columns (small, large) of the two problems that `plan.fit` solves to predict how long a fit takes: in
+                   some seconds
+    trial_targets  most targets of each of these problems
     grams          whether it works from Grams of the masks if they fit in memory; if they do not, it works as `fista`
     table          whether it keeps a residual for each row and target, in files if the fit has a folder
     """

@@ -327,4 +327,4 @@ class Fista:
 
 solve = functools.partial(rowwise.solve, method=Fista)
 """Fit a block of targets; see `contract.block.Solve`."""
-SOLVER = Solver(solve, trial_columns=(250, 500), trial_targets=128)
+SOLVER = Solver(solve, trial_columns=(2000, 4000), trial_targets=128)

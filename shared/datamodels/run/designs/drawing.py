@@ -30,13 +30,17 @@ def subset(design: Design, index: int) -> np.ndarray:
     return np.flatnonzero(mask).astype(np.int32)
 
 
-def subsets(design: Design, first: int, last: int) -> np.ndarray:
-    """Return uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`."""
+def subsets(design: Design, first: int, last: int, *, compiled_from: int | None = None) -> np.ndarray:
+    """Return uint8[last - first, mask_bytes]: packed masks of the subsets first <= index < last; see `pack`.
+
+    compiled_from  columns from which compiled loops draw; COMPILED_FROM by default. They draw the same
+    """
+    compiled_from = COMPILED_FROM if compiled_from is None else compiled_from
     if not 0 <= first < last:
         raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
     if design.masks is not None:
         return design.masks.read(first, last)
-    if design.columns >= COMPILED_FROM and not KINDS[design.kind].matrix:
+    if design.columns >= compiled_from and not KINDS[design.kind].matrix:
         return _compiled(design, first, last)
     masks = np.zeros((last - first, design.columns), dtype=bool)
     for row, index in enumerate(range(first, last)):
