@@ -85,9 +85,8 @@ class Call:
         models = np.arange(first, first + OPEN.spec.sub_chunk, dtype=np.int32)
         failed = {int(models[0]): "torture"} if rng.random() < 0.5 else {}
         index = models[len(failed) :]
-        sent = messages(
-            OPEN.name, range(first, models[-1] + 1), index, np.zeros((len(index), OPEN.n), "f4"), failed, []
-        )
+        header = aggregator_pb2.PutOutputsRequest.Header(run=OPEN.name, first=first, last=models[-1] + 1)
+        sent = messages(header, index, np.zeros((len(index), OPEN.n), "f4"), failed, [])
         stream = list(sent)
         if rng.random() < 0.1:
             rng.shuffle(stream)
