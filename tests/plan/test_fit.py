@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datamodels.fit.data import moments
+from datamodels.fit.data import moments, rows
 from datamodels.fit.lasso import gram
 from datamodels.fit.memory import Size
 from datamodels.plan import fit as plan
@@ -66,6 +66,16 @@ def test_a_fit_in_panels_is_timed_in_panels(monkeypatch):
     assert large.target == pytest.approx(3 * small.target), "equal times at both sizes grow with d"
     pieces = 1200 / moments.PANEL_ROWS
     assert small.shared == pytest.approx(1 + pieces) and large.shared == pytest.approx(9 * (1 + 3 * pieces))
+
+
+def test_a_streamed_fit_shares_the_rows_on_which_curvature_is_measured(monkeypatch):
+    """If these take a second for 500 rows of 100 columns, they take 20 for 1,000 rows of 1,000 columns."""
+    monkeypatch.setattr(plan, "TRIAL_MASK_COLUMNS", 100)
+    monkeypatch.setattr(rows, "MEASURED_BYTES", 1000 * 4 * 1001)
+    monkeypatch.setattr(plan, "_target_seconds", lambda problem, *arguments: problem.columns * 2.0)
+    monkeypatch.setattr(plan, "_timed", lambda call: (call(), 1.0)[1])
+    found = plan.measure_rates(Size(5000, 1000, 2), FitSpec(estimator="lasso", solver="stream"))
+    assert found.shared == pytest.approx(20) and found.target == pytest.approx(2000)
 
 
 def test_a_fit_that_is_too_large_for_its_solver_is_timed_by_the_one_that_takes_it():
