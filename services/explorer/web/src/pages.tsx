@@ -166,7 +166,9 @@ function Quality({ run, progress }: { run: RunDetail; progress: Progress }) {
       ) : (
         <p class="quiet">
           {curve.length > 0 ? (
-            "It was measured once."
+            <>
+              It was measured for one number of models. <code>datamodels curve {run.run}</code> measures it for fewer.
+            </>
           ) : (
             <>
               It is measured once training has ended. If the spec has <code>until</code>, it is measured while models arrive, too: first with one model for every eight columns.
