@@ -286,7 +286,7 @@ def test_what_has_no_pictures(opened, tmp_path, data):
     assert "Most raising training examples" in shown and ('<th scope="row">x3</th>' in shown) == (data is not None)
     there.run(f"location.hash = '#/runs/{found.run.name}/findings'")
     there.wait("document.querySelector('.first a')")
-    assert "predicted well" in text(there, ".first") and "right" not in text(there, ".first"), "nothing is wrong"
+    assert "best predicted" in text(there, ".first") and "right" not in text(there, ".first"), "nothing is wrong"
 
 
 def test_numbers_of_rows_come_with_their_unit(opened, tmp_path):

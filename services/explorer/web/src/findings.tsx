@@ -62,7 +62,7 @@ function Begin({ run, fit, first, explained, judged }: { run: string; fit: strin
   const link = (target: number) => <a href={`/runs/${run}/targets/${target}${fit}`}>{target}</a>;
   return (
     <p>
-      {first !== null && <span class="first">Begin with target {link(first)}: it is predicted well{explained.length === 0 && judged && ", and models get it right"}. </span>}
+      {first !== null && <span class="first">Begin with target {link(first)}: it is among the best predicted{explained.length === 0 && judged && ", and models get it right"}. </span>}
       {explained.length > 0 && <>LIME explains {explained.map((one, i) => [i > 0 && ", ", link(one)])}.</>}
     </p>
   );

@@ -16,8 +16,9 @@ export function factsOf({ unseen, removal }: TargetFindings, run: RunDetail): Re
     if (score) found["correlation with models"] = `${number(score[0])} (${interval([score[1], score[2]])})`;
   }
   if (removal?.support) {
-    const [unit, { size, limit }] = [run.grouped ? "groups" : "examples", removal];
-    found["support"] = removal.support === "found" ? `${number(size)} ${unit}` : removal.support === "wrong" ? "none needed: predicted to be wrong" : `none found up to ${number(limit)} ${unit}`;
+    const { size, limit } = removal;
+    const several = (count: number | null) => `${number(count)} ${run.grouped ? "group" : "example"}${count === 1 ? "" : "s"}`;
+    found["support"] = removal.support === "found" ? several(size) : removal.support === "wrong" ? "none needed: predicted to be wrong" : `none found up to ${several(limit)}`;
   }
   return found;
 }
