@@ -148,6 +148,8 @@ def measure_rates(size: Size, settings: FitSpec, *, device: str = "cpu") -> Rate
     solver = solver_of(settings)
     sizes = [min(d, size.columns) for d in solver.trial_columns]
     n = min(size.targets, solver.trial_targets, max(1, TRIAL_WEIGHTS // sizes[-1]))
+    if _packed(settings, device):
+        n = min(n, memory.blocks(size, settings, device, 0, 0)[2])
     small, large = (made_up(size, d, n, settings) for d in sizes)
     solve(made_up(size, min(20, size.columns), 2, settings), settings, 0, device=device, threads=1)  # compiles
     choices = [0.0, 0.0]
@@ -278,8 +280,11 @@ def _target_seconds(problem: Problem, settings: FitSpec, device: str, choice: fl
     choice  CPU seconds of `_choice_seconds`, which are part of that work
     """
 
+    together = problem.n if _packed(settings, device) else 0  # targets share a step
+
     def fit() -> None:
-        solve(problem, settings, 0, device=device, threads=1, sums=sums_of(problem, settings))
+        known = sums_of(problem, settings)
+        solve(problem, settings, 0, device=device, threads=1, block_targets=together, sums=known)
 
     with threadpoolctl.threadpool_limits(1):
         return max(_timed(fit) - choice - sum(_shared_seconds(problem, settings)), 1e-9) / problem.n
