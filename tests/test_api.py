@@ -133,6 +133,16 @@ def test_weights_of_own_arrays_come_near_to_the_truth(estimator):
     np.testing.assert_allclose(found.predict(masks), outputs, atol=0.3)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 2.0])
+def test_influence_of_own_arrays_is_about_the_share_above_the_threshold(threshold):
+    masks, outputs, _ = made()
+    above = outputs > threshold
+    found = datamodels.fit_arrays(masks, outputs, estimator="influence", threshold=threshold)
+    shares = [above[masks[:, j]].mean(axis=0) - above[~masks[:, j]].mean(axis=0) for j in range(masks.shape[1])]
+    np.testing.assert_allclose(found.theta.toarray(), np.transpose(shares), atol=1e-5)
+    np.testing.assert_allclose(found.predict(masks).mean(axis=0), above.mean(axis=0), atol=1e-3)
+
+
 def test_weights_of_own_arrays_are_at_the_optimum():
     masks, outputs, _ = made(m=300)
     found = datamodels.fit_arrays(masks, outputs, tolerance=1e-6)

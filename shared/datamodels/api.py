@@ -142,6 +142,7 @@ def fit_arrays(
     outputs: np.ndarray,
     *,
     own: np.ndarray | None = None,
+    threshold: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 0,
@@ -152,6 +153,7 @@ def fit_arrays(
     masks     bool[m, d]; which columns each model was trained on
     outputs   float[m, n]; output of each model for each target
     own       int[n]; the column that each target is, whose rows its fit leaves out, or -1; by default -1 for all
+    threshold of the estimator `influence` alone, which fits the share of models whose output is above it
     seed      for solvers that draw rows; 0 <= seed < 2**63
     device    cpu, cuda or auto
     threads   0 for as many as there are cores
@@ -190,14 +192,19 @@ def fit_arrays(
             raise InputError(f"{name} have shape {array.shape}: must have at least one {what}")
     _check_number("seed", seed, 2**63)
     _check_number("threads", threads, 2**31)
+    if threshold and not ESTIMATORS[chosen.estimator].shares:
+        raise InputError(f"threshold = {threshold}: the estimator {chosen.estimator!r} has none; leave it out")
+    if not np.isfinite(threshold):
+        raise InputError(f"threshold = {threshold}: must be a finite number")
     heldout = is_heldout(np.arange(len(masks)), chosen.holdout)
     if heldout.sum() < 2:
         raise InputError(
             f"holdout = {chosen.holdout}: holds out less than 2 of {len(masks)} rows; raise it, or add rows"
         )
-    mean = outputs.mean(axis=0, dtype=np.float64)
+    shares = ESTIMATORS[chosen.estimator].shares
+    mean = np.full(outputs.shape[1], threshold) if shares else outputs.mean(axis=0, dtype=np.float64)
     mean[~np.isfinite(mean)] = 0
-    # The mean is taken off before float32 rounds: otherwise a large mean would cost digits of what varies.
+    # It is taken off before float32 rounds: otherwise a large mean would cost digits of what varies.
     centred = np.subtract(outputs, mean, out=np.empty(outputs.shape, dtype=np.float32), casting="unsafe")
     problem = Problem(
         masks=designs.pack(masks.astype(bool)),
@@ -209,7 +216,7 @@ def fit_arrays(
     )
     with compiling.announced(_say_compiling):
         found = solve.fit(problem, chosen, seed, device=device, threads=threads)
-    return dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
+    return found if shares else dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
 
 
 @functools.cache
