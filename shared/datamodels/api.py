@@ -216,7 +216,9 @@ def fit_arrays(
     )
     with compiling.announced(_say_compiling):
         found = solve.fit(problem, chosen, seed, device=device, threads=threads)
-    return found if shares else dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
+    if shares:
+        return found
+    return dataclasses.replace(found, intercept=found.intercept + np.where(found.modelled, mean, 0))
 
 
 @functools.cache

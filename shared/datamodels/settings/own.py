@@ -112,7 +112,7 @@ class FitterSettings(Settings):
     """How much of the scratch folder is kept for later fits, over all runs; they then read only the new models. The
     least recently used data is deleted first. 0 keeps nothing."""
     device: str = "auto"
-    """Where `prior`, `pooled` and the LASSO are fitted: `cpu`, `cuda`, or `auto`, which means `cuda` if CuPy and a GPU
+    """Where estimators that can use a GPU are fitted: `cpu`, `cuda`, or `auto`, which means `cuda` if CuPy and a GPU
     are available. `cuda` needs the extra `fitter-cuda12` or `fitter-cuda13`. Other estimators use the CPU."""
     threads: int = 0
     """How many blocks of targets are fitted at the same time on the CPU, each by one thread; 0 means one per core that

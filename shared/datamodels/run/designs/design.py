@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,6 +26,9 @@ class Kind:
              an even number of unpinned columns
     matrix   whether subsets are rows of Hadamard matrices, up to `Design.unseen_from`
     stored   whether the masks are in the store, because they follow from no seed
+    draw     draw(design, index, mask) sets the members of a subset in bool[columns], where those that are pinned in are
+             set, and returns True. If it returns False, the subset is drawn as in a `uniform` design. None for kinds
+             that draw a share of each stratum
     """
 
     text: str
@@ -35,11 +39,21 @@ class Kind:
     paired: bool = False
     matrix: bool = False
     stored: bool = False
+    draw: Callable[[Design, int, np.ndarray], bool] | None = None
 
     @property
     def halves(self) -> bool:
         """Whether alpha must be 0.5. Subsets of another size are drawn as in a `uniform` design."""
         return self.paired or self.matrix
+
+
+def _draw_half(design: Design, index: int, mask: np.ndarray) -> bool:
+    """Draw a subset of a `hadamard` design; see `Kind.draw`."""
+    if design.unseen_from is not None and index >= design.unseen_from:
+        return False
+    ((columns, _),) = design.strata
+    mask[columns] = hadamard.half(design.seed, len(columns), index)
+    return True
 
 
 KINDS = {
@@ -48,7 +62,9 @@ KINDS = {
     "stratified": Kind("each group of examples contributes its share `alpha`", groups=True, labels=True, strata=True),
     "grouped": Kind("a group of examples is in a subset, or out of it, as a whole", groups=True, grouped=True),
     "hadamard": Kind(
-        "any two examples are together in half of the subsets with either, so fewer models will do", matrix=True
+        "any two examples are together in half of the subsets with either, so fewer models will do",
+        matrix=True,
+        draw=_draw_half,
     ),
     "imported": Kind("subsets that `datamodels import` read from files; not for specs of your own", stored=True),
 }

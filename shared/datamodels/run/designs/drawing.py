@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 from datamodels.errors import InputError
-from datamodels.run.designs import hadamard
 from datamodels.run.designs.design import KINDS, Design
 from datamodels.run.designs.packing import pack, unpack
 
@@ -40,7 +39,7 @@ def subsets(design: Design, first: int, last: int, *, compiled_from: int | None 
         raise InputError(f"subsets {first} to {last}: first must be at least 0 and less than last")
     if design.masks is not None:
         return design.masks.read(first, last)
-    if design.columns >= compiled_from and not KINDS[design.kind].matrix:
+    if design.columns >= compiled_from and KINDS[design.kind].draw is None:
         return _compiled(design, first, last)
     masks = np.zeros((last - first, design.columns), dtype=bool)
     for row, index in enumerate(range(first, last)):
@@ -66,9 +65,7 @@ def _draw(design: Design, index: int, mask: np.ndarray) -> None:
         return
     mask[list(design.pinned_in)] = True
     kind = KINDS[design.kind]
-    if kind.matrix and (design.unseen_from is None or index < design.unseen_from):
-        ((columns, _),) = design.strata
-        mask[columns] = hadamard.half(design.seed, len(columns), index)
+    if kind.draw is not None and kind.draw(design, index, mask):
         return
     flip = kind.paired and index % 2 == 1
     bits = np.random.Philox(key=np.array([design.seed, index - flip], dtype=np.uint64))
