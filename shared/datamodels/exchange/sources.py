@@ -46,7 +46,7 @@ class Source:
 
 
 def in_exports(paths: Sequence[str]) -> list[str]:
-    """Return paths as given, but for a folder that `datamodels export` wrote the paths in it that have its arrays."""
+    """Return paths. Replace a folder that `datamodels export` wrote by the paths of its arrays."""
     found: list[str] = []
     for path in paths:
         parts = [[Path(path, "models")], [Path(path, f"{name}.npy") for name in (MASKS, OUTPUTS)]]

@@ -76,8 +76,8 @@ def of(
 def first(run: Run, fit: FitFindings, explained: Explained, among: Sequence[int]) -> int | None:
     """Return the target to begin with; None if all are predicted badly or wrong.
 
-    It is one that LIME explains, or else the one that is predicted best, of those that models get right: what follows
-    from a poor prediction means little.
+    Prefer a target that LIME explains; otherwise take the best-predicted target that models get right, because
+    conclusions from poor predictions mean little.
     """
     if explained:
         return min(explained)

@@ -45,7 +45,7 @@ def pruning(
 
     keep    number of fits to keep, the newest; None keeps any number
     before  keep fits and manifests that were written since this time, in seconds since 1970; None keeps none for it
-    ended   keep manifests that were written since this time, for an aggregator may still build on them
+    ended   keep manifests that were written since this time, because an aggregator may still build on them
 
     The newest fit and the newest manifest are always kept. Manifests go first to last, so that the numbers that are
     left follow each other. If the newest manifest is not whole, it needs others, and all of them are kept.
@@ -72,7 +72,7 @@ def _manifests(objects: Objects, known: References, before: float | None, ended:
 
 
 def make_whole(store: ObjectStore, run: str) -> bool:
-    """Write a manifest that needs no earlier one, unless the newest is one. Returns whether it wrote one."""
+    """Write a self-contained manifest unless the newest already is one. Returns whether it wrote one."""
     before = store.newest(keys.manifests(run))
     return before != manifest.NONE and Ledger(store, runs.read(store, run)).publish(whole=True) != before
 

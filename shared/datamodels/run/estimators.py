@@ -19,9 +19,9 @@ class Estimator:
     text     what the weights are, for people
     solve    the function that fits a block of targets, a `fit.contract.block.Solve`, as `module:name`
     targets  kinds of targets that it takes
-    prior    the module that makes what it knows beforehand of the weights: `of_run` from a run and its examples, and
-             `made_up` for n targets and d columns, to time fits; None if it knows nothing
-    optional whether it does without that if it cannot be made
+    prior    the module that computes the prior: `of_run` from a run and its examples, and `made_up` for n targets and
+             d columns, to time fits; None if it has none
+    optional whether it can be fitted without its prior
     device   whether it uses a GPU if there is one; the others compute on the CPU
     folds    whether it chooses for all targets together by cross-validation, which takes memory that is known
              beforehand

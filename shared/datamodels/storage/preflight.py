@@ -50,7 +50,7 @@ def _clean(store: ObjectStore, key: str) -> None:
     try:
         store.delete(key)
     except DatamodelsError as error:
-        # Not an error: credentials without the right to delete are enough, because nothing else deletes objects.
+        # Not an error: services work without the right to delete. `vacuum`, `prune` and `delete` need it.
         log.warning("preflight object left behind", key=key, reason=str(error))
 
 

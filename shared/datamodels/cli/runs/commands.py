@@ -267,9 +267,9 @@ def _add_cluster_commands(subparsers: Subparsers) -> None:
     cancel = add_command(subparsers, "cancel", what, "datamodels.cli.runs.cluster:cancel")
     what = "change how many trainers of a run of a cluster work at once"
     scale = add_command(subparsers, "scale", what, "datamodels.cli.runs.cluster:scale")
-    what = "stop the trainers of a run of a cluster until `resume`; they commit what is whole"
+    what = "stop the trainers of a run of a cluster until `resume`; they commit finished models first"
     suspend = add_command(subparsers, "suspend", what, "datamodels.cli.runs.cluster:suspend")
-    what = "let the trainers of a run go on that `suspend` has stopped"
+    what = "restart trainers that `suspend` stopped"
     resume = add_command(subparsers, "resume", what, "datamodels.cli.runs.cluster:resume")
     for parser in (logs, cancel, scale, suspend, resume):
         parser.add_argument("run", metavar="RUN", help="name of the run; `datamodels list` lists them")

@@ -175,9 +175,9 @@ def _residuals(work, first, second, start):
 
 @_jit
 def _as_saved(work, size, spread):
-    """Return (weights as they are saved float64[size], their 1-norm, a bound on what their rounding moves predictions).
+    """Return (weights as they are saved float64[size], their 1-norm, bound).
 
-    The bound is a standard deviation over the rows.
+    The bound is a standard deviation over the rows: it bounds how far their rounding moves predictions.
     """
     saved = np.empty(size)
     for i in range(size):

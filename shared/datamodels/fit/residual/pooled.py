@@ -6,8 +6,9 @@ With the features F_k [a, d], the centred masks Z and the centred outputs y of a
     B_j  = c_j sum_k beta_k F_kj,   c_j = (B_j . C_j + s) / (B_j' G B_j + s)     one number for each target
 
 with G and C_j the covariances of the masks, and of masks and outputs. c_j minimises the squared error of target j with
-a pull towards 1; s is SHRINK times the mean over targets of the same product with c = 1. So targets that the prior says
-little of keep c_j near 1. m outputs of n targets decide about ten numbers beta: they are stable from 100 models on.
+a pull towards 1; s is SHRINK times the mean over targets of the same product with c = 1. So c_j stays near 1 for
+targets about which the prior says little. m outputs of n targets decide about ten numbers beta: they are stable from
+100 models on.
 
 Arrays with an entry for each target are of the array module of the covariance's rows.
 """

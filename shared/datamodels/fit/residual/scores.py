@@ -18,8 +18,8 @@ LASSO, LASSO_SHARED = "lasso", "lasso with one lambda"
 PRIOR, RIDGE = "prior alone", "prior + ridge"
 """The prior mean, alone or with the rest fitted by ridge regression."""
 INPUTS = "prior alone, without gradients"
-"""The prior mean of the other features, if scores by gradients are one of them. Unless these take off LEAST_GAIN of its
-error, no way uses them. Their beta is then nearly 0, so the ways beside PRIOR are judged with them alone."""
+"""The prior mean of the other features, if scores by gradients are one of them. Gradients are used only if they lower
+this error by LEAST_GAIN. If not, their beta is nearly 0, so the other ways are judged only with them."""
 LEAST_GAIN = 0.005
 """Fraction of the error that a prior, or gradients, must take off to be used. Less is chance: shuffled scores of the
 digits take off 0.0002; real ones take off 0.2."""

@@ -33,12 +33,12 @@ FACTORS = 4
 LEAST_DAMPING = 1e-3
 """Damping if the trainer has less weight decay than this. Weight decay adds exactly that to the curvature."""
 MOST_MEMBERS = 1024
-"""About so many members make the mean curvature. LDS on the digits by 512 of 700: .920 instead of .922."""
+"""Most members used for the mean curvature, to within a batch. LDS on the digits by 512 of 700: .920, not .922."""
 LARGE = 2**34
-"""Bytes of the gradients of one model's losses and outputs from which those of the last layer are taken instead. So
-many take minutes."""
+"""Most bytes of the gradients of one model's losses and outputs. If they are larger, which would take minutes, those of
+the last layer are used."""
 MOST_FACTORS = 32
-"""Factors of one example that a trainer may give, by which the examples that are computed at once are bounded."""
+"""Most factors of one example that a trainer may give; bounds the batch of examples."""
 
 
 def scores(found: Gradients, members: np.ndarray, seed: int, tick: Callable[[], None] = lambda: None) -> np.ndarray:
