@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from datamodels.services.explorer import service
 
 ROOT = Path(__file__).parents[3]
 WEB, STATIC = ROOT / "services" / "explorer" / "web", ROOT / "shared" / "datamodels" / "explore" / "static"
@@ -29,6 +30,15 @@ def test_every_address_is_a_page_that_has_nothing_inline(served):
         assert found.status == 200 and "immutable" in found.headers["cache-control"]
         hosts = set(re.findall(rb"https?://([\w.-]+)", found.body))
         assert hosts <= {b"www.w3.org"}, "names of namespaces are no requests"
+
+
+def test_pages_of_an_installation_that_is_made_of_links(served, tmp_path, monkeypatch):
+    (tmp_path / "static").symlink_to(STATIC)
+    (tmp_path / "secret.js").write_text("secret")
+    monkeypatch.setattr(service, "WEB", tmp_path / "static")
+    (script,) = (STATIC / "assets").glob("*.js")
+    assert served.ask(f"/assets/{script.name}").body == script.read_bytes()
+    assert served.ask("/assets/%2e%2e/%2e%2e/secret.js").status == 404
 
 
 @pytest.mark.parametrize(
