@@ -85,7 +85,7 @@ def scale(options: argparse.Namespace) -> None:
 def suspend(options: argparse.Namespace) -> None:
     """Stop the trainers of a run."""
     runs.suspend(_cluster(options), options.run, True, options.release)
-    said = "is suspended: its trainers commit what is whole and stop; `datamodels resume` lets them go on"
+    said = "is suspended: its trainers commit finished models and stop; `datamodels resume` lets them go on"
     _print(options, {"run": options.run, "note": said}, f"run {options.run} {said}")
 
 

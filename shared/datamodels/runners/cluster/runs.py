@@ -134,7 +134,7 @@ def scale(cluster: Cluster, run: str, pods: int, release: str = "", pool: str = 
 
 
 def suspend(cluster: Cluster, run: str, whether: bool, release: str = "") -> None:
-    """Stop a run's trainers, after they have committed what is whole, or let them go on. Raises as `scale`."""
+    """Stop a run's trainers, after they have committed finished models, or restart them. Raises as `scale`."""
     for job in _trainers(cluster, run, release):
         cluster.patch_job(job["metadata"]["name"], {"suspend": whether})
 
