@@ -51,25 +51,38 @@ def find(store: ObjectStore, objects: Objects, *, now: float, grace: float = GRA
 def vacuum(store: ObjectStore, unused: Unused, tell: Tell = lambda key: None) -> int:
     """Delete the unused objects of a run that are due, and remember the others. Returns how many were deleted."""
     _remember(store, unused.run, unused.since)
-    due = set(unused.due) - _listed_now(store, unused)
-    deleted = remove(store, [key for key in unused.due if key in due], tell)
-    _remember(store, unused.run, {key: first for key, first in unused.since.items() if key not in due})
+    due = [key for key in unused.due if keys.kind(key) != "block"]
+    deleted = remove(store, due, tell)
+    blocks = [key for key in unused.due if keys.kind(key) == "block"]
+    deleted += sum(_remove_block(store, unused.run, key, tell) for key in blocks)
+    _remember(store, unused.run, {key: first for key, first in unused.since.items() if key not in {*due, *blocks}})
     return deleted
 
 
-def _listed_now(store: ObjectStore, unused: Unused) -> set[str]:
-    """Return the blocks of features and gradients that a record has come to list since the run was looked at.
+def _remove_block(store: ObjectStore, run: str, key: str, tell: Tell) -> bool:
+    """Delete a block of features or gradients unless a record lists it by now. Returns whether it is gone.
 
     Blocks are named by what is in them, so a writer takes those that a killed one has left, however long ago. It looks
-    again once its record is there, and writes what a vacuum has deleted meanwhile.
+    again once its record is there, and writes what is missing. If it looks just before the block is deleted, the record
+    is there for the vacuum to see, and the block is put back.
     """
-    if not any(keys.kind(key) == "block" for key in unused.due):
-        return set()
-    return {
-        block
-        for listing in found_in.listings(store, unused.run)
-        for block in found_in.blocks_of(store, unused.run, listing)
-    }
+    if key in _listed(store, run):
+        return False
+    try:
+        data = store.read(key)
+    except ObjectNotFoundError:  # another vacuum has just deleted it
+        return True
+    tell(key)
+    store.delete(key)
+    if key in _listed(store, run):
+        store.create(key, data)
+        return False
+    return True
+
+
+def _listed(store: ObjectStore, run: str) -> set[str]:
+    """Return the blocks that records of features and gradients list now."""
+    return {block for listing in found_in.listings(store, run) for block in found_in.blocks_of(store, run, listing)}
 
 
 def _seen(store: ObjectStore, run: str) -> dict[str, float]:
