@@ -102,6 +102,26 @@ def test_an_object_that_is_used_again_waits_anew(kept):
     assert set(unused.since.values()) == {now + 3 * DAY} and not unused.due
 
 
+def test_blocks_of_a_fit_that_is_committed_while_a_vacuum_deletes_them_stay(kept):
+    record = finished.read_fit(kept.store, kept.name, 0)
+    prune(kept.store, kept.name)
+    now = time.time() + 2 * DAY
+    sweep(kept.store, kept.name, now)
+    unused = vacuum.find(kept.store, objects.of_run(kept.store, kept.name), now=now + 2 * DAY)
+    assert {block.key for block in record.blocks} <= set(unused.due)
+
+    class Late(type(kept.store)):
+        def delete(self, key):
+            if keys.kind(key) == "weights":  # its fitter looks at the blocks before they are gone
+                fits.commit(kept.store, record, [(block.first, block.last) for block in record.blocks])
+            super().delete(key)
+
+    store = Late()
+    store.objects, store.modified = kept.store.objects, kept.store.modified
+    vacuum.vacuum(store, unused)
+    assert fits.load(kept.store, finished.require_fit(kept.store, kept.name)).n == kept.run.n
+
+
 def of_features(kept, store):
     run = kept.run.with_fit(FitSpec(estimator="prior"))
     return lambda: examples.write(store, run, protocol.make_dataset()), lambda: examples.read(store, run)

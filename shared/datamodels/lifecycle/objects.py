@@ -26,6 +26,8 @@ from datamodels.storage import ObjectStore, keys, records
 from datamodels.storage.base import Entry
 
 DAY = 24 * 3600.0
+BLOCKS = ("weights", "block")
+"""Kinds of objects that records list, and that a later writer of the same content uses."""
 THREADS = 8
 """Records that are read at a time: the time of a small one is spent waiting."""
 BUSY_SECONDS = DAY
@@ -234,9 +236,8 @@ def unused(objects: Objects, known: References, *, before: float) -> list[str]:
     if known.run is None and objects.modified >= before:
         return []
     found = sorted(objects.entries.keys() - live(objects, known))
-    blocks = ("weights", "block")
-    fresh = {keys.folder(key) for key in objects.kind(*blocks) if objects.entries[key].modified >= before}
-    return [key for key in found if keys.kind(key) not in blocks or keys.folder(key) not in fresh]
+    fresh = {keys.folder(key) for key in objects.kind(*BLOCKS) if objects.entries[key].modified >= before}
+    return [key for key in found if keys.kind(key) not in BLOCKS or keys.folder(key) not in fresh]
 
 
 def working(store: ObjectStore, objects: Objects, known: References, now: float) -> str:

@@ -7,12 +7,15 @@ every vacuum writes the list anew. A vacuum that is killed anywhere loses nothin
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 
 from datamodels.errors import ObjectNotFoundError
+from datamodels.fit.job import finished
 from datamodels.lifecycle import objects as found_in
-from datamodels.lifecycle.objects import Objects
+from datamodels.lifecycle.objects import BLOCKS, Objects, listings
 from datamodels.lifecycle.removal import GRACE_SECONDS, Tell, remove
 from datamodels.storage import ObjectStore, keys, records
 
@@ -51,22 +54,27 @@ def find(store: ObjectStore, objects: Objects, *, now: float, grace: float = GRA
 def vacuum(store: ObjectStore, unused: Unused, tell: Tell = lambda key: None) -> int:
     """Delete the unused objects of a run that are due, and remember the others. Returns how many were deleted."""
     _remember(store, unused.run, unused.since)
-    due = [key for key in unused.due if keys.kind(key) != "block"]
-    deleted = remove(store, due, tell)
-    blocks = [key for key in unused.due if keys.kind(key) == "block"]
-    deleted += sum(_remove_block(store, unused.run, key, tell) for key in blocks)
-    _remember(store, unused.run, {key: first for key, first in unused.since.items() if key not in {*due, *blocks}})
+    known: dict[str, set[str]] = {}
+    deleted = 0
+    for key in unused.due:
+        if keys.kind(key) in BLOCKS:
+            deleted += _remove_block(store, unused.run, key, known, tell)
+        else:
+            deleted += remove(store, [key], tell)
+    _remember(store, unused.run, {key: first for key, first in unused.since.items() if key not in set(unused.due)})
     return deleted
 
 
-def _remove_block(store: ObjectStore, run: str, key: str, tell: Tell) -> bool:
-    """Delete a block of features or gradients unless a record lists it by now. Returns whether it is gone.
+def _remove_block(store: ObjectStore, run: str, key: str, known: dict[str, set[str]], tell: Tell) -> bool:
+    """Delete a block unless a record lists it by now. Returns whether it is gone.
 
-    Blocks are named by what is in them, so a writer takes those that a killed one has left, however long ago. It looks
-    again once its record is there, and writes what is missing. If it looks just before the block is deleted, the record
-    is there for the vacuum to see, and the block is put back.
+    A writer takes blocks that a killed one has left, or whose record was pruned, however long ago. It looks at them
+    again once its record is there. If it looks just before a block is deleted, the record is there for the vacuum to
+    see, and the block is put back.
+
+    known  blocks that records list, by the keys of the records; what is new is added
     """
-    if key in _listed(store, run):
+    if _is_listed(store, run, key, known):
         return False
     try:
         data = store.read(key)
@@ -74,15 +82,25 @@ def _remove_block(store: ObjectStore, run: str, key: str, tell: Tell) -> bool:
         return True
     tell(key)
     store.delete(key)
-    if key in _listed(store, run):
+    if _is_listed(store, run, key, known):
         store.create(key, data)
         return False
     return True
 
 
-def _listed(store: ObjectStore, run: str) -> set[str]:
-    """Return the blocks that records of features and gradients list now."""
-    return {block for listing in found_in.listings(store, run) for block in found_in.blocks_of(store, run, listing)}
+def _is_listed(store: ObjectStore, run: str, key: str, known: dict[str, set[str]]) -> bool:
+    there: dict[str, Callable[[], Iterable[str]]] = {
+        listing: functools.partial(found_in.blocks_of, store, run, listing) for listing in listings(store, run)
+    }
+    there |= {keys.fit(run, n): functools.partial(_blocks_of_fit, store, run, n) for n in finished.numbers(store, run)}
+    for record in there.keys() - known.keys():  # records never change
+        with contextlib.suppress(ObjectNotFoundError):  # pruned by now
+            known[record] = set(there[record]())
+    return any(key in known.get(record, ()) for record in there)
+
+
+def _blocks_of_fit(store: ObjectStore, run: str, number: int) -> set[str]:
+    return {block.key for block in finished.read_fit(store, run, number).blocks}
 
 
 def _seen(store: ObjectStore, run: str) -> dict[str, float]:
