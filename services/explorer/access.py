@@ -149,7 +149,7 @@ class Gate:
         raise TokenError(f"the caller is not identified; {how}")
 
     def _caller(self, user: str, headers: _Headers) -> Caller:
-        """Return who asks, and which names of runs they may read: all if the setting names no readers."""
+        """Return the caller with the runs that they may read: all if the setting names no readers."""
         if not self._settings.readers or not user:
             return Caller(user, (), ("*",))
         given = headers.one(self._settings.groups_header.lower()) if self._settings.groups_header else ""

@@ -106,12 +106,7 @@ def questions_router(explorer: Explorer) -> APIRouter:
         """List pairs of a target and a column that may be the same, by weights."""
         fitted = explorer.fit(run, fit).fitted
         found = leakage.by_weights(fitted.run, fitted.solution, k)
-        columns = [a.tolist() for a in (found.target, found.example, found.score, found.weight)]
-        columns.append([None] * len(found.target) if found.measured is None else found.measured.tolist())
-        pairs = [
-            models.Leak(target=t, column=c, share=s, weight=w, measured=part)
-            for t, c, s, w, part in zip(*columns, strict=True)
-        ]
+        pairs = [models.Leak(target=t, column=c, share=s, weight=w, measured=part) for t, c, s, w, part in found.rows()]
         return models.Leaks(fit=fitted.record.number, leaks=pairs)
 
     @router.get("/runs/{run}/mislabel")

@@ -187,8 +187,6 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
     def Leakage(self, request, context):
         fitted = self._weights.fitted(request.run)
         found = leakage.by_weights(fitted.run, fitted.solution, _count(request.k))
-        fields = [getattr(found, name).tolist() for name in ("target", "example", "score", "weight")]
-        fields.append([None] * len(found.target) if found.measured is None else found.measured.tolist())
         return query_pb2.LeakageResponse(
             provenance=provenance_of(fitted),
             leaks=[
@@ -201,7 +199,7 @@ class QueryService(LongCalls, ObjectCalls, query_pb2_grpc.QueryServiceServicer):
                     label=_label(fitted.run, column),
                     measured=measured,
                 )
-                for target, column, share, weight, measured in zip(*fields, strict=True)
+                for target, column, share, weight, measured in found.rows()
             ],
         )
 

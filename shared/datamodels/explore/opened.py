@@ -206,5 +206,5 @@ class Explorer:
                 opened = self.fit(name)
                 for part in ("targets", "columns", "by_column", "described"):
                     getattr(opened, part)
-            except DatamodelsError as error:  # whoever asks is told
+            except DatamodelsError as error:  # a request for the page gets the error
                 log.info("pages are not prepared", run=name, reason=str(error))

@@ -75,7 +75,7 @@ def read(weights: WeightStore, name: str, known: dict[int, Measured | None] | No
     snapshot = manifest.read_newest(store, name)
     fits, known = weights.fits(name), {} if known is None else known
     for number in range(fits):
-        if known.get(number) is None and (number not in known or number == fits - 1):
+        if number not in known or (known[number] is None and number == fits - 1):  # it may be measured by now
             known[number] = _measured(store, name, number)
     newest = read_fit(store, name, fits - 1) if fits else None
     points = {point[0]: point for number in range(fits) if (point := known[number])}

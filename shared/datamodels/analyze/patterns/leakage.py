@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -71,6 +71,12 @@ class Pairs:
     measured: np.ndarray | None = None
     reason: str = ""
     close: Closeness | None = None
+
+    def rows(self) -> Iterator[tuple[int, int, float, float, float | None]]:
+        """Return the target, the example, the score, the weight, and how much of it was measured, of each pair."""
+        measured = [None] * len(self.target) if self.measured is None else self.measured.tolist()
+        columns = (values.tolist() for values in (self.target, self.example, self.score, self.weight))
+        return zip(*columns, measured, strict=True)
 
 
 def outsiders(run: Run) -> np.ndarray:

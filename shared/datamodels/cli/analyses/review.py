@@ -176,7 +176,6 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
         ]
     )
     labelled = run.labels if found.by == leakage.BY_INPUTS or not run.design.grouped else None
-    more = [added | part for added, part in zip(more, _measured(found), strict=True)]
     return [
         {
             "target": target,
@@ -187,9 +186,8 @@ def _pairs(run: Run, found: Pairs) -> list[dict[str, Any]]:
             "weight": None if np.isnan(weight) else weight,
         }
         | added
-        for target, example, score, weight, added in zip(
-            *(getattr(found, name).tolist() for name in ("target", "example", "score", "weight")), more, strict=True
-        )
+        | ({} if part is None else {"measured": part})
+        for (target, example, score, weight, part), added in zip(found.rows(), more, strict=True)
     ]
 
 
@@ -203,11 +201,10 @@ def _overall(run: Run, found: Overall) -> list[dict[str, Any]]:
     ]
 
 
-def _measured(found: Pairs | Overall) -> list[dict[str, float]]:
+def _measured(found: Overall) -> list[dict[str, float]]:
     """Return how much of the weight of each row was measured; nothing if there is no prior."""
     if found.measured is None:
-        rows = len(found.target if isinstance(found, Pairs) else found.column)
-        return [{} for _ in range(rows)]
+        return [{} for _ in found.column]
     return [{"measured": part} for part in found.measured.tolist()]
 
 
